@@ -1,0 +1,602 @@
+"""Every event that comes in, every command that goes out, every fact that is told, and their JSON form.
+
+Rules for editing: events are past facts and carry `at`, the time they happened, and everything that deciding needs; the journal
+keeps them, so a field is added with a default and none is ever renamed or given another meaning. Commands are built from what
+was recorded; each can be carried out twice and is answered by exactly one event. Facts are what the journal tells people.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, ClassVar
+
+from swarm.core.model import Claim, Limits, PlanSpec, Readings, Reason, SuiteResult, TaskSpec, WorkerResult
+
+# --- events -----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened at time `at`."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEvent(Event):
+    """Something that happened to a run."""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptEvent(RunEvent):
+    """Something that happened to an attempt; refused when the attempt is not the task's live one."""
+
+    task: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonStarted(Event):
+    """A daemon took over; the limits it decides by are recorded so that a replay decides alike."""
+
+    version: str
+    pid: int
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaemonStopped(Event):
+    """A daemon ended in good order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticked(Event):
+    """A deadline passed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostMeasured(Event):
+    """The machine was looked at."""
+
+    readings: Readings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsChanged(Event):
+    """`swarm scale`: another width."""
+
+    workers_max: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paused(Event):
+    """No new starts: of everything, or of one task."""
+
+    run: str | None = None
+    task: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed(Event):
+    """Starts again: everything, or one task."""
+
+    run: str | None = None
+    task: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRequested(Event):
+    """No new starts while the daemon goes down. With `end_workers` running ones are ended and their attempts go back."""
+
+    end_workers: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSubmitted(RunEvent):
+    """A plan came in. For a new run `base_branch` and `base_commit` say what it starts from.
+
+    `only` limits the run to these tasks and what they need; `sequential` to one at a time; `fail_fast` cancels the rest at the
+    first failure.
+    """
+
+    plan: PlanSpec
+    base_branch: str
+    base_commit: str
+    only: tuple[str, ...] = ()
+    sequential: bool = False
+    fail_fast: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TasksRetried(RunEvent):
+    """Failed, cancelled or blocked tasks are to be tried again."""
+
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TasksCancelled(RunEvent):
+    """These tasks are not wanted any more; their work is kept."""
+
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskTold(RunEvent):
+    """A note of the user's for the next attempt."""
+
+    task: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishRequested(RunEvent):
+    """`swarm finish`: staging is wanted on `target`, a branch; `request` is the asker's own key, so that a repeat is the same."""
+
+    request: str
+    target: str
+    stage_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished(RunEvent):
+    """Staging is on the target (or, with `stage_only`, in the index of its checkout)."""
+
+    request: str
+    target: str
+    commit: str
+    stage_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishRefused(RunEvent):
+    """The target stays as it was."""
+
+    request: str
+    target: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPrepared(RunEvent):
+    """The landing repository knows the base, staging stands at `commit`, in both repositories."""
+
+    commit: str
+    worktree: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published(RunEvent):
+    """Staging in the user's repository stands at `commit`."""
+
+    commit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Followed(RunEvent):
+    """The staging worktree stands at `commit`, or stays where it is because of `reason`."""
+
+    commit: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunCommandFailed(RunEvent):
+    """A command of the run could not be carried out; it is tried again later."""
+
+    command: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorktreeReady(AttemptEvent):
+    """A clean worktree stands at the attempt's base."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStarted(AttemptEvent):
+    """The worker runs; `pid` is its launcher's."""
+
+    pid: int
+    started_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerExited(AttemptEvent):
+    """The worker's process tree is gone. `exit_code` is None where nobody wrote it down: the worker is lost."""
+
+    exit_code: int | None
+    result: WorkerResult = field(default_factory=WorkerResult)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected(AttemptEvent):
+    """What the worker left is committed as `head` (equal to the base when nothing changed) and kept on the attempt's branch.
+
+    `problem` is a sentence where the worktree was in a state that can't be submitted (unmerged paths, …).
+    """
+
+    head: str
+    commits: int
+    touched: tuple[str, ...]
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorktreeReturned(AttemptEvent):
+    """The attempt's worktree went back to the pool; also told of attempts that have ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BroughtIn(AttemptEvent):
+    """The attempt's commits are in the landing repository and pinned there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateMade(AttemptEvent):
+    """`candidate` merges the attempt onto `onto`."""
+
+    onto: str
+    candidate: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeConflicted(AttemptEvent):
+    """The attempt does not merge onto `onto`: `paths` conflict; `landings` are the tasks on staging that changed them."""
+
+    onto: str
+    paths: tuple[str, ...]
+    landings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebased(AttemptEvent):
+    """The attempt's commits were replayed onto `onto`; `head` is the last of them."""
+
+    onto: str
+    head: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RebaseConflicted(AttemptEvent):
+    """The machine could not replay the attempt's commits either."""
+
+    onto: str
+    paths: tuple[str, ...]
+    landings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified(AttemptEvent):
+    """The suites were run on `candidate`; it passed when every one did. No suite at all passes unverified."""
+
+    candidate: str
+    suites: tuple[SuiteResult, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagingAdvanced(AttemptEvent):
+    """Staging in the landing repository moved to the candidate."""
+
+    candidate: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagingMoved(AttemptEvent):
+    """Staging was not where the candidate was built on; it stands at `found`."""
+
+    found: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandFailed(AttemptEvent):
+    """A command could not be carried out for a reason that is not the attempt's doing; it is tried again, a few times."""
+
+    command: str
+    text: str
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """Something to be done at an edge."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasureHost(Command):
+    """Answered by `HostMeasured`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunCommand(Command):
+    """A command for a run."""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareRun(RunCommand):
+    """Seed the landing repository, make the staging branch and worktree: `RunPrepared` or `RunCommandFailed`."""
+
+    base: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publish(RunCommand):
+    """Bring `commit` and the branch staging into the user's repository, from `old`: `Published` or `RunCommandFailed`."""
+
+    commit: str
+    old: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Follow(RunCommand):
+    """Move the staging worktree from `old` to `commit`: `Followed` or `RunCommandFailed`."""
+
+    commit: str
+    old: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish(RunCommand):
+    """Merge staging at `commit` into `target`: `Finished` or `FinishRefused`."""
+
+    request: str
+    target: str
+    commit: str
+    base: str
+    stage_only: bool = False
+    suites: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptCommand(RunCommand):
+    """A command for an attempt."""
+
+    task: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakeWorktree(AttemptCommand):
+    """`WorktreeReady` or `CommandFailed`."""
+
+    base: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartWorker(AttemptCommand):
+    """`WorkerStarted` or `CommandFailed`."""
+
+    spec: TaskSpec
+    base: str
+    worktree: str
+    slot: int
+    claims: tuple[Claim, ...]
+    feedback: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchWorker(AttemptCommand):
+    """Answered by `WorkerExited` when the worker's whole tree has ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndWorker(AttemptCommand):
+    """End the worker's whole tree; `WatchWorker`, or else this, answers with `WorkerExited`."""
+
+    why: str
+    grace_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collect(AttemptCommand):
+    """`Collected` or `CommandFailed`."""
+
+    base: str
+    worktree: str
+    branch: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveBackWorktree(AttemptCommand):
+    """`WorktreeReturned`, whatever happens: a worktree that can't be cleaned is torn down. With `keep` it stays for its owner."""
+
+    worktree: str
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BringIn(AttemptCommand):
+    """`BroughtIn` or `CommandFailed`."""
+
+    head: str
+    base: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merge(AttemptCommand):
+    """`CandidateMade`, `MergeConflicted` or `CommandFailed`. The same inputs give the same candidate."""
+
+    onto: str
+    head: str
+    title: str
+    verified: tuple[str, ...]
+    at: float
+    base: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebase(AttemptCommand):
+    """`Rebased`, `RebaseConflicted` or `CommandFailed`."""
+
+    onto: str
+    head: str
+    base: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verify(AttemptCommand):
+    """`Verified` or `CommandFailed`."""
+
+    candidate: str
+    suites: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advance(AttemptCommand):
+    """`StagingAdvanced`, `StagingMoved` or `CommandFailed`. `head` and `base` are for the checks before the move."""
+
+    new: str
+    old: str
+    head: str
+    base: str
+
+
+# --- facts told to people ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A line of the event log for people and programs: `type` such as `TaskLanded`, and what it is about."""
+
+    type: str
+    at: float
+    run: str | None = None
+    task: str | None = None
+    attempt: int | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Gives the public form, without `seq`; `at` stays in seconds."""
+        head: dict[str, Any] = {"type": self.type, "at": self.at}
+        for name in ("run", "task", "attempt"):
+            value = getattr(self, name)
+            if value is not None:
+                head[name] = value
+        return {**head, **self.data}
+
+
+# --- JSON -------------------------------------------------------------------------------------------------------------------
+
+
+class _Registry:
+    by_name: ClassVar[dict[str, type[Event]]] = {}
+
+
+def _leaves(cls: type[Event]) -> list[type[Event]]:
+    found = [cls]
+    for child in cls.__subclasses__():
+        found.extend(_leaves(child))
+    return found
+
+
+def event_to_json(event: Event) -> dict[str, Any]:
+    """Gives an event as plain JSON data, its class name under `type`; empty fields whose default is empty are left out."""
+    return {"type": type(event).__name__, **_dump_fields(event)}
+
+
+def event_from_json(data: Mapping[str, Any]) -> Event:
+    """Reads an event back. Raises `ValueError` for an unknown type or a missing field; ignores fields it does not know."""
+    if not _Registry.by_name:
+        _Registry.by_name = {cls.__name__: cls for cls in _leaves(Event)}
+    cls = _Registry.by_name.get(str(data.get("type")))
+    if cls is None:
+        raise ValueError(f"unknown event type {data.get('type')!r}")
+    event = _load(cls, data)
+    assert isinstance(event, Event)
+    return event
+
+
+def dump(value: Any) -> Any:
+    """Gives a value of the model or of a message as plain JSON data."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _dump_fields(value)
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, (tuple, list)):
+        return [dump(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: dump(item) for key, item in value.items()}
+    return value
+
+
+def _dump_fields(value: Any) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for name, default in _defaults(type(value)):
+        item = getattr(value, name)
+        if not item and item == default:  # only emptiness is left out: another default must not change old events
+            continue
+        out[name] = dump(item)
+    return out
+
+
+_MISSING = object()
+
+
+@cache
+def _defaults(cls: type[Any]) -> tuple[tuple[str, Any], ...]:
+    pairs: list[tuple[str, Any]] = []
+    for item in dataclasses.fields(cls):
+        if item.default is not dataclasses.MISSING:
+            pairs.append((item.name, item.default))
+        elif item.default_factory is not dataclasses.MISSING:
+            pairs.append((item.name, item.default_factory()))
+        else:
+            pairs.append((item.name, _MISSING))
+    return tuple(pairs)
+
+
+@cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def load(kind: type[Any], data: Any) -> Any:
+    """Reads a value of type `kind` back from plain JSON data. Raises `ValueError` where it does not fit."""
+    return _load(kind, data)
+
+
+def _load(kind: Any, data: Any) -> Any:
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return _load_fields(kind, data)
+    origin = typing.get_origin(kind)
+    if origin in (typing.Union, types.UnionType):
+        if data is None:
+            return None
+        return _load(next(arg for arg in typing.get_args(kind) if arg is not type(None)), data)
+    if origin is tuple:
+        arguments = typing.get_args(kind)
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return tuple(_load(arguments[0], item) for item in data)
+        return tuple(_load(arg, item) for arg, item in zip(arguments, data, strict=True))
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return kind(data)
+    return data
+
+
+def _load_fields(cls: type[Any], data: Any) -> Any:
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{cls.__name__} wants an object, got {type(data).__name__}")
+    hints = _hints(cls)
+    values = {}
+    for name, default in _defaults(cls):
+        if name in data:
+            values[name] = _load(hints[name], data[name])
+        elif default is _MISSING:
+            raise ValueError(f"{cls.__name__} lacks {name!r}")
+    return cls(**values)

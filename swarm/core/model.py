@@ -1,0 +1,324 @@
+"""The nouns: plans as read, and runs, tasks, attempts and landings as they stand.
+
+Rules for editing: nothing here decides or acts. What a plan says is frozen (`PlanSpec`, `TaskSpec`, …); what changes while
+a run goes on (`Run`, `Task`, `Attempt`) is changed by `machine` alone. Words are those of the public contract. Times are
+seconds since the epoch, in UTC; durations end in `_s`; sizes end in `_bytes` or `_mb`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class TaskState(StrEnum):
+    """Where a task stands; the last four are ends."""
+
+    PENDING = "pending"
+    READY = "ready"
+    RUNNING = "running"
+    QUEUED = "queued"
+    LANDING = "landing"
+    LANDED = "landed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    BLOCKED = "blocked"
+
+
+TASK_ENDS = frozenset({TaskState.LANDED, TaskState.FAILED, TaskState.CANCELLED, TaskState.BLOCKED})
+
+
+class Step(StrEnum):
+    """Where an attempt stands, to the step: each unfinished step has exactly one command outstanding, or waits its turn."""
+
+    PREPARING = "preparing"  # TakeWorktree
+    STARTING = "starting"  # StartWorker
+    RUNNING = "running"  # WatchWorker, or EndWorker once `ending` says why
+    COLLECTING = "collecting"  # Collect: commit what the worker left, list what it touched
+    BRINGING_IN = "bringing_in"  # BringIn
+    WAITING = "waiting"  # in the merge queue, its turn has not come
+    MERGING = "merging"  # Merge
+    REBASING = "rebasing"  # Rebase
+    VERIFYING = "verifying"  # Verify
+    ADVANCING = "advancing"  # Advance
+    PUBLISHING = "publishing"  # on the landing repository's staging; the run's Publish is outstanding
+    LANDED = "landed"
+    HANDED_BACK = "handed_back"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+ATTEMPT_ENDS = frozenset({Step.LANDED, Step.HANDED_BACK, Step.FAILED, Step.CANCELLED, Step.LOST})
+WORKER_STEPS = frozenset({Step.PREPARING, Step.STARTING, Step.RUNNING, Step.COLLECTING})
+QUEUE_STEPS = frozenset({Step.BRINGING_IN, Step.WAITING})
+LANDING_STEPS = frozenset({Step.MERGING, Step.REBASING, Step.VERIFYING, Step.ADVANCING, Step.PUBLISHING})
+
+
+class Mode(StrEnum):
+    """How a claim is held: by one attempt alone, or by several at once."""
+
+    EXCLUSIVE = "exclusive"
+    SHARED = "shared"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A path pattern, relative to the top of the repository, with `/` between folders and no leading `./`."""
+
+    path: str
+    mode: Mode = Mode.EXCLUSIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """One verification command; `shard` is into how many parts it is split."""
+
+    name: str
+    run: str
+    timeout_s: float = 1800.0
+    shard: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """One wanted change, as a plan says it, with the plan's defaults already filled in.
+
+    `needs` are ids of tasks, `phase_needs` ids of phases. `finished` is true for a task that a foreign plan says is done: it
+    satisfies needs and is never run. `extra` keeps the keys that were not understood.
+    """
+
+    id: str
+    title: str
+    phase: str | None = None
+    needs: tuple[str, ...] = ()
+    phase_needs: tuple[str, ...] = ()
+    claims: tuple[Claim, ...] = ()
+    prompt: str = ""
+    run: str = ""
+    agent: str = "command"
+    verify: tuple[Suite, ...] = ()
+    timeout_s: float = 3600.0
+    attempts: int = 2
+    priority: int = 0
+    allow_empty: bool = False
+    memory_mb: int = 0
+    role: str = ""
+    finished: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseSpec:
+    """A named group of tasks; with `parallel_safe` false they go one at a time, in plan order."""
+
+    id: str
+    title: str = ""
+    needs: tuple[str, ...] = ()
+    phase_needs: tuple[str, ...] = ()
+    parallel_safe: bool = True
+    verify: tuple[Suite, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSpec:
+    """A plan as read: `id` is the run's id, `format` tells which form it had, `base` the branch to start from ("" = the one
+    checked out), `source` the file."""
+
+    id: str
+    name: str
+    format: str = "native"
+    base: str = ""
+    verify: tuple[Suite, ...] = ()
+    phases: tuple[PhaseSpec, ...] = ()
+    tasks: tuple[TaskSpec, ...] = ()
+    source: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a task gets where the plan says nothing; the settings give these."""
+
+    agent: str = "command"
+    timeout_s: float = 3600.0
+    attempts: int = 2
+    suite_timeout_s: float = 1800.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a task or an attempt is where it is: a code for programs, a text for people, and facts (paths, holders, …)."""
+
+    code: str
+    text: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """The machine at one moment. Percentages are of the whole machine, or of the cgroup where one sets a limit."""
+
+    cpu_percent: float
+    memory_percent: float
+    memory_available_bytes: int
+    disk_free_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The settings that the machine decides by. `ladder` steps are (below percent, share of the slots).
+
+    `ramp_per_s` is how many workers more than before may run for each second that has passed; replacing one that ended is free.
+    `try_later_s` is how long a worker that exits 75 without saying is left alone; `lost_max`, `try_later_max` and `infra_max` bound
+    what does not count as an attempt.
+    """
+
+    workers_max: int = 4
+    ladder: tuple[tuple[float, float], ...] = ((50.0, 1.0), (70.0, 0.75), (80.0, 0.5))
+    cpu_percent_max: float = 90.0
+    memory_percent_max: float = 90.0
+    disk_free_bytes_min: int = 1_000_000_000
+    ramp_per_s: float = 4.0
+    smoothing_s: float = 5.0
+    readings_every_s: float = 1.0
+    strays: str = "extend"
+    try_later_s: float = 30.0
+    lost_max: int = 3
+    try_later_max: int = 1000
+    infra_max: int = 5
+    follow_every_s: float = 0.5
+    grace_s: float = 5.0
+    keep_worktrees: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteResult:
+    """What one suite said of one candidate: `outcome` is passed, failed, timeout or none; `log` is a path, `tail` its last lines."""
+
+    name: str
+    outcome: str
+    exit_code: int | None = None
+    duration_s: float = 0.0
+    log: str = ""
+    tail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerResult:
+    """What a worker may say of itself in SWARM_RESULT_FILE; nothing in it is believed about success."""
+
+    summary: str = ""
+    retry_after_s: float | None = None
+    cost_usd: float | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    files_read: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try at a task. `n` is the fencing number: an answer that carries another one is refused.
+
+    `counts` is false where the attempt is not held against the task (try later, lost, conflict). `ending` is why its worker is
+    being ended. `retry_at` is set while a failed command waits to be carried out again.
+    """
+
+    n: int
+    step: Step
+    base: str
+    agent: str
+    branch: str
+    created_at: float
+    alone: bool = False
+    slot: int | None = None
+    worktree: str | None = None
+    pid: int | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    exit_code: int | None = None
+    ending: str | None = None
+    head: str | None = None
+    commits: int = 0
+    touched: tuple[str, ...] = ()
+    strays: tuple[str, ...] = ()
+    result: WorkerResult = WorkerResult()
+    rebased: str | None = None
+    onto: str | None = None
+    candidate: str | None = None
+    suites: tuple[SuiteResult, ...] = ()
+    reason: Reason | None = None
+    counts: bool = True
+    infra_failures: int = 0
+    retry_at: float | None = None
+    queued_at: float | None = None
+    landed_commit: str | None = None
+    merge_moves: int = 0
+
+    @property
+    def submitted(self) -> str:
+        """The commit that is merged: the worker's, or its rebased form."""
+        commit = self.rebased or self.head
+        assert commit is not None
+        return commit
+
+
+@dataclass(slots=True)
+class Task:
+    """A task of a run. `order` is its place in the plan; `open_needs` counts needs that have not been met."""
+
+    spec: TaskSpec
+    order: int
+    state: TaskState = TaskState.PENDING
+    attempts: list[Attempt] = field(default_factory=list)
+    open_needs: int = 0
+    reason: Reason | None = None
+    not_before: float | None = None
+    paused: bool = False
+    alone: bool = False
+    feedback: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
+    extended: tuple[Claim, ...] = ()
+    landed_commit: str | None = None
+    ended_at: float | None = None
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The newest attempt."""
+        return self.attempts[-1] if self.attempts else None
+
+    @property
+    def live(self) -> Attempt | None:
+        """The attempt that has not ended, if there is one."""
+        last = self.attempt
+        return last if last is not None and last.step not in ATTEMPT_ENDS else None
+
+
+def slug(text: str, *, max_length: int = 60) -> str:
+    """Turns a name into one that git, file systems and shells take: lower case `a-z0-9-`.
+
+    Two different names never give the same slug: when anything had to be changed, letter case too, a short hash of the
+    original follows (rule of the public contract, section 1).
+    """
+    normal = unicodedata.normalize("NFKC", text)
+    plain = re.sub(r"[^a-z0-9]+", "-", normal.lower()).strip("-")[:max_length].strip("-")
+    if plain and plain == text:
+        return plain
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    return f"{plain}-{digest}" if plain else f"x-{digest}"
+
+
+def staging_branch(run: str) -> str:
+    """Names the staging branch of a run, without `refs/heads/`."""
+    return f"swarm/{run}/staging"
+
+
+def attempt_branch(run: str, task: str, n: int) -> str:
+    """Names the branch that keeps an attempt's work, without `refs/heads/`."""
+    return f"swarm/{run}/task/{slug(task)}/{n}"

@@ -1,0 +1,60 @@
+"""Errors that a person sees: what happened, what it means, what to do next.
+
+Rules: every error that can reach a user is a `SwarmError`. Its exit code is one of the contract's: 1 a check failed,
+2 usage or an invalid plan or setting, 3 no daemon where one is needed, 4 refused because something would be lost.
+Anything else that escapes is a bug and goes to the log with its traceback, never to the terminal.
+"""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_NOT_LANDED = 1
+EXIT_USAGE = 2
+EXIT_NO_DAEMON = 3
+EXIT_REFUSED = 4
+EXIT_TIMED_OUT = 124
+EXIT_INTERRUPTED = 130
+
+
+class SwarmError(Exception):
+    """A failure with its cause, its consequence and the next step, each one sentence or empty."""
+
+    exit_code = EXIT_NOT_LANDED
+
+    def __init__(self, cause: str, consequence: str = "", next_step: str = "") -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.consequence = consequence
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        lines = [self.cause]
+        if self.consequence:
+            lines.append(f"  {self.consequence}")
+        if self.next_step:
+            lines.append(f"  Next: {self.next_step}")
+        return "\n".join(lines)
+
+
+class UsageError(SwarmError):
+    """The command, the plan or a setting is not valid; nothing was done."""
+
+    exit_code = EXIT_USAGE
+
+
+class NoDaemon(SwarmError):
+    """A daemon is needed and none runs for this repository."""
+
+    exit_code = EXIT_NO_DAEMON
+
+
+class Refused(SwarmError):
+    """Carrying on would lose or overwrite something, so nothing was done."""
+
+    exit_code = EXIT_REFUSED
+
+
+class WaitTimedOut(SwarmError):
+    """A wait ended before what it waited for."""
+
+    exit_code = EXIT_TIMED_OUT
