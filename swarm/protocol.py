@@ -1,0 +1,319 @@
+"""What client and daemon agree on: where the socket is, the routes, the shapes of bodies, the names a worker sees.
+
+Rules for editing: the standard library and `errors` only, and no import that costs start-up time, because every command of the
+client loads this file. A change of a body that an older client can't read needs a new `API_VERSION`, which is part of every
+route. Sizes are in bytes, durations in seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Mapping
+from typing import Any, TypedDict
+
+from swarm.errors import (
+    EXIT_NO_DAEMON,
+    EXIT_REFUSED,
+    EXIT_TIMED_OUT,
+    EXIT_USAGE,
+    NoDaemon,
+    Refused,
+    SwarmError,
+    UsageError,
+    WaitTimedOut,
+)
+
+API_VERSION = 1
+SCHEMA = 1  # of every document that is printed with --json
+
+# --- limits -----------------------------------------------------------------------------------------------------------------
+
+REQUEST_BYTES_MAX = 64 * 1024 * 1024
+RESPONSE_BYTES_MAX = 512 * 1024 * 1024  # full status of 100,000 tasks: about a hundred megabytes
+HEADER_BYTES_MAX = 64 * 1024
+LINE_BYTES_MAX = 16 * 1024 * 1024  # one line of the event stream
+ANSWER_TIMEOUT_S = 60.0  # every request but waiting, following and finishing
+WAIT_SLICE_S = 30.0  # one long poll; the client asks again
+FINISH_TIMEOUT_S = 4 * 3600.0  # verification runs inside it
+
+# --- routes -----------------------------------------------------------------------------------------------------------------
+
+PING = "/v1/ping"
+STATUS = "/v1/status"  # GET ?run= &view=full|summary
+SUBMIT = "/v1/submit"  # POST SubmitRequest -> SubmitAnswer
+ADD = "/v1/add"  # POST AddRequest -> SubmitAnswer
+RETRY = "/v1/retry"  # POST RetryRequest -> TasksAnswer
+CANCEL = "/v1/cancel"  # POST CancelRequest -> TasksAnswer
+PAUSE = "/v1/pause"  # POST PauseRequest -> {}
+RESUME = "/v1/resume"  # POST PauseRequest -> {}
+SCALE = "/v1/scale"  # POST ScaleRequest -> {"workers_max": n}
+TELL = "/v1/tell"  # POST TellRequest -> {}
+FINISH = "/v1/finish"  # POST FinishRequest -> a result document
+STOP = "/v1/stop"  # POST StopRequest -> {"pid": n}; the caller then waits for the process to end
+WAIT = "/v1/wait"  # GET ?run= &timeout_s= -> a summary document with "ended": true, or {"ended": false}
+EVENTS = "/v1/events"  # GET ?after= &follow=0|1 &run= -> one JSON object a line; empty lines skipped
+
+VIEW_FULL = "full"
+VIEW_SUMMARY = "summary"
+SUMMARY_LISTED = 20  # tasks listed of each kind in the summary
+SUMMARY_LANDED = 5
+
+STOP_MODES = ("graceful", "drain", "now", "leave-workers")
+
+
+class Source(TypedDict):
+    """A plan file as it goes to the daemon: its path, for messages, and its bytes."""
+
+    source: str
+    data_base64: str
+
+
+class SubmitRequest(TypedDict):
+    """A plan; `only` limits it to these tasks and what they need, `verify` adds suites."""
+
+    plan: Source
+    only: list[str]
+    sequential: bool
+    fail_fast: bool
+    verify: list[str]
+
+
+class SubmitAnswer(TypedDict):
+    """What submitting changed."""
+
+    run: str
+    added: list[str]
+    replaced: list[str]
+    unchanged: int
+
+
+class AddRequest(TypedDict):
+    """One task, as a table of a native plan; `run` None means the only run there is."""
+
+    run: str | None
+    task: dict[str, Any]
+
+
+class RetryRequest(TypedDict):
+    """These tasks, or every failed one. `run` None means wherever the tasks are found."""
+
+    run: str | None
+    tasks: list[str]
+    failed: bool
+
+
+class CancelRequest(TypedDict):
+    """These tasks, or with None the whole run."""
+
+    run: str | None
+    tasks: list[str] | None
+
+
+class TasksAnswer(TypedDict):
+    """The tasks that were changed."""
+
+    run: str
+    tasks: list[str]
+
+
+class PauseRequest(TypedDict):
+    """One task, one run, or with two None everything."""
+
+    run: str | None
+    task: str | None
+
+
+class ScaleRequest(TypedDict):
+    """The widest number of workers from now on."""
+
+    workers_max: int
+
+
+class TellRequest(TypedDict):
+    """A note for the next attempt of a task."""
+
+    run: str | None
+    task: str
+    text: str
+
+
+class FinishRequest(TypedDict):
+    """Staging is wanted on `into` (None: the run's base branch); `partial` allows tasks that have not landed."""
+
+    run: str | None
+    into: str | None
+    stage_only: bool
+    preview: bool
+    partial: bool
+
+
+class StopRequest(TypedDict):
+    """How the daemon goes down, one of `STOP_MODES`."""
+
+    mode: str
+
+
+class DaemonFile(TypedDict):
+    """What `<state>/daemon.json` holds; times are RFC 3339."""
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+    version: str
+    socket: str
+    started_at: str
+    ends_when_idle: bool
+
+
+# --- what a worker sees -----------------------------------------------------------------------------------------------------
+
+WORKER_ENVIRONMENT = frozenset(
+    {
+        "SWARM_RUN",
+        "SWARM_TASK",
+        "SWARM_ATTEMPT",
+        "SWARM_WORKTREE",
+        "SWARM_BASE",
+        "SWARM_CLAIMS",
+        "SWARM_PROMPT_FILE",
+        "SWARM_RESULT_FILE",
+        "SWARM_FEEDBACK_FILE",
+        "SWARM_SLOT",
+        "SWARM_PORT_BASE",
+        "SWARM_NONCE",
+    }
+)
+
+
+def inside_worker(environ: Mapping[str, str]) -> bool:
+    """Says whether this process was started by a worker, where commands that start or steer are refused."""
+    return bool(environ.get("SWARM_TASK") and environ.get("SWARM_ATTEMPT"))
+
+
+# --- where the socket is ----------------------------------------------------------------------------------------------------
+
+SOCKET_BYTES_MAX = 103 if sys.platform == "darwin" else 107  # sun_path less its closing zero byte
+SOCKET_NAME = "api.sock"
+DAEMON_FILE = "daemon.json"
+
+
+def socket_path(state: str, environ: Mapping[str, str]) -> str:
+    """Gives the path of the daemon's socket for a state folder.
+
+    That is `<state>/api.sock`, or where this is too long for the kernel a name made of a hash of the state folder: under
+    `$XDG_RUNTIME_DIR`, else in a private folder of this user in the temporary one. Nothing is made; see `private_folder`.
+    """
+    plain = os.path.join(state, SOCKET_NAME)
+    if _fits(plain):
+        return plain
+    import hashlib
+
+    name = f"swarm-{hashlib.sha256(os.fsencode(os.path.realpath(state))).hexdigest()[:16]}.sock"
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    if os.path.isabs(runtime) and os.path.isdir(runtime) and _fits(os.path.join(runtime, name)):
+        return os.path.join(runtime, name)
+    for temporary in (environ.get("TMPDIR", ""), "/tmp"):  # noqa: S108  (only inside private_folder)
+        path = os.path.join(temporary, f"swarm-{os.getuid()}", name)
+        if os.path.isabs(path) and _fits(path):
+            break
+    return path
+
+
+def private_folder(path: str) -> None:
+    """Makes the folder that will hold the socket where that is not the state folder, or checks the one there.
+
+    Raises `Refused` when it belongs to somebody else or others can write to it: in the temporary folder anybody could have made
+    it first and would then own our socket.
+    """
+    try:
+        os.makedirs(path, mode=0o700)
+    except FileExistsError:
+        pass
+    info = os.lstat(path)
+    if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o022:
+        raise Refused(
+            f"{path} can't hold the daemon's socket: it is not a folder of this user that only this user can write to.",
+            "No daemon was started.",
+            f"look at it (ls -ld {path}), remove it if it is not yours, or set XDG_RUNTIME_DIR.",
+        )
+
+
+def _fits(path: str) -> bool:
+    return len(os.fsencode(path)) <= SOCKET_BYTES_MAX
+
+
+# --- errors over the wire ---------------------------------------------------------------------------------------------------
+
+_CLASSES: dict[int, type[SwarmError]] = {
+    EXIT_USAGE: UsageError,
+    EXIT_NO_DAEMON: NoDaemon,
+    EXIT_REFUSED: Refused,
+    EXIT_TIMED_OUT: WaitTimedOut,
+}
+_HTTP_STATUS = {EXIT_USAGE: 400, EXIT_NO_DAEMON: 503, EXIT_REFUSED: 409, EXIT_TIMED_OUT: 408}
+
+
+def error_status(error: SwarmError) -> int:
+    """Gives the HTTP status that an error travels with."""
+    return _HTTP_STATUS.get(error.exit_code, 422)
+
+
+def error_body(error: SwarmError) -> dict[str, Any]:
+    """Gives an error as the body of an answer."""
+    return {
+        "error": {
+            "cause": error.cause,
+            "consequence": error.consequence,
+            "next_step": error.next_step,
+            "exit_code": error.exit_code,
+        }
+    }
+
+
+def error_from_body(body: Any, status: int) -> SwarmError:
+    """Makes the error again from the body of an answer; an answer that is not one of ours becomes a plain one with its status."""
+    data = body.get("error") if isinstance(body, dict) else None
+    if not isinstance(data, dict):
+        return SwarmError(
+            f"The daemon answered {status} and no reason.",
+            "" if status >= 500 else "It may be of another version than this client.",
+            "look into its log, or restart it: swarm stop --leave-workers && swarm start",
+        )
+    code = data.get("exit_code")
+    error = _CLASSES.get(code, SwarmError) if isinstance(code, int) else SwarmError
+    return error(str(data.get("cause", "")), str(data.get("consequence", "")), str(data.get("next_step", "")))
+
+
+# --- text of others ---------------------------------------------------------------------------------------------------------
+
+_HARMLESS = frozenset("\t")
+
+
+def printable(text: object, *, keep_newlines: bool = False) -> str:
+    """Makes text of others safe to show in a terminal.
+
+    Control characters (ESC of terminal commands among them), characters that turn the writing direction around and lone
+    surrogates become visible escapes such as `\\x1b`; newlines too, unless `keep_newlines`.
+    """
+    raw = str(text)
+    if raw.isprintable():
+        return raw
+    return "".join(
+        char
+        if char.isprintable() or char in _HARMLESS or (keep_newlines and char == "\n")
+        else _visible(char)
+        for char in raw
+    )
+
+
+def _visible(char: str) -> str:
+    code = ord(char)
+    if char == "\n":
+        return "\\n"
+    if char == "\r":
+        return "\\r"
+    if code >= 0xA0 and char.isspace():  # wide and thin spaces are not printable to Python, but harmless
+        return " "
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
