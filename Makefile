@@ -1,0 +1,81 @@
+# What a developer types. Every target sets up what it needs: on a fresh machine with Python 3.11 or later and git,
+# `make test` or `make run` alone is enough; once set up, nothing here needs the network but the first `make run`.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+PYTEST_ARGS ?= -n 2
+DEMO_ARGS ?=
+BENCH_ARGS ?=
+
+# As root, without a terminal and with an empty or unwritable home, pip is to work without a word.
+export PIP_ROOT_USER_ACTION := ignore
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+MAKEFLAGS += --no-print-directory
+PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
+
+.PHONY: help setup run run-compare test lint types bench check clean system-packages
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make setup            a virtual environment in $(VENV), with exact versions"
+	@echo "make run              the real thing: a shipped plan carried out on a real code base, without any key"
+	@echo "make run-compare      the same, and then one task at a time, with the speed-up measured"
+	@echo "make test             the tests (PYTEST_ARGS='-n 2')"
+	@echo "make lint, types      ruff; mypy"
+	@echo "make check            lint, types and test"
+	@echo "make bench            the figures, as ratios to floor programs measured beside them (minutes)"
+	@echo "make system-packages  as root with apt: bubblewrap, for the sandbox"
+	@echo "make clean            removes caches and builds; $(VENV) stays"
+
+setup: $(STAMP)
+	@:
+
+# The build backend comes first, at its pinned version, so that the editable install needs no build environment of its own.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(0 if sys.version_info >= (3, 11) else "swarm needs Python 3.11 or later and this is " + v + ".\n  Next: make setup PYTHON=python3.11")'
+	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	    echo "setting up $(VENV)"; rm -rf $(VENV); \
+	    $(PYTHON) -m venv $(VENV) || $(PYTHON) -m virtualenv --quiet $(VENV) || { \
+	        rm -rf $(VENV); echo "$(PYTHON) has neither venv nor virtualenv. Next: install one of them (Debian: python3-venv)." >&2; exit 1; }; \
+	fi
+	@$(PIP) hatchling editables
+	@$(PIP) --no-build-isolation -e '.[dev]'
+	@touch $@
+
+run: $(STAMP)
+	@$(BIN)/python scripts/demo.py $(DEMO_ARGS)
+
+run-compare: $(STAMP)
+	@$(BIN)/python scripts/demo.py --compare $(DEMO_ARGS)
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	@$(BIN)/mypy
+
+bench: $(STAMP)
+	@$(BIN)/python scripts/bench.py $(BENCH_ARGS)
+
+check: lint types test
+
+# Best effort: what is missing only skips the tests that need it, so this never fails.
+system-packages:
+	@if command -v bwrap >/dev/null 2>&1 && command -v git >/dev/null 2>&1; then :; \
+	elif [ "$$(id -u)" != 0 ]; then echo "bubblewrap is not installed and this is not root: tests that need it are skipped"; \
+	elif ! command -v apt-get >/dev/null 2>&1; then echo "no apt-get here: tests that need bubblewrap are skipped"; \
+	else export DEBIAN_FRONTEND=noninteractive; \
+	    { timeout 120 apt-get -qq update && timeout 180 apt-get -qq -y --no-install-recommends install bubblewrap git; } >/dev/null 2>&1 </dev/null \
+	    || echo "apt-get could not install bubblewrap: tests that need it are skipped"; \
+	fi
+
+clean:
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	@find . -path ./$(VENV) -prune -o -path ./.git -prune -o -type d -name __pycache__ -exec rm -rf {} +
