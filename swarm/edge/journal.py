@@ -1,0 +1,619 @@
+"""The journal: what happened, in order, in one SQLite file (WAL, synchronous=FULL).
+
+Hides SQLite. A record is an event (what the machine is rebuilt from) or a fact (told to people); both share
+one numbering that starts at 1 and has no gaps. `append` is one durable transaction: when it returns the records
+survive a kill and a power cut, when it raises the file is as it was before. An error of a commit on a failing
+disk is the one exception: the records may then appear at the next opening, so the daemon stops at the first
+failed append and reads the file again.
+
+Rules for editing: every write goes through `_writing`, which checks the epoch (whoever lost the lock must not
+write); a change of schema is a new function at the end of `_MIGRATIONS` and never an edit of an old one; nothing
+here ever starts empty where something was before. A `Journal` may be used from several threads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from swarm.errors import Refused, SwarmError
+
+APPLICATION_ID = (
+    0x53574A31  # "SWJ1" in the header: told apart from other SQLite files before anything is read
+)
+BUSY_TIMEOUT_S = 10.0
+ROWS_AT_ONCE = 2000  # one read transaction per chunk, so that a slow reader never holds up checkpoints
+CHECKED_ON_OPEN_BYTES = 64 << 20  # quick_check reads every page: about 0.1 s for this much
+PROBLEMS_MAX = 100
+WAL_KEPT_BYTES = 16 << 20
+_NO_ROOM_BYTES = 64 << 10
+_IO_ERROR = 10  # sqlite's primary codes, the low byte of an extended one
+_FULL = 13
+_NOT_A_DATABASE = 26
+_CORRUPT = 11
+
+
+class JournalTaken(Refused):
+    """Another daemon began a newer epoch, or the file was replaced: this process must not write any more."""
+
+
+class JournalFull(SwarmError):
+    """There is no room to write; the journal stands as it was before the append."""
+
+
+class JournalDamaged(SwarmError):
+    """The file is missing, torn, or not a journal that this version can read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Something to remember: `kind` is "event" or "fact"; `data` is JSON data with at least `type` and `at` (seconds)."""
+
+    kind: str
+    data: Mapping[str, Any]
+
+
+class Row(NamedTuple):
+    """A record as read back, with the number it got; `data` is equal to what was appended."""
+
+    seq: int
+    kind: str
+    data: dict[str, Any]
+
+
+class Journal:
+    """An open journal; made by `Journal.open`, to be closed (it is its own context manager)."""
+
+    def __init__(
+        self, path: Path, connection: sqlite3.Connection, *, readonly: bool, scratch: Path | None = None
+    ) -> None:
+        self.path = path
+        self.readonly = readonly
+        self._connection = connection
+        self._scratch = scratch
+        self._lock = threading.RLock()
+        self._epoch: int | None = None
+        found = os.stat(path)
+        self._inode = (found.st_dev, found.st_ino)
+
+    @classmethod
+    def open(cls, path: Path, *, readonly: bool = False, expect_existing: bool = False) -> Journal:
+        """Opens the journal at `path`, making it where there is none.
+
+        Read-only opening needs no daemon, works while one writes, and on a file system that can't be written.
+        With `expect_existing` (other state is beside it) a missing or empty file is an error, not a fresh start.
+        Raises `JournalDamaged`, or `JournalFull` where there is no room to create it.
+        """
+        _refuse_absence(path, must_exist=readonly or expect_existing)
+        try:
+            if readonly:
+                return cls._open_to_read(path)
+            _create_private(path)
+            connection = _connect(path)
+            try:
+                _check_pages(connection, path)
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=FULL")
+                connection.execute(f"PRAGMA journal_size_limit={WAL_KEPT_BYTES}")
+                _migrate(connection, path)
+                return cls(path, connection, readonly=False)
+            except BaseException:
+                connection.close()
+                raise
+        except sqlite3.Error as error:
+            raise _explained(error, path) from error
+
+    @classmethod
+    def _open_to_read(cls, path: Path) -> Journal:
+        connection, scratch = _connect_to_read(path)
+        try:
+            _check_version(connection, path, expected=(len(_MIGRATIONS),))
+            return cls(path, connection, readonly=True, scratch=scratch)
+        except BaseException:
+            connection.close()
+            _drop(scratch)
+            raise
+
+    def close(self) -> None:
+        """Closes the file; closing twice is harmless."""
+        with self._lock:
+            self._connection.close()
+            _drop(self._scratch)
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- writing --------------------------------------------------------------------------------------------
+
+    def begin_epoch(self) -> int:
+        """Begins the epoch of a daemon that just took the lock, and gives its number; only this `Journal` may now write."""
+        assert not self.readonly
+        with self._lock:
+            self._epoch = None
+            with self._transaction():
+                self._connection.execute("UPDATE head SET epoch = epoch + 1")
+                epoch = self._head()[0]
+            self._epoch = epoch
+            return epoch
+
+    def append(self, records: Sequence[Record]) -> int:
+        """Remembers the records durably, all or none, and gives the number of the last.
+
+        Raises `JournalTaken` when somebody else began an epoch (or this one never did), `JournalFull` when there is
+        no room, `ValueError` or `TypeError` for data that is not JSON or lacks `type` or `at`; nothing was written
+        then.
+        """
+        split = [_split(record) for record in records]
+        if not split:
+            return self.last_seq()
+        with self._lock, self._writing() as (seq, checksum):
+            rows = []
+            for columns in split:
+                seq += 1
+                checksum = _chain(checksum, seq, columns)
+                rows.append((seq, *columns, checksum))
+            self._connection.executemany("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            self._connection.execute("UPDATE head SET seq = ?, checksum = ?", (seq, checksum))
+        return seq
+
+    def set_meta(self, key: str, value: str) -> None:
+        """Keeps a setting of the journal itself (the repository's path, …) durably. Raises as `append` does."""
+        with self._lock, self._writing():
+            self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    @contextmanager
+    def _writing(self) -> Iterator[tuple[int, int]]:
+        """Holds a write transaction that checked its epoch; gives the last number and its checksum."""
+        assert not self.readonly
+        self._check_not_replaced()
+        with self._transaction():
+            epoch, seq, checksum = self._head()
+            if epoch != self._epoch:
+                raise JournalTaken(
+                    f"The journal {self.path} is in epoch {epoch}, this process in {self._epoch or 'none'}.",
+                    "Another daemon took over; nothing was written.",
+                    "swarm status shows the one that runs.",
+                )
+            yield seq, checksum
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise _explained(error, self.path) from error
+
+    def _check_not_replaced(self) -> None:
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != self._inode:
+            raise JournalTaken(
+                f"The journal {self.path} was moved, deleted or replaced while it was open.",
+                "Writing on would be lost, so nothing was written.",
+                "Put the file back, then swarm recover.",
+            )
+
+    def _head(self) -> tuple[int, int, int]:
+        epoch, seq, checksum = self._connection.execute("SELECT epoch, seq, checksum FROM head").fetchone()
+        return int(epoch), int(seq), int(checksum)
+
+    # --- reading --------------------------------------------------------------------------------------------
+
+    def read(
+        self,
+        after: int = 0,
+        *,
+        kind: str | None = None,
+        run: str | None = None,
+        task: str | None = None,
+        limit: int | None = None,
+        check: bool = False,
+    ) -> Iterator[Row]:
+        """Gives the records numbered above `after`, in order, that fit every filter given; at most `limit`.
+
+        With `check` the chain of checksums is followed on the way: so a daemon rebuilds its state.
+        Raises `JournalDamaged` where the file can't be read or (with `check`) is not what was written.
+        """
+        rows = self._checked_rows(after) if check else self._rows(after, (kind, run, task))
+        for seq, columns in islice(_fitting(rows, kind, run, task), limit):
+            yield Row(seq, columns[0], _joined(seq, columns, self.path))
+
+    def _rows(self, after: int, filters: _Filters) -> Iterator[tuple[int, _Columns]]:
+        chunk = self._chunk(after, filters)
+        while chunk:
+            for seq, *columns, _checksum in chunk:
+                yield seq, tuple(columns)
+            chunk = self._chunk(seq, filters) if len(chunk) == ROWS_AT_ONCE else []
+
+    def _checked_rows(self, after: int) -> Iterator[tuple[int, _Columns]]:
+        """Every row after `after`, each held against the chain: a chain can't be followed through filtered rows."""
+        checksum = self._checksum_of(after)
+        while chunk := self._chunk(after, _NO_FILTERS):
+            for seq, *rest, stored in chunk:
+                columns: _Columns = tuple(rest)
+                checksum = _chain(checksum, seq, columns)
+                if seq != after + 1 or checksum != stored:
+                    raise _damaged(self.path, f"record {after + 1} is not what was written")
+                after = seq
+                yield seq, columns
+        if self._promised(after) > after:
+            raise _damaged(self.path, f"the records after {after} are missing")
+
+    def _chunk(self, after: int, filters: _Filters) -> list[Any]:
+        where = ["seq > ?"]
+        values: list[Any] = [after]
+        for column, value in zip(("kind", "run", "task"), filters, strict=True):
+            if value is not None:
+                where.append(f"{column} = ?")
+                values.append(value)
+        query = f"SELECT * FROM journal WHERE {' AND '.join(where)} ORDER BY seq LIMIT {ROWS_AT_ONCE}"  # noqa: S608
+        return self._all(query, values)
+
+    def _checksum_of(self, seq: int) -> int:
+        if seq == 0:
+            return 0
+        found = self._all("SELECT checksum FROM journal WHERE seq = ?", (seq,))
+        if not found:
+            raise _damaged(self.path, f"record {seq} is missing")
+        return int(found[0][0])
+
+    def _promised(self, after: int) -> int:
+        """The last number by the head, for a reader who found nothing above `after`; newer rows are no damage."""
+        rows = self._all("SELECT head.seq, (SELECT max(seq) FROM journal) FROM head", ())
+        promised, present = int(rows[0][0]), int(rows[0][1] or 0)
+        return promised if present <= after else after
+
+    def count(self, kind: str | None = None) -> int:
+        """Gives how many records there are, of one kind or of all."""
+        if kind is None:
+            return int(self._all("SELECT count(*) FROM journal", ())[0][0])
+        return int(self._all("SELECT count(*) FROM journal WHERE kind = ?", (kind,))[0][0])
+
+    def last_seq(self) -> int:
+        """Gives the number of the last record, 0 where there is none."""
+        return int(self._all("SELECT seq FROM head", ())[0][0])
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the file stands at: how many daemons have begun one."""
+        return int(self._all("SELECT epoch FROM head", ())[0][0])
+
+    def meta(self, key: str) -> str | None:
+        """Gives a setting of the journal itself; None where it was never set."""
+        rows = self._all("SELECT value FROM meta WHERE key = ?", (key,))
+        return str(rows[0][0]) if rows else None
+
+    def verify(self) -> list[str]:
+        """Gives every difference between the file and what was written: damaged pages, changed or missing records.
+
+        At most 100 sentences; none means that the file is whole. What a lost `-wal` file held can't be noticed here
+        (the file is then whole, and older): that is what the comparison with the landing repository is for.
+        """
+        problems: list[str] = []
+        try:
+            pages = self._all("PRAGMA quick_check(20)", ())
+            problems += [f"SQLite: {row[0]}" for row in pages if row[0] != "ok"]
+            for problem in self._broken_links():
+                problems.append(problem)
+                if len(problems) >= PROBLEMS_MAX:
+                    break
+        except JournalDamaged as error:
+            problems.append(error.cause)
+        return problems
+
+    def _broken_links(self) -> Iterator[str]:
+        after = checksum = 0
+        while chunk := self._chunk(after, _NO_FILTERS):
+            for seq, *rest, stored in chunk:
+                columns: _Columns = tuple(rest)
+                if seq != after + 1:
+                    yield f"records {after + 1} to {seq - 1} are missing"
+                elif _chain(checksum, seq, columns) != stored:
+                    yield f"record {seq} is not what was written"
+                after, checksum = seq, stored
+        head = self._all("SELECT seq, checksum FROM head", ())
+        if len(head) != 1:
+            yield "the head is missing"
+        elif self._promised(after) > after:
+            yield f"records {after + 1} to {head[0][0]} are missing"
+        elif head[0][0] == after and head[0][1] != checksum:
+            yield f"the head does not fit record {after}"
+        elif head[0][0] < after:
+            yield f"records {head[0][0] + 1} to {after} were never acknowledged"
+
+    def _all(self, query: str, values: Sequence[Any]) -> list[Any]:
+        try:
+            with self._lock:
+                return self._connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise _explained(error, self.path) from error
+
+
+# --- rows ---------------------------------------------------------------------------------------------------
+
+# kind, at, type, run, task, attempt, data
+_Columns = tuple[str, float, str, str | None, str | None, int | None, str]
+_Filters = tuple[str | None, str | None, str | None]  # kind, run, task
+_NO_FILTERS: _Filters = (None, None, None)
+# ASCII, so that a path that is not UTF-8 survives.
+_encode = json.JSONEncoder(
+    separators=(",", ":"), allow_nan=False
+).encode  # ASCII: a path that is not UTF-8 survives
+
+
+def _split(record: Record) -> _Columns:
+    rest = dict(record.data)
+    try:
+        at, name = float(rest.pop("at")), rest.pop("type")
+    except KeyError as missing:
+        raise ValueError(f"a record needs {missing}") from None
+    if not isinstance(name, str) or at - at != 0.0:
+        raise ValueError(f"a record needs a type and a time, got {name!r} and {at!r}")
+    run = rest.pop("run") if _fits_a_column(rest.get("run")) else None
+    task = rest.pop("task") if _fits_a_column(rest.get("task")) else None
+    attempt = rest.pop("attempt") if type(rest.get("attempt")) is int else None
+    return record.kind, at, name, run, task, attempt, _encode(rest) if rest else "{}"
+
+
+def _fits_a_column(value: Any) -> bool:
+    """Whether a value can be a TEXT column; anything else stays in the JSON, which can hold a lone surrogate too."""
+    if not isinstance(value, str):
+        return False
+    if value.isascii():
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _joined(seq: int, columns: _Columns, path: Path) -> dict[str, Any]:
+    _kind, at, name, run, task, attempt, text = columns
+    data: dict[str, Any] = {"type": name, "at": at}
+    if run is not None:
+        data["run"] = run
+    if task is not None:
+        data["task"] = task
+    if attempt is not None:
+        data["attempt"] = attempt
+    if text != "{}":
+        try:
+            data.update(json.loads(text))
+        except ValueError as error:
+            raise _damaged(path, f"record {seq} is not JSON any more") from error
+    return data
+
+
+def _chain(checksum: int, seq: int, columns: _Columns) -> int:
+    kind, at, name, run, task, attempt, text = columns
+    whole = f"{seq}\x1f{kind}\x1f{at!r}\x1f{name}\x1f{run}\x1f{task}\x1f{attempt}\x1f{text}"
+    return zlib.crc32(whole.encode(), checksum)
+
+
+def _fitting(
+    rows: Iterable[tuple[int, _Columns]], kind: str | None, run: str | None, task: str | None
+) -> Iterator[tuple[int, _Columns]]:
+    for row in rows:
+        found_kind, _at, _name, found_run, found_task, *_rest = row[1]
+        if kind in (None, found_kind) and run in (None, found_run) and task in (None, found_task):
+            yield row
+
+
+# --- opening ------------------------------------------------------------------------------------------------
+
+
+def _refuse_absence(path: Path, *, must_exist: bool) -> None:
+    """Raises where an empty start would hide a loss: SQLite deletes the `-wal` file of a missing or empty database."""
+    size = _size(path)
+    if size > 0:
+        return
+    state = "is missing" if size < 0 else "is empty"
+    if must_exist or _size(Path(f"{path}-wal")) > 0:
+        raise JournalDamaged(
+            f"The journal {path} {state}.",
+            "What happened so far can't be read; nothing was started anew.",
+            "Put the file back from a copy, then swarm recover.",
+        )
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return -1
+    except OSError as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _create_private(path: Path) -> None:
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise _damaged(path, f"it can't be created: {error.strerror}") from error
+    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)  # SQLite does this for files that it creates itself
+    finally:
+        os.close(folder)
+
+
+def _connect(path: Path, options: str = "mode=rw") -> sqlite3.Connection:
+    quoted = os.fspath(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    return sqlite3.connect(
+        f"file:{quoted}?{options}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=BUSY_TIMEOUT_S,
+    )
+
+
+def _connect_to_read(path: Path) -> tuple[sqlite3.Connection, Path | None]:
+    connection = _connect(path, "mode=ro")
+    try:
+        connection.execute("PRAGMA user_version").fetchone()
+        return connection, None
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if error.sqlite_errorcode & 0xFF not in (14, 8):  # CANTOPEN, READONLY: no place for the -shm file
+            raise
+    if _size(Path(f"{path}-wal")) <= 0:
+        return _connect(path, "mode=ro&immutable=1"), None
+    import shutil
+    import tempfile  # neither is worth its time in every `swarm status`
+
+    # The newest records are in the -wal file, which SQLite reads only where it may write beside it.
+    scratch = Path(tempfile.mkdtemp(prefix="swarm-journal-"))
+    for suffix in ("", "-wal"):
+        shutil.copyfile(f"{path}{suffix}", scratch / f"journal{suffix}")
+    return _connect(scratch / "journal"), scratch
+
+
+def _drop(scratch: Path | None) -> None:
+    if scratch is not None:
+        import shutil
+
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
+    if os.stat(path).st_size > CHECKED_ON_OPEN_BYTES:
+        return
+    answers = [row[0] for row in connection.execute("PRAGMA quick_check(1)")]
+    if answers != ["ok"]:
+        raise _damaged(path, str(answers[0]).splitlines()[-1])
+
+
+def _check_version(connection: sqlite3.Connection, path: Path, expected: Sequence[int]) -> int:
+    (mark,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if mark != APPLICATION_ID and (version, mark) != (0, 0):
+        raise _damaged(path, "it is a database of another program")
+    if version > len(_MIGRATIONS):
+        raise JournalDamaged(
+            f"The journal {path} has schema {version}; this version of swarm knows up to {len(_MIGRATIONS)}.",
+            "Nothing was read or changed.",
+            "Use the newer swarm that wrote it.",
+        )
+    if version not in expected:
+        raise JournalDamaged(
+            f"The journal {path} has schema {version}, older than this version of swarm reads.",
+            "Nothing was read or changed.",
+            "swarm start brings it up to date.",
+        )
+    return int(version)
+
+
+# --- schema -------------------------------------------------------------------------------------------------
+
+
+def _first_schema(connection: sqlite3.Connection) -> None:
+    connection.execute(
+        "CREATE TABLE journal (seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, at REAL NOT NULL, "
+        "type TEXT NOT NULL, run TEXT, task TEXT, attempt INTEGER, data TEXT NOT NULL, "
+        "checksum INTEGER NOT NULL) STRICT"
+    )
+    connection.execute(
+        "CREATE TABLE head (epoch INTEGER NOT NULL, seq INTEGER NOT NULL, checksum INTEGER NOT NULL) STRICT"
+    )
+    connection.execute("INSERT INTO head VALUES (0, 0, 0)")
+    connection.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID")
+    connection.execute("INSERT INTO meta VALUES ('created', strftime('%s', 'now'))")
+
+
+_MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (
+    _first_schema,
+)  # number n brings schema n-1 to n
+
+
+def _migrate(
+    connection: sqlite3.Connection,
+    path: Path,
+    steps: Sequence[Callable[[sqlite3.Connection], None]] = _MIGRATIONS,
+) -> None:
+    """Brings the schema up to date in one transaction: killed or failed in between, the old one stands."""
+    if _check_version(connection, path, expected=range(len(steps) + 1)) == len(steps):
+        return
+    connection.execute("BEGIN EXCLUSIVE")
+    try:
+        version = _check_version(
+            connection, path, expected=range(len(steps) + 1)
+        )  # somebody else may have been first
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if version == 0 and tables:
+            raise _damaged(path, "it is a database of another program")
+        for step in steps[version:]:
+            step(connection)
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version={len(steps)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+# --- errors -------------------------------------------------------------------------------------------------
+
+
+def _damaged(path: Path, what: str) -> JournalDamaged:
+    return JournalDamaged(
+        f"The journal {path} can't be used: {what}.",
+        "What happened so far can't be trusted from it; nothing was changed.",
+        "swarm audit tells how far it is readable; put the file back from a copy if there is one.",
+    )
+
+
+def _explained(error: sqlite3.Error, path: Path) -> SwarmError:
+    """Gives the error that a person sees for one of SQLite's."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == _FULL or (code == _IO_ERROR and _no_room(path)):
+        return JournalFull(
+            f"There is no room to write the journal {path}.",
+            "The last step was not remembered and not carried out; everything before it is safe.",
+            "Free some disk space, then swarm start.",
+        )
+    if code == _NOT_A_DATABASE:
+        return _damaged(path, "it is not a database")
+    if code == _CORRUPT or "decode" in str(error):  # the module's own words for a text that is not UTF-8
+        return _damaged(path, "its pages are damaged")
+    return SwarmError(
+        f"The journal {path} can't be read or written: {error}.",
+        "The last step was not remembered and not carried out.",
+        "swarm doctor checks the place.",
+    )
+
+
+def _no_room(path: Path) -> bool:
+    try:
+        found = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize < _NO_ROOM_BYTES
