@@ -343,7 +343,7 @@ def test_reading_where_nothing_can_be_written(left_by: str) -> None:
 
 
 _READ_AS_NOBODY = """
-import os, sys
+import os, shutil, sys, tempfile  # before the user changes: the interpreter may be readable by its owner only
 from pathlib import Path
 from swarm.edge.journal import Journal
 if os.getuid() == 0:
