@@ -1,0 +1,606 @@
+"""Settings: what `swarm.toml` may say, what the environment and flags override, and where each value comes from.
+
+Rules for editing: a setting is one field below with its default, its limits and one line that says why one would change it;
+`swarm config`, the template of `swarm init`, the JSON Schema and the reference page are all made from these fields. Names carry
+their unit. A setting that nothing obeys is worse than none. Loads pydantic: never import this on the way of a command that only
+asks the daemon.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeGuard, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, Strict, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+
+from swarm.core.model import Defaults
+from swarm.core.model import Limits as MachineLimits
+from swarm.errors import UsageError
+from swarm.protocol import WORKER_ENVIRONMENT, printable
+
+FILE_NAME = "swarm.toml"
+FILE_BYTES_MAX = 1024 * 1024
+PREFIX = "SWARM_"
+
+Place = tuple[str, ...]
+Step = Annotated[tuple[float, float], Strict(False)]  # TOML has arrays only
+
+_MACHINE = MachineLimits()  # the defaults that the machine has by itself are not written twice
+_DEFAULTS = Defaults()
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class SandboxPaths(_Table):
+    """Paths that workers may reach beside their worktree."""
+
+    read: list[str] = Field(
+        default=[], description="Absolute paths that workers may read beside the usual ones."
+    )
+    write: list[str] = Field(
+        default=[], description="Absolute paths that workers may write to: caches that are safe to share."
+    )
+
+
+class LimitSettings(_Table):
+    """How much may happen at once, and for how long."""
+
+    workers_max: int = Field(
+        default=_MACHINE.workers_max, ge=1, le=1000, description="Most workers at the same time."
+    )
+    ladder: list[Step] = Field(
+        default=list(_MACHINE.ladder),
+        description="Steps of (below percent, share of the workers), by the higher of CPU (smoothed) and memory: below 50 % all "
+        "of them, below 70 % three quarters, …; above the last step one at a time.",
+    )
+    cpu_percent_max: float = Field(
+        default=_MACHINE.cpu_percent_max,
+        ge=0,
+        le=1000,
+        description="At or above this nothing new starts; of the whole machine, or of the cgroup where there is a limit.",
+    )
+    memory_percent_max: float = Field(
+        default=_MACHINE.memory_percent_max, ge=0, le=1000, description="At or above this nothing new starts."
+    )
+    disk_free_bytes_min: int = Field(
+        default=_MACHINE.disk_free_bytes_min,
+        ge=0,
+        description="With less room than this on the disk nothing new starts.",
+    )
+    readings_file: str = Field(
+        default="",
+        description="Readings from this JSON file instead of the machine: for containers that know better, and for tests.",
+    )
+    budget_usd: float = Field(
+        default=0.0, ge=0, description="With this much spent by a run nothing new of it starts; 0: no limit."
+    )
+    timeout_s: float = Field(
+        default=_DEFAULTS.timeout_s, gt=0, description="Time for one attempt, where the plan says nothing."
+    )
+    attempts: int = Field(
+        default=_DEFAULTS.attempts,
+        ge=1,
+        le=100,
+        description="Attempts at one task, where the plan says nothing.",
+    )
+    grace_s: float = Field(
+        default=_MACHINE.grace_s, ge=0, le=3600, description="From asking a worker to end until it is killed."
+    )
+    ramp_per_s: float = Field(
+        default=_MACHINE.ramp_per_s,
+        gt=0,
+        description="How many more workers than before may run for each second passed; replacing one that ended is free.",
+    )
+    smoothing_s: float = Field(
+        default=_MACHINE.smoothing_s, ge=0, description="Time constant by which the CPU reading is smoothed."
+    )
+    readings_every_s: float = Field(
+        default=_MACHINE.readings_every_s,
+        gt=0,
+        description="Time between two looks at the machine while a ready task waits.",
+    )
+    try_later_s: float = Field(
+        default=_MACHINE.try_later_s,
+        ge=0,
+        description="Time before a worker that ended with 75 is tried again, unless it says.",
+    )
+    try_later_max: int = Field(
+        default=_MACHINE.try_later_max,
+        ge=0,
+        description="How often a task may put itself off before it has failed.",
+    )
+    lost_max: int = Field(
+        default=_MACHINE.lost_max,
+        ge=0,
+        description="How often a worker of one task may be lost before the task has failed.",
+    )
+    infra_max: int = Field(
+        default=_MACHINE.infra_max,
+        ge=0,
+        description="How often a step is tried again after a failure that is not the attempt's.",
+    )
+    follow_every_s: float = Field(
+        default=_MACHINE.follow_every_s,
+        ge=0,
+        description="Least time between two moves of the staging worktree.",
+    )
+
+    @field_validator("ladder")
+    @classmethod
+    def _rises(cls, ladder: list[tuple[float, float]]) -> list[tuple[float, float]]:
+        percents = [below for below, _ in ladder]
+        if percents != sorted(set(percents)):
+            raise ValueError("the percentages must rise from step to step")
+        if any(not 0 < share <= 1 for _, share in ladder):
+            raise ValueError("a share of the workers lies above 0 and is at most 1")
+        return ladder
+
+
+class WorktreeSettings(_Table):
+    """Where workers work, and what a fresh worktree needs before work can begin."""
+
+    root: str = Field(
+        default=".worktrees",
+        min_length=1,
+        description="Folder of the worktrees, from the top of the repository.",
+    )
+    setup: str = Field(
+        default="", description='Shell command that makes a fresh worktree ready, for example "npm ci".'
+    )
+    copied: list[str] = Field(
+        default=[],
+        alias="copy",
+        description='Untracked files copied from the checkout, for example [".env"].',
+    )
+    share: list[str] = Field(
+        default=[],
+        description='Ignored folders that all worktrees share with the checkout, for example ["node_modules"].',
+    )
+    keep: bool = Field(
+        default=_MACHINE.keep_worktrees,
+        description="Keep the worktree of an attempt that did not land instead of using it again.",
+    )
+
+    @field_validator("copied", "share")
+    @classmethod
+    def _inside(cls, paths: list[str]) -> list[str]:
+        for path in paths:
+            if not path or os.path.isabs(path) or ".." in path.split("/"):
+                raise ValueError(f"{path!r} is not a path inside the repository")
+        return paths
+
+
+class VerifySettings(_Table):
+    """How candidates are verified."""
+
+    slots: int = Field(default=2, ge=1, le=100, description="Most candidates verified at the same time.")
+    mode: Literal["strict", "batch"] = Field(
+        default="strict",
+        description="strict: every landing verified by itself; batch: several at once where failures are rare.",
+    )
+    timeout_s: float = Field(
+        default=_DEFAULTS.suite_timeout_s,
+        gt=0,
+        description="Time for one suite, where the plan says nothing.",
+    )
+
+
+class PortSettings(_Table):
+    """Ports that workers may use: each live worker has its own range."""
+
+    base: int = Field(default=20000, ge=1024, le=65000, description="First port of the first slot.")
+    step: int = Field(default=20, ge=1, le=1000, description="Ports for each slot.")
+
+
+class AgentSettings(_Table):
+    """A program of the user's own that carries out tasks."""
+
+    command: list[str] = Field(
+        min_length=1,
+        description='Program and arguments, for example ["mycoder", "--message-file", "{prompt_file}"].',
+    )
+    prompt: Literal["file", "stdin", "argument"] = Field(
+        default="file",
+        description="How the prompt reaches it: by {prompt_file}, on standard input, or as the last argument.",
+    )
+    env: dict[str, str] = Field(default={}, description="Variables added to its environment.")
+
+
+class Settings(_Table):
+    """Every setting. Made by `load`; the plain class holds the defaults."""
+
+    agent: str = Field(default=_DEFAULTS.agent, min_length=1, description="Agent of tasks that name none.")
+    strays: Literal["extend", "reject", "warn"] = Field(
+        default="extend",
+        description="A changed path outside the claims: extend takes the claim if nobody holds it, reject fails the attempt, "
+        "warn only says so.",
+    )
+    sandbox: Literal["auto", "required", "off"] = Field(
+        default="auto",
+        description="auto: the strongest the machine offers; required: none, no start; off: none.",
+    )
+    sandbox_paths: SandboxPaths = SandboxPaths()
+    limits: LimitSettings = LimitSettings()
+    worktrees: WorktreeSettings = WorktreeSettings()
+    verify: VerifySettings = VerifySettings()
+    ports: PortSettings = PortSettings()
+    agents: dict[str, AgentSettings] = Field(default={}, description="Agents of your own, by name.")
+    ownership: dict[str, list[str]] = Field(
+        default={}, description="Paths that only tasks of a role may change: role = [patterns]."
+    )
+
+    _sources: dict[Place, str] = PrivateAttr(default_factory=dict)
+
+    def source(self, key: str) -> str:
+        """Tells where a value such as `limits.workers_max` comes from: default, swarm.toml, environment NAME or flag."""
+        return self._source_at(tuple(key.split(".")))
+
+    def _source_at(self, place: Place) -> str:
+        while place:
+            if place in self._sources:
+                return self._sources[place]
+            place = place[:-1]
+        return "default"
+
+
+class SettingsError(UsageError):
+    """Settings that can't be used; `problems` holds (place, text) of every one."""
+
+    def __init__(self, problems: list[tuple[str, str]]) -> None:
+        self.problems = problems
+        count = "an error" if len(problems) == 1 else f"{len(problems)} errors"
+        lines = "".join(f"\n  {printable(place)}: {printable(text)}" for place, text in problems)
+        super().__init__(
+            f"The settings have {count}:{lines}",
+            "Nothing was done.",
+            "correct this, then look with: swarm config",
+        )
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------------
+
+
+def load(top: Path | str, environ: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Settings:
+    """Reads the settings of the repository whose top is `top`: the defaults, under `swarm.toml`, the environment and `flags`.
+
+    `flags` are values by key, such as `{"limits.workers_max": 2}`; None among them means not given. Raises `SettingsError` (exit 2)
+    with every error at once.
+    """
+    text = _read(Path(top) / FILE_NAME)
+    data = _parse(text)
+    places = dict.fromkeys(_leaves(data), FILE_NAME)
+    labels: dict[Place, str] = {}
+    problems: list[tuple[str, str]] = []
+    for name, place, raw in _from_environment(environ, problems):
+        _put(data, place, _value_from_text(place, raw))
+        places[place], labels[place] = f"environment {name}", name
+    for key, value in (flags or {}).items():
+        if value is not None:
+            place = tuple(key.split("."))
+            _put(data, place, value)
+            places[place] = labels[place] = "flag"
+    try:
+        settings = Settings.model_validate(data)
+    except ValidationError as error:
+        problems += _problems(error, _Lines(text), labels)
+        raise SettingsError(problems) from None
+    if problems:
+        raise SettingsError(problems)
+    settings._sources.update(places)
+    return settings
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(FILE_BYTES_MAX + 1)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise SettingsError([(FILE_NAME, f"can't be read: {error.strerror}")]) from None
+    if len(raw) > FILE_BYTES_MAX:
+        raise SettingsError([(FILE_NAME, f"is larger than {FILE_BYTES_MAX} bytes")])
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise SettingsError([(f"{FILE_NAME}:{line}", "is not UTF-8 text")]) from None
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", str(error), re.DOTALL)
+        place = f"{FILE_NAME}:{found[2]}:{found[3]}" if found else FILE_NAME
+        raise SettingsError([(place, f"not TOML: {found[1] if found else error}")]) from None
+
+
+def _leaves(data: Mapping[str, Any], prefix: Place = ()) -> Iterator[Place]:
+    for key, value in data.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, (*prefix, key))
+        else:
+            yield (*prefix, key)
+
+
+def _put(data: dict[str, Any], place: Place, value: Any) -> None:
+    for key in place[:-1]:
+        inner = data.setdefault(key, {})
+        if not isinstance(
+            inner, dict
+        ):  # the file has a value where a section belongs: it is reported, the rest can wait
+            return
+        data = inner
+    data[place[-1]] = value
+
+
+# --- the environment --------------------------------------------------------------------------------------------------------
+
+
+def _from_environment(
+    environ: Mapping[str, str], problems: list[tuple[str, str]]
+) -> Iterator[tuple[str, Place, str]]:
+    """Yields (variable, place, text) of every override. A name that is far from every setting belongs to somebody else."""
+    for name in sorted(environ):
+        if not name.startswith(PREFIX) or name in WORKER_ENVIRONMENT:
+            continue
+        place = tuple(name[len(PREFIX) :].lower().split("__"))
+        kind = _kind(place)
+        if _is_table(kind):
+            problems.append((f"environment {name}", f"is a section: name a key of it, such as {name}__KEY"))
+        elif kind is not None:
+            yield name, place, environ[name]
+        elif len(place) > 1 or difflib.get_close_matches(place[0], Settings.model_fields, cutoff=0.75):
+            known = [_variable(key) for key in _all_keys()]
+            problems.append((f"environment {name}", f"no such setting{_nearest(name, known)}"))
+
+
+def _value_from_text(place: Place, text: str) -> Any:
+    """Reads a variable the way its setting is written in TOML; text stays text."""
+    kind = _kind(place)
+    if kind is str or get_origin(kind) is Literal:
+        return text
+    if kind is bool and text.lower() in {"1", "on", "yes", "true", "0", "off", "no", "false"}:
+        return text.lower() in {"1", "on", "yes", "true"}
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return text
+
+
+def _variable(key: str) -> str:
+    return PREFIX + key.replace(".", "__").upper()
+
+
+def _kind(place: Place) -> Any:
+    """Gives the type of the value at `place`, or None where no such setting is."""
+    kind: Any = Settings
+    for key in place:
+        if get_origin(kind) is dict and key:
+            kind = get_args(kind)[1]
+        elif _is_model(kind):
+            field = _fields(kind).get(key)
+            kind = field.annotation if field is not None else None
+        else:
+            return None
+    return kind
+
+
+def _is_model(kind: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _is_table(kind: Any) -> bool:
+    return _is_model(kind) or get_origin(kind) is dict
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+# --- errors with their place ------------------------------------------------------------------------------------------------
+
+
+class _Lines:
+    """Finds the line of a key in a TOML text; a rough reading is enough, since it only serves messages."""
+
+    def __init__(self, text: str) -> None:
+        self._found: dict[Place, int] = {}
+        section: Place = ()
+        for number, line in enumerate(text.splitlines(), start=1):
+            if header := re.match(r"\s*\[+\s*([^\]#]+?)\s*\]", line):
+                section = self._keys(header[1])
+                self._found.setdefault(section, number)
+            elif pair := re.match(r"""\s*((?:"[^"]*"|'[^']*'|[\w-]+|\s*\.\s*)+?)\s*=""", line):
+                self._found.setdefault(section + self._keys(pair[1]), number)
+
+    @staticmethod
+    def _keys(text: str) -> Place:
+        parts = re.findall(r""""([^"]*)"|'([^']*)'|([\w-]+)""", text)
+        return tuple("".join(part) for part in parts)
+
+    def of(self, place: Place) -> str:
+        while place:
+            if place in self._found:
+                return f"{FILE_NAME}:{self._found[place]}"
+            place = place[:-1]
+        return FILE_NAME
+
+
+def _problems(error: ValidationError, lines: _Lines, labels: Mapping[Place, str]) -> list[tuple[str, str]]:
+    found = []
+    for item in error.errors(include_url=False, include_context=False):
+        loc = tuple(str(part) for part in item["loc"])
+        key = ".".join(loc)
+        text = _say(item, loc)
+        label = next((labels[loc[:end]] for end in range(len(loc), 0, -1) if loc[:end] in labels), None)
+        if label == "flag":
+            place = f"flag for {key}"
+        elif label is not None:
+            place = f"environment {label}"
+        else:
+            place = f"{lines.of(loc)}: {key}"
+        found.append((place, text))
+    return found
+
+
+def _say(item: Any, loc: Place) -> str:
+    if item["type"] == "extra_forbidden":
+        parent = _kind(loc[:-1])
+        known = list(_fields(parent)) if _is_model(parent) else []
+        return f"no such setting{_nearest(str(loc[-1]), known)}"
+    if item["type"] == "missing":
+        return "is needed and missing"
+    if item["type"] == "value_error":
+        return str(item["msg"]).removeprefix("Value error, ")
+    message = str(item["msg"]).replace("dictionary", "table").replace("Input should be", "should be")
+    shown = repr(item["input"])
+    return f"{message}, not {shown if len(shown) <= 60 else shown[:57] + '...'}"
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean {near[0]}?"
+    if not known:
+        return ""
+    return (
+        f"; there are {', '.join(sorted(known))}"
+        if len(known) <= 20
+        else "; swarm config lists all there are"
+    )
+
+
+# --- what others ask for ----------------------------------------------------------------------------------------------------
+
+
+def to_limits(settings: Settings) -> MachineLimits:
+    """Gives the limits that the machine decides by."""
+    limits = settings.limits
+    return MachineLimits(
+        workers_max=limits.workers_max,
+        ladder=tuple((float(below), float(share)) for below, share in limits.ladder),
+        cpu_percent_max=limits.cpu_percent_max,
+        memory_percent_max=limits.memory_percent_max,
+        disk_free_bytes_min=limits.disk_free_bytes_min,
+        ramp_per_s=limits.ramp_per_s,
+        smoothing_s=limits.smoothing_s,
+        readings_every_s=limits.readings_every_s,
+        strays=settings.strays,
+        try_later_s=limits.try_later_s,
+        lost_max=limits.lost_max,
+        try_later_max=limits.try_later_max,
+        infra_max=limits.infra_max,
+        follow_every_s=limits.follow_every_s,
+        grace_s=limits.grace_s,
+        keep_worktrees=settings.worktrees.keep,
+    )
+
+
+def to_defaults(settings: Settings) -> Defaults:
+    """Gives what a task gets where its plan says nothing."""
+    return Defaults(
+        agent=settings.agent,
+        timeout_s=settings.limits.timeout_s,
+        attempts=settings.limits.attempts,
+        suite_timeout_s=settings.verify.timeout_s,
+    )
+
+
+def flat(settings: Settings) -> list[tuple[str, Any, str]]:
+    """Lists (key, value, source) of every setting; tables of the user's own are listed by their keys, empty ones not at all."""
+    data = settings.model_dump(mode="json", by_alias=True)
+    return [
+        (".".join(place), value, settings._source_at(place))
+        for place in _leaves(data)
+        if (value := _at(data, place)) != {}
+    ]
+
+
+def schema() -> dict[str, Any]:
+    """Gives the JSON Schema of `swarm.toml`."""
+    made = Settings.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "swarm.toml"}
+
+
+def _at(data: Any, place: Place) -> Any:
+    for key in place:
+        data = data[key]
+    return data
+
+
+def _all_keys() -> list[str]:
+    return [key for key, _ in described()]
+
+
+def described() -> list[tuple[str, FieldInfo]]:
+    """Lists (key, field) of every setting that has a fixed name, sections after the top level."""
+    top = [(name, field) for name, field in _fields(Settings).items() if not _is_table(field.annotation)]
+    inner = [
+        (f"{section}.{name}", field)
+        for section, table in _fields(Settings).items()
+        if _is_model(model := table.annotation)
+        for name, field in _fields(model).items()
+    ]
+    return top + inner
+
+
+def in_toml(value: Any) -> str:
+    """Writes a value of a setting as TOML."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return f"{value:_}" if abs(value) >= 1_000_000 else str(value)
+    if isinstance(value, float):
+        return str(int(value)) if value == int(value) else repr(value)
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in escaped) + '"'
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{in_toml(str(key))} = {in_toml(item)}" for key, item in value.items()) + "}"
+    return "[" + ", ".join(in_toml(item) for item in value) + "]"
+
+
+_EXAMPLES = """\
+# Agents of your own, any program. It works in the worktree that it is started in:
+#
+#     [agents.mine]
+#     command = ["mycoder", "--message-file", "{prompt_file}"]
+#     prompt = "file"             # file | stdin | argument
+#     env = {MODEL = "small"}
+
+# Paths that only tasks of a role may change:
+#
+#     [ownership]
+#     architect = ["docs/architecture/**"]
+"""
+
+
+def template() -> str:
+    """Writes the `swarm.toml` that `swarm init` makes: every setting commented out with its default and why one would change it."""
+    import textwrap
+
+    lines = [
+        "# Settings of swarm for this repository. Every value is the default; take the # away to change one.",
+        "# The environment overrides this file (SWARM_LIMITS__WORKERS_MAX=2), flags override both.",
+        "# What is in force, and where it comes from: swarm config",
+    ]
+    section = ""
+    for key, field in described():
+        table, _, name = key.rpartition(".")
+        if table != section:
+            lines += ["", f"[{table}]"]
+            section = table
+        lines.append("")
+        lines += textwrap.wrap(str(field.description), width=98, initial_indent="# ", subsequent_indent="# ")
+        lines.append(f"#{name} = {in_toml(field.get_default(call_default_factory=True))}")
+    return "\n".join(lines) + "\n\n" + _EXAMPLES
