@@ -6,8 +6,8 @@ their ends agree, for what lies between can always be written one after the othe
 the pieces are found in it from left to right. No backtracking, nothing is approximated.
 
 Rules for editing: pure, standard library only, no pairwise comparison of all claims. Names are compared without regard to case and
-to the form of accents, because on some machines `A.py` and `a.py` are one file. Where Unicode leaves a doubt the answer is "they
-meet": a task then waits, and nothing is lost. What users may write is told in docs/explanation/claims.md.
+to the form of accents, because on some machines `A.py` and `a.py` are one file; a wildcard counts characters of that folded form
+(`ß` is two). What users may write is told in docs/explanation/claims.md.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PATTERN_MAX_BYTES = 4096  # PATH_MAX on Linux: nothing longer can be a path in a
 OPAQUE_PREFIX = "\0"  # a claim that starts so is an opaque token, compared for equality only
 
 _WILD = frozenset("*?[\\")
-_ESCAPABLE = frozenset("*?[]\\")
+_ESCAPABLE = frozenset("*?[]\\-!^")  # the last three mean something between `[` and `]`
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Hashable)
