@@ -607,20 +607,20 @@ def strays(holder_claims: Iterable[Claim], touched: Iterable[str]) -> tuple[str,
 
     Tokens say nothing about paths, so a task that has only those has claimed none.
     """
-    patterns = [pattern for claim in holder_claims if (pattern := _pattern_of(claim)) is not None]
-    if not patterns:
+    filed: dict[tuple[str, ...], list[_Pattern]] = {}
+    for claim in holder_claims:
+        pattern = _pattern_of(claim)
+        if pattern is not None:
+            filed.setdefault(tuple(_leading(pattern)), []).append(pattern)
+    if not filed:
         return ()
-    plain = {pattern.pieces[0] for pattern in patterns if pattern.plain}
-    globs = [pattern.pieces for pattern in patterns if not pattern.plain]
-    return tuple(path for path in touched if not _covered(tuple(fold(path).split("/")), plain, globs))
+    return tuple(path for path in touched if not _covered(tuple(fold(path).split("/")), filed))
 
 
-def _covered(
-    names: tuple[str, ...],
-    plain: set[tuple[_Segment, ...]],
-    globs: list[tuple[tuple[_Segment, ...], ...]],
-) -> bool:
-    """Tells whether a path is one of the plain ones or below one, or is covered by a glob."""
-    return any(names[:depth] in plain for depth in range(len(names) + 1)) or any(
-        _fits(names, pieces, _segments_meet) for pieces in globs
-    )
+def _covered(names: tuple[str, ...], filed: dict[tuple[str, ...], list[_Pattern]]) -> bool:
+    """Tells whether one of the patterns, filed under their leading names, covers a path."""
+    for depth in range(len(names) + 1):
+        for pattern in filed.get(names[:depth], ()):
+            if pattern.plain or _fits(names, pattern.pieces, _segments_meet):
+                return True
+    return False
