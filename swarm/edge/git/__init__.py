@@ -1,0 +1,55 @@
+"""The only place where the git program is run: clean environment, time limit, outcomes as values.
+
+Rules for editing: nothing outside this folder starts git (GitPython in `edge/history` reads only). Every call is a list of
+arguments, never a shell string; it inherits no `GIT_*` variable, runs no hook, no fsmonitor, no automatic gc, asks nothing on a
+terminal, and is killed with all its children when its time is up. *Sealed* calls see no settings but the repository's own;
+`user_config=True` lets the user's global settings count as well, which filters and identity in their worktrees need. Paths
+are bytes in git: they are decoded as UTF-8 with surrogateescape. An exit status that was not expected is a `GitError`, and
+never "a conflict".
+"""
+
+from swarm.edge.git.call import GitError, GitTimedOut, Outcome, decode, encode, last_line, pipe, run
+from swarm.edge.git.objects import (
+    Change,
+    CommitFacts,
+    Found,
+    Objects,
+    Signature,
+    files_of,
+    is_object_id,
+    parse_commit,
+    write_commit,
+    write_loose,
+)
+from swarm.edge.git.refs import ZERO, RefChange, RefMoved, Refs, read_ref
+from swarm.edge.git.repository import Repository, probe
+from swarm.edge.git.standing import Standing
+
+__all__ = [
+    "ZERO",
+    "Change",
+    "CommitFacts",
+    "Found",
+    "GitError",
+    "GitTimedOut",
+    "Objects",
+    "Outcome",
+    "RefChange",
+    "RefMoved",
+    "Refs",
+    "Repository",
+    "Signature",
+    "Standing",
+    "decode",
+    "encode",
+    "files_of",
+    "is_object_id",
+    "last_line",
+    "parse_commit",
+    "pipe",
+    "probe",
+    "read_ref",
+    "run",
+    "write_commit",
+    "write_loose",
+]

@@ -1,0 +1,392 @@
+"""One git process: how it is started, fed, drained, limited and ended.
+
+Hides the process and its environment. Rules for editing: every call goes through `command`, `environment` and `spawn`; a child
+is never waited for without a deadline, and what ends it ends its whole group.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import select
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from swarm.errors import SwarmError
+
+OUTPUT_MAX_BYTES = 256 * 1024 * 1024
+STDERR_KEPT_BYTES = 16 * 1024
+
+# In force in every call, by environment so that argument lists stay short and nobody's files change. The command-line scope
+# beats every settings file. Why each is there: git hazards measured for this project (hooks and fsmonitor of a shared repository
+# ran in the coordinator; automatic gc and short lock waits made other people's commits fail; by default 2.39 fsyncs no ref).
+SETTINGS = (
+    ("core.hooksPath", "/dev/null"),
+    ("core.fsmonitor", "false"),
+    ("gc.auto", "0"),
+    ("gc.worktreePruneExpire", "never"),
+    ("maintenance.auto", "false"),
+    ("core.packedRefsTimeout", "10000"),
+    ("core.filesRefLockTimeout", "2000"),
+    ("core.fsync", "committed,reference"),
+    ("protocol.allow", "user"),
+    ("rerere.enabled", "false"),
+    ("submodule.recurse", "false"),
+)
+# The three that say which settings files are the user's; any other GIT_* may come from a hook that started us.
+OURSELVES = {"NAME": "swarm", "EMAIL": "swarm@localhost"}
+_USERS_OWN = frozenset({"GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"})
+_IDENTITY = frozenset({"GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"})
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended: exit status, what it wrote to stdout, and the end of what it wrote to stderr."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def text(self) -> str:
+        """Stdout as text, without the line end."""
+        return decode(self.out).rstrip("\n")
+
+
+class GitError(SwarmError):
+    """Git could not do what was asked: `argv`, `code` (None where it never started or was killed) and the last line of stderr."""
+
+    def __init__(
+        self, argv: Sequence[str], code: int | None, err: str, *, cause: str = "", next_step: str = ""
+    ) -> None:
+        self.argv = tuple(argv)
+        self.code = code
+        self.err = last_line(err)
+        what = _command_name(argv)
+        super().__init__(cause or f"git {what} failed: {self.err or f'exit status {code}'}", "", next_step)
+
+
+class GitTimedOut(GitError):
+    """Git did not end within its time limit and was killed with all its children."""
+
+
+def decode(raw: bytes) -> str:
+    """Decodes what git printed; bytes that are no UTF-8 survive the way back through `encode`."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def encode(text: str) -> bytes:
+    """Encodes text for git, the inverse of `decode`."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def last_line(text: str) -> str:
+    """Gives the last line that says something."""
+    for line in reversed(text.splitlines()):
+        if line.strip():
+            return line.strip()
+    return ""
+
+
+def _command_name(argv: Sequence[str]) -> str:
+    words = iter(argv[1:])
+    for word in words:
+        if word == "-c":
+            next(words, "")
+        elif not word.startswith("-"):
+            return word
+    return ""
+
+
+# --- running ----------------------------------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=8)
+def program(path: str | None) -> str:
+    """Finds git on `path`; raises `GitError` where there is none."""
+    found = shutil.which("git", path=path)
+    if found is None:
+        raise GitError(
+            ("git",),
+            None,
+            "",
+            cause="The git program was not found on PATH.",
+            next_step="install git 2.38 or newer",
+        )
+    return found
+
+
+@functools.lru_cache(maxsize=8)
+def _base_environment(user_config: bool, path: str | None) -> dict[str, str]:
+    """Builds the environment of a call once; keyed by PATH so that a changed PATH is noticed."""
+    if user_config:
+        kept = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith("GIT_") or k in _USERS_OWN or k in _IDENTITY
+        }
+        kept.pop("PWD", None)
+    else:
+        kept = {name: os.environ[name] for name in ("TMPDIR", "TZ") if name in os.environ}
+        # A HOME below a device can't be filled by anybody.
+        kept |= {"HOME": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
+        kept |= {"GIT_ATTR_NOSYSTEM": "1", "GIT_GRAFT_FILE": "/dev/null/none"}
+        # Reflogs name somebody; without these git would ask the network for the host's name.
+        kept |= {
+            f"GIT_{who}_{what}": OURSELVES[what] for who in ("AUTHOR", "COMMITTER") for what in OURSELVES
+        }
+    kept["PATH"] = path if path is not None else os.defpath
+    kept |= {
+        "LC_ALL": "C",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_CONFIG_COUNT": str(len(SETTINGS)),
+    }
+    for number, (key, value) in enumerate(SETTINGS):
+        kept[f"GIT_CONFIG_KEY_{number}"] = key
+        kept[f"GIT_CONFIG_VALUE_{number}"] = value
+    return kept
+
+
+def environment(user_config: bool, extra: Mapping[str, str] | None) -> dict[str, str]:
+    """Gives the clean environment of a call, with `extra` added."""
+    base = _base_environment(user_config, os.environ.get("PATH"))
+    return {**base, **extra} if extra else base
+
+
+def command(args: Sequence[str], git_dir: Path | str | None, work_tree: Path | str | None) -> list[str]:
+    """Gives the argument list of a call."""
+    argv = [program(os.environ.get("PATH"))]
+    if git_dir is not None:
+        argv.append(f"--git-dir={git_dir}")
+    if work_tree is not None:
+        argv.append(f"--work-tree={work_tree}")
+    argv.extend(args)
+    return argv
+
+
+def spawn(
+    argv: Sequence[str],
+    cwd: Path | str | None,
+    environment: Mapping[str, str],
+    stdin: int | IO[bytes],
+    stdout: int = subprocess.PIPE,
+    stderr: int = subprocess.PIPE,
+) -> subprocess.Popen[bytes]:
+    """Starts a child in a session of its own. Raises `GitError` where the system refuses."""
+    # A session of its own makes one process group of git and all it starts; "/" is no repository and can't be removed.
+    try:
+        return subprocess.Popen(
+            argv,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=cwd or "/",
+            env=environment,
+            bufsize=0,
+            start_new_session=True,
+        )
+    except OSError as problem:
+        raise GitError(argv, None, str(problem), cause=f"git could not be started: {problem}") from problem
+
+
+def run(
+    *args: str,
+    git_dir: Path | str | None = None,
+    work_tree: Path | str | None = None,
+    cwd: Path | str | None = None,
+    input: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout_s: float = 120.0,
+    ok: Collection[int] = (0,),
+    user_config: bool = False,
+    output_max_bytes: int = OUTPUT_MAX_BYTES,
+) -> Outcome:
+    """Runs one git command and gives its outcome. Thread-safe.
+
+    With `git_dir` no repository is looked for; without it and without `cwd` none is found. `env` is added to the clean
+    environment. Raises `GitTimedOut` after `timeout_s` seconds and `GitError` for an exit status outside `ok`, for more
+    than `output_max_bytes` of output, and where git can't be started.
+    """
+    argv = command(args, git_dir, work_tree)
+    stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
+    child = spawn(argv, cwd, environment(user_config, env), stdin)
+    try:
+        out, err = _exchange(child, argv, input or b"", time.monotonic() + timeout_s, output_max_bytes)
+    except BaseException:
+        kill_group(child)
+        raise
+    code = child.returncode
+    if code not in ok:
+        raise GitError(argv, code, err)
+    return Outcome(code, out, err)
+
+
+def _exchange(
+    child: subprocess.Popen[bytes], argv: Sequence[str], data: bytes, deadline: float, output_max: int
+) -> tuple[bytes, str]:
+    """Feeds and drains a child until it has ended, without threads and without polling."""
+    out: list[bytes] = []
+    err = b""
+    size = 0
+    pending = memoryview(data)
+    poller = select.poll()
+    streams: dict[int, IO[bytes]] = {}
+    for stream in (child.stdout, child.stderr):
+        if stream is not None:
+            streams[stream.fileno()] = stream
+            poller.register(stream, select.POLLIN)
+    if child.stdin is not None:
+        os.set_blocking(child.stdin.fileno(), False)
+        in_fd = child.stdin.fileno()
+        pending = feed(child.stdin, pending)
+        if pending:
+            poller.register(in_fd, select.POLLOUT)
+    out_fd = child.stdout.fileno() if child.stdout is not None else -1
+    while streams:
+        for fd, _event in poller.poll(left_ms(argv, deadline)):
+            if fd not in streams:
+                assert child.stdin is not None
+                pending = feed(child.stdin, pending)
+                if not pending:
+                    poller.unregister(fd)
+                continue
+            chunk = os.read(fd, 65536)
+            if not chunk:
+                poller.unregister(fd)
+                streams.pop(fd).close()
+            elif fd == out_fd:
+                out.append(chunk)
+                size += len(chunk)
+                if size > output_max:
+                    raise GitError(
+                        argv, None, "", cause=f"git {_command_name(argv)} wrote more than {output_max} bytes."
+                    )
+            else:
+                err = (err + chunk)[-STDERR_KEPT_BYTES:]
+    _await_end(child, argv, deadline)
+    return b"".join(out), decode(err)
+
+
+def feed(stdin: IO[bytes], pending: memoryview) -> memoryview:
+    """Writes what the pipe takes, gives what is left, and closes the pipe when nothing is or when nobody reads any more."""
+    try:
+        while pending:
+            pending = pending[os.write(stdin.fileno(), pending[:65536]) :]
+    except BlockingIOError:
+        return pending
+    except BrokenPipeError:
+        pending = pending[:0]
+    stdin.close()
+    return pending
+
+
+def left_ms(argv: Sequence[str], deadline: float) -> float:
+    """Gives the milliseconds until `deadline`; raises `GitTimedOut` when there are none."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise GitTimedOut(
+            argv,
+            None,
+            "",
+            cause=f"git {_command_name(argv)} did not end within its time limit and was killed.",
+        )
+    return left * 1000 + 1
+
+
+def _await_end(child: subprocess.Popen[bytes], argv: Sequence[str], deadline: float) -> None:
+    """Waits by pidfd: the output pipes close a moment before the child can be reaped."""
+    if child.poll() is not None:
+        return
+    try:
+        pidfd = os.pidfd_open(child.pid)
+    except ProcessLookupError:
+        child.wait()
+        return
+    try:
+        waiter = select.poll()
+        waiter.register(pidfd, select.POLLIN)
+        while not waiter.poll(left_ms(argv, deadline)):
+            pass
+    finally:
+        os.close(pidfd)
+    child.wait()
+
+
+def kill_group(child: subprocess.Popen[bytes]) -> None:
+    """Ends a child with all that is in its session's first group, and reaps it."""
+    if child.returncode is None:
+        try:
+            os.killpg(child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        child.wait()
+    for stream in (child.stdin, child.stdout, child.stderr):
+        if stream is not None:
+            stream.close()
+
+
+def pipe(
+    first: Sequence[str],
+    second: Sequence[str],
+    *,
+    first_git_dir: Path | str,
+    second_git_dir: Path | str,
+    input: bytes = b"",
+    first_env: Mapping[str, str] | None = None,
+    second_env: Mapping[str, str] | None = None,
+    timeout_s: float = 600.0,
+) -> Outcome:
+    """Runs `first | second`, both sealed, and gives what the second printed. Raises `GitError` for the first that fails."""
+    deadline = time.monotonic() + timeout_s
+    producer_argv = command(first, first_git_dir, None)
+    consumer_argv = command(second, second_git_dir, None)
+    with (
+        tempfile.TemporaryFile() as said
+    ):  # a file, so that a talkative producer can't block on a pipe nobody drains
+        producer = spawn(
+            producer_argv, None, environment(False, first_env), subprocess.PIPE, stderr=said.fileno()
+        )
+        consumer: subprocess.Popen[bytes] | None = None
+        try:
+            assert producer.stdout is not None
+            consumer = spawn(consumer_argv, None, environment(False, second_env), producer.stdout)
+            producer.stdout.close()
+            _write_all(producer, producer_argv, input, deadline)
+            out, err = _exchange(consumer, consumer_argv, b"", deadline, OUTPUT_MAX_BYTES)
+            _await_end(producer, producer_argv, deadline)
+        except BaseException:
+            kill_group(producer)
+            if consumer is not None:
+                kill_group(consumer)
+            raise
+        said.seek(max(0, said.seek(0, os.SEEK_END) - STDERR_KEPT_BYTES))
+        first_err = decode(said.read())
+    # A producer that fails makes the consumer fail too; a consumer that fails first kills the producer by SIGPIPE.
+    if producer.returncode not in (0, -signal.SIGPIPE):
+        raise GitError(producer_argv, producer.returncode, first_err)
+    if consumer.returncode != 0:
+        raise GitError(consumer_argv, consumer.returncode, err)
+    return Outcome(0, out, err)
+
+
+def _write_all(child: subprocess.Popen[bytes], argv: Sequence[str], data: bytes, deadline: float) -> None:
+    assert child.stdin is not None
+    fd = child.stdin.fileno()
+    os.set_blocking(fd, False)
+    pending = feed(child.stdin, memoryview(data))
+    if pending:
+        poller = select.poll()
+        poller.register(fd, select.POLLOUT)
+        while pending:
+            poller.poll(left_ms(argv, deadline))
+            pending = feed(child.stdin, pending)

@@ -1,0 +1,330 @@
+"""Objects: commits, trees and what differs between them, read through standing helpers and written without a process.
+
+Hides git's object formats. Rules for editing: objects never change, so what was read may be remembered; what is written is
+byte for byte what git would write, and is there completely or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import tempfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from swarm.edge.git.call import GitError, decode, encode
+from swarm.edge.git.standing import Standing
+
+REMEMBERED_COMMITS = 4096
+TREE_MODE = "040000"
+
+
+class Signature(NamedTuple):
+    """A name, an address and a time (seconds since the epoch) with its zone, as a commit records them."""
+
+    name: str
+    email: str
+    at: float
+    zone: str = "+0000"
+
+
+class Found(NamedTuple):
+    """An object as it was read: its kind (commit, tree, blob, tag) and its content."""
+
+    kind: str
+    body: bytes
+
+
+class Change(NamedTuple):
+    """One path that differs between two trees; modes are six octal digits, zeros where the side has nothing there."""
+
+    path: str
+    old_mode: str
+    new_mode: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommitFacts:
+    """What a commit says. `message` is text as far as it could be decoded; `encoding` is set where it is not UTF-8."""
+
+    oid: str
+    tree: str
+    parents: tuple[str, ...]
+    author: Signature
+    committer: Signature
+    message: str
+    encoding: str = ""
+
+    @property
+    def subject(self) -> str:
+        """The first line of the message."""
+        return self.message.partition("\n")[0]
+
+
+_OBJECT_ID = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
+
+
+def is_object_id(text: str) -> bool:
+    """Tells whether `text` is a full object id."""
+    return _OBJECT_ID.match(text) is not None
+
+
+class Objects:
+    """Reads objects of one repository. Thread-safe; close it when done."""
+
+    def __init__(self, git_dir: Path | str) -> None:
+        self.git_dir = git_dir
+        self._contents = Standing(("cat-file", "--batch-command"), git_dir)
+        self._mark = f"end {secrets.token_hex(8)}\n".encode()
+        self._differences = Standing(_DIFF, git_dir)
+        self._commits: OrderedDict[str, CommitFacts] = OrderedDict()
+
+    def kinds(self, oids: Sequence[str]) -> list[tuple[str, int] | None]:
+        """Gives kind and size in bytes of each object, None for one that is not there."""
+        return [None if item is None else (item[0], item[1]) for item in self._batch("info", oids)]
+
+    def kind(self, oid: str) -> str | None:
+        """Gives the kind of an object, or None when it is not there."""
+        found = self.kinds((oid,))[0]
+        return None if found is None else found[0]
+
+    def read(self, oids: Sequence[str]) -> list[Found | None]:
+        """Gives the content of each object, None for one that is not there. The caller bounds their sizes by `kinds`."""
+        return [None if item is None else Found(item[0], item[2]) for item in self._batch("contents", oids)]
+
+    def commit(self, oid: str) -> CommitFacts:
+        """Gives what a commit says. Raises `GitError` where there is no such commit."""
+        known = self._commits.get(oid)
+        if known is not None:
+            return known
+        found = self.read((oid,))[0]
+        if found is None or found.kind != "commit":
+            raise GitError(
+                ("git", "cat-file", "commit", oid),
+                None,
+                "",
+                cause=f"{oid} is not a commit in {self.git_dir}.",
+            )
+        facts = parse_commit(oid, found.body)
+        self._commits[oid] = facts
+        if len(self._commits) > REMEMBERED_COMMITS:
+            try:
+                self._commits.popitem(last=False)
+            except KeyError:
+                pass  # another thread emptied it first
+        return facts
+
+    def tree_of(self, commit: str) -> str:
+        """Gives the tree of a commit. Raises `GitError` where there is no such commit."""
+        return self.commit(commit).tree
+
+    def diff(self, old_tree: str, new_tree: str) -> list[Change]:
+        """Lists every path, folders too, that differs between two trees; a rename is a path gone and a path come."""
+        if old_tree == new_tree:
+            return []
+        question = f"{old_tree} {new_tree}\n".encode() + self._mark
+        mark = self._mark
+        answer = self._differences.ask(question, lambda got: len(got) if got.endswith(mark) else None)
+        return _parse_diff(answer.removesuffix(mark), f"{old_tree} {new_tree}\n")
+
+    def changed_paths(self, old: str, new: str) -> tuple[str, ...]:
+        """Lists the files that differ between two commits, in git's order, folders left out."""
+        return files_of(self.diff(self.tree_of(old), self.tree_of(new)))
+
+    def close(self) -> None:
+        """Ends the standing helpers."""
+        self._contents.close()
+        self._differences.close()
+
+    def _batch(self, verb: str, oids: Sequence[str]) -> list[tuple[str, int, bytes] | None]:
+        if not oids:
+            return []
+        wrong = next((oid for oid in oids if not is_object_id(oid)), None)
+        if wrong is not None:
+            raise ValueError(f"{wrong!r} is not an object id")
+        question = "".join(f"{verb} {oid}\n" for oid in oids).encode()
+        answers = _Answers(len(oids), with_content=verb == "contents")
+        answer = self._contents.ask(question, answers.length)
+        return _Answers(len(oids), with_content=verb == "contents").parse(answer)
+
+
+# Every commit of the diff is given as two trees, so that no parent and no rename is guessed; submodules count like files
+# whatever .gitmodules says of them. `diff-tree --stdin` repeats and flushes a line that names no object: that marks the end.
+_DIFF = (
+    "diff-tree",
+    "--stdin",
+    "-r",
+    "-t",
+    "-z",
+    "--raw",
+    "--no-renames",
+    "--no-abbrev",
+    "--ignore-submodules=none",
+)
+
+
+class _Answers:
+    """Cuts what `cat-file --batch-command` prints into its answers; remembers how far it came between two looks."""
+
+    def __init__(self, count: int, *, with_content: bool) -> None:
+        self._count = count
+        self._with_content = with_content
+        self._at = 0
+        self.found: list[tuple[str, int, bytes] | None] = []
+
+    def length(self, got: bytearray | bytes) -> int | None:
+        while len(self.found) < self._count:
+            line_end = got.find(b"\n", self._at)
+            if line_end < 0:
+                return None
+            words = got[self._at : line_end].split(b" ")
+            if len(words) != 3:  # "<name> missing" or "<name> ambiguous"
+                self.found.append(None)
+                self._at = line_end + 1
+                continue
+            size = int(words[2])
+            end = line_end + 1 + (size + 1 if self._with_content else 0)
+            if len(got) < end:
+                return None
+            content = bytes(got[line_end + 1 : end - 1]) if self._with_content else b""
+            self.found.append((words[1].decode(), size, content))
+            self._at = end
+        return self._at
+
+    def parse(self, got: bytes) -> list[tuple[str, int, bytes] | None]:
+        if self.length(got) is None:
+            raise GitError(
+                ("git", "cat-file"), None, "", cause="git cat-file gave fewer answers than it was asked for."
+            )
+        return self.found
+
+
+def _parse_diff(answer: bytes, header: str) -> list[Change]:
+    changes: list[Change] = []
+    fields = iter(answer.removeprefix(header.encode()).split(b"\0"))
+    for field in fields:
+        if not field:
+            continue
+        old_mode, new_mode, old, new, _status = field.decode("ascii")[1:].split(" ")
+        changes.append(Change(decode(next(fields)), old_mode, new_mode, old, new))
+    return changes
+
+
+def files_of(changes: Iterable[Change]) -> tuple[str, ...]:
+    """Gives the paths of changed files, without folders; a path that was a file on either side counts."""
+    return tuple(
+        dict.fromkeys(
+            change.path
+            for change in changes
+            if not (change.old_mode in _NO_FILE and change.new_mode in _NO_FILE)
+        )
+    )
+
+
+_NO_FILE = frozenset({TREE_MODE, "000000"})
+_WHO = re.compile(r"(.*?) ?<([^>]*)> (\d+) ([+-]\d{4})\Z", re.DOTALL)
+
+
+def parse_commit(oid: str, body: bytes) -> CommitFacts:
+    """Reads the content of a commit object. Raises `GitError` where it is not well formed."""
+    head, _, message = body.partition(b"\n\n")
+    fields: dict[str, list[str]] = {}
+    name = ""
+    for line in decode(head).split("\n"):
+        if not line.startswith(
+            " "
+        ):  # continued lines belong to signatures and mergetags, which nobody here reads
+            name, _, value = line.partition(" ")
+            fields.setdefault(name, []).append(value)
+    try:
+        return CommitFacts(
+            oid=oid,
+            tree=fields["tree"][0],
+            parents=tuple(fields.get("parent", ())),
+            author=_signature(fields["author"][0]),
+            committer=_signature(fields["committer"][0]),
+            message=decode(message),
+            encoding=fields.get("encoding", [""])[0],
+        )
+    except (KeyError, ValueError) as problem:
+        raise GitError(
+            ("git", "cat-file", "commit", oid), None, "", cause=f"Commit {oid} is not well formed."
+        ) from problem
+
+
+def _signature(text: str) -> Signature:
+    found = _WHO.match(text)
+    if found is None:
+        raise ValueError(text)
+    return Signature(found[1], found[2], int(found[3]), found[4])
+
+
+def write_commit(
+    git_dir: Path | str,
+    tree: str,
+    parents: Iterable[str],
+    message: str,
+    author: Signature,
+    committer: Signature,
+    *,
+    encoding: str = "",
+    durable: bool = True,
+) -> str:
+    """Writes a commit object and gives its id; the same arguments give the same id. Costs no process.
+
+    The caller vouches that tree and parents are there. `git_dir` is the common one. With `durable` false no fsync is
+    made: for objects that can be made again. Raises `OSError` where the disk refuses.
+    """
+    head = [f"tree {tree}", *(f"parent {parent}" for parent in parents)]
+    head += [f"author {_ident(author)}", f"committer {_ident(committer)}"]
+    if encoding:
+        head.append(f"encoding {encoding}")
+    text = message.replace("\0", "")
+    body = encode("\n".join(head) + "\n\n" + (text if text.endswith("\n") else text + "\n"))
+    return write_loose(
+        os.path.join(git_dir, "objects"), b"commit", body, sha256=len(tree) == 64, durable=durable
+    )
+
+
+def _ident(who: Signature) -> str:
+    name = re.sub(r"[<>\n\0]", "", who.name).strip() or "swarm"
+    email = re.sub(r"[<>\n\0\s]", "", who.email)
+    return f"{name} <{email}> {int(who.at)} {who.zone}"
+
+
+def write_loose(objects: str, kind: bytes, body: bytes, *, sha256: bool, durable: bool) -> str:
+    """Writes one loose object the way git does: temporary file, fsync, read-only, moved to its name in one step.
+
+    Gives its id. `objects` is the object folder. Raises `OSError` where the disk refuses.
+    """
+    raw = kind + b" %d\0" % len(body) + body
+    name = (hashlib.sha256(raw) if sha256 else hashlib.sha1(raw, usedforsecurity=False)).hexdigest()
+    folder = os.path.join(objects, name[:2])
+    path = os.path.join(folder, name[2:])
+    if os.path.exists(path):
+        return name
+    try:
+        fd, temporary = tempfile.mkstemp(prefix="tmp_obj_", dir=folder)
+    except FileNotFoundError:
+        os.makedirs(folder, exist_ok=True)
+        fd, temporary = tempfile.mkstemp(prefix="tmp_obj_", dir=folder)
+    try:
+        with open(fd, "wb") as file:
+            file.write(zlib.compress(raw, 1))
+            os.fchmod(fd, 0o444)
+            file.flush()
+            if durable:
+                os.fsync(fd)
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return name

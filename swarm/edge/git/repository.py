@@ -1,0 +1,194 @@
+"""Where a repository lies, what is checked out in it, whose it is; and whether this git can do what is needed.
+
+Hides how git finds a repository. Rules for editing: every question is read-only and takes a person's text only after
+`--end-of-options`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm.edge.git.call import SETTINGS, GitError, decode, encode, last_line, program, run
+from swarm.edge.git.objects import Signature, is_object_id, write_commit
+from swarm.edge.git.refs import read_ref
+from swarm.errors import Refused, SwarmError, UsageError
+
+
+@functools.lru_cache(maxsize=4)
+def _merges_in_memory(_program: str, _changed_ns: int) -> str:
+    """Tries an in-memory merge on two tiny commits, once per git binary: a version number says less than the deed."""
+    with tempfile.TemporaryDirectory(prefix="swarm-probe-") as folder:
+        run("init", "-q", "--bare", "--template=", folder, cwd=folder)
+        tree = run("hash-object", "-w", "-t", "tree", "/dev/null", git_dir=folder).text
+        who = Signature("swarm", "swarm@localhost", 0)
+        base = write_commit(folder, tree, (), "base", who, who)
+        sides = [write_commit(folder, tree, (base,), side, who, who) for side in ("one", "two")]
+        asked = run("merge-tree", "--write-tree", "-z", "--name-only", *sides, git_dir=folder, ok=range(256))
+    return (
+        ""
+        if asked.code == 0 and asked.out.startswith(encode(tree))
+        else asked.err or f"exit status {asked.code}"
+    )
+
+
+def probe() -> None:
+    """Raises `GitError` where the git on PATH can't merge in memory (`merge-tree --write-tree`, git 2.38). Cached per binary."""
+    binary = program(os.environ.get("PATH"))
+    problem = _merges_in_memory(binary, os.stat(binary).st_mtime_ns)
+    if problem:
+        version = run("--version").text
+        raise GitError(
+            (binary, "merge-tree"),
+            None,
+            problem,
+            cause=f"This git can't merge in memory ({version}): {last_line(problem)}",
+            next_step="install git 2.38 or newer",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """Where a repository lies, in real paths.
+
+    `git_dir` is the worktree's own, `common_dir` that of all worktrees; `top` is None in a bare one.
+    """
+
+    top: Path | None
+    git_dir: Path
+    common_dir: Path
+    object_format: str
+    is_bare: bool
+    is_shallow: bool
+
+    @classmethod
+    def discover(cls, path: Path | str) -> Repository:
+        """Finds the repository that holds `path`. Raises `UsageError` where there is none or git refuses it."""
+        asked = run(
+            "rev-parse",
+            "--is-bare-repository",
+            "--is-shallow-repository",
+            "--show-object-format",
+            "--absolute-git-dir",
+            "--path-format=absolute",
+            "--git-common-dir",
+            "--show-toplevel",
+            cwd=path,
+            user_config=True,
+            ok=(0, 128),
+        )
+        lines = decode(asked.out).splitlines()
+        if len(lines) < 5:
+            raise _not_found(path, asked.err)
+        bare, shallow, object_format, git_dir, common = lines[:5]
+        top = "\n".join(lines[5:]) if asked.code == 0 else None
+        return cls(
+            top=Path(os.path.realpath(top)) if top else None,
+            git_dir=Path(os.path.realpath(git_dir)),
+            common_dir=Path(os.path.realpath(common)),
+            object_format=object_format,
+            is_bare=bare == "true",
+            is_shallow=shallow == "true",
+        )
+
+    def working_top(self) -> Path:
+        """Gives the top of the worktree. Raises `UsageError` in a bare repository and inside a `.git` folder."""
+        if self.top is None:
+            raise UsageError(
+                f"{self.git_dir} is {'a bare repository' if self.is_bare else 'the inside of a repository'}, not a checkout.",
+                "Workers need a checkout beside which their worktrees can lie.",
+                "run the command in a checkout of it (git worktree add, or git clone)",
+            )
+        return self.top
+
+    def head_commit(self) -> str:
+        """Gives the commit that is checked out. Raises `UsageError` before the first commit."""
+        commit = self.resolve("HEAD")
+        if commit is None:
+            raise UsageError(
+                f"{self.top or self.git_dir} has no commit yet.",
+                "A run starts from a commit.",
+                "git commit --allow-empty -m 'first commit'",
+            )
+        return commit
+
+    def resolve(self, rev: str) -> str | None:
+        """Gives the commit that `rev` names, or None; `rev` may be a person's text."""
+        args = ("rev-parse", "--verify", "--quiet", "--end-of-options", rev + "^{commit}")
+        asked = run(*args, git_dir=self.git_dir, ok=(0, 1, 128))
+        return asked.text if asked.code == 0 and is_object_id(asked.text) else None
+
+    def branch_commit(self, name: str) -> str | None:
+        """Gives the commit of the local branch `name` (without `refs/heads/`), or None."""
+        return read_ref(self.common_dir, f"refs/heads/{name}")
+
+    def head_branch(self) -> str | None:
+        """Gives the branch that is checked out, or None when HEAD is detached."""
+        asked = run("symbolic-ref", "--quiet", "HEAD", git_dir=self.git_dir, ok=(0, 1))
+        return asked.text.removeprefix("refs/heads/") if asked.code == 0 else None
+
+    def identity(self) -> tuple[str, str] | None:
+        """Gives the user's name and address as git would use them for a commit, or None when they are not set."""
+        asked = run(
+            "var",
+            "GIT_AUTHOR_IDENT",
+            git_dir=self.git_dir,
+            user_config=True,
+            ok=(0, 128),
+            env=_EXPLICIT_IDENTITY,
+        )
+        found = re.match(r"(.*) <(.*)> \d+ [+-]\d+$", asked.text, re.DOTALL) if asked.code == 0 else None
+        return (found[1], found[2]) if found and found[1] and found[2] else None
+
+    def is_dirty(self) -> bool:
+        """Tells whether tracked files of this worktree differ from its HEAD."""
+        args = ("status", "--porcelain", "-z", "--untracked-files=no")
+        return bool(
+            run(*args, git_dir=self.git_dir, work_tree=self.working_top(), cwd=self.top, user_config=True).out
+        )
+
+    def worktrees_of_branch(self, branch: str) -> list[Path]:
+        """Lists the worktrees that have `branch` (without `refs/heads/`) checked out."""
+        found: list[Path] = []
+        current = ""
+        for item in decode(run("worktree", "list", "--porcelain", "-z", git_dir=self.common_dir).out).split(
+            "\0"
+        ):
+            if item.startswith("worktree "):
+                current = item.removeprefix("worktree ")
+            elif item == f"branch refs/heads/{branch}":
+                found.append(Path(current))
+        return found
+
+    def config(self, key: str) -> str | None:
+        """Gives the value of a setting as git would use it in this repository, the user's own settings included, or None."""
+        asked = run("config", "--get", key, git_dir=self.git_dir, user_config=True, ok=(0, 1))
+        return asked.text if asked.code == 0 else None
+
+
+# `git var` would make up an identity from the host's name; user.useConfigOnly=true makes it say that there is none.
+_EXPLICIT_IDENTITY = {
+    "GIT_CONFIG_COUNT": str(len(SETTINGS) + 1),
+    f"GIT_CONFIG_KEY_{len(SETTINGS)}": "user.useConfigOnly",
+    f"GIT_CONFIG_VALUE_{len(SETTINGS)}": "true",
+}
+
+
+def _not_found(path: Path | str, err: str) -> SwarmError:
+    if "dubious ownership" in err:
+        return Refused(
+            f"git refuses {path}: it belongs to somebody else.",
+            "Nothing was done.",
+            f"git config --global --add safe.directory {path}",
+        )
+    if "not a git repository" in err:
+        return UsageError(
+            f"{path} is not in a git repository.",
+            "Nothing was done.",
+            "git init, or -C DIR to name another folder",
+        )
+    return GitError(("git", "rev-parse"), 128, err)
