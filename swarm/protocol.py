@@ -1,8 +1,8 @@
-"""What client and daemon agree on: where the socket is, the routes, the shapes of bodies, the names a worker sees.
+"""What client and daemon agree on: where the socket is, the routes, errors over the wire, the names a worker sees.
 
-Rules for editing: the standard library and `errors` only, and no import that costs start-up time, because every command of the
-client loads this file. A change of a body that an older client can't read needs a new `API_VERSION`, which is part of every
-route. Sizes are in bytes, durations in seconds.
+The shapes of the bodies are in `shapes`. Rules for editing: the standard library and `errors` only, and no import that costs
+start-up time, because every command of the client loads this file. A change of a body that an older client can't read needs a
+new `API_VERSION`, which is part of every route. Sizes are in bytes, durations in seconds.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Mapping
-from typing import Any, TypedDict
 
 from swarm.errors import (
     EXIT_NO_DAEMON,
@@ -24,6 +22,13 @@ from swarm.errors import (
     UsageError,
     WaitTimedOut,
 )
+
+TYPE_CHECKING = (
+    False  # importing typing for this would cost more start-up time than all the rest of this file
+)
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 API_VERSION = 1
 SCHEMA = 1  # of every document that is printed with --json
@@ -40,7 +45,7 @@ FINISH_TIMEOUT_S = 4 * 3600.0  # verification runs inside it
 
 # --- routes -----------------------------------------------------------------------------------------------------------------
 
-PING = "/v1/ping"
+PING = "/v1/ping"  # GET -> PingAnswer
 STATUS = "/v1/status"  # GET ?run= &view=full|summary
 SUBMIT = "/v1/submit"  # POST SubmitRequest -> SubmitAnswer
 ADD = "/v1/add"  # POST AddRequest -> SubmitAnswer
@@ -50,7 +55,7 @@ PAUSE = "/v1/pause"  # POST PauseRequest -> {}
 RESUME = "/v1/resume"  # POST PauseRequest -> {}
 SCALE = "/v1/scale"  # POST ScaleRequest -> {"workers_max": n}
 TELL = "/v1/tell"  # POST TellRequest -> {}
-FINISH = "/v1/finish"  # POST FinishRequest -> a result document
+FINISH = "/v1/finish"  # POST FinishRequest -> a status document with FinishFacts under "finish"
 STOP = "/v1/stop"  # POST StopRequest -> {"pid": n}; the caller then waits for the process to end
 WAIT = "/v1/wait"  # GET ?run= &timeout_s= -> a summary document with "ended": true, or {"ended": false}
 EVENTS = "/v1/events"  # GET ?after= &follow=0|1 &run= -> one JSON object a line; empty lines skipped
@@ -61,110 +66,6 @@ SUMMARY_LISTED = 20  # tasks listed of each kind in the summary
 SUMMARY_LANDED = 5
 
 STOP_MODES = ("graceful", "drain", "now", "leave-workers")
-
-
-class Source(TypedDict):
-    """A plan file as it goes to the daemon: its path, for messages, and its bytes."""
-
-    source: str
-    data_base64: str
-
-
-class SubmitRequest(TypedDict):
-    """A plan; `only` limits it to these tasks and what they need, `verify` adds suites."""
-
-    plan: Source
-    only: list[str]
-    sequential: bool
-    fail_fast: bool
-    verify: list[str]
-
-
-class SubmitAnswer(TypedDict):
-    """What submitting changed."""
-
-    run: str
-    added: list[str]
-    replaced: list[str]
-    unchanged: int
-
-
-class AddRequest(TypedDict):
-    """One task, as a table of a native plan; `run` None means the only run there is."""
-
-    run: str | None
-    task: dict[str, Any]
-
-
-class RetryRequest(TypedDict):
-    """These tasks, or every failed one. `run` None means wherever the tasks are found."""
-
-    run: str | None
-    tasks: list[str]
-    failed: bool
-
-
-class CancelRequest(TypedDict):
-    """These tasks, or with None the whole run."""
-
-    run: str | None
-    tasks: list[str] | None
-
-
-class TasksAnswer(TypedDict):
-    """The tasks that were changed."""
-
-    run: str
-    tasks: list[str]
-
-
-class PauseRequest(TypedDict):
-    """One task, one run, or with two None everything."""
-
-    run: str | None
-    task: str | None
-
-
-class ScaleRequest(TypedDict):
-    """The widest number of workers from now on."""
-
-    workers_max: int
-
-
-class TellRequest(TypedDict):
-    """A note for the next attempt of a task."""
-
-    run: str | None
-    task: str
-    text: str
-
-
-class FinishRequest(TypedDict):
-    """Staging is wanted on `into` (None: the run's base branch); `partial` allows tasks that have not landed."""
-
-    run: str | None
-    into: str | None
-    stage_only: bool
-    preview: bool
-    partial: bool
-
-
-class StopRequest(TypedDict):
-    """How the daemon goes down, one of `STOP_MODES`."""
-
-    mode: str
-
-
-class DaemonFile(TypedDict):
-    """What `<state>/daemon.json` holds; times are RFC 3339."""
-
-    pid: int
-    start_ticks: int
-    boot_id: str
-    version: str
-    socket: str
-    started_at: str
-    ends_when_idle: bool
 
 
 # --- what a worker sees -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,140 @@
+"""The shapes of what goes over the wire: the body of each request and answer of `protocol`'s routes.
+
+Rules for editing: for the type checker and the reader only; nothing runs here. A field that an older client can't do without needs
+a new `protocol.API_VERSION`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+
+class PingAnswer(TypedDict):
+    """Who answers, and the last `seq` of its event log, from which on a client that comes now wants to be told."""
+
+    api: int
+    version: str
+    pid: int
+    seq: int
+
+
+class Source(TypedDict):
+    """A plan file as it goes to the daemon: its path, for messages, and its bytes."""
+
+    source: str
+    data_base64: str
+
+
+class SubmitRequest(TypedDict):
+    """A plan; `only` limits it to these tasks and what they need, `verify` adds suites."""
+
+    plan: Source
+    only: list[str]
+    sequential: bool
+    fail_fast: bool
+    verify: list[str]
+
+
+class SubmitAnswer(TypedDict):
+    """What submitting changed."""
+
+    run: str
+    added: list[str]
+    replaced: list[str]
+    unchanged: int
+
+
+class AddRequest(TypedDict):
+    """One task, as a table of a native plan; `run` None means the only run there is."""
+
+    run: str | None
+    task: dict[str, Any]
+
+
+class RetryRequest(TypedDict):
+    """These tasks, or every failed one. `run` None means wherever the tasks are found."""
+
+    run: str | None
+    tasks: list[str]
+    failed: bool
+
+
+class CancelRequest(TypedDict):
+    """These tasks, or with None the whole run."""
+
+    run: str | None
+    tasks: list[str] | None
+
+
+class TasksAnswer(TypedDict):
+    """The tasks that were changed."""
+
+    run: str
+    tasks: list[str]
+
+
+class PauseRequest(TypedDict):
+    """One task, one run, or with two None everything."""
+
+    run: str | None
+    task: str | None
+
+
+class ScaleRequest(TypedDict):
+    """The widest number of workers from now on."""
+
+    workers_max: int
+
+
+class TellRequest(TypedDict):
+    """A note for the next attempt of a task."""
+
+    run: str | None
+    task: str
+    text: str
+
+
+class FinishRequest(TypedDict):
+    """Staging is wanted on `into` (None: the run's base branch); `partial` allows tasks that have not landed."""
+
+    run: str | None
+    into: str | None
+    stage_only: bool
+    preview: bool
+    partial: bool
+
+
+class FinishFacts(TypedDict):
+    """What finishing did, or with `preview` would do. `commit` is where the target stands then, `old_commit` where it stood.
+
+    `outcome` is finished, staged, preview or nothing (staging was on the target already); `missing` are the tasks that did not
+    land; `paths` what changes on the target; `text` a sentence or more for people.
+    """
+
+    run: str
+    into: str
+    outcome: str
+    commit: str | None
+    old_commit: str | None
+    landed: list[str]
+    missing: list[str]
+    paths: list[str]
+    text: str
+
+
+class StopRequest(TypedDict):
+    """How the daemon goes down, one of `STOP_MODES`."""
+
+    mode: str
+
+
+class DaemonFile(TypedDict):
+    """What `<state>/daemon.json` holds; times are RFC 3339."""
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+    version: str
+    socket: str
+    started_at: str
+    ends_when_idle: bool
