@@ -13,7 +13,6 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, ClassVar
 
 from swarm.core.model import Claim, Limits, PlanSpec, Readings, Reason, SuiteResult, TaskSpec, WorkerResult
@@ -316,7 +315,10 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureHost(Command):
-    """Answered by `HostMeasured`."""
+    """Look at the machine: `HostMeasured`. With `target`, the width that the last readings allowed, the answer may wait until
+    readings allow another one."""
+
+    target: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -539,7 +541,9 @@ def _dump_fields(value: Any) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for name, default in _defaults(type(value)):
         item = getattr(value, name)
-        if not item and item == default:  # only emptiness is left out: another default must not change old events
+        if (
+            not item and item == default
+        ):  # only emptiness is left out: another default must not change old events
             continue
         out[name] = dump(item)
     return out
@@ -548,8 +552,14 @@ def _dump_fields(value: Any) -> dict[str, Any]:
 _MISSING = object()
 
 
-@cache
+_KNOWN_DEFAULTS: dict[type[Any], tuple[tuple[str, Any], ...]] = {}
+_KNOWN_HINTS: dict[type[Any], dict[str, Any]] = {}
+
+
 def _defaults(cls: type[Any]) -> tuple[tuple[str, Any], ...]:
+    known = _KNOWN_DEFAULTS.get(cls)
+    if known is not None:
+        return known
     pairs: list[tuple[str, Any]] = []
     for item in dataclasses.fields(cls):
         if item.default is not dataclasses.MISSING:
@@ -558,12 +568,13 @@ def _defaults(cls: type[Any]) -> tuple[tuple[str, Any], ...]:
             pairs.append((item.name, item.default_factory()))
         else:
             pairs.append((item.name, _MISSING))
-    return tuple(pairs)
+    return _KNOWN_DEFAULTS.setdefault(cls, tuple(pairs))
 
 
-@cache
 def _hints(cls: type[Any]) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+    if cls not in _KNOWN_HINTS:
+        _KNOWN_HINTS[cls] = typing.get_type_hints(cls)
+    return _KNOWN_HINTS[cls]
 
 
 def load(kind: type[Any], data: Any) -> Any:

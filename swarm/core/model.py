@@ -200,7 +200,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class SuiteResult:
-    """What one suite said of one candidate: `outcome` is passed, failed, timeout or none; `log` is a path, `tail` its last lines."""
+    """What one suite said of one candidate: `outcome` is passed, failed, timeout or none; `log` a path, `tail` its last lines."""
 
     name: str
     outcome: str
@@ -227,7 +227,7 @@ class Attempt:
     """One try at a task. `n` is the fencing number: an answer that carries another one is refused.
 
     `counts` is false where the attempt is not held against the task (try later, lost, conflict). `ending` is why its worker is
-    being ended. `retry_at` is set while a failed command waits to be carried out again.
+    being ended. `retry_at` is set while a failed command waits to be carried out again. `slot` keeps its number after `slot_free`.
     """
 
     n: int
@@ -238,9 +238,12 @@ class Attempt:
     created_at: float
     alone: bool = False
     slot: int | None = None
+    slot_free: bool = False
     worktree: str | None = None
+    returned: bool = False
     pid: int | None = None
     started_at: float | None = None
+    exited_at: float | None = None
     ended_at: float | None = None
     exit_code: int | None = None
     ending: str | None = None
@@ -258,6 +261,7 @@ class Attempt:
     infra_failures: int = 0
     retry_at: float | None = None
     queued_at: float | None = None
+    waits_for: set[str] = field(default_factory=set)
     landed_commit: str | None = None
     merge_moves: int = 0
 
@@ -271,20 +275,22 @@ class Attempt:
 
 @dataclass(slots=True)
 class Task:
-    """A task of a run. `order` is its place in the plan; `open_needs` counts needs that have not been met."""
+    """A task of a run. `order` is its place in the plan; attempts from `budget_from` on count against `spec.attempts`.
+
+    `alone` is set after a conflict: the next attempt runs with nothing else of the run beside it.
+    """
 
     spec: TaskSpec
     order: int
     state: TaskState = TaskState.PENDING
     attempts: list[Attempt] = field(default_factory=list)
-    open_needs: int = 0
     reason: Reason | None = None
     not_before: float | None = None
     paused: bool = False
     alone: bool = False
+    budget_from: int = 0
     feedback: tuple[str, ...] = ()
     told: tuple[str, ...] = ()
-    extended: tuple[Claim, ...] = ()
     landed_commit: str | None = None
     ended_at: float | None = None
 

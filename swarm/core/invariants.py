@@ -1,0 +1,91 @@
+"""What must be true of every swarm, whatever happened: the random walk asks after every step, the audit on a replayed journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from swarm.core.model import (
+    ATTEMPT_ENDS,
+    LANDING_STEPS,
+    QUEUE_STEPS,
+    TASK_ENDS,
+    WORKER_STEPS,
+    Attempt,
+    Step,
+    Task,
+    TaskState,
+)
+from swarm.core.run import Run
+from swarm.core.state import Swarm
+
+
+def invariants(swarm: Swarm) -> list[str]:
+    """Gives a sentence for each thing that is true of every swarm and is not of this one."""
+    wrong: list[str] = []
+    used = [a.slot for run in swarm.runs.values() for a in _attempts_with_slot(run)]
+    if len(used) != len(set(used)) or set(used) != swarm.slots:
+        wrong.append(
+            f"slots {sorted(swarm.slots)} are not those of the live workers {sorted(map(str, used))}"
+        )
+    for run in swarm.runs.values():
+        wrong.extend(f"{run.id}: {text}" for text in _wrong_in(run))
+    return wrong
+
+
+def _attempts_with_slot(run: Run) -> Iterator[Attempt]:
+    for name in run.live:
+        attempt = run.tasks[name].live
+        if attempt is not None and not attempt.slot_free:
+            yield attempt
+
+
+def _wrong_in(run: Run) -> Iterator[str]:
+    live = {name for name, task in run.tasks.items() if task.live is not None}
+    if live != set(run.live):
+        yield f"live tasks {sorted(live)} are listed as {sorted(run.live)}"
+    counted: dict[TaskState, int] = {}
+    for name, task in run.tasks.items():
+        counted[task.state] = counted.get(task.state, 0) + 1
+        yield from _wrong_with(run, name, task)
+    if any(run.counts[state] != counted.get(state, 0) for state in TaskState):
+        yield f"counts {dict(run.counts)} are not {counted}"
+    still_open = sum(1 for t in run.tasks.values() if run.selected(t) and t.state not in TASK_ENDS)
+    if run.open_tasks != still_open:
+        yield f"{run.open_tasks} tasks counted open, {still_open} are"
+    if len(run.landing) > 1:
+        yield f"{run.landing} land at once"
+    holders = {str(held.holder) for held in run.claims.held()}
+    if not holders <= live:
+        yield f"claims are held by {sorted(holders - live)}, which are not live"
+    for held in run.claims.held():
+        if run.claims.first_conflict((held.claim,), held.holder) is not None:
+            yield f"{held.holder} and another hold {held.claim.path}"
+    if (run.publishing_commit is None) != (run.staging == run.published) and run.prepared:
+        yield f"staging {run.staging}, published {run.published}, being published {run.publishing_commit}"
+
+
+def _wrong_with(run: Run, name: str, task: Task) -> Iterator[str]:
+    if [attempt.n for attempt in task.attempts] != list(range(1, len(task.attempts) + 1)):
+        yield f"{name}: attempts are not numbered from 1 up"
+    if any(attempt.step not in ATTEMPT_ENDS for attempt in task.attempts[:-1]):
+        yield f"{name}: an older attempt is live"
+    if (task.landed_commit is not None) != (task.state is TaskState.LANDED):
+        yield f"{name}: {task.state} with landed commit {task.landed_commit}"
+    attempt = task.live
+    allowed = {
+        TaskState.RUNNING: WORKER_STEPS,
+        TaskState.QUEUED: QUEUE_STEPS | {Step.COLLECTING},
+        TaskState.LANDING: LANDING_STEPS,
+    }.get(task.state)
+    if (attempt is None) != (allowed is None) or (
+        attempt is not None and allowed and attempt.step not in allowed
+    ):
+        yield f"{name}: {task.state} while its attempt is {attempt.step if attempt else 'none'}"
+    if attempt is not None and attempt.step in QUEUE_STEPS and name not in run.queue:
+        yield f"{name}: waits but is not in the queue"
+    if attempt is not None and (attempt.step is Step.PUBLISHING) != (name in run.publishing):
+        yield f"{name}: publishing and the list of those do not agree"
+    if task.state is TaskState.READY and (run.needs.dead(name) or not run.needs.free(name)):
+        yield f"{name}: ready although its needs are not met"
+    if task.state is TaskState.PENDING and run.needs.free(name):
+        yield f"{name}: pending although nothing that it needs is open"

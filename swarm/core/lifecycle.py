@@ -1,0 +1,169 @@
+"""How tasks become ready and how tasks and attempts end, with all that an end means for others.
+
+Rules for editing: an end goes through `end_attempt` and `end_task` alone, so that slot, claims, place in the queue, worktree,
+needs and counts are always given back together. What an end allows in the merge queue is done afterwards, once a turn.
+"""
+
+from __future__ import annotations
+
+from swarm.core.model import TASK_ENDS, WORKER_STEPS, Attempt, Reason, Step, Task, TaskState
+from swarm.core.run import Run
+from swarm.core.state import Deadline, Turn, command_for, due, give_back
+
+
+def settle(turn: Turn, run: Run, task: Task) -> None:
+    """Gives a task that has not started the state that its needs call for."""
+    if run.needs.dead(task.spec.id):
+        end_task(turn, run, task, TaskState.BLOCKED, _blocked_by(run, task))
+    elif run.needs.free(task.spec.id):
+        ready(turn, run, task)
+
+
+def ready(
+    turn: Turn, run: Run, task: Task, not_before: float | None = None, reason: Reason | None = None
+) -> None:
+    """Makes a task ready, now or from a time on."""
+    run.set_state(task, TaskState.READY)
+    task.reason = reason
+    task.not_before = not_before
+    if not_before is None:
+        run.push(task)
+    else:
+        due(turn.swarm, Deadline(not_before, "ready", run.id, task.spec.id))
+
+
+def _blocked_by(run: Run, task: Task) -> Reason:
+    ended = [need for need in task.spec.needs if need in run.tasks and _dead(run.tasks[need])]
+    phases = [*task.spec.phase_needs, *(run.phases[task.spec.phase].phase_needs if task.spec.phase else ())]
+    what = ", ".join([*ended, *(f"phase {phase}" for phase in phases)][:5]) or "what it needs"
+    return Reason("blocked", f"{what} ended without landing", {"needs": ended})
+
+
+def _dead(task: Task) -> bool:
+    return task.state in TASK_ENDS and task.state is not TaskState.LANDED
+
+
+def end_task(turn: Turn, run: Run, task: Task, state: TaskState, reason: Reason | None) -> None:
+    """Brings a task to an end, and to all that this means for those that need it."""
+    run.set_state(task, state)
+    task.reason, task.ended_at = reason, turn.at
+    name = task.spec.id
+    if state is TaskState.LANDED:
+        for freed in run.needs.met(name):
+            _unless_started(turn, run, freed)
+    else:
+        facts = {"code": reason.code, "text": reason.text, **reason.facts} if reason is not None else {}
+        turn.tell(f"Task{state.value.capitalize()}", run, task, **facts)
+        for blocked in run.needs.died(name) if state is not TaskState.BLOCKED else ():
+            other = run.tasks[blocked]
+            if other.state in (TaskState.PENDING, TaskState.READY):
+                end_task(turn, run, other, TaskState.BLOCKED, _blocked_by(run, other))
+    following = run.needs.over(name)
+    if following is not None:
+        _unless_started(turn, run, following)
+    if state is TaskState.FAILED and run.fail_fast:
+        cancel(
+            turn, run, [other for other in run.tasks.values() if other.state not in TASK_ENDS], "fail-fast"
+        )
+    run_ended(turn, run)
+
+
+def _unless_started(turn: Turn, run: Run, name: str) -> None:
+    task = run.tasks[name]
+    if task.state is TaskState.PENDING and not run.needs.dead(name):
+        ready(turn, run, task)
+
+
+def run_ended(turn: Turn, run: Run) -> None:
+    """Tells once that every task that takes part has ended."""
+    if run.open_tasks == 0 and run.ended_at is None:
+        run.ended_at = turn.at
+        turn.tell("RunEnded", run, **{state.value: run.counts[state] for state in sorted(TASK_ENDS)})
+
+
+def end_attempt(turn: Turn, run: Run, task: Task, attempt: Attempt, end: Step, reason: Reason | None) -> None:
+    """Brings an attempt to an end: slot, claims, place in the queue and worktree go back."""
+    name = task.spec.id
+    attempt.step, attempt.ended_at, attempt.reason, attempt.retry_at = end, turn.at, reason, None
+    free_slot(turn, attempt)
+    run.release_claims(task)
+    del run.live[name]
+    run.queue.pop(name, None)
+    if name in run.landing:
+        run.landing.remove(name)
+    if run.solo == name:
+        run.solo = None
+    return_worktree(turn, run, task, attempt)
+    turn.stir(run)
+
+
+def free_slot(turn: Turn, attempt: Attempt) -> None:
+    """Gives the slot back; the attempt keeps its number."""
+    if attempt.slot is not None and attempt.slot in turn.swarm.slots and not attempt.slot_free:
+        turn.swarm.slots.discard(attempt.slot)
+        attempt.slot_free = True
+
+
+def return_worktree(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:
+    """Sends the worktree back to the pool, once."""
+    key = (task.spec.id, attempt.n)
+    if not attempt.returned and key not in run.returning:
+        run.returning[key] = attempt
+        turn.commands.append(give_back(turn.swarm, run, task, attempt))
+
+
+def held_against(turn: Turn, run: Run, task: Task, attempt: Attempt, end: Step, reason: Reason) -> None:
+    """Ends an attempt that did not do; the task gets another while its budget lasts, with the reason as feedback."""
+    end_attempt(turn, run, task, attempt, end, reason)
+    used = sum(1 for each in task.attempts[task.budget_from :] if each.counts)
+    if used < task.spec.attempts:
+        hand_back(turn, run, task, attempt, reason)
+    else:
+        end_task(turn, run, task, TaskState.FAILED, reason)
+
+
+def hand_back(
+    turn: Turn, run: Run, task: Task, attempt: Attempt, reason: Reason, not_before: float | None = None
+) -> None:
+    """Makes a task whose attempt has ended ready for another, which is told why."""
+    task.feedback = (_feedback(attempt, reason),)
+    turn.tell("TaskHandedBack", run, task, code=reason.code, text=reason.text, **reason.facts)
+    ready(turn, run, task, not_before, reason if not_before is not None else None)
+
+
+def _feedback(attempt: Attempt, reason: Reason) -> str:
+    tails = "".join(
+        f"\n--- {suite.name} ({suite.outcome}) ---\n{suite.tail}"
+        for suite in attempt.suites
+        if suite.outcome != "passed"
+    )
+    return f"Attempt {attempt.n} did not land: {reason.text}{tails}"
+
+
+def end_worker(turn: Turn, run: Run, task: Task, attempt: Attempt, why: str) -> None:
+    """Asks for the end of a worker; one that is not up yet ends as soon as it answers."""
+    attempt.ending = attempt.ending or why
+    if attempt.step is Step.RUNNING:
+        command = command_for(turn.swarm, run, task, attempt)
+        assert command is not None
+        turn.commands.append(command)
+
+
+def cancel(turn: Turn, run: Run, tasks: list[Task], text: str) -> None:
+    """Cancels what has not ended; what is already moving staging can't be held up and lands."""
+    for task in reversed(
+        tasks
+    ):  # what needs another first, so that it counts as cancelled and not as blocked
+        attempt = task.live
+        if attempt is None:
+            if task.state not in TASK_ENDS:
+                run.aside.discard(task.spec.id)
+                end_task(turn, run, task, TaskState.CANCELLED, Reason("cancelled", text))
+        elif attempt.step in WORKER_STEPS:
+            attempt.ending = None
+            end_worker(turn, run, task, attempt, "cancelled")
+        elif attempt.step not in (Step.ADVANCING, Step.PUBLISHING):
+            attempt.counts = False
+            reason = Reason("cancelled", text)
+            end_attempt(turn, run, task, attempt, Step.CANCELLED, reason)
+            end_task(turn, run, task, TaskState.CANCELLED, reason)

@@ -1,0 +1,651 @@
+"""Decides everything: one event in, the commands and facts that follow from it out.
+
+`step` changes the one `Swarm` it is given and nothing else; it reads no clock, disk, process or network, so the same events
+give the same decisions when the journal is replayed. An illegal event raises `IllegalEvent`, a late answer `StaleEvent`, and
+neither changes anything: handlers check first.
+
+Rules for editing: a handler reads top-down and ends where its event ends. What needs the world goes out as a command (`state`);
+how things end is in `lifecycle`, the merge queue in `merge_queue`, what must be true in `invariants`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from swarm.core import admission, merge_queue
+from swarm.core import messages as m
+from swarm.core.claims import literal, strays
+from swarm.core.lifecycle import (
+    cancel,
+    end_attempt,
+    end_task,
+    end_worker,
+    free_slot,
+    hand_back,
+    held_against,
+    run_ended,
+    settle,
+)
+from swarm.core.model import (
+    TASK_ENDS,
+    WORKER_STEPS,
+    Attempt,
+    Claim,
+    PhaseSpec,
+    PlanSpec,
+    Reason,
+    Step,
+    Task,
+    TaskSpec,
+    TaskState,
+    attempt_branch,
+)
+from swarm.core.run import Run
+from swarm.core.state import (
+    COMMANDS,
+    Deadline,
+    IllegalEvent,
+    StaleEvent,
+    Swarm,
+    Turn,
+    command_for,
+    due,
+    finish_command,
+    go,
+    live,
+    next_deadline,
+    run_commands,
+    some,
+    the_run,
+)
+
+READINGS_MAX_AGE_S = 2.0
+_BACKOFF_MAX_S = 30.0
+_TRY_LATER = 75  # EX_TEMPFAIL
+
+
+def step(swarm: Swarm, event: m.Event) -> Turn:
+    """Takes one event in. Raises `IllegalEvent`, having changed nothing, where it can't happen."""
+    handler = _HANDLERS.get(type(event))
+    if handler is None:
+        raise IllegalEvent(f"{type(event).__name__} is not an event of the machine")
+    turn = Turn(swarm, event.at)
+    handler(turn, event)
+    for run in turn.stirred.values():
+        merge_queue.move(turn, run)
+    _schedule(turn)
+    return turn
+
+
+# --- starting workers ---
+
+
+def _schedule(turn: Turn) -> None:
+    """Starts what may start: the best ready task of the run with the fewest workers, as long as admission allows."""
+    swarm = turn.swarm
+    if swarm.stopping or swarm.paused:
+        swarm.capacity = admission.Decision(0, "stopping" if swarm.stopping else "paused", 0)
+        return
+    while (run := _next_run(swarm)) is not None:
+        if turn.at - swarm.measured_at > READINGS_MAX_AGE_S:
+            _measure(turn, target=None)
+            return
+        decision = _decide(turn)
+        if decision.slots_open < 1:
+            _wait_for_room(turn, decision)
+            return
+        task = run.pop()
+        if task is not None:
+            _start(turn, run, task)
+
+
+def _next_run(swarm: Swarm) -> Run | None:
+    best: tuple[int, int, int] | None = None
+    found = None
+    for run in swarm.active():
+        if run.paused or not run.prepared:
+            continue
+        key = run.peek()
+        if key is not None and (best is None or (key[0], len(run.live), run.index) < best):
+            best, found = (key[0], len(run.live), run.index), run
+    return found
+
+
+def _decide(turn: Turn) -> admission.Decision:
+    swarm = turn.swarm
+    assert swarm.readings is not None
+    swarm.ramp = swarm.ramp.at(turn.at, running=len(swarm.slots), limits=swarm.limits)
+    decision, swarm.step_of_ladder = admission.decide(
+        swarm.readings,
+        limits=swarm.limits,
+        running=len(swarm.slots),
+        ramp=swarm.ramp,
+        previous_step=swarm.step_of_ladder,
+    )
+    swarm.capacity = decision
+    return decision
+
+
+def _wait_for_room(turn: Turn, decision: admission.Decision) -> None:
+    """Looks at the machine again when that may help, and at the ramp when it opens; a full house waits for an end."""
+    swarm = turn.swarm
+    if len(swarm.slots) >= swarm.limits.workers_max:
+        return
+    if decision.opens_at is not None:
+        if swarm.ramp_at != decision.opens_at:
+            swarm.ramp_at = decision.opens_at
+            due(swarm, Deadline(decision.opens_at, "ramp", ""))
+    elif len(swarm.slots) >= decision.target:
+        _measure(turn, target=decision.target)
+
+
+def _measure(turn: Turn, target: int | None) -> None:
+    if turn.swarm.measuring is None:
+        turn.swarm.measuring = m.MeasureHost(target=target)
+        turn.commands.append(turn.swarm.measuring)
+
+
+def _start(turn: Turn, run: Run, task: Task) -> None:
+    swarm, n = turn.swarm, len(task.attempts) + 1
+    slot = next(number for number in range(len(swarm.slots) + 1) if number not in swarm.slots)
+    attempt = Attempt(
+        n=n,
+        step=Step.PREPARING,
+        base=run.published,
+        agent=task.spec.agent,
+        branch=attempt_branch(run.id, task.spec.id, n),
+        created_at=turn.at,
+        alone=task.alone,
+        slot=slot,
+    )
+    swarm.slots.add(slot)
+    swarm.ramp = swarm.ramp.started(turn.at, running=len(swarm.slots))
+    run.take_claims(task)
+    run.live[task.spec.id] = None
+    run.solo = task.spec.id if task.alone else None
+    task.attempts.append(attempt)
+    task.reason = None
+    task.not_before = None
+    run.set_state(task, TaskState.RUNNING)
+    turn.tell("TaskStarted", run, task, base=attempt.base, slot=slot, agent=attempt.agent)
+    go(turn, run, task, attempt, Step.PREPARING)
+
+
+# --- deadlines ---
+
+
+def _ticked(turn: Turn, event: m.Ticked) -> None:
+    swarm = turn.swarm
+    while (at := next_deadline(swarm)) is not None and at <= event.at:
+        due = heapq.heappop(swarm.deadlines)
+        if due.kind == "ramp":
+            swarm.ramp_at = None
+        else:
+            _fell_due(turn, swarm.runs[due.run], due)
+
+
+def _fell_due(turn: Turn, run: Run, due: Deadline) -> None:
+    if due.kind == "follow":
+        merge_queue.follow(turn, run)
+        return
+    if due.kind == "run":
+        del run.retry_at[due.task]
+        turn.commands.extend(c for c in run_commands(run) if type(c).__name__ == due.task)
+        return
+    task = run.tasks[due.task]
+    if due.kind == "ready":
+        task.not_before = None
+        task.reason = None
+        run.push(task)
+        return
+    attempt = task.live
+    assert attempt is not None
+    if due.kind == "retry":
+        attempt.retry_at = None
+        command = command_for(turn.swarm, run, task, attempt)
+        assert command is not None
+        turn.commands.append(command)
+    else:
+        end_worker(turn, run, task, attempt, "timeout")
+
+
+# --- the daemon and the machine it stands on ---
+
+
+def _daemon_started(turn: Turn, event: m.DaemonStarted) -> None:
+    swarm = turn.swarm
+    swarm.limits = event.limits
+    swarm.version, swarm.pid, swarm.started_at = event.version, event.pid, event.at
+    swarm.stopping = False
+    swarm.measuring, swarm.readings, swarm.measured_at = None, None, float("-inf")
+    swarm.ramp = admission.Ramp()
+
+
+def _daemon_stopped(turn: Turn, _: m.DaemonStopped) -> None:
+    turn.swarm.stopping = True
+
+
+def _host_measured(turn: Turn, event: m.HostMeasured) -> None:
+    swarm = turn.swarm
+    if swarm.measuring is None:
+        raise StaleEvent("nobody asked for readings")
+    swarm.measuring = None
+    swarm.readings, swarm.measured_at = event.readings, event.at
+    before = swarm.capacity.reason
+    if _decide(turn).reason != before:
+        turn.tell("CapacityChanged", None, slots_open=swarm.capacity.slots_open, reason=swarm.capacity.reason)
+
+
+def _limits_changed(turn: Turn, event: m.LimitsChanged) -> None:
+    if event.workers_max < 1:
+        raise IllegalEvent("at least one worker")
+    turn.swarm.limits = dataclasses.replace(turn.swarm.limits, workers_max=event.workers_max)
+    turn.swarm.step_of_ladder = None
+
+
+def _paused(turn: Turn, event: m.Paused) -> None:
+    if event.task is not None:
+        the_run(turn, event.run).tasks[event.task].paused = True
+    elif event.run is not None:
+        the_run(turn, event.run).paused = True
+    else:
+        turn.swarm.paused = True
+
+
+def _resumed(turn: Turn, event: m.Resumed) -> None:
+    if event.task is not None:
+        run = the_run(turn, event.run)
+        run.tasks[event.task].paused = False
+        run.take_back_aside()
+    elif event.run is not None:
+        the_run(turn, event.run).paused = False
+    else:
+        turn.swarm.paused = False
+        for run in turn.swarm.runs.values():
+            run.paused = False
+
+
+def _stop_requested(turn: Turn, event: m.StopRequested) -> None:
+    turn.swarm.stopping = True
+    if not event.end_workers:
+        return
+    for run in turn.swarm.runs.values():
+        for name in run.live:
+            attempt = run.tasks[name].live
+            assert attempt is not None
+            if attempt.step in WORKER_STEPS:
+                end_worker(turn, run, run.tasks[name], attempt, "stopped")
+
+
+# --- plans ---
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """What a plan would change in a run: ids of new and replaced tasks, of those that have started and may not change, and of
+    needs that nobody knows."""
+
+    added: tuple[str, ...]
+    replaced: tuple[str, ...]
+    unchanged: int
+    refused: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+def submission(swarm: Swarm, run_id: str, plan: PlanSpec) -> Submission:
+    """Says what submitting `plan` would do, without doing it."""
+    run = swarm.runs.get(run_id)
+    known = run.tasks if run is not None else {}
+    before = run.finished_before if run is not None else {}
+    added, replaced, refused, unchanged = [], [], [], 0
+    for spec in plan.tasks:
+        task = known.get(spec.id)
+        if task is None and spec.id not in before:
+            added.append(spec.id)
+        elif task is None or task.spec == spec or spec.finished:
+            unchanged += 1
+        elif task.attempts:
+            refused.append(spec.id)
+        else:
+            replaced.append(spec.id)
+    names = {*known, *before, *(spec.id for spec in plan.tasks)}
+    phases = {*(run.phases if run is not None else ()), *(phase.id for phase in plan.phases)}
+    wanting: tuple[PhaseSpec | TaskSpec, ...] = (*plan.phases, *plan.tasks)
+    unknown = [need for spec in wanting for need in spec.needs if need not in names]
+    unknown += [need for spec in wanting for need in spec.phase_needs if need not in phases]
+    unknown += [spec.phase for spec in plan.tasks if spec.phase is not None and spec.phase not in phases]
+    return Submission(tuple(added), tuple(replaced), unchanged, tuple(refused), tuple(unknown))
+
+
+def _plan_submitted(turn: Turn, event: m.PlanSubmitted) -> None:
+    swarm, plan = turn.swarm, event.plan
+    change = submission(swarm, event.run, plan)
+    if change.refused or change.unknown:
+        raise IllegalEvent(f"started already: {change.refused}; unknown: {change.unknown}")
+    run = swarm.runs.get(event.run)
+    if run is None:
+        run = _new_run(turn, event)
+    elif plan.verify:
+        run.plan = dataclasses.replace(run.plan, verify=plan.verify)
+    run.ended_at, run.finished_commit = None, None
+    run.sequential, run.fail_fast = event.sequential, event.fail_fast
+    added = set(change.added)
+    new = run.add(plan.phases, [spec for spec in plan.tasks if spec.id in added])
+    changed = {spec.id: spec for spec in plan.tasks if spec.id in set(change.replaced)}
+    for name, spec in changed.items():
+        task = run.tasks[name]
+        run.needs.forget(task.spec)
+        task.spec = spec
+        run.needs.replace(spec)
+        run.set_state(task, TaskState.PENDING)
+        new.append(task)
+    run.needs.settle()
+    run.select(event.only)
+    turn.tell("PlanAccepted", run, added=len(added), replaced=len(changed), unchanged=change.unchanged)
+    for task in new:
+        settle(turn, run, task)
+    run.take_back_aside()
+    run_ended(turn, run)
+
+
+def _new_run(turn: Turn, event: m.PlanSubmitted) -> Run:
+    swarm = turn.swarm
+    run = Run(
+        id=event.run,
+        index=len(swarm.runs),
+        plan=dataclasses.replace(event.plan, tasks=(), phases=()),
+        base_branch=event.base_branch,
+        base_commit=event.base_commit,
+        created_at=event.at,
+        staging=event.base_commit,
+        published=event.base_commit,
+        followed=event.base_commit,
+    )
+    swarm.runs[run.id] = run
+    turn.commands.extend(run_commands(run))
+    turn.tell("RunStarted", run, base=run.base_commit, branch=run.base_branch)
+    return run
+
+
+# --- the worker's part of an attempt ---
+
+
+def _run_prepared(turn: Turn, event: m.RunPrepared) -> None:
+    run = the_run(turn, event.run)
+    if run.prepared:
+        raise StaleEvent(f"run {event.run!r} is prepared already")
+    run.prepared, run.worktree = True, event.worktree
+    run.failures.pop("PrepareRun", None)
+
+
+def _worktree_ready(turn: Turn, event: m.WorktreeReady) -> None:
+    run, task, attempt = live(turn, event, Step.PREPARING)
+    attempt.worktree = event.path
+    if attempt.ending is not None:
+        _ended_on_request(turn, run, task, attempt)
+    else:
+        go(turn, run, task, attempt, Step.STARTING)
+
+
+def _worker_started(turn: Turn, event: m.WorkerStarted) -> None:
+    run, task, attempt = live(turn, event, Step.STARTING)
+    attempt.pid, attempt.started_at = event.pid, event.started_at
+    due(
+        turn.swarm,
+        Deadline(event.started_at + task.spec.timeout_s, "timeout", run.id, task.spec.id, attempt.n),
+    )
+    go(turn, run, task, attempt, Step.RUNNING)
+
+
+def _worker_exited(turn: Turn, event: m.WorkerExited) -> None:
+    run, task, attempt = live(turn, event, Step.RUNNING)
+    attempt.exit_code, attempt.result, attempt.exited_at = event.exit_code, event.result, event.at
+    if event.exit_code == 0 and attempt.ending is None:
+        free_slot(turn, attempt)
+        run.set_state(task, TaskState.QUEUED)
+    go(turn, run, task, attempt, Step.COLLECTING)
+
+
+def _collected(turn: Turn, event: m.Collected) -> None:
+    run, task, attempt = live(turn, event, Step.COLLECTING)
+    attempt.head, attempt.commits, attempt.touched = event.head, event.commits, event.touched
+    if attempt.ending in ("cancelled", "stopped"):
+        _ended_on_request(turn, run, task, attempt)
+    elif (reason := _worker_failure(task, attempt, event.problem)) is not None:
+        held_against(turn, run, task, attempt, Step.FAILED, reason)
+    elif attempt.exit_code is None:
+        _lost(turn, run, task, attempt)
+    elif attempt.exit_code == _TRY_LATER:
+        _try_later(turn, run, task, attempt)
+    elif (reason := _check_strays(turn, run, task, attempt)) is not None:
+        held_against(turn, run, task, attempt, Step.HANDED_BACK, reason)
+    else:
+        merge_queue.enqueue(turn, run, task, attempt)
+
+
+def _worker_failure(task: Task, attempt: Attempt, problem: str) -> Reason | None:
+    """Says why what the worker did can't be submitted; None when it can, and where another rule applies."""
+    if attempt.ending == "timeout":
+        return Reason(
+            "timeout", f"the worker was still running after {task.spec.timeout_s:g} s and was ended"
+        )
+    if attempt.exit_code in (None, _TRY_LATER):
+        return None
+    if attempt.exit_code != 0:
+        text = f"the worker ended with exit code {attempt.exit_code}"
+        return Reason("worker_failed", text, {"exit_code": attempt.exit_code})
+    if problem:
+        return Reason("worker_failed", problem)
+    if not attempt.touched and not task.spec.allow_empty:
+        return Reason("empty", "the worker changed nothing, and the task does not say allow_empty")
+    return None
+
+
+def _ended_on_request(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:
+    attempt.counts = False
+    if attempt.ending == "cancelled":
+        reason = Reason("cancelled", "it was cancelled")
+        end_attempt(turn, run, task, attempt, Step.CANCELLED, reason)
+        end_task(turn, run, task, TaskState.CANCELLED, reason)
+    else:
+        reason = Reason("stopped", "the daemon was stopped while it ran")
+        end_attempt(turn, run, task, attempt, Step.HANDED_BACK, reason)
+        hand_back(turn, run, task, attempt, reason)
+
+
+def _lost(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:
+    reason = Reason("lost", "the worker is gone and left no exit code")
+    lost = sum(1 for each in task.attempts[task.budget_from :] if each.step is Step.LOST) + 1
+    attempt.counts = lost > turn.swarm.limits.lost_max
+    held_against(turn, run, task, attempt, Step.LOST, reason)
+
+
+def _try_later(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:
+    limits, asked = turn.swarm.limits, attempt.result.retry_after_s
+    until = turn.at + (limits.try_later_s if asked is None else min(max(asked, 0.0), 7 * 86400.0))
+    reason = Reason("try_later", "the worker asked to be tried again later (exit code 75)", {"until": until})
+    earlier = sum(1 for each in task.attempts if each.reason is not None and each.reason.code == "try_later")
+    attempt.counts = earlier >= limits.try_later_max
+    if attempt.counts:
+        held_against(turn, run, task, attempt, Step.FAILED, Reason("worker_failed", reason.text))
+        return
+    end_attempt(turn, run, task, attempt, Step.HANDED_BACK, reason)
+    hand_back(turn, run, task, attempt, reason, not_before=until)
+
+
+def _check_strays(turn: Turn, run: Run, task: Task, attempt: Attempt) -> Reason | None:
+    """Applies the policy to what was touched outside the claims; gives the reason where it must not go on."""
+    found = strays(run.shown_claims(task), attempt.touched)
+    attempt.strays = found
+    if not found:
+        return None
+    policy, name = turn.swarm.limits.strays, task.spec.id
+    turn.tell("StrayFound", run, task, paths=list(found[:50]), policy=policy)
+    if policy == "reject":
+        text = f"it changed {some(found)} outside its claims, and strays are rejected"
+        return Reason("stray", text, {"paths": list(found)})
+    if policy == "extend":
+        for path in found:
+            holding = run.claims.first_conflict((Claim(literal(path)),), name)
+            if holding is None:
+                run.extend_claims(task, (literal(path),))
+            else:
+                attempt.waits_for.add(str(holding.holder))
+    return None
+
+
+def _worktree_returned(turn: Turn, event: m.WorktreeReturned) -> None:
+    run = the_run(turn, event.run)
+    attempt = run.returning.pop((event.task, event.attempt), None)
+    if attempt is None:
+        raise StaleEvent(f"no worktree of {event.task!r} attempt {event.attempt} is being given back")
+    attempt.returned = True
+
+
+# --- what went wrong at an edge ---
+
+
+def _backoff(failures: int) -> float:
+    return min(0.25 * 2.0**failures, _BACKOFF_MAX_S)
+
+
+def _command_failed(turn: Turn, event: m.CommandFailed) -> None:
+    run, task, attempt = live(turn, event, *COMMANDS)
+    expected = command_for(turn.swarm, run, task, attempt)
+    if expected is None or type(expected).__name__ != event.command:
+        raise StaleEvent(f"{event.command} of {event.task!r} is not outstanding")
+    if attempt.ending in ("cancelled", "stopped") and attempt.step in (Step.PREPARING, Step.STARTING):
+        _ended_on_request(turn, run, task, attempt)
+        return
+    failures = attempt.infra_failures + 1
+    turn.tell("CommandFailed", run, task, command=event.command, text=event.text, failures=failures)
+    if failures > turn.swarm.limits.infra_max and attempt.step in (Step.PREPARING, Step.STARTING):
+        reason = Reason("spawn_failed", event.text)
+        held_against(turn, run, task, attempt, Step.FAILED, reason)
+        return
+    attempt.infra_failures, attempt.retry_at = failures, turn.at + _backoff(failures)
+    attempt.reason = Reason("retrying", event.text, {"until": attempt.retry_at})
+    due(turn.swarm, Deadline(attempt.retry_at, "retry", run.id, task.spec.id, attempt.n))
+
+
+def _run_command_failed(turn: Turn, event: m.RunCommandFailed) -> None:
+    run = the_run(turn, event.run)
+    if event.command not in {type(command).__name__ for command in run_commands(run)}:
+        raise StaleEvent(f"{event.command} of run {event.run!r} is not outstanding")
+    again = event.command in run.failures
+    run.failures[event.command] = event.text
+    run.retry_at[event.command] = turn.at + (5.0 if again else 0.5)
+    due(turn.swarm, Deadline(run.retry_at[event.command], "run", run.id, event.command))
+    turn.tell("CommandFailed", run, command=event.command, text=event.text)
+
+
+# --- what people ask for ---
+
+
+def _known(run: Run, names: Iterable[str]) -> list[Task]:
+    unknown = [name for name in names if name not in run.tasks]
+    if unknown:
+        raise IllegalEvent(f"no task {some(unknown)} in run {run.id!r}")
+    return [run.tasks[name] for name in names]
+
+
+def _tasks_cancelled(turn: Turn, event: m.TasksCancelled) -> None:
+    run = the_run(turn, event.run)
+    cancel(turn, run, _known(run, event.tasks), "it was cancelled")
+
+
+def _tasks_retried(turn: Turn, event: m.TasksRetried) -> None:
+    run = the_run(turn, event.run)
+    tasks = _known(run, event.tasks)
+    wrong = [t.spec.id for t in tasks if t.state not in TASK_ENDS or t.state is TaskState.LANDED]
+    if wrong:
+        raise IllegalEvent(f"{some(wrong)} can't be retried")
+    run.ended_at = None
+    freed: list[str] = []
+    for task in tasks:
+        if task.state is TaskState.BLOCKED:
+            continue
+        task.budget_from, task.alone, task.ended_at = len(task.attempts), False, None
+        freed.extend(run.needs.revived(task.spec.id))
+        run.set_state(task, TaskState.PENDING)
+        task.reason = None
+        turn.tell("TaskRetried", run, task)
+    for name in freed:
+        task = run.tasks[name]
+        if task.state is TaskState.BLOCKED:
+            run.set_state(task, TaskState.PENDING)
+            task.reason, task.ended_at = None, None
+    for task in [*tasks, *(run.tasks[name] for name in freed)]:
+        if task.state is TaskState.PENDING:
+            settle(turn, run, task)
+    run_ended(turn, run)
+
+
+def _task_told(turn: Turn, event: m.TaskTold) -> None:
+    run = the_run(turn, event.run)
+    (task,) = _known(run, [event.task])
+    task.told = (*task.told, event.text)
+
+
+def _finish_requested(turn: Turn, event: m.FinishRequested) -> None:
+    run = the_run(turn, event.run)
+    if run.finish is not None:
+        raise IllegalEvent(f"run {event.run!r} is being finished already")
+    if not run.prepared:
+        raise IllegalEvent(f"run {event.run!r} is not prepared yet")
+    run.finish = event
+    turn.commands.append(finish_command(run, event))
+
+
+def _finished(turn: Turn, event: m.Finished | m.FinishRefused) -> None:
+    run = the_run(turn, event.run)
+    if run.finish is None or run.finish.request != event.request:
+        raise StaleEvent(f"request {event.request} is not outstanding")
+    run.finish = None
+    if isinstance(event, m.Finished):
+        if not event.stage_only:
+            run.finished_commit = event.commit
+        turn.tell("RunFinished", run, target=event.target, commit=event.commit, stage_only=event.stage_only)
+    else:
+        turn.tell("FinishRefused", run, target=event.target, code=event.reason.code, text=event.reason.text)
+
+
+_HANDLERS: dict[type[m.Event], Callable[[Turn, Any], None]] = {
+    m.DaemonStarted: _daemon_started,
+    m.DaemonStopped: _daemon_stopped,
+    m.Ticked: _ticked,
+    m.HostMeasured: _host_measured,
+    m.LimitsChanged: _limits_changed,
+    m.Paused: _paused,
+    m.Resumed: _resumed,
+    m.StopRequested: _stop_requested,
+    m.PlanSubmitted: _plan_submitted,
+    m.TasksRetried: _tasks_retried,
+    m.TasksCancelled: _tasks_cancelled,
+    m.TaskTold: _task_told,
+    m.FinishRequested: _finish_requested,
+    m.Finished: _finished,
+    m.FinishRefused: _finished,
+    m.RunPrepared: _run_prepared,
+    m.Published: merge_queue.published,
+    m.Followed: merge_queue.followed,
+    m.RunCommandFailed: _run_command_failed,
+    m.WorktreeReady: _worktree_ready,
+    m.WorkerStarted: _worker_started,
+    m.WorkerExited: _worker_exited,
+    m.Collected: _collected,
+    m.WorktreeReturned: _worktree_returned,
+    m.BroughtIn: merge_queue.brought_in,
+    m.CandidateMade: merge_queue.candidate_made,
+    m.MergeConflicted: merge_queue.merge_conflicted,
+    m.Rebased: merge_queue.rebased,
+    m.RebaseConflicted: merge_queue.rebase_conflicted,
+    m.Verified: merge_queue.verified,
+    m.StagingAdvanced: merge_queue.staging_advanced,
+    m.StagingMoved: merge_queue.staging_moved,
+    m.CommandFailed: _command_failed,
+}

@@ -1,0 +1,233 @@
+"""The way of an attempt from the merge queue onto staging: brought in, merged, verified, advanced, published, followed.
+
+One attempt at a time is merged and verified; any number may stand on staging in the landing repository and wait to be published
+together. Only what is published has landed.
+
+Rules for editing: `move` is called once a turn for each run that was touched and starts whatever may go on; handlers only record.
+"""
+
+from __future__ import annotations
+
+from swarm.core import messages as m
+from swarm.core.lifecycle import end_attempt, end_task, free_slot, hand_back, held_against, return_worktree
+from swarm.core.model import WORKER_STEPS, Attempt, Reason, Step, Task, TaskState
+from swarm.core.run import Run
+from swarm.core.state import Deadline, StaleEvent, Turn, due, go, live, run_commands, some, the_run
+
+_FOLLOW_AGAIN_S = 30.0
+_MERGE_MOVES_MAX = 20
+
+
+def move(turn: Turn, run: Run) -> None:
+    """Starts whatever may go on: the next merge, the next publishing, the staging worktree."""
+    if run.prepared:
+        _merge_next(turn, run)
+        _publish(turn, run)
+        _follow(turn, run)
+
+
+def enqueue(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:
+    """Puts an attempt whose work can be submitted into the merge queue."""
+    attempt.queued_at = turn.at
+    free_slot(turn, attempt)
+    run.queue[task.spec.id] = None
+    run.set_state(task, TaskState.QUEUED)
+    turn.tell("TaskQueued", run, task, head=attempt.head, touched=len(attempt.touched))
+    if not turn.swarm.limits.keep_worktrees:
+        return_worktree(turn, run, task, attempt)
+    go(turn, run, task, attempt, Step.BRINGING_IN)
+
+
+def brought_in(turn: Turn, event: m.BroughtIn) -> None:
+    """Records that the attempt can be merged as soon as its turn comes."""
+    run, task, attempt = live(turn, event, Step.BRINGING_IN)
+    go(turn, run, task, attempt, Step.WAITING)
+
+
+def _merge_next(turn: Turn, run: Run) -> None:
+    """Lets the first in the queue that may go be merged, one at a time."""
+    if run.landing:
+        return
+    for name in run.queue:
+        task = run.tasks[name]
+        attempt = task.live
+        if attempt is not None and attempt.step is Step.WAITING and not _waits_for_holder(run, attempt):
+            del run.queue[name]
+            run.landing.append(name)
+            run.set_state(task, TaskState.LANDING)
+            attempt.onto = run.staging
+            go(turn, run, task, attempt, Step.MERGING)
+            return
+
+
+def _waits_for_holder(run: Run, attempt: Attempt) -> bool:
+    """A stray under somebody's claim waits while that one works; those in the queue are not waited for: order decides."""
+    for holder in tuple(attempt.waits_for):
+        other = run.tasks[holder].live
+        if other is None or other.step not in WORKER_STEPS:
+            attempt.waits_for.discard(holder)
+    return bool(attempt.waits_for)
+
+
+def candidate_made(turn: Turn, event: m.CandidateMade) -> None:
+    """Has the candidate verified; with nothing to verify it goes straight on."""
+    run, task, attempt = live(turn, event, Step.MERGING)
+    if event.onto != attempt.onto:
+        raise StaleEvent(f"merged onto {event.onto}, wanted {attempt.onto}")
+    attempt.candidate = event.candidate
+    attempt.suites = ()
+    go(turn, run, task, attempt, Step.VERIFYING if run.suites(task) else Step.ADVANCING)
+
+
+def merge_conflicted(turn: Turn, event: m.MergeConflicted) -> None:
+    """Lets the machine rebase an attempt of several commits once; one commit merged again is the same merge."""
+    run, task, attempt = live(turn, event, Step.MERGING)
+    if attempt.commits > 1 and attempt.rebased is None:
+        go(turn, run, task, attempt, Step.REBASING)
+    else:
+        _conflict(turn, run, task, attempt, event)
+
+
+def rebased(turn: Turn, event: m.Rebased) -> None:
+    """Merges the rebased commits."""
+    run, task, attempt = live(turn, event, Step.REBASING)
+    attempt.rebased = event.head
+    go(turn, run, task, attempt, Step.MERGING)
+
+
+def rebase_conflicted(turn: Turn, event: m.RebaseConflicted) -> None:
+    """Takes the conflict as it is."""
+    run, task, attempt = live(turn, event, Step.REBASING)
+    _conflict(turn, run, task, attempt, event)
+
+
+def _conflict(
+    turn: Turn, run: Run, task: Task, attempt: Attempt, event: m.MergeConflicted | m.RebaseConflicted
+) -> None:
+    """A conflict is tried once more, alone, after the others; then the task has failed. It never counts as an attempt."""
+    against = f", changed there by {some(event.landings)}" if event.landings else ""
+    reason = Reason(
+        "conflict",
+        f"it conflicts with staging in {some(event.paths)}{against}",
+        {"paths": list(event.paths), "landings": list(event.landings), "onto": event.onto},
+    )
+    attempt.counts = False
+    alone = attempt.alone
+    end_attempt(turn, run, task, attempt, Step.HANDED_BACK, reason)
+    if alone:
+        end_task(turn, run, task, TaskState.FAILED, reason)
+    else:
+        task.alone = True
+        hand_back(turn, run, task, attempt, reason)
+
+
+def verified(turn: Turn, event: m.Verified) -> None:
+    """Lets a candidate advance whose every suite passed."""
+    run, task, attempt = live(turn, event, Step.VERIFYING)
+    if event.candidate != attempt.candidate:
+        raise StaleEvent(f"verified {event.candidate}, wanted {attempt.candidate}")
+    attempt.suites = event.suites
+    bad = [suite for suite in event.suites if suite.outcome != "passed"]
+    if not bad:
+        go(turn, run, task, attempt, Step.ADVANCING)
+        return
+    names = ", ".join(f"{suite.name} ({suite.outcome})" for suite in bad)
+    reason = Reason("verify_failed", f"verification did not pass: {names}", {"suites": [s.name for s in bad]})
+    held_against(turn, run, task, attempt, Step.HANDED_BACK, reason)
+
+
+def staging_advanced(turn: Turn, event: m.StagingAdvanced) -> None:
+    """Lets the next be merged while this one is published."""
+    run, task, attempt = live(turn, event, Step.ADVANCING)
+    run.staging = event.candidate
+    run.landing.remove(task.spec.id)
+    run.publishing.append(task.spec.id)
+    go(turn, run, task, attempt, Step.PUBLISHING)
+
+
+def staging_moved(turn: Turn, event: m.StagingMoved) -> None:
+    """Merges anew onto what was found."""
+    run, task, attempt = live(turn, event, Step.ADVANCING)
+    attempt.merge_moves += 1
+    if attempt.merge_moves > _MERGE_MOVES_MAX:
+        reason = Reason("conflict", "staging moved again and again while it was landing", {"paths": []})
+        held_against(turn, run, task, attempt, Step.HANDED_BACK, reason)
+        return
+    run.staging = event.found
+    attempt.onto, attempt.candidate, attempt.rebased = event.found, None, None
+    go(turn, run, task, attempt, Step.MERGING)
+
+
+def _publish(turn: Turn, run: Run) -> None:
+    if run.publishing_commit is None and run.staging != run.published:
+        run.publishing_commit = run.staging
+        turn.commands.extend(c for c in run_commands(run) if isinstance(c, m.Publish))
+
+
+def published(turn: Turn, event: m.Published) -> None:
+    """Lands everything up to the commit that is published."""
+    run = the_run(turn, event.run)
+    if run.publishing_commit is None or run.publishing_commit != event.commit:
+        raise StaleEvent(f"{event.commit} is not what is being published")
+    run.published, run.publishing_commit = event.commit, None
+    run.failures.pop("Publish", None)
+    landed = []
+    while run.publishing:
+        landed.append(run.publishing.pop(0))
+        attempt = run.tasks[landed[-1]].live
+        assert attempt is not None
+        if attempt.candidate == event.commit:
+            break
+    for name in landed:
+        _landed(turn, run, run.tasks[name])
+    turn.stir(run)
+
+
+def _landed(turn: Turn, run: Run, task: Task) -> None:
+    attempt = task.live
+    assert attempt is not None
+    assert attempt.candidate is not None
+    task.landed_commit = attempt.landed_commit = attempt.candidate
+    run.landed.append((task.spec.id, attempt.candidate))
+    suites = [suite.name for suite in attempt.suites]
+    turn.tell("TaskLanded", run, task, commit=attempt.candidate, title=task.spec.title, verified=suites)
+    end_attempt(turn, run, task, attempt, Step.LANDED, None)
+    end_task(turn, run, task, TaskState.LANDED, None)
+
+
+def _follow(turn: Turn, run: Run) -> None:
+    """Moves the staging worktree after staging: at once when nothing else goes on, else every now and then."""
+    if run.following is not None or run.published in (run.followed, run.follow_refused):
+        return
+    if "Follow" in run.retry_at:
+        return
+    when = run.followed_at + turn.swarm.limits.follow_every_s
+    if not run.live or turn.at >= when:
+        follow(turn, run)
+    elif run.follow_at != when:
+        run.follow_at = when
+        due(turn.swarm, Deadline(when, "follow", run.id))
+
+
+def follow(turn: Turn, run: Run) -> None:
+    """Sends the staging worktree after staging."""
+    run.following, run.follow_at = run.published, None
+    turn.commands.extend(c for c in run_commands(run) if isinstance(c, m.Follow))
+
+
+def followed(turn: Turn, event: m.Followed) -> None:
+    """Records where the staging worktree stands; one that holds a person's edits is looked at again later."""
+    run = the_run(turn, event.run)
+    if run.following is None or run.following != event.commit:
+        raise StaleEvent(f"{event.commit} is not what the staging worktree follows")
+    run.following, run.followed_at = None, event.at
+    run.failures.pop("Follow", None)
+    if event.reason != run.follow_reason:
+        run.follow_reason = event.reason
+        turn.tell("StagingWorktreeFollows", run, commit=event.commit, reason=event.reason)
+    if event.reason:
+        run.follow_refused, run.follow_at = event.commit, event.at + _FOLLOW_AGAIN_S
+        due(turn.swarm, Deadline(run.follow_at, "follow", run.id))
+    else:
+        run.followed, run.follow_refused = event.commit, None
+    turn.stir(run)

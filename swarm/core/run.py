@@ -1,0 +1,266 @@
+"""One run as it stands: its tasks, what they need, who holds which claim, what is ready in which order, and its merge queue.
+
+Ready tasks lie in heaps, one for those that nothing holds up and one for each claim that holds some up: a task that meets a held
+claim is parked under that claim's path and not looked at again before the path is free. A start therefore costs the
+same with a hundred tasks and with a hundred thousand.
+
+Rules for editing: nothing here knows events or commands; `machine` decides. `set_state` is the only place where a task's state
+changes.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from swarm.core.claims import ClaimTable
+from swarm.core.messages import FinishRequested
+from swarm.core.model import TASK_ENDS, Attempt, Claim, PhaseSpec, PlanSpec, Suite, Task, TaskSpec, TaskState
+from swarm.core.needs import Needs
+
+_Key = tuple[int, int]
+_FREE = ""  # the heap of those that nothing holds up; no claim has an empty path
+_TURN = "\0"  # opens the path of a claim that is no path
+
+
+@dataclass(slots=True)
+class Run:
+    """A plan being carried out. `staging` is where the landing repository stands, `published` where the user's repository does.
+
+    `landing` are the tasks being merged and verified, `publishing` those that stand on staging and not yet in the user's
+    repository, both in landing order; `queue` those that wait, in the order in which they came.
+    """
+
+    id: str
+    index: int
+    plan: PlanSpec
+    base_branch: str
+    base_commit: str
+    created_at: float
+    staging: str
+    published: str
+    followed: str
+    prepared: bool = False
+    worktree: str = ""
+    follow_reason: str = ""
+    followed_at: float = 0.0
+    following: str | None = None
+    follow_refused: str | None = None
+    follow_at: float | None = None
+    publishing_commit: str | None = None
+    tasks: dict[str, Task] = field(default_factory=dict)
+    phases: dict[str, PhaseSpec] = field(default_factory=dict)
+    needs: Needs = field(default_factory=Needs)
+    claims: ClaimTable[str] = field(default_factory=ClaimTable)
+    queue: dict[str, None] = field(default_factory=dict)
+    landing: list[str] = field(default_factory=list)
+    publishing: list[str] = field(default_factory=list)
+    landed: list[tuple[str, str]] = field(default_factory=list)
+    live: dict[str, None] = field(default_factory=dict)
+    returning: dict[tuple[str, int], Attempt] = field(default_factory=dict)
+    counts: Counter[TaskState] = field(default_factory=Counter)
+    open_tasks: int = 0
+    only: frozenset[str] | None = None
+    sequential: bool = False
+    fail_fast: bool = False
+    paused: bool = False
+    finish: FinishRequested | None = None
+    finished_commit: str | None = None
+    retry_at: dict[str, float] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    ended_at: float | None = None
+    _heaps: dict[str, list[tuple[_Key, str]]] = field(default_factory=lambda: {_FREE: []})
+    _open: list[tuple[_Key, str]] = field(default_factory=list)
+    _held: Counter[str] = field(default_factory=Counter)
+    parked: dict[str, tuple[str, str]] = field(default_factory=dict)
+    aside: set[str] = field(default_factory=set)
+    alone: list[tuple[_Key, str]] = field(default_factory=list)
+    solo: str | None = None
+    finished_before: dict[str, TaskSpec] = field(default_factory=dict)
+
+    # --- tasks ---------------------------------------------------------------------------------------------------------
+
+    def add(self, phases: Iterable[PhaseSpec], specs: Iterable[TaskSpec]) -> list[Task]:
+        """Adds phases and tasks; gives the new tasks, all pending. Those that the plan says are finished only meet needs."""
+        phases, specs = tuple(phases), tuple(specs)
+        for phase in phases:
+            self.phases.setdefault(phase.id, phase)
+        self.needs.add([self.phases[phase.id] for phase in phases], specs)
+        for spec in specs:
+            if spec.finished:
+                self.finished_before[spec.id] = spec
+                self.needs.met(spec.id)
+        self.needs.settle()
+        specs = tuple(spec for spec in specs if not spec.finished)
+        new = [Task(spec=spec, order=len(self.tasks) + place) for place, spec in enumerate(specs)]
+        for task in new:
+            self.tasks[task.spec.id] = task
+            self.counts[task.state] += 1
+            self.open_tasks += self.selected(task)
+        return new
+
+    def selected(self, task: Task) -> bool:
+        """Tells whether `--only` lets the task take part."""
+        return self.only is None or task.spec.id in self.only
+
+    def select(self, wanted: Iterable[str]) -> None:
+        """Limits the run to these tasks and what they need, through phases; to everything when nothing is named."""
+        wanted = list(wanted)
+        self.only = self._closure(wanted) if wanted else None
+        self.open_tasks = sum(
+            1 for task in self.tasks.values() if self.selected(task) and task.state not in TASK_ENDS
+        )
+
+    def _closure(self, wanted: list[str]) -> frozenset[str]:
+        members: dict[str, list[str]] = {}
+        for task in self.tasks.values():
+            if task.spec.phase is not None:
+                members.setdefault(task.spec.phase, []).append(task.spec.id)
+        found: set[str] = set()
+        phases: set[str] = set()
+        todo = list(wanted)
+        while todo:
+            name = todo.pop()
+            if name in found:
+                continue
+            if name in self.finished_before:
+                continue
+            found.add(name)
+            spec = self.tasks[name].spec
+            todo.extend(spec.needs)
+            wanted_phases = list(spec.phase_needs)
+            if spec.phase is not None:
+                todo.extend(self.phases[spec.phase].needs)
+                wanted_phases.extend(self.phases[spec.phase].phase_needs)
+            while wanted_phases:
+                phase = wanted_phases.pop()
+                if phase not in phases:
+                    phases.add(phase)
+                    todo.extend(members.get(phase, ()))
+                    todo.extend(self.phases[phase].needs)
+                    wanted_phases.extend(self.phases[phase].phase_needs)
+        return frozenset(found)
+
+    def set_state(self, task: Task, state: TaskState) -> None:
+        """Moves a task to another state and keeps every count right."""
+        if task.state is state:
+            return
+        self.counts[task.state] -= 1
+        self.counts[state] += 1
+        if self.selected(task):
+            self.open_tasks += (state not in TASK_ENDS) - (task.state not in TASK_ENDS)
+        task.state = state
+
+    def suites(self, task: Task) -> tuple[Suite, ...]:
+        """Gives what verifies this task: the plan's suites, its phase's and its own; the same command once."""
+        phase = self.phases[task.spec.phase].verify if task.spec.phase is not None else ()
+        found: dict[str, Suite] = {}
+        for suite in (*self.plan.verify, *phase, *task.spec.verify):
+            found.setdefault(suite.run, suite)
+        return tuple(found.values())
+
+    # --- claims --------------------------------------------------------------------------------------------------------
+
+    def wanted_claims(self, task: Task) -> tuple[Claim, ...]:
+        """Gives what a start of the task takes: its claims, and the turn where tasks go one at a time."""
+        tokens = []
+        phase = task.spec.phase
+        if phase is not None and not self.phases[phase].parallel_safe:
+            tokens.append(Claim(f"{_TURN}phase/{phase}"))
+        if self.sequential:
+            tokens.append(Claim(f"{_TURN}run"))
+        return (*task.spec.claims, *tokens)
+
+    def shown_claims(self, task: Task) -> tuple[Claim, ...]:
+        """Gives the paths that a live task holds, without the turns."""
+        return tuple(claim for claim in self.claims.of(task.spec.id) if not claim.path.startswith(_TURN))
+
+    def take_claims(self, task: Task) -> None:
+        """Takes all of a task's claims in one step; they are known to be free."""
+        claims = self.wanted_claims(task)
+        self.claims.take(task.spec.id, claims)
+        self._held.update(claim.path for claim in claims)
+
+    def extend_claims(self, task: Task, paths: Iterable[str]) -> None:
+        """Adds paths, known to be free, to what a live task holds."""
+        claims = tuple(Claim(path) for path in paths)
+        self.claims.extend(task.spec.id, claims)
+        self._held.update(claim.path for claim in claims)
+
+    def release_claims(self, task: Task) -> None:
+        """Gives back what a task holds; those parked under a path that is free now can be looked at again."""
+        for claim in self.claims.release(task.spec.id):
+            self._held[claim.path] -= 1
+            if self._held[claim.path] <= 0:
+                del self._held[claim.path]
+                self._offer(claim.path)
+
+    # --- ready tasks ---------------------------------------------------------------------------------------------------
+
+    def push(self, task: Task) -> None:
+        """Puts a ready task where its turn will be found."""
+        key = (-task.spec.priority, task.order)
+        if not self.selected(task) or task.paused:
+            self.aside.add(task.spec.id)
+        elif task.alone:
+            heapq.heappush(self.alone, (key, task.spec.id))
+        else:
+            heapq.heappush(self._heaps[_FREE], (key, task.spec.id))
+            self._offer(_FREE)
+
+    def take_back_aside(self) -> None:
+        """Looks again at the ready tasks that were put aside by a pause or by `--only`."""
+        aside, self.aside = self.aside, set()
+        for name in aside:
+            if self.tasks[name].state is TaskState.READY:
+                self.push(self.tasks[name])
+
+    def peek(self) -> _Key | None:
+        """Gives the key of the best ready task that no known claim holds up; it may still meet one."""
+        if self.solo is not None:
+            return None
+        while self._open:
+            key, path = self._open[0]
+            heap = self._heaps.get(path)
+            if heap and heap[0][0] == key and path not in self._held:
+                return key
+            heapq.heappop(self._open)
+        if self.alone and not (self.live or self.queue or self.landing or self.publishing):
+            return self.alone[0][0]
+        return None
+
+    def pop(self) -> Task | None:
+        """Gives the best ready task whose claims are free, and parks those it passes over; None when there is none."""
+        while self.peek() is not None:
+            alone = not self._open
+            if alone:
+                name = heapq.heappop(self.alone)[1]
+            else:
+                path = heapq.heappop(self._open)[1]
+                name = heapq.heappop(self._heaps[path])[1]
+                self._offer(path)
+            self.parked.pop(name, None)
+            task = self.tasks[name]
+            if task.state is not TaskState.READY or task.not_before is not None or task.alone is not alone:
+                continue  # left over from an earlier time of being ready
+            if not self.selected(task) or task.paused:
+                self.aside.add(name)
+                continue
+            holding = self.claims.first_conflict(self.wanted_claims(task), name)
+            if holding is None:
+                return task
+            self._park(task, holding.claim.path, str(holding.holder))
+        return None
+
+    def _park(self, task: Task, path: str, holder: str) -> None:
+        self.parked[task.spec.id] = (path, holder)
+        heapq.heappush(self._heaps.setdefault(path, []), ((-task.spec.priority, task.order), task.spec.id))
+
+    def _offer(self, path: str) -> None:
+        heap = self._heaps.get(path)
+        if heap:
+            heapq.heappush(self._open, (heap[0][0], path))
+        elif heap is not None and path != _FREE:
+            del self._heaps[path]

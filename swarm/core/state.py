@@ -1,0 +1,353 @@
+"""The state of the whole coordinator and what it implies: which command each step stands for, and when something falls due.
+
+`command_for` is the law that makes recovery easy: a turn sends out what it says, and after a crash `pending_commands` asks it
+again for everything that is unfinished. A command is built from what the attempt recorded, never from "now".
+
+Rules for editing: nothing here decides. Every step of an attempt that waits for the world has one line in `COMMANDS`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from swarm.core import admission
+from swarm.core import messages as m
+from swarm.core.model import Attempt, Limits, Readings, Step, Task, TaskState
+from swarm.core.run import Run
+
+
+class IllegalEvent(Exception):
+    """The event can't happen in this state; nothing was changed."""
+
+
+class StaleEvent(IllegalEvent):
+    """An answer of an attempt that is not the live one, or to a command that is not outstanding any more."""
+
+
+class Deadline(NamedTuple):
+    """Something that falls due at time `at`."""
+
+    at: float
+    kind: str
+    run: str
+    task: str = ""
+    attempt: int = 0
+
+
+@dataclass(slots=True)
+class Swarm:
+    """Everything the coordinator knows. `slots` are the numbers of the workers that live; `measuring` is the outstanding look
+    at the machine."""
+
+    limits: Limits = field(default_factory=Limits)
+    runs: dict[str, Run] = field(default_factory=dict)
+    paused: bool = False
+    stopping: bool = False
+    slots: set[int] = field(default_factory=set)
+    readings: Readings | None = None
+    measured_at: float = float("-inf")
+    measuring: m.MeasureHost | None = None
+    ramp: admission.Ramp = field(default_factory=lambda: admission.Ramp())
+    ramp_at: float | None = None
+    step_of_ladder: int | None = None
+    capacity: admission.Decision = field(default_factory=lambda: admission.Decision(0, "nothing waits", 0))
+    deadlines: list[Deadline] = field(default_factory=list)
+    version: str = ""
+    pid: int = 0
+    started_at: float = 0.0
+
+    def active(self) -> Iterator[Run]:
+        """Gives the runs that have something to do."""
+        return (run for run in self.runs.values() if run.open_tasks or run.live)
+
+
+@dataclass(slots=True)
+class Turn:
+    """What follows from one event."""
+
+    swarm: Swarm
+    at: float
+    commands: list[m.Command] = field(default_factory=list)
+    facts: list[m.Fact] = field(default_factory=list)
+    stirred: dict[str, Run] = field(default_factory=dict)
+
+    def stir(self, run: Run) -> None:
+        """Notes that something of this run changed, so that its merge queue is looked at before the turn ends."""
+        self.stirred[run.id] = run
+
+    def tell(self, kind: str, run: Run | None, task: Task | None = None, /, **data: Any) -> None:
+        """Adds a fact for people."""
+        attempt = task.attempt if task is not None else None
+        self.facts.append(
+            m.Fact(
+                type=kind,
+                at=self.at,
+                run=run.id if run else None,
+                task=task.spec.id if task else None,
+                attempt=attempt.n if attempt else None,
+                data=data,
+            )
+        )
+
+
+def pending_commands(swarm: Swarm) -> list[m.Command]:
+    """Gives every command that the present state stands for, in an order in which they can be carried out."""
+    commands: list[m.Command] = []
+    for run in swarm.runs.values():
+        commands.extend(run_commands(run))
+        for name in run.live:
+            task = run.tasks[name]
+            attempt = task.live
+            assert attempt is not None
+            command = command_for(swarm, run, task, attempt)
+            if command is not None:
+                commands.append(command)
+        for (name, _), attempt in run.returning.items():
+            commands.append(give_back(swarm, run, run.tasks[name], attempt))
+    if swarm.measuring is not None:
+        commands.append(swarm.measuring)
+    return commands
+
+
+def next_deadline(swarm: Swarm) -> float | None:
+    """Gives the time at which a `Ticked` is due, or None. Drops deadlines whose reason is gone."""
+    while swarm.deadlines and not still_due(swarm, swarm.deadlines[0]):
+        heapq.heappop(swarm.deadlines)
+    return swarm.deadlines[0].at if swarm.deadlines else None
+
+
+def run_commands(run: Run) -> Iterator[m.Command]:
+    """Gives the commands that stand out for the run itself."""
+    if not run.prepared:
+        if "PrepareRun" not in run.retry_at:
+            yield m.PrepareRun(run=run.id, base=run.base_commit)
+        return
+    if run.publishing_commit is not None and "Publish" not in run.retry_at:
+        yield m.Publish(run=run.id, commit=run.publishing_commit, old=run.published)
+    if run.following is not None and "Follow" not in run.retry_at:
+        yield m.Follow(run=run.id, commit=run.following, old=run.followed)
+    if run.finish is not None:
+        yield finish_command(run, run.finish)
+
+
+def finish_command(run: Run, asked: m.FinishRequested) -> m.Finish:
+    """Builds the command for a request to finish."""
+    return m.Finish(
+        run=run.id,
+        request=asked.request,
+        target=asked.target,
+        commit=run.published,
+        base=run.base_commit,
+        stage_only=asked.stage_only,
+        suites=run.plan.verify,
+    )
+
+
+def command_for(swarm: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command | None:
+    """Says which command a live attempt's step stands for; None where it waits its turn."""
+    if attempt.retry_at is not None:
+        return None
+    maker = COMMANDS.get(attempt.step)
+    return maker(swarm, run, task, attempt) if maker is not None else None
+
+
+def _take_worktree(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
+    return m.TakeWorktree(run=run.id, task=task.spec.id, attempt=attempt.n, base=attempt.base)
+
+
+def _start_worker(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
+    assert attempt.worktree is not None
+    assert attempt.slot is not None
+    return m.StartWorker(
+        run=run.id,
+        task=task.spec.id,
+        attempt=attempt.n,
+        spec=task.spec,
+        base=attempt.base,
+        worktree=attempt.worktree,
+        slot=attempt.slot,
+        claims=run.shown_claims(task),
+        feedback=(*task.feedback, *task.told),
+    )
+
+
+def _watch_worker(swarm: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
+    if attempt.ending is None:
+        return m.WatchWorker(run=run.id, task=task.spec.id, attempt=attempt.n)
+    return m.EndWorker(
+        run=run.id, task=task.spec.id, attempt=attempt.n, why=attempt.ending, grace_s=swarm.limits.grace_s
+    )
+
+
+def _collect(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
+    assert attempt.worktree is not None
+    return m.Collect(
+        run=run.id,
+        task=task.spec.id,
+        attempt=attempt.n,
+        base=attempt.base,
+        worktree=attempt.worktree,
+        branch=attempt.branch,
+        title=task.spec.title,
+    )
+
+
+def _bring_in(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
+    assert attempt.head is not None
+    return m.BringIn(run=run.id, task=task.spec.id, attempt=attempt.n, head=attempt.head, base=attempt.base)
+
+
+def _merge(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
+    assert attempt.onto is not None
+    assert attempt.queued_at is not None
+    return m.Merge(
+        run=run.id,
+        task=task.spec.id,
+        attempt=attempt.n,
+        onto=attempt.onto,
+        head=attempt.submitted,
+        title=task.spec.title,
+        verified=tuple(suite.name for suite in run.suites(task)),
+        at=attempt.queued_at,
+        base=attempt.base if attempt.rebased is None else attempt.onto,
+    )
+
+
+def _rebase(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
+    assert attempt.onto is not None
+    assert attempt.head is not None
+    assert attempt.queued_at is not None
+    return m.Rebase(
+        run=run.id,
+        task=task.spec.id,
+        attempt=attempt.n,
+        onto=attempt.onto,
+        head=attempt.head,
+        base=attempt.base,
+        at=attempt.queued_at,
+    )
+
+
+def _verify(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
+    assert attempt.candidate is not None
+    return m.Verify(
+        run=run.id,
+        task=task.spec.id,
+        attempt=attempt.n,
+        candidate=attempt.candidate,
+        suites=run.suites(task),
+    )
+
+
+def _advance(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
+    assert attempt.candidate is not None
+    assert attempt.onto is not None
+    return m.Advance(
+        run=run.id,
+        task=task.spec.id,
+        attempt=attempt.n,
+        new=attempt.candidate,
+        old=attempt.onto,
+        head=attempt.submitted,
+        base=attempt.base if attempt.rebased is None else attempt.onto,
+    )
+
+
+COMMANDS: dict[Step, Callable[[Swarm, Run, Task, Attempt], m.Command]] = {
+    Step.PREPARING: _take_worktree,
+    Step.STARTING: _start_worker,
+    Step.RUNNING: _watch_worker,
+    Step.COLLECTING: _collect,
+    Step.BRINGING_IN: _bring_in,
+    Step.MERGING: _merge,
+    Step.REBASING: _rebase,
+    Step.VERIFYING: _verify,
+    Step.ADVANCING: _advance,
+}
+
+
+def give_back(swarm: Swarm, run: Run, task: Task, attempt: Attempt) -> m.GiveBackWorktree:
+    return m.GiveBackWorktree(
+        run=run.id,
+        task=task.spec.id,
+        attempt=attempt.n,
+        worktree=attempt.worktree or "",
+        keep=swarm.limits.keep_worktrees and attempt.step is not Step.LANDED,
+    )
+
+
+# --- moving on ----
+
+
+def go(turn: Turn, run: Run, task: Task, attempt: Attempt, to: Step) -> None:
+    """Moves an attempt to its next step and sends out the command that the step stands for."""
+    attempt.step = to
+    attempt.infra_failures, attempt.reason = 0, None
+    turn.stir(run)
+    command = command_for(turn.swarm, run, task, attempt)
+    if command is not None:
+        turn.commands.append(command)
+
+
+def due(swarm: Swarm, deadline: Deadline) -> None:
+    """Notes a deadline. Its reason names the same moment, so that one whose reason has gone never counts again."""
+    if (
+        deadline not in swarm.deadlines[:4]
+    ):  # the ramp and the follower ask for the same moment again and again
+        heapq.heappush(swarm.deadlines, deadline)
+
+
+def still_due(swarm: Swarm, due: Deadline) -> bool:
+    """Tells whether the reason for a deadline is still there."""
+    if due.kind == "ramp":
+        return swarm.ramp_at == due.at
+    run = swarm.runs[due.run]
+    if due.kind == "follow":
+        return run.follow_at == due.at
+    if due.kind == "run":
+        return run.retry_at.get(due.task) == due.at
+    task = run.tasks[due.task]
+    if due.kind == "ready":
+        return task.state is TaskState.READY and task.not_before == due.at
+    attempt = task.live
+    if attempt is None or attempt.n != due.attempt:
+        return False
+    return (
+        attempt.retry_at == due.at
+        if due.kind == "retry"
+        else attempt.step is Step.RUNNING and not attempt.ending
+    )
+
+
+# --- finding ---
+
+
+def the_run(turn: Turn, run_id: str | None) -> Run:
+    run = turn.swarm.runs.get(run_id or "")
+    if run is None:
+        raise IllegalEvent(f"no run {run_id!r}")
+    return run
+
+
+def live(turn: Turn, event: m.AttemptEvent, *steps: Step) -> tuple[Run, Task, Attempt]:
+    """Finds the attempt that an answer is about; refuses the answer of any other."""
+    run = the_run(turn, event.run)
+    task = run.tasks.get(event.task)
+    if task is None:
+        raise IllegalEvent(f"no task {event.task!r} in run {event.run!r}")
+    attempt = task.live
+    if attempt is None or attempt.n != event.attempt:
+        raise StaleEvent(f"attempt {event.attempt} of {event.task!r} is not live")
+    if attempt.step not in steps:
+        raise StaleEvent(
+            f"{type(event).__name__} while attempt {event.attempt} of {event.task!r} is {attempt.step}"
+        )
+    return run, task, attempt
+
+
+def some(paths: Iterable[str], most: int = 5) -> str:
+    paths = list(paths)
+    return ", ".join(paths[:most]) + (f" and {len(paths) - most} more" if len(paths) > most else "")

@@ -1,0 +1,56 @@
+"""What every test stands on: git sealed off from the machine's settings, no home, and a repository to work in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _sealed(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No setting of the machine, of the user or of an outer swarm reaches a test."""
+    for name in list(os.environ):
+        if name.startswith(("GIT_", "SWARM_")) and not name.startswith("SWARM_WALK"):
+            monkeypatch.delenv(name)
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+
+
+def git(cwd: Path, *args: str, check: bool = True) -> str:
+    """Runs git as a user would and gives what it printed, without the last newline."""
+    done = subprocess.run(["git", *args], cwd=cwd, check=check, capture_output=True, text=True)
+    return done.stdout.removesuffix("\n")
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    """A repository on branch main with one commit of three files."""
+    top = tmp_path / "repo"
+    top.mkdir()
+    git(top, "init", "-q", "-b", "main")
+    git(top, "config", "user.name", "Ada")
+    git(top, "config", "user.email", "ada@example.org")
+    (top / "src").mkdir()
+    (top / "README.md").write_text("# A project\n")
+    (top / "src" / "a.py").write_text("".join(f"line {n}\n" for n in range(20)))
+    (top / "src" / "b.py").write_text("b = 1\n")
+    git(top, "add", "-A")
+    git(top, "commit", "-q", "-m", "first")
+    return top
+
+
+def wait_until(condition: Callable[[], object], *, at_most_s: float = 20.0) -> None:
+    """Waits for a condition; fails the test when it has not come true in time."""
+    end = monotonic() + at_most_s
+    while not condition():
+        assert monotonic() < end, f"{condition} did not come true within {at_most_s} s"
+        sleep(0.01)

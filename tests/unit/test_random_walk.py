@@ -1,0 +1,363 @@
+"""The machine is led at random through plans, answers, failures, requests and crashes; after each step it is held to its laws."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from typing import Any
+
+import pytest
+
+from swarm.core import machine
+from swarm.core import messages as m
+from swarm.core.invariants import invariants
+from swarm.core.model import (
+    TASK_ENDS,
+    Limits,
+    PhaseSpec,
+    Readings,
+    Step,
+    SuiteResult,
+    TaskState,
+    WorkerResult,
+)
+from swarm.core.state import IllegalEvent, StaleEvent, Swarm, next_deadline, pending_commands, still_due
+from tests.builders import BASE, CALM, a_plan, a_task
+
+SEEDS = int(os.environ.get("SWARM_WALK_SEEDS", "150"))
+STEPS = 400
+
+
+def _key(command: m.Command) -> tuple[str, ...]:
+    """Names a command; watching a worker and ending it are one thing outstanding."""
+    kind = type(command).__name__
+    kind = "Worker" if kind in ("WatchWorker", "EndWorker") else kind
+    return (kind, *(str(getattr(command, name, "")) for name in ("run", "task", "attempt")))
+
+
+class World:
+    """Answers commands at random and remembers what it did, so that the machine can be held against it."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.now = 1000.0
+        self.log: list[str] = []
+        self.outstanding: dict[tuple[str, ...], m.Command] = {}
+        self.commits = 0
+        self.kind = True
+        self.requests = 0
+        limits = Limits(
+            workers_max=self.random.choice([1, 2, 4, 9]),
+            strays=self.random.choice(["extend", "reject", "warn"]),
+        )
+        self.swarm = Swarm()
+        self.start = m.DaemonStarted(at=self.now, version="walk", pid=1, limits=limits)
+        self.send(self.start)
+
+    # --- moving on
+
+    def send(self, event: m.Event) -> None:
+        turn = machine.step(self.swarm, event)
+        self.log.append(json.dumps(m.event_to_json(event)))
+        for command in turn.commands:
+            key = _key(command)
+            assert key not in self.outstanding or key[0] == "Worker", f"{key} is outstanding twice"
+            self.outstanding[key] = command
+        self._forget_cancelled()
+
+    def _forget_cancelled(self) -> None:
+        """The daemon drops the work of attempts that were cancelled in the merge queue."""
+        pending = {_key(command) for command in pending_commands(self.swarm)}
+        for key in list(self.outstanding):
+            if key[0] in ("BringIn", "Merge", "Rebase", "Verify") and key not in pending:
+                del self.outstanding[key]
+
+    def check(self) -> None:
+        assert invariants(self.swarm) == []
+        pending = {_key(command) for command in pending_commands(self.swarm)}
+        assert pending == set(self.outstanding)
+
+    def crash(self) -> None:
+        """Replays the journal: the same state comes out, and the same commands are outstanding."""
+        again = Swarm()
+        for line in self.log:
+            machine.step(again, m.event_from_json(json.loads(line)))
+        assert _shape(again) == _shape(self.swarm)
+        self.swarm = again
+        self.outstanding = {_key(command): command for command in pending_commands(again)}
+        self.now += 1.0
+        self.outstanding.pop(("MeasureHost", "", "", ""), None)
+        self.send(m.DaemonStarted(at=self.now, version="walk", pid=2, limits=self.start.limits))
+
+    # --- answers
+
+    def answer(self) -> None:
+        if not self.outstanding:
+            return
+        key = self.random.choice(sorted(self.outstanding))
+        command = self.outstanding.pop(key)
+        self.now += self.random.random() * 0.3
+        self.send(self.answer_to(command))
+
+    def commit(self) -> str:
+        self.commits += 1
+        return f"{self.commits:040x}"
+
+    def chance(self, percent: float) -> bool:
+        return not self.kind and self.random.random() * 100 < percent
+
+    def answer_to(self, command: m.Command) -> m.Event:
+        maker = getattr(self, f"_on_{type(command).__name__}")
+        where: dict[str, Any] = {"at": self.now}
+        if isinstance(command, m.RunCommand):
+            where["run"] = command.run
+        if isinstance(command, m.AttemptCommand):
+            where |= {"task": command.task, "attempt": command.attempt}
+            may_fail = not isinstance(command, (m.WatchWorker, m.EndWorker, m.GiveBackWorktree))
+            if may_fail and self.chance(4):
+                return m.CommandFailed(**where, command=type(command).__name__, text="the disk is full")
+        elif isinstance(command, m.RunCommand) and not isinstance(command, m.Finish) and self.chance(10):
+            return m.RunCommandFailed(**where, command=type(command).__name__, text="the disk is full")
+        return maker(command, where)
+
+    def _on_MeasureHost(self, _: m.MeasureHost, where: dict[str, Any]) -> m.Event:
+        if self.chance(20):
+            busy = Readings(self.random.choice([60.0, 75.0, 85.0, 95.0]), 30.0, 2**30, 2**40)
+            return m.HostMeasured(**where, readings=busy)
+        return m.HostMeasured(**where, readings=CALM)
+
+    def _on_PrepareRun(self, command: m.PrepareRun, where: dict[str, Any]) -> m.Event:
+        return m.RunPrepared(**where, commit=command.base, worktree="/staging")
+
+    def _on_TakeWorktree(self, command: m.TakeWorktree, where: dict[str, Any]) -> m.Event:
+        run = self.swarm.runs[command.run]
+        for need in run.tasks[command.task].spec.needs:
+            assert need in run.finished_before or run.tasks[need].state is TaskState.LANDED
+        return m.WorktreeReady(**where, path="/wt")
+
+    def _on_StartWorker(self, _: m.StartWorker, where: dict[str, Any]) -> m.Event:
+        return m.WorkerStarted(**where, pid=7, started_at=self.now)
+
+    def _on_WatchWorker(self, _: m.Command, where: dict[str, Any]) -> m.Event:
+        code = self.random.choice([1, 75, None, 0, 0]) if self.chance(40) else 0
+        return m.WorkerExited(
+            **where, exit_code=code, result=WorkerResult(retry_after_s=self.random.choice([None, 3.0]))
+        )
+
+    def _on_EndWorker(self, _: m.EndWorker, where: dict[str, Any]) -> m.Event:
+        return m.WorkerExited(**where, exit_code=self.random.choice([143, 0, None]))
+
+    def _on_Collect(self, command: m.Collect, where: dict[str, Any]) -> m.Event:
+        if self.chance(10):
+            return m.Collected(**where, head=command.base, commits=0, touched=())
+        touched = tuple(self.random.sample(["a/1", "a/2", "b/1", "c"], k=self.random.randint(1, 2)))
+        problem = "unmerged paths" if self.chance(5) else ""
+        return m.Collected(
+            **where, head=self.commit(), commits=self.random.randint(1, 2), touched=touched, problem=problem
+        )
+
+    def _on_GiveBackWorktree(self, _: m.Command, where: dict[str, Any]) -> m.Event:
+        return m.WorktreeReturned(**where)
+
+    def _on_BringIn(self, _: m.Command, where: dict[str, Any]) -> m.Event:
+        return m.BroughtIn(**where)
+
+    def _on_Merge(self, command: m.Merge, where: dict[str, Any]) -> m.Event:
+        assert command.onto == self.swarm.runs[command.run].staging
+        if self.chance(20):
+            return m.MergeConflicted(**where, onto=command.onto, paths=("a/1",), landings=("x",))
+        return m.CandidateMade(**where, onto=command.onto, candidate=self.commit())
+
+    def _on_Rebase(self, command: m.Rebase, where: dict[str, Any]) -> m.Event:
+        if self.chance(50):
+            return m.RebaseConflicted(**where, onto=command.onto, paths=("a/1",))
+        return m.Rebased(**where, onto=command.onto, head=self.commit())
+
+    def _on_Verify(self, command: m.Verify, where: dict[str, Any]) -> m.Event:
+        outcome = self.random.choice(["failed", "timeout", "none"]) if self.chance(20) else "passed"
+        suites = tuple(SuiteResult(name=suite.name, outcome=outcome) for suite in command.suites)
+        return m.Verified(**where, candidate=command.candidate, suites=suites)
+
+    def _on_Advance(self, command: m.Advance, where: dict[str, Any]) -> m.Event:
+        if self.chance(5):
+            return m.StagingMoved(**where, found=self.commit())
+        return m.StagingAdvanced(**where, candidate=command.new)
+
+    def _on_Publish(self, command: m.Publish, where: dict[str, Any]) -> m.Event:
+        return m.Published(**where, commit=command.commit)
+
+    def _on_Follow(self, command: m.Follow, where: dict[str, Any]) -> m.Event:
+        return m.Followed(**where, commit=command.commit, reason="dirty" if self.chance(20) else "")
+
+    def _on_Finish(self, command: m.Finish, where: dict[str, Any]) -> m.Event:
+        return m.Finished(**where, request=command.request, target=command.target, commit=self.commit())
+
+    # --- what people and clocks do
+
+    def tick(self) -> None:
+        due = next_deadline(self.swarm)
+        if due is not None and (due <= self.now + 5.0 or self.random.random() < 0.1):
+            self.now = max(self.now, due)
+            self.send(m.Ticked(at=self.now))
+
+    def ask(self) -> None:
+        """Sends a request of a person's, legal or not; an illegal one must change nothing."""
+        runs = sorted(name for name, run in self.swarm.runs.items() if run.tasks)
+        if not runs:
+            return
+        run = self.swarm.runs[self.random.choice(runs)]
+        some = self.random.sample(sorted(run.tasks), k=min(len(run.tasks), self.random.randint(1, 3)))
+        self.requests += 1
+        request = self.random.choice(
+            [
+                m.TasksCancelled(at=self.now, run=run.id, tasks=tuple(some)),
+                m.TasksRetried(at=self.now, run=run.id, tasks=tuple(some)),
+                m.TasksRetried(at=self.now, run=run.id, tasks=tuple(some)),
+                m.Paused(at=self.now, run=run.id, task=some[0]),
+                m.Resumed(at=self.now, run=run.id, task=some[0]),
+                m.Paused(at=self.now),
+                m.Resumed(at=self.now),
+                m.LimitsChanged(at=self.now, workers_max=self.random.randint(1, 6)),
+                m.TaskTold(at=self.now, run=run.id, task=some[0], text="do it well"),
+                m.FinishRequested(at=self.now, run=run.id, request=str(self.requests), target="main"),
+                m.StopRequested(at=self.now, end_workers=self.random.random() < 0.5),
+            ]
+        )
+        if isinstance(request, m.StopRequested) and self.random.random() < 0.8:
+            return
+        before = _shape(self.swarm)
+        try:
+            self.send(request)
+        except IllegalEvent:
+            assert _shape(self.swarm) == before
+
+    def late(self) -> None:
+        """Sends an answer of an attempt that is not live; it must be refused."""
+        for run in self.swarm.runs.values():
+            for task in run.tasks.values():
+                if len(task.attempts) > 1:
+                    with pytest.raises(StaleEvent):
+                        self.send(
+                            m.WorkerExited(at=self.now, run=run.id, task=task.spec.id, attempt=1, exit_code=0)
+                        )
+                    return
+
+    def calm_down(self) -> None:
+        """From here on everything goes well, nothing is paused, and every deadline comes."""
+        self.kind = True
+        for run in self.swarm.runs.values():
+            for name in sorted(run.tasks):
+                self.send(m.Resumed(at=self.now, run=run.id, task=name))
+        self.send(m.Resumed(at=self.now))
+        if self.swarm.stopping:
+            self.send(m.DaemonStarted(at=self.now, version="walk", pid=3, limits=self.start.limits))
+            self.outstanding.pop(("MeasureHost", "", "", ""), None)
+            self.outstanding |= {
+                _key(c): c for c in pending_commands(self.swarm) if isinstance(c, m.MeasureHost)
+            }
+
+
+def _shape(swarm: Swarm) -> str:
+    """Everything that is known, as text, without the order of things that have none."""
+    runs = [
+        (
+            run.id,
+            run.staging,
+            run.published,
+            run.followed,
+            run.open_tasks,
+            sorted(run.live),
+            list(run.queue),
+            run.landing,
+            run.publishing,
+            run.landed,
+            {name: (task.state, task.reason, task.attempts, task.told) for name, task in run.tasks.items()},
+            sorted((str(h.holder), h.claim.path) for h in run.claims.held()),
+        )
+        for run in swarm.runs.values()
+    ]
+    return repr(
+        (
+            runs,
+            sorted(swarm.slots),
+            swarm.paused,
+            swarm.stopping,
+            sorted({d for d in swarm.deadlines if still_due(swarm, d)}),
+            swarm.limits,
+        )
+    )
+
+
+def _random_plan(world: World, name: str) -> Any:
+    pick = world.random
+    names = [f"t{number}" for number in range(pick.randint(1, 9))]
+    phases = [PhaseSpec(id="p1", parallel_safe=pick.random() < 0.5), PhaseSpec(id="p2", phase_needs=("p1",))]
+    tasks = []
+    for place, task in enumerate(names):
+        phase = pick.choice([None, None, "p1", "p2"])
+        earlier = [
+            n for n in names[:place] if not (phase == "p1" and n in {t.id for t in tasks if t.phase == "p2"})
+        ]
+        needs = pick.sample(earlier, k=min(len(earlier), pick.choice([0, 0, 1, 2])))
+        tasks.append(
+            a_task(
+                task,
+                needs=[n for n in needs if phase != "p1"],
+                phase=phase,
+                claims=pick.choice([[], ["a/**"], ["a/1"], ["+c"], ["b", "+c"]]),
+                verify=pick.choice([[], ["make test"]]),
+                attempts=pick.choice([1, 2, 3]),
+                priority=pick.choice([0, 0, 5]),
+                allow_empty=pick.random() < 0.2,
+                finished=pick.random() < 0.05,
+                timeout_s=pick.choice([5.0, 3600.0]),
+            )
+        )
+    return a_plan(*tasks, phases=phases, name=name)
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_whatever_happens_the_invariants_hold_and_everything_ends(seed: int) -> None:
+    """After every step the invariants hold, the outstanding commands are the pending ones, a replay gives the same, and in the end
+    every task has ended, each landed one exactly once."""
+    world = World(seed)
+    world.kind = False
+    for name in ("one", "two"):
+        plan = _random_plan(world, name)
+        options = {"sequential": world.random.random() < 0.1, "fail_fast": world.random.random() < 0.1}
+        world.send(
+            m.PlanSubmitted(
+                at=world.now, run=plan.id, plan=plan, base_branch="main", base_commit=BASE, **options
+            )
+        )
+    for _ in range(STEPS):
+        what = world.random.random()
+        if what < 0.85:
+            world.answer()
+        elif what < 0.92:
+            world.tick()
+        elif what < 0.97:
+            world.ask()
+        elif what < 0.985:
+            world.late()
+        else:
+            world.crash()
+        world.check()
+    world.calm_down()
+    for _ in range(3000):
+        if not world.outstanding and next_deadline(world.swarm) is None:
+            break
+        world.answer()
+        world.tick()
+        world.check()
+    for run in world.swarm.runs.values():
+        assert {t.state for t in run.tasks.values()} <= TASK_ENDS, {
+            n: (t.state, t.reason) for n, t in run.tasks.items()
+        }
+        assert run.staging == run.published
+        landed = [a for t in run.tasks.values() for a in t.attempts if a.step is Step.LANDED]
+        assert sorted(name for name, _ in run.landed) == sorted(
+            n for n, t in run.tasks.items() if t.state is TaskState.LANDED
+        )
+        assert len({a.landed_commit for a in landed}) == len(landed) == len(run.landed)
