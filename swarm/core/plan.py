@@ -1,0 +1,734 @@
+"""From the bytes of a plan file to a task graph, with every error at once and the place of each.
+
+`read` tells which form a file has, reads it (the native form here, other systems' in `foreign` and `roadmap`) and checks
+what holds for every plan: ids, needs, cycles. `check_document` and `check_text` say what was found, for programs and for people.
+
+Rules for editing: no disk, no clock, no process; the caller reads files and writes them. An error never hides another, and
+what could be read is given even where there are errors. pydantic stays in this file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+
+from swarm.core import claims, document, foreign, roadmap
+from swarm.core.document import MAX_BYTES, Problem, as_text, one_line
+from swarm.core.foreign import write_back
+from swarm.core.graph import Graph, Overlaps, graph, overlaps
+from swarm.core.model import Claim, Defaults, Mode, PhaseSpec, PlanSpec, Suite, TaskSpec, slug
+
+__all__ = [
+    "MAX_BYTES",
+    "Graph",
+    "Overlaps",
+    "Problem",
+    "Reading",
+    "as_dict",
+    "check_document",
+    "check_text",
+    "choose_in_folder",
+    "graph",
+    "match_spec",
+    "overlaps",
+    "read",
+    "schema",
+    "write_back",
+]
+
+F = TypeVar("F", bound="_Form")
+
+SAME_MAX = 20  # warnings of one kind that are told one by one; the rest is counted
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A plan as far as it could be read; it is valid when there are no errors."""
+
+    plan: PlanSpec | None
+    errors: tuple[Problem, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
+# --- the native form --------------------------------------------------------------------------------------------------------
+
+
+class _Form(BaseModel):
+    """What all parts have in common: exact types, and keys that are not known are kept."""
+
+    model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
+
+
+class _ClaimForm(_Form):
+    path: str
+    mode: Mode = Field(default=Mode.EXCLUSIVE, strict=False)
+
+
+class _SuiteForm(_Form):
+    run: str = Field(pattern=r"\S")
+    name: str = Field(default="", max_length=200)
+    timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    shard: int = Field(default=1, ge=1, le=1000)
+
+
+def _short(key: str) -> BeforeValidator:
+    """Lets a plain text stand for a table that has only this key, without pydantic's errors for both readings."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+def _either(kind: str) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [{"type": "string"}, {"$ref": f"#/$defs/{kind}"}]})
+
+
+_Claims = list[Annotated[_ClaimForm, _short("path"), _either("_ClaimForm")]]
+_Suites = list[Annotated[_SuiteForm, _short("run"), _either("_SuiteForm")]]
+_Id = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class _TaskForm(_Form):
+    id: _Id = Field(description="names the task, unique among tasks and phases")
+    title: str = Field(default="", description="one line for people; the id where it is left out")
+    phase: _Id | None = Field(default=None, description="the phase that the task belongs to")
+    needs: list[str] = Field(default=[], description="ids of tasks or phases that must have landed before")
+    claims: _Claims = Field(default=[], description="paths that the task alone may change while it goes on")
+    prompt: str = Field(default="", description="what an agent is told")
+    run: str = Field(default="", description='the shell command of the agent "command"')
+    agent: _Id | None = Field(
+        None, description='what carries the task out; "command" for a task with `run` and no `prompt`'
+    )
+    verify: _Suites | None = Field(
+        None, description="suites for this task, besides those of the plan and the phase"
+    )
+    timeout_s: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="seconds that an attempt may take"
+    )
+    attempts: int | None = Field(default=None, ge=1, le=1000, description="how many attempts there may be")
+    priority: int | None = Field(default=None, ge=-1_000_000, le=1_000_000, description="higher first")
+    allow_empty: bool | None = Field(default=None, description='true where "no change needed" is a good end')
+    memory_mb: int | None = Field(
+        default=None, ge=0, le=100_000_000, description="what a worker is expected to take"
+    )
+    role: str | None = Field(default=None, description="a role of the settings' [ownership] and [roles]")
+
+
+class _PhaseForm(_Form):
+    id: _Id
+    title: str = ""
+    needs: list[str] = Field(
+        [], description="ids of tasks or phases that must have landed before any task of this phase"
+    )
+    parallel_safe: bool = Field(default=True, description="false: one task at a time, in order")
+    verify: _Suites = Field(default=[], description="suites for every task of the phase")
+
+
+class _DefaultsForm(_Form):
+    agent: _Id | None = None
+    prompt: str = ""
+    run: str = ""
+    verify: _Suites | None = None
+    timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    attempts: int | None = Field(default=None, ge=1, le=1000)
+    priority: int | None = Field(default=None, ge=-1_000_000, le=1_000_000)
+    allow_empty: bool | None = None
+    memory_mb: int | None = Field(default=None, ge=0, le=100_000_000)
+    role: str | None = None
+
+
+class _TopForm(_Form):
+    name: str = Field(
+        default="", max_length=500, description="names the run; the file's name where it is left out"
+    )
+    base: str = Field(
+        default="", description="the branch to start from; the one checked out where it is left out"
+    )
+    verify: _Suites = Field(default=[], description="suites run on every candidate")
+    defaults: _DefaultsForm = Field(default=_DefaultsForm(), description="for tasks that do not say")
+
+
+class _PlanForm(_TopForm):
+    phases: list[_PhaseForm] = []
+    tasks: list[_TaskForm] = Field(min_length=1)
+
+
+def schema() -> dict[str, Any]:
+    """Gives the JSON Schema of the native plan."""
+    made = _PlanForm.model_json_schema()
+    for kind in (_ClaimForm, _SuiteForm):
+        part = kind.model_json_schema(ref_template="#/$defs/{model}")
+        made["$defs"].update(part.pop("$defs", {}))
+        made["$defs"][kind.__name__] = part
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "swarm plan"}
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------------
+
+
+def read(data: bytes, *, source: str, defaults: Defaults) -> Reading:
+    """Reads a plan in any known form. `source` is the file's name or path, `defaults` what tasks get where the plan is silent.
+
+    Never raises for what is in the file: errors and warnings carry their places, all of them at once.
+    """
+    found = document.parse(data, source)
+    if found.errors:
+        return Reading(None, tuple(found.errors), tuple(found.warnings))
+    stem = re.split(r"[\\/]", source)[-1]
+    stem = (stem.rpartition(".")[0] or stem).strip("-. ") or "plan"
+    if found.syntax == "markdown":
+        plan, places, errors, warnings = roadmap.to_plan(
+            found.root, source=source, stem=stem, defaults=defaults
+        )
+        return _finish(plan, places, errors, warnings, defaults)
+    layout = foreign.recognise(found.root, native_preferred=found.syntax == "toml")
+    if layout is not None:
+        layout.warnings = found.warnings + layout.warnings
+        plan, places = foreign.to_plan(layout, source=source, stem=stem, defaults=defaults)
+        return _finish(plan, places, layout.errors, layout.warnings, defaults)
+    if not isinstance(found.root, dict) or not {"tasks", "phases"} & found.root.keys():
+        return Reading(None, (Problem("", _unrelated(found.root)),), tuple(found.warnings))
+    native = _Native(found.root, defaults, list(found.warnings))
+    return _finish(
+        native.plan(source, stem, found.syntax), native.places, native.errors, native.warnings, defaults
+    )
+
+
+def _unrelated(root: Any) -> str:
+    """Says why a document is no plan, with what it does hold."""
+    looked = "no tasks found in any known form (`tasks`, `subtasks`, `chunks`, phases that hold them, or a list of features)"
+    if isinstance(root, dict):
+        keys = ", ".join(one_line(str(key), 30) for key in list(root)[:6]) + (", …" if len(root) > 6 else "")
+        return (
+            f"this is no plan: {looked}; its keys are {keys}"
+            if root
+            else f"this is no plan: {looked}; it is empty"
+        )
+    what = f"a list of {len(root)}" if isinstance(root, list) else "a single value"
+    return f"this is no plan: {looked}; it is {what}"
+
+
+class _Native:
+    """One reading of a native plan: collects errors and warnings while it turns the document into specs."""
+
+    def __init__(self, root: dict[str, Any], defaults: Defaults, warnings: list[Problem]) -> None:
+        self.root = root
+        self.settings = defaults
+        self.places: dict[str, str] = {}
+        self.errors: list[Problem] = []
+        self.warnings = warnings
+        self._phases: dict[str, PhaseSpec] = {}
+
+    def plan(self, source: str, stem: str, syntax: str) -> PlanSpec:
+        """Reads everything that can be read."""
+        rest = {key: value for key, value in self.root.items() if key not in ("tasks", "phases")}
+        top = self._form(_TopForm, rest, "") or _TopForm()
+        self.defaults = top.defaults
+        self._unknown(self.defaults, "defaults")
+        phase_forms = self._list("phases", _PhaseForm)
+        task_forms = self._list("tasks", _TaskForm)
+        self._refuse_doubles(phase_forms, task_forms)
+        tasks = {form.id for _, form in task_forms}
+        phases = {form.id for _, form in phase_forms}
+        for place, phase in phase_forms:
+            needs, phase_needs = self._needs(phase.needs, f"{place}.needs", tasks, phases)
+            verify = self._suites(phase.verify, f"{place}.verify")
+            extra = self._extra(phase, place)
+            title = one_line(phase.title)
+            self._phases.setdefault(
+                phase.id, PhaseSpec(phase.id, title, needs, phase_needs, phase.parallel_safe, verify, extra)
+            )
+        specs = [self._task(form, place, tasks, phases) for place, form in task_forms]
+        if top.base and not _is_branch(top.base):
+            self.errors.append(Problem("base", f'"{one_line(top.base, 60)}" is no name of a branch'))
+        name = one_line(top.name, 500) or stem
+        return PlanSpec(
+            id=slug(name),
+            name=name,
+            format=f"native {syntax.upper()}",
+            base=top.base,
+            verify=self._suites(top.verify, "verify"),
+            phases=tuple(self._phases.values()),
+            tasks=tuple({spec.id: spec for spec in reversed(specs)}.values())[::-1],
+            source=source,
+            extra=self._extra(top, "")
+            | ({"defaults": top.defaults.model_extra} if top.defaults.model_extra else {}),
+        )
+
+    def _list(self, key: str, kind: type[F]) -> list[tuple[str, F]]:
+        """Reads a list of tables; those without a readable id are left out, with their errors kept."""
+        value = self.root.get(key, [])
+        if not isinstance(value, list):
+            self.errors.append(Problem(key, f"should be a list of {key}, not {foreign.kind_of(value)}"))
+            return []
+        read = (
+            (f"{key}[{index}]", self._form(kind, raw, f"{key}[{index}]")) for index, raw in enumerate(value)
+        )
+        return [(place, form) for place, form in read if form is not None]
+
+    def _form(self, kind: type[F], raw: Any, place: str) -> F | None:
+        """Reads one table; where parts of it are wrong, their errors are kept and the rest is read."""
+        try:
+            return kind.model_validate(raw)
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+        self.errors += [Problem(_place(place, one["loc"]), _wrong(one)) for one in found]
+        wrong = {one["loc"][0] for one in found if one["loc"]}
+        if not isinstance(raw, dict) or "id" in wrong or not wrong:
+            return None
+        return self._salvage(kind, {key: value for key, value in raw.items() if key not in wrong})
+
+    @staticmethod
+    def _salvage(kind: type[F], raw: dict[str, Any]) -> F | None:
+        try:
+            return kind.model_validate(raw)
+        except ValidationError:
+            return None
+
+    def _refuse_doubles(
+        self, phases: list[tuple[str, _PhaseForm]], tasks: list[tuple[str, _TaskForm]]
+    ) -> None:
+        """Refuses an id that stands twice, be it of a task or a phase, and one that is no single line."""
+        taken: dict[str, str] = {}
+        forms: list[tuple[str, _PhaseForm | _TaskForm]] = [*phases, *tasks]
+        for place, form in forms:
+            if document.has_control_characters(form.id) or form.id != form.id.strip():
+                self.errors.append(Problem(f"{place}.id", "an id is one line without blanks around it"))
+            if form.id in taken:
+                self.errors.append(Problem(f"{place}.id", f'the id "{form.id}" is taken by {taken[form.id]}'))
+            else:
+                taken[form.id] = self.places[form.id] = place
+
+    def _needs(
+        self, needs: list[str], place: str, tasks: set[str], phases: set[str]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        for index, need in enumerate(needs):
+            if need not in tasks and need not in phases:
+                text = (
+                    f'needs "{need}", which is no task or phase of this plan{_nearest(need, tasks | phases)}'
+                )
+                self.errors.append(Problem(f"{place}[{index}]", text))
+        once = dict.fromkeys(needs)
+        return tuple(n for n in once if n in tasks), tuple(n for n in once if n in phases and n not in tasks)
+
+    def _task(self, form: _TaskForm, place: str, tasks: set[str], phases: set[str]) -> TaskSpec:
+        if form.phase is not None and form.phase not in phases:
+            text = f'there is no phase "{form.phase}" in this plan{_nearest(form.phase, phases)}'
+            self.errors.append(Problem(f"{place}.phase", text))
+        needs, phase_needs = self._needs(form.needs, f"{place}.needs", tasks, phases)
+        given = self.defaults
+        title = one_line(form.title) or form.id
+        agent, prompt, run = self._work(form, place)
+        verify = form.verify if form.verify is not None else given.verify
+        return TaskSpec(
+            id=form.id,
+            title=title,
+            phase=form.phase if form.phase in phases else None,
+            needs=needs,
+            phase_needs=phase_needs,
+            claims=self._claims(form.claims, f"{place}.claims"),
+            prompt=prompt or ("" if agent == "command" else title),
+            run=run,
+            agent=agent,
+            verify=self._suites(verify or [], f"{place}.verify"),
+            timeout_s=_first(form.timeout_s, given.timeout_s, self.settings.timeout_s),
+            attempts=_first(form.attempts, given.attempts, self.settings.attempts),
+            priority=_first(form.priority, given.priority, 0),
+            allow_empty=_first(form.allow_empty, given.allow_empty, False),
+            memory_mb=_first(form.memory_mb, given.memory_mb, 0),
+            role=_first(form.role, given.role, ""),
+            extra=self._extra(form, place),
+        )
+
+    def _work(self, form: _TaskForm, place: str) -> tuple[str, str, str]:
+        """Gives agent, prompt and command: a task that has only a command is one for the agent "command"."""
+        prompt, run = form.prompt or self.defaults.prompt, form.run or self.defaults.run
+        only_command = "command" if form.run.strip() and not prompt.strip() else None
+        agent = _first(form.agent, only_command, self.defaults.agent, self.settings.agent)
+        if agent == "command" and not run.strip():
+            text = f'task "{form.id}" has nothing to run: give it `run` (a shell command), or an `agent` that takes a `prompt`'
+            self.errors.append(Problem(f"{place}.run", text))
+        if "\0" in run:
+            self.errors.append(Problem(f"{place}.run", "a command can hold no NUL character"))
+        if form.run and agent != "command":
+            text = f'`run` is of use only to the agent "command"; task "{form.id}" goes to "{agent}"'
+            if not form.prompt:
+                self.warnings.append(Problem(f"{place}.run", text))
+        return agent, prompt, run
+
+    def _claims(self, forms: list[_ClaimForm], place: str) -> tuple[Claim, ...]:
+        found: dict[Claim, None] = {}
+        for index, form in enumerate(forms):
+            try:
+                found[Claim(claims.normalise(form.path), form.mode)] = None
+            except ValueError as error:
+                text = f'"{one_line(form.path, 80)}" cannot be claimed: {error}'
+                self.errors.append(Problem(f"{place}[{index}]", text))
+        return tuple(found)
+
+    def _suites(self, forms: list[_SuiteForm], place: str) -> tuple[Suite, ...]:
+        """Gives suites with a name each: their own, else their command on one line."""
+        found: dict[str, Suite] = {}
+        for index, form in enumerate(forms):
+            name = one_line(form.name or form.run, 80)
+            if name in found and form.name:
+                self.errors.append(Problem(f"{place}[{index}].name", f'there is a suite "{name}" already'))
+            elif name in found:
+                if found[name].run == form.run:
+                    continue
+                name = f"{name} ({index + 1})"
+            if "\0" in form.run:
+                self.errors.append(Problem(f"{place}[{index}].run", "a command can hold no NUL character"))
+            found[name] = Suite(name, form.run, form.timeout_s or self.settings.suite_timeout_s, form.shard)
+        return tuple(found.values())
+
+    def _extra(self, form: _Form, place: str) -> dict[str, Any]:
+        """Gives the keys that are not known, as they were, and warns of them; claims and suites that have such keys too."""
+        self._unknown(form, place)
+        extra = dict(form.model_extra or {})
+        for key in ("claims", "verify"):
+            parts: list[_Form] = getattr(form, key, None) or []
+            for index, part in enumerate(parts):
+                self._unknown(part, f"{place}.{key}[{index}]".lstrip("."))
+            if any(part.model_extra for part in parts):
+                extra[key] = [part.model_dump(mode="json") for part in parts]
+        return extra
+
+    def _unknown(self, form: _Form, place: str) -> None:
+        for key in form.model_extra or ():
+            if key != "$schema":
+                shown = one_line(key, 60)
+                near = _near_field(key, type(form))
+                self.warnings.append(
+                    Problem(f"{place}.{shown}".lstrip("."), f'unknown key "{shown}", kept and not used{near}')
+                )
+
+
+def _first(*values: Any) -> Any:
+    return next(value for value in values if value is not None)
+
+
+def _is_branch(name: str) -> bool:
+    """Tells whether git could take this as the name of a branch or commit, without asking it."""
+    return not re.search(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|^[-/]|/$|//", name)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    names = list(known)
+    close = get_close_matches(name, names, n=1) if len(names) <= 5_000 else []
+    return f'; did you mean "{close[0]}"?' if close else ""
+
+
+@lru_cache(maxsize=256)
+def _near_field(key: str, kind: type[_Form]) -> str:
+    return _nearest(key.replace("-", "_").lower(), kind.model_fields)
+
+
+def _place(place: str, loc: Sequence[int | str]) -> str:
+    inner = foreign.place_at(loc)
+    return inner if not place else f"{place}.{inner}" if inner else place
+
+
+def _wrong(error: Any) -> str:
+    """Says in plain words what pydantic found."""
+    kind, value = error["type"], error.get("input")
+    given = foreign.kind_of(value)
+    if kind == "missing":
+        return "is missing"
+    if kind == "list_type" and isinstance(value, str):
+        return f"should be a list, not text; write [{as_text(value)!r}]".replace("'", '"')
+    wanted = {
+        "string_type": "text",
+        "list_type": "a list",
+        "dict_type": "a table",
+        "model_type": "a table",
+        "model_attributes_type": "a table",
+        "bool_type": "true or false",
+        "int_type": "a whole number",
+        "int_from_float": "a whole number",
+        "float_type": "a number",
+    }.get(kind)
+    if wanted is not None:
+        return f"should be {wanted}, not {given}"
+    if kind == "enum":
+        return f'should be {error["ctx"]["expected"]}, not "{one_line(str(value), 40)}"'.replace("'", '"')
+    message = str(error["msg"]).replace("String should match pattern '\\S'", "should not be empty")
+    return message.replace("Input should", "should").replace("String should", "should") + (
+        f", not {value}" if isinstance(value, int | float) else ""
+    )
+
+
+# --- what holds for every form ------------------------------------------------------------------------------------------------
+
+
+def _finish(
+    plan: PlanSpec, places: dict[str, str], errors: list[Problem], warnings: list[Problem], defaults: Defaults
+) -> Reading:
+    """Checks what holds for every plan: there is work, no cycle, no two tasks with one branch; and puts phases in order."""
+    if not plan.tasks and not errors:
+        errors.append(Problem("tasks", "the plan has no tasks"))
+    errors += _same_branches(plan, places)
+    shape = graph(plan)
+    for cycle in shape.cycles:
+        where = next((places[name] for name in cycle if name in places), "")
+        errors.append(Problem(where, f"needs go round in a circle: {' -> '.join(cycle)}"))
+    if not shape.cycles:
+        plan = _ordered(plan, shape.order, warnings)
+    open_tasks = [task for task in plan.tasks if not task.finished]
+    for task in open_tasks:
+        if not task.claims:
+            text = f'task "{task.id}" claims no paths: nothing that it changes is a stray, the merge decides'
+            warnings.append(Problem(places.get(task.id, ""), text))
+    if not plan.format.startswith("native") and open_tasks and defaults.agent == "command":
+        text = (
+            'these tasks have no command to run and the default agent is "command": set `agent` in swarm.toml '
+            "to a program that takes a prompt"
+        )
+        warnings.append(Problem("", text))
+    return Reading(plan, tuple(errors), tuple(_bounded(warnings)))
+
+
+def _same_branches(plan: PlanSpec, places: dict[str, str]) -> Iterator[Problem]:
+    taken: dict[str, str] = {}
+    for task in plan.tasks:
+        branch = slug(task.id)
+        other = taken.setdefault(branch, task.id)
+        if other != task.id:
+            text = f'the ids "{other}" and "{task.id}" would share the branch name "{branch}"; rename one'
+            yield Problem(f"{places.get(task.id, 'tasks')}.id", text)
+
+
+def _ordered(plan: PlanSpec, order: list[str], warnings: list[Problem]) -> PlanSpec:
+    """Puts the tasks of phases that go one at a time so that none stands before what it needs: else both would wait for ever."""
+    place = {name: number for number, name in enumerate(order)}
+    tasks = list(plan.tasks)
+    for phase in plan.phases:
+        if phase.parallel_safe:
+            continue
+        slots = [number for number, task in enumerate(tasks) if task.phase == phase.id]
+        there = [tasks[number] for number in slots]
+        wanted = sorted(there, key=lambda task: place[task.id])
+        if wanted != there:
+            for number, task in zip(slots, wanted, strict=True):
+                tasks[number] = task
+            text = f'phase "{phase.id}" goes one at a time, and a task of it stands before one that it needs; they run as '
+            warnings.append(
+                Problem(
+                    "",
+                    text + ", ".join(task.id for task in wanted[:10]) + ("" if len(wanted) <= 10 else ", …"),
+                )
+            )
+    return plan if tasks == list(plan.tasks) else replace(plan, tasks=tuple(tasks))
+
+
+def _bounded(warnings: list[Problem]) -> Iterator[Problem]:
+    """Tells the first of each kind one by one and counts the rest, so that 10,000 equal warnings stay readable."""
+    kinds = [re.sub(r'"[^"]*"|\d+', "…", warning.text) for warning in warnings]
+    totals, seen = Counter(kinds), Counter[str]()
+    for kind, warning in zip(kinds, warnings, strict=True):
+        seen[kind] += 1
+        if seen[kind] <= SAME_MAX:
+            yield warning
+        elif seen[kind] == SAME_MAX + 1:
+            more = totals[kind] - SAME_MAX
+            yield Problem("", f"and {more} more of this kind: {kind}")
+
+
+def as_dict(plan: PlanSpec) -> dict[str, Any]:
+    """Gives a plan in its native form, unknown keys included; `read` makes the same plan of it again.
+
+    What a native plan cannot say of a task that another system finished is kept as the key `finished`.
+    """
+    top: dict[str, Any] = {**_kept(plan.extra, _TopForm), "name": plan.name, "base": plan.base}
+    top["verify"] = [_suite_dict(suite) for suite in plan.verify]
+    top["phases"] = [
+        {
+            **_kept(phase.extra, _PhaseForm),
+            "id": phase.id,
+            "title": phase.title,
+            "needs": [*phase.needs, *phase.phase_needs],
+            "parallel_safe": phase.parallel_safe,
+            "verify": [_suite_dict(suite) for suite in phase.verify],
+        }
+        for phase in plan.phases
+    ]
+    top["tasks"] = [_task_dict(task) for task in plan.tasks]
+    return {key: value for key, value in top.items() if value not in ("", [])}
+
+
+def _kept(extra: Mapping[str, Any], kind: type[_Form]) -> dict[str, Any]:
+    return {key: value for key, value in extra.items() if key not in kind.model_fields}
+
+
+def _suite_dict(suite: Suite) -> dict[str, Any]:
+    return {"name": suite.name, "run": suite.run, "timeout_s": suite.timeout_s, "shard": suite.shard}
+
+
+def _task_dict(task: TaskSpec) -> dict[str, Any]:
+    made = {
+        **_kept(task.extra, _TaskForm),
+        "id": task.id,
+        "title": task.title,
+        "phase": task.phase or "",
+        "needs": [*task.needs, *task.phase_needs],
+        "claims": [{"path": claim.path, "mode": claim.mode.value} for claim in task.claims],
+        "prompt": task.prompt,
+        "run": task.run,
+        "agent": task.agent,
+        "verify": [_suite_dict(suite) for suite in task.verify],
+        "timeout_s": task.timeout_s,
+        "attempts": task.attempts,
+        "priority": task.priority,
+        "allow_empty": task.allow_empty,
+        "memory_mb": task.memory_mb,
+        "role": task.role,
+    }
+    if task.finished:
+        made["finished"] = True
+    return {key: value for key, value in made.items() if value not in ("", [])}
+
+
+# --- which file -------------------------------------------------------------------------------------------------------------
+
+_ENDINGS = ("toml", "json", "yaml", "yml")
+_PLAN_NAMES = (
+    *(f"{name}.{ending}" for name in ("swarm-plan", "swarm_plan", "plan.swarm") for ending in _ENDINGS),
+    "implementation_plan.json",
+    "feature_list.json",
+    "build-tasks.json",
+    *(f"plan.{ending}" for ending in _ENDINGS),
+    "roadmap.md",
+)
+
+
+def choose_in_folder(names: Iterable[str]) -> str | None:
+    """Picks the plan among the names of a folder's files, letter case aside; None where none has a plan's name."""
+    there = {name.casefold(): name for name in sorted(names, reverse=True)}
+    return next((there[name] for name in _PLAN_NAMES if name in there), None)
+
+
+def match_spec(number: str, names: Iterable[str]) -> list[str]:
+    """Gives the folders that a spec's number means: `001` means `001-login`; where none begins so, `1` means it too."""
+    wanted = number.strip().strip("/")
+    if not wanted.isdecimal():
+        return []
+    numbered = {name: found[0] for name in sorted(names) if (found := re.match(r"\d+(?=\D|$)", name))}
+    exact = [name for name, digits in numbered.items() if digits == wanted]
+    return exact or [name for name, digits in numbered.items() if int(digits) == int(wanted)]
+
+
+# --- what `swarm check` says --------------------------------------------------------------------------------------------------
+
+
+def check_document(readings: Sequence[tuple[str, Reading]]) -> dict[str, Any]:
+    """Gives the document of `swarm check --json` (public contract, section 5)."""
+    plans = [_checked(source, reading) for source, reading in readings]
+    seen: dict[str, str] = {}
+    for plan in plans:
+        other = seen.setdefault(plan["id"], plan["file"]) if plan["id"] else plan["file"]
+        if other != plan["file"]:
+            text = f'the run id "{plan["id"]}" is that of {other} too: submitted, both would be one run'
+            plan["warnings"].append({"place": "name", "text": text})
+    return {
+        "schema": 1,
+        "ok": all(reading.plan is not None and not reading.errors for _, reading in readings),
+        "plans": plans,
+    }
+
+
+def _checked(source: str, reading: Reading) -> dict[str, Any]:
+    plan = reading.plan
+    warnings = [*reading.warnings]
+    made: dict[str, Any] = {
+        "file": source,
+        "format": "unknown",
+        "id": "",
+        "phases": [],
+        "tasks": [],
+        "waves": [],
+    }
+    made |= {"critical_path": [], "widest": 0}
+    if plan is not None:
+        shape = graph(plan)
+        warnings += _overlap_problems(overlaps(plan))
+        inherited = {phase.id: (*phase.needs, *phase.phase_needs) for phase in plan.phases}
+        made |= {"format": plan.format, "id": plan.id, "waves": shape.waves}
+        made |= {"critical_path": shape.critical_path, "widest": shape.widest}
+        made["phases"] = [
+            {
+                "id": phase.id,
+                "title": phase.title,
+                "needs": list(inherited[phase.id]),
+                "parallel_safe": phase.parallel_safe,
+            }
+            for phase in plan.phases
+        ]
+        made["tasks"] = [
+            {
+                "id": task.id,
+                "title": task.title,
+                "phase": task.phase,
+                "needs": list(
+                    dict.fromkeys((*task.needs, *task.phase_needs, *inherited.get(task.phase or "", ())))
+                ),
+                "claims": [{"path": claim.path, "mode": claim.mode.value} for claim in task.claims],
+                "finished": task.finished,
+            }
+            for task in plan.tasks
+        ]
+    for key, problems in (("errors", reading.errors), ("warnings", warnings)):
+        made[key] = [{"place": problem.place, "text": problem.text} for problem in problems]
+    return made
+
+
+def _overlap_problems(found: Overlaps) -> Iterator[Problem]:
+    for overlap in found.found:
+        yield Problem(f"{overlap.first}, {overlap.second}", overlap.text)
+    if found.more:
+        yield Problem("", f"and {found.more} more overlaps of claims")
+    if not found.complete:
+        yield Problem("", "the plan is too large to look at every pair of claims; there may be more overlaps")
+
+
+def check_text(checked: Mapping[str, Any]) -> str:
+    """Says the same for people; `checked` is what `check_document` gave."""
+    return "\n\n".join("\n".join(_plan_lines(plan)) for plan in checked["plans"]) + "\n"
+
+
+def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
+    errors, warnings, tasks = plan["errors"], plan["warnings"], plan["tasks"]
+    verdict = f"invalid, {_count(len(errors), 'error')}" if errors else "valid"
+    yield f"{plan['file']}: {verdict} ({plan['format']})"
+    for problem in errors:
+        yield f"  error    {_at(problem)}"
+    for problem in warnings:
+        yield f"  warning  {_at(problem)}"
+    if not tasks:
+        return
+    finished = sum(task["finished"] for task in tasks)
+    phases = f" in {_count(len(plan['phases']), 'phase')}" if plan["phases"] else ""
+    yield f"  run      {plan['id']}: {_count(len(tasks), 'task')}{phases}, {finished} finished already"
+    for number, wave in enumerate(plan["waves"][:12], 1):
+        yield f"  wave {number:<3} {_few(wave, ', ')}"
+    if len(plan["waves"]) > 12:
+        yield f"  and {len(plan['waves']) - 12} more waves"
+    if plan["critical_path"]:
+        yield f"  longest  {_few(plan['critical_path'], ' -> ')} ({_count(len(plan['critical_path']), 'task')})"
+        yield f"  widest   {_count(plan['widest'], 'worker')} can be of use at once"
+
+
+def _at(problem: Mapping[str, str]) -> str:
+    return f"{problem['place']}: {problem['text']}" if problem["place"] else problem["text"]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _few(names: Sequence[str], between: str) -> str:
+    shown = between.join(names[:12])
+    return shown if len(names) <= 12 else f"{shown} and {len(names) - 12} more"
