@@ -51,7 +51,7 @@ class Ramp:
         peak, peak_at = self._peak(now, running)
         grown = self.ceiling + limits.ramp_per_s * max(0.0, now - self.since)
         highest = peak + max(1.0, limits.ramp_per_s)
-        return Ramp(max(peak, min(grown, highest)), now, peak, peak_at)
+        return Ramp(min(grown, highest), now, peak, peak_at)
 
     def started(self, now: float, *, running: int) -> Ramp:
         """Gives the ramp after a start, where `running` counts the new one: its room is free when it ends."""

@@ -85,6 +85,12 @@ class TestWidth:
         """It narrows at once, and widens only where the reading is more than two points below the threshold."""
         assert width(readings(memory=percent), limits=LIMITS, previous=previous) == expected
 
+    def test_hysteresis_of_close_steps(self) -> None:
+        """Steps less than two points apart do not make it narrower when the reading falls."""
+        close = Limits(ladder=((50.0, 1.0), (51.0, 0.75), (52.0, 0.5)))
+        assert width(readings(50.5), limits=close) == 3
+        assert width(readings(49.9), limits=close, previous=3) == 3
+
     @quietly
     @given(percents, percents, st.one_of(st.none(), st.integers(0, 4)))
     def test_never_wider_than_the_readings_allow(
@@ -221,6 +227,12 @@ class House:
 
 
 class TestRamp:
+    def test_open_slots(self) -> None:
+        """The open slots are what the ramp leaves, where that is less than the width."""
+        ramp = Ramp().at(5.0, running=1, limits=WIDE)
+        got, _ = decide(readings(), limits=WIDE, running=1, ramp=ramp)
+        assert (got.slots_open, got.target, got.opens_at) == (4, 100, None)
+
     def test_growth(self) -> None:
         """It starts with one second's worth at once and grows by that much a second, up to the width."""
         house = House(WIDE)
@@ -234,10 +246,10 @@ class TestRamp:
 
     def test_says_when(self) -> None:
         """While it grows it says how many are to come, in what time, and when the next one may start; then it may."""
-        house = House(Limits(workers_max=8))
+        house = House(Limits(workers_max=8, ramp_per_s=3.0))
         house.fill()
-        assert house.last.reason == "growing: 4 more in 1.0 s"
-        for expected in (5, 6, 7, 8):
+        assert house.last.reason == "growing: 5 more in 1.7 s"
+        for expected in (4, 5, 6, 7, 8):
             assert house.last.opens_at is not None
             assert house.last.opens_at > house.now
             house.now = house.last.opens_at
@@ -297,13 +309,18 @@ class TestRamp:
     def test_clock_set_back(self) -> None:
         """A clock that is set back stops nothing: growth goes on from the new time, and an old peak is forgotten in time."""
         house = House(WIDE)
+        for _ in range(3):
+            house.fill()
+            house.now += 1.0
         house.fill()
         house.now -= 86_400.0
         assert house.fill() == 0
         house.now += 1.0
         assert house.fill() == 4
         house.running = 0
-        house.ramp = house.ramp.at(house.now, running=0, limits=WIDE)
+        house.now -= 86_400.0
+        house.fill(1)
+        house.running = 0
         house.now += 61.0
         assert house.fill() == 4
 
