@@ -1,0 +1,332 @@
+"""What a worker left in its worktree becomes one commit: everything it wrote, whatever state it left git in.
+
+Hides the index format as far as needed, unfinished merges, repositories within the repository, and files
+that were only lent to the worker. No ref and no file of the worktree is changed, and the same worktree
+gives the same commit, so collecting may be done twice. Rules for editing: a state that can't be submitted
+is a sentence in `problem`, never an error, and the files are in the commit all the same; the common case
+costs two git processes, `add` and `write-tree`. The index of a worker is used, because it holds what the
+worker meant (a file no longer tracked, one added although ignored), but its marks that hide changes are
+taken off first.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm.edge import git
+from swarm.edge.linked import LinkedTree, copy_index, remove, walk_folders, write_text
+
+OURS = ("swarm", "swarm@localhost")
+LINEAR_MAX = 64  # commits that are counted one by one before git is asked
+GITLINK = "160000"
+NAMED_MAX = 5  # paths named in a sentence
+
+_UNFINISHED = {
+    "MERGE_HEAD": "merge",
+    "CHERRY_PICK_HEAD": "cherry-pick",
+    "REVERT_HEAD": "revert",
+    "rebase-merge": "rebase",
+    "rebase-apply": "rebase",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a worker did: `head` holds it (the base when nothing changed), `commits` more than the base.
+
+    `leftover` tells that something was not committed by the worker. `problem` says why it can't be
+    submitted, or "".
+    """
+
+    head: str
+    commits: int
+    leftover: bool
+    touched: tuple[str, ...]
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lent:
+    """Top-relative paths that were copied or linked into a worktree and are never part of its work."""
+
+    paths: tuple[str, ...] = ()
+
+    def among(self, touched: Sequence[str]) -> list[str]:
+        """Lists the lent paths that some touched path is, or lies below."""
+        return [path for path in self.paths if any(t == path or t.startswith(path + "/") for t in touched)]
+
+    def pathspecs(self) -> list[str]:
+        """Gives what keeps them out of `git add`."""
+        if not self.paths:
+            return []
+        return ["--", ":/", *(f":(top,exclude,literal){path}" for path in self.paths)]
+
+
+@dataclass(frozen=True, slots=True)
+class Collector:
+    """Collects one worktree. `trusted` is our copy of its index at `base`, `aside` a free folder name
+    beside it."""
+
+    tree: LinkedTree
+    objects: git.Objects
+    base: str
+    trusted: Path
+    aside: Path
+    lent: Lent
+    message: str
+    identity: tuple[str, str] | None
+    at: float
+
+    def collect(self) -> Collected:
+        """Commits what is there. The worker's processes must be gone. Raises GitError and OSError."""
+        self._restore_nested()
+        self.tree.break_locks()
+        parent, problems = self._parent()
+        problems += self._unfinished()
+        self._mend_index(parent, problems)
+        nested = self._add(problems)
+        head = self._commit(parent, nested, problems)
+        touched, nested = self._touched(head)
+        lent = self.lent.among(touched)
+        if nested or lent:
+            head = self._commit_without(parent, lent, nested, problems)
+            touched, _ = self._touched(head)
+        commits = self._count(head, problems)
+        if not touched:
+            return Collected(self.base, 0, False, (), " ".join(problems))
+        return Collected(head, commits, head != parent, touched, " ".join(problems))
+
+    def _parent(self) -> tuple[str, list[str]]:
+        head = self.tree.head()
+        if head is not None and self.objects.kind(head) == "commit":
+            return head, []
+        return self.base, ["HEAD of the worktree names no commit; what was there is on top of its base."]
+
+    def _unfinished(self) -> list[str]:
+        kinds = {kind for name, kind in _UNFINISHED.items() if os.path.lexists(self.tree.admin / name)}
+        return [f"A {kind} was left unfinished in the worktree." for kind in sorted(kinds)]
+
+    def _mend_index(self, parent: str, problems: list[str]) -> None:
+        """Makes the worker's index one that shows every change, if it is not."""
+        index = self.tree.admin / "index"
+        if _same_file(index, self.trusted):
+            return
+        try:
+            facts = read_index(index.read_bytes(), oid_bytes=len(self.base) // 2)
+        except (OSError, ValueError):
+            self._replace_index(parent)
+            return
+        if facts.hides:
+            self._show_hidden()
+        if facts.unmerged:
+            problems.append("Some paths were left unmerged; they are kept as they lie in the worktree.")
+
+    def _replace_index(self, parent: str) -> None:
+        remove(self.tree.admin / "index")
+        if parent == self.base and self.trusted.exists():
+            copy_index(self.trusted, self.tree.admin / "index")
+        else:
+            self.tree.git("read-tree", parent)
+
+    def _show_hidden(self) -> None:
+        """Takes assume-unchanged off everywhere, and skip-worktree where the file is there."""
+        listed = git.decode(self.tree.git("ls-files", "-v", "-z").out).split("\0")
+        names = [(line[0], line[2:]) for line in listed if line and (line[0].islower() or line[0] == "S")]
+        valid = [name for tag, name in names if tag.islower()]
+        skipped = [n for tag, n in names if tag in "Ss" and os.path.lexists(self.tree.path / n)]
+        for option, chosen in (("--no-assume-unchanged", valid), ("--no-skip-worktree", skipped)):
+            if chosen:
+                paths = git.encode("".join(name + "\0" for name in chosen))
+                self.tree.git("update-index", option, "-z", "--stdin", input=paths)
+
+    def _add(self, problems: list[str]) -> list[str]:
+        """Takes every file into the index; gives the nested repositories that kept git from it."""
+        asked = self.tree.git("add", "-A", *self.lent.pathspecs(), ok=(0, 1, 128))
+        if asked.code == 0:
+            return []
+        if "index" in git.last_line(asked.err) and "lock" not in asked.err:
+            self._replace_index(self.tree.head() or self.base)
+        nested = sorted(self._all_nested())
+        with self._without_git(nested):
+            self._forget(nested)
+            again = self.tree.git("add", "-A", "--ignore-errors", *self.lent.pathspecs(), ok=(0, 1))
+        if again.code:
+            problems.append(f"Not everything could be read: {git.last_line(again.err)}.")
+        return nested
+
+    def _commit(self, parent: str, nested: Sequence[str], problems: list[str]) -> str:
+        if nested:
+            problems.append(_nested_sentence(nested))
+        tree = self.tree.git("write-tree").text
+        if tree == self.objects.tree_of(parent):
+            return parent
+        who = git.Signature(*(self.identity or OURS), self.at)
+        return git.write_commit(self.tree.common, tree, [parent], self.message, who, who)
+
+    def _commit_without(
+        self, parent: str, lent: Sequence[str], nested: Sequence[str], problems: list[str]
+    ) -> str:
+        """Commits again, with lent paths as they are in the base and nested repositories as plain files."""
+        with self._without_git(nested):
+            self._forget(nested)
+            if nested:
+                self.tree.git("add", "-A", *self.lent.pathspecs())
+        if lent:
+            lent_paths = [f":(top,literal){path}" for path in lent]
+            self.tree.git("reset", "-q", self.base, "--", *lent_paths, ok=(0, 1))
+        return self._commit(parent, nested, problems)
+
+    def _forget(self, paths: Sequence[str]) -> None:
+        if paths:
+            listed = git.encode("".join(path + "\0" for path in paths))
+            self.tree.git("update-index", "--force-remove", "-z", "--stdin", input=listed)
+
+    def _touched(self, head: str) -> tuple[tuple[str, ...], list[str]]:
+        """Lists the paths that differ from the base, and those of them that are repositories nobody else
+        knows."""
+        if head == self.base:
+            return (), []
+        changes = self.objects.diff(self.objects.tree_of(self.base), self.objects.tree_of(head))
+        links = [change.path for change in changes if change.new_mode == GITLINK]
+        known = self._submodules() if links else set()
+        return git.files_of(changes), [path for path in links if path not in known]
+
+    def _count(self, head: str, problems: list[str]) -> int:
+        """Counts the commits from base to head, and says so when head does not come from the base."""
+        commit, count = head, 0
+        while commit != self.base and count < LINEAR_MAX:
+            parents = self.objects.commit(commit).parents
+            if len(parents) != 1:
+                break
+            commit, count = parents[0], count + 1
+        if commit == self.base:
+            return count
+        asked = self.tree.git("rev-list", "--left-right", "--count", f"{self.base}...{head}").text.split()
+        if asked[0] != "0":
+            problems.append(f"The worker's commits do not start from its base {self.base[:12]}.")
+        return int(asked[1])
+
+    # --- repositories within the repository
+    # ------------------------------------------------------------------------
+
+    def _all_nested(self) -> list[str]:
+        known, top = self._submodules() | {"."}, str(self.tree.path)
+        found = [
+            os.path.relpath(f, top) for f, entries in walk_folders(self.tree.path) if _holds_git(entries)
+        ]
+        return [path for path in found if path not in known]
+
+    def _submodules(self) -> set[str]:
+        try:
+            text = (self.tree.path / ".gitmodules").read_text("utf-8", "surrogateescape")
+        except OSError:
+            return set()
+        return set(re.findall(r"^\s*path\s*=\s*(.*?)\s*$", text, re.MULTILINE))
+
+    @contextmanager
+    def _without_git(self, nested: Sequence[str]) -> Iterator[None]:
+        """Puts the `.git` of nested repositories aside for a moment, so that their files count as files."""
+        for number, path in enumerate(nested):
+            self.aside.mkdir(exist_ok=True, mode=0o700)
+            write_text(self.aside / f"{number}.path", path)
+            os.rename(self.tree.path / path / ".git", self.aside / str(number))
+        try:
+            yield
+        finally:
+            self._restore_nested()
+
+    def _restore_nested(self) -> None:
+        """Puts back what `_without_git` took, also for a call that was killed."""
+        if not self.aside.is_dir():
+            return
+        for note in self.aside.glob("*.path"):
+            home = self.tree.path / note.read_text("utf-8", "surrogateescape") / ".git"
+            if os.path.lexists(note.with_suffix("")) and not os.path.lexists(home):
+                os.rename(note.with_suffix(""), home)
+        remove(self.aside)
+
+
+def save(tree: LinkedTree, objects: git.Objects, lent: Lent, index: Path, at: float) -> str | None:
+    """Makes a commit of all that is in a worktree and not ignored, changing nothing there.
+
+    `index` names a free file to work in. Gives None when the worktree holds what HEAD holds. Raises GitError.
+    """
+    head = tree.head()
+    if head is None:
+        return None
+    try:
+        try:
+            copy_index(tree.admin / "index", index)
+            tree.git("add", "-A", "--ignore-errors", *lent.pathspecs(), index=index, ok=(0, 1))
+            made = tree.git("write-tree", index=index).text
+        except (OSError, git.GitError):  # the worker's index is of no use: start from HEAD
+            remove(index)
+            remove(Path(f"{index}.lock"))
+            tree.git("read-tree", head, index=index)
+            tree.git("add", "-A", "--ignore-errors", *lent.pathspecs(), index=index, ok=(0, 1))
+            made = tree.git("write-tree", index=index).text
+    finally:
+        remove(index)
+    if made == objects.tree_of(head):
+        return None
+    who = git.Signature(*OURS, at)
+    return git.write_commit(tree.common, made, [head], "Work found in the worktree", who, who)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexFacts:
+    """What an index says that matters here: paths left unmerged, entries marked so that changes do not
+    show, and whether there are submodules."""
+
+    unmerged: bool = False
+    hides: bool = False
+    submodules: bool = False
+
+
+def read_index(data: bytes, *, oid_bytes: int = 20) -> IndexFacts:
+    """Reads the flags of a git index, versions 2 to 4 (gitformat-index). Raises ValueError when it is
+    none."""
+    if data[:4] != b"DIRC" or len(data) < 12 + oid_bytes:
+        raise ValueError("not an index")
+    version, count = int.from_bytes(data[4:8], "big"), int.from_bytes(data[8:12], "big")
+    at, fixed, seen, skips, submodules = 12, 42 + oid_bytes, 0, False, False
+    for _ in range(count):
+        flags = data[at + fixed - 2] << 8 | data[at + fixed - 1]
+        seen |= flags
+        submodules = submodules or data[at + 26] == 0xE0
+        start = at + fixed
+        if flags & 0x4000:
+            skips = skips or bool(data[start] & 0x40)
+            start += 2
+        if version == 4:
+            while data[start] & 0x80:
+                start += 1
+            at = data.index(b"\0", start + 1) + 1
+        else:
+            end = start + (flags & 0xFFF) if flags & 0xFFF != 0xFFF else data.index(b"\0", start)
+            at += (end - at + 8) & ~7
+    split = data[at : at + 4] == b"link"
+    return IndexFacts(bool(seen & 0x3000), bool(seen & 0x8000) or skips or split, submodules)
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    """Tells by size and time whether the worker's index is still the copy that it was given."""
+    try:
+        a, b = os.stat(one), os.stat(other)
+    except OSError:
+        return False
+    return (a.st_size, a.st_mtime_ns) == (b.st_size, b.st_mtime_ns)
+
+
+def _holds_git(entries: Sequence[os.DirEntry[str]]) -> bool:
+    return any(entry.name == ".git" for entry in entries)
+
+
+def _nested_sentence(nested: Sequence[str]) -> str:
+    named = ", ".join(nested[:NAMED_MAX]) + (" and others" if len(nested) > NAMED_MAX else "")
+    return f"There is a git repository of its own in {named}; its files are kept, its history is not."

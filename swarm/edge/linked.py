@@ -1,0 +1,310 @@
+"""One linked worktree: its folder, its admin folder in the repository, and git run in it.
+
+Hides how git keeps account of worktrees (`<common>/worktrees/<id>`: HEAD, gitdir, commondir, index). A
+record is made complete in a private folder and moved to its place in one step, so that no other git ever
+reads a half-made one and a kill leaves nothing that blocks; `git worktree add`, measured, failed in 8 of
+100 concurrent runs and left locked records behind when killed. Repositories with reftable need git's own
+command and get it, under the lock. Rules for editing: git is always told the admin folder, the common
+folder and the worktree, so that nothing a worker did to `.git` or `commondir` counts; a folder is removed
+only when its marker says that it is ours.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from swarm.edge import git
+from swarm.edge.lockfile import LockHeld
+
+MARKER = "swarm"  # a file in the admin folder; its text is the path of the worktree that we made
+_PARTS = frozenset({"HEAD", "gitdir", "commondir", MARKER})
+# Settings under which a user's own choice would make worktrees differ from what is recorded, or hide a
+# change.
+_PLAIN = (
+    *("-c", "core.splitIndex=false", "-c", "index.sparse=false", "-c", "core.sparseCheckout=false"),
+    *("-c", "core.trustctime=true", "-c", "core.checkStat=default", "-c", "core.untrackedCache=false"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedTree:
+    """A worktree at `path` whose record is the folder `admin` below `common`, the repository's common
+    folder."""
+
+    path: Path
+    admin: Path
+    common: Path
+    user_config: bool = True
+
+    def git(
+        self,
+        *args: str,
+        index: Path | None = None,
+        ok: Collection[int] = (0,),
+        input: bytes | None = None,
+        timeout_s: float = 1800.0,
+    ) -> git.Outcome:
+        """Runs git in this worktree, with another index file where `index` is given. Raises GitError."""
+        env = {"GIT_COMMON_DIR": str(self.common), "GIT_INDEX_FILE": str(index or self.admin / "index")}
+        return git.run(
+            *_PLAIN,
+            *args,
+            git_dir=self.admin,
+            work_tree=self.path,
+            cwd=self.path,
+            env=env,
+            ok=ok,
+            input=input,
+            timeout_s=timeout_s,
+            user_config=self.user_config,
+        )
+
+    def is_linked(self) -> bool:
+        """Tells whether folder and record are both there and are each other's, and the record is ours."""
+        try:
+            return (
+                _text(self.admin / MARKER) == str(self.path)
+                and stat.S_ISDIR(os.lstat(self.path).st_mode)
+                and _text(self.admin / "HEAD") is not None
+            )
+        except OSError:
+            return False
+
+    def head(self) -> str | None:
+        """Gives the commit that HEAD stands at, or None where it stands at none that can be read."""
+        text = _text(self.admin / "HEAD") or ""
+        if git.is_object_id(text):
+            return text
+        if text.startswith("ref: refs/") and not _has_reftable(self.common):
+            return git.read_ref(self.common, text.removeprefix("ref: "))
+        asked = self.git("rev-parse", "--verify", "--quiet", "HEAD^{commit}", ok=(0, 1, 128))
+        return asked.text if git.is_object_id(asked.text) else None
+
+    def branch(self) -> str | None:
+        """Gives the full ref name that HEAD is on, or None when it is detached."""
+        text = _text(self.admin / "HEAD") or ""
+        return text.removeprefix("ref: ") if text.startswith("ref: ") else None
+
+    def break_locks(self) -> None:
+        """Removes the lock files that a killed git left here. No process may be at work in the worktree."""
+        for name in ("index.lock", "HEAD.lock"):
+            _unlink(self.admin / name)
+
+    def purge(self, head: str) -> None:
+        """Takes the record back to what it was when made, detached at `head`.
+
+        Everything that is not on the short list goes: locks, unfinished merges, rebases and bisections,
+        sparse patterns, the worktree's own settings and refs. The index stays where it is. Raises OSError.
+        """
+        kept = _PARTS | {"index"} | ({"reftable", "refs"} if _has_reftable(self.common) else set())
+        with os.scandir(self.admin) as entries:
+            extra = [entry.path for entry in entries if entry.name not in kept]
+        for path in extra:
+            remove(Path(path))
+        for name, text in _record(self.path, head).items():
+            if _text(self.admin / name) != text and not (name == "HEAD" and _has_reftable(self.common)):
+                remove(self.admin / name)
+                write_text(self.admin / name, text + "\n")
+        if _text(self.path / ".git") != f"gitdir: {self.admin}":
+            remove(self.path / ".git")
+            write_text(self.path / ".git", f"gitdir: {self.admin}\n")
+
+
+def link(
+    path: Path, name: str, common: Path, commit: str, *, user_config: bool, lock: LockHeld
+) -> LinkedTree:
+    """Makes a worktree at `path`, which must not exist or be empty, detached at `commit`, with no files yet.
+
+    `name` begins the name of its record. Raises OSError or GitError; what a killed call leaves is swept by
+    `unlink_lost`, and never blocks the next one.
+    """
+    lock.require()
+    path.mkdir(parents=True, exist_ok=True)
+    if _has_reftable(common):
+        return _link_by_git(path, common, commit, user_config)
+    admin = common / "worktrees" / f"{name}-{secrets.token_hex(4)}"
+    tree = LinkedTree(path, admin, common, user_config)
+    made = _private(common) / admin.name
+    made.mkdir(parents=True)
+    for part, text in _record(path, commit).items():
+        write_text(made / part, text + "\n")
+    # First the folder's side: a record whose folder does not point back is pruned by any gc that comes along.
+    remove(path / ".git")
+    write_text(path / ".git", f"gitdir: {admin}\n")
+    admin.parent.mkdir(exist_ok=True)
+    os.rename(made, admin)
+    return tree
+
+
+def relink(tree: LinkedTree, commit: str, *, lock: LockHeld) -> LinkedTree:
+    """Makes a new record for a folder whose old one was pruned; the files stay as they are."""
+    unlink(tree, lock=lock)
+    name = tree.admin.name.rpartition("-")[0] or "swarm"
+    return link(tree.path, name, tree.common, commit, user_config=tree.user_config, lock=lock)
+
+
+def unlink(tree: LinkedTree, *, lock: LockHeld) -> None:
+    """Removes the record, and nothing else. Removing one that is gone is no error."""
+    lock.require()
+    if tree.admin.parent == tree.common / "worktrees" and _text(tree.admin / MARKER) == str(tree.path):
+        aside = _private(tree.common) / f"old-{secrets.token_hex(4)}"
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(tree.admin, aside)
+        remove(aside)
+
+
+def unlink_lost(common: Path, *, lock: LockHeld) -> list[Path]:
+    """Removes our records whose worktree is gone, and what killed calls left; lists the worktrees."""
+    lock.require()
+    remove(_private(common))
+    lost = []
+    for admin in _folders(common / "worktrees"):
+        path = _text(admin / MARKER)
+        if path is not None and not os.path.lexists(path):
+            unlink(LinkedTree(Path(path), admin, common), lock=lock)
+            lost.append(Path(path))
+    return lost
+
+
+def find(path: Path, common: Path, *, user_config: bool = True) -> LinkedTree | None:
+    """Finds our worktree at `path` by its record, or None."""
+    claimed = (_text(path / ".git") or "").removeprefix("gitdir: ")
+    for admin in [Path(claimed), *_folders(common / "worktrees")]:
+        if admin.parent == common / "worktrees" and _text(admin / MARKER) == str(path):
+            return LinkedTree(path, admin, common, user_config)
+    return None
+
+
+def remove(path: Path) -> None:
+    """Removes a file or a whole folder, whatever modes a worker gave it; one that is gone is no error.
+    OSError."""
+    try:
+        os.unlink(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError:
+        if not os.path.isdir(path) or os.path.islink(path):
+            raise
+        shutil.rmtree(path, onerror=_open_up)
+        if os.path.lexists(path):
+            shutil.rmtree(path)
+
+
+def walk_folders(top: Path) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
+    """Yields every folder below `top` (not through links) with its entries, opening up those that can't be
+    read."""
+    waiting = [str(top)]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            entries = _scan(folder)
+        except PermissionError:
+            os.chmod(folder, 0o700)
+            entries = _scan(folder)
+        yield folder, entries
+        below = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+        waiting.extend(path for path in below if not path.endswith("/.git"))
+
+
+def open_up(top: Path) -> None:
+    """Makes every folder below `top` writable for its owner; those of others are left. For after a
+    refusal."""
+    for folder, _entries in walk_folders(top):
+        try:
+            os.chmod(folder, stat.S_IMODE(os.lstat(folder).st_mode) | 0o700)
+        except PermissionError:
+            continue
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a small file in one step: its readers see the old or the new text."""
+    temporary = f"{path}.{secrets.token_hex(4)}"
+    with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
+    os.replace(temporary, path)
+
+
+def copy_index(source: Path, target: Path) -> None:
+    """Copies an index with its time: git trusts an entry only when it is older than the index that lists
+    it."""
+    temporary = f"{target}.{secrets.token_hex(4)}"
+    shutil.copyfile(source, temporary)
+    times = os.stat(source)
+    os.utime(temporary, ns=(times.st_atime_ns, times.st_mtime_ns))
+    if os.path.isdir(target) and not os.path.islink(target):
+        remove(target)
+    os.replace(temporary, target)
+
+
+def _link_by_git(path: Path, common: Path, commit: str, user_config: bool) -> LinkedTree:
+    git.run("worktree", "add", "-q", "-f", "--no-checkout", "--detach", str(path), commit, git_dir=common)
+    admin = Path((_text(path / ".git") or "").removeprefix("gitdir: "))
+    write_text(admin / MARKER, f"{path}\n")
+    return LinkedTree(path, admin, common, user_config)
+
+
+def _record(path: Path, head: str) -> dict[str, str]:
+    return {"HEAD": head, "commondir": "../..", "gitdir": f"{path / '.git'}", MARKER: str(path)}
+
+
+def _private(common: Path) -> Path:
+    """Names the folder where records are made and unmade: on the repository's file system, and not read by
+    git."""
+    return common / "swarm" / "linking"
+
+
+def _has_reftable(common: Path) -> bool:
+    return os.path.isdir(common / "reftable")
+
+
+def _folders(parent: Path) -> list[Path]:
+    try:
+        return [Path(entry.path) for entry in os.scandir(parent) if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
+
+
+def _scan(folder: str) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return list(entries)
+
+
+def _text(path: Path) -> str | None:
+    """Reads a one-line file; None where there is none, or something else lies there."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return os.read(descriptor, 8192).decode("utf-8", "surrogateescape").rstrip("\n")
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _unlink(path: Path) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def _open_up(call: Callable[..., Any], path: str, _error: object) -> None:
+    """Answers a refused removal: opens the folder up and tries once more."""
+    try:
+        os.chmod(os.path.dirname(path), 0o700)
+        if os.path.isdir(path) and not os.path.islink(path):
+            os.chmod(path, 0o700)
+            shutil.rmtree(path)
+        else:
+            call(path)
+    except FileNotFoundError:
+        return
