@@ -60,6 +60,7 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	@$(BIN)/mypy
+	@$(BIN)/mypy --explicit-package-bases scripts tests/bench
 
 bench: $(STAMP)
 	@$(BIN)/python scripts/bench.py $(BENCH_ARGS)

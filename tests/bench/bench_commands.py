@@ -1,0 +1,67 @@
+"""`swarm status` and `swarm --help` against `python -c pass`, with 100 and with 100,000 tasks known.
+
+The tasks are submitted to a paused daemon, so that nothing runs meanwhile. Bar: under 5 x an interpreter that does nothing.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.bench.measure import Bars, Variant, in_turn, options, scratch
+from tests.bench.product import SWARM, Product, trivial
+
+ONCE = 10  # calls in a round, so that a round is longer than a moment's noise
+
+
+def calls(product: Product, *command: str) -> Callable[[], float]:
+    """Makes a function that calls a command a few times and gives the seconds."""
+
+    def run() -> float:
+        started = time.perf_counter()
+        for _ in range(ONCE):
+            subprocess.run(
+                command,
+                cwd=product.repository,
+                env=product.environment,
+                stdout=subprocess.DEVNULL,
+                check=True,
+            )
+        return time.perf_counter() - started
+
+    return run
+
+
+def measure(folder: Path, tasks: int, rounds: int, bars: Bars) -> None:
+    """Compares the commands with so many tasks known, with the daemon running and without it."""
+    with Product(folder) as product:
+        product.swarm("start")
+        product.swarm("pause")
+        product.swarm("submit", product.plan("many", trivial(tasks)))
+        status, help_text = calls(product, SWARM, "status"), calls(product, SWARM, "--help")
+        nothing = Variant("python -c pass", calls(product, sys.executable, "-c", "pass"))
+        asked = [Variant("swarm status", status), Variant("swarm --help", help_text)]
+        in_turn(f"{tasks:,} tasks known", [nothing, *asked], rounds=rounds, per=ONCE)
+        for variant in asked:
+            bars.at_most(f"{variant.label} with {tasks:,} tasks", variant.ratio(nothing), 5, " x")
+        product.swarm("stop")
+        nothing = Variant("python -c pass", calls(product, sys.executable, "-c", "pass"))
+        alone = Variant("swarm status, no daemon", status)
+        in_turn(f"{tasks:,} tasks known, no daemon", [nothing, alone], rounds=3, per=ONCE)
+
+
+def main() -> int:
+    """Prints the comparisons and says whether the bars are kept."""
+    chosen = options("tests.bench.bench_commands", __doc__ or "", rounds=7, few=100, many=100_000)
+    bars = Bars()
+    with scratch() as folder:
+        for tasks in (chosen.few, chosen.many):
+            measure(folder, tasks, chosen.rounds, bars)
+    return bars.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
