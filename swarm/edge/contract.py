@@ -1,0 +1,222 @@
+"""What a worker is given and what it says of itself: its environment, and its result file.
+
+Hides the form of both; they are public (the names are a contract with every agent ever written for this) and only grow.
+Nothing that a worker wrote may raise here, be believed about success, or be larger than its bound.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from swarm.core.model import Claim, WorkerResult
+from swarm.errors import UsageError
+
+RESULT_MAX_BYTES = 1 << 20
+SUMMARY_MAX_CHARACTERS = 10_000
+FILES_READ_MAX = 10_000
+
+# The worker's own names; settings from the environment must not use them.
+RESERVED_NAMES = frozenset(
+    {
+        "SWARM_RUN",
+        "SWARM_TASK",
+        "SWARM_ATTEMPT",
+        "SWARM_WORKTREE",
+        "SWARM_BASE",
+        "SWARM_CLAIMS",
+        "SWARM_PROMPT_FILE",
+        "SWARM_RESULT_FILE",
+        "SWARM_FEEDBACK_FILE",
+        "SWARM_SLOT",
+        "SWARM_PORT_BASE",
+        "SWARM_NONCE",
+    }
+)
+
+# What a person set on purpose and what does not point into a repository; the rest of GIT_* would (a daemon that was
+# started from a hook has GIT_DIR and GIT_INDEX_FILE of that repository).
+_GIT_NAMES_KEPT = re.compile(
+    r"GIT_((AUTHOR|COMMITTER)_(NAME|EMAIL)|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM)|SSH|SSH_COMMAND|SSH_VARIANT|ASKPASS"
+    r"|SSL_\w+|PROXY_\w+|HTTP_\w+|EXEC_PATH|TEMPLATE_DIR)"
+)
+
+# Lowers the noise between worktrees that share a repository; a worker can undo it, and the landing holds then too.
+_GIT_SETTINGS = (
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    ("gc.worktreePruneExpire", "never"),
+    ("core.packedRefsTimeout", "10000"),
+    ("core.filesRefLockTimeout", "2000"),
+    ("core.fsmonitor", "false"),
+    ("rerere.enabled", "false"),
+)
+
+
+def environment(
+    base: Mapping[str, str],
+    *,
+    run: str,
+    task: str,
+    attempt: int,
+    worktree: Path,
+    base_commit: str,
+    claims: Iterable[Claim],
+    prompt_file: Path,
+    result_file: Path,
+    slot: int,
+    feedback_file: Path | None = None,
+    ports_from: int = 20_000,
+    ports_each: int = 20,
+) -> dict[str, str]:
+    """Gives a worker's environment: `base` without what is meant for the daemon, and what the contract promises.
+
+    Settings (`SWARM_*`) and what points git at another repository are left out; git configuration given by
+    `GIT_CONFIG_COUNT` is kept and ours comes after it. Names that a shell can't hold (`a-b`) are left out, because
+    some shells would drop them and some not. Slot k has the ports from `ports_from + k * ports_each`; raises
+    `UsageError` where that passes 65535.
+    """
+    last_port = ports_from + (slot + 1) * ports_each - 1
+    if not (slot >= 0 and ports_from > 0 and ports_each > 0 and last_port <= 65_535):
+        raise UsageError(
+            f"Slot {slot} would have ports up to {last_port}, and the last one is 65535.",
+            "The worker was not started.",
+            "Use fewer workers, fewer ports for each, or a lower first port.",
+        )
+    env = {name: value for name, value in base.items() if _for_workers(name)}
+    env.update(_git_settings(base))
+    env.update(
+        GIT_TERMINAL_PROMPT="0",
+        SWARM_RUN=run,
+        SWARM_TASK=task,
+        SWARM_ATTEMPT=str(attempt),
+        SWARM_WORKTREE=os.fspath(worktree),
+        SWARM_BASE=base_commit,
+        SWARM_CLAIMS=json.dumps([{"path": claim.path, "mode": claim.mode.value} for claim in claims]),
+        SWARM_PROMPT_FILE=os.fspath(prompt_file),
+        SWARM_RESULT_FILE=os.fspath(result_file),
+        SWARM_SLOT=str(slot),
+        SWARM_PORT_BASE=str(ports_from + slot * ports_each),
+    )
+    if feedback_file is not None:
+        env["SWARM_FEEDBACK_FILE"] = os.fspath(feedback_file)
+    return env
+
+
+def _for_workers(name: str) -> bool:
+    if name.startswith("GIT_"):
+        return _GIT_NAMES_KEPT.fullmatch(name) is not None
+    # PWD and OLDPWD are the daemon's own; programs believe them when they name the same folder by another path.
+    return (
+        not name.startswith("SWARM_")
+        and name not in ("PWD", "OLDPWD")
+        and name.isascii()
+        and name.isidentifier()
+    )
+
+
+def _git_settings(base: Mapping[str, str]) -> dict[str, str]:
+    pairs: list[tuple[str, str]] = []
+    count = base.get("GIT_CONFIG_COUNT", "")
+    for n in range(int(count) if count.isdecimal() and len(count) < 4 else 0):
+        key, value = base.get(f"GIT_CONFIG_KEY_{n}"), base.get(f"GIT_CONFIG_VALUE_{n}")
+        if key is not None and value is not None:
+            pairs.append((key, value))
+    pairs.extend(_GIT_SETTINGS)
+    env = {"GIT_CONFIG_COUNT": str(len(pairs))}
+    for n, (key, value) in enumerate(pairs):
+        env[f"GIT_CONFIG_KEY_{n}"] = key
+        env[f"GIT_CONFIG_VALUE_{n}"] = value
+    return env
+
+
+def read_result(path: Path) -> tuple[WorkerResult, str]:
+    """Gives what a worker says of itself in its result file, and a note where that is not as it should be, else "".
+
+    Never raises: no file is an empty result without a note; what can't be read, is over 1 MiB, or is no JSON object
+    is an empty result with one; a value of the wrong kind is left out and named.
+    """
+    try:
+        data = _small_file(path)
+    except FileNotFoundError:
+        return WorkerResult(), ""
+    except (OSError, ValueError) as error:
+        return WorkerResult(), f"The result file can't be read: {error}."
+    if not data.strip():
+        return WorkerResult(), ""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        return WorkerResult(), f"The result file is not JSON: {error}."
+    if not isinstance(found, dict):
+        return WorkerResult(), f"The result file holds a {type(found).__name__}, not an object."
+    return _result(found)
+
+
+def _small_file(path: Path) -> bytes:
+    # A worker may have put anything there: a pipe that never ends, a link to what is not its own.
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise ValueError("it is not a regular file")
+        with open(handle, "rb", closefd=False) as file:
+            data = file.read(RESULT_MAX_BYTES + 1)
+    finally:
+        os.close(handle)
+    if len(data) > RESULT_MAX_BYTES:
+        raise ValueError(f"it is larger than {RESULT_MAX_BYTES} bytes")
+    return data
+
+
+def _result(found: Mapping[str, Any]) -> tuple[WorkerResult, str]:
+    dropped: list[str] = []
+
+    def take(name: str, reader: Callable[[Any], Any], default: Any) -> Any:
+        value = found.get(name)
+        if value is None:
+            return default
+        read = reader(value)
+        if read is None:
+            dropped.append(name)
+            return default
+        return read
+
+    result = WorkerResult(
+        summary=take("summary", _text, ""),
+        retry_after_s=take("retry_after_s", _amount, None),
+        cost_usd=take("cost_usd", _amount, None),
+        tokens_in=take("tokens_in", _number, None),
+        tokens_out=take("tokens_out", _number, None),
+        files_read=take("files_read", _texts, ()),
+    )
+    return result, f"The result file has values of the wrong kind: {', '.join(dropped)}." if dropped else ""
+
+
+def _text(value: Any) -> str | None:
+    # A lone surrogate can be written in JSON, and printed nowhere.
+    return (
+        value[:SUMMARY_MAX_CHARACTERS].encode(errors="replace").decode() if isinstance(value, str) else None
+    )
+
+
+def _amount(value: Any) -> float | None:
+    if type(value) not in (int, float) or not 0 <= value < 1e12:
+        return None
+    return float(value)
+
+
+def _number(value: Any) -> int | None:
+    amount = _amount(value)
+    return None if amount is None or amount != int(amount) else int(amount)
+
+
+def _texts(value: Any) -> tuple[str, ...] | None:
+    if not isinstance(value, list):
+        return None
+    read = [_text(item) for item in value[:FILES_READ_MAX]]
+    return None if None in read else tuple(item for item in read if item is not None)

@@ -1,0 +1,22 @@
+# Starts one worker and writes down how it ended:  sh launcher.sh FOLDER COMMAND [ARGUMENT]...
+#
+# Runs with dash and bash, in a session of its own, and outlives the daemon. It uses builtins only, so that a worker
+# costs one small process and no more; a file counts when its line is complete, so one write makes it atomic.
+# The lock on FOLDER/lock came in as a descriptor and goes on to everything that is started here, on purpose.
+# The command runs in the foreground: in the background a shell without a terminal would have it ignore SIGINT.
+# There is no trap: whoever ends this shell from outside leaves no exit status, and the worker counts as lost, not failed.
+# The braces make the shell read all of this before it runs any of it: the file may be replaced by an upgrade.
+{
+    set +eu # bash takes such options from the environment
+    folder=$1
+    shift
+    start_ticks_of() { shift 19; ticks=$1; } # field 22 of proc(5) stat, counted from behind the name
+    read -r boot_id </proc/sys/kernel/random/boot_id && read -r stat <"/proc/$$/stat" || exit 71
+    start_ticks_of ${stat##*) }
+    printf '{"boot_id": "%s", "pid": %d, "start_ticks": %d}\n' "$boot_id" "$$" "$ticks" >"$folder/identity" || exit 71
+    exec 3>&2 2>/dev/null # a shell's own "Terminated" is not the command's output
+    (exec "$@" 2>&3 3>&-) # exec, because of "test" or "exit" the shell would run its own
+    # In place: the block is there already, so a full disk can't lose the status of paid work.
+    printf '%3d\n' "$?" 1<>"$folder/exit"
+    exit
+}
