@@ -10,6 +10,7 @@ never "a conflict".
 
 from swarm.edge.git.call import GitError, GitTimedOut, Outcome, decode, encode, last_line, pipe, run
 from swarm.edge.git.objects import (
+    TREE_MODE,
     Change,
     CommitFacts,
     Found,
@@ -26,6 +27,7 @@ from swarm.edge.git.repository import Repository, probe
 from swarm.edge.git.standing import Standing
 
 __all__ = [
+    "TREE_MODE",
     "ZERO",
     "Change",
     "CommitFacts",

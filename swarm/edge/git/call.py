@@ -14,7 +14,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -337,32 +337,40 @@ def kill_group(child: subprocess.Popen[bytes]) -> None:
 
 def pipe(
     first: Sequence[str],
-    second: Sequence[str],
+    second: Callable[[bytes], Sequence[str]],
     *,
-    first_git_dir: Path | str,
-    second_git_dir: Path | str,
+    git_dir: Path | str,
     input: bytes = b"",
     first_env: Mapping[str, str] | None = None,
     second_env: Mapping[str, str] | None = None,
     timeout_s: float = 600.0,
 ) -> Outcome:
-    """Runs `first | second`, both sealed, and gives what the second printed. Raises `GitError` for the first that fails."""
+    """Runs `first | second`, both sealed, and gives what the second printed.
+
+    `second` is chosen when the first 12 bytes of the stream (the header of a pack) are there; it is told them and must make
+    its command know them, since they are not in its stdin any more. Raises `GitError` for the one that failed first.
+    """
     deadline = time.monotonic() + timeout_s
-    producer_argv = command(first, first_git_dir, None)
-    consumer_argv = command(second, second_git_dir, None)
+    producer_argv = command(first, git_dir, None)
+    consumer_argv: list[str] = []
+    consumer: subprocess.Popen[bytes] | None = None
     with (
         tempfile.TemporaryFile() as said
     ):  # a file, so that a talkative producer can't block on a pipe nobody drains
         producer = spawn(
             producer_argv, None, environment(False, first_env), subprocess.PIPE, stderr=said.fileno()
         )
-        consumer: subprocess.Popen[bytes] | None = None
+        out, err = b"", ""
         try:
             assert producer.stdout is not None
-            consumer = spawn(consumer_argv, None, environment(False, second_env), producer.stdout)
-            producer.stdout.close()
             _write_all(producer, producer_argv, input, deadline)
-            out, err = _exchange(consumer, consumer_argv, b"", deadline, OUTPUT_MAX_BYTES)
+            header = _read_header(producer.stdout.fileno(), producer_argv, deadline)
+            if header:
+                consumer_argv = command(second(header), git_dir, None)
+                consumer = spawn(consumer_argv, None, environment(False, second_env), producer.stdout)
+            producer.stdout.close()
+            if consumer is not None:
+                out, err = _exchange(consumer, consumer_argv, b"", deadline, OUTPUT_MAX_BYTES)
             _await_end(producer, producer_argv, deadline)
         except BaseException:
             kill_group(producer)
@@ -372,11 +380,26 @@ def pipe(
         said.seek(max(0, said.seek(0, os.SEEK_END) - STDERR_KEPT_BYTES))
         first_err = decode(said.read())
     # A producer that fails makes the consumer fail too; a consumer that fails first kills the producer by SIGPIPE.
-    if producer.returncode not in (0, -signal.SIGPIPE):
+    if consumer is None or producer.returncode not in (0, -signal.SIGPIPE):
         raise GitError(producer_argv, producer.returncode, first_err)
     if consumer.returncode != 0:
         raise GitError(consumer_argv, consumer.returncode, err)
     return Outcome(0, out, err)
+
+
+def _read_header(fd: int, argv: Sequence[str], deadline: float) -> bytes:
+    """Reads 12 bytes and not one more; gives nothing where the stream is shorter."""
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    header = b""
+    while len(header) < 12:
+        poller.poll(left_ms(argv, deadline))
+        if poller.poll(0):
+            chunk = os.read(fd, 12 - len(header))
+            if not chunk:
+                return b""
+            header += chunk
+    return header
 
 
 def _write_all(child: subprocess.Popen[bytes], argv: Sequence[str], data: bytes, deadline: float) -> None:

@@ -7,21 +7,24 @@ byte for byte what git would write, and is there completely or not at all.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 import secrets
-import tempfile
+import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from swarm.edge.git.call import GitError, decode, encode
 from swarm.edge.git.standing import Standing
 
 REMEMBERED_COMMITS = 4096
+REMEMBERED_DIFFS = 64
+REMEMBERED_CHANGES = 500
 TREE_MODE = "040000"
 
 
@@ -78,14 +81,20 @@ def is_object_id(text: str) -> bool:
 
 
 class Objects:
-    """Reads objects of one repository. Thread-safe; close it when done."""
+    """Reads objects of one repository. Thread-safe; close it when done.
 
-    def __init__(self, git_dir: Path | str) -> None:
+    With `folder` they are read from that object folder instead, and nothing of its repository but the objects is seen.
+    """
+
+    def __init__(self, git_dir: Path | str, *, folder: Path | str | None = None) -> None:
         self.git_dir = git_dir
-        self._contents = Standing(("cat-file", "--batch-command"), git_dir)
+        self.folder = os.fspath(folder) if folder is not None else os.path.join(git_dir, "objects")
+        env = None if folder is None else {"GIT_OBJECT_DIRECTORY": self.folder}
+        self._contents = Standing(("cat-file", "--batch-command"), git_dir, env=env)
         self._mark = f"end {secrets.token_hex(8)}\n".encode()
-        self._differences = Standing(_DIFF, git_dir)
+        self._differences = Standing(_DIFF, git_dir, env=env)
         self._commits: OrderedDict[str, CommitFacts] = OrderedDict()
+        self._diffs: OrderedDict[tuple[str, str], list[Change]] = OrderedDict()
 
     def kinds(self, oids: Sequence[str]) -> list[tuple[str, int] | None]:
         """Gives kind and size in bytes of each object, None for one that is not there."""
@@ -114,13 +123,21 @@ class Objects:
                 cause=f"{oid} is not a commit in {self.git_dir}.",
             )
         facts = parse_commit(oid, found.body)
-        self._commits[oid] = facts
-        if len(self._commits) > REMEMBERED_COMMITS:
-            try:
-                self._commits.popitem(last=False)
-            except KeyError:
-                pass  # another thread emptied it first
+        _remember(self._commits, oid, facts, REMEMBERED_COMMITS)
         return facts
+
+    def learn(self, other: Objects, commits: Iterable[str]) -> None:
+        """Takes over what `other` remembers of commits that have been copied here, so that it need not be asked again."""
+        for oid in commits:
+            facts = other._commits.get(oid)
+            if facts is not None:
+                _remember(self._commits, oid, facts, REMEMBERED_COMMITS)
+        for trees, changes in list(other._diffs.items()):
+            _remember(self._diffs, trees, changes, REMEMBERED_DIFFS)
+
+    def remember(self, facts: CommitFacts) -> None:
+        """Takes note of a commit that was just written."""
+        _remember(self._commits, facts.oid, facts, REMEMBERED_COMMITS)
 
     def tree_of(self, commit: str) -> str:
         """Gives the tree of a commit. Raises `GitError` where there is no such commit."""
@@ -130,10 +147,16 @@ class Objects:
         """Lists every path, folders too, that differs between two trees; a rename is a path gone and a path come."""
         if old_tree == new_tree:
             return []
+        known = self._diffs.get((old_tree, new_tree))
+        if known is not None:
+            return known
         question = f"{old_tree} {new_tree}\n".encode() + self._mark
         mark = self._mark
         answer = self._differences.ask(question, lambda got: len(got) if got.endswith(mark) else None)
-        return _parse_diff(answer.removesuffix(mark), f"{old_tree} {new_tree}\n")
+        changes = _parse_diff(answer.removesuffix(mark), f"{old_tree} {new_tree}\n")
+        if len(changes) <= REMEMBERED_CHANGES:
+            _remember(self._diffs, (old_tree, new_tree), changes, REMEMBERED_DIFFS)
+        return changes
 
     def changed_paths(self, old: str, new: str) -> tuple[str, ...]:
         """Lists the files that differ between two commits, in git's order, folders left out."""
@@ -154,6 +177,19 @@ class Objects:
         answers = _Answers(len(oids), with_content=verb == "contents")
         answer = self._contents.ask(question, answers.length)
         return _Answers(len(oids), with_content=verb == "contents").parse(answer)
+
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+def _remember(memory: OrderedDict[Key, Value], key: Key, value: Value, most: int) -> None:
+    memory[key] = value
+    if len(memory) > most:
+        try:
+            memory.popitem(last=False)
+        except KeyError:
+            pass  # another thread emptied it first
 
 
 # Every commit of the diff is given as two trees, so that no parent and no rename is guessed; submodules count like files
@@ -260,6 +296,10 @@ def parse_commit(oid: str, body: bytes) -> CommitFacts:
         ) from problem
 
 
+# Names of temporary files in this process; a new one after a restart may meet a leftover only with the same process id.
+_NUMBERS = itertools.count(time.monotonic_ns())
+
+
 def _signature(text: str) -> Signature:
     found = _WHO.match(text)
     if found is None:
@@ -311,15 +351,16 @@ def write_loose(objects: str, kind: bytes, body: bytes, *, sha256: bool, durable
     path = os.path.join(folder, name[2:])
     if os.path.exists(path):
         return name
+    temporary = os.path.join(folder, f"tmp_obj_{os.getpid()}_{next(_NUMBERS)}")
+    how = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
-        fd, temporary = tempfile.mkstemp(prefix="tmp_obj_", dir=folder)
+        fd = os.open(temporary, how, 0o444)
     except FileNotFoundError:
         os.makedirs(folder, exist_ok=True)
-        fd, temporary = tempfile.mkstemp(prefix="tmp_obj_", dir=folder)
+        fd = os.open(temporary, how, 0o444)
     try:
         with open(fd, "wb") as file:
             file.write(zlib.compress(raw, 1))
-            os.fchmod(fd, 0o444)
             file.flush()
             if durable:
                 os.fsync(fd)

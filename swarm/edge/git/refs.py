@@ -40,19 +40,45 @@ class RefChange(NamedTuple):
 
 
 def read_ref(common_dir: Path | str, ref: str) -> str | None:
-    """Gives the object that a full ref name holds, or None. A loose ref costs no process; packed ones and reftable do."""
-    try:
-        with open(os.path.join(common_dir, ref), "rb") as file:
-            held = file.read(128).decode("ascii", "replace").rstrip("\n")
+    """Gives the object that a full ref name holds, or None. Costs no process, save where refs are kept as reftable."""
+    if os.path.isdir(os.path.join(common_dir, "reftable")):
+        return _ask_for_ref(common_dir, ref)
+    # Loose before packed, and loose once more: pack-refs writes the one before it deletes the other.
+    for attempt in range(2):
+        held = _read_bytes(os.path.join(common_dir, ref), 128).decode("ascii", "replace").rstrip("\n")
         if is_object_id(held):
             return held
+        if held:
+            return _ask_for_ref(common_dir, ref)  # a symbolic one
+        if attempt == 0:
+            packed = _packed_ref(_read_bytes(os.path.join(common_dir, "packed-refs")), ref)
+            if packed is not None:
+                return packed
+    return None
+
+
+def _read_bytes(path: str, most: int = -1) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(most)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        pass
+        return b""
+
+
+def _packed_ref(packed: bytes, ref: str) -> str | None:
+    at = packed.find(b" " + os.fsencode(ref) + b"\n")
+    if at < 0:
+        return None
+    held = packed[packed.rfind(b"\n", 0, at) + 1 : at].decode("ascii", "replace")
+    return held if is_object_id(held) else None
+
+
+def _ask_for_ref(common_dir: Path | str, ref: str) -> str | None:
     listed = run("for-each-ref", "--format=%(objectname) %(refname)", ref, git_dir=common_dir).text
     for line in listed.splitlines():
-        commit, _, name = line.partition(" ")
+        oid, _, name = line.partition(" ")
         if name == ref:
-            return commit
+            return oid
     return None
 
 
@@ -106,5 +132,9 @@ class Refs:
 def _line(change: RefChange) -> str:
     if re.search(r"[\x00-\x20\x7f]", change.ref):  # a blank would end the name and begin something else
         raise ValueError(f"{change.ref!r} is not a ref name")
-    old = "" if change.old is None else f" {change.old}"
-    return f"delete {change.ref}{old}\n" if change.new is None else f"update {change.ref} {change.new}{old}\n"
+    if change.new is None:
+        return f"delete {change.ref} {change.old}\n" if change.old else f"delete {change.ref}\n"
+    if change.old is None:
+        return f"update {change.ref} {change.new}\n"
+    old = change.old if change.old.strip("0") else "0" * len(change.new)
+    return f"update {change.ref} {change.new} {old}\n"

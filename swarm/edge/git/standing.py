@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from swarm.edge.git.call import command, environment, kill_group, left_ms, run, spawn
@@ -38,12 +38,14 @@ class Standing:
         args: Sequence[str],
         git_dir: Path | str,
         *,
+        env: Mapping[str, str] | None = None,
         unbuffered: bool = False,
         limit_s: float = 120.0,
         renew_after: int = 0,
     ) -> None:
         self._args = tuple(args)
         self._git_dir = git_dir
+        self._env = env
         self._unbuffered = unbuffered
         self._limit_s = limit_s
         self._renew_after = renew_after
@@ -68,7 +70,9 @@ class Standing:
                 except BaseException:
                     self._end()  # it may be half through an answer
                     raise
-        return run(*self._args, git_dir=self._git_dir, input=question, timeout_s=self._limit_s).out
+        return run(
+            *self._args, git_dir=self._git_dir, env=self._env, input=question, timeout_s=self._limit_s
+        ).out
 
     def pid(self) -> int | None:
         """Gives the process id of the helper while one runs."""
@@ -101,7 +105,7 @@ class Standing:
                 raise _Ended
             argv = [stdbuf, "-o0", *argv]
         # What a dying helper says is not read: the plain command that follows says it again.
-        child = spawn(argv, None, environment(False, None), subprocess.PIPE, stderr=subprocess.DEVNULL)
+        child = spawn(argv, None, environment(False, self._env), subprocess.PIPE, stderr=subprocess.DEVNULL)
         assert child.stdin is not None
         assert child.stdout is not None
         os.set_blocking(child.stdin.fileno(), False)

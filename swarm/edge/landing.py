@@ -1,0 +1,525 @@
+"""The landing repository: the truth of staging, private and bare, into which work is copied, merged in memory and landed.
+
+Hides where staging really lives and how commits get there and back. Rules for editing: nothing of the user's repository but its
+objects and its branches under `swarm/` is seen from here, and no program of theirs runs; staging moves only by compare-and-swap
+with the merge lock held; every operation looks first whether it is done already, so that it may be killed anywhere and repeated.
+The way it works, with the reasons, is in docs/explanation/landing.md.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from swarm.core.model import staging_branch
+from swarm.edge import git
+from swarm.edge.carrying import Carrier, Packed, store_env, view_env
+from swarm.edge.git import CommitFacts, Objects, RefChange, RefMoved, Refs, Repository, Signature
+from swarm.edge.lineage import Lineage
+from swarm.edge.lockfile import MergeLockHeld
+from swarm.edge.merging import OURSELVES, Conflict, Merged, Merger, Replayed
+from swarm.errors import Refused, SwarmError
+
+TOPIC_COMMITS_MAX = 64
+MERGES_REMEMBERED = 256
+
+_CONFIG = """[core]
+\thooksPath = /dev/null
+\tpackedRefsTimeout = 10000
+\tfilesRefLockTimeout = 2000
+\tfsync = committed,reference
+\tlogAllRefUpdates = true
+[gc]
+\tauto = 0
+\tpruneExpire = never
+[maintenance]
+\tauto = false
+[swarm]
+\tcomplete = {object_format}
+"""
+_TASK_TRAILER = re.compile(r"^Swarm-Task: (.+)$", re.MULTILINE)
+
+
+class Incoming(NamedTuple):
+    """A submitted commit: the name to pin it under (below `refs/attempts/`), itself, and the staging commit it started from."""
+
+    pin: str
+    head: str
+    base: str
+
+
+class LandingCheckFailed(SwarmError):
+    """A candidate is not what it must be, so it does not land; `which` is parents, tree or paths."""
+
+    def __init__(self, which: str, candidate: str, cause: str) -> None:
+        super().__init__(
+            f"Candidate {candidate[:12]} does not land: {cause}",
+            "Staging did not move.",
+            "swarm recover, and report it",
+        )
+        self.which = which
+
+
+class StagingBranchMoved(Refused):
+    """The staging branch in the user's repository is not where the last landing left it; `found` is where, None: gone."""
+
+    def __init__(self, branch: str, old: str, found: str | None) -> None:
+        where = f"stands at {found[:12]}" if found else "is gone"
+        super().__init__(
+            f"Branch {branch} {where}, but the last landing left it at {old[:12]}.",
+            "Landed work is safe in the landing repository and is not shown on the branch until this is settled.",
+            f"git branch --force {branch} {old} (after keeping commits of your own under another name)",
+        )
+        self.found = found
+
+
+def staging_ref(run: str) -> str:
+    """Names staging in the landing repository."""
+    return f"refs/heads/{run}/staging"
+
+
+def base_ref(run: str) -> str:
+    """Names the commit that a run started from, in the landing repository."""
+    return f"refs/bases/{run}"
+
+
+def pin_ref(pin: str) -> str:
+    """Names the ref that keeps a submitted commit in the landing repository."""
+    return f"refs/attempts/{pin}"
+
+
+class LandingRepository:
+    """The landing repository at `path` for the user's repository `user`. Thread-safe; call `open_or_create` first, `close` last."""
+
+    def __init__(self, path: Path, user: Repository) -> None:
+        self.path = path
+        self._user = user
+        self._user_store = user.common_dir / "objects"
+        self._user_refs = Refs(user.common_dir)
+        self._refs = Refs(path)
+        self.objects = Objects(path)
+        self._user_objects = Objects(path, folder=self._user_store)
+        self._merger = Merger(path, self.objects)
+        self._inward = Carrier(self._user_objects, self.objects, trusted=False)
+        self._outward = Carrier(self.objects, self._user_objects, trusted=True)
+        self._lineage = Lineage()
+        self._shape = threading.Lock()  # one change of where history is cut at a time
+        self._trees: dict[tuple[str, str], str] = {}
+
+    # --- its life -----------------------------------------------------------------------------------------------------------
+
+    def open_or_create(self) -> None:
+        """Makes the repository, or completes one that was left half made; nothing is done where it is whole."""
+        config = self.path / "config"
+        wanted = _CONFIG.format(object_format=self._user.object_format)
+        text = config.read_text() if config.exists() else ""
+        if text.endswith(wanted):
+            return
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        config.unlink(missing_ok=True)
+        folder = os.fspath(self.path)
+        git.run(
+            *("init", "-q", "--bare", "--template=", f"--object-format={self._user.object_format}", folder),
+            cwd=folder,
+        )
+        _write_whole(config, config.read_text() + wanted)
+
+    def close(self) -> None:
+        """Ends all standing helpers."""
+        for each in (self._refs, self._user_refs, self.objects, self._user_objects, self._merger):
+            each.close()
+
+    def sweep_locks(self, *, lock: MergeLockHeld) -> list[Path]:
+        """Removes locks that a killed git left, and gives their paths. No child git may be alive; ours are ended here."""
+        lock.require()
+        self.close()
+        stale = [Path(each) for each in _lock_files(self.path)]
+        for each in stale:
+            each.unlink(missing_ok=True)
+        return stale
+
+    # --- a run --------------------------------------------------------------------------------------------------------------
+
+    def seed(self, run: str, base: str) -> str:
+        """Brings in the commit a run starts from, cut off from its history, and gives where staging stands.
+
+        Raises `Refused` where a branch of the user's is in the way, `GitError` where the base can't be read whole.
+        """
+        self._refuse_branch_in_the_way(run)
+        found = self.staging(run)
+        if found is not None:
+            return found
+        with self._shape:
+            if not self._is_whole(base):
+                self._cut_at(base)
+                tips = self._tips()
+                Packed(self.path, view_env(self._user_store), {}).carry([base], tips, keep=True)
+        zero = "0" * len(base)
+        try:
+            self._refs.commit((RefChange(base_ref(run), base, zero), RefChange(staging_ref(run), base, zero)))
+        except RefMoved:
+            return self.staging(run) or base
+        return base
+
+    def staging(self, run: str) -> str | None:
+        """Gives where staging truly stands, or None before `seed`."""
+        return self._refs.read(staging_ref(run))
+
+    def base(self, run: str) -> str | None:
+        """Gives the commit the run started from, or None before `seed`."""
+        return self._refs.read(base_ref(run))
+
+    def first_parent(self, run: str) -> list[str]:
+        """Lists the commits of staging above the run's base, oldest first: one for each landing."""
+        base, tip = self.base(run), self.staging(run)
+        if base is None or tip is None:
+            return []
+        return git.run(
+            "rev-list", "--first-parent", "--reverse", f"{base}..{tip}", git_dir=self.path
+        ).text.split()
+
+    def _refuse_branch_in_the_way(self, run: str) -> None:
+        for name in ("swarm", f"swarm/{run}"):
+            if self._user_refs.read(f"refs/heads/{name}") is not None:
+                raise Refused(
+                    f"The branch {name} is in the way: branches below {name}/ can't be made beside it.",
+                    "Nothing was started.",
+                    f"git branch -m {name} another-name",
+                )
+
+    def _tips(self) -> list[str]:
+        out = git.run(
+            "for-each-ref", "--format=%(objectname)", "refs/heads/", "refs/bases/", git_dir=self.path
+        ).text
+        return list(dict.fromkeys(out.split()))
+
+    def _is_whole(self, commit: str) -> bool:
+        if self.objects.kind(commit) is None:
+            return False
+        asked = ("rev-list", "--objects", "--quiet", commit, "--not", "--all")
+        return git.run(*asked, git_dir=self.path, ok=(0, 128)).code == 0
+
+    def _cut_at(self, base: str) -> None:
+        """Tells git that history ends at `base` here. Written before the commit comes, so that it is never seen uncut."""
+        shallow = self.path / "shallow"
+        cuts = shallow.read_text().split() if shallow.exists() else []
+        if base not in cuts:
+            _write_whole(shallow, "".join(f"{cut}\n" for cut in sorted([*cuts, base])))
+            self._merger.close()  # a standing process knows only the cuts it started with
+
+    # --- bringing in --------------------------------------------------------------------------------------------------------
+
+    def bring_in(self, items: Sequence[Incoming]) -> None:
+        """Copies submitted commits in, with all they need, and pins them; those pinned already cost nothing.
+
+        Raises `GitError` for commits that are missing, damaged, or that git judges broken; then none is pinned.
+        """
+        fresh = [item for item in items if self._refs.read(pin_ref(item.pin)) != item.head]
+        for item in fresh:
+            self._know_line_of(item.base)
+        odd = [item for item in fresh if not self._inward.carry_small(item.head, self._lineage.landed)]
+        if odd:
+            self._bring_in_packed(odd)
+        self._refs.commit([RefChange(pin_ref(item.pin), item.head, None) for item in fresh])
+
+    def _bring_in_packed(self, items: Sequence[Incoming]) -> None:
+        heads = [item.head for item in items]
+        known = [
+            base for base in dict.fromkeys(item.base for item in items) if self.objects.kind(base) == "commit"
+        ]
+        known = list(dict.fromkeys([*known, *self._tips()]))
+        users_view = view_env(self._user_store, self._user_shallow())
+        with self._shape:
+            if self._needs_older_history(heads, known, users_view):
+                self._deepen(users_view)
+            Packed(self.path, users_view, {}).carry(heads, known)
+        asked = "".join(f"{head}\n" for head in heads).encode() + b"--not\n--all\n"
+        git.run("rev-list", "--objects", "--quiet", "--stdin", git_dir=self.path, input=asked, timeout_s=600)
+
+    def _needs_older_history(
+        self, heads: Sequence[str], known: Sequence[str], users_view: dict[str, str]
+    ) -> bool:
+        """Tells whether the new commits stand on commits that the cut left out."""
+        asked = "".join([*(f"{head}\n" for head in heads), *(f"^{commit}\n" for commit in known)]).encode()
+        listed = git.run(
+            "rev-list", "--boundary", "--stdin", git_dir=self.path, env=users_view, input=asked
+        ).text
+        border = [line[1:] for line in listed.splitlines() if line.startswith("-")]
+        return any(found is None for found in self.objects.kinds(border))
+
+    def _deepen(self, users_view: dict[str, str]) -> None:
+        """Brings in the whole history below the cuts, then removes them. Only where an attempt merged something older."""
+        shallow = self.path / "shallow"
+        if not shallow.exists():
+            return
+        Packed(self.path, users_view, {}).carry(shallow.read_text().split(), [], keep=True)
+        theirs = self._user_shallow()
+        if theirs:
+            _write_whole(shallow, Path(theirs).read_text())
+        else:
+            shallow.unlink()
+        self._merger.close()
+
+    def _user_shallow(self) -> str:
+        path = self._user.common_dir / "shallow"
+        return os.fspath(path) if path.exists() else ""
+
+    # --- merging ------------------------------------------------------------------------------------------------------------
+
+    def merge(self, onto: str, head: str, *, run: str = "", base: str = "") -> Merged | Conflict:
+        """Merges `head` onto `onto` in memory; both must have been brought in.
+
+        `base` is the staging commit of `run` that `head` started from; where what is known of it allows, the cost does
+        not grow with the number of landings. Raises `GitError` where git fails.
+        """
+        topic = self._plain_topic(run, base, onto, head) if run and base else None
+        if topic is None:
+            outcome = self._merger.merge(onto, head)
+        elif onto == base:
+            outcome = Merged(self.objects.tree_of(head))
+        else:
+            outcome = self._merger.merge_over(base, self.objects.tree_of(onto), head)
+        if isinstance(outcome, Merged):
+            if len(self._trees) >= MERGES_REMEMBERED:
+                self._trees.clear()
+            self._trees[onto, head] = outcome.tree
+        return outcome
+
+    def candidate(self, tree: str, onto: str, head: str, *, message: str, at: float) -> str:
+        """Makes the commit that lands `head` on `onto`; the same arguments give the same commit."""
+        who = Signature(*OURSELVES, at)
+        commit = git.write_commit(self.path, tree, (onto, head), message, who, who)
+        self.objects.remember(CommitFacts(commit, tree, (onto, head), who, who, message))
+        self._lineage.add_candidate(commit, onto)
+        return commit
+
+    def rebase(self, head: str, base: str, onto: str, at: float) -> Replayed | Conflict:
+        """Replays the commits of `head` above `base` on `onto`. History with merges in it is a conflict of all its paths."""
+        topic = self._linear(head, base)
+        if topic is None:
+            return Conflict(
+                self.objects.changed_paths(base, head), ("its history is not a single line of commits",)
+            )
+        return self._merger.replay(topic, onto, at)
+
+    def _plain_topic(self, run: str, base: str, onto: str, head: str) -> list[CommitFacts] | None:
+        """Gives the commits of a topic whose merge base with `onto` is certainly `base`, else None."""
+        self._know_line(run)
+        if not self._lineage.is_below(run, base, onto):
+            return None
+        topic = self._linear(head, base)
+        if topic is None or any(self._lineage.came_in(run, commit.oid) for commit in topic):
+            return None
+        return topic
+
+    def _linear(self, head: str, base: str) -> list[CommitFacts] | None:
+        """Gives the commits above `base` up to `head`, oldest first, or None where they are no line or very many."""
+        line: list[CommitFacts] = []
+        at = head
+        while at != base:
+            commit = self.objects.commit(at)
+            if len(commit.parents) != 1 or len(line) >= TOPIC_COMMITS_MAX or self._lineage.landed(at):
+                return None
+            line.append(commit)
+            at = commit.parents[0]
+        return line[::-1]
+
+    def _know_line(self, run: str) -> None:
+        """Reads the line of a run from git once; landings keep it up to date."""
+        if self._lineage.is_loaded(run):
+            return
+        base, tip = self.base(run), self.staging(run)
+        if base is None or tip is None:
+            return
+        line = git.run(
+            "rev-list", "--first-parent", "--reverse", f"{base}..{tip}", git_dir=self.path
+        ).text.split()
+        everything = git.run("rev-list", f"{base}..{tip}", git_dir=self.path).text.split() if line else []
+        self._lineage.load(run, [base, *line], set(everything).difference(line))
+
+    def _know_line_of(self, commit: str) -> None:
+        """Reads the lines of all runs when a commit that should be on one is on none that is known."""
+        if self._lineage.landed(commit):
+            return
+        names = git.run("for-each-ref", "--format=%(refname)", "refs/bases/", git_dir=self.path).text
+        for name in names.split():
+            self._know_line(name.removeprefix("refs/bases/"))
+
+    # --- landing ------------------------------------------------------------------------------------------------------------
+
+    def check(self, candidate: str, onto: str, head: str, base: str, *, run: str = "") -> None:
+        """Makes sure that a candidate is the merge of `head` onto `onto` and changes nothing that `head` did not change.
+
+        Raises `LandingCheckFailed`. `base` is where the attempt started.
+        """
+        commit = self.objects.commit(candidate)
+        if commit.parents != (onto, head):
+            raise LandingCheckFailed("parents", candidate, f"it does not merge {head[:12]} onto {onto[:12]}.")
+        tree = self._trees.get((onto, head))
+        if tree is None:
+            again = self.merge(onto, head, run=run, base=base)
+            tree = again.tree if isinstance(again, Merged) else None
+        if tree != commit.tree:
+            raise LandingCheckFailed("tree", candidate, "its files are not what the merge gives.")
+        own = set(self.objects.changed_paths(base, head))
+        foreign = [path for path in self.objects.changed_paths(onto, candidate) if path not in own]
+        if foreign:
+            foreign = [path for path in foreign if path not in self._renamed_targets(base, onto, own)]
+        if foreign:
+            raise LandingCheckFailed(
+                "paths", candidate, f"it changes {', '.join(foreign[:5])}, which the attempt did not."
+            )
+
+    def _renamed_targets(self, base: str, onto: str, own: set[str]) -> set[str]:
+        """Lists where staging has moved files that the attempt changed: the merge follows them there."""
+        listed = git.run(
+            "diff-tree", "-r", "-M", "-z", "--name-status", "--diff-filter=R", base, onto, git_dir=self.path
+        )
+        fields = git.decode(listed.out).split("\0")
+        moves = zip(fields[1::3], fields[2::3], strict=False)
+        return {target for source, target in moves if source in own}
+
+    def advance(
+        self, run: str, new: str, old: str, *, lock: MergeLockHeld, also: Sequence[RefChange] = ()
+    ) -> str | None:
+        """Moves staging from `old` to `new`, with the refs in `also`, all or none.
+
+        Gives None when staging has `new`, else the commit where staging was found. Already at `new`, or above it, is done.
+        """
+        lock.require()
+        try:
+            self._refs.commit((RefChange(staging_ref(run), new, old), *also))
+        except RefMoved as moved:
+            if moved.ref != staging_ref(run) or moved.found is None:
+                raise
+            return None if self._has_landed(run, new, moved.found) else moved.found
+        self._lengthen(run, new, old)
+        return None
+
+    def _has_landed(self, run: str, commit: str, tip: str) -> bool:
+        place, tip_place = self._lineage.place(run, commit), self._lineage.place(run, tip)
+        if place is not None and tip_place is not None:
+            return place <= tip_place
+        return self.is_ancestor(commit, tip)
+
+    def _lengthen(self, run: str, new: str, old: str) -> None:
+        landed: list[str] = []
+        come_in: list[str] = []
+        at = new
+        while at != old:
+            commit = self.objects.commit(at)
+            topic = self._linear_to_landed(commit.parents[1]) if len(commit.parents) == 2 else []
+            if topic is None or not commit.parents or len(landed) >= TOPIC_COMMITS_MAX:
+                self._lineage.forget(run)  # too odd to follow here; it is read from git when it is needed
+                return
+            landed.append(at)
+            come_in.extend(topic)
+            at = commit.parents[0]
+        if self._lineage.place(run, old) is not None:
+            self._lineage.advance(run, landed[::-1], come_in)
+
+    def _linear_to_landed(self, head: str) -> list[str] | None:
+        found: list[str] = []
+        while not self._lineage.landed(head):
+            parents = self.objects.commit(head).parents
+            if len(parents) != 1 or len(found) >= TOPIC_COMMITS_MAX:
+                return None
+            found.append(head)
+            head = parents[0]
+        return found
+
+    # --- publishing ---------------------------------------------------------------------------------------------------------
+
+    def publish(self, run: str, commit: str, old: str) -> None:
+        """Brings `commit` into the user's repository and moves the staging branch there from `old`; already there is done.
+
+        A branch that is missing is made when `old` is the run's base. Raises `StagingBranchMoved` where it stands elsewhere;
+        it is never forced.
+        """
+        branch = staging_branch(run)
+        ref = f"refs/heads/{branch}"
+        found = self._user_refs.read(ref)
+        if found == commit or (found is not None and found != old and self._is_published(run, commit, found)):
+            return
+        if found != old and not (found is None and old == self.base(run)):
+            raise StagingBranchMoved(branch, old, found)
+        if commit != old:
+            self.hand_over(run, commit, old)
+        try:
+            self._user_refs.move(ref, commit, found or "0" * len(commit))
+        except RefMoved as moved:
+            raise StagingBranchMoved(branch, old, moved.found) from moved
+
+    def hand_over(self, run: str, commit: str, known: str) -> None:
+        """Copies `commit` into the user's repository, which has `known`, and moves no branch there."""
+        self._know_line(run)
+        limit = self._lineage.place(run, known)
+
+        def is_there(each: str) -> bool:
+            at = self._lineage.place(run, each)
+            return each == known or (at is not None and limit is not None and at <= limit)
+
+        if not self._outward.carry_small(commit, is_there):
+            Packed(self.path, {}, store_env(self._user_store)).carry([commit], [known])
+
+    def _is_published(self, run: str, commit: str, found: str) -> bool:
+        self._know_line(run)
+        place, found_place = self._lineage.place(run, commit), self._lineage.place(run, found)
+        return place is not None and found_place is not None and place <= found_place
+
+    # --- questions ----------------------------------------------------------------------------------------------------------
+
+    def touched_by(self, paths: Iterable[str], since: str, until: str) -> list[str]:
+        """Names the landed tasks between two commits of staging that changed any of `paths`, oldest first."""
+        wanted = list(paths)
+        if not wanted or since == until:
+            return []
+        asked = git.encode("\n".join([until, f"^{since}", "--", *wanted]) + "\n")
+        listed = git.run(
+            *("--literal-pathspecs", "rev-list", "--first-parent", "--reverse", "--stdin"),
+            git_dir=self.path,
+            input=asked,
+        )
+        named: dict[str, None] = {}
+        for oid in listed.text.split():
+            found = _TASK_TRAILER.findall(self.objects.commit(oid).message)
+            named.update(dict.fromkeys(found[-1:]))
+        return list(named)
+
+    def is_ancestor(self, below: str, above: str) -> bool:
+        """Tells whether `below` is `above` or one of its ancestors, as far as history is here."""
+        asked = git.run("merge-base", "--is-ancestor", below, above, git_dir=self.path, ok=(0, 1))
+        return asked.code == 0
+
+    def commits_between(self, base: str, head: str) -> int:
+        """Counts the commits that `head` has and `base` has not."""
+        return int(git.run("rev-list", "--count", f"{base}..{head}", git_dir=self.path).text)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Writes a file so that after a crash it is the old or the new one."""
+    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with open(fd, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(fd)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _lock_files(folder: Path) -> list[str]:
+    """Lists lock files of the repository itself; those of its worktrees may belong to processes that still run."""
+    found: list[str] = []
+    for here, folders, files in os.walk(folder):
+        if here == os.fspath(folder):
+            folders[:] = [name for name in folders if name not in ("worktrees", "objects")]
+        found.extend(os.path.join(here, name) for name in files if name.endswith(".lock"))
+    return found
