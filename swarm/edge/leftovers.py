@@ -90,11 +90,14 @@ class Collector:
         problems += self._unfinished()
         self._mend_index(parent, problems)
         nested = self._add(problems)
-        head = self._commit(parent, nested, problems)
-        touched, nested = self._touched(head)
+        head = self._commit(parent)
+        touched, nested_too = self._touched(head)
+        nested = sorted({*nested, *nested_too})
         lent = self.lent.among(touched)
+        if nested:
+            problems.append(_nested_sentence(nested))
         if nested or lent:
-            head = self._commit_without(parent, lent, nested, problems)
+            head = self._commit_without(parent, lent, nested)
             touched, _ = self._touched(head)
         commits = self._count(head, problems)
         if not touched:
@@ -147,7 +150,7 @@ class Collector:
     def _add(self, problems: list[str]) -> list[str]:
         """Takes every file into the index; gives the nested repositories that kept git from it."""
         asked = self.tree.git("add", "-A", *self.lent.pathspecs(), ok=(0, 1, 128))
-        if asked.code == 0:
+        if asked.code in (0, 1):  # 1 tells that a lent path is ignored as well; all else was added
             return []
         if "index" in git.last_line(asked.err) and "lock" not in asked.err:
             self._replace_index(self.tree.head() or self.base)
@@ -155,31 +158,28 @@ class Collector:
         with self._without_git(nested):
             self._forget(nested)
             again = self.tree.git("add", "-A", "--ignore-errors", *self.lent.pathspecs(), ok=(0, 1))
-        if again.code:
-            problems.append(f"Not everything could be read: {git.last_line(again.err)}.")
+        refused = [line for line in again.err.splitlines() if line.startswith("error:")]
+        if refused:
+            problems.append(f"Not everything could be read: {refused[-1].removeprefix('error: ')}.")
         return nested
 
-    def _commit(self, parent: str, nested: Sequence[str], problems: list[str]) -> str:
-        if nested:
-            problems.append(_nested_sentence(nested))
+    def _commit(self, parent: str) -> str:
         tree = self.tree.git("write-tree").text
         if tree == self.objects.tree_of(parent):
             return parent
         who = git.Signature(*(self.identity or OURS), self.at)
         return git.write_commit(self.tree.common, tree, [parent], self.message, who, who)
 
-    def _commit_without(
-        self, parent: str, lent: Sequence[str], nested: Sequence[str], problems: list[str]
-    ) -> str:
+    def _commit_without(self, parent: str, lent: Sequence[str], nested: Sequence[str]) -> str:
         """Commits again, with lent paths as they are in the base and nested repositories as plain files."""
         with self._without_git(nested):
             self._forget(nested)
             if nested:
-                self.tree.git("add", "-A", *self.lent.pathspecs())
+                self.tree.git("add", "-A", *self.lent.pathspecs(), ok=(0, 1))
         if lent:
             lent_paths = [f":(top,literal){path}" for path in lent]
             self.tree.git("reset", "-q", self.base, "--", *lent_paths, ok=(0, 1))
-        return self._commit(parent, nested, problems)
+        return self._commit(parent)
 
     def _forget(self, paths: Sequence[str]) -> None:
         if paths:
@@ -192,9 +192,8 @@ class Collector:
         if head == self.base:
             return (), []
         changes = self.objects.diff(self.objects.tree_of(self.base), self.objects.tree_of(head))
-        links = [change.path for change in changes if change.new_mode == GITLINK]
-        known = self._submodules() if links else set()
-        return git.files_of(changes), [path for path in links if path not in known]
+        touched = git.files_of(changes)
+        return touched, self._nested_among(changes, touched)
 
     def _count(self, head: str, problems: list[str]) -> int:
         """Counts the commits from base to head, and says so when head does not come from the base."""
@@ -211,8 +210,18 @@ class Collector:
             problems.append(f"The worker's commits do not start from its base {self.base[:12]}.")
         return int(asked[1])
 
-    # --- repositories within the repository
-    # ------------------------------------------------------------------------
+    # --- repositories within the repository ----------------------------------------------------------------
+
+    def _nested_among(self, changes: Sequence[git.Change], touched: Sequence[str]) -> list[str]:
+        """Lists links that no .gitmodules names, and folders of touched files that are repositories."""
+        found = {change.path for change in changes if change.new_mode == GITLINK}
+        folders = {os.path.dirname(path) for path in touched}
+        while folders - {""}:
+            found |= {
+                folder for folder in folders - {""} if os.path.lexists(self.tree.path / folder / ".git")
+            }
+            folders = {os.path.dirname(folder) for folder in folders}
+        return sorted(found - self._submodules()) if found else []
 
     def _all_nested(self) -> list[str]:
         known, top = self._submodules() | {"."}, str(self.tree.path)

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from swarm.edge import git, linked
+from swarm.edge.follower import Follower
 from swarm.edge.furnish import Furnishing
 from swarm.edge.leftovers import Collected, Collector, Lent, read_index, save
 from swarm.edge.linked import LinkedTree
@@ -108,6 +109,7 @@ class Pool:
         self._top = top
         self._furnishing = Furnishing(source or top, setup, tuple(copy), tuple(share), setup_timeout_s)
         self._lent = Lent(self._furnishing.paths)
+        self._follower = Follower(self.common, lock, self.objects, user_config)
         self._choosing = threading.Lock()
         self._members = {member.number: member for member in self._load()}
 
@@ -116,8 +118,7 @@ class Pool:
         if self._owns_objects:
             self.objects.close()
 
-    # --- take and give back
-    # ------------------------------------------------------------------------------------------
+    # --- take and give back ----------------------------------------------------------------------------------
 
     def take(self, key: str, base: str) -> Path:
         """Leases a worktree to `key` that holds exactly `base`, detached, and what is copied, shared and
@@ -206,8 +207,7 @@ class Pool:
             self._stand_free_at(member, base)
         self._warm()
 
-    # --- looking after the pool
-    # ------------------------------------------------------------------------------------
+    # --- looking after the pool ------------------------------------------------------------------------------
 
     def members(self, *, dirty: bool = False) -> list[WorktreeEntry]:
         """Lists the members by number; with `dirty` each is asked for changes, at one git process each."""
@@ -244,8 +244,20 @@ class Pool:
         done += [f"left {path} alone: nothing says whose it is" for path in self._strangers()]
         return done
 
-    # --- choosing
-    # ----------------------------------------------------------------------------------------------------
+    # --- the staging worktree ------------------------------------------------------------------------------
+
+    def prepare_staging(self, path: Path, commit: str) -> None:
+        """Makes the staging worktree at `path`, detached at `commit`; see `Follower.prepare`."""
+        if self._top is not None and path.is_relative_to(self._top) and path.parent.parent != self._top:
+            hide_folder(path.parent.parent)
+            hide_folder(path.parent)
+        self._follower.prepare(path, commit)
+
+    def follow(self, path: Path, old: str, new: str) -> str:
+        """Moves the staging worktree from `old` to `new`; gives "" or why it was left, see `Follower.follow`."""
+        return self._follower.follow(path, old, new)
+
+    # --- choosing --------------------------------------------------------------------------------------------
 
     def _choose(self, key: str, base: str) -> Member:
         with self._choosing:
@@ -278,8 +290,7 @@ class Pool:
         with self._choosing:
             return sorted(self._members.values(), key=lambda member: member.number)
 
-    # --- one member's files; its lock is held
-    # ------------------------------------------------------------------------
+    # --- one member's files; its lock is held ----------------------------------------------------------------
 
     def _stand_at(self, member: Member, base: str) -> None:
         """Brings a member to `base`, anew where the old one refuses."""
@@ -425,8 +436,7 @@ class Pool:
                 changed = bool(tree.git("status", "--porcelain", "-z", *self._lent.pathspecs()).out)
         return WorktreeEntry(member.path, member.key, head, changed, max(0.0, time.time() - member.since))
 
-    # --- the pool's own files
-    # ----------------------------------------------------------------------------------------
+    # --- the pool's own files --------------------------------------------------------------------------------
 
     def _is_whole(self, member: Member) -> bool:
         return member.admin is not None and self._tree(member).is_linked() and self._index(member).exists()

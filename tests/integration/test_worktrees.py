@@ -116,7 +116,7 @@ def snapshot(repo: Path) -> dict[str, str]:
     return found
 
 
-# --- take and give back ----------------------------------------------------------------------------------------------
+# --- take and give back ------------------------------------------------------------------------------------
 
 
 def test_a_worktree_stands_detached_and_clean_at_its_base(
@@ -329,7 +329,8 @@ def test_nothing_of_one_attempt_reaches_the_next(
     mess: object,
     moved: bool,
 ) -> None:
-    """Whatever a worker left in a worktree, the next key gets exactly its base and a git that knows nothing else."""
+    """Whatever a worker left in a worktree, the next key gets exactly its base and a git that knows nothing
+    else."""
     assert callable(mess)
     monkeypatch.chdir(tmp_path)
     for name in ("user.name", "user.email"):
@@ -356,3 +357,606 @@ def test_nothing_of_one_attempt_reaches_the_next(
         "ORIG_HEAD",
     }
     assert [entry.path for entry in pool.members()] == [again]
+
+
+def test_a_member_that_can_not_be_cleaned_is_replaced(
+    repo: Path, pool: Pool, base: str, tmp_path: Path
+) -> None:
+    """A worktree whose trusted index was lost is put aside and made anew, and its remains are deleted."""
+    path = pool.take("r/a/1", base)
+    (path / "mess").write_text("x")
+    next((pool.root / ".pool").glob("*.index")).write_bytes(b"junk")
+    pool.give_back("r/a/1")
+    assert listing(pool.take("r/b/1", base)) == pristine(repo, base, tmp_path)
+    assert list((pool.root / ".trash").iterdir()) == []
+
+
+def test_the_user_is_not_touched(repo: Path, pool: Pool, base: str) -> None:
+    """Checkout, index, HEAD, refs, settings, hooks and stash of the user are the same bytes before and
+    after."""
+    hook = repo / ".git" / "hooks" / "post-checkout"
+    hook.write_text("#!/bin/sh\ntouch fired-by-hook\n")
+    hook.chmod(0o755)
+    (repo / "src" / "a.py").write_text("stashed\n")
+    sh(repo, "stash")
+    (repo / "src" / "b.py").write_text("dirty\n")
+    (repo / "notes").write_text("untracked\n")
+    before = snapshot(repo)
+    for number in range(2):
+        path = pool.take(f"r/a/{number}", base)
+        (path / "new").write_text("x")
+        collect(pool, path, base)
+        pool.give_back(f"r/a/{number}")
+    pool.prepare_staging(repo / ".worktrees" / "r" / "staging", base)
+    pool.spare(2, base)
+    pool.sweep()
+    assert snapshot(repo) == before
+    assert sh(repo, "status", "--porcelain") == " M src/b.py\n?? notes"
+
+
+def test_a_pool_outside_the_repository_and_odd_names_work(
+    repo: Path, base: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A root elsewhere, with spaces and letters beyond ASCII, serves as well, and gets no .gitignore."""
+    root = tmp_path_factory.mktemp("elsewhere") / "wörk trees" / "pool"
+    pool = open_pool(repo, root=root)
+    path = pool.take("rün/täsk/1", base)
+    (path / "ünïcode \n name").write_text("x")
+    found = collect(pool, path, base)
+    assert found.touched == ("ünïcode \n name",)
+    pool.give_back("rün/täsk/1")
+    assert not (root.parent / ".gitignore").exists()
+    assert open_pool(repo, root=root).take("x", base) == path
+    pool.close()
+
+
+def test_many_threads_take_collect_and_give_back_at_once(repo: Path, pool: Pool, base: str) -> None:
+    """Six threads with four rounds each never share a worktree and each gets exactly its own work."""
+    busy: set[Path] = set()
+    shared: list[Path] = []
+    wrong: list[object] = []
+
+    def work(name: str) -> None:
+        try:
+            for n in range(4):
+                key = f"r/{name}/{n}"
+                path = pool.take(key, base)
+                shared.extend(busy & {path})
+                busy.add(path)
+                (path / f"{name}-{n}").write_text(key)
+                found = collect(pool, path, base)
+                if found.touched != (f"{name}-{n}",):
+                    wrong.append(found)
+                busy.discard(path)
+                pool.give_back(key)
+        except BaseException as problem:
+            wrong.append(problem)
+
+    threads = [threading.Thread(target=work, args=(f"t{n}",)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert wrong == []
+    assert shared == []
+    assert len(pool.members()) <= 6
+    assert len(sh(repo, "worktree", "list").splitlines()) == 1 + len(pool.members())
+
+
+def test_making_is_safe_beside_the_users_own_prune_and_add(repo: Path, pool: Pool, base: str) -> None:
+    """Worktrees are made while the user's git adds and prunes worktrees in a loop, and neither disturbs the
+    other."""
+    stop, failed = threading.Event(), []
+
+    def disturb() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            path = repo.parent / f"own-{number}"
+            for args in (["add", "-q", "--detach", str(path)], ["prune"], ["remove", "-f", str(path)]):
+                done = subprocess.run(["git", "worktree", *args], cwd=repo, capture_output=True, text=True)
+                if done.returncode:
+                    failed.append(done.stderr)
+
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    try:
+        for number in range(25):
+            pool.take(f"r/a/{number}", base)
+    finally:
+        stop.set()
+        thread.join()
+    assert failed == []
+    assert all(entry.head == base for entry in pool.members())
+
+
+def test_spare_members_are_ready_at_the_base(repo: Path, pool: Pool, base: str, tmp_path: Path) -> None:
+    """`spare` makes members and moves free ones; taking one that stands ready starts no git."""
+    pool.spare(2, base)
+    newer = commit_on(repo, "src/new.py", "n\n")
+    pool.spare(2, newer)
+    assert [(entry.key, entry.head) for entry in pool.members()] == [("", newer), ("", newer)]
+    kept, os.environ["PATH"] = os.environ["PATH"], str(tmp_path)
+    try:
+        path = pool.take("r/a/1", newer)
+    finally:
+        os.environ["PATH"] = kept
+    assert listing(path) == pristine(repo, newer, tmp_path)
+
+
+def test_sweep_removes_what_is_left_and_keeps_what_is_not_ours(repo: Path, pool: Pool, base: str) -> None:
+    """Records of deleted worktrees and remains of killed removals go; leases and strangers stay."""
+    lost, kept = pool.take("r/a/1", base), pool.take("r/b/1", base)
+    pool.give_back("r/a/1")
+    shutil.rmtree(lost)
+    (pool.root / ".trash" / "x").mkdir(parents=True)
+    (pool.root / "7").mkdir()
+    (pool.root / "7" / "precious").write_text("x")
+    told = "\n".join(pool.sweep())
+    assert str(lost) in told
+    assert str(pool.root / "7") in told
+    assert (pool.root / "7" / "precious").exists()
+    assert [entry.path for entry in pool.members()] == [kept]
+    assert len(sh(repo, "worktree", "list").splitlines()) == 2
+    assert pool.sweep() == [line for line in told.splitlines() if "/7 " in line]
+
+
+def test_trim_removes_free_members_only(repo: Path, pool: Pool, base: str) -> None:
+    """Free members beyond the wanted number go with folder and record; a leased one stays."""
+    keys = ["r/a/1", "r/b/1", "r/c/1"]
+    paths = [pool.take(key, base) for key in keys]
+    for key in keys[1:]:
+        pool.give_back(key)
+    assert pool.trim(1) == 1
+    assert len([path for path in paths if path.exists()]) == 2
+    assert paths[0].exists()
+    assert len(sh(repo, "worktree", "list").splitlines()) == 3
+
+
+def test_a_refused_base_harms_nothing(pool: Pool, base: str) -> None:
+    """A base that is not there is an error, the member survives it, and the next try works."""
+    path = pool.take("r/a/1", base)
+    pool.give_back("r/a/1")
+    with pytest.raises(git.GitError):
+        pool.take("r/b/1", "1" * 40)
+    assert pool.take("r/b/1", base) == path
+
+
+def test_work_that_was_never_collected_is_saved_when_given_back(repo: Path, pool: Pool, base: str) -> None:
+    """Giving back without collecting gives a commit that holds the files; after collecting, or unchanged,
+    none."""
+    path = pool.take("r/a/1", base)
+    (path / "unsaved").write_text("precious")
+    saved = pool.give_back("r/a/1")
+    assert saved is not None
+    assert sh(repo, "show", f"{saved}:unsaved") == "precious"
+    assert sh(repo, "rev-parse", f"{saved}^") == base
+    pool.take("r/b/1", base)
+    assert pool.give_back("r/b/1") is None
+    (pool.take("r/c/1", base) / "x").write_text("x")
+    collect(pool, path, base)
+    assert pool.give_back("r/c/1") is None
+
+
+def test_saving_changes_nothing_in_the_worktree(repo: Path, pool: Pool, base: str) -> None:
+    """`save` makes a commit of edits, deletions and new files and leaves index and files as they are."""
+    path = pool.take("r/a/1", base)
+    assert pool.save(path) is None
+    (path / "src" / "a.py").unlink()
+    (path / "new").write_text("x")
+    before = sh(path, "status", "--porcelain")
+    saved = pool.save(path)
+    assert saved is not None
+    assert sh(repo, "diff", "--name-status", base, saved) == "A\tnew\nD\tsrc/a.py"
+    assert sh(path, "status", "--porcelain") == before
+
+
+# --- collect -----------------------------------------------------------------------------------------------
+
+
+def test_what_a_worker_left_is_one_commit_on_its_base(repo: Path, pool: Pool, base: str) -> None:
+    """Edits, new files and deletions become one commit by the user; no ref moves; collecting again is the
+    same."""
+    path = pool.take("r/a/1", base)
+    (path / "src" / "a.py").write_text("changed\n")
+    (path / "src" / "b.py").unlink()
+    (path / "new").write_text("n")
+    (path / "debug.log").write_text("ignored")
+    refs = sh(repo, "for-each-ref")
+    found = collect(pool, path, base)
+    assert found == Collected(found.head, 1, True, ("new", "src/a.py", "src/b.py"), "")
+    assert sh(repo, "log", "-1", "--format=%an %ae %at %P %s", found.head) == (
+        f"Ada ada@example.org 1700000000 {base} work"
+    )
+    assert sh(repo, "for-each-ref") == refs
+    assert sh(path, "rev-parse", "HEAD") == base
+    assert collect(pool, path, base) == found
+    assert sh(repo, "fsck", "--strict", "--no-dangling") == ""
+
+
+def test_the_workers_own_commits_count(pool: Pool, base: str) -> None:
+    """Commits of the worker, on a branch or not, are kept as they are, with what it left on top."""
+    path = pool.take("r/a/1", base)
+    sh(path, "switch", "-qc", "feature")
+    for name in ("one", "two"):
+        (path / name).write_text(name)
+        sh(path, "add", "-A")
+        sh(path, "commit", "-qm", name)
+    head = sh(path, "rev-parse", "HEAD")
+    assert collect(pool, path, base) == Collected(head, 2, False, ("one", "two"), "")
+    (path / "three").write_text("three")
+    found = collect(pool, path, base)
+    assert (found.commits, found.leftover, found.touched) == (3, True, ("one", "three", "two"))
+    assert sh(path, "rev-parse", f"{found.head}^") == head
+    assert sh(path, "rev-parse", "feature") == head
+
+
+@pytest.mark.parametrize("empty_commit", [False, True])
+def test_no_change_is_the_base(pool: Pool, base: str, empty_commit: bool) -> None:
+    """A worker that changed nothing, or made an empty commit, gives the base and touches nothing."""
+    path = pool.take("r/a/1", base)
+    if empty_commit:
+        sh(path, "commit", "-q", "--allow-empty", "-m", "done, honest")
+    assert collect(pool, path, base) == Collected(base, 0, False, (), "")
+
+
+def test_an_unfinished_merge_is_a_problem_and_its_files_are_kept(repo: Path, pool: Pool, base: str) -> None:
+    """Conflict markers are committed as they lie, and the problem says that a merge was left unfinished."""
+    path = pool.take("r/a/1", base)
+    _unfinished_merge(path, repo)
+    found = collect(pool, path, base)
+    assert "merge was left unfinished" in found.problem
+    assert "unmerged" in found.problem
+    assert "<<<<<<<" in sh(repo, "show", f"{found.head}:src/b.py")
+    assert collect(pool, path, base).head == found.head
+
+
+@pytest.mark.parametrize("mess", [_index_lock, _broken_index, _hiding_flags], ids=["lock", "index", "flags"])
+def test_a_spoilt_index_hides_no_work(repo: Path, pool: Pool, base: str, mess: object) -> None:
+    """A stale lock, a broken index and marks that hide changes keep nothing out of the commit."""
+    assert callable(mess)
+    path = pool.take("r/a/1", base)
+    mess(path, repo)
+    (path / "src" / "a.py").write_text("hidden\n")
+    (path / "src" / "b.py").write_text("hidden\n")
+    found = collect(pool, path, base)
+    assert (found.touched, found.problem) == (("src/a.py", "src/b.py"), "")
+
+
+def test_files_left_out_by_a_sparse_checkout_are_not_deleted(repo: Path, pool: Pool, base: str) -> None:
+    """A worker that made its checkout sparse did not delete the rest."""
+    path = pool.take("r/a/1", base)
+    _sparse(path, repo)
+    (path / "new").write_text("x")
+    assert collect(pool, path, base).touched == ("new",)
+
+
+def test_a_branch_that_does_not_come_from_the_base_is_a_problem(repo: Path, pool: Pool, base: str) -> None:
+    """A worker that went to another history is told of, and its work is kept."""
+    path = pool.take("r/a/1", base)
+    sh(path, "checkout", "-q", "HEAD~1")
+    (path / "x").write_text("x")
+    found = collect(pool, path, base)
+    assert "do not start from its base" in found.problem
+    assert sh(repo, "show", f"{found.head}:x") == "x"
+
+
+def test_a_head_without_commit_is_a_problem(repo: Path, pool: Pool, base: str) -> None:
+    """An orphan branch has no commit to build on: the files are kept on top of the base."""
+    path = pool.take("r/a/1", base)
+    sh(path, "checkout", "-q", "--orphan", "fresh")
+    (path / "x").write_text("x")
+    found = collect(pool, path, base)
+    assert "HEAD" in found.problem
+    assert found.touched == ("x",)
+
+
+@pytest.mark.parametrize("how", ["no commit", "commit", "worker commits the link"])
+def test_a_repository_inside_is_a_problem_and_its_files_are_kept(
+    repo: Path, pool: Pool, base: str, how: str
+) -> None:
+    """Files of a nested repository are kept as files, the problem names it, and it still is a repository
+    after."""
+    path = pool.take("r/a/1", base)
+    inner = path / "vendor" / "inner"
+    inner.mkdir(parents=True)
+    (inner / "code").write_text("code")
+    sh(inner, "init", "-q")
+    if how != "no commit":
+        sh(inner, "add", "-A")
+        sh(inner, "-c", "user.name=x", "-c", "user.email=x@x", "commit", "-qm", "x")
+    if how == "worker commits the link":
+        sh(path, "add", "-A")
+        sh(path, "commit", "-qm", "oops")
+    found = collect(pool, path, base)
+    assert "vendor/inner" in found.problem
+    assert found.touched == ("vendor/inner/code",)
+    assert sh(repo, "show", f"{found.head}:vendor/inner/code") == "code"
+    assert (inner / ".git").is_dir()
+    assert collect(pool, path, base) == found
+
+
+def test_a_submodule_is_no_problem(repo: Path, pool: Pool, base: str, tmp_path: Path) -> None:
+    """A link that .gitmodules names is committed as a link; the next attempt finds its folder empty."""
+    sh(tmp_path, "clone", "-q", str(repo), "other")
+    path = pool.take("r/a/1", base)
+    sh(
+        path,
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "--quiet",
+        "add",
+        str(tmp_path / "other"),
+        "dep",
+    )
+    found = collect(pool, path, base)
+    assert (found.touched, found.problem) == ((".gitmodules", "dep"), "")
+    pool.give_back("r/a/1")
+    again = pool.take("r/b/1", found.head)
+    sh(again, "-c", "protocol.file.allow=always", "submodule", "--quiet", "update", "--init")
+    assert (again / "dep" / "README.md").exists()
+    pool.give_back("r/b/1")
+    assert list((pool.take("r/c/1", found.head) / "dep").iterdir()) == []
+
+
+def test_work_survives_a_pruned_record_and_a_deleted_folder_is_told(
+    repo: Path, pool: Pool, base: str
+) -> None:
+    """With git's record removed behind our back the files are still collected; without the folder it is
+    said."""
+    path = pool.take("r/a/1", base)
+    (path / "x").write_text("x")
+    _record_gone(path, repo)
+    found = collect(pool, path, base)
+    assert found.touched == ("x",)
+    assert "record" in found.problem
+    shutil.rmtree(path)
+    assert "gone" in collect(pool, path, base).problem
+
+
+# --- copy, share, setup ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def furnished(repo: Path, base: str) -> Iterator[Pool]:
+    """A pool with a copied file, a copied folder and a shared folder; the last two are not ignored by git."""
+    (repo / ".env").write_text("SECRET=1\n")
+    (repo / "config.local").mkdir()
+    (repo / "config.local" / "x").write_text("x")
+    (repo / "node_modules" / "dep").mkdir(parents=True)
+    (repo / "node_modules" / "dep" / "index.js").write_text("js")
+    opened = open_pool(repo, copy=[".env", "config.local", "absent"], share=["node_modules", "absent too"])
+    yield opened
+    opened.close()
+
+
+def test_copies_and_links_are_there_each_time_and_fresh(repo: Path, furnished: Pool, base: str) -> None:
+    """Each worktree has the user's present copy and a working link, whatever the last worker did to them."""
+    path = furnished.take("r/a/1", base)
+    assert (path / "node_modules" / "dep" / "index.js").read_text() == "js"
+    (path / ".env").write_text("SECRET=stolen\n")
+    (path / "node_modules").unlink()
+    (path / "node_modules").mkdir()
+    collect(furnished, path, base)
+    furnished.give_back("r/a/1")
+    (repo / ".env").write_text("SECRET=2\n")
+    assert furnished.take("r/b/1", base) == path
+    assert (path / ".env").read_text() == "SECRET=2\n"
+    assert (path / "config.local" / "x").read_text() == "x"
+    assert os.readlink(path / "node_modules") == str(repo / "node_modules")
+
+
+def test_a_shared_folder_survives_every_cleaning(repo: Path, furnished: Pool, base: str) -> None:
+    """Nothing is deleted through the link when a worktree is given back, torn down or trimmed."""
+    for number in range(2):
+        path = furnished.take(f"r/a/{number}", base)
+        collect(furnished, path, base)
+        furnished.give_back(f"r/a/{number}")
+    furnished.trim(0)
+    assert (repo / "node_modules" / "dep" / "index.js").read_text() == "js"
+
+
+@pytest.mark.parametrize("worker_adds", [False, True])
+def test_what_is_lent_is_never_part_of_the_work(
+    repo: Path, furnished: Pool, base: str, worker_adds: bool
+) -> None:
+    """Copies and links stay out of the commit, also where the worker added and committed everything
+    itself."""
+    path = furnished.take("r/a/1", base)
+    (path / "real").write_text("work")
+    if worker_adds:
+        sh(path, "add", "-A", "-f")
+        sh(path, "commit", "-qm", "everything")
+    found = collect(furnished, path, base)
+    assert found.touched == ("real",)
+    assert found.problem == ""
+    assert collect(furnished, path, base) == found
+
+
+def test_setup_runs_in_every_worktree_before_its_worker(repo: Path, base: str) -> None:
+    """What setup makes is there for each attempt, also in a member that was cleaned."""
+    pool = open_pool(repo, setup="mkdir -p node_modules && pwd > node_modules/where")
+    for number in range(2):
+        path = pool.take(f"r/a/{number}", base)
+        assert (path / "node_modules" / "where").read_text() == f"{path}\n"
+        pool.give_back(f"r/a/{number}")
+    pool.close()
+
+
+def test_a_failed_setup_says_why_and_the_next_try_works(repo: Path, base: str, tmp_path: Path) -> None:
+    """The error carries the end of the output; the same key can try again once the cause is gone."""
+    pool = open_pool(repo, setup=f"echo no registry >&2; test -e {tmp_path}/there")
+    with pytest.raises(WorktreeSetupFailed, match="status 1") as failed:
+        pool.take("r/a/1", base)
+    assert failed.value.tail == "no registry"
+    (tmp_path / "there").touch()
+    assert pool.take("r/a/1", base).is_dir()
+    pool.close()
+
+
+def test_a_setup_that_changes_what_git_sees_is_refused(repo: Path, base: str) -> None:
+    """A setup whose results would end up in every landing is an error that names them."""
+    pool = open_pool(repo, setup="echo x >> src/a.py; touch made")
+    with pytest.raises(WorktreeSetupFailed, match="made"):
+        pool.take("r/a/1", base)
+    pool.close()
+
+
+def test_a_setup_that_does_not_end_is_killed_with_its_children(repo: Path, base: str) -> None:
+    """A setup over its time limit is an error, and nothing of it is left running."""
+    pool = open_pool(repo, setup="cat /dev/zero > /dev/null & cat /dev/zero > /dev/null", setup_timeout_s=0.2)
+    with pytest.raises(WorktreeSetupFailed, match=r"0\.2 s"):
+        pool.take("r/a/1", base)
+    pool.close()
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", ".git/config", ""])
+def test_lent_paths_stay_inside_the_repository(repo: Path, path: str) -> None:
+    """A path that leaves the repository, or goes into its git folder, is refused before anything is done."""
+    with pytest.raises(UsageError):
+        open_pool(repo, copy=[path])
+
+
+def test_a_copy_is_not_written_through_a_link_of_the_tree(repo: Path, base: str, tmp_path: Path) -> None:
+    """A tracked link to a folder elsewhere is not followed when something is copied below it."""
+    (tmp_path / "outside").mkdir()
+    (repo / "conf").symlink_to(tmp_path / "outside")
+    sh(repo, "add", "-A")
+    sh(repo, "commit", "-qm", "a link")
+    head = sh(repo, "rev-parse", "HEAD")
+    (repo / "conf").unlink()
+    (repo / "conf").mkdir()
+    (repo / "conf" / "secret").write_text("x")
+    pool = open_pool(repo, copy=["conf/secret"])
+    pool.take("r/a/1", head)
+    assert list((tmp_path / "outside").iterdir()) == []
+    pool.close()
+
+
+def test_a_bare_landing_repository_serves_scratch_worktrees(repo: Path, base: str, tmp_path: Path) -> None:
+    """A pool on a bare repository gives clean checkouts with what the user's folder lends."""
+    bare = tmp_path / "landing.git"
+    sh(tmp_path, "clone", "-q", "--bare", str(repo), str(bare))
+    (repo / ".env").write_text("x")
+    pool = Pool(
+        bare, tmp_path / "scratch", lock=tmp_path / "lock", source=repo, copy=[".env"], user_config=False
+    )
+    for number in range(2):
+        path = pool.take(f"candidate/{number}", base)
+        assert sh(path, "rev-parse", "HEAD") == base
+        assert (path / ".env").read_text() == "x"
+        assert sh(path, "status", "--porcelain") == ""
+        (path / "junk").write_text("x")
+        pool.give_back(f"candidate/{number}")
+    assert not (tmp_path / ".gitignore").exists()
+    pool.close()
+
+
+def test_a_path_that_is_not_the_pools_is_refused(repo: Path, pool: Pool, base: str) -> None:
+    """Collecting or tearing down a folder that the pool did not make is refused or does nothing."""
+    with pytest.raises(SwarmError):
+        collect(pool, repo, base)
+    pool.teardown(repo)
+    assert (repo / "README.md").exists()
+
+
+# --- the staging worktree ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def staging(repo: Path) -> Path:
+    """Where the staging worktree of run `r` lies."""
+    return repo / ".worktrees" / "r" / "staging"
+
+
+def test_staging_follows_with_its_files(
+    repo: Path, pool: Pool, base: str, staging: Path, tmp_path: Path
+) -> None:
+    """The staging worktree is made at its commit, moves with all files, and asking again changes nothing."""
+    newer = commit_on(repo, "src/deep/new.py", "n\n")
+    pool.prepare_staging(staging, base)
+    assert listing(staging) == pristine(repo, base, tmp_path)
+    assert pool.follow(staging, base, newer) == ""
+    assert pool.follow(staging, base, newer) == ""
+    pool.prepare_staging(staging, base)
+    assert listing(staging) == pristine(repo, newer, tmp_path)
+    assert sh(staging, "status", "--porcelain", "--branch") == "## HEAD (no branch)"
+    assert sh(staging, "rev-parse", "HEAD") == newer
+    assert sh(repo, "status", "--porcelain") == ""
+
+
+def test_staging_with_a_persons_edits_is_left(repo: Path, pool: Pool, base: str, staging: Path) -> None:
+    """Local changes, a file in the way, a moved HEAD and a branch are each left and named."""
+    newer = commit_on(repo, "src/new.py", "n\n")
+    pool.prepare_staging(staging, base)
+    (staging / "src" / "a.py").write_text("mine\n")
+    assert pool.follow(staging, base, newer) == (
+        f"the staging worktree has local changes in src/a.py: left at {base[:12]}"
+    )
+    assert (staging / "src" / "a.py").read_text() == "mine\n"
+    sh(staging, "checkout", "-q", "src/a.py")
+    (staging / "src" / "new.py").write_text("in the way\n")
+    assert "src/new.py" in pool.follow(staging, base, newer)
+    assert (staging / "src" / "new.py").read_text() == "in the way\n"
+    (staging / "src" / "new.py").unlink()
+    sh(staging, "switch", "-qc", "mine")
+    assert "is on mine" in pool.follow(staging, base, newer)
+    sh(staging, "checkout", "-q", "--detach", "HEAD~1")
+    assert "moved by hand" in pool.follow(staging, base, newer)
+    sh(staging, "checkout", "-q", "--detach", base)
+    (Path(sh(staging, "rev-parse", "--absolute-git-dir")) / "index.lock").touch()
+    assert "another git" in pool.follow(staging, base, newer)
+    (Path(sh(staging, "rev-parse", "--absolute-git-dir")) / "index.lock").unlink()
+    assert pool.follow(staging, base, newer) == ""
+
+
+def _half_moved(repo: Path, staging: Path, base: str) -> tuple[str, Path]:
+    """Makes a move to a commit that changes, adds and removes files, stopped as a kill would stop it."""
+    (repo / "src" / "tool.sh").unlink()
+    (repo / "src" / "a.py").write_text("new a\n" * 50)
+    (repo / "README.md").write_text("new readme\n")
+    newer = commit_on(repo, "src/added.py", "added\n" * 50)
+    admin = Path(sh(staging, "rev-parse", "--absolute-git-dir"))
+    (admin / "swarm-move").write_text(f"{base} {newer}\n")
+    (admin / "index.lock").write_bytes(b"half an index")
+    (staging / "README.md").write_text("new readme\n")
+    (staging / "src" / "a.py").unlink()
+    (staging / "src" / "added.py").write_text("added\n" * 20)
+    return newer, admin
+
+
+def test_a_killed_move_is_finished(repo: Path, pool: Pool, base: str, staging: Path, tmp_path: Path) -> None:
+    """A stale lock with old, new, missing and half-written files is ours: the next follow finishes the
+    move."""
+    pool.prepare_staging(staging, base)
+    newer, admin = _half_moved(repo, staging, base)
+    assert pool.follow(staging, base, newer) == ""
+    assert listing(staging) == pristine(repo, newer, tmp_path)
+    assert sh(staging, "status", "--porcelain") == ""
+    assert not (admin / "swarm-move").exists()
+
+
+def test_a_persons_edit_in_a_killed_move_is_kept(repo: Path, pool: Pool, base: str, staging: Path) -> None:
+    """An edit that is neither the old nor the new version stops the move and stays, until it is taken
+    away."""
+    pool.prepare_staging(staging, base)
+    newer, _ = _half_moved(repo, staging, base)
+    (staging / "src" / "b.py").write_text("a person's\n")
+    assert "src/b.py" in pool.follow(staging, base, newer)
+    assert (staging / "src" / "b.py").read_text() == "a person's\n"
+    (staging / "src" / "b.py").write_text("b = 1\n")
+    assert pool.follow(staging, base, newer) == ""
+
+
+def test_a_deleted_staging_worktree_is_made_again(repo: Path, pool: Pool, base: str, staging: Path) -> None:
+    """A staging worktree that was deleted, and perhaps pruned, is made again at the new commit."""
+    newer = commit_on(repo, "src/new.py", "n\n")
+    pool.prepare_staging(staging, base)
+    shutil.rmtree(staging)
+    assert pool.follow(staging, base, newer) == ""
+    assert sh(staging, "rev-parse", "HEAD") == newer
+    shutil.rmtree(staging)
+    sh(repo, "worktree", "prune")
+    pool.prepare_staging(staging, base)
+    assert sh(staging, "status", "--porcelain") == ""

@@ -1,0 +1,207 @@
+"""The staging worktree: a checkout for people to look into, which follows the staging branch and never
+leads it.
+
+Hides how files are moved from one commit to the next without ever overwriting a person's edits, and how a
+move that was killed half-way is told from such edits: where a move is going is written down before it
+starts, and a file that is missing, or is the old or the new version, or the beginning of the new one, was
+ours. Rules for editing: nothing is decided by what lies in this worktree, so a reason to leave it is a
+sentence, not an error; HEAD is detached, and a HEAD that a person moved is theirs; `checkout` is forced
+only to finish our own move.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm.edge import git, linked
+from swarm.edge.linked import LinkedTree
+from swarm.edge.lockfile import exclusive
+
+MOVE = (
+    "swarm-move"  # in the admin folder while files are moved: "<from> <to>", from "-" for the first checkout
+)
+NAMED_MAX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Follower:
+    """Makes and moves staging worktrees of the repository whose common folder is `common`; `lock` guards
+    git's bookkeeping. One thread at a time for one path."""
+
+    common: Path
+    lock: Path
+    objects: git.Objects
+    user_config: bool = True
+
+    def prepare(self, path: Path, commit: str) -> None:
+        """Makes a worktree at `path`, detached at `commit`; one that stands already is left as it is.
+
+        Files that lie there and belong to no worktree stay, and show up as local changes. Raises GitError,
+        OSError.
+        """
+        tree = linked.find(path, self.common, user_config=self.user_config)
+        if tree is None or not tree.is_linked():
+            tree = self._make(path, commit, tree)
+        elif (tree.admin / "index").exists():
+            return
+        self._finish(tree, None, commit)
+
+    def follow(self, path: Path, old: str, new: str) -> str:
+        """Moves the worktree at `path` from `old` to `new`, files and all; gives "" or why it was left.
+
+        Standing at `new` already is done, and one that was deleted is made again. Raises GitError and
+        OSError where the move could not be made; the next call finishes it.
+        """
+        tree = linked.find(path, self.common, user_config=self.user_config)
+        if tree is None or not tree.is_linked():
+            self.prepare(path, new)
+            return ""
+        edits = self._finish_killed(tree)
+        if edits:
+            return _dirty(edits, old)
+        reason = self._reason_to_leave(tree, old, new)
+        if reason or tree.head() == new:
+            return reason
+        return self._move(tree, old, new)
+
+    def _make(self, path: Path, commit: str, lost: LinkedTree | None) -> LinkedTree:
+        with exclusive(self.lock) as held:
+            if lost is not None:
+                linked.unlink(lost, lock=held)
+            linked.unlink_lost(self.common, lock=held)
+            name = f"swarm-{path.parent.name}-{path.name}"
+            return linked.link(path, name, self.common, commit, user_config=self.user_config, lock=held)
+
+    def _reason_to_leave(self, tree: LinkedTree, old: str, new: str) -> str:
+        branch, head = tree.branch(), tree.head()
+        if branch is not None:
+            return f"the staging worktree is on {branch.removeprefix('refs/heads/')}: left there"
+        if head not in (old, new):
+            return f"the staging worktree was moved by hand: left at {(head or 'an unknown commit')[:12]}"
+        if head == new:
+            return ""
+        if (tree.admin / "index.lock").exists():
+            return f"another git is at work in the staging worktree ({tree.admin / 'index.lock'}): left at {old[:12]}"
+        status = (
+            "status",
+            "--porcelain",
+            "-z",
+            "--untracked-files=no",
+            "--no-renames",
+            "--ignore-submodules=all",
+        )
+        edits = [line[3:] for line in git.decode(tree.git(*status).out).split("\0") if line]
+        return _dirty(edits, old) if edits else ""
+
+    def _move(self, tree: LinkedTree, old: str, new: str) -> str:
+        note = tree.admin / MOVE
+        linked.write_text(note, f"{old} {new}\n")
+        asked = tree.git("checkout", "-q", "--detach", new, ok=(0, 1, 128))
+        if asked.code == 0:
+            linked.remove(note)
+            return ""
+        if asked.code == 1 and "would be overwritten" in asked.err:  # git looked first and moved nothing
+            linked.remove(note)
+            return _dirty([line.strip() for line in asked.err.splitlines() if line.startswith("\t")], old)
+        raise git.GitError(("git", "checkout"), asked.code, asked.err)
+
+    # --- finishing a move ----------------------------------------------------------------------------------
+
+    def _finish_killed(self, tree: LinkedTree) -> list[str]:
+        """Finishes the move that a killed call began; gives the paths of a person's edits that stop it."""
+        try:
+            old, new = (tree.admin / MOVE).read_text("ascii").split()
+        except (FileNotFoundError, ValueError):
+            if (tree.admin / "index").exists() or tree.head() is None:
+                return []
+            old, new = "-", str(tree.head())
+        return self._finish(tree, None if old == "-" else old, new)
+
+    def _finish(self, tree: LinkedTree, old: str | None, new: str) -> list[str]:
+        linked.write_text(tree.admin / MOVE, f"{old or '-'} {new}\n")
+        tree.break_locks()
+        index, older = tree.admin / "swarm-new", tree.admin / "swarm-old"
+        for scratch in (index, older):
+            linked.remove(scratch)
+            linked.remove(Path(f"{scratch}.lock"))
+        try:
+            differing = self._differing(tree, new, index)
+            not_old = self._differing(tree, old, older) if old and differing else set()
+            changes = self._changes(old, new)
+            edits = [p for p in differing if not self._is_ours(tree, p, new, changes, not_old, old is None)]
+            if edits:
+                self._keep(tree, index, old is None)
+                return sorted(edits)
+            self._remove_outdated(tree, changes, old, older)
+            tree.git("checkout", "-q", "-f", "--detach", new, index=index)
+            linked.copy_index(index, tree.admin / "index")
+        finally:
+            linked.remove(index)
+            linked.remove(older)
+        linked.remove(tree.admin / MOVE)
+        return []
+
+    def _keep(self, tree: LinkedTree, index: Path, first: bool) -> None:
+        """Leaves a folder that had files of its own with an index, so that git shows them as changes."""
+        if first:
+            linked.copy_index(index, tree.admin / "index")
+            linked.remove(tree.admin / MOVE)
+
+    def _differing(self, tree: LinkedTree, commit: str, index: Path) -> set[str]:
+        """Lists tracked paths of `commit` whose file is another or missing, by an index made for it."""
+        tree.git("read-tree", commit, index=index)
+        tree.git("update-index", "-q", "--refresh", index=index, ok=(0, 1))
+        out = tree.git("diff-files", "--name-only", "-z", "--ignore-submodules=all", index=index).out
+        return {path for path in git.decode(out).split("\0") if path}
+
+    def _changes(self, old: str | None, new: str) -> dict[str, git.Change]:
+        if old is None:
+            return {}
+        changes = self.objects.diff(self.objects.tree_of(old), self.objects.tree_of(new))
+        return {change.path: change for change in changes}
+
+    def _is_ours(
+        self,
+        tree: LinkedTree,
+        path: str,
+        new: str,
+        changes: dict[str, git.Change],
+        not_old: set[str],
+        first: bool,
+    ) -> bool:
+        """Tells whether a path that is not the new version can only be so because our move was killed."""
+        file = tree.path / path
+        if not os.path.lexists(file):
+            return True
+        change = changes.get(path)
+        if change is None and not first:
+            return False
+        if change is not None and int(change.old_mode, 8) and path not in not_old:
+            return True
+        if file.is_symlink() or not file.is_file():
+            return False
+        wanted = tree.git("cat-file", "--filters", f"{new}:{path}").out
+        return wanted.startswith(file.read_bytes())
+
+    def _remove_outdated(
+        self, tree: LinkedTree, changes: dict[str, git.Change], old: str | None, older: Path
+    ) -> None:
+        """Removes files that the new commit has no more, where they are still the old version."""
+        gone = git.files_of([change for change in changes.values() if not int(change.new_mode, 8)])
+        left = [path for path in gone if os.path.lexists(tree.path / path)]
+        if old is None or not left:
+            return
+        not_old = self._differing(tree, old, older)
+        for path in left:
+            if path not in not_old and not (tree.path / path).is_dir():
+                linked.remove(tree.path / path)
+
+
+def _dirty(paths: Sequence[str], at: str) -> str:
+    named = ", ".join(paths[:NAMED_MAX]) + (
+        f" and {len(paths) - NAMED_MAX} more" if len(paths) > NAMED_MAX else ""
+    )
+    return f"the staging worktree has local changes in {named}: left at {at[:12]}"
