@@ -36,6 +36,10 @@ def daemon_file(state: str) -> dict[str, Any] | None:
     return data if isinstance(data, dict) and isinstance(data.get("socket"), str) else None
 
 
+class AnswerBroken(SwarmError):
+    """The daemon's answer ended before its end, or was none."""
+
+
 def find(state: str, environ: Mapping[str, str]) -> Connection:
     """Finds the daemon of a state folder and makes sure that it listens. Raises `NoDaemon` where none does."""
     about = daemon_file(state)
@@ -71,13 +75,20 @@ class Connection:
         pid = self.about.get("pid")
         return pid if isinstance(pid, int) else 0
 
-    def get(self, route: str, *, timeout_s: float = protocol.ANSWER_TIMEOUT_S, **query: Any) -> Any:
+    def get(
+        self,
+        route: str,
+        query: Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float = protocol.ANSWER_TIMEOUT_S,
+    ) -> Any:
         """Asks for a document; None among the query is left out.
 
-        Raises what the daemon answered, `NoDaemon` when nobody listens, `SwarmError` when it does not answer within `timeout_s`.
+        Raises what the daemon answered, `NoDaemon` when nobody listens, `AnswerBroken` when it broke off, `SwarmError` when it does
+        not answer within `timeout_s`.
         """
         with self.open(timeout_s) as answer:
-            return answer.ask("GET", _target(route, query), None)
+            return answer.ask("GET", _target(route, query or {}), None)
 
     def post(
         self, route: str, body: Mapping[str, Any], *, timeout_s: float = protocol.ANSWER_TIMEOUT_S
@@ -92,11 +103,11 @@ class Connection:
         with self.open(timeout_s) as answer:
             return answer.ask("POST", route, data)
 
-    def stream(self, route: str, **query: Any) -> Stream:
+    def stream(self, route: str, query: Mapping[str, Any] | None = None) -> Stream:
         """Opens a stream of JSON lines. Nothing is too slow: the kernel ends it when the daemon dies."""
         answer = self.open(protocol.ANSWER_TIMEOUT_S)
         try:
-            return Stream(answer, _target(route, query))
+            return Stream(answer, _target(route, query or {}))
         except BaseException:
             answer.close()
             raise
@@ -318,8 +329,8 @@ def _decode(data: bytes) -> Any:
         raise _broken("something that is not JSON") from None
 
 
-def _broken(what: str) -> SwarmError:
-    return SwarmError(
+def _broken(what: str) -> AnswerBroken:
+    return AnswerBroken(
         f"The daemon answered with {what}.",
         "It may have ended while it answered, or be of another version.",
         "swarm status; if it hangs, swarm stop --now and swarm start",

@@ -1,0 +1,47 @@
+"""The program `swarm`: hands the command line to the client and ends with its exit code.
+
+Rules for editing: `swarm --help`, `--version` and a plain `swarm status` are answered without click, which alone costs three times
+the start of Python; prompts and scripts ask for the status in loops. Everything else, and whatever is not understood here, goes to
+`client.cli`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> int:
+    """Runs the command line of this process and gives its exit code."""
+    from swarm.client import failure
+
+    try:
+        return _run(sys.argv[1:])
+    except BaseException as error:  # every way out has its own exit code, and none shows a traceback
+        return failure.exit_code(error)
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments in (["--help"], ["-h"]):
+        from swarm.client.commands import help_text
+
+        sys.stdout.write(help_text())
+        return 0
+    if arguments == ["--version"]:
+        from swarm import __version__
+
+        sys.stdout.write(f"swarm {__version__}\n")
+        return 0
+    if "status" in arguments[:3]:
+        from swarm.client import status
+
+        asked = status.plain_request(arguments)
+        if asked is not None:
+            status.show(*asked)
+            return 0
+    from swarm.client import cli
+
+    return cli.run(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Commands about what is done: finish, worktrees."""
+
+from __future__ import annotations
+
+import click
+
+from swarm import protocol
+from swarm.client import naming, telling
+from swarm.client.options import SETTINGS, command, run_option
+from swarm.client.session import Session
+from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, UsageError
+
+
+@command("finish", shows=True, steers=True)
+@run_option
+@click.option(
+    "--into", metavar="BRANCH", help="Merge into this branch instead of the one that the run started from."
+)
+@click.option(
+    "--stage-only", is_flag=True, help="Put it into the index and the files of your checkout; commit nothing."
+)
+@click.option("--preview", is_flag=True, help="Only show what would be merged.")
+@click.option("--partial", is_flag=True, help="Also when not every task has landed.")
+def finish(
+    session: Session, run: str | None, into: str | None, stage_only: bool, preview: bool, partial: bool
+) -> int:
+    """Merge verified work from staging into your branch.
+
+    Never forced: the branch moves only from where it was looked at, and a checkout of it only where nothing that changes is dirty.
+    """
+    if stage_only and preview:
+        raise UsageError("--stage-only and --preview exclude each other.", "Nothing was done.")
+    daemon = session.daemon_or_none() or session.start_daemon()
+    run_id = str(naming.run_of(daemon.get(protocol.STATUS, {"view": protocol.VIEW_SUMMARY}), run)["id"])
+    wanted = {"run": run_id, "into": into, "stage_only": stage_only, "preview": preview, "partial": partial}
+    document = daemon.post(protocol.FINISH, wanted, timeout_s=protocol.FINISH_TIMEOUT_S)
+    if session.as_json:
+        session.json(document)
+    else:
+        session.out(telling.finish_text(document))
+    return (
+        EXIT_OK if (document.get("finish") or {}).get("outcome") in telling.FINISH_GOOD else EXIT_NOT_LANDED
+    )
+
+
+@click.group("worktrees", invoke_without_command=True, context_settings=SETTINGS)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+@click.pass_context
+def worktrees(ctx: click.Context, as_json: bool) -> None:
+    """Show the worktrees of runs: staging and attempts, with their branches.
+
+    swarm worktrees open TASK gives a task's kept work a worktree again.
+    """
+    session = ctx.ensure_object(Session)
+    session.as_json = session.as_json or as_json
+    if ctx.invoked_subcommand is not None:
+        return
+    document = session.document()
+    if session.as_json:
+        session.json({"schema": protocol.SCHEMA, "worktrees": telling.worktree_rows(document)})
+    else:
+        session.out(telling.worktrees_text(document, top=session.place.top))
+
+
+@command("open", steers=True)
+@click.argument("task")
+@run_option
+@click.option("--attempt", type=click.IntRange(1), metavar="N", help="Which attempt; the last if not given.")
+def open_task(session: Session, task: str, run: str | None, attempt: int | None) -> None:
+    """Give a task's kept work a worktree again and print its path."""
+    from swarm.client import offline
+
+    run_id, found = naming.task_of(session.document(), task, run)
+    session.line(str(offline.open_worktree(session.top, session.state, run_id, str(found["id"]), attempt)))
+
+
+worktrees.add_command(open_task)

@@ -1,0 +1,112 @@
+"""The live view in a terminal: bars, workers, what waits for what, the merge queue, capacity, last landings, failures.
+
+Rules for editing: rich is loaded here and nowhere else. `view` is a pure function of a status document; text of others goes through
+`printable`, since rich lets control characters through.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from swarm.client import render
+from swarm.client.session import Session
+from swarm.protocol import printable
+
+_STYLES = {
+    "running": "cyan",
+    "landing": "magenta",
+    "queued": "magenta",
+    "ready": "yellow",
+    "failed": "red",
+    "blocked": "red",
+    "landed": "green",
+}
+
+
+class Screen:
+    """Draws status documents over one another while it is open."""
+
+    def __init__(self, session: Session) -> None:
+        self._top = session.place.top
+        self._console = Console(no_color=not session.colour, highlight=False, soft_wrap=False)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+
+    def __enter__(self) -> Screen:
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.__exit__(kind, error, trace)
+
+    def show(self, document: Mapping[str, Any]) -> None:
+        """Draws a document."""
+        self._live.update(
+            view(document, now=time.time(), width=self._console.width, top=self._top), refresh=True
+        )
+
+
+def view(document: Mapping[str, Any], *, now: float, width: int, top: str = "") -> RenderableType:
+    """Gives the picture of a status document."""
+    parts: list[RenderableType] = [Text(render.daemon_line(document, now), style="dim")]
+    if capacity := render.capacity_line(document):
+        parts.append(Text(capacity, style="dim"))
+    runs = document.get("runs") or []
+    if not runs:
+        parts.append(Text("No runs yet. Next: swarm run PLAN"))
+    for run in runs:
+        parts += [Text(""), *_run(run, now, width, top)]
+    queue = [_queued(entry) for entry in document.get("merge_queue") or []]
+    if queue:
+        parts += [Text(""), Text(f"merge queue: {', '.join(queue)}", style="magenta")]
+    return Group(*parts)
+
+
+def _run(run: Mapping[str, Any], now: float, width: int, top: str) -> list[RenderableType]:
+    counts = run.get("counts") or {}
+    title = Table.grid(padding=(0, 2))
+    title.add_row(
+        Text(render.run_title(run), style="bold"),
+        ProgressBar(
+            total=max(1, sum(counts.values())),
+            completed=counts.get("landed", 0),
+            width=max(10, min(40, width - 50)),
+        ),
+    )
+    parts: list[RenderableType] = [title]
+    if text := render.counts_text(run):
+        parts.append(Text(f"  {text}"))
+    staging = run.get("staging") or {}
+    if staging.get("worktree"):
+        parts.append(
+            Text(f"  staging in {printable(render.short_path(staging['worktree'], top))}", style="dim")
+        )
+    parts.append(_rows(run, now))
+    if omitted := render.omitted_text(run):
+        parts.append(Text(f"  {omitted}", style="dim"))
+    return parts
+
+
+def _rows(run: Mapping[str, Any], now: float) -> Table:
+    rows = Table.grid(padding=(0, 2))
+    rows.add_column(no_wrap=True)
+    rows.add_column(no_wrap=True, max_width=24, overflow="ellipsis")
+    rows.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    for state, name, detail in render.task_rows(run, now):
+        style = _STYLES.get(state, "")
+        rows.add_row(Text(f"  {state}", style=style), Text(name), Text(detail))
+    return rows
+
+
+def _queued(entry: Mapping[str, Any]) -> str:
+    return f"{printable(entry.get('task', '?'))} ({printable(entry.get('state', ''))})"

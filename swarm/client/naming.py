@@ -1,0 +1,84 @@
+"""Finds the run and the task that a person means: `task`, `run/task`, or nothing at all where there is only one.
+
+Rules for editing: pure functions of a status document. A name that fits twice is never guessed; the message names the choices.
+"""
+
+from __future__ import annotations
+
+from swarm.errors import UsageError
+from swarm.protocol import printable
+
+TYPE_CHECKING = False  # typing would cost more start-up time than this file
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+ACTIVE = frozenset({"preparing", "active", "paused"})
+
+
+def run_of(document: Mapping[str, Any], name: str | None) -> dict[str, Any]:
+    """Gives the run called `name`, or with None the only one there is, or the only active one. Raises `UsageError` otherwise."""
+    runs: list[dict[str, Any]] = list(document.get("runs") or [])
+    if name is not None:
+        for run in runs:
+            if run.get("id") == name:
+                return run
+        raise UsageError(f"There is no run {printable(name)}.", _near(name, _ids(runs)), "swarm status")
+    if not runs:
+        raise UsageError("There is no run yet.", "Nothing was done.", "swarm run PLAN, or swarm submit PLAN")
+    active = [run for run in runs if run.get("state") in ACTIVE]
+    for choice in (runs, active):
+        if len(choice) == 1:
+            return choice[0]
+    names = ", ".join(printable(each) for each in _ids(active or runs))
+    raise UsageError(f"There are several runs: {names}.", "Nothing was done.", "say which: --run ID")
+
+
+def task_of(document: Mapping[str, Any], text: str, run: str | None = None) -> tuple[str, dict[str, Any]]:
+    """Gives (run id, task) for `task` or `run/task`. Raises `UsageError` where it is in no run, or in several."""
+    runs = [run_of(document, run)] if run is not None else list(document.get("runs") or [])
+    found = [
+        (str(each.get("id")), task)
+        for each in runs
+        for task in each.get("tasks") or []
+        if task.get("id") == text
+    ]
+    if not found and run is None and "/" in text:
+        head, _, rest = text.partition("/")
+        inner = [each for each in runs if each.get("id") == head]
+        found = [(head, task) for each in inner for task in each.get("tasks") or [] if task.get("id") == rest]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(printable(each) for each, _ in found)
+        raise UsageError(
+            f"Task {printable(text)} is in several runs: {names}.",
+            "Nothing was done.",
+            f"say which, for example {printable(found[0][0])}/{printable(text)}",
+        )
+    known = [str(task.get("id")) for each in runs for task in each.get("tasks") or []]
+    raise UsageError(
+        f"There is no task {printable(text)}.", _near(text, known) or "Nothing was done.", "swarm status"
+    )
+
+
+def tasks_by_run(
+    document: Mapping[str, Any], texts: Iterable[str], run: str | None = None
+) -> dict[str, list[str]]:
+    """Groups tasks by the run they are in. Raises `UsageError` before anything is done where one is not clear."""
+    grouped: dict[str, list[str]] = {}
+    for text in texts:
+        found, task = task_of(document, text, run)
+        grouped.setdefault(found, []).append(str(task["id"]))
+    return grouped
+
+
+def _ids(runs: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [str(run.get("id")) for run in runs]
+
+
+def _near(name: str, known: list[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"Did you mean {printable(near[0])}?" if near else ""

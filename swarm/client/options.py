@@ -1,0 +1,76 @@
+"""How a command is declared: with the global flags that also stand behind its name, and refused inside a worker if it steers.
+
+Rules for editing: every command is made by `command` here, takes the `Session` first, and gives its exit code or None for 0.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from swarm import protocol
+from swarm.client.session import Session
+from swarm.errors import Refused
+
+Body = Callable[..., "int | None"]
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Command(click.Command):
+    """A command that lets the global flags stand behind its name too."""
+
+    steers = False
+    shows = False
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command. Raises `Refused` where it would steer and this process is a worker's."""
+        if self.steers:
+            refuse_inside_worker(ctx.command_path)
+        session = ctx.ensure_object(Session)
+        session.quiet = ctx.params.pop("quiet", False) or session.quiet
+        session.verbose = ctx.params.pop("verbose", False) or session.verbose
+        session.as_json = ctx.params.pop("as_json", False) or session.as_json
+        if session.as_json and not self.shows:
+            raise click.UsageError("this command has no document to show with --json", ctx)
+        return super().invoke(ctx)
+
+
+def command(
+    name: str, *, shows: bool = False, steers: bool = False, **attributes: Any
+) -> Callable[[Body], Command]:
+    """Declares a command: `shows` gives it --json, `steers` has it refused inside a worker."""
+
+    def declare(body: Body) -> Command:
+        body = click.option("-v", "--verbose", is_flag=True, help="Say more about what is done.")(body)
+        body = click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")(body)
+        if shows:
+            body = click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")(body)
+        made = click.command(name, cls=Command, context_settings=SETTINGS, **attributes)(click.pass_obj(body))
+        made.steers, made.shows = steers, shows
+        return made
+
+    return declare
+
+
+def refuse_inside_worker(what: str) -> None:
+    """Raises `Refused` when this process was started by a worker: a task must not steer the run that it is part of."""
+    if protocol.inside_worker(os.environ):
+        raise Refused(
+            f"{what} is refused inside a worker (task {protocol.printable(os.environ['SWARM_TASK'])}).",
+            "Commands that start or steer are for people; reading works here: status, logs, show, diff, claims, events.",
+        )
+
+
+def run_option(body: Body) -> Body:
+    """Adds --run ID."""
+    return click.option("--run", "run", metavar="ID", help="The run that is meant, where there are several.")(
+        body
+    )
+
+
+def split(values: tuple[str, ...]) -> list[str]:
+    """Takes `--only a --only b` and `--only a,b` alike."""
+    return [part.strip() for value in values for part in value.split(",") if part.strip()]

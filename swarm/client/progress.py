@@ -1,0 +1,153 @@
+"""Follows a run until it has ended: a live view in a terminal, plain lines elsewhere.
+
+Rules for editing: nothing polls where it can wait. Lines come from the event stream in the moment they happen, the end from a
+request that is answered when the run has ended; the stream is then read to its last line, so that no line is missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import Any
+
+from swarm import protocol
+from swarm.client import naming, telling
+from swarm.client.connection import AnswerBroken, Connection, Stream
+from swarm.client.session import Session
+from swarm.errors import NoDaemon, SwarmError, WaitTimedOut
+
+ANSWER_MARGIN_S = 30.0
+FRAME_S = 0.5
+
+
+def wait_for_end(
+    session: Session, daemon: Connection, run: str, *, timeout_s: float | None = None
+) -> dict[str, Any]:
+    """Waits until every task of a run has ended and gives its status document.
+
+    Raises `WaitTimedOut` (exit 124) after `timeout_s`, and `SwarmError` when the daemon ended before the run did.
+    """
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    while True:
+        left = protocol.WAIT_SLICE_S if deadline is None else deadline - time.monotonic()
+        document = ended(session, daemon, run, slice_s=max(0.0, min(protocol.WAIT_SLICE_S, left)))
+        if document is not None:
+            return document
+        if deadline is not None and time.monotonic() >= deadline:
+            raise WaitTimedOut(
+                f"Run {protocol.printable(run)} has not ended within {timeout_s:g} s.",
+                "It goes on.",
+                "swarm status, or swarm wait again",
+            )
+
+
+def ended(session: Session, daemon: Connection, run: str, *, slice_s: float) -> dict[str, Any] | None:
+    """Waits up to `slice_s` for the end of a run; gives its document then, else None."""
+    try:
+        answer: dict[str, Any] = daemon.get(
+            protocol.WAIT, {"run": run, "timeout_s": f"{slice_s:.3f}"}, timeout_s=slice_s + ANSWER_MARGIN_S
+        )
+    except (NoDaemon, AnswerBroken):
+        return _without_daemon(session, run)
+    return answer if answer.get("ended") is not False else None
+
+
+def _without_daemon(session: Session, run: str) -> dict[str, Any] | None:
+    """Looks what became of the run when its daemon went away: it may have ended just before."""
+    if session.daemon_or_none() is not None:
+        return None  # another one has taken over
+    document = session.journal_document(run)
+    if naming.run_of(document, run).get("state") in naming.ACTIVE:
+        raise SwarmError(
+            f"The daemon ended before run {protocol.printable(run)} did.",
+            "Nothing is lost: workers go on, and what is known is kept.",
+            "swarm start, then swarm status --watch",
+        )
+    return document
+
+
+def follow(session: Session, daemon: Connection, run: str, *, after: int) -> dict[str, Any]:
+    """Shows a run's progress until it has ended and gives its status document. `after` is the last event that is not wanted."""
+    if session.quiet or session.as_json:
+        return wait_for_end(session, daemon, run)
+    if session.interactive and session.environ.get("TERM") != "dumb":
+        return _follow_live(session, daemon, run)
+    return _Lines(session, daemon, run, after).follow()
+
+
+def _follow_live(session: Session, daemon: Connection, run: str) -> dict[str, Any]:
+    from swarm.client.live import Screen
+
+    with Screen(session) as screen:
+        while True:
+            with contextlib.suppress(NoDaemon, AnswerBroken):  # `ended` finds out what that means
+                screen.show(daemon.get(protocol.STATUS, {"run": run, "view": protocol.VIEW_SUMMARY}))
+            document = ended(session, daemon, run, slice_s=FRAME_S)
+            if document is not None:
+                return document
+
+
+class _Lines:
+    """Plain progress: one line an event, from two requests at once."""
+
+    def __init__(self, session: Session, daemon: Connection, run: str, after: int) -> None:
+        self._session = session
+        self._daemon = daemon
+        self._run = run
+        self._last = after
+        self._landed: set[str] = set()
+        self._total = 0
+        self._before = 0
+        self._document: dict[str, Any] | None = None
+        self._error: BaseException | None = None
+
+    def follow(self) -> dict[str, Any]:
+        self._count()
+        stream = self._daemon.stream(protocol.EVENTS, {"run": self._run, "after": self._last, "follow": 1})
+        waiting = threading.Thread(target=self._wait, args=(stream,), daemon=True)
+        waiting.start()
+        with contextlib.suppress(AnswerBroken):  # the other request finds out what that means
+            self._tell(stream)
+        waiting.join()
+        if self._error is not None:
+            raise self._error
+        assert self._document is not None
+        with contextlib.suppress(NoDaemon, AnswerBroken):
+            self._tell(
+                self._daemon.stream(protocol.EVENTS, {"run": self._run, "after": self._last, "follow": 0})
+            )
+        return self._document
+
+    def _count(self) -> None:
+        document = self._daemon.get(protocol.STATUS, {"run": self._run, "view": protocol.VIEW_SUMMARY})
+        counts = naming.run_of(document, self._run).get("counts") or {}
+        self._total = sum(counts.values())
+        self._before = counts.get("landed", 0)
+        # What landed between submitting and this moment comes again as an event, and must not count twice.
+        self._before -= sum(
+            1
+            for event in self._daemon.stream(
+                protocol.EVENTS, {"run": self._run, "after": self._last, "follow": 0}
+            )
+            if event.get("type") == "TaskLanded"
+        )
+
+    def _wait(self, stream: Stream) -> None:
+        try:
+            self._document = wait_for_end(self._session, self._daemon, self._run)
+        except BaseException as error:  # handed to the other thread
+            self._error = error
+        finally:
+            stream.close()
+
+    def _tell(self, stream: Stream) -> None:
+        for event in stream:
+            self._last = max(self._last, int(event.get("seq") or 0))
+            if event.get("type") not in telling.PROGRESS_EVENTS:
+                continue
+            progress = ""
+            if event["type"] == "TaskLanded":
+                self._landed.add(str(event.get("task")))
+                progress = f"{self._before + len(self._landed)}/{self._total}"
+            self._session.line(telling.event_text(event, progress=progress))

@@ -1,0 +1,292 @@
+"""Turns status documents into plain text for a terminal, and figures, times and names into what fits a column.
+
+Rules for editing: pure functions from a document to text; no clock, no terminal, no import that costs start-up time, because
+`swarm status` loads this file. A document may lack any key (another version wrote it). All text of others goes through `printable`.
+"""
+
+from __future__ import annotations
+
+from swarm.protocol import SUMMARY_LANDED, SUMMARY_LISTED, printable
+
+TYPE_CHECKING = False  # typing would cost more start-up time than this file
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+    Document = Mapping[str, Any]
+
+STATES = ("running", "landing", "queued", "ready", "pending", "failed", "blocked", "cancelled", "landed")
+_LISTED = ("running", "landing", "queued", "ready", "failed", "blocked", "landed")
+_COLOURS = {
+    "running": "36",
+    "landing": "35",
+    "queued": "35",
+    "ready": "33",
+    "failed": "31",
+    "blocked": "31",
+    "cancelled": "2",
+    "landed": "32",
+}
+_ID_WIDTH_MAX = 24
+
+# --- status -----------------------------------------------------------------------------------------------------------------
+
+
+def status_text(
+    document: Document, *, now: float, width: int = 80, colour: bool = False, top: str = ""
+) -> str:
+    """Shows a status document, full or summary. `now` is in seconds since the epoch; paths under `top` are shown from there."""
+    lines = [daemon_line(document, now)]
+    if capacity := capacity_line(document):
+        lines.append(capacity)
+    runs = document.get("runs") or []
+    if not runs:
+        lines += ["", "No runs yet. Next: swarm run PLAN"]
+    for run in runs:
+        lines.append("")
+        lines += _run_lines(run, now, width, colour, top)
+    return "\n".join(lines) + "\n"
+
+
+def daemon_line(document: Document, now: float) -> str:
+    """Says whether a daemon runs, since when, and whether starts are paused."""
+    daemon = document.get("daemon") or {}
+    if not daemon.get("running"):
+        return "No daemon runs; this is what the journal says."
+    since = epoch(daemon.get("started_at"))
+    parts = [f"daemon {daemon.get('pid', '?')}"]
+    if daemon.get("version"):
+        parts.append(f"version {printable(daemon['version'])}")
+    if since is not None:
+        parts.append(f"up {duration(now - since)}")
+    if daemon.get("paused"):
+        parts.append("paused: nothing new starts (swarm resume)")
+    return ", ".join(parts)
+
+
+def capacity_line(document: Document) -> str:
+    """Says how many workers run and may run, and what holds more back; empty where the document does not know."""
+    capacity = document.get("capacity") or {}
+    daemon = document.get("daemon") or {}
+    if not daemon.get("running") or "workers_max" not in capacity:
+        return ""
+    text = f"workers {capacity.get('running', 0)} of {capacity['workers_max']}"
+    readings = capacity.get("readings") or {}
+    for name, key in (("cpu", "cpu_percent"), ("memory", "memory_percent")):
+        if readings.get(key) is not None:
+            text += f", {name} {readings[key]:.0f} %"
+    reason = capacity.get("reason")
+    return text + (f"; {printable(reason)}" if reason else "")
+
+
+def run_title(run: Document) -> str:
+    """Names a run, its state and how far it is: `modernise  active  3 of 12 landed`."""
+    counts = run.get("counts") or {}
+    total = sum(counts.values())
+    return f"{printable(run.get('id', '?'))}  {printable(run.get('state', ''))}  {counts.get('landed', 0)} of {total} landed"
+
+
+def counts_text(run: Document) -> str:
+    """Gives the counts that are not zero, besides landed: `1 running, 2 ready`."""
+    counts = run.get("counts") or {}
+    return ", ".join(
+        f"{counts[state]} {state}" for state in STATES if state != "landed" and counts.get(state)
+    )
+
+
+def _run_lines(run: Document, now: float, width: int, colour: bool, top: str) -> Iterator[str]:
+    title, counts = run_title(run), counts_text(run)
+    bar = _bar(run, max(0, min(24, width - columns(title) - 4)))
+    yield f"{title}  {bar}".rstrip()
+    if counts:
+        yield f"  {counts}"
+    yield from _staging_lines(run, top)
+    rows = list(task_rows(run, now))
+    id_width = min(_ID_WIDTH_MAX, max((columns(row[1]) for row in rows), default=0))
+    for state, name, detail in rows:
+        line = f"  {pad(state, 9)} {pad(name, id_width)}  {detail}".rstrip()
+        line = cut(line, width)
+        yield _paint(line, state, colour)
+    omitted = omitted_text(run)
+    if omitted:
+        yield f"  {omitted}"
+
+
+def _bar(run: Document, length: int) -> str:
+    counts = run.get("counts") or {}
+    total = sum(counts.values())
+    if not total or length < 8:
+        return ""
+    full = int(counts.get("landed", 0)) * (length - 2) // int(total)
+    return "[" + "#" * full + "-" * (length - 2 - full) + "]"
+
+
+def _staging_lines(run: Document, top: str) -> Iterator[str]:
+    staging = run.get("staging") or {}
+    if not staging.get("branch"):
+        return
+    text = f"  staging {printable(staging['branch'])}"
+    if staging.get("commit"):
+        text += f" at {printable(staging['commit'])[:9]}"
+        text += ", verified" if staging.get("verified") else ", not verified"
+    yield text
+    if staging.get("worktree"):
+        yield f"  look at it in {printable(short_path(staging['worktree'], top))}"
+
+
+def task_rows(run: Document, now: float) -> Iterator[tuple[str, str, str]]:
+    """Yields (state, task, detail) of the tasks worth a line: that move or wait, that did not make it, that landed last."""
+    by_state: dict[str, list[Document]] = {}
+    for task in run.get("tasks") or []:
+        by_state.setdefault(str(task.get("state")), []).append(task)
+    landed = by_state.get("landed", [])
+    landed.sort(key=lambda task: str(_last_attempt(task).get("ended_at") or ""))
+    by_state["landed"] = landed[-SUMMARY_LANDED:]
+    for state in _LISTED:
+        for task in by_state.get(state, [])[:SUMMARY_LISTED]:
+            yield state, printable(task.get("id", "?")), task_detail(task, now)
+
+
+def omitted_text(run: Document) -> str:
+    """Says how many tasks have no line of their own; empty where every one has."""
+    omitted = run.get("tasks_omitted")
+    if omitted is None:
+        tasks = run.get("tasks") or []
+        shown = 0
+        for state in _LISTED:
+            number = sum(1 for task in tasks if task.get("state") == state)
+            shown += min(number, SUMMARY_LANDED if state == "landed" else SUMMARY_LISTED)
+        omitted = len(tasks) - shown
+    return f"… and {omitted} more" if omitted else ""
+
+
+def task_detail(task: Document, now: float) -> str:
+    """Says in one line what a task does, waits for, or ended with."""
+    state = task.get("state")
+    attempt = _last_attempt(task)
+    title = printable(task.get("title") or "")
+    if state == "running":
+        return f"{_work_text(attempt, now)}  {title}".rstrip()
+    if state in ("landing", "queued"):
+        step = printable(attempt.get("state") or state)
+        return f"{step}  {title}".rstrip()
+    if state == "landed":
+        return f"{printable(task.get('landed_commit') or '')[:9]}  {title}".strip()
+    if state == "ready":  # it is no failure: the text says it all
+        return printable((task.get("reason") or {}).get("text") or "") or title
+    return reason_text(task.get("reason")) or title
+
+
+def _work_text(attempt: Document, now: float) -> str:
+    step = str(attempt.get("state") or "")
+    parts = [] if step == "running" else [printable(step)]
+    started = epoch(attempt.get("started_at"))
+    if started is not None:
+        parts.append(duration(now - started))
+    if attempt.get("cpu_percent") is not None:
+        parts.append(f"{attempt['cpu_percent']:.0f} % cpu")
+    if attempt.get("rss_bytes"):
+        parts.append(size(attempt["rss_bytes"]))
+    if (attempt.get("n") or 1) > 1:
+        parts.append(f"attempt {attempt['n']}")
+    return ", ".join(parts)
+
+
+def reason_text(reason: Any) -> str:
+    """Gives a reason as `code: text`, without saying anything twice."""
+    if not isinstance(reason, dict):
+        return ""
+    code, text = printable(reason.get("code") or ""), printable(reason.get("text") or "")
+    return f"{code}: {text}" if code and text and code not in text.lower().replace(" ", "_") else text or code
+
+
+def _last_attempt(task: Document) -> Document:
+    attempts = task.get("attempts") or [{}]
+    last: Document = attempts[-1]
+    return last
+
+
+# --- figures and widths -----------------------------------------------------------------------------------------------------
+
+
+def duration(seconds: float) -> str:
+    """Shows a length of time in at most two units: `41s`, `3m07s`, `2h05m`, `4d03h`."""
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def size(count: float) -> str:
+    """Shows a number of bytes: `210 MB`; units of 1000, as disks have them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if count >= 10 or unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def epoch(moment: Any) -> float | None:
+    """Reads an RFC 3339 time in UTC, or seconds since the epoch; None where it is neither."""
+    if isinstance(moment, (int, float)):
+        return float(moment)
+    if not isinstance(moment, str) or len(moment) < 19:
+        return None
+    try:
+        year, month, day = int(moment[:4]), int(moment[5:7]), int(moment[8:10])
+        hour, minute = int(moment[11:13]), int(moment[14:16])
+        second = float(moment[17:].rstrip("Z").partition("+")[0])
+    except ValueError:
+        return None
+    # Days since 1970 of a Gregorian date, by Howard Hinnant's "chrono-compatible low-level date algorithms": datetime costs
+    # start-up time.
+    year -= month <= 2
+    era, of_era = year // 400, year % 400
+    of_year = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + day - 1
+    days = era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468
+    return days * 86400 + hour * 3600 + minute * 60 + second
+
+
+def short_path(path: str, top: str) -> str:
+    """Gives a path from `top` on where it lies below it."""
+    path = str(path)
+    return path[len(top) + 1 :] if top and path.startswith(f"{top}/") else path
+
+
+def pad(text: str, width: int) -> str:
+    """Fills text up to `width` columns, or cuts it to them."""
+    missing = width - columns(text)
+    return text + " " * missing if missing >= 0 else cut(text, width)
+
+
+def cut(text: str, width: int) -> str:
+    """Cuts text to `width` columns, with a sign that something is missing."""
+    if columns(text) <= width:
+        return text
+    kept, used = [], 0
+    for char in text:
+        used += columns(char)
+        if used > width - 1:
+            break
+        kept.append(char)
+    return "".join(kept).rstrip() + "…"
+
+
+def columns(text: str) -> int:
+    """Counts the columns that text takes in a terminal."""
+    if text.isascii():
+        return len(text)
+    import unicodedata
+
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        for char in text
+    )
+
+
+def _paint(line: str, state: str, colour: bool) -> str:
+    return f"\x1b[{_COLOURS[state]}m{line}\x1b[0m" if colour and state in _COLOURS else line

@@ -1,0 +1,178 @@
+"""Commands about the service and its settings: init, start, stop, config, schema."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+from typing import Any
+
+import click
+
+from swarm import protocol
+from swarm.client import place
+from swarm.client.connection import Connection
+from swarm.client.options import command
+from swarm.client.session import Session
+from swarm.errors import NoDaemon, Refused, SwarmError, UsageError
+
+STOP_TIMEOUT_S = 120.0  # beyond the grace time of workers and the landing that is under way
+
+
+@command("init", steers=True)
+def init(session: Session) -> None:
+    """Write a swarm.toml that explains every setting.
+
+    Every value in it is commented out and the default. Nothing else in the repository changes.
+    """
+    from swarm import config
+
+    path = os.path.join(session.place.top, config.FILE_NAME)
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(config.template())
+    except FileExistsError:
+        raise Refused(
+            f"{path} is there already.",
+            "It was not touched.",
+            "edit it, or move it away and run swarm init again",
+        ) from None
+    except OSError as error:
+        raise SwarmError(f"{path} can't be written: {error.strerror}.", "Nothing was done.") from None
+    session.line(f"Wrote {path}. Next: swarm check PLAN, then swarm run PLAN")
+
+
+@command("start", steers=True)
+@click.option("--workers", type=click.IntRange(1, 1000), metavar="N", help="Most workers at the same time.")
+@click.option("--foreground", is_flag=True, help="Stay in the foreground, for systemd and friends.")
+@click.option("--plan", metavar="PLAN", help="Submit this plan when it has started.")
+def start(session: Session, workers: int | None, foreground: bool, plan: str | None) -> int | None:
+    """Start the background service of this repository.
+
+    There is one per repository; where it runs already this says so and is well. It goes on until swarm stop.
+    """
+    if foreground:
+        return _serve(session, workers, plan)
+    running = session.daemon_or_none()
+    if running is not None:
+        session.line(f"The daemon runs already (process {running.pid}).")
+        if running.about.get("ends_when_idle"):
+            session.note("It was started by swarm run and ends by itself once no run is active.")
+        if workers is not None:
+            running.post(protocol.SCALE, {"workers_max": workers})
+            session.line(f"From now on at most {workers} workers run.")
+    else:
+        running = session.start_daemon(workers=workers, ends_when_idle=False)
+        session.line("Next: swarm submit PLAN, swarm status")
+    if plan is not None:
+        from swarm.client.submitting import submit_plan
+
+        submit_plan(session, running, plan)
+    return None
+
+
+def _serve(session: Session, workers: int | None, plan: str | None) -> int | None:
+    from swarm.client import offline
+
+    if plan is not None:
+        raise UsageError(
+            "--plan can't be given together with --foreground.",
+            "Nothing was done.",
+            "start it, then swarm submit PLAN from elsewhere",
+        )
+    place.remember(session.place, session.environ)
+    offline.start_daemon(session.top, workers=workers, foreground=True, ends_when_idle=False)
+    return None
+
+
+@command("stop", steers=True)
+@click.option("--drain", "mode", flag_value="drain", help="Let running workers finish first.")
+@click.option("--now", "mode", flag_value="now", help="Kill workers, without a grace time.")
+@click.option(
+    "--leave-workers", "mode", flag_value="leave-workers", help="End the daemon only; the next adopts them."
+)
+def stop(session: Session, mode: str | None) -> None:
+    """Stop the background service of this repository.
+
+    Nothing new starts, workers get a grace time, and everything known is kept: after swarm start it goes on.
+    """
+    mode = mode or "graceful"
+    daemon = session.daemon_or_none()
+    if daemon is None:
+        session.line("No daemon runs.")
+        return
+    end = _handle(daemon.pid)
+    try:
+        daemon.post(protocol.STOP, {"mode": mode})
+    except NoDaemon:
+        pass  # it ended by itself just now
+    if mode == "drain":
+        session.note("Waiting for running workers (Ctrl-C leaves it to itself) …")
+    _wait_for_end(daemon, end, None if mode == "drain" else STOP_TIMEOUT_S)
+    session.line("Stopped. What it knows is kept; swarm start goes on with it.")
+
+
+def _handle(pid: int) -> int | None:
+    """Takes hold of a process, so that its end can be waited for and no other is taken for it."""
+    try:
+        return os.pidfd_open(pid) if sys.platform == "linux" and pid > 0 else None
+    except OSError:
+        return None
+
+
+def _wait_for_end(daemon: Connection, end: int | None, timeout_s: float | None) -> None:
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    if end is not None:
+        try:
+            ready, _, _ = select.select([end], [], [], timeout_s)
+        finally:
+            os.close(end)
+        if ready:
+            return
+    while deadline is None or time.monotonic() < deadline:  # no handle: the socket tells
+        try:
+            daemon.open().close()
+        except NoDaemon:
+            return
+        time.sleep(0.05)
+    raise SwarmError(
+        f"The daemon (process {daemon.pid}) has not ended within {timeout_s:g} s.",
+        "It is told to and may still be at it.",
+        "swarm status; swarm stop --now",
+    )
+
+
+@command("config", shows=True)
+def config(session: Session) -> None:
+    """Show every setting in force and where it comes from."""
+    from swarm import config as settings
+    from swarm.client import telling
+
+    rows = settings.flat(settings.load(session.top, session.environ))
+    if session.as_json:
+        session.json({"schema": 1, "settings": [_setting(*row) for row in rows]})
+        return
+    shown = [(key, settings.in_toml(value), source) for key, value, source in rows]
+    session.out(telling.table([tuple(protocol.printable(cell) for cell in row) for row in shown]))
+
+
+def _setting(key: str, value: Any, source: str) -> dict[str, Any]:
+    return {"key": key, "value": value, "source": source}
+
+
+@command("schema", shows=True)
+@click.argument("what", type=click.Choice(["plan", "config", "all"]), default="all")
+def schema(session: Session, what: str) -> None:
+    """Print the JSON Schema of plans and of swarm.toml, for editors and validators."""
+    import json
+
+    from swarm import config as settings
+    from swarm.client import offline
+
+    parts = {}
+    if what in ("plan", "all"):
+        parts["plan"] = offline.plan_schema()
+    if what in ("config", "all"):
+        parts["config"] = settings.schema()
+    session.line(json.dumps(parts if what == "all" else parts[what], indent=2))

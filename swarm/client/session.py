@@ -1,0 +1,152 @@
+"""One command line at work: the global flags, the repository it is about, the daemon to ask, and where output goes.
+
+Rules for editing: no import at the top that costs start-up time; everything is found only when it is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from swarm.client import connection, place
+from swarm.errors import NoDaemon
+
+TYPE_CHECKING = False  # typing would cost more start-up time than this file
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import Any
+
+
+class Session:
+    """What the commands share. `directory` is that of `-C`, or the current one."""
+
+    def __init__(
+        self, directory: str = ".", *, as_json: bool = False, quiet: bool = False, verbose: bool = False
+    ) -> None:
+        self.directory = directory
+        self.as_json = as_json
+        self.quiet = quiet
+        self.verbose = verbose
+        self.environ: Mapping[str, str] = os.environ
+        self._place: place.Place | None = None
+
+    @property
+    def place(self) -> place.Place:
+        """The repository. Raises `UsageError` where there is none."""
+        if self._place is None:
+            self._place = place.locate(self.directory, self.environ)
+        return self._place
+
+    @property
+    def top(self) -> Path:
+        """The top of the repository's main checkout."""
+        from pathlib import Path
+
+        return Path(self.place.top)
+
+    @property
+    def state(self) -> Path:
+        """The state folder; it may not exist yet."""
+        from pathlib import Path
+
+        return Path(self.place.state)
+
+    # --- the daemon ---
+
+    def daemon(self) -> connection.Connection:
+        """Finds the daemon. Raises `NoDaemon` (exit 3) where none runs."""
+        return connection.find(self.place.state, self.environ)
+
+    def daemon_or_none(self) -> connection.Connection | None:
+        """Finds the daemon, or gives None."""
+        try:
+            return self.daemon()
+        except NoDaemon:
+            return None
+
+    def start_daemon(
+        self, *, workers: int | None = None, ends_when_idle: bool = True
+    ) -> connection.Connection:
+        """Starts a daemon in the background and finds it; it ends by itself once no run is active, if so wanted."""
+        from swarm.client import offline
+
+        offline.start_daemon(self.top, workers=workers, foreground=False, ends_when_idle=ends_when_idle)
+        place.remember(self.place, self.environ)
+        started = self.daemon()
+        self.note(f"Started the daemon (process {started.pid}).")
+        return started
+
+    def document(self, *, run: str | None = None, full: bool = True) -> dict[str, Any]:
+        """Gives the status document: the daemon's, or without one what the journal says."""
+        from swarm import protocol
+
+        daemon = self.daemon_or_none()
+        if daemon is not None:
+            view = protocol.VIEW_FULL if full else protocol.VIEW_SUMMARY
+            try:
+                document: dict[str, Any] = daemon.get(protocol.STATUS, {"run": run, "view": view})
+                return document
+            except NoDaemon:
+                pass  # it ended between the two
+        return self.journal_document(run)
+
+    def journal_document(self, run: str | None = None) -> dict[str, Any]:
+        """Gives the status document as the journal has it. Raises `UsageError` for a run that it does not know."""
+        from swarm.client import naming, offline
+
+        document: dict[str, Any] = offline.status(self.state)
+        if run is not None:
+            document["runs"] = [naming.run_of(document, run)]
+        return document
+
+    # --- output ---
+
+    def out(self, text: str) -> None:
+        """Writes a result to stdout."""
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    def line(self, text: str) -> None:
+        """Writes one line of a result to stdout."""
+        self.out(f"{text}\n")
+
+    def json(self, document: Any) -> None:
+        """Writes a document as JSON: indented for a person at a terminal, compact for a program."""
+        if self.interactive:
+            self.line(json.dumps(document, indent=2, ensure_ascii=True))
+        else:
+            self.line(json.dumps(document, separators=(",", ":"), ensure_ascii=True))
+
+    def note(self, text: str) -> None:
+        """Writes to stderr what helps a person and is no result; `-q` leaves it out."""
+        if not self.quiet:
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+
+    def detail(self, text: str) -> None:
+        """Writes to stderr what only `-v` asks for."""
+        if self.verbose:
+            self.note(text)
+
+    @property
+    def interactive(self) -> bool:
+        """Whether stdout is a terminal."""
+        return sys.stdout.isatty()
+
+    @property
+    def colour(self) -> bool:
+        """Whether colours are wanted: a terminal that can, and no NO_COLOR (https://no-color.org)."""
+        return self.interactive and not self.environ.get("NO_COLOR") and self.environ.get("TERM") != "dumb"
+
+    @property
+    def width(self) -> int:
+        """Columns of the terminal: COLUMNS, else what it says, else 80."""
+        given = self.environ.get("COLUMNS", "")
+        if given.isdigit() and int(given) > 0:
+            return max(20, int(given))
+        try:
+            return max(20, os.get_terminal_size(sys.stdout.fileno()).columns)
+        except (OSError, ValueError):
+            return 80

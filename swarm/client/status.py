@@ -1,0 +1,84 @@
+"""`swarm status` without click: asks, shows, ends.
+
+Rules for editing: this is the command that people put into prompts and loops; it must stay under five times the start of Python.
+What it does not understand of a command line is left to the real parser.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from swarm.client import place, render
+from swarm.client.session import Session
+from swarm.protocol import printable
+
+TYPE_CHECKING = False  # typing would cost more start-up time than this file
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def plain_request(arguments: list[str]) -> tuple[Session, str | None] | None:
+    """Reads `[-C DIR] [--json] [-q] [-v] status [--json] [--run ID]`; None for every other command line."""
+    session, run = Session(), None
+    seen_status = False
+    rest = iter(arguments)
+    for word in rest:
+        value = None
+        if word in ("-C", "--run"):
+            value = next(rest, None)
+            if value is None:
+                return None
+        if word == "status" and not seen_status:
+            seen_status = True
+        elif word == "-C" and not seen_status and value is not None:
+            session.directory = os.path.join(session.directory, value)
+        elif word == "--run" and seen_status:
+            run = value
+        elif word == "--json":
+            session.as_json = True
+        elif word in ("-q", "--quiet", "-v", "--verbose"):
+            continue
+        else:
+            return None
+    return (session, run) if seen_status else None
+
+
+def show(session: Session, run: str | None = None) -> None:
+    """Shows the status once: the whole document as JSON, or a summary as text."""
+    document = session.document(run=run, full=session.as_json)
+    if session.as_json:
+        session.json(document)
+    else:
+        session.out(as_text(session, document))
+
+
+def show_all(session: Session) -> None:
+    """Shows the status of every repository of this machine in which swarm was used."""
+    found = [_of(session, top) for top, _ in place.known(session.environ)]
+    if session.as_json:
+        session.json({"schema": 1, "repositories": found})
+        return
+    if not found:
+        session.line("swarm has not been used on this machine yet.")
+    for each in found:
+        session.line(f"{printable(each['path'])}")
+        text = as_text(session, each["status"], top=each["path"])
+        session.line("".join(f"  {line}\n" if line else "\n" for line in text.splitlines()))
+
+
+def _of(session: Session, top: str) -> dict[str, Any]:
+    other = Session(top)
+    other.environ = {key: value for key, value in session.environ.items() if not key.startswith("GIT_")}
+    return {"path": top, "status": other.document(full=session.as_json)}
+
+
+def as_text(session: Session, document: dict[str, Any], *, top: str | None = None) -> str:
+    """Gives a status document as text for this terminal, at this moment."""
+    return render.status_text(
+        document,
+        now=time.time(),
+        width=session.width,
+        colour=session.colour,
+        top=session.place.top if top is None else top,
+    )

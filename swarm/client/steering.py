@@ -1,0 +1,114 @@
+"""Commands that steer what runs: retry, cancel, pause, resume, scale, tell. All of them need a daemon."""
+
+from __future__ import annotations
+
+import click
+
+from swarm import protocol
+from swarm.client import naming
+from swarm.client.connection import Connection
+from swarm.client.options import command, run_option
+from swarm.client.session import Session
+from swarm.errors import UsageError
+
+
+def _named(daemon: Connection, tasks: tuple[str, ...], run: str | None) -> dict[str, list[str]]:
+    return naming.tasks_by_run(daemon.get(protocol.STATUS, {"view": protocol.VIEW_FULL}), tasks, run)
+
+
+def _only_run(daemon: Connection, run: str | None) -> str:
+    return str(naming.run_of(daemon.get(protocol.STATUS, {"view": protocol.VIEW_SUMMARY}), run)["id"])
+
+
+def _listed(run: str, tasks: list[str]) -> str:
+    return ", ".join(protocol.printable(f"{run}/{task}") for task in tasks)
+
+
+@command("retry", steers=True)
+@click.argument("tasks", nargs=-1, metavar="TASK...")
+@click.option("--failed", is_flag=True, help="Every failed task, and what was blocked by it.")
+@run_option
+def retry(session: Session, tasks: tuple[str, ...], failed: bool, run: str | None) -> None:
+    """Try failed, cancelled or blocked tasks again."""
+    if bool(tasks) == failed:
+        raise UsageError("Name tasks, or say --failed.", "Nothing was done.", "swarm retry --help")
+    daemon = session.daemon()
+    grouped = {_only_run(daemon, run): []} if failed else _named(daemon, tasks, run)
+    for each, names in grouped.items():
+        answer = daemon.post(protocol.RETRY, {"run": each, "tasks": names, "failed": failed})
+        again = answer.get("tasks") or []
+        session.line(f"Tried again: {_listed(each, again)}" if again else "There is nothing to try again.")
+
+
+@command("cancel", steers=True)
+@click.argument("tasks", nargs=-1, metavar="TASK...")
+@click.option(
+    "--run", "run", metavar="ID", help="The run that the tasks are in; without tasks the whole of it."
+)
+def cancel(session: Session, tasks: tuple[str, ...], run: str | None) -> None:
+    """Give tasks or a whole run up; the work done so far is kept on its branches."""
+    if not tasks and run is None:
+        raise UsageError("Name tasks, or a run: --run ID.", "Nothing was done.", "swarm cancel --help")
+    daemon = session.daemon()
+    if tasks:
+        for each, names in _named(daemon, tasks, run).items():
+            answer = daemon.post(protocol.CANCEL, {"run": each, "tasks": names})
+            session.line(f"Cancelled: {_listed(each, answer.get('tasks') or [])}. Work done is kept.")
+    else:
+        whole = _only_run(daemon, run)
+        answer = daemon.post(protocol.CANCEL, {"run": whole, "tasks": None})
+        number = len(answer.get("tasks") or [])
+        session.line(f"Cancelled run {protocol.printable(whole)}: {number} tasks. Work done is kept.")
+
+
+def _pause_or_resume(session: Session, route: str, task: str | None, run: str | None) -> str:
+    daemon = session.daemon()
+    what = "everything"
+    if task is not None:
+        (run, names), *_ = _named(daemon, (task,), run).items()
+        task = names[0]
+        what = protocol.printable(f"{run}/{task}")
+    elif run is not None:
+        run = _only_run(daemon, run)
+        what = f"run {protocol.printable(run)}"
+    daemon.post(route, {"run": run, "task": task})
+    return what
+
+
+@command("pause", steers=True)
+@click.argument("task", required=False)
+@run_option
+def pause(session: Session, task: str | None, run: str | None) -> None:
+    """Start nothing new: of everything, of one run, or of one task. What runs goes on."""
+    what = _pause_or_resume(session, protocol.PAUSE, task, run)
+    session.line(f"Paused {what}: nothing new of it starts, what runs goes on. Next: swarm resume")
+
+
+@command("resume", steers=True)
+@click.argument("task", required=False)
+@run_option
+def resume(session: Session, task: str | None, run: str | None) -> None:
+    """Go on after a pause."""
+    session.line(f"Resumed {_pause_or_resume(session, protocol.RESUME, task, run)}.")
+
+
+@command("scale", steers=True)
+@click.argument("workers", type=click.IntRange(1, 1000), metavar="N")
+def scale(session: Session, workers: int) -> None:
+    """Change how many workers may run, until the daemon ends; what runs already goes on."""
+    session.daemon().post(protocol.SCALE, {"workers_max": workers})
+    session.line(f"From now on at most {workers} workers run. To keep it: workers_max in swarm.toml")
+
+
+@command("tell", steers=True)
+@click.argument("task")
+@click.argument("text", nargs=-1, required=True)
+@run_option
+def tell(session: Session, task: str, text: tuple[str, ...], run: str | None) -> None:
+    """Leave a note that the next attempt at a task is given."""
+    daemon = session.daemon()
+    ((run_id, names),) = _named(daemon, (task,), run).items()
+    daemon.post(protocol.TELL, {"run": run_id, "task": names[0], "text": " ".join(text)})
+    session.line(
+        f"The next attempt at {_listed(run_id, names)} is told. Next: swarm retry {protocol.printable(names[0])}"
+    )

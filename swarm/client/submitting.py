@@ -1,0 +1,259 @@
+"""Commands that bring work in: check, run, submit, add, wait."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from swarm import protocol
+from swarm.client import failure, naming, progress, telling
+from swarm.client.connection import Connection
+from swarm.client.options import command, run_option, split
+from swarm.client.session import Session
+from swarm.errors import EXIT_INTERRUPTED, EXIT_NOT_LANDED, EXIT_OK, SwarmError, UsageError
+
+
+@command("check", shows=True)
+@click.argument("plans", nargs=-1, required=True, metavar="PLAN...")
+def check(session: Session, plans: tuple[str, ...]) -> int:
+    """Validate plans without running them.
+
+    PLAN is a file, a folder, or the number of a spec folder such as 001. Every error is shown at once with its place; then the
+    waves, the critical path and how many workers can be of use.
+    """
+    from swarm import config
+    from swarm.client import offline
+
+    defaults = config.to_defaults(config.load(session.top, session.environ))
+    document, text, code = offline.check(list(plans), session.top, defaults)
+    if session.as_json:
+        session.json(document)
+    else:
+        session.out(text if text.endswith("\n") else f"{text}\n")
+    return int(code)
+
+
+_PLAN_OPTIONS = (
+    click.option("--only", multiple=True, metavar="TASK...", help="Only these tasks, and what they need."),
+    click.option("--sequential", is_flag=True, help="One task at a time, in the order of the plan."),
+    click.option(
+        "--verify", multiple=True, metavar="CMD", help="Verify every candidate with this command too."
+    ),
+    click.option(
+        "--fail-fast/--keep-going",
+        default=False,
+        help="Give the rest up at the first failure, or go on (default).",
+    ),
+)
+
+
+def _plan_options(body: Any) -> Any:
+    for option in reversed(_PLAN_OPTIONS):
+        body = option(body)
+    return body
+
+
+@command("run", shows=True, steers=True)
+@click.argument("plan")
+@click.argument("more", nargs=-1, metavar="")
+@click.option("--workers", type=click.IntRange(1, 1000), metavar="N", help="Most workers at the same time.")
+@_plan_options
+def run(session: Session, plan: str, more: tuple[str, ...], workers: int | None, **wanted: Any) -> int:
+    """Carry out a plan: start the service if none runs, submit, show progress, wait.
+
+    Ctrl-C detaches: the run goes on. A service that this started ends by itself once no run is active. Ends with 0 when everything
+    has landed, else with 1.
+    """
+    began = time.monotonic()
+    body = _request(session, plan, more, wanted)
+    daemon, started = _daemon_for_run(session, workers)
+    after = int(daemon.get(protocol.PING).get("seq") or 0)
+    try:
+        answer = daemon.post(protocol.SUBMIT, body)
+    except SwarmError:
+        if started:  # for a plan that was not taken nothing should stay behind
+            daemon.post(protocol.STOP, {"mode": "graceful"})
+        raise
+    if not session.as_json:
+        session.note(_submitted(answer))
+    try:
+        document = progress.follow(session, daemon, str(answer["run"]), after=after)
+    except (KeyboardInterrupt, click.Abort):
+        _say_detached(str(answer["run"]))
+        return EXIT_INTERRUPTED
+    return _end(session, document, str(answer["run"]), time.monotonic() - began)
+
+
+def _daemon_for_run(session: Session, workers: int | None) -> tuple[Connection, bool]:
+    daemon = session.daemon_or_none()
+    if daemon is None:
+        return session.start_daemon(workers=workers), True
+    if workers is not None:
+        daemon.post(protocol.SCALE, {"workers_max": workers})
+    return daemon, False
+
+
+def _say_detached(run_id: str) -> None:
+    name = protocol.printable(run_id)
+    failure.say(
+        f"\nDetached: run {name} goes on in the background.\n"
+        f"  Look: swarm status --watch   Wait: swarm wait --run {name}   End it: swarm stop, or swarm cancel --run {name}"
+    )
+
+
+def _end(session: Session, document: dict[str, Any], run_id: str, elapsed_s: float) -> int:
+    ended = naming.run_of(document, run_id)
+    if session.as_json:
+        session.json(_full(session, document, run_id))
+    elif session.quiet:
+        session.line(telling.summary_line(ended, elapsed_s))
+    else:
+        session.out(telling.result_text(ended, elapsed_s, top=session.place.top))
+    return EXIT_OK if telling.all_landed(ended) else EXIT_NOT_LANDED
+
+
+def _full(session: Session, summary: dict[str, Any], run_id: str) -> dict[str, Any]:
+    try:
+        return session.document(run=run_id)
+    except SwarmError:
+        return summary
+
+
+def _request(session: Session, plan: str, more: tuple[str, ...], wanted: dict[str, Any]) -> dict[str, Any]:
+    """Makes the body of a submission. `more` are words after `--only TASK`, which is how the contract writes it."""
+    import binascii
+
+    from swarm.client import offline
+
+    only = split(wanted["only"])
+    if more and not only:
+        raise UsageError(
+            f"One plan at a time, and {protocol.printable(more[0])} is one too many.",
+            "Nothing was done.",
+            "swarm run PLAN --only TASK names single tasks",
+        )
+    path = Path(offline.resolve_plan(plan, session.top))
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"The plan {path} can't be read: {error.strerror}.", "Nothing was done.") from None
+    return {
+        "plan": {"source": str(path), "data_base64": binascii.b2a_base64(data, newline=False).decode()},
+        "only": only + split(more),
+        "sequential": wanted["sequential"],
+        "fail_fast": wanted["fail_fast"],
+        "verify": list(wanted["verify"]),
+    }
+
+
+def _submitted(answer: dict[str, Any]) -> str:
+    counts = (
+        f"{len(answer['added'])} added, {len(answer['replaced'])} replaced, {answer['unchanged']} unchanged"
+    )
+    return f"{protocol.printable(answer['run'])}: {counts}"
+
+
+def submit_plan(session: Session, daemon: Connection, plan: str) -> None:
+    """Submits a plan as it is and says what that changed."""
+    nothing = {"only": (), "sequential": False, "fail_fast": False, "verify": ()}
+    session.line(_submitted(daemon.post(protocol.SUBMIT, _request(session, plan, (), nothing))))
+
+
+@command("submit", shows=True, steers=True)
+@click.argument("plan")
+@click.argument("more", nargs=-1, metavar="")
+@_plan_options
+def submit(session: Session, plan: str, more: tuple[str, ...], **wanted: Any) -> None:
+    """Add a plan's work to its run.
+
+    What has landed stays, what is new is added, what changed and has not started is replaced. A change to a task that has started
+    is refused.
+    """
+    daemon = session.daemon()
+    _tell_submitted(session, daemon, daemon.post(protocol.SUBMIT, _request(session, plan, more, wanted)))
+
+
+def _tell_submitted(session: Session, daemon: Connection, answer: dict[str, Any]) -> None:
+    if session.as_json:
+        document = daemon.get(protocol.STATUS, {"run": answer["run"], "view": protocol.VIEW_FULL})
+        session.json({**document, "submitted": answer})
+    else:
+        session.line(_submitted(answer))
+
+
+@command("add", shows=True, steers=True)
+@click.option("--title", required=True, help="What is wanted, in a few words.")
+@click.option("--id", "task_id", help="The task's id; made from the title if not given.")
+@click.option("--claim", "claims", multiple=True, metavar="PATTERN", help="Paths that it may change.")
+@click.option(
+    "--shared", multiple=True, metavar="PATTERN", help="Paths that it may change together with others."
+)
+@click.option("--run", "shell", metavar="CMD", help="A shell command that does it.")
+@click.option("--prompt", help="What to tell the agent that does it.")
+@click.option("--needs", multiple=True, metavar="TASK", help="Tasks that must have landed before.")
+@click.option("--agent", help="The agent that does it.")
+@click.option("--phase", help="The phase that it belongs to.")
+@click.option("--verify", multiple=True, metavar="CMD", help="Verify it with this command too.")
+@click.option("--timeout", "timeout_s", type=float, metavar="S", help="Seconds for one attempt.")
+@click.option("--attempts", type=int, metavar="N", help="How often it is tried.")
+@click.option("--priority", type=int, metavar="N", help="Higher goes first.")
+@click.option("--allow-empty", is_flag=True, help="No change at all is a good end too.")
+@click.option("--to", "run_id", metavar="ID", help="The run that it is added to, where there are several.")
+def add(session: Session, run_id: str | None, **given: Any) -> None:
+    """Add one task to a run."""
+    if (given["shell"] is None) == (given["prompt"] is None):
+        raise UsageError(
+            "A task needs either --run CMD or --prompt TEXT.", "Nothing was done.", "swarm add --help"
+        )
+    daemon = session.daemon()
+    if run_id is None:
+        run_id = str(naming.run_of(daemon.get(protocol.STATUS, {"view": protocol.VIEW_SUMMARY}), None)["id"])
+    _tell_submitted(session, daemon, daemon.post(protocol.ADD, {"run": run_id, "task": _task_table(given)}))
+
+
+def _task_table(given: dict[str, Any]) -> dict[str, Any]:
+    """Writes the options as a task of a native plan; what was not given is not in it."""
+    claims: list[Any] = split(given["claims"])
+    claims += [{"path": path, "mode": "shared"} for path in split(given["shared"])]
+    table = {
+        "id": given["task_id"] or re.sub(r"[^a-z0-9]+", "-", given["title"].lower()).strip("-")[:60],
+        "title": given["title"],
+        "claims": claims,
+        "run": given["shell"],
+        "prompt": given["prompt"],
+        "needs": split(given["needs"]),
+        "verify": list(given["verify"]),
+        "allow_empty": given["allow_empty"],
+    }
+    table |= {key: given[key] for key in ("agent", "phase", "timeout_s", "attempts", "priority")}
+    if not table["id"]:
+        raise UsageError("No id can be made from this title.", "Nothing was done.", "give one: --id ID")
+    return {key: value for key, value in table.items() if value not in (None, [], False)}
+
+
+@command("wait", shows=True)
+@run_option
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(0),
+    metavar="S",
+    help="Give up after S seconds (exit 124).",
+)
+def wait(session: Session, run: str | None, timeout_s: float | None) -> int:
+    """Wait until every task of a run has ended."""
+    began = time.monotonic()
+    daemon = session.daemon_or_none()
+    if daemon is None:
+        document = session.journal_document()
+        found = naming.run_of(document, run)
+        if found.get("state") in naming.ACTIVE:
+            session.daemon()  # says that none runs, and what to type
+        return _end(session, {**document, "runs": [found]}, str(found["id"]), time.monotonic() - began)
+    found = naming.run_of(daemon.get(protocol.STATUS, {"view": protocol.VIEW_SUMMARY}), run)
+    document = progress.wait_for_end(session, daemon, str(found["id"]), timeout_s=timeout_s)
+    return _end(session, document, str(found["id"]), time.monotonic() - began)

@@ -1,0 +1,315 @@
+"""Tells in plain text what happened: how a run ended, events, one task with its attempts, claims, worktrees.
+
+Rules for editing: as in `render`: pure functions from a document to text, and all text of others goes through `printable`.
+"""
+
+from __future__ import annotations
+
+import time
+
+from swarm.client.render import columns, duration, epoch, pad, reason_text, short_path
+from swarm.protocol import printable
+
+TYPE_CHECKING = False  # typing would cost more start-up time than this file
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from typing import Any
+
+    Document = Mapping[str, Any]
+
+# --- how a run ended --------------------------------------------------------------------------------------------------------
+
+
+def summary_line(run: Document, elapsed_s: float) -> str:
+    """Sums a run up in one line: `12 landed, 1 failed (conflict), 0 blocked in 41.2 s`."""
+    counts = run.get("counts") or {}
+    codes: dict[str, int] = {}
+    for task in run.get("tasks") or []:
+        if task.get("state") == "failed":
+            code = printable((task.get("reason") or {}).get("code") or "")
+            codes[code] = codes.get(code, 0) + 1
+    named = ", ".join(code if number == 1 else f"{number} {code}" for code, number in codes.items() if code)
+    failed = f"{counts.get('failed', 0)} failed" + (f" ({named})" if named else "")
+    parts = [f"{counts.get('landed', 0)} landed", failed, f"{counts.get('blocked', 0)} blocked"]
+    if counts.get("cancelled"):
+        parts.append(f"{counts['cancelled']} cancelled")
+    return f"{', '.join(parts)} in {elapsed_s:.1f} s"
+
+
+def all_landed(run: Document) -> bool:
+    """Says whether nothing of a run failed, was blocked or cancelled."""
+    counts = run.get("counts") or {}
+    return not any(counts.get(state) for state in ("failed", "blocked", "cancelled"))
+
+
+def result_text(run: Document, elapsed_s: float, *, top: str = "") -> str:
+    """Tells how a run ended: its summary, what did not land and why, where staging is, and what to type next."""
+    lines = [summary_line(run, elapsed_s)]
+    names = []
+    for task in run.get("tasks") or []:
+        if task.get("state") in ("failed", "blocked"):
+            name = printable(task.get("id", "?"))
+            names += [name] if task["state"] == "failed" else []
+            lines.append(f"  {name} {task['state']}: {reason_text(task.get('reason')) or 'no reason known'}")
+    staging = run.get("staging") or {}
+    branch = printable(staging.get("branch") or "")
+    if branch and (run.get("counts") or {}).get("landed"):
+        where = (
+            f", checked out in {printable(short_path(staging['worktree'], top))}"
+            if staging.get("worktree")
+            else ""
+        )
+        base = printable((run.get("base") or {}).get("branch") or (run.get("base") or {}).get("commit") or "")
+        lines.append(f"Staging is the branch {branch}{where}.")
+        lines.append(
+            f"  Look:  git log --first-parent {base}..{branch}" if base else f"  Look:  git log {branch}"
+        )
+        lines.append("  Merge: swarm finish")
+    if names:
+        lines.append(f"  Why:   swarm show {names[0]}, swarm logs {names[0]}")
+        lines.append("  Again: swarm start, then swarm retry --failed")
+    return "\n".join(lines) + "\n"
+
+
+FINISH_GOOD = frozenset({"finished", "staged", "preview", "nothing"})
+
+
+def finish_text(document: Document) -> str:
+    """Tells what finishing did, or would do."""
+    facts = document.get("finish") or {}
+    run, into = printable(facts.get("run", "?")), printable(facts.get("into", "?"))
+    landed, missing, paths = facts.get("landed") or [], facts.get("missing") or [], facts.get("paths") or []
+    said = {
+        "finished": f"Run {run} is on {into} at {printable(facts.get('commit') or '')[:9]}: {len(landed)} tasks.",
+        "staged": f"Run {run} is in the index of the checkout of {into}, {len(landed)} tasks; nothing is committed.",
+        "preview": f"Run {run} would bring {len(landed)} tasks and {len(paths)} changed paths to {into}:",
+        "nothing": f"{into} has everything of run {run} already.",
+    }
+    lines = [said.get(str(facts.get("outcome")), f"Run {run} was not finished.")]
+    if facts.get("outcome") == "preview":
+        lines += [f"  {printable(path)}" for path in paths[:50]]
+        lines += [f"  … and {len(paths) - 50} more"] if len(paths) > 50 else []
+    if missing:
+        lines.append(f"Not in it, because it has not landed: {_listed(missing)}")
+    if facts.get("text"):
+        lines.append(printable(facts["text"], keep_newlines=True))
+    return "\n".join(lines) + "\n"
+
+
+# --- events -----------------------------------------------------------------------------------------------------------------
+
+_HEAD = ("seq", "at", "type", "run", "task", "attempt")
+
+
+def event_text(event: Document, *, progress: str = "") -> str:
+    """Shows one event in one line: `12:01:02 header landed (3/12)`; `progress` is what stands in the brackets."""
+    moment = epoch(event.get("at"))
+    clock = time.strftime("%H:%M:%S", time.localtime(moment)) if moment is not None else "--:--:--"
+    what = _event_words(event)
+    return f"{clock} {what} ({progress})" if progress else f"{clock} {what}"
+
+
+def _event_words(event: Document) -> str:
+    kind = str(event.get("type") or "")
+    name = printable(event.get("task") or event.get("run") or "")
+    say = _WORDS.get(kind)
+    if say is not None:
+        return f"{name} {say(event)}".strip()
+    rest = ", ".join(f"{key}={_short(event[key])}" for key in event if key not in _HEAD)
+    words = "".join(f" {char.lower()}" if char.isupper() else char for char in printable(kind)).strip()
+    for prefix in ("task ", "run "):
+        words = words.removeprefix(prefix) if name else words
+    return f"{name} {words}{': ' if rest else ''}{rest}".strip()
+
+
+def _short(value: Any) -> str:
+    text = printable(value)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _ended(word: str) -> Any:
+    return lambda event: word + _why(event)
+
+
+def _why(event: Document) -> str:
+    code, text = printable(event.get("code") or ""), printable(event.get("text") or "")
+    return (f" ({code})" if code else "") + (f": {text}" if text else "")
+
+
+def _listed(paths: Any) -> str:
+    names = [printable(path) for path in paths or []]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
+
+
+_WORDS: dict[str, Any] = {
+    "TaskStarted": lambda event: f"started, attempt {event.get('attempt', 1)}",
+    "TaskQueued": lambda _: "is in the merge queue",
+    "TaskLanded": lambda _: "landed",
+    "TaskHandedBack": lambda event: f"handed back{_why(event)}",
+    "TaskFailed": _ended("failed"),
+    "TaskBlocked": _ended("blocked"),
+    "TaskCancelled": _ended("cancelled"),
+    "TaskRetried": lambda _: "is to be tried again",
+    "StrayFound": lambda event: f"changed paths outside its claims: {_listed(event.get('paths'))}",
+    "CommandFailed": lambda event: (
+        f"{_short(event.get('command', ''))} failed and is tried again: {_short(event.get('text', ''))}"
+    ),
+    "RunStarted": lambda event: f"started from {_short(event.get('branch', ''))}",
+    "RunEnded": lambda event: f"ended: {event.get('landed', 0)} landed, {event.get('failed', 0)} failed",
+    "RunFinished": lambda event: f"is on {_short(event.get('target', ''))}",
+    "FinishRefused": lambda event: f"was not finished{_why(event)}",
+    "CapacityChanged": lambda event: (
+        f"{event.get('slots_open', 0)} slots open: {_short(event.get('reason', ''))}"
+    ),
+    "PlanAccepted": lambda event: (
+        f"accepted: {event.get('added', 0)} added, {event.get('replaced', 0)} replaced, {event.get('unchanged', 0)} unchanged"
+    ),
+}
+PROGRESS_EVENTS = frozenset(
+    {
+        "TaskStarted",
+        "TaskLanded",
+        "TaskHandedBack",
+        "TaskFailed",
+        "TaskBlocked",
+        "TaskCancelled",
+        "StrayFound",
+        "CommandFailed",
+        "FinishRefused",
+    }
+)
+
+# --- one task, claims, worktrees, settings ----------------------------------------------------------------------------------
+
+
+def task_text(document: Document, *, now: float, top: str = "") -> str:
+    """Shows everything known of one task: what it is, and each attempt with why it ended."""
+    task = document.get("task") if isinstance(document.get("task"), dict) else document
+    assert isinstance(task, dict)
+    run = document.get("run")
+    run_id = run.get("id") if isinstance(run, dict) else run
+    head = (
+        f"{printable(run_id)}/{printable(task.get('id', '?'))}" if run_id else printable(task.get("id", "?"))
+    )
+    lines = [f"{head}  {printable(task.get('state', ''))}"]
+    if task.get("title"):
+        lines.append(f"  {printable(task['title'])}")
+    claims = ", ".join(f"{claim.get('path')}{_shared(claim)}" for claim in task.get("claims") or [])
+    pairs = (
+        ("why", reason_text(task.get("reason"))),
+        ("phase", task.get("phase")),
+        ("needs", ", ".join(str(need) for need in task.get("needs") or [])),
+        ("claims", claims),
+        ("landed as", task.get("landed_commit")),
+        ("told", "; ".join(str(text) for text in task.get("told") or [])),
+    )
+    lines += [f"  {pad(label, 10)} {printable(value)}" for label, value in pairs if value]
+    for attempt in task.get("attempts") or []:
+        lines.append("")
+        lines += _attempt_lines(attempt, now, top)
+    if not task.get("attempts"):
+        lines += ["", "  no attempt yet"]
+    return "\n".join(lines) + "\n"
+
+
+def _attempt_lines(attempt: Document, now: float, top: str) -> Iterator[str]:
+    started, ended = epoch(attempt.get("started_at")), epoch(attempt.get("ended_at"))
+    took = f", {duration((ended if ended is not None else now) - started)}" if started is not None else ""
+    yield f"  attempt {attempt.get('n', '?')}  {printable(attempt.get('state', ''))}{took}"
+    tokens = f"{attempt.get('tokens_in') or 0} in, {attempt.get('tokens_out') or 0} out"
+    pairs = (
+        ("why", reason_text(attempt.get("reason"))),
+        ("agent", attempt.get("agent")),
+        ("branch", attempt.get("branch")),
+        ("worktree", short_path(attempt["worktree"], top) if attempt.get("worktree") else ""),
+        ("base", str(attempt.get("base") or "")[:12]),
+        ("head", str(attempt.get("head") or "")[:12]),
+        ("exit code", attempt.get("exit_code")),
+        ("changed", _listed(attempt.get("touched"))),
+        ("strays", _listed(attempt.get("strays"))),
+        ("cost", f"{attempt['cost_usd']:.2f} USD" if attempt.get("cost_usd") is not None else ""),
+        ("tokens", tokens if attempt.get("tokens_in") or attempt.get("tokens_out") else ""),
+    )
+    for label, value in pairs:
+        if value not in (None, ""):
+            yield f"    {pad(label, 10)} {printable(value)}"
+    for suite in attempt.get("suites") or []:
+        if isinstance(suite, dict):
+            yield f"    {pad('verified', 10)} {printable(suite.get('name', ''))}: {printable(suite.get('outcome', ''))}"
+
+
+def _shared(claim: Document) -> str:
+    return " (shared)" if claim.get("mode") == "shared" else ""
+
+
+def claims_text(document: Document) -> str:
+    """Shows who may change what now."""
+    claims = document.get("claims") or []
+    if not claims:
+        return "No claims are held.\n"
+    rows = [
+        (
+            printable(claim.get("path", "")),
+            printable(claim.get("mode", "")),
+            f"{printable(claim.get('run', ''))}/{printable(claim.get('task', ''))}, attempt {claim.get('attempt', '?')}",
+        )
+        for claim in claims
+    ]
+    return table(rows)
+
+
+def worktrees_text(document: Document, *, top: str = "") -> str:
+    """Shows the worktrees that the runs of a status document have: staging, and those of attempts."""
+    rows = [
+        (
+            short_path(row["path"], top),
+            row["run"] + (f"/{row['task']}" if row["task"] else ""),
+            row["state"],
+            row["branch"],
+        )
+        for row in worktree_rows(document)
+    ]
+    return table([tuple(printable(cell) for cell in row) for row in rows]) if rows else "No worktrees.\n"
+
+
+def worktree_rows(document: Document) -> list[dict[str, Any]]:
+    """Lists the worktrees of a status document."""
+    rows: list[dict[str, Any]] = []
+    for run in document.get("runs") or []:
+        staging = run.get("staging") or {}
+        if staging.get("worktree"):
+            rows.append(
+                {
+                    "run": str(run.get("id")),
+                    "task": None,
+                    "attempt": None,
+                    "state": "staging",
+                    "branch": str(staging.get("branch") or ""),
+                    "path": str(staging["worktree"]),
+                }
+            )
+        for task in run.get("tasks") or []:
+            for attempt in task.get("attempts") or []:
+                if attempt.get("worktree"):
+                    rows.append(
+                        {
+                            "run": str(run.get("id")),
+                            "task": str(task.get("id")),
+                            "attempt": attempt.get("n"),
+                            "state": str(attempt.get("state") or ""),
+                            "branch": str(attempt.get("branch") or ""),
+                            "path": str(attempt["worktree"]),
+                        }
+                    )
+    return rows
+
+
+def table(rows: Iterable[tuple[str, ...]]) -> str:
+    """Sets rows of text in columns; the last one is not padded."""
+    rows = list(rows)
+    if not rows:
+        return ""
+    widths = [max(columns(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(pad(cell, widths[column]) for column, cell in enumerate(row)).rstrip() for row in rows]
+    return "\n".join(lines) + "\n"
