@@ -14,8 +14,9 @@ import importlib
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 MAX_BYTES = 50_000_000
@@ -231,6 +232,22 @@ def one_line(text: str, at_most: int = 120) -> str:
 def has_control_characters(text: str) -> bool:
     """Tells whether there is a line break or another control character in a text that must be one line."""
     return _CONTROL.search(text) is not None
+
+
+class Suggestions:
+    """Guesses which name was meant; only for the first unknown ones, since each guess compares with every known name."""
+
+    at_most = 20
+
+    def __init__(self) -> None:
+        self._made = 0
+
+    def nearest(self, name: str, known: Callable[[], Iterable[str]]) -> str:
+        """Gives `; did you mean "…"?`, or nothing where no name is near."""
+        self._made += 1
+        names = list(known()) if self._made <= self.at_most else []
+        close = get_close_matches(name, names, n=1) if len(names) <= 5_000 else []
+        return f'; did you mean "{close[0]}"?' if close else ""
 
 
 # --- changing a JSON text and nothing else in it ------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import Any
 
 from swarm.core import claims, document, roadmap
@@ -392,6 +391,7 @@ class _Names:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
+        self._suggest = document.Suggestions()
         self.phases: list[dict[str, list[str]]] = [{}, {}, {}, {}]
         self.tasks: list[dict[str, list[str]]] = [{}, {}, {}]
         for number, phase in enumerate(layout.phases):
@@ -443,9 +443,8 @@ class _Names:
 
     def nearest(self, text: str) -> str:
         """Suggests a name for one that is not known."""
-        known = [name for names in (self.tasks[0], self.phases[0], self.phases[2]) for name in names]
-        close = get_close_matches(text.casefold(), known, n=1) if len(known) <= 5_000 else []
-        return f'; did you mean "{close[0]}"?' if close else ""
+        groups = (self.tasks[0], self.phases[0], self.phases[2])
+        return self._suggest.nearest(text.casefold(), lambda: [name for names in groups for name in names])
 
 
 def _needs_of(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[Key, ...], str]]:

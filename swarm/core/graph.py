@@ -133,7 +133,7 @@ def graph(plan: PlanSpec) -> Graph:
     """Works out the shape of a plan, in time linear in the tasks and their needs. Unknown needs are passed over."""
     net = _Net(plan)
     order = net.sorted()
-    cycles = _cycles(net, set(order)) if len(order) < len(net.after) else []
+    cycles = _cycles(net, order)
     levels, before = _levels(net, order)
     waves: list[list[str]] = []
     specs: list[list[TaskSpec]] = []
@@ -150,8 +150,20 @@ def graph(plan: PlanSpec) -> Graph:
         critical_path=_longest(net, levels, before),
         widest=max(map(_width, specs), default=0),
         cycles=cycles,
-        order=[plan.tasks[node].id for node in order if node < len(plan.tasks)],
+        order=_task_ids(net, order),
     )
+
+
+def order_and_cycles(plan: PlanSpec) -> tuple[list[str], list[list[str]]]:
+    """Gives `Graph.order` and `Graph.cycles` without the rest."""
+    net = _Net(plan)
+    order = net.sorted()
+    return _task_ids(net, order), _cycles(net, order)
+
+
+def _task_ids(net: _Net, order: list[int]) -> list[str]:
+    tasks = net.plan.tasks
+    return [tasks[node].id for node in order if node < len(tasks)]
 
 
 def _chains(net: _Net, order: list[int]) -> dict[int, int]:
@@ -217,8 +229,11 @@ def _width(tasks: list[TaskSpec]) -> int:
 # --- cycles -----------------------------------------------------------------------------------------------------------------
 
 
-def _cycles(net: _Net, sorted_nodes: set[int]) -> list[list[str]]:
+def _cycles(net: _Net, order: list[int]) -> list[list[str]]:
     """Names one shortest ring of each knot of needs, along the needs: a needs b needs a gives `[a, b, a]`."""
+    if len(order) == len(net.after):
+        return []
+    sorted_nodes = set(order)
     before: dict[int, list[int]] = {node: [] for node in range(len(net.after)) if node not in sorted_nodes}
     for node in before:
         for target in net.after[node]:

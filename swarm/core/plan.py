@@ -13,16 +13,15 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from swarm.core import claims, document, foreign, roadmap
 from swarm.core.document import MAX_BYTES, Problem, as_text, one_line
 from swarm.core.foreign import write_back
-from swarm.core.graph import Graph, Overlaps, graph, overlaps
+from swarm.core.graph import Graph, Overlaps, graph, order_and_cycles, overlaps
 from swarm.core.model import Claim, Defaults, Mode, PhaseSpec, PlanSpec, Suite, TaskSpec, slug
 
 __all__ = [
@@ -43,6 +42,7 @@ __all__ = [
     "write_back",
 ]
 
+_LEFT_OUT = "\0 left out"  # stands for an entry whose error has been told
 F = TypeVar("F", bound="_Form")
 
 SAME_MAX = 20  # warnings of one kind that are told one by one; the rest is counted
@@ -83,12 +83,8 @@ def _short(key: str) -> BeforeValidator:
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
 
 
-def _either(kind: str) -> WithJsonSchema:
-    return WithJsonSchema({"anyOf": [{"type": "string"}, {"$ref": f"#/$defs/{kind}"}]})
-
-
-_Claims = list[Annotated[_ClaimForm, _short("path"), _either("_ClaimForm")]]
-_Suites = list[Annotated[_SuiteForm, _short("run"), _either("_SuiteForm")]]
+_Claims = list[Annotated[_ClaimForm, _short("path")]]
+_Suites = list[Annotated[_SuiteForm, _short("run")]]
 _Id = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -159,12 +155,23 @@ class _PlanForm(_TopForm):
 
 def schema() -> dict[str, Any]:
     """Gives the JSON Schema of the native plan."""
-    made = _PlanForm.model_json_schema()
-    for kind in (_ClaimForm, _SuiteForm):
-        part = kind.model_json_schema(ref_template="#/$defs/{model}")
-        made["$defs"].update(part.pop("$defs", {}))
-        made["$defs"][kind.__name__] = part
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "swarm plan"}
+    made = _as_written(_PlanForm.model_json_schema())
+    made["title"] = "swarm plan"
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+
+
+def _as_written(part: Any) -> Any:
+    """Names the parts without the marks of this file, and lets a text stand for a claim or a suite."""
+    if isinstance(part, list):
+        return [_as_written(inner) for inner in part]
+    if not isinstance(part, dict):
+        return part
+    named = re.fullmatch(r"#/\$defs/_(\w+)Form", str(part.get("$ref")))
+    if named is None:
+        made = {re.sub(r"^_(\w+)Form$", r"\1", key): _as_written(inner) for key, inner in part.items()}
+        return {key: value for key, value in made.items() if key != "title" or not isinstance(value, str)}
+    reference = {**part, "$ref": f"#/$defs/{named[1]}"}
+    return {"anyOf": [{"type": "string"}, reference]} if named[1] in ("Claim", "Suite") else reference
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------------
@@ -222,6 +229,7 @@ class _Native:
         self.errors: list[Problem] = []
         self.warnings = warnings
         self._phases: dict[str, PhaseSpec] = {}
+        self._suggest = document.Suggestions()
 
     def plan(self, source: str, stem: str, syntax: str) -> PlanSpec:
         """Reads everything that can be read."""
@@ -242,7 +250,9 @@ class _Native:
             self._phases.setdefault(
                 phase.id, PhaseSpec(phase.id, title, needs, phase_needs, phase.parallel_safe, verify, extra)
             )
-        specs = [self._task(form, place, tasks, phases) for place, form in task_forms]
+        specs: dict[str, TaskSpec] = {}
+        for place, form in task_forms:
+            specs.setdefault(form.id, self._task(form, place, tasks, phases))
         if top.base and not _is_branch(top.base):
             self.errors.append(Problem("base", f'"{one_line(top.base, 60)}" is no name of a branch'))
         name = one_line(top.name, 500) or stem
@@ -253,7 +263,7 @@ class _Native:
             base=top.base,
             verify=self._suites(top.verify, "verify"),
             phases=tuple(self._phases.values()),
-            tasks=tuple({spec.id: spec for spec in reversed(specs)}.values())[::-1],
+            tasks=tuple(specs.values()),
             source=source,
             extra=self._extra(top, "")
             | ({"defaults": top.defaults.model_extra} if top.defaults.model_extra else {}),
@@ -277,16 +287,11 @@ class _Native:
         except ValidationError as error:
             found = error.errors(include_url=False)
         self.errors += [Problem(_place(place, one["loc"]), _wrong(one)) for one in found]
-        wrong = {one["loc"][0] for one in found if one["loc"]}
-        if not isinstance(raw, dict) or "id" in wrong or not wrong:
+        if not isinstance(raw, dict):
             return None
-        return self._salvage(kind, {key: value for key, value in raw.items() if key not in wrong})
-
-    @staticmethod
-    def _salvage(kind: type[F], raw: dict[str, Any]) -> F | None:
         try:
-            return kind.model_validate(raw)
-        except ValidationError:
+            return kind.model_validate(_without(raw, found))
+        except ValidationError:  # nothing can stand for what is wrong: an id
             return None
 
     def _refuse_doubles(
@@ -307,17 +312,16 @@ class _Native:
         self, needs: list[str], place: str, tasks: set[str], phases: set[str]
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:
         for index, need in enumerate(needs):
-            if need not in tasks and need not in phases:
-                text = (
-                    f'needs "{need}", which is no task or phase of this plan{_nearest(need, tasks | phases)}'
-                )
+            if need not in tasks and need not in phases and need != _LEFT_OUT:
+                near = self._suggest.nearest(need, lambda: tasks | phases)
+                text = f'needs "{need}", which is no task or phase of this plan{near}'
                 self.errors.append(Problem(f"{place}[{index}]", text))
         once = dict.fromkeys(needs)
         return tuple(n for n in once if n in tasks), tuple(n for n in once if n in phases and n not in tasks)
 
     def _task(self, form: _TaskForm, place: str, tasks: set[str], phases: set[str]) -> TaskSpec:
         if form.phase is not None and form.phase not in phases:
-            text = f'there is no phase "{form.phase}" in this plan{_nearest(form.phase, phases)}'
+            text = f'there is no phase "{form.phase}" in this plan{self._suggest.nearest(form.phase, lambda: phases)}'
             self.errors.append(Problem(f"{place}.phase", text))
         needs, phase_needs = self._needs(form.needs, f"{place}.needs", tasks, phases)
         given = self.defaults
@@ -363,6 +367,8 @@ class _Native:
     def _claims(self, forms: list[_ClaimForm], place: str) -> tuple[Claim, ...]:
         found: dict[Claim, None] = {}
         for index, form in enumerate(forms):
+            if form.path == _LEFT_OUT:
+                continue
             try:
                 found[Claim(claims.normalise(form.path), form.mode)] = None
             except ValueError as error:
@@ -374,6 +380,8 @@ class _Native:
         """Gives suites with a name each: their own, else their command on one line."""
         found: dict[str, Suite] = {}
         for index, form in enumerate(forms):
+            if form.run == _LEFT_OUT:
+                continue
             name = one_line(form.name or form.run, 80)
             if name in found and form.name:
                 self.errors.append(Problem(f"{place}[{index}].name", f'there is a suite "{name}" already'))
@@ -408,6 +416,21 @@ class _Native:
                 )
 
 
+def _without(raw: dict[str, Any], wrong: Iterable[Any]) -> dict[str, Any]:
+    """Leaves out what is wrong and nothing else, so that the errors of the rest are found too; entries keep their numbers."""
+    rest = dict(raw)
+    for one in wrong:
+        key, *inner = one["loc"] or ("",)
+        value = rest.get(key)
+        if one["type"] == "list_type" and isinstance(value, str):
+            rest[key] = [value]
+        elif isinstance(value, list) and inner and isinstance(inner[0], int):
+            rest[key] = [_LEFT_OUT if index == inner[0] else entry for index, entry in enumerate(value)]
+        else:
+            rest.pop(key, None)
+    return rest
+
+
 def _first(*values: Any) -> Any:
     return next(value for value in values if value is not None)
 
@@ -417,15 +440,9 @@ def _is_branch(name: str) -> bool:
     return not re.search(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|^[-/]|/$|//", name)
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    names = list(known)
-    close = get_close_matches(name, names, n=1) if len(names) <= 5_000 else []
-    return f'; did you mean "{close[0]}"?' if close else ""
-
-
 @lru_cache(maxsize=256)
 def _near_field(key: str, kind: type[_Form]) -> str:
-    return _nearest(key.replace("-", "_").lower(), kind.model_fields)
+    return document.Suggestions().nearest(key.replace("-", "_").lower(), lambda: kind.model_fields)
 
 
 def _place(place: str, loc: Sequence[int | str]) -> str:
@@ -472,15 +489,17 @@ def _finish(
     if not plan.tasks and not errors:
         errors.append(Problem("tasks", "the plan has no tasks"))
     errors += _same_branches(plan, places)
-    shape = graph(plan)
-    for cycle in shape.cycles:
+    order, cycles = order_and_cycles(plan)
+    for cycle in cycles:
         where = next((places[name] for name in cycle if name in places), "")
-        errors.append(Problem(where, f"needs go round in a circle: {' -> '.join(cycle)}"))
-    if not shape.cycles:
-        plan = _ordered(plan, shape.order, warnings)
+        shown = cycle if len(cycle) <= 24 else [*cycle[:12], f"({len(cycle) - 24} more)", *cycle[-12:]]
+        errors.append(Problem(where, f"needs go round in a circle: {' -> '.join(shown)}"))
+    if not cycles:
+        plan = _ordered(plan, order, warnings)
     open_tasks = [task for task in plan.tasks if not task.finished]
+    told = {re.split(r"\.(?:claims|files?)\b", problem.place)[0] for problem in errors}
     for task in open_tasks:
-        if not task.claims:
+        if not task.claims and places.get(task.id) not in told:
             text = f'task "{task.id}" claims no paths: nothing that it changes is a stray, the merge decides'
             warnings.append(Problem(places.get(task.id, ""), text))
     if not plan.format.startswith("native") and open_tasks and defaults.agent == "command":
