@@ -220,7 +220,7 @@ def _daemon_started(turn: Turn, event: m.DaemonStarted) -> None:
     swarm = turn.swarm
     swarm.limits = event.limits
     swarm.version, swarm.pid, swarm.started_at = event.version, event.pid, event.at
-    swarm.stopping = False
+    swarm.stopping, swarm.stop_grace_s = False, None
     swarm.measuring, swarm.readings, swarm.measured_at = None, None, float("-inf")
     swarm.ramp = admission.Ramp()
 
@@ -271,6 +271,7 @@ def _resumed(turn: Turn, event: m.Resumed) -> None:
 
 def _stop_requested(turn: Turn, event: m.StopRequested) -> None:
     turn.swarm.stopping = True
+    turn.swarm.stop_grace_s = event.grace_s
     if not event.end_workers:
         return
     for run in turn.swarm.runs.values():

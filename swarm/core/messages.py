@@ -93,9 +93,11 @@ class Resumed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopRequested(Event):
-    """No new starts while the daemon goes down. With `end_workers` running ones are ended and their attempts go back."""
+    """No new starts while the daemon goes down. With `end_workers` running ones are ended, after `grace_s` (None: as the limits
+    say), and their attempts go back."""
 
     end_workers: bool = False
+    grace_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

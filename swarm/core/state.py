@@ -46,6 +46,7 @@ class Swarm:
     runs: dict[str, Run] = field(default_factory=dict)
     paused: bool = False
     stopping: bool = False
+    stop_grace_s: float | None = None
     slots: set[int] = field(default_factory=set)
     readings: Readings | None = None
     measured_at: float = float("-inf")
@@ -177,9 +178,8 @@ def _start_worker(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command
 def _watch_worker(swarm: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
     if attempt.ending is None:
         return m.WatchWorker(run=run.id, task=task.spec.id, attempt=attempt.n)
-    return m.EndWorker(
-        run=run.id, task=task.spec.id, attempt=attempt.n, why=attempt.ending, grace_s=swarm.limits.grace_s
-    )
+    grace_s = swarm.limits.grace_s if swarm.stop_grace_s is None else swarm.stop_grace_s
+    return m.EndWorker(run=run.id, task=task.spec.id, attempt=attempt.n, why=attempt.ending, grace_s=grace_s)
 
 
 def _collect(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:

@@ -219,6 +219,14 @@ def identity(folder: Path) -> Identity | None:
         return None
 
 
+def identity_of(pid: int) -> Identity:
+    """Gives the identity of a process that certainly lives, such as this one. Raises `ProcessLookupError`."""
+    found = _stat(pid)
+    if found is None:
+        raise ProcessLookupError(f"there is no process {pid}")
+    return Identity(boot_id(), pid, found.start_ticks)
+
+
 def alive(identity: Identity) -> bool:
     """Tells whether exactly this process still runs; a zombie, which only waits to be reaped, does not."""
     if identity.boot_id != boot_id():

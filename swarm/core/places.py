@@ -1,0 +1,108 @@
+"""Where things lie below the state folder `<git common dir>/swarm`; names only, nothing is made or looked at.
+
+Rules for editing: these places are part of the public contract (section 3) or are found again by a later version: none is moved
+without a migration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm.core.model import slug
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptPlaces:
+    """The folder of one attempt: what its worker was given, what it said, and the output of it and of its verification."""
+
+    folder: Path
+
+    @property
+    def prompt(self) -> Path:
+        """The prompt as the worker gets it."""
+        return self.folder / "prompt.md"
+
+    @property
+    def feedback(self) -> Path:
+        """Why the last attempt did not land, and what the user told."""
+        return self.folder / "feedback.md"
+
+    @property
+    def result(self) -> Path:
+        """What the worker may write about itself."""
+        return self.folder / "result.json"
+
+    @property
+    def output(self) -> Path:
+        """Standard output and error of the worker."""
+        return self.folder / "output.log"
+
+    @property
+    def worker(self) -> Path:
+        """Identity, lock and exit status of the worker."""
+        return self.folder / "worker"
+
+    def suite(self, candidate: str, number: int, name: str) -> Path:
+        """Folder of one suite run on one candidate."""
+        return self.folder / "verify" / candidate[:16] / f"{number}-{slug(name)}"
+
+    @property
+    def verify(self) -> Path:
+        """Folder of all verifications."""
+        return self.folder / "verify"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The state folder of one repository."""
+
+    state: Path
+
+    @property
+    def journal(self) -> Path:
+        """The journal's file."""
+        return self.state / "journal.sqlite"
+
+    @property
+    def landing(self) -> Path:
+        """The landing repository."""
+        return self.state / "landing.git"
+
+    @property
+    def scratch(self) -> Path:
+        """The worktrees in which candidates are verified."""
+        return self.state / "scratch"
+
+    @property
+    def log(self) -> Path:
+        """The daemon's log."""
+        return self.state / "log" / "daemon.log"
+
+    @property
+    def start_log(self) -> Path:
+        """What a daemon printed while it came up."""
+        return self.state / "log" / "start.log"
+
+    @property
+    def daemon_lock(self) -> Path:
+        """Held by the one daemon of this repository."""
+        return self.state / "locks" / "daemon.lock"
+
+    @property
+    def merge_lock(self) -> Path:
+        """Held while staging moves."""
+        return self.state / "locks" / "merge.lock"
+
+    @property
+    def worktrees_lock(self) -> Path:
+        """Held round git's own bookkeeping of worktrees."""
+        return self.state / "locks" / "worktrees.lock"
+
+    def attempt(self, run: str, task: str, n: int) -> AttemptPlaces:
+        """The folder of an attempt."""
+        return AttemptPlaces(self.state / "attempts" / run / slug(task) / str(n))
+
+    def finish(self, run: str, request: str) -> AttemptPlaces:
+        """The folder of a finish."""
+        return AttemptPlaces(self.state / "attempts" / run / "finish" / slug(request))

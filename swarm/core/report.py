@@ -1,0 +1,342 @@
+"""What the coordinator knows, as the documents that status, waiting and showing give out (public contract, section 5).
+
+Rules for editing: pure; the shapes are public, so a field is never dropped or renamed without a new `SCHEMA`. What is
+not the machine's to know (whether a daemon runs, what a process takes) comes in as arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from swarm.core.model import (
+    TASK_ENDS,
+    Attempt,
+    Readings,
+    Reason,
+    Step,
+    Task,
+    TaskState,
+    WorkerResult,
+    staging_branch,
+)
+from swarm.core.run import Run
+from swarm.core.state import Swarm
+
+SCHEMA = 1
+LISTED = 20  # tasks of each kind in a summary
+LANDED_LISTED = 5
+
+_PUBLIC_STEP = {
+    Step.BRINGING_IN: "queued",
+    Step.WAITING: "queued",
+    Step.REBASING: "merging",
+    Step.PUBLISHING: "advancing",
+}
+_QUEUE_STATE = {
+    Step.BRINGING_IN: "waiting",
+    Step.WAITING: "waiting",
+    Step.MERGING: "merging",
+    Step.REBASING: "merging",
+    Step.VERIFYING: "verifying",
+    Step.ADVANCING: "verified",
+    Step.PUBLISHING: "advancing",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What only a running daemon can tell: samples are (CPU percent, resident bytes) of each worker by (run, task), activity what
+    it does at the moment, `readings` the newest look at the machine."""
+
+    running: bool = False
+    samples: Mapping[tuple[str, str], tuple[float | None, int]] = field(default_factory=dict)
+    readings: Readings | None = None
+
+
+def rfc3339(at: float | None) -> str | None:
+    """Gives a time in seconds as RFC 3339 in UTC, to the millisecond."""
+    if at is None:
+        return None
+    moment = datetime.fromtimestamp(at, timezone.utc)  # noqa: UP017  (datetime.UTC costs an import lookup)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def status(swarm: Swarm, live: Live, *, run: str | None = None, summary: bool = False) -> dict[str, Any]:
+    """Gives the status document, of one run or of all; with `summary` the tasks that matter now and the number of the others."""
+    runs = [each for each in swarm.runs.values() if run is None or each.id == run]
+    return {
+        "schema": SCHEMA,
+        "daemon": {
+            "running": live.running,
+            "pid": swarm.pid if live.running else None,
+            "version": swarm.version or None,
+            "started_at": rfc3339(swarm.started_at) if live.running else None,
+            "paused": swarm.paused,
+            "stopping": swarm.stopping and live.running,
+        },
+        "capacity": _capacity(swarm, live),
+        "runs": [run_document(swarm, each, live, summary=summary) for each in runs],
+        "merge_queue": [entry for each in runs for entry in _merge_queue(each)],
+        "claims": [entry for each in runs for entry in _claims(each)],
+    }
+
+
+def _capacity(swarm: Swarm, live: Live) -> dict[str, Any]:
+    readings = live.readings or swarm.readings
+    running = len(swarm.slots)
+    return {
+        "workers_max": swarm.limits.workers_max,
+        "slots_open": max(0, min(swarm.capacity.target - running, swarm.limits.workers_max - running)),
+        "running": running,
+        "reason": swarm.capacity.reason,
+        "readings": None
+        if readings is None
+        else {
+            "cpu_percent": round(readings.cpu_percent, 1),
+            "memory_percent": round(readings.memory_percent, 1),
+            "memory_available_bytes": readings.memory_available_bytes,
+            "disk_free_bytes": readings.disk_free_bytes,
+        },
+    }
+
+
+def run_state(run: Run) -> str:
+    """Says in one word how a run stands: preparing, active, paused, ended, or finished (its staging is on the target)."""
+    if not run.prepared:
+        return "preparing"
+    if run.open_tasks:
+        return "paused" if run.paused else "active"
+    return "finished" if run.finished_commit is not None else "ended"
+
+
+def run_document(swarm: Swarm, run: Run, live: Live, *, summary: bool = False) -> dict[str, Any]:
+    """Gives one run of the status document."""
+    tasks = _worth_telling(run) if summary else list(run.tasks.values())
+    document: dict[str, Any] = {
+        "id": run.id,
+        "name": run.plan.name,
+        "state": run_state(run),
+        "base": {"branch": run.base_branch, "commit": run.base_commit},
+        "staging": {
+            "branch": staging_branch(run.id),
+            "commit": run.published,
+            "worktree": run.worktree,
+            "worktree_commit": run.followed,
+            "worktree_reason": run.follow_reason,
+            "verified": _verified(run),
+        },
+        "created_at": rfc3339(run.created_at),
+        "ended_at": rfc3339(run.ended_at),
+        "finished_commit": run.finished_commit,
+        "counts": {state.value: run.counts[state] for state in TaskState},
+        "finished_before": list(run.finished_before),
+        "problems": [f"{command}: {text}" for command, text in run.failures.items()],
+        "tasks": [task_document(swarm, run, task, live) for task in tasks],
+    }
+    if summary:
+        document["tasks_omitted"] = len(run.tasks) - len(tasks)
+        document["ended"] = run.open_tasks == 0 and not run.live
+    return document
+
+
+def _verified(run: Run) -> bool:
+    """Tells whether suites passed on the commit that staging stands at; an unmoved staging has not been verified."""
+    for name, commit in reversed(run.landed):
+        if commit == run.published:
+            attempt = run.tasks[name].attempt
+            return attempt is not None and bool(attempt.suites)
+    return False
+
+
+def _worth_telling(run: Run) -> list[Task]:
+    """Picks the tasks that a person looks for: what goes on, what waits, what went wrong, what landed last. Flat in the number of
+    tasks as long as few are ready or ended badly."""
+    chosen: dict[str, Task] = {name: run.tasks[name] for name in run.live}
+    wanted = {
+        TaskState.READY: LISTED,
+        TaskState.FAILED: LISTED,
+        TaskState.BLOCKED: LISTED,
+        TaskState.CANCELLED: LISTED,
+    }
+    missing = sum(min(run.counts[state], most) for state, most in wanted.items())
+    for name, task in run.tasks.items():
+        if not missing:
+            break
+        if wanted.get(task.state, 0):
+            wanted[task.state] -= 1
+            missing -= 1
+            chosen[name] = task
+    for name, _ in run.landed[-LANDED_LISTED:]:
+        chosen[name] = run.tasks[name]
+    return sorted(chosen.values(), key=lambda task: task.order)
+
+
+def task_document(swarm: Swarm, run: Run, task: Task, live: Live) -> dict[str, Any]:
+    """Gives one task of the status document."""
+    spec = task.spec
+    return {
+        "id": spec.id,
+        "title": spec.title,
+        "phase": spec.phase,
+        "state": task.state.value,
+        "reason": _reason_document(_reason_of(swarm, run, task)),
+        "needs": [*spec.needs, *spec.phase_needs],
+        "claims": [{"path": claim.path, "mode": claim.mode.value} for claim in spec.claims],
+        "landed_commit": task.landed_commit,
+        "attempts": [attempt_document(run, task, attempt, live) for attempt in task.attempts],
+    }
+
+
+def _reason_document(reason: Reason | None) -> dict[str, Any] | None:
+    return None if reason is None else {"code": reason.code, "text": reason.text, **reason.facts}
+
+
+def _reason_of(swarm: Swarm, run: Run, task: Task) -> Reason | None:
+    """Says why a task is where it is; for one that waits, what for."""
+    if task.state is TaskState.READY and task.reason is None:
+        return _waits_for(swarm, run, task)
+    if task.state is TaskState.PENDING:
+        return _pending(run, task)
+    attempt = task.live
+    if attempt is not None and attempt.waits_for and attempt.step is Step.WAITING:
+        holders = sorted(attempt.waits_for)
+        return Reason(
+            "stray", f"it changed files that {', '.join(holders)} holds; it lands after", {"holders": holders}
+        )
+    if attempt is not None and attempt.reason is not None:
+        return attempt.reason
+    return task.reason
+
+
+def _waits_for(swarm: Swarm, run: Run, task: Task) -> Reason:
+    name = task.spec.id
+    if swarm.paused or run.paused or task.paused:
+        return Reason("paused", "paused; swarm resume goes on")
+    if not run.selected(task):
+        return Reason("not_selected", "left out by --only")
+    if not run.prepared:
+        return Reason("preparing", "the run is being prepared")
+    if name in run.parked:
+        path, holder = run.parked[name]
+        if path.startswith("\0"):
+            return Reason("turn", f"goes one at a time; {holder} is at work", {"holder": holder})
+        return Reason("claim", f"{holder} holds {path}", {"path": path, "holder": holder})
+    if task.alone:
+        return Reason("alone", "after a conflict it runs by itself, when the others are done")
+    if run.solo is not None:
+        return Reason("alone", f"{run.solo} runs by itself", {"holder": run.solo})
+    return Reason("slot", swarm.capacity.reason)
+
+
+def _pending(run: Run, task: Task) -> Reason:
+    missing = [
+        need
+        for need in task.spec.needs
+        if need in run.tasks and run.tasks[need].state is not TaskState.LANDED
+    ]
+    phases = [*task.spec.phase_needs]
+    if task.spec.phase is not None:
+        phases += run.phases[task.spec.phase].phase_needs
+        missing += [
+            need
+            for need in run.phases[task.spec.phase].needs
+            if need in run.tasks and run.tasks[need].state is not TaskState.LANDED
+        ]
+    before = run.needs.before(task.spec.id)
+    what = [*missing, *(f"phase {phase}" for phase in phases), *([before] if before else [])]
+    return Reason(
+        "needs", f"needs {', '.join(what[:5])}" + (" …" if len(what) > 5 else ""), {"needs": what[:50]}
+    )
+
+
+def attempt_document(run: Run, task: Task, attempt: Attempt, live: Live) -> dict[str, Any]:
+    """Gives one attempt of the status document."""
+    cpu, rss = None, None
+    if attempt.step is Step.RUNNING:
+        cpu, rss = live.samples.get((run.id, task.spec.id), (None, None))
+    result: WorkerResult = attempt.result
+    return {
+        "n": attempt.n,
+        "state": _public_step(attempt),
+        "agent": attempt.agent,
+        "branch": attempt.branch,
+        "base": attempt.base,
+        "head": attempt.head,
+        "worktree": attempt.worktree,
+        "slot": attempt.slot,
+        "alone": attempt.alone,
+        "pid": attempt.pid,
+        "cpu_percent": cpu,
+        "rss_bytes": rss,
+        "started_at": rfc3339(attempt.started_at or attempt.created_at),
+        "ended_at": rfc3339(attempt.ended_at),
+        "exit_code": attempt.exit_code,
+        "touched": list(attempt.touched),
+        "strays": list(attempt.strays),
+        "reason": _reason_document(attempt.reason),
+        "candidate": attempt.candidate,
+        "suites": [
+            {
+                "name": suite.name,
+                "outcome": suite.outcome,
+                "exit_code": suite.exit_code,
+                "duration_s": round(suite.duration_s, 3),
+                "log": suite.log,
+            }
+            for suite in attempt.suites
+        ],
+        "summary": result.summary or None,
+        "cost_usd": result.cost_usd,
+        "tokens_in": result.tokens_in,
+        "tokens_out": result.tokens_out,
+    }
+
+
+def _public_step(attempt: Attempt) -> str:
+    if attempt.step is Step.COLLECTING:
+        return "queued" if attempt.exit_code == 0 and attempt.ending is None else "running"
+    return _PUBLIC_STEP.get(attempt.step, attempt.step.value)
+
+
+def _merge_queue(run: Run) -> Iterable[dict[str, Any]]:
+    for name in (*run.publishing, *run.landing, *run.queue):
+        attempt = run.tasks[name].live
+        if attempt is not None:
+            yield {
+                "run": run.id,
+                "task": name,
+                "attempt": attempt.n,
+                "state": _QUEUE_STATE.get(attempt.step, "waiting"),
+                "candidate": attempt.candidate,
+            }
+
+
+def _claims(run: Run) -> Iterable[dict[str, Any]]:
+    for held in run.claims.held():
+        if held.claim.path.startswith("\0"):
+            continue
+        attempt = run.tasks[held.holder].attempt
+        yield {
+            "run": run.id,
+            "task": held.holder,
+            "attempt": attempt.n if attempt is not None else None,
+            "path": held.claim.path,
+            "mode": held.claim.mode.value,
+        }
+
+
+def summary_line(counts: Mapping[str, int], reasons: Sequence[str], seconds: float | None) -> str:
+    """Gives the one line that a run ends with: `12 landed, 1 failed (conflict), 0 blocked in 41.2 s`."""
+    failed = f"{counts.get('failed', 0)} failed"
+    if reasons:
+        failed += f" ({', '.join(dict.fromkeys(reasons))})"
+    parts = [f"{counts.get('landed', 0)} landed", failed, f"{counts.get('blocked', 0)} blocked"]
+    if counts.get("cancelled"):
+        parts.append(f"{counts['cancelled']} cancelled")
+    still = sum(counts.get(state.value, 0) for state in TaskState if state not in TASK_ENDS)
+    if still:
+        parts.append(f"{still} not ended")
+    return ", ".join(parts) + (f" in {seconds:.1f} s" if seconds is not None else "")

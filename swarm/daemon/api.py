@@ -1,0 +1,558 @@
+"""The HTTP API on the daemon's socket: requests become events, documents come from `core/report`.
+
+Every change is answered only when it is in the journal. Reading never waits for a turn.
+
+Rules for editing: routes and bodies are those of `protocol` and `shapes`. What a request means is decided by the machine; what is
+checked here is only what the machine can't know: files, branches, agents.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import dataclasses
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+import swarm as package
+from swarm import config, log, protocol
+from swarm.core import machine, report
+from swarm.core import messages as m
+from swarm.core.model import TASK_ENDS, PlanSpec, Suite, Task, TaskState
+from swarm.core.run import Run
+from swarm.core.state import IllegalEvent, Swarm
+from swarm.daemon.finishing import Finisher, Outlook
+from swarm.edge import process
+from swarm.errors import Refused, SwarmError, UsageError
+from swarm.worker import agents
+
+if TYPE_CHECKING:
+    from swarm.daemon.service import Service
+
+_log = log.get("api")
+Answer = Callable[["Api", Request], Awaitable[Response]]
+
+
+def wants_readings(swarm: Swarm) -> bool:
+    """Tells whether a ready task waits for room."""
+    if swarm.paused or swarm.stopping or len(swarm.slots) >= swarm.limits.workers_max:
+        return False
+    return any(run.prepared and not run.paused and run.peek() is not None for run in swarm.active())
+
+
+def application(service: Service) -> Starlette:
+    """Builds the application."""
+    api = Api(service)
+
+    def route(path: str, answer: Answer, method: str) -> Route:
+        async def endpoint(request: Request) -> Response:
+            try:
+                return await answer(api, request)
+            except SwarmError as error:
+                return JSONResponse(protocol.error_body(error), protocol.error_status(error))
+            except IllegalEvent as error:
+                refused = Refused(f"{error}.", "Nothing was changed.", "swarm status shows how things stand")
+                return JSONResponse(protocol.error_body(refused), protocol.error_status(refused))
+            except (KeyError, TypeError, ValueError) as error:
+                wrong = UsageError(f"The request can't be read: {error!r}.", "Nothing was done.")
+                _log.warning("request.unreadable", path=path, exc_info=error)
+                return JSONResponse(protocol.error_body(wrong), protocol.error_status(wrong))
+
+        return Route(path, endpoint, methods=[method])
+
+    return Starlette(routes=[route(path, answer, method) for path, (answer, method) in _ROUTES.items()])
+
+
+class Api:
+    """Answers requests."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.coordinator = service.coordinator
+        self.edges = service.execution.edges
+        self.sampler: process.Sampler[tuple[str, str]] = process.Sampler()
+        self._plan_lock = asyncio.Lock()
+        self._requests = 0
+
+    @property
+    def swarm(self) -> Swarm:
+        return self.coordinator.swarm
+
+    async def _thread(self, work: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(None, work)
+
+    async def _body(self, request: Request) -> Any:
+        size = int(request.headers.get("content-length", "0") or 0)
+        if size > protocol.REQUEST_BYTES_MAX:
+            raise UsageError(f"The request has {size} bytes, more than {protocol.REQUEST_BYTES_MAX}.")
+        data = bytearray()
+        async for chunk in request.stream():
+            data += chunk
+            if len(data) > protocol.REQUEST_BYTES_MAX:
+                raise UsageError(f"The request has more than {protocol.REQUEST_BYTES_MAX} bytes.")
+        return json.loads(bytes(data))
+
+    # --- reading
+
+    async def ping(self, _: Request) -> Response:
+        """Says who answers."""
+        about = {"api": protocol.API_VERSION, "version": package.__version__, "pid": self.swarm.pid}
+        return JSONResponse({**about, "seq": self.coordinator.seq})
+
+    async def status(self, request: Request) -> Response:
+        """Gives the status document."""
+        run = request.query_params.get("run") or None
+        if run is not None:
+            self._run(run)
+        document = await self.document(run, summary=request.query_params.get("view") == protocol.VIEW_SUMMARY)
+        return JSONResponse(document)
+
+    async def document(self, run: str | None, *, summary: bool) -> dict[str, Any]:
+        """Builds the status document with what the workers use now."""
+        watches = {key[:2]: watch.identity for key, watch in self.service.execution.watches.items()}
+        samples = await self._thread(lambda: self.sampler.sample(watches)) if watches else {}
+        readings = await self._thread(self.service.execution.measure)
+        live = report.Live(running=True, samples=samples, readings=readings)
+        return report.status(self.swarm, live, run=run, summary=summary)
+
+    async def wait(self, request: Request) -> Response:
+        """Answers when every task that takes part has ended, or when the time is over."""
+        name = request.query_params.get("run") or None
+        timeout_s = min(
+            float(request.query_params.get("timeout_s", protocol.WAIT_SLICE_S)), protocol.WAIT_SLICE_S
+        )
+        run = self._run(name)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while run.open_tasks or run.live:
+                    await self.coordinator.changed()
+                    if self.coordinator.ended:
+                        return JSONResponse({"ended": False})
+        except TimeoutError:
+            return JSONResponse({"ended": False})
+        return JSONResponse({**await self.document(run.id, summary=True), "ended": True})
+
+    async def events(self, request: Request) -> Response:
+        """Streams the journal, one JSON object a line."""
+        after = int(request.query_params.get("after", "0"))
+        follow = request.query_params.get("follow") == "1"
+        run = request.query_params.get("run") or None
+
+        async def lines() -> AsyncIterator[bytes]:
+            async for record in self.coordinator.events(after, follow=follow):
+                if run is None or record.get("run") == run:
+                    yield json.dumps(shown(record), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+
+        return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+    # --- plans
+
+    async def submit(self, request: Request) -> Response:
+        """Takes a plan in."""
+        body = await self._body(request)
+        source = body["plan"]
+        data = base64.b64decode(source["data_base64"])
+        plan: PlanSpec = await self._thread(lambda: self._read_plan(data, source["source"]))
+        extra = tuple(
+            Suite(name=f"verify-{n}", run=text) for n, text in enumerate(body.get("verify") or (), 1)
+        )
+        plan = dataclasses.replace(plan, verify=(*plan.verify, *extra))
+        only = tuple(body.get("only") or ())
+        unknown = [name for name in only if name not in {task.id for task in plan.tasks}]
+        if unknown:
+            raise UsageError(
+                f"--only names no task of the plan: {', '.join(unknown)}.", "Nothing was submitted."
+            )
+        async with self._plan_lock:
+            return await self._submit(
+                plan,
+                only=only,
+                sequential=bool(body.get("sequential")),
+                fail_fast=bool(body.get("fail_fast")),
+            )
+
+    def _read_plan(self, data: bytes, source: str) -> PlanSpec:
+        from swarm.core import plan as plans
+
+        reading = plans.read(data, source=source, defaults=config.to_defaults(self.edges.settings))
+        if reading.errors or reading.plan is None:
+            listed = "\n".join(f"  {problem.place}: {problem.text}" for problem in reading.errors[:20])
+            more = f"\n  and {len(reading.errors) - 20} more" if len(reading.errors) > 20 else ""
+            raise UsageError(
+                f"The plan {source} is not valid:\n{listed}{more}",
+                "Nothing was submitted.",
+                f"mend it; swarm check {source} shows everything at once",
+            )
+        return reading.plan
+
+    async def _submit(self, plan: PlanSpec, **options: Any) -> Response:
+        wrong = agents.missing(plan.tasks, self.edges.agents)
+        if wrong:
+            listed = "\n".join(f"  {text}" for text in wrong[:10])
+            more = f"\n  and {len(wrong) - 10} more" if len(wrong) > 10 else ""
+            raise UsageError(
+                f"Tasks of the plan can't be carried out:\n{listed}{more}",
+                "Nothing was submitted.",
+                "give them a `run`, or define the agent in swarm.toml and name it by `agent`",
+            )
+        change = machine.submission(self.swarm, plan.id, plan)
+        if change.refused:
+            raise Refused(
+                f"{', '.join(change.refused[:10])} changed in the plan, and work on it has started.",
+                "Nothing was submitted.",
+                "leave what has started as it was, and give the changed task an id of its own",
+            )
+        if change.unknown:
+            raise UsageError(
+                f"Needed but unknown: {', '.join(map(str, change.unknown[:10]))}.", "Nothing was submitted."
+            )
+        known = self.swarm.runs.get(plan.id)
+        base = (
+            (known.base_branch, known.base_commit) if known else await self._thread(lambda: self._base(plan))
+        )
+        await self.coordinator.ask(
+            m.PlanSubmitted(
+                at=self.coordinator.now(),
+                run=plan.id,
+                plan=plan,
+                base_branch=base[0],
+                base_commit=base[1],
+                **options,
+            )
+        )
+        return JSONResponse(
+            {
+                "run": plan.id,
+                "added": list(change.added),
+                "replaced": list(change.replaced),
+                "unchanged": change.unchanged,
+            }
+        )
+
+    def _base(self, plan: PlanSpec) -> tuple[str, str]:
+        """Finds what a new run starts from; it is recorded and never looked up again."""
+        repository = self.edges.repository
+        if repository.branch_commit("swarm") is not None:
+            raise Refused(
+                'A branch named "swarm" is in the way: git can\'t have it beside swarm/<run>/….',
+                "Nothing was submitted.",
+                "rename it: git branch -m swarm SOME-OTHER-NAME",
+            )
+        if plan.base:
+            commit = repository.branch_commit(plan.base) or repository.resolve(plan.base)
+            if commit is None:
+                raise UsageError(f'The plan starts from "{plan.base}", which is no branch or commit here.')
+            return (plan.base if repository.branch_commit(plan.base) else "", commit)
+        return repository.head_branch() or "", repository.head_commit()
+
+    async def add(self, request: Request) -> Response:
+        """Adds one task to a run."""
+        body = await self._body(request)
+        async with self._plan_lock:
+            run = self._run(body["run"])
+            plan = await self._thread(lambda: self._with_task(run, body["task"]))
+            return await self._submit(plan, sequential=run.sequential, fail_fast=run.fail_fast)
+
+    def _with_task(self, run: Run, table: dict[str, Any]) -> PlanSpec:
+        """Reads one task as a plan of its own, its needs held against the run."""
+        from swarm.core import plan as plans
+
+        needs = [str(need) for need in table.get("needs") or ()]
+        unknown = [
+            n for n in needs if n not in run.tasks and n not in run.phases and n not in run.finished_before
+        ]
+        if unknown:
+            raise UsageError(f"Needed but unknown: {', '.join(unknown)}.", "Nothing was added.")
+        phase = table.get("phase")
+        if phase is not None and phase not in run.phases:
+            raise UsageError(f'There is no phase "{phase}" in run {run.id}.', "Nothing was added.")
+        bare = {key: value for key, value in table.items() if key not in ("needs", "phase")}
+        data = json.dumps({"name": run.id, "tasks": [bare]}).encode()
+        reading = plans.read(data, source=f"{run.id}.json", defaults=config.to_defaults(self.edges.settings))
+        if reading.errors or reading.plan is None:
+            raise UsageError("\n".join(f"{p.place}: {p.text}" for p in reading.errors), "Nothing was added.")
+        (spec,) = reading.plan.tasks
+        spec = dataclasses.replace(
+            spec,
+            phase=phase,
+            needs=tuple(n for n in needs if n in run.tasks or n in run.finished_before),
+            phase_needs=tuple(n for n in needs if n in run.phases and n not in run.tasks),
+        )
+        return dataclasses.replace(run.plan, id=run.id, tasks=(spec,), phases=())
+
+    # --- steering
+
+    async def retry(self, request: Request) -> Response:
+        """Tries failed tasks again."""
+        body = await self._body(request)
+        if body.get("failed"):
+            run = self._run(body["run"])
+            wanted = [
+                t.spec.id for t in run.tasks.values() if t.state in (TaskState.FAILED, TaskState.CANCELLED)
+            ]
+        else:
+            run, wanted = self._tasks(body["run"], body["tasks"])
+        for name in wanted:
+            self._check_retry(run, run.tasks[name])
+        if wanted:
+            await self.coordinator.ask(
+                m.TasksRetried(at=self.coordinator.now(), run=run.id, tasks=tuple(wanted))
+            )
+        return JSONResponse({"run": run.id, "tasks": wanted})
+
+    def _check_retry(self, run: Run, task: Task) -> None:
+        name = task.spec.id
+        if task.state is TaskState.BLOCKED:
+            raise Refused(
+                f'Task "{name}" is blocked: {task.reason.text if task.reason else "a need did not land"}.',
+                "It was not retried; it goes on by itself when what it needs has landed.",
+                f"swarm retry --failed --run {run.id}",
+            )
+        if task.state not in TASK_ENDS or task.state is TaskState.LANDED:
+            raise Refused(
+                f'Task "{name}" is {task.state}; only a task that failed can be retried.', "Nothing was done."
+            )
+
+    async def cancel(self, request: Request) -> Response:
+        """Cancels tasks, or a whole run."""
+        body = await self._body(request)
+        if body.get("tasks") is None:
+            run = self._run(body["run"])
+            wanted = [name for name, task in run.tasks.items() if task.state not in TASK_ENDS]
+        else:
+            run, wanted = self._tasks(body["run"], body["tasks"])
+            ended = [name for name in wanted if run.tasks[name].state in TASK_ENDS]
+            if ended:
+                raise Refused(
+                    f'Task "{ended[0]}" is {run.tasks[ended[0]].state} already.',
+                    "Nothing was cancelled.",
+                    f"swarm show {ended[0]}",
+                )
+        if wanted:
+            before = {(run.id, n, a.n) for n in wanted if (a := run.tasks[n].live) is not None}
+            await self.coordinator.ask(
+                m.TasksCancelled(at=self.coordinator.now(), run=run.id, tasks=tuple(wanted))
+            )
+            for key in before:
+                if run.tasks[key[1]].live is None:
+                    self.service.execution.drop_verification(*key)
+        return JSONResponse({"run": run.id, "tasks": wanted})
+
+    async def pause(self, request: Request) -> Response:
+        """Holds starts back."""
+        return await self._pausing(request, m.Paused)
+
+    async def resume(self, request: Request) -> Response:
+        """Lets starts happen again."""
+        return await self._pausing(request, m.Resumed)
+
+    async def _pausing(self, request: Request, kind: type[m.Paused] | type[m.Resumed]) -> Response:
+        body = await self._body(request)
+        run, task = body.get("run"), body.get("task")
+        if task is not None:
+            found, names = self._tasks(run, [task])
+            run, task = found.id, names[0]
+        elif run is not None:
+            run = self._run(run).id
+        await self.coordinator.ask(kind(at=self.coordinator.now(), run=run, task=task))
+        return JSONResponse({})
+
+    async def scale(self, request: Request) -> Response:
+        """Changes the width."""
+        width = (await self._body(request))["workers_max"]
+        if type(width) is not int or not 1 <= width <= 10_000:
+            raise UsageError(
+                "The number of workers is a whole number from 1 to 10000.", "Nothing was changed."
+            )
+        await self.coordinator.ask(m.LimitsChanged(at=self.coordinator.now(), workers_max=width))
+        return JSONResponse({"workers_max": width})
+
+    async def tell(self, request: Request) -> Response:
+        """Leaves a note for a task's next attempt."""
+        body = await self._body(request)
+        run, names = self._tasks(body.get("run"), [body["task"]])
+        event = m.TaskTold(
+            at=self.coordinator.now(), run=run.id, task=names[0], text=str(body["text"])[:100_000]
+        )
+        await self.coordinator.ask(event)
+        return JSONResponse({})
+
+    async def stop(self, request: Request) -> Response:
+        """Begins to stop; the caller waits for the process to end."""
+        mode = (await self._body(request))["mode"]
+        if mode not in protocol.STOP_MODES:
+            raise UsageError(f"{mode!r} is no way to stop: {', '.join(protocol.STOP_MODES)}.")
+        self.service.stop(mode)
+        return JSONResponse({"pid": self.swarm.pid})
+
+    # --- finishing
+
+    async def finish(self, request: Request) -> Response:
+        """Merges staging into the target, or says what that would do."""
+        body = await self._body(request)
+        run = self._run(body.get("run"))
+        target = body.get("into") or run.base_branch
+        if not target:
+            raise UsageError(
+                "The run started from no branch.", "Nothing was done.", "name one with --into BRANCH"
+            )
+        self._check_finish(run, partial=bool(body.get("partial")), preview=bool(body.get("preview")))
+        old = await self._thread(lambda: self.edges.repository.branch_commit(target))
+        finisher = Finisher(self.edges.repository, self.edges.landing, self.edges.refs, self.edges.places)
+        at = self.coordinator.now()
+        outlook = await self._thread(lambda: finisher.outlook(run.id, run.published, target, at=at))
+        facts = self._finish_facts(run, target, old, outlook)
+        if body.get("preview"):
+            facts |= {"outcome": "preview", "commit": outlook.new, "text": _preview_text(target, outlook)}
+        else:
+            facts |= await self._finish(run, target, outlook, stage_only=bool(body.get("stage_only")))
+        return JSONResponse({**await self.document(run.id, summary=True), "finish": facts})
+
+    def _check_finish(self, run: Run, *, partial: bool, preview: bool) -> None:
+        if run.open_tasks and not (partial or preview):
+            raise Refused(
+                f"{run.open_tasks} tasks of run {run.id} have not ended.",
+                "Nothing was merged: what they do would be left behind.",
+                f"swarm wait --run {run.id}, or swarm finish --partial to merge what has landed so far",
+            )
+
+    def _finish_facts(self, run: Run, target: str, old: str | None, outlook: Outlook) -> dict[str, Any]:
+        return {
+            "run": run.id,
+            "into": target,
+            "old_commit": old,
+            "landed": [name for name, _ in run.landed],
+            "missing": [name for name, task in run.tasks.items() if task.state is not TaskState.LANDED],
+            "paths": list(outlook.paths)[:1000],
+            "conflicts": list(outlook.conflict),
+        }
+
+    async def _finish(self, run: Run, target: str, outlook: Outlook, *, stage_only: bool) -> dict[str, Any]:
+        self._requests += 1
+        key = f"{self.swarm.pid}-{self.coordinator.seq}-{self._requests}"
+        event = m.FinishRequested(
+            at=self.coordinator.now(), run=run.id, request=key, target=target, stage_only=stage_only
+        )
+        await self.coordinator.ask(event)
+        while key not in self.coordinator.finished:
+            if self.coordinator.ended:
+                raise SwarmError("The daemon stopped while it was finishing.", "", "swarm finish again")
+            await self.coordinator.changed()
+        ended = self.coordinator.finished.pop(key)
+        if isinstance(ended, m.FinishRefused):
+            raise _finish_error(ended, run)
+        outcome = "staged" if stage_only else "nothing" if outlook.nothing else "finished"
+        return {
+            "outcome": outcome,
+            "commit": ended.commit,
+            "text": _finished_text(target, outcome, ended.commit),
+        }
+
+    # --- finding
+
+    def _run(self, name: str | None) -> Run:
+        """Finds a run by its id; without one, the only run, or the only one that has not ended."""
+        runs = self.swarm.runs
+        if name is not None:
+            if name in runs:
+                return runs[name]
+            known = ", ".join(runs) or "none"
+            raise UsageError(
+                f'There is no run "{name}"; known: {known}.', "Nothing was done.", "swarm status"
+            )
+        active = [run for run in runs.values() if run.open_tasks] or list(runs.values())
+        if len(active) == 1:
+            return active[0]
+        if not active:
+            raise UsageError(
+                "There is no run yet.", "Nothing was done.", "swarm submit PLAN, or swarm run PLAN"
+            )
+        names = ", ".join(run.id for run in active)
+        raise UsageError(f"There are several runs: {names}.", "Nothing was done.", "name one with --run")
+
+    def _tasks(self, run: str | None, names: Iterable[str]) -> tuple[Run, list[str]]:
+        """Finds tasks, given as `task` or `run/task`, all of one run."""
+        names = list(names)
+        candidates = [self._run(run)] if run is not None else list(self.swarm.runs.values())
+        found = [each for each in candidates if all(_in(each, name) is not None for name in names)]
+        if len(found) == 1:
+            return found[0], [str(_in(found[0], name)) for name in names]
+        listed = ", ".join(names)
+        if not found:
+            raise UsageError(
+                f"There is no task {listed}.", "Nothing was done.", "swarm status lists the tasks"
+            )
+        runs = ", ".join(each.id for each in found)
+        raise UsageError(
+            f"{listed} is in several runs: {runs}.", "Nothing was done.", "name the run: RUN/TASK"
+        )
+
+
+def _in(run: Run, name: str) -> str | None:
+    """Gives the task's id if `name`, plain or as `run/task`, is one of this run."""
+    if name in run.tasks:
+        return name
+    head, slash, rest = name.partition("/")
+    return rest if slash and head == run.id and rest in run.tasks else None
+
+
+def shown(record: dict[str, Any]) -> dict[str, Any]:
+    """Gives a record of the journal as it is told: times as RFC 3339."""
+    return {**record, "at": report.rfc3339(record["at"])}
+
+
+def _preview_text(target: str, outlook: Outlook) -> str:
+    if outlook.conflict:
+        return (
+            f"Staging conflicts with {target} in {', '.join(outlook.conflict[:10])}; nothing would be merged."
+        )
+    if outlook.nothing:
+        return f"{target} has everything that is on staging."
+    how = "by a merge commit" if outlook.merged else "by moving it forward"
+    return f"{target} would go from {outlook.old[:12]} to {outlook.new[:12]} {how}; {len(outlook.paths)} paths change."
+
+
+def _finished_text(target: str, outcome: str, commit: str) -> str:
+    if outcome == "staged":
+        return f"The index and files of {target}'s checkout hold the result; nothing was committed."
+    if outcome == "nothing":
+        return f"{target} had everything that is on staging."
+    return f"{target} stands at {commit[:12]}."
+
+
+def _finish_error(refused: m.FinishRefused, run: Run) -> SwarmError:
+    reason = refused.reason
+    kind = Refused if reason.facts.get("exit_code") == 4 else SwarmError
+    steps = {
+        "dirty": "commit or stash them there, then swarm finish again",
+        "conflict": f"merge {refused.target} into the work yourself, or add a task that does: swarm add",
+        "moved": "swarm finish again",
+        "verify_failed": f"look at {', '.join(map(str, reason.facts.get('logs', ())))}",
+        "no_checkout": f"check {refused.target} out, or finish without --stage-only",
+    }
+    consequence = f"{refused.target} stays as it was; run {run.id} is kept."
+    return kind(f"Run {run.id} was not finished: {reason.text}.", consequence, steps.get(reason.code, ""))
+
+
+_ROUTES: dict[str, tuple[Answer, str]] = {
+    protocol.PING: (Api.ping, "GET"),
+    protocol.STATUS: (Api.status, "GET"),
+    protocol.WAIT: (Api.wait, "GET"),
+    protocol.EVENTS: (Api.events, "GET"),
+    protocol.SUBMIT: (Api.submit, "POST"),
+    protocol.ADD: (Api.add, "POST"),
+    protocol.RETRY: (Api.retry, "POST"),
+    protocol.CANCEL: (Api.cancel, "POST"),
+    protocol.PAUSE: (Api.pause, "POST"),
+    protocol.RESUME: (Api.resume, "POST"),
+    protocol.SCALE: (Api.scale, "POST"),
+    protocol.TELL: (Api.tell, "POST"),
+    protocol.FINISH: (Api.finish, "POST"),
+    protocol.STOP: (Api.stop, "POST"),
+}

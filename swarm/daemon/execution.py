@@ -1,0 +1,487 @@
+"""Carries commands out: each uses an edge and is answered by exactly one event.
+
+Blocking work goes to threads; a worker that runs costs no thread, its end is a descriptor in the event loop. Whatever an edge
+raises becomes a `CommandFailed`, which the machine tries again, so no command is ever left without its answer.
+
+Rules for editing: nothing is decided here. Every function may be called twice for the same command, after a crash: it first looks
+whether the work is done. Paths, names and limits come from the command or from the settings, never from "now".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from swarm import log
+from swarm.config import Settings
+from swarm.core import admission
+from swarm.core import messages as m
+from swarm.core.model import Readings, Reason, slug
+from swarm.core.places import AttemptPlaces, Places
+from swarm.daemon.finishing import Finisher
+from swarm.daemon.verification import Verifier
+from swarm.edge import contract, git, process
+from swarm.edge.host import Host
+from swarm.edge.landing import Incoming, LandingRepository
+from swarm.edge.lockfile import MergeLockHeld, exclusive
+from swarm.edge.merging import Conflict
+from swarm.edge.worktrees import Pool
+from swarm.errors import SwarmError
+from swarm.worker import agents
+
+THREADS = 16  # git waits on the disk and on the other core; more only queue elsewhere
+LEFTOVER_GRACE_S = 1.0  # for what a worker that has ended left running
+_log = log.get("execution")
+
+Post = Callable[[m.Event], None]
+
+
+@dataclass(slots=True)
+class Edges:
+    """Everything outside that commands are carried out with."""
+
+    places: Places
+    repository: git.Repository
+    settings: Settings
+    pool: Pool
+    scratch: Pool
+    landing: LandingRepository
+    refs: git.Refs
+    host: Host
+    agents: Mapping[str, agents.Agent]
+    environ: Mapping[str, str]
+    identity: tuple[str, str] | None = None
+
+    def close(self) -> None:
+        """Ends the standing helpers."""
+        for edge in (self.pool, self.scratch, self.landing, self.refs):
+            edge.close()
+
+
+@dataclass(slots=True)
+class _Watch:
+    identity: process.Identity
+    descriptor: int | None = None
+
+
+@dataclass(slots=True)
+class Execution:
+    """Starts commands and posts their answers; `post` may be called from any thread."""
+
+    edges: Edges
+    post: Post
+    clock: Callable[[], float]
+    loop: asyncio.AbstractEventLoop
+    wants_readings: Callable[[], bool]
+    readings: Readings | None = None
+    watches: dict[tuple[str, str, int], _Watch] = field(default_factory=dict)
+    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "edge"))
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _verifying: dict[tuple[str, str, int], asyncio.Task[None]] = field(default_factory=dict)
+    _smoothed: tuple[float, float] | None = None
+    _nonce_head: str = ""
+    closing: bool = False
+
+    def __post_init__(self) -> None:
+        state = os.fsencode(self.edges.places.state)
+        self._nonce_head = hashlib.sha256(state).hexdigest()[:12]
+
+    # --- dispatch
+
+    def carry_out(self, command: m.Command) -> None:
+        """Starts a command; returns at once. Its answer comes by `post`."""
+        kind = type(command)
+        if kind in _IN_LOOP:
+            self._spawn(_IN_LOOP[kind](self, command), command)
+        else:
+            self._threads.submit(self._in_thread, _IN_THREAD[kind], command)
+
+    def _in_thread(self, work: Callable[[Execution, Any], m.Event | None], command: m.Command) -> None:
+        try:
+            event = work(self, command)
+        except BaseException as error:
+            event = self._failed(command, error)
+        if event is not None:
+            self.post(event)
+
+    def _spawn(self, work: Coroutine[Any, Any, m.Event | None], command: m.Command) -> None:
+        task = self.loop.create_task(self._answered(work, command))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if isinstance(command, m.Verify):
+            self._verifying[command.run, command.task, command.attempt] = task
+
+    async def _answered(self, work: Coroutine[Any, Any, m.Event | None], command: m.Command) -> None:
+        try:
+            event = await work
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            event = self._failed(command, error)
+        if event is not None:
+            self.post(event)
+
+    def _failed(self, command: m.Command, error: BaseException) -> m.Event:
+        """Makes the answer of a command that could not be carried out."""
+        text = error.cause if isinstance(error, SwarmError) else f"{type(error).__name__}: {error}"
+        expected = isinstance(error, (SwarmError, OSError))
+        kind = type(command).__name__
+        _log.warning("command.failed", command=kind, text=text, exc_info=None if expected else error)
+        at = self.clock()
+        if isinstance(command, m.GiveBackWorktree):
+            return m.WorktreeReturned(at=at, run=command.run, task=command.task, attempt=command.attempt)
+        if isinstance(command, m.AttemptCommand):
+            where = {"run": command.run, "task": command.task, "attempt": command.attempt}
+            return m.CommandFailed(at=at, command=kind, text=text, **where)  # type: ignore[arg-type]
+        if isinstance(command, m.Finish):
+            reason = Reason("error", text, {"next_step": getattr(error, "next_step", "")})
+            return m.FinishRefused(
+                at=at, run=command.run, request=command.request, target=command.target, reason=reason
+            )
+        if isinstance(command, m.MeasureHost):
+            return m.HostMeasured(at=at, readings=Readings(100.0, 100.0, 0, 0))
+        assert isinstance(command, m.RunCommand)
+        return m.RunCommandFailed(at=at, run=command.run, command=kind, text=text)
+
+    def in_thread(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
+        """Does blocking work in a thread; awaited in the loop."""
+        return self.loop.run_in_executor(self._threads, work)
+
+    def drop_verification(self, run: str, task: str, attempt: int) -> None:
+        """Ends the suites of an attempt that was cancelled while they ran."""
+        running = self._verifying.pop((run, task, attempt), None)
+        if running is not None:
+            running.cancel()
+
+    async def close(self, *, end_verifications: bool) -> None:
+        """Stops carrying out. What is under way in threads is finished; watches are dropped, the workers live on."""
+        self.closing = True
+        for task in list(self._tasks):
+            if end_verifications or task not in self._verifying.values():
+                task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for watch in self.watches.values():
+            if watch.descriptor is not None:
+                self.loop.remove_reader(watch.descriptor)
+                os.close(watch.descriptor)
+        self.watches.clear()
+        await self.loop.run_in_executor(None, self._threads.shutdown)
+        self.edges.close()
+
+    # --- names
+
+    def _key(self, command: m.AttemptCommand) -> str:
+        return f"{command.run}/{command.task}/{command.attempt}"
+
+    def nonce(self, command: m.AttemptCommand) -> str:
+        """Names a worker in the environment of all its processes; the same after a restart of the daemon."""
+        key = self._key(command).encode("utf-8", "surrogatepass")
+        return f"{self._nonce_head}-{hashlib.sha256(key).hexdigest()[:20]}"
+
+    def _places(self, command: m.AttemptCommand) -> AttemptPlaces:
+        return self.edges.places.attempt(command.run, command.task, command.attempt)
+
+    # --- the machine
+
+    async def _measure_host(self, command: m.MeasureHost) -> m.Event:
+        """Looks at the machine; with a target, until it would allow another width or nobody wants to know any more."""
+        limits = None
+        while True:
+            readings = await self.in_thread(self.measure)
+            if command.target is None or not self.wants_readings():
+                break
+            limits = limits or self.edges.settings.limits
+            if admission.width(readings, limits=self._limits(), previous=command.target) != command.target:
+                break
+            await asyncio.sleep(limits.readings_every_s)
+        return m.HostMeasured(at=self.clock(), readings=readings)
+
+    def _limits(self) -> Any:
+        from swarm.config import to_limits
+
+        return to_limits(self.edges.settings)
+
+    def measure(self) -> Readings:
+        """Reads the machine, CPU smoothed over time."""
+        raw, now = self.edges.host.read(), self.clock()
+        before = self._smoothed
+        cpu = raw.cpu_percent
+        if before is not None and not self.edges.settings.limits.readings_file:
+            cpu = admission.smooth(before[0], cpu, now - before[1], self.edges.settings.limits.smoothing_s)
+        self._smoothed = (cpu, now)
+        self.readings = dataclasses.replace(raw, cpu_percent=cpu)
+        return self.readings
+
+    # --- worktrees and workers
+
+    def _take_worktree(self, command: m.TakeWorktree) -> m.Event:
+        path = self.edges.pool.take(self._key(command), command.base)
+        return m.WorktreeReady(at=self.clock(), **_where(command), path=str(path))
+
+    def _give_back_worktree(self, command: m.GiveBackWorktree) -> m.Event:
+        if not command.keep:
+            saved = self.edges.pool.give_back(self._key(command), at=self.clock())
+            if saved is not None:
+                _log.warning("worktree.saved", task=command.task, attempt=command.attempt, commit=saved)
+        return m.WorktreeReturned(at=self.clock(), **_where(command))
+
+    def _start_worker(self, command: m.StartWorker) -> m.Event:
+        places, spec = self._places(command), command.spec
+        os.makedirs(places.worker, mode=0o700, exist_ok=True)
+        prompt = agents.prompt_text(spec, command.feedback)
+        places.prompt.write_text(prompt, "utf-8", "replace")
+        feedback = None
+        if command.feedback or command.attempt > 1:
+            feedback = places.feedback
+            feedback.write_text("\n\n".join(command.feedback) + "\n", "utf-8", "replace")
+        called = agents.call(spec, self.edges.agents, places.prompt, prompt)
+        env = contract.environment(
+            self.edges.environ,
+            run=command.run,
+            task=spec.id,
+            attempt=command.attempt,
+            worktree=Path(command.worktree),
+            base_commit=command.base,
+            claims=command.claims,
+            prompt_file=places.prompt,
+            result_file=places.result,
+            slot=command.slot,
+            feedback_file=feedback,
+            ports_from=self.edges.settings.ports.base,
+            ports_each=self.edges.settings.ports.step,
+        )
+        identity = process.start(
+            places.worker,
+            called.argv,
+            cwd=Path(command.worktree),
+            env={**env, **called.env},
+            nonce=self.nonce(command),
+            output=places.output,
+            stdin=called.stdin,
+        )
+        return m.WorkerStarted(at=self.clock(), **_where(command), pid=identity.pid, started_at=self.clock())
+
+    async def _watch_worker(self, command: m.WatchWorker | m.EndWorker) -> m.Event | None:
+        """Waits for the end of a worker, its own child or one that an earlier daemon started."""
+        key = (command.run, command.task, command.attempt)
+        if key in self.watches:
+            return None  # whoever watches answers
+        places = self._places(command)
+        identity = await self.in_thread(lambda: process.identity(places.worker))
+        if identity is not None:
+            watch = self.watches[key] = _Watch(identity)
+            try:
+                await self.exited(identity, watch)
+            finally:
+                if not self.closing:
+                    self.watches.pop(key, None)
+        event: m.Event = await self.in_thread(lambda: self._worker_exited(command, identity))
+        return event
+
+    async def exited(self, identity: process.Identity, watch: _Watch | None = None) -> None:
+        """Waits until a process has ended; costs no thread."""
+        descriptor = process.exit_handle(identity)
+        if descriptor is None:
+            return
+        if watch is not None:
+            watch.descriptor = descriptor
+        ended: asyncio.Future[None] = self.loop.create_future()
+        self.loop.add_reader(descriptor, _resolve, ended)
+        try:
+            await ended
+        finally:
+            if watch is None or watch.descriptor is not None:
+                self.loop.remove_reader(descriptor)
+                os.close(descriptor)
+            if watch is not None:
+                watch.descriptor = None
+
+    def _worker_exited(self, command: m.AttemptCommand, identity: process.Identity | None) -> m.Event:
+        """Ends what the worker left running, and reads what it left behind."""
+        places = self._places(command)
+        if identity is not None:
+            process.reap(identity)
+        nonce = self.nonce(command)
+        if process.members(nonce, identity, folder=places.worker):
+            _log.info("worker.leftovers", task=command.task, attempt=command.attempt)
+            process.end_tree(identity, nonce, folder=places.worker, grace_s=LEFTOVER_GRACE_S)
+        ended = process.exit_of(places.worker)
+        result, problem = contract.read_result(places.result)
+        if problem:
+            _log.warning("worker.result", task=command.task, attempt=command.attempt, problem=problem)
+        code = ended.code if ended is not None else None
+        return m.WorkerExited(at=self.clock(), **_where(command), exit_code=code, result=result)
+
+    async def _end_worker(self, command: m.EndWorker) -> m.Event | None:
+        """Ends a worker's whole tree; the watch answers, or this where there is none, as after a restart."""
+        places, nonce = self._places(command), self.nonce(command)
+        watched = (command.run, command.task, command.attempt) in self.watches
+        identity = await self.in_thread(lambda: process.identity(places.worker))
+        gone = await self.in_thread(
+            lambda: process.end_tree(identity, nonce, folder=places.worker, grace_s=command.grace_s)
+        )
+        if not gone:
+            _log.error("worker.survives", task=command.task, attempt=command.attempt, why=command.why)
+        return None if watched else await self._watch_worker(command)
+
+    def _collect(self, command: m.Collect) -> m.Event:
+        found = self.edges.pool.collect(
+            Path(command.worktree),
+            command.base,
+            message=f"{command.title}\n\nSwarm-Run: {command.run}\nSwarm-Task: {command.task}\n"
+            f"Swarm-Attempt: {command.attempt}\n",
+            identity=self.edges.identity,
+            at=self.clock(),
+        )
+        if found.head != command.base:
+            self._keep(command.branch, found.head)
+        return m.Collected(
+            at=self.clock(),
+            **_where(command),
+            head=found.head,
+            commits=found.commits,
+            touched=found.touched,
+            problem=found.problem,
+        )
+
+    def _keep(self, branch: str, head: str) -> None:
+        """Points the attempt's branch at its work. An attempt owns its branch, so a crash in between is repeated, not refused."""
+        ref = f"refs/heads/{branch}"
+        old = self.edges.refs.read(ref)
+        if old != head:
+            self.edges.refs.move(ref, head, old or "0" * len(head))
+
+    # --- landing
+
+    def _prepare_run(self, command: m.PrepareRun) -> m.Event:
+        landing = self.edges.landing
+        with exclusive(self.edges.places.merge_lock, kind=MergeLockHeld):
+            landing.seed(command.run, command.base)
+        worktree = self.staging_worktree(command.run)
+        self.edges.pool.prepare_staging(worktree, command.base)
+        return m.RunPrepared(at=self.clock(), run=command.run, commit=command.base, worktree=str(worktree))
+
+    def staging_worktree(self, run: str) -> Path:
+        """Gives where a run's staging worktree is."""
+        root = Path(self.edges.settings.worktrees.root)
+        return self.edges.repository.working_top() / root / run / "staging"
+
+    def _bring_in(self, command: m.BringIn) -> m.Event:
+        pin = f"{command.run}/{slug(command.task)}/{command.attempt}"
+        self.edges.landing.bring_in([Incoming(pin, command.head, command.base)])
+        return m.BroughtIn(at=self.clock(), **_where(command))
+
+    def _merge(self, command: m.Merge) -> m.Event:
+        landing = self.edges.landing
+        merged = landing.merge(command.onto, command.head, run=command.run, base=command.base)
+        if isinstance(merged, Conflict):
+            return self._conflicted(m.MergeConflicted, command, merged)
+        message = landing_message(command)
+        candidate = landing.candidate(merged.tree, command.onto, command.head, message=message, at=command.at)
+        return m.CandidateMade(at=self.clock(), **_where(command), onto=command.onto, candidate=candidate)
+
+    def _rebase(self, command: m.Rebase) -> m.Event:
+        made = self.edges.landing.rebase(command.head, command.base, command.onto, command.at)
+        if isinstance(made, Conflict):
+            return self._conflicted(m.RebaseConflicted, command, made)
+        return m.Rebased(at=self.clock(), **_where(command), onto=command.onto, head=made.head)
+
+    def _conflicted(
+        self,
+        kind: type[m.MergeConflicted] | type[m.RebaseConflicted],
+        command: m.Merge | m.Rebase,
+        found: Conflict,
+    ) -> m.Event:
+        landings = self.edges.landing.touched_by(found.paths, since=command.base, until=command.onto)
+        return kind(
+            at=self.clock(),
+            **_where(command),
+            onto=command.onto,
+            paths=tuple(found.paths),
+            landings=tuple(landings),
+        )
+
+    async def _verify(self, command: m.Verify) -> m.Event:
+        verifier = Verifier(
+            self.edges.places, self.edges.scratch, self.edges.environ, self.in_thread, self.exited
+        )
+        key = self._key(command)
+        suites = await verifier.verify(
+            key, self.nonce(command), self._places(command), command.candidate, command.suites
+        )
+        return m.Verified(at=self.clock(), **_where(command), candidate=command.candidate, suites=suites)
+
+    def _advance(self, command: m.Advance) -> m.Event:
+        landing = self.edges.landing
+        landing.check(command.new, command.old, command.head, command.base, run=command.run)
+        with exclusive(self.edges.places.merge_lock, kind=MergeLockHeld) as held:
+            found = landing.advance(command.run, command.new, command.old, lock=held)
+        if found is not None:
+            return m.StagingMoved(at=self.clock(), **_where(command), found=found)
+        return m.StagingAdvanced(at=self.clock(), **_where(command), candidate=command.new)
+
+    def _publish(self, command: m.Publish) -> m.Event:
+        self.edges.landing.publish(command.run, command.commit, command.old)
+        return m.Published(at=self.clock(), run=command.run, commit=command.commit)
+
+    def _follow(self, command: m.Follow) -> m.Event:
+        worktree = self.staging_worktree(command.run)
+        reason = self.edges.pool.follow(worktree, command.old, command.commit)
+        return m.Followed(at=self.clock(), run=command.run, commit=command.commit, reason=reason)
+
+    async def _finish(self, command: m.Finish) -> m.Event:
+        verifier = Verifier(
+            self.edges.places, self.edges.scratch, self.edges.environ, self.in_thread, self.exited
+        )
+        finisher = Finisher(
+            self.edges.repository, self.edges.landing, self.edges.refs, self.edges.places, verifier
+        )
+        return await finisher.finish(command, self.in_thread, self.clock, self._nonce_head)
+
+
+def _resolve(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
+
+
+def _where(command: m.AttemptCommand) -> dict[str, Any]:
+    return {"run": command.run, "task": command.task, "attempt": command.attempt}
+
+
+def landing_message(command: m.Merge) -> str:
+    """Writes the message of a landing: subject and trailers of the public contract, section 3."""
+    title = " ".join(command.title.split()) or command.task
+    verified = ", ".join(command.verified) or "none"
+    return (
+        f"Land {command.task}: {title}\n\nSwarm-Run: {command.run}\nSwarm-Task: {command.task}\n"
+        f"Swarm-Attempt: {command.attempt}\nSwarm-Verified: {verified}\n"
+    )
+
+
+_IN_LOOP: dict[type[m.Command], Callable[[Execution, Any], Coroutine[Any, Any, m.Event | None]]] = {
+    m.MeasureHost: Execution._measure_host,
+    m.WatchWorker: Execution._watch_worker,
+    m.EndWorker: Execution._end_worker,
+    m.Verify: Execution._verify,
+    m.Finish: Execution._finish,
+}
+_IN_THREAD: dict[type[m.Command], Callable[[Execution, Any], m.Event | None]] = {
+    m.TakeWorktree: Execution._take_worktree,
+    m.GiveBackWorktree: Execution._give_back_worktree,
+    m.StartWorker: Execution._start_worker,
+    m.Collect: Execution._collect,
+    m.PrepareRun: Execution._prepare_run,
+    m.BringIn: Execution._bring_in,
+    m.Merge: Execution._merge,
+    m.Rebase: Execution._rebase,
+    m.Advance: Execution._advance,
+    m.Publish: Execution._publish,
+    m.Follow: Execution._follow,
+}

@@ -1,0 +1,215 @@
+"""Merges staging into the target branch: verified where something new comes about, compare-and-swap, never forced.
+
+The new commit is made in the landing repository and packed over, like every landing. A checkout that has the target
+checked out moves along by a two-way `read-tree`, which leaves edits in other paths alone and refuses where it would
+overwrite any; files first, branch second, so that a kill in between is completed by doing the same again.
+
+Rules for editing: refuse first, then act; nothing is written in the user's repository before every check has passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from swarm.core import messages as m
+from swarm.core.model import Reason
+from swarm.core.places import Places
+from swarm.daemon.verification import Verifier
+from swarm.edge import git
+from swarm.edge.landing import Incoming, LandingRepository
+from swarm.edge.merging import Conflict
+from swarm.errors import Refused
+
+InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What finishing would do: the target goes from `old` to `new`, changing `paths`; `conflict` are paths that stop it."""
+
+    old: str
+    new: str
+    paths: tuple[str, ...]
+    conflict: tuple[str, ...] = ()
+    merged: bool = False
+
+    @property
+    def nothing(self) -> bool:
+        """Whether staging is on the target already."""
+        return self.old == self.new
+
+
+@dataclass(frozen=True, slots=True)
+class Finisher:
+    """Finishes runs of one repository."""
+
+    repository: git.Repository
+    landing: LandingRepository
+    refs: git.Refs
+    places: Places
+    verifier: Verifier | None = None
+
+    def outlook(self, run: str, staging: str, target: str, *, at: float) -> Outlook:
+        """Says what finishing would do, moving nothing. Raises `Refused` where there is no such branch."""
+        old = self.repository.branch_commit(target)
+        if old is None:
+            raise Refused(
+                f'There is no branch "{target}" to merge into.',
+                "Nothing was changed.",
+                "name one with --into BRANCH",
+            )
+        landing = self.landing
+        landing.bring_in([Incoming(f"finish/{run}/{old[:16]}", old, staging)])
+        if landing.is_ancestor(staging, old):
+            return Outlook(old, old, ())
+        if landing.is_ancestor(old, staging):
+            return Outlook(old, staging, landing.objects.changed_paths(old, staging))
+        merged = landing.merge(old, staging)
+        if isinstance(merged, Conflict):
+            return Outlook(old, old, (), conflict=tuple(merged.paths))
+        message = f"Merge run {run}\n\nSwarm-Run: {run}\n"
+        new = landing.candidate(merged.tree, old, staging, message=message, at=at)
+        return Outlook(old, new, landing.objects.changed_paths(old, new), merged=True)
+
+    async def finish(
+        self, command: m.Finish, in_thread: InThread, clock: Callable[[], float], nonce: str
+    ) -> m.Event:
+        """Carries a finish out; `Finished`, or `FinishRefused` with the reason. Doing it again after a crash completes it."""
+        at = clock()
+        outlook: Outlook = await in_thread(
+            lambda: self.outlook(command.run, command.commit, command.target, at=at)
+        )
+        if outlook.conflict:
+            return self._refused(command, clock(), _conflict_reason(command, outlook))
+        if outlook.nothing and not command.stage_only:
+            return self._finished(command, clock(), outlook.old)
+        checkouts: list[Path] = await in_thread(lambda: self.repository.worktrees_of_branch(command.target))
+        reason = await in_thread(lambda: self._obstacle(command, outlook, checkouts))
+        if reason is not None:
+            return self._refused(command, clock(), reason)
+        if outlook.merged and command.suites:
+            reason = await self._verify(command, outlook, nonce)
+            if reason is not None:
+                return self._refused(command, clock(), reason)
+        reason = await in_thread(lambda: self._carry_over(command, outlook, checkouts))
+        if reason is not None:
+            return self._refused(command, clock(), reason)
+        return self._finished(command, clock(), outlook.new)
+
+    async def _verify(self, command: m.Finish, outlook: Outlook, nonce: str) -> Reason | None:
+        """The merge of staging with a target that has moved is new to everybody, so the suites run on it."""
+        assert self.verifier is not None
+        places = self.places.finish(command.run, command.request)
+        key = f"finish/{command.run}/{command.request}"
+        results = await self.verifier.verify(
+            key, f"{nonce}-{command.request}", places, outlook.new, command.suites
+        )
+        bad = [result for result in results if result.outcome != "passed"]
+        if not bad:
+            return None
+        text = ", ".join(f"{result.name} ({result.outcome})" for result in bad)
+        return Reason(
+            "verify_failed",
+            f"staging merged with {command.target} does not pass: {text}",
+            {"exit_code": 1, "logs": [result.log for result in bad], "tail": bad[0].tail},
+        )
+
+    def _obstacle(self, command: m.Finish, outlook: Outlook, checkouts: list[Path]) -> Reason | None:
+        """Says what would be overwritten, before anything is written."""
+        if command.stage_only and not checkouts:
+            return Reason(
+                "no_checkout",
+                f"{command.target} is checked out nowhere, so there is no index to stage in",
+                {"exit_code": 4},
+            )
+        for checkout in checkouts:
+            dirty = _overwritten(checkout, outlook.paths)
+            if dirty:
+                return Reason(
+                    "dirty",
+                    f"{checkout} has changes of its own in {', '.join(dirty[:5])}",
+                    {"exit_code": 4, "paths": dirty[:100], "checkout": str(checkout)},
+                )
+        return None
+
+    def _carry_over(self, command: m.Finish, outlook: Outlook, checkouts: list[Path]) -> Reason | None:
+        self.landing.hand_over(command.run, outlook.new, outlook.old)
+        moved: list[Path] = []
+        for checkout in checkouts:
+            why = _move_files(checkout, outlook.old, outlook.new)
+            if why:
+                _move_all(moved, outlook.new, outlook.old)
+                return Reason("dirty", f"{checkout}: {why}", {"exit_code": 4, "checkout": str(checkout)})
+            moved.append(checkout)
+        if command.stage_only:
+            return None
+        try:
+            self.refs.move(f"refs/heads/{command.target}", outlook.new, outlook.old)
+        except git.RefMoved as error:
+            _move_all(moved, outlook.new, outlook.old)
+            return Reason(
+                "moved",
+                f"{command.target} moved to {error.found} meanwhile",
+                {"exit_code": 4, "found": error.found},
+            )
+        return None
+
+    def _finished(self, command: m.Finish, at: float, commit: str) -> m.Event:
+        return m.Finished(
+            at=at,
+            run=command.run,
+            request=command.request,
+            target=command.target,
+            commit=commit,
+            stage_only=command.stage_only,
+        )
+
+    def _refused(self, command: m.Finish, at: float, reason: Reason) -> m.Event:
+        return m.FinishRefused(
+            at=at, run=command.run, request=command.request, target=command.target, reason=reason
+        )
+
+
+def _conflict_reason(command: m.Finish, outlook: Outlook) -> Reason:
+    paths = list(outlook.conflict)
+    return Reason(
+        "conflict",
+        f"staging conflicts with {command.target} in {', '.join(paths[:5])}",
+        {"exit_code": 4, "paths": paths},
+    )
+
+
+def _overwritten(checkout: Path, paths: tuple[str, ...]) -> list[str]:
+    """Gives the paths of a change that hold something of the user's own in this checkout."""
+    if not paths:
+        return []
+    found = git.run(
+        "status", "--porcelain", "-z", "--untracked-files=all", "--ignored=matching", "--no-renames",
+        cwd=checkout, user_config=True,
+    )  # fmt: skip
+    wanted = set(paths)
+    folders = {path.rpartition("/")[0] for path in paths}
+    dirty = []
+    for entry in git.decode(found.out).split("\0"):
+        path = entry[3:]
+        if (
+            path in wanted
+            or path.rstrip("/") in wanted
+            or (entry[:2] == "!!" and path.rstrip("/") in folders)
+        ):
+            dirty.append(path)
+    return dirty
+
+
+def _move_files(checkout: Path, old: str, new: str) -> str:
+    """Moves index and files from one commit to the other; gives git's reason where it refuses. Again is harmless."""
+    done = git.run("read-tree", "-m", "-u", old, new, cwd=checkout, ok=range(256), user_config=True)
+    return "" if done.code == 0 else git.last_line(done.err)
+
+
+def _move_all(checkouts: list[Path], old: str, new: str) -> None:
+    for checkout in checkouts:
+        _move_files(checkout, old, new)

@@ -1,0 +1,358 @@
+"""The daemon's life: one per repository, up in order, ready when its socket answers, down in order.
+
+Up: lock, settings, journal, replay, socket, then the commands that are outstanding. Down: no new starts, workers ended (or left to
+the next daemon), edges closed, journal closed, socket removed, lock freed by the kernel at the very end.
+
+Rules for editing: the lock is taken before anything is looked at and is never given up by hand. A signal does what `swarm stop`
+does. Nothing here wakes up without a cause: uvicorn's ticking main loop is replaced by waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+import swarm as package
+from swarm import config, log, protocol
+from swarm.core import messages as m
+from swarm.core.model import WORKER_STEPS
+from swarm.core.places import Places
+from swarm.core.report import rfc3339
+from swarm.core.state import pending_commands
+from swarm.daemon import api, recovery
+from swarm.daemon.coordinator import Coordinator
+from swarm.daemon.execution import Edges, Execution
+from swarm.edge import git, process
+from swarm.edge.host import Host
+from swarm.edge.landing import LandingRepository
+from swarm.edge.lockfile import LockTaken, MergeLockHeld, exclusive
+from swarm.edge.worktrees import Pool
+from swarm.errors import SwarmError
+from swarm.worker.agents import Agent
+
+IDLE_S = 1.0  # how long a daemon that was started for one run stays after its end, so that those who wait hear of it
+NEVER_USED_S = 60.0  # … and how long it waits for that run to be submitted
+STOP_S = 60.0  # after this a stop goes on although something has not answered
+_log = log.get("service")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a daemon is started: for which checkout, with settings from flags, and whether it ends by itself when all is done."""
+
+    top: Path
+    flags: Mapping[str, Any]
+    ends_when_idle: bool = False
+
+
+class _Server(uvicorn.Server):
+    """Serves without a tick and without taking over signals."""
+
+    def __init__(self, settings: uvicorn.Config) -> None:
+        super().__init__(settings)
+        self.over = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def main_loop(self) -> None:
+        await self.over.wait()
+
+
+class Service:
+    """A daemon that runs; `stop` may be called by the API, by signals, or by itself when idle."""
+
+    def __init__(self, options: Options, coordinator: Coordinator, execution: Execution) -> None:
+        self.options = options
+        self.coordinator = coordinator
+        self.execution = execution
+        self.ending: asyncio.Task[None] | None = None
+        self.leave_workers = False
+        self.over = asyncio.Event()
+
+    def stop(self, mode: str) -> None:
+        """Begins to stop; a second request only makes it faster. See `swarm stop` for the modes."""
+        _log.info("stop.requested", mode=mode)
+        if self.ending is not None:
+            self.ending.cancel()
+        self.ending = asyncio.get_running_loop().create_task(self._stop(mode))
+
+    async def _stop(self, mode: str) -> None:
+        coordinator = self.coordinator
+        if mode == "leave-workers":
+            self.leave_workers = True
+            self.over.set()
+            return
+        grace = 0.0 if mode == "now" else None
+        ends = mode != "drain"
+        await coordinator.ask(m.StopRequested(at=coordinator.now(), end_workers=ends, grace_s=grace))
+        try:
+            async with asyncio.timeout(STOP_S if ends else None):
+                while self._busy(drain=not ends):
+                    await coordinator.changed()
+        except TimeoutError:
+            _log.error("stop.late", after_s=STOP_S)
+        self.over.set()
+
+    def _busy(self, *, drain: bool) -> bool:
+        """Whether there is something to wait for: workers and what they leave, or, draining, all that is under way."""
+        for run in self.coordinator.swarm.runs.values():
+            if drain and (run.live or run.publishing_commit is not None or run.following is not None):
+                return True
+            if any((a := run.tasks[name].live) and a.step in WORKER_STEPS for name in run.live):
+                return True
+        return False
+
+    async def end_when_idle(self) -> None:
+        """Waits until every run has ended, then ends the daemon."""
+        coordinator = self.coordinator
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(NEVER_USED_S):
+                while not coordinator.swarm.runs or not any(
+                    r.open_tasks for r in coordinator.swarm.runs.values()
+                ):
+                    await coordinator.changed()
+        while True:
+            while not self._idle():
+                await coordinator.changed()
+            await asyncio.sleep(IDLE_S)
+            if self._idle():
+                self.stop("drain")
+                return
+
+    def _idle(self) -> bool:
+        runs = self.coordinator.swarm.runs.values()
+        return not any(
+            run.open_tasks
+            or run.live
+            or run.returning
+            or run.finish
+            or run.following
+            or run.publishing_commit
+            for run in runs
+        )
+
+
+# --- up and down ----------------------------------------------------------------------------------------------------
+
+
+def serve(options: Options, environ: Mapping[str, str], ready: int | None = None) -> None:
+    """Runs the daemon until it is told to stop. `ready` is a descriptor that gets one line when the socket answers.
+
+    Raises `LockTaken` when one runs for this repository already, `SwarmError` when it can't come up.
+    """
+    repository = git.Repository.discover(options.top)
+    git.probe()
+    places = Places(repository.common_dir / "swarm")
+    with exclusive(places.daemon_lock, wait_s=0):
+        settings = config.load(repository.working_top(), environ, options.flags)
+        os.chmod(places.state, 0o700)
+        log.setup(places.log)
+        asyncio.run(_serve(options, environ, repository, places, settings, ready))
+
+
+async def _serve(
+    options: Options,
+    environ: Mapping[str, str],
+    repository: git.Repository,
+    places: Places,
+    settings: config.Settings,
+    ready: int | None,
+) -> None:
+    loop = asyncio.get_running_loop()
+    journal = recovery.open_journal(places)
+    listener: socket.socket | None = None
+    try:
+        journal.begin_epoch()
+        swarm = recovery.replay(journal)
+        edges = open_edges(places, repository, settings, environ)
+        listener = _listen(places, environ)
+        coordinator = Coordinator(swarm, journal, lambda command: execution.carry_out(command))
+        execution = Execution(
+            edges,
+            coordinator.post_from_thread,
+            coordinator.now,
+            loop,
+            wants_readings=lambda: api.wants_readings(swarm),
+        )
+        service = Service(options, coordinator, execution)
+        await _run(service, listener, environ, ready)
+    finally:
+        journal.close()
+        if listener is not None:
+            _take_down(places, listener)
+
+
+async def _run(
+    service: Service, listener: socket.socket, environ: Mapping[str, str], ready: int | None
+) -> None:
+    coordinator, execution, loop = service.coordinator, service.execution, asyncio.get_running_loop()
+    places, settings = execution.edges.places, execution.edges.settings
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, service.stop, "graceful")
+    turning = loop.create_task(coordinator.run())
+    limits = config.to_limits(settings)
+    await coordinator.ask(
+        m.DaemonStarted(at=coordinator.now(), version=package.__version__, pid=os.getpid(), limits=limits)
+    )
+    coordinator.start(pending_commands(coordinator.swarm))
+    server = _Server(_server_settings(api.application(service)))
+    serving = loop.create_task(server.serve(sockets=[listener]))
+    while not server.started:
+        await asyncio.sleep(0)
+    _announce(places, environ, service.options, ready)
+    idle = loop.create_task(service.end_when_idle()) if service.options.ends_when_idle else None
+    over = loop.create_task(service.over.wait())
+    await asyncio.wait({turning, over, serving}, return_when=asyncio.FIRST_COMPLETED)
+    if idle is not None:
+        idle.cancel()
+    await execution.close(end_verifications=not service.leave_workers)
+    if not turning.done():
+        await coordinator.ask(m.DaemonStopped(at=coordinator.now()))
+        turning.cancel()
+    server.over.set()
+    await asyncio.wait({turning, serving}, timeout=5.0)
+    if turning.done() and not turning.cancelled() and (error := turning.exception()) is not None:
+        raise error
+
+
+def _server_settings(app: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        loop="none",
+        http="h11",
+        ws="none",
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=2,
+    )
+
+
+def open_edges(
+    places: Places, repository: git.Repository, settings: config.Settings, environ: Mapping[str, str]
+) -> Edges:
+    """Opens everything that commands are carried out with, and removes what a crash left half done."""
+    top = repository.working_top()
+    landing = LandingRepository(places.landing, repository)
+    with exclusive(places.merge_lock, kind=MergeLockHeld) as held:
+        landing.open_or_create()
+        landing.sweep_locks(lock=held)
+    trees = settings.worktrees
+    furnishing = {"setup": trees.setup, "copy": trees.copied, "share": trees.share}
+    pool = Pool(repository, top / trees.root / "pool", lock=places.worktrees_lock, **furnishing)  # type: ignore[arg-type]
+    scratch = Pool(
+        places.landing,
+        places.scratch,
+        lock=places.merge_lock.with_name("scratch.lock"),
+        source=top,
+        user_config=False,
+        **furnishing,  # type: ignore[arg-type]
+    )
+    for each in (pool, scratch):
+        for sentence in each.sweep():
+            _log.info("worktrees.swept", what=sentence)
+    return Edges(
+        places=places,
+        repository=repository,
+        settings=settings,
+        pool=pool,
+        scratch=scratch,
+        landing=landing,
+        refs=git.Refs(repository.common_dir),
+        host=Host(top, settings.limits.readings_file),
+        agents={
+            name: Agent(tuple(each.command), each.prompt, each.env) for name, each in settings.agents.items()
+        },
+        environ=environ,
+        identity=repository.identity(),
+    )
+
+
+# --- socket and announcement ----------------------------------------------------------------------------------------
+
+
+def _listen(places: Places, environ: Mapping[str, str]) -> socket.socket:
+    """Binds the socket ourselves, mode 0600 from its first moment; a leftover of a dead daemon is removed, as the lock is ours."""
+    path = protocol.socket_path(str(places.state), environ)
+    if os.path.dirname(path) != str(places.state):
+        protocol.private_folder(os.path.dirname(path))
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        listener.bind(path)
+    finally:
+        os.umask(before)
+    listener.setblocking(False)
+    return listener
+
+
+def _announce(places: Places, environ: Mapping[str, str], options: Options, ready: int | None) -> None:
+    identity = process.identity_of(os.getpid())
+    document = {
+        **identity.to_json(),
+        "version": package.__version__,
+        "socket": protocol.socket_path(str(places.state), environ),
+        "started_at": rfc3339(time.time()),
+        "ends_when_idle": options.ends_when_idle,
+    }
+    path = places.state / protocol.DAEMON_FILE
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(document) + "\n", "utf-8")
+    os.replace(temporary, path)
+    if ready is not None:
+        os.write(ready, (json.dumps(document) + "\n").encode())
+        os.close(ready)
+
+
+def _take_down(places: Places, listener: socket.socket) -> None:
+    path = listener.getsockname()
+    listener.close()
+    for leftover in (path, places.state / protocol.DAEMON_FILE):
+        with contextlib.suppress(OSError):
+            os.unlink(leftover)
+
+
+def main(arguments: list[str]) -> int:
+    """The daemon's own process: `TOP READY_FD IDLE FLAGS_JSON`. What went wrong goes to the descriptor, for who started it."""
+    top, ready, idle, flags = (
+        Path(arguments[0]),
+        int(arguments[1]),
+        arguments[2] == "1",
+        json.loads(arguments[3]),
+    )
+    try:
+        serve(Options(top, flags, idle), dict(os.environ), ready)
+    except LockTaken as error:
+        _report(ready, {"running": True, "pid": error.pid})
+        return 0
+    except SwarmError as error:
+        _report(ready, protocol.error_body(error))
+        return error.exit_code
+    return 0
+
+
+def _report(ready: int, document: Mapping[str, Any]) -> None:
+    with contextlib.suppress(OSError):
+        os.write(ready, (json.dumps(document) + "\n").encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
