@@ -1,0 +1,311 @@
+"""What works without a daemon: checking plans, reading the journal, starting the daemon, opening a worktree.
+
+Rules for editing: this is the only part of the client that may use `core`, `edge` and `daemon/recovery`, and it never writes to the
+journal. Imports that cost start-up time are inside the functions that need them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from swarm.core.model import ATTEMPT_ENDS, Attempt, Defaults, Task, slug
+from swarm.core.places import Places
+from swarm.core.run import Run
+from swarm.core.state import Swarm
+from swarm.errors import Refused, SwarmError, UsageError
+
+READY_S = 60.0  # a daemon that has not come up by then says so; replaying a long journal takes a while
+SPEC_FOLDERS = (".auto-claude/specs", "specs", ".swarm/specs", ".")
+
+
+# --- plans ----------------------------------------------------------------------------------------------------------
+
+
+def resolve_plan(argument: str, top: Path) -> Path:
+    """Finds the plan file that `argument` means: a file, a folder that holds one, or the number of a spec folder."""
+    from swarm.core import plan as plans
+
+    path = Path(argument)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        return _plan_in(path)
+    found = []
+    for place in SPEC_FOLDERS:
+        folder = top / place
+        if folder.is_dir():
+            names = [entry.name for entry in folder.iterdir() if entry.is_dir()]
+            found += [folder / name for name in plans.match_spec(argument, names)]
+    if len(found) == 1:
+        return _plan_in(found[0])
+    if found:
+        listed = ", ".join(str(each) for each in found)
+        raise UsageError(
+            f"{argument} means several folders: {listed}.", "Nothing was done.", "name one of them"
+        )
+    raise UsageError(
+        f"There is no plan {argument}.", "Nothing was done.", "give a file, a folder, or a spec's number"
+    )
+
+
+def _plan_in(folder: Path) -> Path:
+    from swarm.core import plan as plans
+
+    name = plans.choose_in_folder(entry.name for entry in folder.iterdir() if entry.is_file())
+    if name is None:
+        raise UsageError(f"{folder} holds no plan.", "Nothing was done.", "name the file itself")
+    return folder / name
+
+
+def check(arguments: Iterable[str], top: Path, defaults: Defaults) -> tuple[dict[str, Any], str, int]:
+    """Checks plans without running them; gives the document, the text for people, and the exit code (0 or 2)."""
+    from swarm.core import plan as plans
+
+    readings = []
+    for argument in arguments:
+        path = resolve_plan(argument, top)
+        readings.append((str(path), plans.read(_bytes(path), source=str(path), defaults=defaults)))
+    document = plans.check_document(readings)
+    return document, plans.check_text(document), 0 if document["ok"] else 2
+
+
+def _bytes(path: Path) -> bytes:
+    """Reads a plan file, one byte more than allowed at the most, so that a huge one is refused without being read."""
+    from swarm.core import plan as plans
+
+    try:
+        with path.open("rb") as file:
+            return file.read(plans.MAX_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}.", "Nothing was done.") from error
+
+
+def plan_schema() -> dict[str, Any]:
+    """Gives the JSON Schema of a native plan."""
+    from swarm.core import plan as plans
+
+    return plans.schema()
+
+
+# --- the journal ----------------------------------------------------------------------------------------------------
+
+
+def swarm_of(state: Path) -> Swarm:
+    """Rebuilds the swarm from the journal; an empty one where there has never been a daemon."""
+    from swarm.daemon.recovery import replay
+    from swarm.edge.journal import Journal
+
+    places = Places(state)
+    if not places.journal.exists() and not places.landing.exists():
+        return Swarm()
+    with Journal.open(places.journal, readonly=True) as journal:
+        return replay(journal, check=False)
+
+
+def status(state: Path) -> dict[str, Any]:
+    """Gives the status document as the journal has it, saying that no daemon runs."""
+    from swarm.core import report
+
+    return report.status(swarm_of(state), report.Live())
+
+
+def events(state: Path, after: int) -> Iterator[dict[str, Any]]:
+    """Gives the journal's records after a number, from the first on, as they are told."""
+    from swarm.core.report import rfc3339
+    from swarm.edge.journal import Journal
+
+    places = Places(state)
+    if not places.journal.exists() and not places.landing.exists():
+        return
+    with Journal.open(places.journal, readonly=True) as journal:
+        for row in journal.read(after=after):
+            yield {"seq": row.seq, **row.data, "at": rfc3339(row.data["at"])}
+
+
+def _find(state: Path, run: str, task: str) -> tuple[Swarm, Run, Task]:
+    swarm = swarm_of(state)
+    found = swarm.runs.get(run)
+    if found is None or task not in found.tasks:
+        raise UsageError(f'There is no task "{task}" in run "{run}".', "Nothing was done.", "swarm status")
+    return swarm, found, found.tasks[task]
+
+
+def task_document(state: Path, run: str, task: str) -> dict[str, Any]:
+    """Gives everything known of a task: its place in the status document, what it was asked and told, and where its files are."""
+    from swarm.core import report
+
+    swarm, found, each = _find(state, run, task)
+    document = report.task_document(swarm, found, each, report.Live())
+    spec = each.spec
+    document |= {
+        "run": run,
+        "prompt": spec.prompt,
+        "command": spec.run,
+        "timeout_s": spec.timeout_s,
+        "attempts_max": spec.attempts,
+        "verify": [suite.run for suite in found.suites(each)],
+        "told": list(each.told),
+        "feedback": list(each.feedback),
+        "folder": str(Places(state).state / "attempts" / run / slug(task)),
+    }
+    return {"schema": report.SCHEMA, "run": run, "task": document}
+
+
+def _attempt(task: Task, n: int | None) -> Attempt | None:
+    if n is None:
+        return task.attempt
+    return next((each for each in task.attempts if each.n == n), None)
+
+
+def log_path(state: Path, run: str, task: str, attempt: int | None, which: str) -> Path | None:
+    """Gives the file with the output of an attempt's worker, or (`which` "verify") of its newest verification."""
+    folder = Places(state).state / "attempts" / run / slug(task)
+    numbers = sorted((int(name.name) for name in _entries(folder) if name.name.isdigit()), reverse=True)
+    if attempt is not None:
+        numbers = [attempt]
+    for number in numbers:
+        places = Places(state).attempt(run, task, number)
+        if which != "verify":
+            return places.output
+        logs = [suite / "output.log" for each in _entries(places.verify) for suite in _entries(each)]
+        logs = [each for each in logs if each.exists()]
+        if logs:
+            return max(logs, key=lambda path: path.stat().st_mtime_ns)
+    return None
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir() or entry.is_file()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def diff_text(top: Path, state: Path, run: str, task: str) -> str:
+    """Gives what a task changed: its landing where it has landed, else the work of its newest attempt that kept any."""
+    from swarm.edge import history
+
+    _, _, found = _find(state, run, task)
+    for attempt in reversed(found.attempts):
+        if attempt.landed_commit is not None:
+            return history.diff_text(top, f"{attempt.landed_commit}^1", attempt.landed_commit)
+        if attempt.head is not None and attempt.head != attempt.base:
+            return history.diff_text(top, attempt.base, attempt.head)
+    return ""
+
+
+# --- worktrees ------------------------------------------------------------------------------------------------------
+
+
+def open_worktree(top: Path, state: Path, run: str, task: str, n: int | None) -> Path:
+    """Gives the kept work of an attempt a worktree of its own again, detached, and its path; where it has one, that.
+
+    It is an ordinary linked worktree; `git worktree remove` takes it away. Raises `Refused` while the attempt is under way.
+    """
+    from swarm.edge import git
+    from swarm.edge.lockfile import exclusive
+    from swarm.edge.worktrees import hide_folder
+
+    _, _, found = _find(state, run, task)
+    attempt = _attempt(found, n)
+    if attempt is None:
+        raise UsageError(
+            f'Task "{task}" has had no attempt{"" if n is None else f" {n}"}.', "Nothing was done."
+        )
+    if attempt.step not in ATTEMPT_ENDS and attempt.head is None:
+        raise Refused(
+            f'Attempt {attempt.n} of "{task}" is at work.', "Nothing was done.", f"look in {attempt.worktree}"
+        )
+    repository = git.Repository.discover(top)
+    commit = repository.branch_commit(attempt.branch) or attempt.head or attempt.base
+    path = repository.working_top() / ".worktrees" / run / f"{slug(task)}-{attempt.n}"
+    if (path / ".git").exists():
+        return path
+    hide_folder(path.parents[1])
+    with exclusive(Places(state).worktrees_lock):
+        git.run(
+            "worktree", "add", "-q", "--detach", str(path), commit, cwd=str(top), user_config=True, timeout_s=600
+        )  # fmt: skip
+    return path
+
+
+# --- the daemon -----------------------------------------------------------------------------------------------------
+
+
+def start_daemon(top: Path, *, workers: int | None, foreground: bool, ends_when_idle: bool) -> dict[str, Any]:
+    """Starts the daemon of a repository and gives what it says of itself once its socket answers; `running` where one runs
+    already. In the foreground it returns when the daemon has ended. Raises what kept it from coming up."""
+    flags = {} if workers is None else {"limits": {"workers_max": workers}}
+    if foreground:
+        from swarm.daemon.service import Options, serve
+
+        serve(Options(top, flags, ends_when_idle), dict(os.environ))
+        return {}
+    reader, writer = os.pipe()
+    try:
+        with _start_log(top) as log:
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "swarm.daemon.service",
+                    str(top),
+                    str(writer),
+                    str(int(ends_when_idle)),
+                    json.dumps(flags),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                pass_fds=(writer,),
+                start_new_session=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in _import_path() if path)},
+            )
+            os.close(writer)
+            writer = -1
+            return _await_ready(reader, Path(log.name))
+    finally:
+        os.close(reader)
+        if writer >= 0:
+            os.close(writer)
+
+
+def _import_path() -> list[str]:
+    """The daemon must import the same package as we do, also where that was found by the current directory."""
+    package = Path(__file__).parents[2]
+    return [str(package), os.environ.get("PYTHONPATH", "")]
+
+
+def _start_log(top: Path) -> Any:
+    from swarm.edge import git
+
+    places = Places(git.Repository.discover(top).common_dir / "swarm")
+    places.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return open(places.start_log, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600))
+
+
+def _await_ready(reader: int, log: Path) -> dict[str, Any]:
+    """Waits for the one line that a daemon says when it is up or can't come up."""
+    import select
+
+    from swarm import protocol
+
+    ready, _, _ = select.select([reader], [], [], READY_S)
+    line = os.read(reader, 1 << 20) if ready else b""
+    try:
+        said = json.loads(line)
+    except ValueError:
+        said = None
+    if isinstance(said, dict) and "error" not in said:
+        return said
+    if isinstance(said, dict):
+        raise protocol.error_from_body(said, 500)
+    tail = "\n".join(log.read_text("utf-8", "replace").splitlines()[-15:])
+    raise SwarmError(f"The daemon did not come up.\n{tail}", "No daemon runs.", f"look into {log}")
