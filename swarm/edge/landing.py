@@ -238,8 +238,10 @@ class LandingRepository:
             if self._needs_older_history(heads, known, users_view):
                 self._deepen(users_view)
             Packed(self.path, users_view, {}).carry(heads, known)
-        asked = "".join(f"{head}\n" for head in heads).encode() + b"--not\n--all\n"
-        git.run("rev-list", "--objects", "--quiet", "--stdin", git_dir=self.path, input=asked, timeout_s=600)
+        # The same question as receive-pack's before it lets a ref move: is all that these need really here?
+        asked = "".join(f"{head}\n" for head in heads).encode()
+        whole = ("rev-list", "--objects", "--stdin", "--not", "--all", "--quiet")
+        git.run(*whole, git_dir=self.path, input=asked, timeout_s=600)
 
     def _needs_older_history(
         self, heads: Sequence[str], known: Sequence[str], users_view: dict[str, str]
@@ -438,18 +440,23 @@ class LandingRepository:
     def publish(self, run: str, commit: str, old: str) -> None:
         """Brings `commit` into the user's repository and moves the staging branch there from `old`; already there is done.
 
-        A branch that is missing is made when `old` is the run's base. Raises `StagingBranchMoved` where it stands elsewhere;
-        it is never forced.
+        A branch that is missing is made when `old` is the run's base; one that stands at another landing of ours goes forward
+        from there. Raises `StagingBranchMoved` where it stands anywhere else; it is never forced.
         """
         branch = staging_branch(run)
         ref = f"refs/heads/{branch}"
         found = self._user_refs.read(ref)
-        if found == commit or (found is not None and found != old and self._is_published(run, commit, found)):
+        if found == commit:
             return
-        if found != old and not (found is None and old == self.base(run)):
+        if found is None and old != self.base(run):
+            raise StagingBranchMoved(branch, old, None)
+        here, there = self._place(run, found or old), self._place(run, commit)
+        if here is not None and there is not None and there <= here and found is not None:
+            return
+        if found not in (None, old) and (here is None or there is None):
             raise StagingBranchMoved(branch, old, found)
-        if commit != old:
-            self.hand_over(run, commit, old)
+        if commit != (found or old):
+            self.hand_over(run, commit, found or old)
         try:
             self._user_refs.move(ref, commit, found or "0" * len(commit))
         except RefMoved as moved:
@@ -457,8 +464,7 @@ class LandingRepository:
 
     def hand_over(self, run: str, commit: str, known: str) -> None:
         """Copies `commit` into the user's repository, which has `known`, and moves no branch there."""
-        self._know_line(run)
-        limit = self._lineage.place(run, known)
+        limit = self._place(run, known)
 
         def is_there(each: str) -> bool:
             at = self._lineage.place(run, each)
@@ -467,10 +473,9 @@ class LandingRepository:
         if not self._outward.carry_small(commit, is_there):
             Packed(self.path, {}, store_env(self._user_store)).carry([commit], [known])
 
-    def _is_published(self, run: str, commit: str, found: str) -> bool:
+    def _place(self, run: str, commit: str) -> int | None:
         self._know_line(run)
-        place, found_place = self._lineage.place(run, commit), self._lineage.place(run, found)
-        return place is not None and found_place is not None and place <= found_place
+        return self._lineage.place(run, commit)
 
     # --- questions ----------------------------------------------------------------------------------------------------------
 

@@ -123,9 +123,14 @@ def program(path: str | None) -> str:
     return found
 
 
+_WATCHED = ("PATH", "HOME", "XDG_CONFIG_HOME", *sorted(_USERS_OWN | _IDENTITY))
+
+
 @functools.lru_cache(maxsize=8)
-def _base_environment(user_config: bool, path: str | None) -> dict[str, str]:
-    """Builds the environment of a call once; keyed by PATH so that a changed PATH is noticed."""
+def _base_environment(
+    user_config: bool, _watched: tuple[str | None, ...], path: str | None
+) -> dict[str, str]:
+    """Builds the environment of a call once; what decides it is in the key, so that a change of it is noticed."""
     if user_config:
         kept = {
             k: v
@@ -159,7 +164,9 @@ def _base_environment(user_config: bool, path: str | None) -> dict[str, str]:
 
 def environment(user_config: bool, extra: Mapping[str, str] | None) -> dict[str, str]:
     """Gives the clean environment of a call, with `extra` added."""
-    base = _base_environment(user_config, os.environ.get("PATH"))
+    path = os.environ.get("PATH")
+    watched = tuple(os.environ.get(name) for name in _WATCHED) if user_config else ()
+    base = _base_environment(user_config, watched, path)
     return {**base, **extra} if extra else base
 
 
