@@ -1,6 +1,6 @@
 """What a worker left in its worktree becomes one commit: everything it wrote, whatever state it left git in.
 
-Hides the index format as far as needed, unfinished merges, repositories within the repository, and files
+Hides unfinished merges, repositories within the repository, and files
 that were only lent to the worker. No ref and no file of the worktree is changed, and the same worktree
 gives the same commit, so collecting may be done twice. Rules for editing: a state that can't be submitted
 is a sentence in `problem`, never an error, and the files are in the commit all the same; the common case
@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.edge import git
-from swarm.edge.linked import LinkedTree, copy_index, remove, walk_folders, write_text
+from swarm.edge.indexfile import read_flags
+from swarm.edge.linked import LinkedTree, copy_index, find_git_below, remove, write_text
 
 OURS = ("swarm", "swarm@localhost")
 LINEAR_MAX = 64  # commits that are counted one by one before git is asked
@@ -120,7 +121,7 @@ class Collector:
         if _same_file(index, self.trusted):
             return
         try:
-            facts = read_index(index.read_bytes(), oid_bytes=len(self.base) // 2)
+            facts = read_flags(index.read_bytes(), oid_bytes=len(self.base) // 2)
         except (OSError, ValueError):
             self._replace_index(parent)
             return
@@ -154,7 +155,7 @@ class Collector:
             return []
         if "index" in git.last_line(asked.err) and "lock" not in asked.err:
             self._replace_index(self.tree.head() or self.base)
-        nested = sorted(self._all_nested())
+        nested = self._all_nested()
         with self._without_git(nested):
             self._forget(nested)
             again = self.tree.git("add", "-A", "--ignore-errors", *self.lent.pathspecs(), ok=(0, 1))
@@ -224,11 +225,8 @@ class Collector:
         return sorted(found - self._submodules()) if found else []
 
     def _all_nested(self) -> list[str]:
-        known, top = self._submodules() | {"."}, str(self.tree.path)
-        found = [
-            os.path.relpath(f, top) for f, entries in walk_folders(self.tree.path) if _holds_git(entries)
-        ]
-        return [path for path in found if path not in known]
+        known = self._submodules()
+        return [path for path in find_git_below(self.tree.path) if path not in known]
 
     def _submodules(self) -> set[str]:
         try:
@@ -287,42 +285,6 @@ def save(tree: LinkedTree, objects: git.Objects, lent: Lent, index: Path, at: fl
     return git.write_commit(tree.common, made, [head], "Work found in the worktree", who, who)
 
 
-@dataclass(frozen=True, slots=True)
-class IndexFacts:
-    """What an index says that matters here: paths left unmerged, entries marked so that changes do not
-    show, and whether there are submodules."""
-
-    unmerged: bool = False
-    hides: bool = False
-    submodules: bool = False
-
-
-def read_index(data: bytes, *, oid_bytes: int = 20) -> IndexFacts:
-    """Reads the flags of a git index, versions 2 to 4 (gitformat-index). Raises ValueError when it is
-    none."""
-    if data[:4] != b"DIRC" or len(data) < 12 + oid_bytes:
-        raise ValueError("not an index")
-    version, count = int.from_bytes(data[4:8], "big"), int.from_bytes(data[8:12], "big")
-    at, fixed, seen, skips, submodules = 12, 42 + oid_bytes, 0, False, False
-    for _ in range(count):
-        flags = data[at + fixed - 2] << 8 | data[at + fixed - 1]
-        seen |= flags
-        submodules = submodules or data[at + 26] == 0xE0
-        start = at + fixed
-        if flags & 0x4000:
-            skips = skips or bool(data[start] & 0x40)
-            start += 2
-        if version == 4:
-            while data[start] & 0x80:
-                start += 1
-            at = data.index(b"\0", start + 1) + 1
-        else:
-            end = start + (flags & 0xFFF) if flags & 0xFFF != 0xFFF else data.index(b"\0", start)
-            at += (end - at + 8) & ~7
-    split = data[at : at + 4] == b"link"
-    return IndexFacts(bool(seen & 0x3000), bool(seen & 0x8000) or skips or split, submodules)
-
-
 def _same_file(one: Path, other: Path) -> bool:
     """Tells by size and time whether the worker's index is still the copy that it was given."""
     try:
@@ -330,10 +292,6 @@ def _same_file(one: Path, other: Path) -> bool:
     except OSError:
         return False
     return (a.st_size, a.st_mtime_ns) == (b.st_size, b.st_mtime_ns)
-
-
-def _holds_git(entries: Sequence[os.DirEntry[str]]) -> bool:
-    return any(entry.name == ".git" for entry in entries)
 
 
 def _nested_sentence(nested: Sequence[str]) -> str:

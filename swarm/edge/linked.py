@@ -15,12 +15,13 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from swarm.edge import git
+from swarm.edge.indexfile import Tracked
 from swarm.edge.lockfile import LockHeld
 
 MARKER = "swarm"  # a file in the admin folder; its text is the path of the worktree that we made
@@ -197,30 +198,43 @@ def remove(path: Path) -> None:
             shutil.rmtree(path)
 
 
-def walk_folders(top: Path) -> Iterator[tuple[str, list[os.DirEntry[str]]]]:
-    """Yields every folder below `top` (not through links) with its entries, opening up those that can't be
-    read."""
-    waiting = [str(top)]
+def remove_untracked(top: Path, tracked: Tracked) -> None:
+    """Removes all below `top` that is not tracked, but the top's own `.git`; raises OSError.
+
+    Stricter than `git clean -ffdx`, which looks past sockets, pipes and a `.git` in a tracked folder, and
+    which stops at folders that a worker made read-only: these get their owner's rights back. Links are not
+    followed.
+    """
+    base = os.fsencode(top) + b"/"
+    _give_rights_back(base)
+    waiting = [b""]
     while waiting:
         folder = waiting.pop()
-        try:
-            entries = _scan(folder)
-        except PermissionError:
-            os.chmod(folder, 0o700)
-            entries = _scan(folder)
-        yield folder, entries
-        below = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-        waiting.extend(path for path in below if not path.endswith("/.git"))
+        for entry in os.listdir(base + folder):
+            name = folder + entry
+            if name in tracked.paths:  # whatever lies there now, checkout puts the file back
+                if name in tracked.submodules:
+                    remove(Path(os.fsdecode(base + name)))
+                    os.mkdir(base + name)
+            elif tracked.holds_below(name) and _give_rights_back(base + name):
+                waiting.append(name + b"/")
+            elif name != b".git":
+                remove(Path(os.fsdecode(base + name)))
 
 
-def open_up(top: Path) -> None:
-    """Makes every folder below `top` writable for its owner; those of others are left. For after a
-    refusal."""
-    for folder, _entries in walk_folders(top):
-        try:
-            os.chmod(folder, stat.S_IMODE(os.lstat(folder).st_mode) | 0o700)
-        except PermissionError:
-            continue
+def find_git_below(top: Path) -> list[str]:
+    """Lists the folders below `top` (links are not followed) that hold a `.git`, relative to it."""
+    found, waiting = [], [str(top)]
+    while waiting:
+        folder = waiting.pop()
+        _give_rights_back(os.fsencode(folder))
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name == ".git":
+                    found.append(os.path.relpath(folder, top))
+                elif entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+    return sorted(folder for folder in found if folder != ".")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -271,9 +285,14 @@ def _folders(parent: Path) -> list[Path]:
         return []
 
 
-def _scan(folder: str) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        return list(entries)
+def _give_rights_back(path: bytes) -> bool:
+    """Undoes what a worker did to its own right to list and change a folder; tells whether it is a folder."""
+    mode = os.lstat(path).st_mode
+    if not stat.S_ISDIR(mode):
+        return False
+    if mode & 0o700 != 0o700:
+        os.chmod(path, 0o755)  # noqa: S103 - what a checkout makes under the usual mask
+    return True
 
 
 def _text(path: Path) -> str | None:

@@ -27,7 +27,8 @@ from typing import Any
 from swarm.edge import git, linked
 from swarm.edge.follower import Follower
 from swarm.edge.furnish import Furnishing
-from swarm.edge.leftovers import Collected, Collector, Lent, read_index, save
+from swarm.edge.indexfile import Tracked
+from swarm.edge.leftovers import Collected, Collector, Lent, save
 from swarm.edge.linked import LinkedTree
 from swarm.edge.lockfile import exclusive
 from swarm.errors import SwarmError
@@ -118,7 +119,8 @@ class Pool:
         if self._owns_objects:
             self.objects.close()
 
-    # --- take and give back ----------------------------------------------------------------------------------
+    # --- take and give back
+    # ----------------------------------------------------------------------------------
 
     def take(self, key: str, base: str) -> Path:
         """Leases a worktree to `key` that holds exactly `base`, detached, and what is copied, shared and
@@ -207,7 +209,8 @@ class Pool:
             self._stand_free_at(member, base)
         self._warm()
 
-    # --- looking after the pool ------------------------------------------------------------------------------
+    # --- looking after the pool
+    # ------------------------------------------------------------------------------
 
     def members(self, *, dirty: bool = False) -> list[WorktreeEntry]:
         """Lists the members by number; with `dirty` each is asked for changes, at one git process each."""
@@ -254,10 +257,12 @@ class Pool:
         self._follower.prepare(path, commit)
 
     def follow(self, path: Path, old: str, new: str) -> str:
-        """Moves the staging worktree from `old` to `new`; gives "" or why it was left, see `Follower.follow`."""
+        """Moves the staging worktree from `old` to `new`; gives "" or why it was left, see
+        `Follower.follow`."""
         return self._follower.follow(path, old, new)
 
-    # --- choosing --------------------------------------------------------------------------------------------
+    # --- choosing
+    # --------------------------------------------------------------------------------------------
 
     def _choose(self, key: str, base: str) -> Member:
         with self._choosing:
@@ -290,7 +295,8 @@ class Pool:
         with self._choosing:
             return sorted(self._members.values(), key=lambda member: member.number)
 
-    # --- one member's files; its lock is held ----------------------------------------------------------------
+    # --- one member's files; its lock is held
+    # ----------------------------------------------------------------
 
     def _stand_at(self, member: Member, base: str) -> None:
         """Brings a member to `base`, anew where the old one refuses."""
@@ -301,7 +307,7 @@ class Pool:
                 self._clean(member)
                 self._checkout(member, base)
                 return
-            except (git.GitError, OSError):
+            except (git.GitError, OSError, ValueError):
                 if self.objects.kind(base) != "commit":
                     raise
         self._retire(member)
@@ -322,23 +328,11 @@ class Pool:
         """Removes all but tracked files, and all that git keeps besides."""
         if member.swept:
             return
-        tree, index = self._tree(member), self._index(member)
-        tree.purge(member.base)
-        linked.remove(Path(f"{index}.lock"))
-        if tree.git("clean", "-ffdxq", index=index, ok=(0, 1)).code:
-            linked.open_up(member.path)
-            tree.git("clean", "-ffdxq", index=index)
-        _remove_what_clean_leaves(member.path)
-        if read_index(index.read_bytes(), oid_bytes=len(member.base) // 2).submodules:
-            self._empty_submodules(tree, index)
+        self._tree(member).purge(member.base)
+        linked.remove(Path(f"{self._index(member)}.lock"))
+        tracked = Tracked(self._index(member).read_bytes(), oid_bytes=len(member.base) // 2)
+        linked.remove_untracked(member.path, tracked)
         member.swept = True
-
-    def _empty_submodules(self, tree: LinkedTree, index: Path) -> None:
-        for line in git.decode(tree.git("ls-files", "-s", "-z", index=index).out).split("\0"):
-            if line.startswith("160000 "):
-                folder = tree.path / line.partition("\t")[2]
-                linked.remove(folder)
-                folder.mkdir(parents=True, exist_ok=True)
 
     def _checkout(self, member: Member, base: str) -> None:
         """Moves tracked files to `base` by our own index, whose copy the worker gets."""
@@ -436,7 +430,8 @@ class Pool:
                 changed = bool(tree.git("status", "--porcelain", "-z", *self._lent.pathspecs()).out)
         return WorktreeEntry(member.path, member.key, head, changed, max(0.0, time.time() - member.since))
 
-    # --- the pool's own files --------------------------------------------------------------------------------
+    # --- the pool's own files
+    # --------------------------------------------------------------------------------
 
     def _is_whole(self, member: Member) -> bool:
         return member.admin is not None and self._tree(member).is_linked() and self._index(member).exists()
@@ -536,21 +531,6 @@ def _cost(member: Member, base: str) -> tuple[bool, bool, bool, int]:
 
 def _number(path: Path) -> int:
     return int(Path(path).name) if re.fullmatch(r"[0-9]+", Path(path).name) else 0
-
-
-def _remove_what_clean_leaves(top: Path) -> None:
-    """Removes `.git` in tracked folders, and sockets, pipes and devices: `git clean` looks past them."""
-    for folder, entries in linked.walk_folders(top):
-        for entry in entries:
-            if entry.name == ".git":
-                if folder != str(top):
-                    linked.remove(Path(entry.path))
-            elif not _is_ordinary(entry):
-                os.unlink(entry.path)
-
-
-def _is_ordinary(entry: os.DirEntry[str]) -> bool:
-    return entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False) or entry.is_symlink()
 
 
 def _remove_quietly(path: Path) -> None:

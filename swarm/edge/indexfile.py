@@ -1,0 +1,104 @@
+"""What a git index says, read without git: its flags, and the paths that it tracks.
+
+Hides the index format (gitformat-index, versions 2 to 4). Rules for editing: read only, never write;
+whatever is not understood is a ValueError, and the caller asks git instead or makes the index anew.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_GITLINK = 0xE0  # the upper byte of mode 160000
+_FLAGS_AT = 40  # ten 32-bit numbers of stat data and mode come first, then the object id, then the flags
+_ASSUME_VALID, _EXTENDED, _STAGE, _LENGTH = 0x8000, 0x4000, 0x3000, 0x0FFF
+_SKIP_WORKTREE = 0x40
+
+
+@dataclass(frozen=True, slots=True)
+class IndexFlags:
+    """Whether paths were left unmerged, and whether entries are marked so that changes of their files do
+    not show."""
+
+    unmerged: bool
+    hides: bool
+
+
+def read_flags(data: bytes, *, oid_bytes: int = 20) -> IndexFlags:
+    """Reads the flags of all entries. Raises ValueError when `data` is no index."""
+    seen, skips, after = 0, False, 12
+    for at, flags, after in _entries(data, oid_bytes):  # noqa: B007 - the last one tells where the entries end
+        seen |= flags
+        if flags & _EXTENDED:
+            skips = skips or bool(data[at + _FLAGS_AT + oid_bytes + 2] & _SKIP_WORKTREE)
+    split = (
+        data[after : after + 4] == b"link"
+    )  # the entries are in another file: anything may be marked there
+    return IndexFlags(bool(seen & _STAGE), bool(seen & _ASSUME_VALID) or skips or split)
+
+
+class Tracked:
+    """The paths that an index tracks, as bytes relative to the top: `paths` all of them, `submodules` those where
+    another repository has its place."""
+
+    def __init__(self, data: bytes, *, oid_bytes: int = 20) -> None:
+        """Reads the paths. Raises ValueError when `data` is no index."""
+        fixed = _FLAGS_AT + oid_bytes + 2
+        packed = data[7:8] == b"\x04"
+        names: list[bytes] = []
+        submodules: set[bytes] = set()
+        name = b""
+        for at, flags, end in _entries(data, oid_bytes):
+            start = at + fixed + (2 if flags & _EXTENDED else 0)
+            if packed:
+                dropped, start = _number(data, start)
+                name = name[: len(name) - dropped] + data[start : end - 1]
+            else:
+                name = data[start:end].rstrip(b"\0")
+            names.append(name)
+            if data[at + 26] == _GITLINK:
+                submodules.add(name)
+        self._sorted = names
+        self.paths = frozenset(names)
+        self.submodules = frozenset(submodules)
+
+    def holds_below(self, folder: bytes) -> bool:
+        """Tells whether something in the folder is tracked."""
+        start = folder + b"/"
+        at = bisect_left(self._sorted, start)
+        return at < len(self._sorted) and self._sorted[at].startswith(start)
+
+
+def _entries(data: bytes, oid_bytes: int) -> Iterator[tuple[int, int, int]]:
+    """Yields where each entry begins, its flags, and where the next one begins."""
+    version = int.from_bytes(data[4:8], "big")
+    if data[:4] != b"DIRC" or version not in (2, 3, 4) or len(data) < 12 + oid_bytes:
+        raise ValueError("not an index")
+    fixed = _FLAGS_AT + oid_bytes + 2
+    at = 12
+    try:
+        for _ in range(int.from_bytes(data[8:12], "big")):
+            flags = data[at + fixed - 2] << 8 | data[at + fixed - 1]
+            start = at + fixed + (2 if flags & _EXTENDED else 0)
+            if version == 4:
+                end = data.index(b"\0", _number(data, start)[1]) + 1
+            else:
+                length = flags & _LENGTH
+                name_end = start + length if length != _LENGTH else data.index(b"\0", start)
+                end = at + (name_end - at + 8 & ~7)  # padded by one to eight zeros
+            yield at, flags, end
+            at = end
+    except IndexError:
+        raise ValueError("the index is cut off") from None
+
+
+def _number(data: bytes, at: int) -> tuple[int, int]:
+    """Reads a number of variable length, as in pack offsets; gives it and where the next byte is."""
+    byte = data[at]
+    value = byte & 0x7F
+    while byte & 0x80:
+        at += 1
+        byte = data[at]
+        value = (value + 1) << 7 | byte & 0x7F
+    return value, at + 1
