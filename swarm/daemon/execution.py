@@ -209,12 +209,20 @@ class Execution:
         return to_limits(self.edges.settings)
 
     def measure(self) -> Readings:
-        """Reads the machine, CPU smoothed over time."""
+        """Reads the machine, CPU smoothed over time. Readings from a file are taken as they are.
+
+        The first look falls into our own start, so the load of the last minute has a say in it.
+        """
         raw, now = self.edges.host.read(), self.clock()
         before = self._smoothed
         cpu = raw.cpu_percent
-        if before is not None and not self.edges.settings.limits.readings_file:
-            cpu = admission.smooth(before[0], cpu, now - before[1], self.edges.settings.limits.smoothing_s)
+        if not self.edges.settings.limits.readings_file:
+            if before is None:
+                cpu = min(cpu, 100.0 * os.getloadavg()[0] / (os.cpu_count() or 1))
+            else:
+                cpu = admission.smooth(
+                    before[0], cpu, now - before[1], self.edges.settings.limits.smoothing_s
+                )
         self._smoothed = (cpu, now)
         self.readings = dataclasses.replace(raw, cpu_percent=cpu)
         return self.readings
@@ -274,7 +282,7 @@ class Execution:
         if key in self.watches:
             return None  # whoever watches answers
         places = self._places(command)
-        identity = await self.in_thread(lambda: process.identity(places.worker))
+        identity = await self.in_thread(lambda: process.started(places.worker))
         if identity is not None:
             watch = self.watches[key] = _Watch(identity)
             try:
@@ -323,7 +331,7 @@ class Execution:
         """Ends a worker's whole tree; the watch answers, or this where there is none, as after a restart."""
         places, nonce = self._places(command), self.nonce(command)
         watched = (command.run, command.task, command.attempt) in self.watches
-        identity = await self.in_thread(lambda: process.identity(places.worker))
+        identity = await self.in_thread(lambda: process.started(places.worker))
         gone = await self.in_thread(
             lambda: process.end_tree(identity, nonce, folder=places.worker, grace_s=command.grace_s)
         )

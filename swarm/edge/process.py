@@ -219,6 +219,15 @@ def identity(folder: Path) -> Identity | None:
         return None
 
 
+def started(folder: Path) -> Identity | None:
+    """Gives who was started for `folder`, waiting for a launcher that has not yet written it; None where nobody lives unnamed.
+
+    Raises `SwarmError` when somebody holds the lock and stays silent.
+    """
+    found = identity(folder)
+    return _identity_of_the_other(folder) if found is None and _locked(folder) else found
+
+
 def identity_of(pid: int) -> Identity:
     """Gives the identity of a process that certainly lives, such as this one. Raises `ProcessLookupError`."""
     found = _stat(pid)
