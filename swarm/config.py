@@ -326,7 +326,7 @@ def _parse(text: str) -> dict[str, Any]:
 
 def _leaves(data: Mapping[str, Any], prefix: Place = ()) -> Iterator[Place]:
     for key, value in data.items():
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict):
             yield from _leaves(value, (*prefix, key))
         else:
             yield (*prefix, key)
@@ -519,11 +519,7 @@ def to_defaults(settings: Settings) -> Defaults:
 def flat(settings: Settings) -> list[tuple[str, Any, str]]:
     """Lists (key, value, source) of every setting; tables of the user's own are listed by their keys, empty ones not at all."""
     data = settings.model_dump(mode="json", by_alias=True)
-    return [
-        (".".join(place), value, settings._source_at(place))
-        for place in _leaves(data)
-        if (value := _at(data, place)) != {}
-    ]
+    return [(".".join(place), _at(data, place), settings._source_at(place)) for place in _leaves(data)]
 
 
 def schema() -> dict[str, Any]:

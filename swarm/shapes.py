@@ -108,7 +108,7 @@ class FinishFacts(TypedDict):
     """What finishing did, or with `preview` would do. `commit` is where the target stands then, `old_commit` where it stood.
 
     `outcome` is finished, staged, preview or nothing (staging was on the target already); `missing` are the tasks that did not
-    land; `paths` what changes on the target; `text` a sentence or more for people.
+    land; `paths` what changes on the target, `conflicts` where staging does not merge; `text` a sentence for people.
     """
 
     run: str
@@ -119,6 +119,7 @@ class FinishFacts(TypedDict):
     landed: list[str]
     missing: list[str]
     paths: list[str]
+    conflicts: list[str]
     text: str
 
 

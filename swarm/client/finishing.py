@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import click
 
 from swarm import protocol
@@ -30,6 +32,7 @@ def finish(
     """
     if stage_only and preview:
         raise UsageError("--stage-only and --preview exclude each other.", "Nothing was done.")
+    began = time.monotonic()
     daemon = session.daemon_or_none() or session.start_daemon()
     run_id = str(naming.run_of(daemon.get(protocol.STATUS, {"view": protocol.VIEW_SUMMARY}), run)["id"])
     wanted = {"run": run_id, "into": into, "stage_only": stage_only, "preview": preview, "partial": partial}
@@ -38,9 +41,8 @@ def finish(
         session.json(document)
     else:
         session.out(telling.finish_text(document))
-    return (
-        EXIT_OK if (document.get("finish") or {}).get("outcome") in telling.FINISH_GOOD else EXIT_NOT_LANDED
-    )
+        session.line(telling.summary_line(naming.run_of(document, run_id), time.monotonic() - began))
+    return EXIT_OK if telling.finished_well(document) else EXIT_NOT_LANDED
 
 
 @click.group("worktrees", invoke_without_command=True, context_settings=SETTINGS)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from swarm import protocol
@@ -12,32 +15,33 @@ from swarm.client.session import Session
 from swarm.errors import UsageError
 
 
-def _named(daemon: Connection, tasks: tuple[str, ...], run: str | None) -> dict[str, list[str]]:
-    return naming.tasks_by_run(daemon.get(protocol.STATUS, {"view": protocol.VIEW_FULL}), tasks, run)
+def _named(daemon: Connection, tasks: tuple[str, ...], run: str | None) -> dict[str | None, list[str]]:
+    """Groups tasks by run. One task alone is left to the daemon to find: the document of all of them may be large."""
+    if len(tasks) == 1:
+        return {run: list(tasks)}
+    grouped = naming.tasks_by_run(daemon.get(protocol.STATUS, {"view": protocol.VIEW_FULL}), tasks, run)
+    return {each: names for each, names in grouped.items()}  # a dict is invariant in its keys
 
 
-def _only_run(daemon: Connection, run: str | None) -> str:
-    return str(naming.run_of(daemon.get(protocol.STATUS, {"view": protocol.VIEW_SUMMARY}), run)["id"])
-
-
-def _listed(run: str, tasks: list[str]) -> str:
-    return ", ".join(protocol.printable(f"{run}/{task}") for task in tasks)
+def _listed(answer: Mapping[str, Any]) -> str:
+    return ", ".join(protocol.printable(f"{answer['run']}/{task}") for task in answer["tasks"])
 
 
 @command("retry", steers=True)
 @click.argument("tasks", nargs=-1, metavar="TASK...")
-@click.option("--failed", is_flag=True, help="Every failed task, and what was blocked by it.")
+@click.option("--failed", is_flag=True, help="Every task of the run that failed or was cancelled.")
 @run_option
 def retry(session: Session, tasks: tuple[str, ...], failed: bool, run: str | None) -> None:
     """Try failed, cancelled or blocked tasks again."""
     if bool(tasks) == failed:
         raise UsageError("Name tasks, or say --failed.", "Nothing was done.", "swarm retry --help")
     daemon = session.daemon()
-    grouped = {_only_run(daemon, run): []} if failed else _named(daemon, tasks, run)
+    grouped = {run: []} if failed else _named(daemon, tasks, run)
     for each, names in grouped.items():
         answer = daemon.post(protocol.RETRY, {"run": each, "tasks": names, "failed": failed})
-        again = answer.get("tasks") or []
-        session.line(f"Tried again: {_listed(each, again)}" if again else "There is nothing to try again.")
+        session.line(
+            f"Tried again: {_listed(answer)}" if answer["tasks"] else "There is nothing to try again."
+        )
 
 
 @command("cancel", steers=True)
@@ -53,26 +57,18 @@ def cancel(session: Session, tasks: tuple[str, ...], run: str | None) -> None:
     if tasks:
         for each, names in _named(daemon, tasks, run).items():
             answer = daemon.post(protocol.CANCEL, {"run": each, "tasks": names})
-            session.line(f"Cancelled: {_listed(each, answer.get('tasks') or [])}. Work done is kept.")
+            session.line(f"Cancelled: {_listed(answer)}. Work done is kept.")
     else:
-        whole = _only_run(daemon, run)
-        answer = daemon.post(protocol.CANCEL, {"run": whole, "tasks": None})
-        number = len(answer.get("tasks") or [])
-        session.line(f"Cancelled run {protocol.printable(whole)}: {number} tasks. Work done is kept.")
+        answer = daemon.post(protocol.CANCEL, {"run": run, "tasks": None})
+        number = len(answer["tasks"])
+        session.line(f"Cancelled run {protocol.printable(answer['run'])}: {number} tasks. Work done is kept.")
 
 
 def _pause_or_resume(session: Session, route: str, task: str | None, run: str | None) -> str:
-    daemon = session.daemon()
-    what = "everything"
+    session.daemon().post(route, {"run": run, "task": task})
     if task is not None:
-        (run, names), *_ = _named(daemon, (task,), run).items()
-        task = names[0]
-        what = protocol.printable(f"{run}/{task}")
-    elif run is not None:
-        run = _only_run(daemon, run)
-        what = f"run {protocol.printable(run)}"
-    daemon.post(route, {"run": run, "task": task})
-    return what
+        return f"task {protocol.printable(task)}"
+    return f"run {protocol.printable(run)}" if run is not None else "everything"
 
 
 @command("pause", steers=True)
@@ -106,9 +102,5 @@ def scale(session: Session, workers: int) -> None:
 @run_option
 def tell(session: Session, task: str, text: tuple[str, ...], run: str | None) -> None:
     """Leave a note that the next attempt at a task is given."""
-    daemon = session.daemon()
-    ((run_id, names),) = _named(daemon, (task,), run).items()
-    daemon.post(protocol.TELL, {"run": run_id, "task": names[0], "text": " ".join(text)})
-    session.line(
-        f"The next attempt at {_listed(run_id, names)} is told. Next: swarm retry {protocol.printable(names[0])}"
-    )
+    session.daemon().post(protocol.TELL, {"run": run, "task": task, "text": " ".join(text)})
+    session.line(f"The next attempt at {protocol.printable(task)} is told.")

@@ -71,7 +71,7 @@ def result_text(run: Document, elapsed_s: float, *, top: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
-FINISH_GOOD = frozenset({"finished", "staged", "preview", "nothing"})
+_FINISH_GOOD = frozenset({"finished", "staged", "preview", "nothing"})
 
 
 def finish_text(document: Document) -> str:
@@ -81,8 +81,8 @@ def finish_text(document: Document) -> str:
     landed, missing, paths = facts.get("landed") or [], facts.get("missing") or [], facts.get("paths") or []
     said = {
         "finished": f"Run {run} is on {into} at {printable(facts.get('commit') or '')[:9]}: {len(landed)} tasks.",
-        "staged": f"Run {run} is in the index of the checkout of {into}, {len(landed)} tasks; nothing is committed.",
-        "preview": f"Run {run} would bring {len(landed)} tasks and {len(paths)} changed paths to {into}:",
+        "staged": f"Run {run} is in the index and files of the checkout of {into}, {len(landed)} tasks; commit it when you like.",
+        "preview": printable(facts.get("text") or f"{len(paths)} paths of {into} would change."),
         "nothing": f"{into} has everything of run {run} already.",
     }
     lines = [said.get(str(facts.get("outcome")), f"Run {run} was not finished.")]
@@ -91,9 +91,13 @@ def finish_text(document: Document) -> str:
         lines += [f"  … and {len(paths) - 50} more"] if len(paths) > 50 else []
     if missing:
         lines.append(f"Not in it, because it has not landed: {_listed(missing)}")
-    if facts.get("text"):
-        lines.append(printable(facts["text"], keep_newlines=True))
     return "\n".join(lines) + "\n"
+
+
+def finished_well(document: Document) -> bool:
+    """Says whether finishing did what was asked; a preview that shows a conflict is none."""
+    facts = document.get("finish") or {}
+    return facts.get("outcome") in _FINISH_GOOD and not facts.get("conflicts")
 
 
 # --- events -----------------------------------------------------------------------------------------------------------------

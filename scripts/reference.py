@@ -1,0 +1,143 @@
+"""Writes the reference pages that are made from the code, or with --check says which of them are out of date.
+
+Rules for editing: a page is a function that gives its text, named in `PAGES`; a test holds every page against the code.
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+TOP = Path(__file__).resolve().parents[1]
+MADE = "<!-- Made by scripts/reference.py from the code: edit there. -->\n"
+
+
+_CONFIG_FILE = """
+Settings stand in `swarm.toml` at the top of the repository; `swarm init` writes one that explains itself. Every setting has a
+default. The environment overrides the file, flags override both; `swarm config` shows what is in force and where each value
+comes from.
+"""
+_CONFIG_ENVIRONMENT = """
+In the environment the name of a setting is `SWARM_`, its section, two underscores and its key, in capitals:
+`SWARM_LIMITS__WORKERS_MAX=2`, and at the top level `SWARM_SANDBOX=off`. A value is written as in TOML; text needs no quotes.
+"""
+_CONFIG_ERRORS = """
+An unknown key, a value out of its limits and a file that can't be read end every command that needs settings with exit code 2;
+all errors are shown at once, each with its place and the nearest known name. In the environment a name that is far from every
+setting is taken to be somebody else's.
+"""
+
+
+def _names(names: Iterable[str]) -> str:
+    return textwrap.fill(", ".join(f"`{name}`" for name in sorted(names)), width=120, break_long_words=False)
+
+
+def config_page() -> str:
+    """Gives docs/reference/config.md."""
+    from swarm import config
+    from swarm.protocol import WORKER_ENVIRONMENT
+
+    parts = [
+        "# Settings",
+        MADE,
+        _CONFIG_FILE,
+        _CONFIG_ENVIRONMENT,
+        f"Names that a worker is given are no settings and are ignored:\n{_names(WORKER_ENVIRONMENT)}.",
+        _CONFIG_ERRORS,
+        *_sections(config),
+    ]
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def _sections(config: Any) -> list[str]:
+    rows: dict[str, list[str]] = {}
+    for key, field in config.described():
+        section, _, name = key.rpartition(".")
+        rows.setdefault(section, []).append(_row(name, field, config.in_toml(field.get_default())))
+    parts = []
+    for section, lines in rows.items():
+        parts += [f"## `[{section}]`" if section else "## Top level", _table(lines)]
+    agent = [
+        _row(name, field, _default(field, config))
+        for name, field in config.AgentSettings.model_fields.items()
+    ]
+    parts += [
+        "## `[agents.NAME]`",
+        "A program of your own. It is started in the worktree of its task, and what it leaves there is committed for it.",
+        _table(agent),
+        "## `[ownership]`",
+        "`role = [patterns]`: paths that only tasks of this role may change.",
+        '```toml\n[ownership]\narchitect = ["docs/architecture/**"]\n```',
+    ]
+    return parts
+
+
+def _default(field: Any, config: Any) -> str:
+    return "" if field.is_required() else str(config.in_toml(field.get_default()))
+
+
+def _table(rows: list[str]) -> str:
+    return "\n".join(["| key | type | default | |", "| --- | --- | --- | --- |", *rows])
+
+
+def _row(name: str, field: Any, default: str) -> str:
+    shown = f"`{default}`" if default else "needed"
+    return f"| `{name}` | {_type(field.annotation)}{_limits(field)} | {shown} | {field.description} |"
+
+
+def _type(kind: Any) -> str:
+    if kind in _NAMES:
+        return _NAMES[kind]
+    if (
+        type(None) not in get_args(kind)
+        and get_args(kind)
+        and all(isinstance(arg, str) for arg in get_args(kind))
+    ):
+        return ", ".join(f"`{arg}`" for arg in get_args(kind))
+    if get_origin(kind) is list:
+        inner = get_args(kind)[0]
+        return f"list of {'text' if inner is str else 'pairs'}"
+    return "table of text"
+
+
+_NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+
+
+def _limits(field: Any) -> str:
+    signs = {"ge": "≥", "gt": ">", "le": "≤"}
+    found = [
+        f"{signs[name]} {getattr(rule, name):g}"
+        for rule in field.metadata
+        for name in signs
+        if hasattr(rule, name)
+    ]
+    return f" {', '.join(found)}" if found else ""
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "docs/reference/config.md": config_page,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Writes every page; with --check writes none and gives 1 where one is out of date."""
+    old = []
+    for name, page in PAGES.items():
+        path, text = TOP / name, page()
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            continue
+        old.append(name)
+        if "--check" not in arguments:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    for name in old:
+        print(f"{name}: {'out of date' if '--check' in arguments else 'written'}")
+    return 1 if old and "--check" in arguments else 0
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(TOP))
+    sys.exit(main(sys.argv[1:]))

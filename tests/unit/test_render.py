@@ -1,0 +1,446 @@
+"""What a person reads: pure functions from a document to text."""
+
+from __future__ import annotations
+
+import calendar
+import time
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from swarm.client import commands, live, naming, render, status, telling
+from swarm.errors import Refused, SwarmError, UsageError
+from swarm.protocol import error_body, error_from_body, error_status, printable, socket_path
+
+NOW = float(calendar.timegm((2026, 11, 21, 4, 0, 0)))
+EVIL = "\x1b]0;owned\x07\x1b[2J\r\n\u202eevil\x9b"
+
+
+def a_task(name: str, state: str, **more: Any) -> dict[str, Any]:
+    """A task as a status document has it."""
+    return {"id": name, "title": f"Title of {name}", "state": state, "reason": None, "attempts": [], **more}
+
+
+def an_attempt(**more: Any) -> dict[str, Any]:
+    """An attempt as a status document has it."""
+    return {"n": 1, "state": "running", "agent": "claude", "started_at": "2026-11-21T03:58:58.5Z", **more}
+
+
+def a_run(*tasks: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A run with these tasks, counted."""
+    counts = {state: sum(1 for task in tasks if task["state"] == state) for state in render.STATES}
+    staging = {
+        "branch": "swarm/modernise/staging",
+        "commit": "b" * 40,
+        "worktree": "/r/.worktrees/modernise/staging",
+        "verified": True,
+    }
+    base = {"branch": "main", "commit": "a" * 40}
+    run = {
+        "id": "modernise",
+        "state": "active",
+        "base": base,
+        "staging": staging,
+        "counts": counts,
+        "tasks": list(tasks),
+    }
+    return {**run, **more}
+
+
+def a_document(*runs: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A status document of a daemon that runs."""
+    daemon = {
+        "running": True,
+        "pid": 4711,
+        "version": "0.1.0",
+        "started_at": "2026-11-21T03:00:00Z",
+        "paused": False,
+    }
+    readings = {"cpu_percent": 41.0, "memory_percent": 52.1}
+    capacity = {"workers_max": 4, "slots_open": 3, "running": 1, "reason": "", "readings": readings}
+    return {
+        "schema": 1,
+        "daemon": daemon,
+        "capacity": capacity,
+        "runs": list(runs),
+        "merge_queue": [],
+        "claims": [],
+        **more,
+    }
+
+
+CONFLICT = {"code": "conflict", "text": "conflicts with staging in src/auth.py"}
+USUAL = a_run(
+    a_task("header", "running", attempts=[an_attempt(n=2, cpu_percent=41.2, rss_bytes=210_000_000)]),
+    a_task("types", "landing", attempts=[an_attempt(state="verifying")]),
+    a_task(
+        "footer", "ready", reason={"code": "claim", "text": "waits for src/header/**, which header holds"}
+    ),
+    a_task("auth-tests", "failed", reason=CONFLICT),
+    a_task("base", "landed", landed_commit="d" * 40),
+    a_task("later", "pending"),
+)
+
+
+def test_status_tells_what_happens_in_eighty_columns() -> None:
+    """The whole text of a usual status, as a person sees it."""
+    text = render.status_text(a_document(USUAL), now=NOW, width=80, top="/r")
+    assert text.splitlines() == [
+        "daemon 4711, version 0.1.0, up 1h00m",
+        "workers 1 of 4, cpu 41 %, memory 52 %",
+        "",
+        "modernise  active  1 of 6 landed  [###-------------------]",
+        "  1 running, 1 landing, 1 ready, 1 pending, 1 failed",
+        "  staging swarm/modernise/staging at bbbbbbbbb, verified",
+        "  look at it in .worktrees/modernise/staging",
+        "  running   header      1m01s, 41 % cpu, 210 MB, attempt 2  Title of header",
+        "  landing   types       verifying  Title of types",
+        "  ready     footer      waits for src/header/**, which header holds",
+        "  failed    auth-tests  conflicts with staging in src/auth.py",
+        "  landed    base        ddddddddd  Title of base",
+        "  … and 1 more",
+    ]
+
+
+def test_status_without_daemon_or_runs_says_so() -> None:
+    """Where nothing runs, the text says that and what to type."""
+    text = render.status_text({"daemon": {"running": False}, "runs": []}, now=NOW)
+    assert "No daemon runs" in text
+    assert "swarm run PLAN" in text
+
+
+@pytest.mark.parametrize(
+    "document", [{}, {"runs": [{}]}, {"runs": [{"tasks": [{}]}]}, {"daemon": None, "capacity": None}]
+)
+def test_a_document_that_lacks_everything_is_shown_all_the_same(document: dict[str, Any]) -> None:
+    """Another version may leave keys out; that is no reason to fail."""
+    render.status_text(document, now=NOW)
+    telling.claims_text(document)
+    telling.worktrees_text(document)
+    telling.finish_text(document)
+    Console(file=None, width=80).render_lines(live.view(document, now=NOW, width=80))
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 200])
+def test_rows_of_tasks_keep_to_the_width(width: int) -> None:
+    """No row of a task is wider than the terminal, however wide its letters are."""
+    run = a_run(
+        a_task("日本語" * 10, "running", title="長い" * 100, attempts=[an_attempt()]),
+        a_task("x" * 90, "failed"),
+    )
+    rows = render.status_text(a_document(run), now=NOW, width=width).splitlines()
+    tasks = [line for line in rows if line.startswith(("  running  ", "  failed  "))]
+    assert len(tasks) == 2
+    assert all(render.columns(line) <= width for line in tasks)
+
+
+def test_a_long_run_lists_a_few_of_each_kind_and_counts_the_rest() -> None:
+    """Twenty of each kind and the last five landed have a line; how many have none is said."""
+    many = [a_task(f"f{n}", "failed") for n in range(30)]
+    many += [
+        a_task(
+            f"l{n}", "landed", attempts=[an_attempt(state="landed", ended_at=f"2026-11-21T03:{n:02d}:00Z")]
+        )
+        for n in range(30)
+    ]
+    lines = render.status_text(a_document(a_run(*many)), now=NOW).splitlines()
+    assert sum(line.startswith("  failed ") for line in lines) == 20
+    assert [line.split()[1] for line in lines if line.startswith("  landed ")] == [
+        "l25",
+        "l26",
+        "l27",
+        "l28",
+        "l29",
+    ]
+    assert lines[-1] == "  … and 35 more"
+    assert "… and 7 more" in render.status_text(a_document(a_run(*many, tasks_omitted=7)), now=NOW)
+
+
+def test_colours_only_where_they_are_wanted() -> None:
+    """With colour a row is painted and ended; without there is no escape at all."""
+    assert "\x1b" not in render.status_text(a_document(USUAL), now=NOW)
+    coloured = render.status_text(a_document(USUAL), now=NOW, colour=True)
+    assert "\x1b[31m  failed" in coloured
+    assert coloured.count("\x1b[0m") == coloured.count("\x1b[") // 2
+
+
+def test_no_text_of_others_reaches_the_terminal_as_a_command() -> None:
+    """Escapes, control characters and turned writing in any text of a document are made visible everywhere it is shown."""
+    evil = {"code": EVIL, "text": EVIL}
+    attempt = an_attempt(
+        state=EVIL, agent=EVIL, branch=EVIL, worktree=EVIL, base=EVIL, head=EVIL, reason=evil, touched=[EVIL], strays=[EVIL],
+        suites=[{"name": EVIL, "outcome": EVIL}],
+    )  # fmt: skip
+    tasks = [
+        a_task(
+            EVIL,
+            state,
+            title=EVIL,
+            reason=evil,
+            attempts=[attempt],
+            needs=[EVIL],
+            phase=EVIL,
+            landed_commit=EVIL,
+            told=[EVIL],
+        )
+        for state in render.STATES
+    ]
+    staging = {"branch": EVIL, "commit": EVIL, "worktree": EVIL}
+    run = a_run(*tasks, id=EVIL, state=EVIL, staging=staging, base={"branch": EVIL})
+    claim = {"run": EVIL, "task": EVIL, "attempt": 1, "path": EVIL, "mode": EVIL}
+    queue = [{"run": EVIL, "task": EVIL, "state": EVIL}]
+    finish = {
+        "run": EVIL,
+        "into": EVIL,
+        "outcome": "preview",
+        "text": EVIL,
+        "paths": [EVIL],
+        "missing": [EVIL],
+    }
+    document = a_document(run, claims=[claim], merge_queue=queue, finish=finish)
+    document["daemon"]["version"] = document["capacity"]["reason"] = EVIL
+    console = Console(width=200, no_color=True, color_system=None)
+    shown = [
+        render.status_text(document, now=NOW),
+        telling.result_text(run, 1.0),
+        *(telling.task_text(task, now=NOW) for task in tasks),
+        telling.claims_text(document),
+        telling.worktrees_text(document),
+        telling.finish_text(document),
+        *(
+            telling.event_text(
+                {"type": kind, "task": EVIL, "code": EVIL, "text": EVIL, "paths": [EVIL], "x": EVIL}
+            )
+            for kind in (*telling.PROGRESS_EVENTS, "CapacityChanged", "RunFinished", EVIL)
+        ),
+        *(
+            "".join(part.text for part in line)
+            for line in console.render_lines(live.view(document, now=NOW, width=200))
+        ),
+    ]
+    for text in shown:
+        assert not set(text) & set("\x1b\x07\r\x9b\u202e"), text
+    assert "\\x1b" in shown[0]
+
+
+def test_printable_keeps_what_is_harmless() -> None:
+    """Letters of any script, tabs and, where asked for, newlines stay; everything else that steers is made visible."""
+    assert printable("Grüße 日本 é\tx") == "Grüße 日本 é\tx"
+    assert printable("a\nb\x1b[31m") == "a\\nb\\x1b[31m"
+    assert printable("a\nb", keep_newlines=True) == "a\nb"
+    assert printable("a\u00a0b\ud800\U000e0041") == "a b\\ud800\\U000e0041"
+
+
+def test_the_summary_counts_and_names_why() -> None:
+    """One line says how many landed, how many failed and by what, and how long it took."""
+    landed = [a_task(f"t{n}", "landed") for n in range(12)]
+    run = a_run(*landed, a_task("a", "failed", reason=CONFLICT))
+    assert telling.summary_line(run, 41.23) == "12 landed, 1 failed (conflict), 0 blocked in 41.2 s"
+    more = [
+        a_task("b", "failed", reason=CONFLICT),
+        a_task("c", "failed", reason={"code": "timeout", "text": ""}),
+    ]
+    run = a_run(
+        *landed,
+        a_task("a", "failed", reason=CONFLICT),
+        *more,
+        a_task("d", "blocked"),
+        a_task("e", "cancelled"),
+    )
+    assert (
+        telling.summary_line(run, 3)
+        == "12 landed, 3 failed (2 conflict, timeout), 1 blocked, 1 cancelled in 3.0 s"
+    )
+    assert telling.all_landed(a_run(*landed))
+    for state in ("failed", "blocked", "cancelled"):
+        assert not telling.all_landed(a_run(*landed, a_task("x", state)))
+
+
+def test_the_end_of_a_run_says_where_the_work_is_and_what_to_type() -> None:
+    """Summary, each failure with its reason, the staging branch and its worktree, and the next commands."""
+    text = telling.result_text(
+        a_run(a_task("a", "failed", reason=CONFLICT), a_task("b", "landed")), 2.0, top="/r"
+    )
+    assert text.splitlines() == [
+        "1 landed, 1 failed (conflict), 0 blocked in 2.0 s",
+        "  a failed: conflicts with staging in src/auth.py",
+        "Staging is the branch swarm/modernise/staging, checked out in .worktrees/modernise/staging.",
+        "  Look:  git log --first-parent main..swarm/modernise/staging",
+        "  Merge: swarm finish",
+        "  Why:   swarm show a, swarm logs a",
+        "  Again: swarm start, then swarm retry --failed",
+    ]
+
+
+def test_events_are_one_line_each() -> None:
+    """An event says when, what and how far; one that is not known is told by its name and what it carries."""
+    at = "2026-11-21T04:00:00Z"
+    clock = time.strftime("%H:%M:%S", time.localtime(NOW))
+    landed = {"seq": 1, "at": at, "type": "TaskLanded", "task": "header"}
+    assert telling.event_text(landed, progress="3/12") == f"{clock} header landed (3/12)"
+    failed = {"at": at, "type": "TaskFailed", "task": "a", "code": "timeout", "text": "took longer than 10 s"}
+    assert telling.event_text(failed) == f"{clock} a failed (timeout): took longer than 10 s"
+    assert (
+        telling.event_text({"at": at, "type": "TaskSomethingNew", "task": "a", "x": 3})
+        == f"{clock} a something new: x=3"
+    )
+
+
+def test_a_task_is_shown_with_its_attempts() -> None:
+    """Show names the task, why it is where it is, and each attempt with its end."""
+    attempts = [
+        an_attempt(
+            state="handed_back",
+            ended_at="2026-11-21T03:59:58.5Z",
+            reason=CONFLICT,
+            exit_code=0,
+            touched=["src/auth.py"],
+        )
+    ]
+    task = a_task(
+        "auth", "failed", reason=CONFLICT, attempts=attempts, needs=["types"], claims=[{"path": "src/**"}]
+    )
+    text = telling.task_text({"run": "modernise", "task": task}, now=NOW)
+    assert text.startswith("modernise/auth  failed\n  Title of auth\n")
+    assert "  attempt 1  handed_back, 1m00s\n" in text
+    assert "    exit code  0\n" in text
+    assert "    changed    src/auth.py\n" in text
+
+
+def test_the_live_view_shows_what_the_plain_one_shows() -> None:
+    """Bars, workers, what waits and for what, the queue, failures and landings are all in the live picture."""
+    document = a_document(
+        USUAL, merge_queue=[{"run": "modernise", "task": "types", "attempt": 1, "state": "verifying"}]
+    )
+    console = Console(width=100, color_system=None)
+    lines = [
+        "".join(part.text for part in line)
+        for line in console.render_lines(live.view(document, now=NOW, width=100))
+    ]
+    text = "\n".join(lines)
+    for said in (
+        "1 of 6 landed",
+        "41 % cpu",
+        "which header holds",
+        "merge queue: types (verifying)",
+        "ddddddddd",
+    ):
+        assert said in text
+    assert all(render.columns(line) <= 100 for line in lines)
+
+
+def test_times_are_read_as_they_are_written() -> None:
+    """RFC 3339 in UTC gives the same second as the calendar, leap years and fractions included."""
+    for moment in (
+        (1970, 1, 1, 0, 0, 0),
+        (2000, 2, 29, 23, 59, 59),
+        (2024, 12, 31, 1, 2, 3),
+        (2100, 3, 1, 0, 0, 0),
+    ):
+        text = "{:04d}-{:02d}-{:02d}T{:02d}:{:02d}:{:02d}Z".format(*moment)
+        assert render.epoch(text) == calendar.timegm(moment)
+    assert render.epoch("2026-11-21T04:00:00.250000+00:00") == NOW + 0.25
+    assert render.epoch(5) == 5.0
+    assert render.epoch("yesterday, after the rain") is None
+    assert [render.duration(each) for each in (-1, 59, 60, 3599, 7500, 90000)] == [
+        "0s",
+        "59s",
+        "1m00s",
+        "59m59s",
+        "2h05m",
+        "1d01h",
+    ]
+    assert [render.size(each) for each in (5, 1500, 210_000_000, 2e13)] == [
+        "5 B",
+        "1.5 kB",
+        "210 MB",
+        "20.0 TB",
+    ]
+
+
+# --- names ------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_task_is_found_by_its_name_alone_or_with_its_run() -> None:
+    """A name that is in one run is enough; ids with a slash of their own are found too."""
+    document = a_document(
+        a_run(a_task("a", "ready"), a_task("ui/a", "ready")), a_run(a_task("b", "ready"), id="other")
+    )
+    assert naming.task_of(document, "b")[0] == "other"
+    assert naming.task_of(document, "ui/a")[1]["id"] == "ui/a"
+    assert naming.task_of(document, "modernise/ui/a")[1]["id"] == "ui/a"
+    assert naming.task_of(document, "a", "modernise")[0] == "modernise"
+    assert naming.tasks_by_run(document, ["a", "other/b"]) == {"modernise": ["a"], "other": ["b"]}
+
+
+def test_a_name_that_is_not_clear_is_never_guessed() -> None:
+    """In several runs: the runs are named. In none: the nearest is."""
+    document = a_document(a_run(a_task("header", "ready")), a_run(a_task("header", "ready"), id="other"))
+    with pytest.raises(UsageError, match="modernise, other"):
+        naming.task_of(document, "header")
+    with pytest.raises(UsageError) as caught:
+        naming.task_of(document, "headr")
+    assert "header" in caught.value.consequence
+    with pytest.raises(UsageError, match="several runs"):
+        naming.run_of(document, None)
+    with pytest.raises(UsageError, match="no run yet"):
+        naming.run_of({}, None)
+    assert naming.run_of(a_document(a_run(), a_run(id="old", state="ended")), None)["id"] == "modernise"
+
+
+# --- the wire and the way round click ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [UsageError, Refused, SwarmError])
+def test_errors_come_over_the_wire_as_they_were(kind: type[SwarmError]) -> None:
+    """Cause, consequence, next step and exit code survive; what is no error of ours becomes a plain one."""
+    error = kind("cause", "consequence", "next")
+    again = error_from_body(error_body(error), error_status(error))
+    assert type(again) is kind
+    assert str(again) == str(error)
+    assert again.exit_code == error.exit_code
+    assert error_from_body("<html>", 502).exit_code == 1
+    assert error_from_body({"error": {"cause": 3, "exit_code": [1]}}, 500).cause == "3"
+
+
+def test_the_socket_stays_short_enough_for_the_kernel() -> None:
+    """A long state folder gets a socket of its own under the runtime or the temporary folder, always the same one."""
+    assert socket_path("/r/.git/swarm", {}) == "/r/.git/swarm/api.sock"
+    long = f"/{'x' * 200}/.git/swarm"
+    first = socket_path(long, {"XDG_RUNTIME_DIR": "/"})
+    assert first == socket_path(long, {"XDG_RUNTIME_DIR": "/"})
+    assert first.startswith("/swarm-")
+    for environ in ({}, {"TMPDIR": f"/{'y' * 200}"}, {"XDG_RUNTIME_DIR": "/not/there"}):
+        assert len(socket_path(long, environ)) <= 103
+        assert socket_path(long, environ) != socket_path(long + "2", environ)
+
+
+@pytest.mark.parametrize(
+    ("line", "understood"),
+    [
+        ("status", True),
+        ("-C x status --json --run y", True),
+        ("-q --json status", True),
+        ("status --watch", False),
+        ("status --all", False),
+        ("status --run", False),
+        ("show status", False),
+        ("status status", False),
+        ("status -C x", False),
+    ],
+)
+def test_only_a_plain_status_goes_round_click(line: str, understood: bool) -> None:
+    """What the short way does not understand is left to the real parser."""
+    assert (status.plain_request(line.split()) is not None) == understood
+
+
+def test_the_help_names_every_command_once_in_eighty_columns() -> None:
+    """Every command is in the help, is found again by its name, and fits the terminal."""
+    text = commands.help_text()
+    assert len(set(commands.names())) == len(commands.names())
+    for name in commands.names():
+        assert f"\n  {name} " in text
+        assert commands.find(name) is not None
+    assert commands.find("nothing") is None
+    assert max(map(len, text.splitlines())) <= 80
