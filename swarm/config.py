@@ -271,7 +271,7 @@ class SettingsError(UsageError):
 def load(top: Path | str, environ: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Settings:
     """Reads the settings of the repository whose top is `top`: the defaults, under `swarm.toml`, the environment and `flags`.
 
-    `flags` are values by key, such as `{"limits.workers_max": 2}`; None among them means not given. Raises `SettingsError` (exit 2)
+    `flags` are values by key, `{"limits.workers_max": 2}` or `{"limits": {"workers_max": 2}}`; None among them means not given. Raises `SettingsError` (exit 2)
     with every error at once.
     """
     text = _read(Path(top) / FILE_NAME)
@@ -282,11 +282,9 @@ def load(top: Path | str, environ: Mapping[str, str], flags: Mapping[str, Any] |
     for name, place, raw in _from_environment(environ, problems):
         _put(data, place, _value_from_text(place, raw))
         places[place], labels[place] = f"environment {name}", name
-    for key, value in (flags or {}).items():
-        if value is not None:
-            place = tuple(key.split("."))
-            _put(data, place, value)
-            places[place] = labels[place] = "flag"
+    for place, value in _given(flags or {}):
+        _put(data, place, value)
+        places[place] = labels[place] = "flag"
     try:
         settings = Settings.model_validate(data)
     except ValidationError as error:
@@ -330,6 +328,14 @@ def _leaves(data: Mapping[str, Any], prefix: Place = ()) -> Iterator[Place]:
             yield from _leaves(value, (*prefix, key))
         else:
             yield (*prefix, key)
+
+
+def _given(flags: Mapping[str, Any]) -> Iterator[tuple[Place, Any]]:
+    """Yields (place, value) of the flags that were given."""
+    for place in _leaves(flags):
+        value = _at(flags, place)
+        if value is not None:
+            yield tuple(part for key in place for part in key.split(".")), value
 
 
 def _put(data: dict[str, Any], place: Place, value: Any) -> None:

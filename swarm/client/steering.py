@@ -20,7 +20,7 @@ def _named(daemon: Connection, tasks: tuple[str, ...], run: str | None) -> dict[
     if len(tasks) == 1:
         return {run: list(tasks)}
     grouped = naming.tasks_by_run(daemon.get(protocol.STATUS, {"view": protocol.VIEW_FULL}), tasks, run)
-    return {each: names for each, names in grouped.items()}  # a dict is invariant in its keys
+    return dict(grouped.items())  # a dict is invariant in its keys
 
 
 def _listed(answer: Mapping[str, Any]) -> str:

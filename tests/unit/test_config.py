@@ -71,6 +71,8 @@ def test_file_environment_and_flags_override_in_that_order(tmp_path: Path) -> No
     assert shown["limits.grace_s"] == (7.0, "swarm.toml")
     assert shown["limits.lost_max"] == (3, "default")
     assert settings.source("limits.workers_max") == "flag"
+    nested = config.load(top, environ, {"limits": {"workers_max": 7, "attempts": None}})
+    assert config.flat(nested) == config.flat(settings)
 
 
 @pytest.mark.parametrize(
