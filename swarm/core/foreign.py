@@ -10,6 +10,7 @@ meant for people is never executed. Whatever is not understood is kept in `extra
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -503,6 +504,10 @@ def _task(layout: Layout, entry: _Entry, names: _Names, defaults: Defaults) -> T
     if not finished:
         layout.warnings.extend(checks.warnings)
     _check_id(layout, entry)
+    unused = sorted({"run", "claims", "needs", "prompt"} & raw.keys())
+    if unused and not finished:
+        text = "kept and not used: this is a plan of another system; a native plan lists its tasks outside the phases"
+        layout.warnings.append(Problem(f"{entry.place}.{unused[0]}", text))
     known = {
         *_TASK_KEYS,
         *_NEED_KEYS,
@@ -735,10 +740,12 @@ def write_back(original: bytes, states: Mapping[str, TaskState], *, source: str 
         state = states.get(entry.id)
         for one in (entry, *entry.twins) if state is not None else ():
             span = _span_at(root, one.path)
-            if span.members or plain[span.start] == "{":
-                edits += document.member_edits(
-                    plain, span, _new_state(layout, one, state or TaskState.PENDING)
-                )
+            new = _new_state(layout, one, state or TaskState.PENDING)
+            if plain[span.start] == "{":
+                edits += document.member_edits(plain, span, new)
+            elif new:  # a text, which can hold no state
+                said = {"description": one.raw["description"], **new}
+                edits.append((span.start, span.end, json.dumps(said, ensure_ascii=False)))
     return mark + document.apply_edits(text, edits).encode()
 
 

@@ -1,7 +1,7 @@
 """From the bytes of a plan file to a task graph, with every error at once and the place of each.
 
 `read` tells which form a file has, reads it (the native form here, other systems' in `foreign` and `roadmap`) and checks
-what holds for every plan: ids, needs, cycles. `check_document` and `check_text` say what was found, for programs and for people.
+what holds for every plan: ids, needs, cycles.
 
 Rules for editing: no disk, no clock, no process; the caller reads files and writes them. An error never hides another, and
 what could be read is given even where there are errors. pydantic stays in this file.
@@ -12,13 +12,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from swarm.core import claims, document, foreign, roadmap
+from swarm.core.check import Reading, check_document, check_text, choose_in_folder, match_spec
 from swarm.core.document import MAX_BYTES, Problem, as_text, one_line
 from swarm.core.foreign import write_back
 from swarm.core.graph import Graph, Overlaps, graph, order_and_cycles, overlaps
@@ -45,16 +46,23 @@ __all__ = [
 _LEFT_OUT = "\0 left out"  # stands for an entry whose error has been told
 F = TypeVar("F", bound="_Form")
 
+# What other programs call our keys.
+_OTHER_WORDS = {
+    "command": "run",
+    "cmd": "run",
+    "script": "run",
+    "description": "prompt",
+    "instructions": "prompt",
+    "files": "claims",
+    "paths": "claims",
+    "depends_on": "needs",
+    "dependencies": "needs",
+    "retries": "attempts",
+    "timeout": "timeout_s",
+    "tests": "verify",
+    "verification": "verify",
+}
 SAME_MAX = 20  # warnings of one kind that are told one by one; the rest is counted
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A plan as far as it could be read; it is valid when there are no errors."""
-
-    plan: PlanSpec | None
-    errors: tuple[Problem, ...] = ()
-    warnings: tuple[Problem, ...] = ()
 
 
 # --- the native form --------------------------------------------------------------------------------------------------------
@@ -282,6 +290,8 @@ class _Native:
 
     def _form(self, kind: type[F], raw: Any, place: str) -> F | None:
         """Reads one table; where parts of it are wrong, their errors are kept and the rest is read."""
+        if isinstance(raw, dict) and "needs" in kind.model_fields and "needs" not in raw:
+            raw = self._with_needs(raw, place)
         try:
             return kind.model_validate(raw)
         except ValidationError as error:
@@ -293,6 +303,14 @@ class _Native:
             return kind.model_validate(_without(raw, found))
         except ValidationError:  # nothing can stand for what is wrong: an id
             return None
+
+    def _with_needs(self, raw: dict[str, Any], place: str) -> dict[str, Any]:
+        """Takes what other systems call needs for needs: to pass over an order that was asked for would be no small thing."""
+        key = next((key for key in ("depends_on", "dependencies") if key in raw), None)
+        if key is None:
+            return raw
+        self.warnings.append(Problem(f"{place}.{key}", f"`{key}` is read as `needs`"))
+        return {"needs" if one == key else one: value for one, value in raw.items()}
 
     def _refuse_doubles(
         self, phases: list[tuple[str, _PhaseForm]], tasks: list[tuple[str, _TaskForm]]
@@ -399,7 +417,7 @@ class _Native:
         self._unknown(form, place)
         extra = dict(form.model_extra or {})
         for key in ("claims", "verify"):
-            parts: list[_Form] = getattr(form, key, None) or []
+            parts: list[_Form] = (getattr(form, key) or []) if key in type(form).model_fields else []
             for index, part in enumerate(parts):
                 self._unknown(part, f"{place}.{key}[{index}]".lstrip("."))
             if any(part.model_extra for part in parts):
@@ -442,7 +460,10 @@ def _is_branch(name: str) -> bool:
 
 @lru_cache(maxsize=256)
 def _near_field(key: str, kind: type[_Form]) -> str:
-    return document.Suggestions().nearest(key.replace("-", "_").lower(), lambda: kind.model_fields)
+    plain = key.replace("-", "_").lower()
+    if _OTHER_WORDS.get(plain) in kind.model_fields:
+        return f'; did you mean "{_OTHER_WORDS[plain]}"?'
+    return document.Suggestions().nearest(plain, lambda: kind.model_fields)
 
 
 def _place(place: str, loc: Sequence[int | str]) -> str:
@@ -609,145 +630,3 @@ def _task_dict(task: TaskSpec) -> dict[str, Any]:
     if task.finished:
         made["finished"] = True
     return {key: value for key, value in made.items() if value not in ("", [])}
-
-
-# --- which file -------------------------------------------------------------------------------------------------------------
-
-_ENDINGS = ("toml", "json", "yaml", "yml")
-_PLAN_NAMES = (
-    *(f"{name}.{ending}" for name in ("swarm-plan", "swarm_plan", "plan.swarm") for ending in _ENDINGS),
-    "implementation_plan.json",
-    "feature_list.json",
-    "build-tasks.json",
-    *(f"plan.{ending}" for ending in _ENDINGS),
-    "roadmap.md",
-)
-
-
-def choose_in_folder(names: Iterable[str]) -> str | None:
-    """Picks the plan among the names of a folder's files, letter case aside; None where none has a plan's name."""
-    there = {name.casefold(): name for name in sorted(names, reverse=True)}
-    return next((there[name] for name in _PLAN_NAMES if name in there), None)
-
-
-def match_spec(number: str, names: Iterable[str]) -> list[str]:
-    """Gives the folders that a spec's number means: `001` means `001-login`; where none begins so, `1` means it too."""
-    wanted = number.strip().strip("/")
-    if not wanted.isdecimal():
-        return []
-    numbered = {name: found[0] for name in sorted(names) if (found := re.match(r"\d+(?=\D|$)", name))}
-    exact = [name for name, digits in numbered.items() if digits == wanted]
-    return exact or [name for name, digits in numbered.items() if int(digits) == int(wanted)]
-
-
-# --- what `swarm check` says --------------------------------------------------------------------------------------------------
-
-
-def check_document(readings: Sequence[tuple[str, Reading]]) -> dict[str, Any]:
-    """Gives the document of `swarm check --json` (public contract, section 5)."""
-    plans = [_checked(source, reading) for source, reading in readings]
-    seen: dict[str, str] = {}
-    for plan in plans:
-        other = seen.setdefault(plan["id"], plan["file"]) if plan["id"] else plan["file"]
-        if other != plan["file"]:
-            text = f'the run id "{plan["id"]}" is that of {other} too: submitted, both would be one run'
-            plan["warnings"].append({"place": "name", "text": text})
-    return {
-        "schema": 1,
-        "ok": all(reading.plan is not None and not reading.errors for _, reading in readings),
-        "plans": plans,
-    }
-
-
-def _checked(source: str, reading: Reading) -> dict[str, Any]:
-    plan = reading.plan
-    warnings = [*reading.warnings]
-    made: dict[str, Any] = {
-        "file": source,
-        "format": "unknown",
-        "id": "",
-        "phases": [],
-        "tasks": [],
-        "waves": [],
-    }
-    made |= {"critical_path": [], "widest": 0}
-    if plan is not None:
-        shape = graph(plan)
-        warnings += _overlap_problems(overlaps(plan))
-        inherited = {phase.id: (*phase.needs, *phase.phase_needs) for phase in plan.phases}
-        made |= {"format": plan.format, "id": plan.id, "waves": shape.waves}
-        made |= {"critical_path": shape.critical_path, "widest": shape.widest}
-        made["phases"] = [
-            {
-                "id": phase.id,
-                "title": phase.title,
-                "needs": list(inherited[phase.id]),
-                "parallel_safe": phase.parallel_safe,
-            }
-            for phase in plan.phases
-        ]
-        made["tasks"] = [
-            {
-                "id": task.id,
-                "title": task.title,
-                "phase": task.phase,
-                "needs": list(
-                    dict.fromkeys((*task.needs, *task.phase_needs, *inherited.get(task.phase or "", ())))
-                ),
-                "claims": [{"path": claim.path, "mode": claim.mode.value} for claim in task.claims],
-                "finished": task.finished,
-            }
-            for task in plan.tasks
-        ]
-    for key, problems in (("errors", reading.errors), ("warnings", warnings)):
-        made[key] = [{"place": problem.place, "text": problem.text} for problem in problems]
-    return made
-
-
-def _overlap_problems(found: Overlaps) -> Iterator[Problem]:
-    for overlap in found.found:
-        yield Problem(f"{overlap.first}, {overlap.second}", overlap.text)
-    if found.more:
-        yield Problem("", f"and {found.more} more overlaps of claims")
-    if not found.complete:
-        yield Problem("", "the plan is too large to look at every pair of claims; there may be more overlaps")
-
-
-def check_text(checked: Mapping[str, Any]) -> str:
-    """Says the same for people; `checked` is what `check_document` gave."""
-    return "\n\n".join("\n".join(_plan_lines(plan)) for plan in checked["plans"]) + "\n"
-
-
-def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
-    errors, warnings, tasks = plan["errors"], plan["warnings"], plan["tasks"]
-    verdict = f"invalid, {_count(len(errors), 'error')}" if errors else "valid"
-    yield f"{plan['file']}: {verdict} ({plan['format']})"
-    for problem in errors:
-        yield f"  error    {_at(problem)}"
-    for problem in warnings:
-        yield f"  warning  {_at(problem)}"
-    if not tasks:
-        return
-    finished = sum(task["finished"] for task in tasks)
-    phases = f" in {_count(len(plan['phases']), 'phase')}" if plan["phases"] else ""
-    yield f"  run      {plan['id']}: {_count(len(tasks), 'task')}{phases}, {finished} finished already"
-    for number, wave in enumerate(plan["waves"][:12], 1):
-        yield f"  wave {number:<3} {_few(wave, ', ')}"
-    if len(plan["waves"]) > 12:
-        yield f"  and {len(plan['waves']) - 12} more waves"
-    if plan["critical_path"]:
-        yield f"  longest  {_few(plan['critical_path'], ' -> ')} ({_count(len(plan['critical_path']), 'task')})"
-        yield f"  widest   {_count(plan['widest'], 'worker')} can be of use at once"
-
-
-def _at(problem: Mapping[str, str]) -> str:
-    return f"{problem['place']}: {problem['text']}" if problem["place"] else problem["text"]
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _few(names: Sequence[str], between: str) -> str:
-    shown = between.join(names[:12])
-    return shown if len(names) <= 12 else f"{shown} and {len(names) - 12} more"

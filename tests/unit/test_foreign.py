@@ -398,6 +398,13 @@ def test_native_and_foreign_flat_lists_are_told_apart_by_content() -> None:
     assert "flat tasks" in the_plan(read({"feature": "f", "tasks": [{"id": "a"}]}, "plan.json")).format
 
 
+def test_a_native_key_in_a_foreign_task_is_told() -> None:
+    """A command in a task inside a phase is not run, and nobody has to wonder why."""
+    reading = phased({"id": "p", "tasks": [{"id": "a", "description": "x", "run": "make"}]})
+    assert tasks_of(reading)["a"].run == ""
+    assert "phases[0].tasks[0].run: kept and not used" in told(reading)
+
+
 def test_the_default_agent_command_is_warned_about() -> None:
     """Foreign tasks have no command, so with the default agent `command` check says what to set."""
     data = json.dumps({"subtasks": [{"id": "a", "description": "x"}]}).encode()
@@ -501,6 +508,14 @@ def test_twins_and_qualified_ids_are_written_back() -> None:
         "completed",
     ]
     assert "status" not in second["tasks"][0]
+
+
+def test_a_task_that_is_only_a_text_gets_room_for_its_state() -> None:
+    """A text in the place of a task becomes an object that keeps the text; those that did not change stay texts."""
+    data = json.dumps({"feature": "f", "tasks": ["One", "Two"]}).encode()
+    one, _ = tasks_of(plan.read(data, source="p.json", defaults=AGENT))
+    written = json.loads(plan.write_back(data, {one: TaskState.LANDED}))
+    assert written["tasks"] == [{"description": "One", "status": "completed"}, "Two"]
 
 
 def test_what_holds_no_states_is_not_written() -> None:

@@ -4,13 +4,50 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from swarm.core import plan
 from swarm.core.model import Claim, Defaults, Mode, Suite, TaskSpec, slug
 
+_KEYS = [
+    "name",
+    "id",
+    "phase",
+    "phases",
+    "tasks",
+    "subtasks",
+    "chunks",
+    "features",
+    "needs",
+    "depends_on",
+    "dependencies",
+    "claims",
+    "files",
+    "files_to_modify",
+    "run",
+    "prompt",
+    "verify",
+    "verification",
+    "type",
+    "command",
+    "status",
+    "passes",
+    "description",
+    "title",
+    "parallel_safe",
+    "defaults",
+    "agent",
+    "base",
+    "attempts",
+    "extra",
+    "path",
+    "mode",
+]
 FROM_THE_CONTRACT = """
 name = "modernise"            # run id
 base = "main"
@@ -283,6 +320,7 @@ nam = "x"
 [[phases]]
 id = "p"
 colour = "red"
+claims = ["x"]
 [[tasks]]
 id = "a"
 run = "true"
@@ -295,7 +333,7 @@ verify = [{run = "x", retry = 2}]
     spec = the_plan(reading)
     assert not reading.errors
     assert spec.extra == {"nam": "x"}
-    assert spec.phases[0].extra == {"colour": "red"}
+    assert spec.phases[0].extra == {"colour": "red", "claims": ["x"]}
     assert spec.tasks[0].extra["clams"] == ["x"]
     assert spec.tasks[0].extra["when"] == "2024-01-01"
     assert spec.tasks[0].extra["claims"][0]["why"] == "because"
@@ -305,6 +343,37 @@ verify = [{run = "x", retry = 2}]
         place in told
         for place in ("nam:", "phases[0].colour:", "tasks[0].claims[0].why", "tasks[0].verify[0].retry")
     )
+
+
+_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["", "a", "1", "\0", "src/a.py", "done", "ё"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_KEYS), inner, max_size=5),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.dictionaries(st.sampled_from(_KEYS), _VALUES, max_size=6) | st.lists(_VALUES, max_size=4))
+def test_no_document_makes_the_reader_fail(document: Any) -> None:
+    """Whatever a JSON file holds under keys that plans have, there is a reading, and it can be told and kept as JSON."""
+    reading = read_json(document)
+    assert reading.plan is not None or reading.errors
+    checked = plan.check_document([("x", reading)])
+    assert plan.check_text(checked)
+    json.dumps(checked, allow_nan=False)
+
+
+def test_other_words_for_needs_are_not_passed_over() -> None:
+    """`depends_on` in a native plan orders the tasks and is told; other systems' words for our keys are recognised in hints."""
+    reading = native({"id": "a"}, {"id": "b", "depends_on": ["a"], "timeout": 3})
+    assert tasks_of(reading)["b"].needs == ("a",)
+    assert "tasks[1].depends_on: `depends_on` is read as `needs`" in warnings(reading)
+    assert 'did you mean "timeout_s"?' in warnings(reading)
+    assert errors(native({"id": "a", "dependencies": ["x"]})).keys() == {"tasks[0].needs[0]"}
 
 
 def test_many_equal_warnings_stay_readable() -> None:
@@ -415,6 +484,14 @@ def test_the_schema_holds_every_key_and_no_private_name() -> None:
     used = {part.split('"')[0] for part in text.split("#/$defs/")[1:]}
     assert used <= set(made["$defs"])
     assert made["$defs"]["Task"]["properties"]["claims"]["items"]["anyOf"][0] == {"type": "string"}
+
+
+def test_the_reference_page_tells_every_key() -> None:
+    """docs/reference/plan.md has each key of the schema; what the page forgets, this names."""
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "plan.md").read_text("utf-8")
+    made = plan.schema()
+    keys = {key for part in (made, *made["$defs"].values()) for key in part.get("properties", {})}
+    assert {key for key in keys if f"`{key}`" not in page} == set()
 
 
 def test_which_file_of_a_folder_is_the_plan() -> None:
