@@ -108,7 +108,7 @@ class Follower:
             return _dirty([line.strip() for line in asked.err.splitlines() if line.startswith("\t")], old)
         raise git.GitError(("git", "checkout"), asked.code, asked.err)
 
-    # --- finishing a move ----------------------------------------------------------------------------------
+    # --- finishing a move -----------------------------------------------------------------------------------
 
     def _finish_killed(self, tree: LinkedTree) -> list[str]:
         """Finishes the move that a killed call began; gives the paths of a person's edits that stop it."""

@@ -59,6 +59,11 @@ class Furnishing:
         """Gives the lent paths as git writes them."""
         return tuple(Path(path).as_posix() for path in (*self.copy, *self.share))
 
+    @property
+    def furnishes(self) -> bool:
+        """Tells whether a worktree gets anything besides its files."""
+        return bool(self.copy or self.share or self.setup)
+
     def lend(self, worktree: Path) -> None:
         """Makes the copies and links in `worktree`, again where they are there already. Raises OSError."""
         if self.source is None:

@@ -39,8 +39,8 @@ def read_flags(data: bytes, *, oid_bytes: int = 20) -> IndexFlags:
 
 
 class Tracked:
-    """The paths that an index tracks, as bytes relative to the top: `paths` all of them, `submodules` those where
-    another repository has its place."""
+    """The paths that an index tracks, as bytes relative to the top: `paths` all of them, `submodules` those
+    where another repository has its place."""
 
     def __init__(self, data: bytes, *, oid_bytes: int = 20) -> None:
         """Reads the paths. Raises ValueError when `data` is no index."""

@@ -211,7 +211,7 @@ class Collector:
             problems.append(f"The worker's commits do not start from its base {self.base[:12]}.")
         return int(asked[1])
 
-    # --- repositories within the repository ----------------------------------------------------------------
+    # --- repositories within the repository -----------------------------------------------------------------
 
     def _nested_among(self, changes: Sequence[git.Change], touched: Sequence[str]) -> list[str]:
         """Lists links that no .gitmodules names, and folders of touched files that are repositories."""

@@ -210,16 +210,23 @@ def remove_untracked(top: Path, tracked: Tracked) -> None:
     waiting = [b""]
     while waiting:
         folder = waiting.pop()
-        for entry in os.listdir(base + folder):
-            name = folder + entry
-            if name in tracked.paths:  # whatever lies there now, checkout puts the file back
-                if name in tracked.submodules:
-                    remove(Path(os.fsdecode(base + name)))
-                    os.mkdir(base + name)
-            elif tracked.holds_below(name) and _give_rights_back(base + name):
-                waiting.append(name + b"/")
-            elif name != b".git":
-                remove(Path(os.fsdecode(base + name)))
+        with os.scandir(base + folder) as entries:
+            for entry in entries:
+                name = folder + entry.name
+                if name in tracked.paths:
+                    if entry.is_dir(follow_symlinks=False):
+                        _make_room(Path(os.fsdecode(entry.path)), name in tracked.submodules)
+                elif tracked.holds_below(name) and _give_rights_back(entry.path):
+                    waiting.append(name + b"/")
+                elif name != b".git":
+                    remove(Path(os.fsdecode(entry.path)))
+
+
+def _make_room(folder: Path, is_submodule: bool) -> None:
+    """Removes a folder that lies where a file belongs, and what was checked out in a submodule's place."""
+    remove(folder)
+    if is_submodule:
+        folder.mkdir()
 
 
 def find_git_below(top: Path) -> list[str]:

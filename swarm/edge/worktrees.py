@@ -13,13 +13,15 @@ bookkeeping. One `Pool` per root, shared by threads.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import re
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,7 @@ __all__ = ["Collected", "Pool", "WorktreeEntry", "hide_folder"]
 
 RECORDS = ".pool"
 TRASH = ".trash"
+_RETIRING = "\0"  # the key of a member that is being removed, so that nobody is given it
 RACY_S = 1.0  # git compares whole seconds: with an index no older than its files it looks into each of them
 
 
@@ -56,7 +59,7 @@ class Member:
     base: str = ""
     at_base: bool = False
     swept: bool = False
-    ready: bool = False
+    ready: str = ""
     cold: bool = False
     collected: bool = False
     since: float = 0.0
@@ -73,6 +76,10 @@ class WorktreeEntry:
     head: str | None
     dirty: bool | None
     age_s: float
+
+
+class WorktreeFailed(SwarmError):
+    """The file system refused something in a worktree; its files and lease are as the next try needs them."""
 
 
 class Pool:
@@ -92,12 +99,14 @@ class Pool:
         share: Sequence[str] = (),
         setup_timeout_s: float = 1800.0,
         user_config: bool = True,
+        saves: bool = True,
     ) -> None:
         """Opens the pool at `root`, which need not exist; `repository` may be a bare git folder.
 
         `lock` guards git's bookkeeping against other processes. `copy` and `share` are paths in `source`
         (default: the repository's own top) that each worktree gets as copies and as links; `setup` is a
-        shell command run in it. Raises UsageError when they leave that folder.
+        shell command run in it. With `saves` false work that was never collected is not saved: for checkouts
+        that nobody works in. Raises UsageError for paths that leave `source`.
         """
         top = repository.top if isinstance(repository, git.Repository) else None
         common = repository.common_dir if isinstance(repository, git.Repository) else Path(repository)
@@ -108,6 +117,7 @@ class Pool:
         self._owns_objects = objects is None
         self._lock = lock
         self._top = top
+        self._saves = saves
         self._furnishing = Furnishing(source or top, setup, tuple(copy), tuple(share), setup_timeout_s)
         self._lent = Lent(self._furnishing.paths)
         self._follower = Follower(self.common, lock, self.objects, user_config)
@@ -119,8 +129,7 @@ class Pool:
         if self._owns_objects:
             self.objects.close()
 
-    # --- take and give back
-    # ----------------------------------------------------------------------------------
+    # --- take and give back ---------------------------------------------------------------------------------
 
     def take(self, key: str, base: str) -> Path:
         """Leases a worktree to `key` that holds exactly `base`, detached, and what is copied, shared and
@@ -130,7 +139,7 @@ class Pool:
         the lease then stays, so that the next try mends it and `give_back` ends it.
         """
         member = self._choose(key, base)
-        with member.lock:
+        with member.lock, _explained(f"A worktree for {key} could not be prepared"):
             if not (member.at_base and member.swept and member.base == base and self._is_whole(member)):
                 self._stand_at(member, base)
             member.collected = member.swept = member.at_base = False
@@ -148,11 +157,12 @@ class Pool:
         member = self._by_key(key)
         if member is None:
             return None
-        with member.lock:
+        with member.lock, _explained(f"The worktree of {key} could not be taken back"):
             if member.key != key:
                 return None
-            saved = None if member.collected else self._save_work(member, at)
-            member.key, member.ready, member.swept = "", False, False
+            saved = self._save_work(member, at) if self._saves and not member.collected else None
+            member.collected = False
+            member.key, member.ready, member.swept = "", "", False
             member.since = time.time()
             self._save(member)
             self._sweep_or_retire(member)
@@ -167,7 +177,7 @@ class Pool:
         Collecting again gives the same. A state that can't be submitted is told in `problem`, not raised.
         """
         member = self._at(path)
-        with member.lock:
+        with member.lock, _explained(f"The work in {path} could not be collected"):
             if not member.path.is_dir() or member.admin is None:
                 return Collected(base, 0, False, (), f"The worktree {member.path} is gone.")
             note = self._relink_if_pruned(member, base)
@@ -184,6 +194,7 @@ class Pool:
             )
             found = collector.collect()
             member.collected = True
+            self._save(member)
         return dataclasses.replace(found, problem=f"{note} {found.problem}".strip()) if note else found
 
     def save(self, path: Path, *, at: float | None = None) -> str | None:
@@ -193,7 +204,7 @@ class Pool:
         Nothing in the worktree changes; the caller keeps the commit by a ref.
         """
         member = self._at(path)
-        with member.lock:
+        with member.lock, _explained(f"The work in {path} could not be saved"):
             return self._save_work(member, at)
 
     def spare(self, n: int, base: str) -> None:
@@ -209,8 +220,7 @@ class Pool:
             self._stand_free_at(member, base)
         self._warm()
 
-    # --- looking after the pool
-    # ------------------------------------------------------------------------------
+    # --- looking after the pool -----------------------------------------------------------------------------
 
     def members(self, *, dirty: bool = False) -> list[WorktreeEntry]:
         """Lists the members by number; with `dirty` each is asked for changes, at one git process each."""
@@ -219,19 +229,28 @@ class Pool:
     def teardown(self, path: Path) -> None:
         """Removes the member at `path`, folder and record; one that is gone is no error. What is in it is
         lost."""
-        member = self._members.get(_number(path)) if path.parent == self.root else None
+        with self._choosing:
+            member = self._members.get(_number(path)) if Path(path).parent == self.root else None
+            if member is not None:
+                member.key = _RETIRING
         if member is not None:
-            with member.lock:
-                self._retire(member)
-            with self._choosing:
-                self._members.pop(member.number, None)
+            self._remove(member)
 
     def trim(self, keep: int) -> int:
         """Removes free members beyond `keep`; gives how many went."""
-        free = [member for member in self._sorted() if not member.key]
-        for member in free[keep:]:
-            self.teardown(member.path)
-        return max(0, len(free) - keep)
+        with self._choosing:
+            free = sorted((m for m in self._members.values() if not m.key), key=lambda m: m.number)[keep:]
+            for member in free:
+                member.key = _RETIRING
+        for member in free:
+            self._remove(member)
+        return len(free)
+
+    def _remove(self, member: Member) -> None:
+        with member.lock:
+            self._retire(member)
+        with self._choosing:
+            self._members.pop(member.number, None)
 
     def sweep(self) -> list[str]:
         """Removes what killed calls and deleted folders left, and says what in sentences. Leases are kept."""
@@ -247,7 +266,7 @@ class Pool:
         done += [f"left {path} alone: nothing says whose it is" for path in self._strangers()]
         return done
 
-    # --- the staging worktree ------------------------------------------------------------------------------
+    # --- the staging worktree -------------------------------------------------------------------------------
 
     def prepare_staging(self, path: Path, commit: str) -> None:
         """Makes the staging worktree at `path`, detached at `commit`; see `Follower.prepare`."""
@@ -261,8 +280,7 @@ class Pool:
         `Follower.follow`."""
         return self._follower.follow(path, old, new)
 
-    # --- choosing
-    # --------------------------------------------------------------------------------------------
+    # --- choosing -------------------------------------------------------------------------------------------
 
     def _choose(self, key: str, base: str) -> Member:
         with self._choosing:
@@ -295,12 +313,12 @@ class Pool:
         with self._choosing:
             return sorted(self._members.values(), key=lambda member: member.number)
 
-    # --- one member's files; its lock is held
-    # ----------------------------------------------------------------
+    # --- one member's files; its lock is held ---------------------------------------------------------------
 
     def _stand_at(self, member: Member, base: str) -> None:
         """Brings a member to `base`, anew where the old one refuses."""
-        member.at_base = member.ready = False
+        member.at_base, member.ready = False, ""
+        member.swept = member.swept and not self._furnishing.furnishes
         self._save(member)  # from here on a crash leaves a lease whose files are not to be believed
         if self._is_whole(member):
             try:
@@ -338,15 +356,22 @@ class Pool:
         """Moves tracked files to `base` by our own index, whose copy the worker gets."""
         tree, index = self._tree(member), self._index(member)
         tree.git("checkout", "-q", "-f", "--detach", base, index=index)
+        if member.base != base and self._attributes_changed(member.base, base):
+            linked.remove(index)  # git leaves files as they are whose content is the same, but not its form
+            tree.git("checkout", "-q", "-f", "--detach", base, index=index)
         linked.copy_index(index, tree.admin / "index")
         member.base, member.at_base = base, True
+
+    def _attributes_changed(self, old: str, new: str) -> bool:
+        changed = self.objects.changed_paths(old, new)
+        return any(path.rpartition("/")[2] == ".gitattributes" for path in changed)
 
     def _furnish(self, member: Member) -> None:
         tree = self._tree(member)
         self._furnishing.lend(tree.path)
-        if self._furnishing.setup and not member.ready:
+        if self._furnishing.setup and self._furnishing.setup != member.ready:
             self._furnishing.run_setup(tree, self.root / RECORDS / f"{member.number}.setup.log")
-            member.ready = True
+            member.ready = self._furnishing.setup
 
     def _sweep_or_retire(self, member: Member) -> None:
         """Cleans a member that was given back; one that can't be cleaned is put aside, and made anew when
@@ -363,7 +388,7 @@ class Pool:
         """Puts folder, record and index of a member out of the way, in this order, then deletes them.
         Idempotent."""
         aside = self.root / TRASH / secrets.token_hex(6)
-        member.at_base = member.swept = member.ready = False
+        member.at_base, member.swept, member.ready = False, False, ""
         if os.path.lexists(member.path):
             aside.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.rename(member.path, aside)
@@ -373,7 +398,7 @@ class Pool:
         member.admin = None
         for path in (self._index(member), Path(f"{self._index(member)}.lock"), self._record(member)):
             linked.remove(path)
-        if member.key:
+        if member.key and member.key != _RETIRING:
             self._save(member)
         _remove_quietly(aside)
 
@@ -403,7 +428,7 @@ class Pool:
         return made or (head if head != member.base else None)
 
     def _stand_free_at(self, member: Member, base: str) -> None:
-        with member.lock:
+        with member.lock, _explained("A spare worktree could not be prepared"):
             if not member.key:
                 self._stand_at(member, base)
                 self._furnish(member)
@@ -430,8 +455,7 @@ class Pool:
                 changed = bool(tree.git("status", "--porcelain", "-z", *self._lent.pathspecs()).out)
         return WorktreeEntry(member.path, member.key, head, changed, max(0.0, time.time() - member.since))
 
-    # --- the pool's own files
-    # --------------------------------------------------------------------------------
+    # --- the pool's own files -------------------------------------------------------------------------------
 
     def _is_whole(self, member: Member) -> bool:
         return member.admin is not None and self._tree(member).is_linked() and self._index(member).exists()
@@ -456,7 +480,8 @@ class Pool:
                 "base": member.base,
                 "at_base": member.at_base and not member.key,
                 "swept": member.swept and not member.key,
-                "ready": member.ready and not member.key,
+                "ready": "" if member.key else member.ready,
+                "collected": member.collected,
                 "since": member.since,
             }
         )
@@ -506,7 +531,8 @@ def _member(read: dict[str, Any], number: int, root: Path) -> Member:
         base=str(read["base"]),
         at_base=bool(read["at_base"]),
         swept=bool(read["swept"]),
-        ready=bool(read["ready"]),
+        ready=str(read["ready"]),
+        collected=bool(read["collected"]),
         since=float(read["since"]),
     )
 
@@ -520,6 +546,17 @@ def hide_folder(folder: Path) -> None:
             file.write("*\n")
     except FileExistsError:
         pass
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
+        step = (
+            "make room on that disk" if problem.errno in (errno.ENOSPC, errno.EDQUOT) else "see to that path"
+        )
+        raise WorktreeFailed(f"{what}: {problem}.", "What was in it is still there.", step) from problem
 
 
 def _cost(member: Member, base: str) -> tuple[bool, bool, bool, int]:

@@ -7,7 +7,9 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,7 +118,7 @@ def snapshot(repo: Path) -> dict[str, str]:
     return found
 
 
-# --- take and give back ------------------------------------------------------------------------------------
+# --- take and give back -------------------------------------------------------------------------------------
 
 
 def test_a_worktree_stands_detached_and_clean_at_its_base(
@@ -318,6 +320,32 @@ MESSES = [
 ]
 
 
+def test_a_folder_where_the_next_base_has_nothing_goes(
+    repo: Path, pool: Pool, base: str, tmp_path: Path
+) -> None:
+    """A file that the worker made a folder of, and that the next base no longer has, leaves nothing
+    behind."""
+    path = pool.take("r/a/1", base)
+    _file_to_folder(path, repo)
+    pool.give_back("r/a/1")
+    (repo / "README.md").unlink()
+    newer = commit_on(repo, "new", "n")
+    assert listing(pool.take("r/b/1", newer)) == pristine(repo, newer, tmp_path)
+
+
+def test_files_get_the_form_that_new_attributes_ask_for(
+    repo: Path, pool: Pool, base: str, tmp_path: Path
+) -> None:
+    """When a base brings other line endings for files it does not change, a reused worktree has them too."""
+    pool.take("r/a/1", base)
+    pool.give_back("r/a/1")
+    newer = commit_on(repo, ".gitattributes", "*.py text eol=crlf\n")
+    path = pool.take("r/b/1", newer)
+    assert (path / "src" / "b.py").read_bytes() == b"b = 1\r\n"
+    assert listing(path) == pristine(repo, newer, tmp_path)
+    assert sh(path, "status", "--porcelain") == ""
+
+
 @pytest.mark.parametrize("mess", MESSES, ids=lambda mess: mess.__name__.strip("_"))
 @pytest.mark.parametrize("moved", [False, True], ids=["same-base", "newer-base"])
 def test_nothing_of_one_attempt_reaches_the_next(
@@ -408,6 +436,61 @@ def test_a_pool_outside_the_repository_and_odd_names_work(
     assert not (root.parent / ".gitignore").exists()
     assert open_pool(repo, root=root).take("x", base) == path
     pool.close()
+
+
+LOOP = """
+import sys
+from pathlib import Path
+from swarm.edge import git
+from swarm.edge.worktrees import Pool
+repo = Path(sys.argv[1])
+lock = repo / ".git" / "swarm" / "locks" / "worktrees.lock"
+pool = Pool(git.Repository.discover(repo), repo / ".worktrees" / "pool", lock=lock)
+bases, n = sys.argv[2:], 0
+while True:
+    path = pool.take(f"r/t/{n}", bases[n % 2])
+    print(n, flush=True)
+    (path / "junk").mkdir()
+    (path / "src" / "junk").write_text("x")
+    pool.collect(path, bases[n % 2], message="m", identity=None, at=1.0)
+    if n % 3 == 2:
+        pool.teardown(path)
+    pool.give_back(f"r/t/{n}")
+    n += 1
+"""
+
+
+def test_a_killed_daemon_leaves_a_pool_that_works(repo: Path, base: str, tmp_path: Path) -> None:
+    """After kill -9 at any moment the next daemon's pool gives pristine worktrees and git's records are in
+    order."""
+    newer = commit_on(repo, "src/new.py", "n\n")
+    for seed in range(10):
+        child = subprocess.Popen(
+            [sys.executable, "-c", LOOP, str(repo), base, newer],
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert child.stdout is not None
+        for _ in range(1 + seed % 4):
+            assert child.stdout.readline()
+        # a busy wait of another length each time moves the kill through all that one round does
+        end = time.perf_counter() + seed * 0.0017
+        while time.perf_counter() < end:
+            pass
+        child.kill()
+        child.wait()
+        child.stdout.close()
+        pool = open_pool(repo)
+        pool.sweep()
+        for entry in pool.members():
+            pool.give_back(entry.key)
+        for key in ("after/a", "after/b"):
+            assert listing(pool.take(key, newer)) == pristine(repo, newer, tmp_path)
+            pool.give_back(key)
+        on_disk = {str(entry.path) for entry in pool.members()}
+        records = sh(repo, "worktree", "list", "--porcelain").splitlines()
+        assert {line[9:] for line in records if line.startswith("worktree ")} == on_disk | {str(repo)}
+        pool.close()
 
 
 def test_many_threads_take_collect_and_give_back_at_once(repo: Path, pool: Pool, base: str) -> None:
@@ -538,6 +621,24 @@ def test_work_that_was_never_collected_is_saved_when_given_back(repo: Path, pool
     assert pool.give_back("r/c/1") is None
 
 
+def test_a_checkout_that_nobody_works_in_is_not_saved(repo: Path, base: str) -> None:
+    """With `saves` off, what a test run left is thrown away without making objects of it."""
+    pool = open_pool(repo, saves=False)
+    (pool.take("candidate/1", base) / "report").write_text("x")
+    assert pool.give_back("candidate/1") is None
+    pool.close()
+
+
+def test_what_was_collected_is_known_to_the_next_daemon(repo: Path, pool: Pool, base: str) -> None:
+    """A daemon that only gives back what an earlier one collected saves nothing twice."""
+    path = pool.take("r/a/1", base)
+    (path / "x").write_text("x")
+    collect(pool, path, base)
+    later = open_pool(repo)
+    assert later.give_back("r/a/1") is None
+    later.close()
+
+
 def test_saving_changes_nothing_in_the_worktree(repo: Path, pool: Pool, base: str) -> None:
     """`save` makes a commit of edits, deletions and new files and leaves index and files as they are."""
     path = pool.take("r/a/1", base)
@@ -551,7 +652,7 @@ def test_saving_changes_nothing_in_the_worktree(repo: Path, pool: Pool, base: st
     assert sh(path, "status", "--porcelain") == before
 
 
-# --- collect -----------------------------------------------------------------------------------------------
+# --- collect ------------------------------------------------------------------------------------------------
 
 
 def test_what_a_worker_left_is_one_commit_on_its_base(repo: Path, pool: Pool, base: str) -> None:
@@ -715,7 +816,7 @@ def test_work_survives_a_pruned_record_and_a_deleted_folder_is_told(
     assert "gone" in collect(pool, path, base).problem
 
 
-# --- copy, share, setup ------------------------------------------------------------------------------------
+# --- copy, share, setup -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -782,6 +883,21 @@ def test_setup_runs_in_every_worktree_before_its_worker(repo: Path, base: str) -
         assert (path / "node_modules" / "where").read_text() == f"{path}\n"
         pool.give_back(f"r/a/{number}")
     pool.close()
+
+
+def test_spare_members_are_set_up_and_another_setup_runs_anew(repo: Path, base: str) -> None:
+    """A spare member has run its setup before it is taken; a pool with another setup command runs that
+    one."""
+    pool = open_pool(repo, setup="echo one >> made.log")
+    pool.spare(1, base)
+    path = pool.take("r/a/1", base)
+    assert (path / "made.log").read_text() == "one\n"
+    pool.give_back("r/a/1")
+    pool.spare(1, base)
+    pool.close()
+    other = open_pool(repo, setup="echo two >> other.log")
+    assert (other.take("r/b/1", base) / "other.log").read_text() == "two\n"
+    other.close()
 
 
 def test_a_failed_setup_says_why_and_the_next_try_works(repo: Path, base: str, tmp_path: Path) -> None:
@@ -861,7 +977,7 @@ def test_a_path_that_is_not_the_pools_is_refused(repo: Path, pool: Pool, base: s
     assert (repo / "README.md").exists()
 
 
-# --- the staging worktree ----------------------------------------------------------------------------------
+# --- the staging worktree -----------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -1,0 +1,99 @@
+"""The index reader against indexes that git wrote."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from swarm.edge.indexfile import Tracked, read_flags
+
+
+def sh(cwd: Path, *args: str) -> bytes:
+    """Runs git and gives what it printed."""
+    return subprocess.run(["git", *args], cwd=cwd, check=True, capture_output=True).stdout
+
+
+@pytest.fixture(params=[(2, "sha1"), (3, "sha1"), (4, "sha1"), (2, "sha256"), (4, "sha256")], ids=str)
+def indexed(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A repository whose index has another version and other object names each time, and names of many
+    lengths."""
+    version, algorithm = request.param
+    sh(tmp_path, "init", "-q", f"--object-format={algorithm}")
+    names = ["a" * n for n in range(1, 20)] + [
+        "deep/er/ä b",
+        "deep/er.x",
+        "deep/er-y",
+        "deep2",
+        "x/" + "long" * 60,
+    ]
+    names += ["/".join(["very"] * 40) + f"/{'n' * 200}/{'m' * 250}/{n}" for n in range(9)]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    sh(tmp_path, "add", "-A")
+    if version == 3:
+        (tmp_path / "intended").touch()
+        sh(tmp_path, "add", "-N", "intended")
+    sh(tmp_path, "update-index", "--index-version", str(version))
+    assert (tmp_path / ".git" / "index").read_bytes()[7] == version
+    return tmp_path
+
+
+def oid_bytes(repo: Path) -> int:
+    """Gives the length of an object name."""
+    return len(sh(repo, "hash-object", "/dev/null").strip()) // 2
+
+
+def test_the_tracked_paths_are_those_that_git_lists(indexed: Path) -> None:
+    """Every path that git lists is tracked, in every version of the index, and folders are known by what
+    they hold."""
+    tracked = Tracked((indexed / ".git" / "index").read_bytes(), oid_bytes=oid_bytes(indexed))
+    assert tracked.paths == {path for path in sh(indexed, "ls-files", "-z").split(b"\0") if path}
+    assert tracked.holds_below(b"deep")
+    assert tracked.holds_below(b"deep/er")
+    assert not tracked.holds_below(b"dee")
+    assert not tracked.holds_below(b"deep2")
+    assert tracked.submodules == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("mark", "hides"),
+    [(None, False), ("--assume-unchanged", True), ("--skip-worktree", True), ("--split-index", True)],
+)
+def test_marks_that_hide_changes_are_seen(indexed: Path, mark: str | None, hides: bool) -> None:
+    """Assume-unchanged, skip-worktree and a split index are told; an ordinary index is not accused."""
+    if mark is not None:
+        sh(indexed, "update-index", mark, *([] if mark == "--split-index" else ["aaa"]))
+    flags = read_flags((indexed / ".git" / "index").read_bytes(), oid_bytes=oid_bytes(indexed))
+    assert (flags.unmerged, flags.hides) == (False, hides)
+
+
+def test_unmerged_paths_are_seen(indexed: Path) -> None:
+    """Entries of a conflict are told."""
+    blob = sh(indexed, "hash-object", "-w", "aaa").decode().strip()
+    lines = "".join(f"100644 {blob} {stage}\taaa\n" for stage in (1, 2, 3))
+    subprocess.run(["git", "update-index", "--index-info"], cwd=indexed, input=lines.encode(), check=True)
+    assert read_flags((indexed / ".git" / "index").read_bytes(), oid_bytes=oid_bytes(indexed)).unmerged
+
+
+def test_submodules_are_told(tmp_path: Path) -> None:
+    """The place of another repository is a path and a submodule."""
+    sh(tmp_path, "init", "-q")
+    sh(tmp_path, "update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},dep")
+    tracked = Tracked((tmp_path / ".git" / "index").read_bytes())
+    assert tracked.paths == tracked.submodules == frozenset({b"dep"})
+
+
+def test_what_is_no_index_is_refused(indexed: Path) -> None:
+    """Junk, nothing, an unknown version and a cut index raise ValueError, at whatever byte it was cut in an
+    entry."""
+    data, size = (indexed / ".git" / "index").read_bytes(), oid_bytes(indexed)
+    for junk in (b"", b"junk", os.urandom(400), data[:4] + b"\0\0\0\x09" + data[8:], data[:12] + b"\0" * 3):
+        with pytest.raises(ValueError):
+            Tracked(junk, oid_bytes=size)
+    for end in range(12, 400, 7):
+        with pytest.raises(ValueError):
+            read_flags(data[:end], oid_bytes=size)
