@@ -246,13 +246,14 @@ class LandingRepository:
     def _needs_older_history(
         self, heads: Sequence[str], known: Sequence[str], users_view: dict[str, str]
     ) -> bool:
-        """Tells whether the new commits stand on commits that the cut left out."""
+        """Tells whether the new commits stand on, or are themselves, commits that the cut left out."""
         asked = "".join([*(f"{head}\n" for head in heads), *(f"^{commit}\n" for commit in known)]).encode()
         listed = git.run(
             "rev-list", "--boundary", "--stdin", git_dir=self.path, env=users_view, input=asked
         ).text
         border = [line[1:] for line in listed.splitlines() if line.startswith("-")]
-        return any(found is None for found in self.objects.kinds(border))
+        below = set(heads).difference(listed.splitlines())
+        return any(found is None for found in self.objects.kinds([*border, *below]))
 
     def _deepen(self, users_view: dict[str, str]) -> None:
         """Brings in the whole history below the cuts, then removes them. Only where an attempt merged something older."""

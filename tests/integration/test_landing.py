@@ -844,6 +844,20 @@ def test_target_branch_can_be_merged_for_finish(yard: Yard) -> None:
     yard.fsck()
 
 
+def test_target_below_the_base_makes_history_come_in(repo: Path) -> None:
+    """A target that is an ancestor of the base is found to be one, although the base came in without its history."""
+    target = sh(repo, "rev-parse", "HEAD")
+    sh(repo, "merge", "-q", "--ff-only", work(repo, target, {"m": "m\n"}, name="m"))
+    yard = Yard(repo)
+    staging = yard.land(work(repo, yard.base, {"one": "1\n"}, name="one"), "one")
+    yard.landing.bring_in([Incoming("finish/2", target, staging)])
+    assert yard.landing.is_ancestor(target, staging)
+    assert yard.landing.commits_between(target, staging) == 3
+    yard.land(work(repo, yard.base, {"two": "2\n"}, name="two"), "two")
+    yard.fsck()
+    yard.landing.close()
+
+
 # --- killed at any moment --------------------------------------------------------------------------------------------------
 
 STORM = textwrap.dedent(

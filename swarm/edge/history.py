@@ -1,0 +1,177 @@
+"""What commits and trees tell: for `show`, `diff` and `report`. Reads only, through GitPython.
+
+Rules for editing: one `Repo` for one question, always closed, never handed to another thread (a shared one gave wrong objects and
+hung when this project tried it). A person's text is resolved to a commit id first and never reaches git where an option could
+stand; paths come after `--`. Nothing configured in the repository runs: no external diff, no text conversion, no pager. Import
+this module where it is used: GitPython takes 70 ms.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from git import Repo
+from git.exc import GitCommandError, InvalidGitRepositoryError, NoSuchPathError
+
+from swarm.edge.git import CommitFacts, decode, parse_commit
+from swarm.edge.git.call import environment
+from swarm.errors import SwarmError, UsageError
+
+DIFF_MAX_BYTES = 4 * 1024 * 1024
+COMMITS_LISTED_MAX = 100_000
+
+_TRAILER = re.compile(r"^(Swarm-(?:Run|Task|Attempt|Verified|Undo)): *(.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One commit on the staging line: a landing has `task`, the undoing of one has `undone`, a person's commit neither.
+
+    `at` is seconds since the epoch; `verified` the suites that passed, empty for none.
+    """
+
+    commit: str
+    at: int
+    title: str
+    run: str | None = None
+    task: str | None = None
+    attempt: int | None = None
+    verified: tuple[str, ...] = ()
+    undone: str | None = None
+
+
+def commit_facts(path: Path, rev: str) -> CommitFacts:
+    """Gives what the commit that `rev` names says. Raises `UsageError` where there is none."""
+    with _opened(path) as repo:
+        oid = _resolve(repo, rev)
+        return parse_commit(oid, _output(repo, "cat-file", "commit", oid))
+
+
+def landed(path: Path, base: str, staging: str) -> list[Step]:
+    """Lists what happened on staging above `base`, oldest first. Raises `UsageError` where one of the two is no commit."""
+    with _opened(path) as repo:
+        span = f"{_resolve(repo, base)}..{_resolve(repo, staging)}"
+        out = _output(
+            *(
+                repo,
+                "log",
+                "--first-parent",
+                "--reverse",
+                "-z",
+                "--no-show-signature",
+                "--no-color",
+                "--encoding=UTF-8",
+            ),
+            *(f"--max-count={COMMITS_LISTED_MAX}", "--format=tformat:%H%n%ct%n%B", span, "--"),
+        )
+    return [_step(entry) for entry in decode(out).split("\0") if entry]
+
+
+def diff_text(
+    path: Path, base: str, head: str, paths: Sequence[str] | None = None, *, max_bytes: int = DIFF_MAX_BYTES
+) -> str:
+    """Gives the patch from `base` to `head`, of `paths` only where given; cut after `max_bytes` with a line that says so.
+
+    Bytes that are no UTF-8 are shown as replacement characters. Raises `UsageError` where one of the two is no commit.
+    """
+    with _opened(path) as repo:
+        ends = (_resolve(repo, base), _resolve(repo, head))
+        args = ("diff", "--no-color", "--no-ext-diff", "--no-textconv", "-M", *ends, "--", *(paths or ()))
+        raw = _first_bytes(repo, args, max_bytes + 1)
+    if len(raw) <= max_bytes:
+        return raw.decode("utf-8", "replace")
+    kept = raw[: raw.rfind(b"\n", 0, max_bytes) + 1]
+    return kept.decode("utf-8", "replace") + f"[cut after {max_bytes} bytes]\n"
+
+
+def diff_stat(path: Path, base: str, head: str) -> dict[str, tuple[int, int]]:
+    """Gives lines added and deleted for each file from `base` to `head`; (0, 0) for binary ones."""
+    with _opened(path) as repo:
+        ends = (_resolve(repo, base), _resolve(repo, head))
+        out = _output(
+            repo, "diff", "--numstat", "-z", "--no-renames", "--no-ext-diff", "--no-textconv", *ends, "--"
+        )
+    counts: dict[str, tuple[int, int]] = {}
+    for entry in decode(out).split("\0"):
+        if entry:
+            added, deleted, name = entry.split("\t", 2)
+            counts[name] = (0, 0) if added == "-" else (int(added), int(deleted))
+    return counts
+
+
+def is_ancestor(path: Path, below: str, above: str) -> bool:
+    """Tells whether `below` is `above` or one of its ancestors. Raises `UsageError` where one of the two is no commit."""
+    with _opened(path) as repo:
+        ends = (_resolve(repo, below), _resolve(repo, above))
+        return not _output(repo, "rev-list", "--max-count=1", ends[0], f"^{ends[1]}", "--")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Repo]:
+    try:
+        opened = Repo(path)
+    except (InvalidGitRepositoryError, NoSuchPathError) as problem:
+        raise UsageError(f"{path} is not a git repository.", "Nothing was read.") from problem
+    with opened as repo:
+        # GitPython adds this to the process's own environment; naming folder and store keeps GIT_DIR and its like out.
+        own = {"GIT_DIR": str(repo.git_dir), "GIT_COMMON_DIR": str(repo.common_dir)}
+        store = {"GIT_OBJECT_DIRECTORY": f"{repo.common_dir}/objects", "GIT_ALTERNATE_OBJECT_DIRECTORIES": ""}
+        repo.git.update_environment(**environment(False, None), **own, **store)
+        yield repo
+
+
+def _resolve(repo: Repo, rev: str) -> str:
+    try:
+        return (
+            _output(repo, "rev-parse", "--verify", "--quiet", "--end-of-options", rev + "^{commit}")
+            .decode()
+            .strip()
+        )
+    except SwarmError as problem:
+        raise UsageError(f"{rev!r} names no commit in {repo.git_dir}.", "Nothing was read.") from problem
+
+
+def _output(repo: Repo, *args: str) -> bytes:
+    try:
+        out = repo.git.execute(["git", *args], stdout_as_string=False, strip_newline_in_stdout=False)
+    except GitCommandError as problem:
+        raise SwarmError(
+            f"git {args[0]} failed: {str(problem.stderr).strip()}", "Nothing was read."
+        ) from problem
+    assert isinstance(out, bytes)
+    return out
+
+
+def _first_bytes(repo: Repo, args: Sequence[str], most: int) -> bytes:
+    """Reads so much and no more: git is ended when there is more."""
+    process = repo.git.execute(["git", *args], as_process=True)
+    try:
+        return bytes(process.stdout.read(most))
+    finally:
+        process.terminate()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+        if process.proc is not None:
+            process.proc.wait()
+
+
+def _step(entry: str) -> Step:
+    oid, at, message = entry.lstrip("\n").split("\n", 2)
+    told = dict(_TRAILER.findall(message))
+    verified = told.get("Swarm-Verified", "none")
+    attempt = told.get("Swarm-Attempt", "")
+    return Step(
+        commit=oid,
+        at=int(at),
+        title=message.partition("\n")[0],
+        run=told.get("Swarm-Run"),
+        task=told.get("Swarm-Task"),
+        attempt=int(attempt) if attempt.isdigit() else None,
+        verified=() if verified == "none" else tuple(part.strip() for part in verified.split(",")),
+        undone=told.get("Swarm-Undo"),
+    )
