@@ -137,6 +137,22 @@ def test_what_is_not_json_is_refused_whole(journal: Journal, bad: dict[str, Any]
     assert journal.verify() == []
 
 
+def test_a_batch_that_fails_halfway_leaves_nothing(path: Path, journal: Journal) -> None:
+    """Where the second record of a batch can't be written the first is not there either."""
+    journal.append([event(1)])
+    _edit(path, "INSERT INTO journal SELECT 3, kind, at, type, run, task, attempt, data, 0 FROM journal")
+    with pytest.raises(SwarmError):
+        journal.append([event(2), event(3)])
+    assert numbers(journal) == [1, 3]
+    assert journal.last_seq() == 1
+
+
+def test_every_append_reaches_the_disk(journal: Journal) -> None:
+    """The file is written in the mode in which a commit also survives a power cut, which no kill can show."""
+    assert journal._connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert journal._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
 def test_threads_share_one_journal(journal: Journal) -> None:
     """Eight threads append and read at once: every record is there once, numbered without gaps."""
 

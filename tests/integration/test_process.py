@@ -554,6 +554,47 @@ def test_the_status_is_written_of_a_worker_that_was_ended(
     assert ended.code == code
 
 
+def test_a_stopped_worker_may_save_its_work_too(place: Workplace) -> None:
+    """A worker that is stopped is continued when it is asked to end, so that its own handler runs."""
+    identity = place.start(
+        place.python(
+            "signal.signal(signal.SIGTERM, lambda *a: os._exit(9))\ntell('up')\nwhile True: time.sleep(1000)"
+        )
+    )
+    place.told("up")
+    os.killpg(identity.pid, signal.SIGSTOP)
+    assert place.end(identity, grace_s=20)
+    ended = process.exit_of(place.folder)
+    assert ended is not None
+    assert ended.code == 9
+
+
+def test_a_number_that_was_given_again_is_a_strangers(place: Workplace) -> None:
+    """Where the launcher's pid leads somebody else's session by now, nothing of that session is a member."""
+    stranger = place.start(["sleep", "1000"])
+    gone = replace(stranger, start_ticks=stranger.start_ticks - 1)
+    assert process.members("another", gone, folder=place.top / "another") == []
+    assert process.end_tree(gone, "another", grace_s=0)
+    assert process.alive(stranger)
+
+
+def test_groups_are_killed_where_single_signals_come_too_late(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What can't be caught one by one is killed by its process group, and strangers' groups are not."""
+    monkeypatch.setattr(
+        process, "_signal", lambda pid, found, number: None
+    )  # as if each had just forked and ended
+    stranger = subprocess.Popen(["sleep", "1000"])
+    identity = place.start(place.python("if not os.fork(): tell('up')\ntime.sleep(1000)"))
+    up = place.told("up")
+    assert place.end(identity, grace_s=0)
+    assert not running(up)
+    assert running(stranger.pid)
+    stranger.kill()
+    stranger.wait()
+
+
 def test_a_killed_launcher_leaves_no_status_and_its_tree_is_still_found(place: Workplace) -> None:
     """After kill -9 of the launcher its command is found by the session, ended, and no exit status is made up."""
     identity = place.start(place.python("tell('up'); time.sleep(1000)"))
