@@ -524,8 +524,13 @@ def _locked(folder: Path) -> bool:
 
 
 def _holding(table: Mapping[int, _Stat], lock: Path, known: Mapping[int, _Stat]) -> dict[int, _Stat]:
-    wanted = os.fspath(lock.resolve())
-    return {pid: process for pid, process in table.items() if pid not in known and _has_open(pid, wanted)}
+    """Whoever was handed the lock on. Not our own children: between fork and exec a child of any thread has every descriptor."""
+    wanted, us = os.fspath(lock.resolve()), os.getpid()
+    return {
+        pid: process
+        for pid, process in table.items()
+        if pid not in known and process.parent != us and _has_open(pid, wanted)
+    }
 
 
 def _has_open(pid: int, path: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -488,6 +489,21 @@ def test_what_has_ended_in_order_is_quiet_at_once(place: Workplace) -> None:
     ended = process.exit_of(place.folder)
     assert ended is not None
     assert ended.code == 0
+
+
+def test_a_child_of_ours_that_has_the_lock_for_a_moment_is_no_member(place: Workplace) -> None:
+    """Between fork and exec a git program that another thread starts has every descriptor of the daemon, a worker's lock among
+    them; it must not be ended for it."""
+    identity = place.start(["true"])
+    wait_for_end(identity)
+    with (place.folder / "lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ours = subprocess.Popen(["sleep", "1000"], pass_fds=(lock.fileno(),))
+        try:
+            assert place.members(identity) == []
+        finally:
+            ours.kill()
+            ours.wait()
 
 
 def test_strangers_are_left_alone(place: Workplace) -> None:
