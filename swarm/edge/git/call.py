@@ -61,7 +61,10 @@ class Outcome:
 
 
 class GitError(SwarmError):
-    """Git could not do what was asked: `argv`, `code` (None where it never started or was killed) and the last line of stderr."""
+    """Git could not do what was asked.
+
+    Holds `argv`, `code` (None where it never started or was killed) and, as `err`, the line of stderr that says most.
+    """
 
     def __init__(
         self, argv: Sequence[str], code: int | None, err: str, *, cause: str = "", next_step: str = ""
@@ -88,11 +91,10 @@ def encode(text: str) -> bytes:
 
 
 def last_line(text: str) -> str:
-    """Gives the last line that says something."""
-    for line in reversed(text.splitlines()):
-        if line.strip():
-            return line.strip()
-    return ""
+    """Gives the line of git's complaint that says most: the last with `fatal:` or `error:`, else the last with anything."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    complaints = [line for line in lines if line.startswith(("fatal:", "error:"))]
+    return (complaints or lines or [""])[-1]
 
 
 def _command_name(argv: Sequence[str]) -> str:

@@ -1,0 +1,572 @@
+"""Running git: clean environment, limits that hold, helpers that may die, and objects that git itself accepts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from swarm.edge import git
+from swarm.errors import Refused, SwarmError, UsageError
+from tests.conftest import wait_until
+
+WHO = git.Signature("Ada", "ada@example.org", 1_700_000_000)
+
+
+def sh(cwd: Path, *args: str) -> str:
+    return subprocess.run(["git", *args], cwd=cwd, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def objects(repo: Path) -> Iterator[git.Objects]:
+    """Reads the objects of `repo`."""
+    opened = git.Objects(repo / ".git")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def refs(repo: Path) -> Iterator[git.Refs]:
+    """Moves the refs of `repo`."""
+    opened = git.Refs(repo / ".git")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def fake_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program called git, to be written by the test, that is found first."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = folder / "git"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return program
+
+
+# --- running ----------------------------------------------------------------------------------------------------------------
+
+
+def test_output_error_and_status_are_values(repo: Path) -> None:
+    """What git prints and its status come back; a status that was not expected raises with git's last line."""
+    head = sh(repo, "rev-parse", "HEAD")
+    assert git.run("rev-parse", "HEAD", git_dir=repo / ".git").text == head
+    assert git.run("diff", "--no-index", "--quiet", "README.md", "src/b.py", cwd=repo, ok=(0, 1)).code == 1
+    with pytest.raises(git.GitError) as failed:
+        git.run("cat-file", "commit", "12" * 20, git_dir=repo / ".git")
+    assert failed.value.code == 128
+    assert "12" * 20 in failed.value.err
+    assert "cat-file" in str(failed.value)
+
+
+def test_nothing_is_inherited_from_a_hook(
+    repo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """GIT_* variables of whoever started us reach no call, sealed or not."""
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("GIT_CONFIG_PARAMETERS", "'core.bare=true'")
+    for user_config in (False, True):
+        assert git.run("rev-parse", "--show-toplevel", cwd=repo, user_config=user_config).text == str(repo)
+    assert git.Repository.discover(repo).top == repo
+
+
+def test_settings_of_the_user_count_only_when_wanted(
+    repo: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A sealed call does not see the user's global settings, an open one does, and a change of them at once."""
+    mine = tmp_path / "mine"
+    mine.write_text("[swarm]\n\tseen = one\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(mine))
+    ask = ("config", "--get", "swarm.seen")
+    assert git.run(*ask, git_dir=repo / ".git", ok=(1,)).out == b""
+    assert git.run(*ask, git_dir=repo / ".git", user_config=True).text == "one"
+    other = tmp_path / "other"
+    other.write_text("[swarm]\n\tseen = two\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(other))
+    assert git.run(*ask, git_dir=repo / ".git", user_config=True).text == "two"
+
+
+def test_no_hook_no_fsmonitor_no_gc(repo: Path, tmp_path: Path) -> None:
+    """Hooks and fsmonitor do not run and automatic gc is off, even in calls that see the user's settings."""
+    mark = tmp_path / "ran"
+    trap = tmp_path / "trap"
+    trap.write_text(f"#!/bin/sh\ntouch '{mark}'\n")
+    trap.chmod(0o755)
+    hooks = repo / ".git" / "hooks"
+    hooks.mkdir(exist_ok=True)
+    for name in ("reference-transaction", "post-checkout", "post-commit", "pre-commit"):
+        shutil.copy(trap, hooks / name)
+    sh(repo, "config", "core.fsmonitor", str(trap))
+    for user_config in (False, True):
+        git.run("status", cwd=repo, user_config=user_config)
+        git.run("update-ref", "refs/heads/x", "HEAD", cwd=repo, user_config=user_config)
+        git.run("checkout", "-q", "--detach", cwd=repo, user_config=user_config)
+        assert git.run("config", "gc.auto", cwd=repo, user_config=user_config).text == "0"
+    assert not mark.exists()
+
+
+def test_no_repository_is_found_by_accident(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repo: Path
+) -> None:
+    """Without a git_dir and a cwd no repository is used, wherever the process stands."""
+    monkeypatch.chdir(repo)
+    with pytest.raises(git.GitError, match="not a git repository"):
+        git.run("rev-parse", "--git-dir")
+
+
+def test_time_limit_ends_all_children(fake_git: Path, tmp_path: Path) -> None:
+    """A call over its time is killed with everything that it started."""
+    pid_file = tmp_path / "pid"
+    fake_git.write_text(f"#!/bin/sh\nsleep 600 &\necho $! > '{pid_file}'\nwait\n")
+    with pytest.raises(git.GitTimedOut, match="time limit"):
+        git.run("status", timeout_s=0.5)
+    pid = int(pid_file.read_text())
+    wait_until(lambda: not is_running(pid))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def test_child_that_closes_its_output_still_has_a_limit(fake_git: Path) -> None:
+    """A git that has closed its output and does not end is killed at its limit."""
+    fake_git.write_text("#!/bin/sh\nexec >&- 2>&-\nexec sleep 600\n")
+    with pytest.raises(git.GitTimedOut):
+        git.run("status", timeout_s=0.3)
+
+
+def test_output_is_bounded(fake_git: Path) -> None:
+    """More output than allowed ends the call with an error; of endless error text only the end is kept."""
+    fake_git.write_text("#!/bin/sh\nexec yes\n")
+    with pytest.raises(git.GitError, match="more than 1000 bytes"):
+        git.run("log", output_max_bytes=1000)
+    fake_git.write_text("#!/bin/sh\nyes noise | head -c 1000000 >&2\necho the end >&2\nexit 3\n")
+    with pytest.raises(git.GitError, match="the end") as failed:
+        git.run("log")
+    assert failed.value.code == 3
+
+
+def test_much_input_while_there_is_much_output(repo: Path) -> None:
+    """Megabytes go in and come out at the same time without a standstill; a child that does not read them is no error."""
+    blob = sh(repo, "rev-parse", "HEAD:src/a.py")
+    done = git.run("cat-file", "--batch", git_dir=repo / ".git", input=f"{blob}\n".encode() * 8_000)
+    assert done.out.count(b" blob ") == 8_000
+    assert git.run("rev-parse", "HEAD", git_dir=repo / ".git", input=b"x" * 5_000_000).code == 0
+
+
+def test_no_git_at_all_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where there is no git the error says so and what to do."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(git.GitError, match="was not found on PATH") as failed:
+        git.run("version")
+    assert "install git" in failed.value.next_step
+
+
+def test_many_threads_run_git(repo: Path) -> None:
+    """Sixteen threads that run git at once each get their own answer."""
+    told: dict[int, str] = {}
+
+    def ask(k: int) -> None:
+        told[k] = git.run("hash-object", "--stdin", git_dir=repo / ".git", input=b"%d" % k).text
+
+    threads = [threading.Thread(target=ask, args=(k,)) for k in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert told == {k: git.run("hash-object", "--stdin", cwd=repo, input=b"%d" % k).text for k in range(16)}
+    assert len(set(told.values())) == 16
+
+
+def test_pipe_tells_who_failed(repo: Path) -> None:
+    """Of two piped commands the one that failed is named, with what it said."""
+    common = repo / ".git"
+    pack = ("pack-objects", "--revs", "--stdout", "-q")
+    done = git.pipe(pack, _index, git_dir=common, input=b"HEAD\n")
+    assert done.text.startswith("pack\t")
+    with pytest.raises(git.GitError, match="pack-objects"):
+        git.pipe(pack, _index, git_dir=common, input=b"12" * 20 + b"\n")
+    with pytest.raises(git.GitError, match="index-pack"):
+        git.pipe(pack, lambda _: ["index-pack", "--no-such"], git_dir=common, input=b"HEAD\n")
+    with pytest.raises(git.GitTimedOut):
+        git.pipe(("cat-file", "--batch"), _index, git_dir=common, timeout_s=0.0)
+
+
+def _index(header: bytes) -> list[str]:
+    count = int.from_bytes(header[8:12], "big")
+    return ["index-pack", "--stdin", "--strict", f"--pack_header=2,{count}"]
+
+
+# --- repositories -----------------------------------------------------------------------------------------------------------
+
+
+def test_discover_from_everywhere(repo: Path, tmp_path: Path) -> None:
+    """The same repository is found from its top, a folder in it, a linked worktree, and through a symbolic link."""
+    (tmp_path / "link").symlink_to(repo)
+    sh(repo, "worktree", "add", "-q", "--detach", str(tmp_path / "tree"))
+    for place in (repo, repo / "src", tmp_path / "link", tmp_path / "tree"):
+        found = git.Repository.discover(place)
+        assert found.common_dir == repo / ".git"
+        assert (found.object_format, found.is_bare, found.is_shallow) == ("sha1", False, False)
+    linked = git.Repository.discover(tmp_path / "tree")
+    assert (linked.top, linked.git_dir) == (tmp_path / "tree", repo / ".git" / "worktrees" / "tree")
+
+
+def test_places_that_will_not_do(repo: Path, tmp_path: Path) -> None:
+    """No repository, a bare one, the inside of .git and one without a commit each say what is wrong and what to do."""
+    with pytest.raises(UsageError, match="not in a git repository"):
+        git.Repository.discover(tmp_path)
+    sh(tmp_path, "init", "-q", "--bare", "bare.git")
+    bare = git.Repository.discover(tmp_path / "bare.git")
+    assert bare.is_bare
+    with pytest.raises(UsageError, match="bare repository"):
+        bare.working_top()
+    with pytest.raises(UsageError, match="inside of a repository"):
+        git.Repository.discover(repo / ".git").working_top()
+    sh(tmp_path, "init", "-q", "empty")
+    with pytest.raises(UsageError, match="no commit yet") as told:
+        git.Repository.discover(tmp_path / "empty").head_commit()
+    assert "git commit" in told.value.next_step
+
+
+def test_repository_of_somebody_else_is_refused(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where git refuses a folder for its owner, the refusal says how to allow it."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to give a folder to somebody else")
+    for path in (repo, repo / ".git"):
+        os.chown(path, 12345, 12345)
+    with pytest.raises(Refused, match="belongs to somebody else") as told:
+        git.Repository.discover(repo)
+    assert "safe.directory" in told.value.next_step
+
+
+def test_questions_about_a_repository(repo: Path, tmp_path: Path) -> None:
+    """Commits, branches, dirt, checkouts and settings are told as git has them."""
+    user = git.Repository.discover(repo)
+    head = sh(repo, "rev-parse", "HEAD")
+    assert (
+        user.resolve("HEAD")
+        == user.resolve("main~0")
+        == user.branch_commit("main")
+        == user.head_commit()
+        == head
+    )
+    assert user.resolve("nothing") is user.resolve("--help") is user.resolve("HEAD:README.md") is None
+    assert user.branch_commit("mai") is None
+    assert user.head_branch() == "main"
+    assert not user.is_dirty()
+    (repo / "README.md").write_text("changed")
+    assert user.is_dirty()
+    sh(repo, "worktree", "add", "-q", "-b", "side", str(tmp_path / "a b"))
+    assert user.worktrees_of_branch("side") == [tmp_path / "a b"]
+    assert user.worktrees_of_branch("none") == []
+    assert user.config("user.name") == "Ada"
+    assert user.config("no.such") is None
+    sh(repo, "checkout", "-q", "--detach")
+    assert user.head_branch() is None
+
+
+def test_identity_is_never_made_up(repo: Path) -> None:
+    """The user's identity is what is configured; without one there is none, whatever the host is called."""
+    user = git.Repository.discover(repo)
+    assert user.identity() == ("Ada", "ada@example.org")
+    sh(repo, "config", "--unset", "user.email")
+    assert user.identity() is None
+
+
+def test_probe_knows_a_git_that_is_too_old(fake_git: Path) -> None:
+    """The probe passes for this git and names the version of one that can't merge in memory."""
+    real = shutil.which("git", path=os.environ["PATH"].partition(":")[2])
+    fake_git.write_text(f'#!/bin/sh\nexec "{real}" "$@"\n')
+    git.probe()
+    fake_git.write_text(
+        f"""#!/bin/sh
+case "$*" in *merge-tree*) echo "usage: git merge-tree <base-tree> <branch1> <branch2>" >&2; exit 129;; esac
+exec "{real}" "$@"
+"""
+    )
+    with pytest.raises(git.GitError, match=r"can't merge in memory \(git version") as told:
+        git.probe()
+    assert "2.38" in told.value.next_step
+
+
+# --- objects ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("object_format", ["sha1", "sha256"])
+def test_commits_written_are_commits_of_git(tmp_path: Path, object_format: str) -> None:
+    """A commit written without git has the id and the bytes that git gives it, and passes its strictest check."""
+    sh(tmp_path, "init", "-q", f"--object-format={object_format}", "-b", "main", "repo")
+    repo = tmp_path / "repo"
+    (repo / "ä").write_text("x")
+    sh(repo, "add", "-A")
+    tree = sh(repo, "write-tree")
+    root = git.write_commit(repo / ".git", tree, (), "root", WHO, WHO)
+    made = git.write_commit(
+        repo / ".git", tree, (root,), "süß\n\nbody\n", WHO, git.Signature("B <x>\n", "b@c d", 9.7)
+    )
+    env = {**os.environ, "GIT_AUTHOR_NAME": "Ada", "GIT_AUTHOR_EMAIL": "ada@example.org"}
+    env |= {"GIT_COMMITTER_NAME": "B x", "GIT_COMMITTER_EMAIL": "b@cd"}
+    env |= {"GIT_AUTHOR_DATE": "1700000000 +0000", "GIT_COMMITTER_DATE": "@9 +0000"}
+    args = ["git", "commit-tree", tree, "-p", root, "-m", "süß\n\nbody\n"]
+    assert (
+        subprocess.run(args, cwd=repo, env=env, check=True, capture_output=True, text=True).stdout.strip()
+        == made
+    )
+    sh(repo, "update-ref", "refs/heads/main", made)
+    assert git.run("fsck", "--strict", git_dir=repo / ".git").err.replace("notice: ", "") == ""
+    again = git.write_commit(
+        repo / ".git", tree, (root,), "süß\n\nbody\n", WHO, git.Signature("B x", "b@cd", 9)
+    )
+    assert again == made
+    mode = (repo / ".git" / "objects" / made[:2] / made[2:]).stat().st_mode
+    assert mode & 0o222 == 0
+    assert not list((repo / ".git" / "objects").rglob("tmp_obj_*"))
+
+
+def test_what_is_written_is_read_back(repo: Path, objects: git.Objects) -> None:
+    """Names, zones, encodings and messages come back from a commit as they went in."""
+    tree = objects.tree_of(sh(repo, "rev-parse", "HEAD"))
+    author = git.Signature("Jörg", "j@x", 1, "-0330")
+    made = git.write_commit(repo / ".git", tree, (), "caf\udce9\n", author, WHO, encoding="ISO-8859-1")
+    read = objects.commit(made)
+    assert (read.author, read.committer, read.message, read.encoding) == (
+        author,
+        WHO,
+        "caf\udce9\n",
+        "ISO-8859-1",
+    )
+    assert (read.tree, read.parents, read.subject) == (tree, (), "caf\udce9")
+
+
+def test_objects_that_are_not_there(repo: Path, objects: git.Objects) -> None:
+    """An object that is missing is None, or an error where a commit was asked for; an odd name is refused."""
+    blob = sh(repo, "rev-parse", "HEAD:README.md")
+    assert objects.kinds([blob, "12" * 20]) == [("blob", 12), None]
+    assert objects.read(["12" * 20, blob]) == [None, git.Found("blob", b"# A project\n")]
+    for oid in (blob, "12" * 20):
+        with pytest.raises(git.GitError, match="is not a commit"):
+            objects.commit(oid)
+    for name in ("HEAD", f"{blob}\ninfo {blob}", ""):
+        with pytest.raises(ValueError, match="not an object id"):
+            objects.kind(name)
+
+
+def test_differences_are_gits(repo: Path, objects: git.Objects) -> None:
+    """Added, deleted, changed, moved and retyped paths are listed, with odd names and without folders."""
+    before = sh(repo, "rev-parse", "HEAD")
+    sh(repo, "mv", "src/a.py", "src/moved é\n.py")
+    sh(repo, "rm", "-q", "src/b.py")
+    (repo / "deep" / "er").mkdir(parents=True)
+    (repo / "deep" / "er" / "new").write_text("n")
+    (repo / "README.md").unlink()
+    (repo / "README.md").symlink_to("deep")
+    sh(repo, "add", "-A")
+    sh(repo, "commit", "-qm", "second")
+    after = sh(repo, "rev-parse", "HEAD")
+    expected = {"src/a.py", "src/moved é\n.py", "src/b.py", "deep/er/new", "README.md"}
+    assert set(objects.changed_paths(before, after)) == expected
+    assert objects.changed_paths(after, after) == ()
+    assert set(objects.changed_paths(after, before)) == expected
+
+
+def test_folder_in_place_of_a_file(repo: Path, objects: git.Objects) -> None:
+    """A file that becomes a folder is listed, and so is what is in the folder."""
+    before = sh(repo, "rev-parse", "HEAD")
+    (repo / "README.md").unlink()
+    (repo / "README.md").mkdir()
+    (repo / "README.md" / "in").write_text("x")
+    sh(repo, "add", "-A")
+    sh(repo, "commit", "-qm", "second")
+    assert set(objects.changed_paths(before, sh(repo, "rev-parse", "HEAD"))) == {"README.md", "README.md/in"}
+
+
+def test_new_objects_and_packs_are_seen(repo: Path, objects: git.Objects) -> None:
+    """A standing helper sees objects written after it started, and still sees all after a repack."""
+    head = sh(repo, "rev-parse", "HEAD")
+    assert objects.kind(head) == "commit"
+    (repo / "new").write_text("new")
+    sh(repo, "add", "-A")
+    sh(repo, "commit", "-qm", "second")
+    newer = sh(repo, "rev-parse", "HEAD")
+    assert objects.kind(newer) == "commit"
+    sh(repo, "gc", "-q", "--prune=now")
+    assert objects.changed_paths(head, newer) == ("new",)
+    assert objects.read([newer, head])[1] is not None
+
+
+def test_dead_and_silent_helpers(repo: Path, objects: git.Objects) -> None:
+    """A helper that was killed is replaced at the next question, again and again."""
+    head = sh(repo, "rev-parse", "HEAD")
+    for _ in range(6):
+        assert objects.kind(head) == "commit"
+        pid = objects._contents.pid()
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_helper_that_never_works_is_given_up(
+    repo: Path, fake_git: Path, objects: git.Objects, tmp_path: Path
+) -> None:
+    """Where a standing helper always dies, each question takes a process of its own, and no more helpers are started."""
+    log = tmp_path / "log"
+    head = "12" * 20
+    fake_git.write_text(f'#!/bin/sh\necho x >> "{log}"\nexit 9\n')
+    for _ in range(4):
+        with pytest.raises(git.GitError):
+            objects.kind(head)
+    started = len(log.read_text().split())
+    with pytest.raises(git.GitError):
+        objects.kind(head)
+    assert len(log.read_text().split()) == started + 1
+
+
+def test_helper_that_says_nothing_is_killed(repo: Path, fake_git: Path) -> None:
+    """A helper that does not answer within the limit is killed, and the question raises."""
+    fake_git.write_text("#!/bin/sh\nexec sleep 600\n")
+    helper = git.Standing(("cat-file", "--batch-command"), repo / ".git", limit_s=0.3)
+    with pytest.raises(git.GitTimedOut):
+        helper.ask(b"info x\n", lambda got: None)
+    assert helper.pid() is None
+    helper.close()
+
+
+def test_helper_is_renewed(repo: Path) -> None:
+    """A helper with a bounded life is replaced when it has answered so often, and answers alike."""
+    helper = git.Standing(("cat-file", "--batch-command"), repo / ".git", renew_after=2)
+    pids = set()
+    for _ in range(5):
+        assert helper.ask(
+            b"info " + b"12" * 20 + b"\n", lambda got: len(got) if got.endswith(b"\n") else None
+        )
+        pids.add(helper.pid())
+    assert len(pids - {None}) == 3
+    helper.close()
+
+
+def test_large_batches_through_one_helper(repo: Path, objects: git.Objects) -> None:
+    """Thousands of questions at once, with megabytes of answers, are cut into the right pieces."""
+    made = {
+        git.write_loose(objects.folder, b"blob", b"\n%d missing\n" % k * 50, sha256=False, durable=False): k
+        for k in range(2000)
+    }
+    read = objects.read(list(made))
+    assert all(
+        item is not None and item.body == b"\n%d missing\n" % k * 50
+        for item, k in zip(read, made.values(), strict=True)
+    )
+
+
+# --- refs -------------------------------------------------------------------------------------------------------------------
+
+
+def test_compare_and_swap(repo: Path, refs: git.Refs) -> None:
+    """A ref moves only from where it was said to be; the repeat of a move is done; the loser is told where it stands."""
+    first = sh(repo, "rev-parse", "HEAD")
+    second = sh(repo, "commit-tree", "HEAD^{tree}", "-p", "HEAD", "-m", "second")
+    refs.move("refs/heads/x", first, git.ZERO)
+    refs.move("refs/heads/x", first, git.ZERO)
+    refs.move("refs/heads/x", second, first)
+    with pytest.raises(git.RefMoved) as moved:
+        refs.move("refs/heads/x", git.Refs(repo / ".git").read("refs/heads/main") or "", first)
+    assert moved.value.found == second
+    with pytest.raises(git.RefMoved):
+        refs.delete("refs/heads/x", first)
+    refs.delete("refs/heads/x", second)
+    refs.delete("refs/heads/x", second)
+    assert refs.read("refs/heads/x") is None
+
+
+def test_transaction_is_all_or_none(repo: Path, refs: git.Refs) -> None:
+    """Of several changes either all are carried out or none."""
+    head = sh(repo, "rev-parse", "HEAD")
+    with pytest.raises(git.RefMoved) as moved:
+        refs.commit(
+            [
+                git.RefChange("refs/heads/new", head, git.ZERO),
+                git.RefChange("refs/heads/gone", head, "12" * 20),
+            ]
+        )
+    assert (moved.value.ref, moved.value.found) == ("refs/heads/gone", None)
+    assert refs.read("refs/heads/new") is None
+    refs.commit([git.RefChange(f"refs/heads/n{k}", head, git.ZERO) for k in range(50)])
+    assert all(refs.read(f"refs/heads/n{k}") == head for k in range(50))
+
+
+@pytest.mark.slow
+def test_ref_locked_by_another(repo: Path, refs: git.Refs) -> None:
+    """A ref that stays locked is an error of git, not a ref that moved."""
+    head = sh(repo, "rev-parse", "HEAD")
+    refs.move("refs/heads/x", head, git.ZERO)
+    (repo / ".git" / "refs" / "heads" / "x.lock").touch()
+    other = sh(repo, "commit-tree", "HEAD^{tree}", "-m", "other")
+    with pytest.raises(git.GitError, match="lock") as failed:
+        refs.move("refs/heads/x", other, head)
+    assert not isinstance(failed.value, git.RefMoved)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_refs_are_read_exactly(repo: Path, packed: bool) -> None:
+    """Loose, packed and symbolic refs are read by their full name only; a branch named like the start of another is none."""
+    head = sh(repo, "rev-parse", "HEAD")
+    sh(repo, "branch", "a/b/c")
+    sh(repo, "tag", "-a", "-m", "t", "v1")
+    sh(repo, "update-ref", "refs/tags/refs/heads/trap", head)
+    sh(repo, "symbolic-ref", "refs/heads/link", "refs/heads/main")
+    if packed:
+        sh(repo, "pack-refs", "--all")
+    common = repo / ".git"
+    assert git.read_ref(common, "refs/heads/a/b/c") == git.read_ref(common, "refs/heads/link") == head
+    assert git.read_ref(common, "refs/tags/v1") == sh(repo, "rev-parse", "v1")
+    for name in ("refs/heads/a/b", "refs/heads/a", "refs/heads/trap", "refs/heads/b/c", "heads/main"):
+        assert git.read_ref(common, name) is None
+
+
+def test_names_that_would_be_something_else(refs: git.Refs) -> None:
+    """A ref name with a blank or a line end is refused before git sees it."""
+    for name in ("refs/heads/a b", "refs/heads/a\ndelete refs/heads/main", ""):
+        with pytest.raises((ValueError, SwarmError)):
+            refs.move(name, "12" * 20, None)
+    assert refs.read("refs/heads/main") is not None
+
+
+def test_eight_writers_lose_nothing(repo: Path) -> None:
+    """Eight threads that each add to one ref by compare-and-swap lose no step and double none."""
+    refs = git.Refs(repo / ".git")
+    objects = git.Objects(repo / ".git")
+    tree = objects.tree_of(sh(repo, "rev-parse", "HEAD"))
+    refs.move("refs/heads/count", sh(repo, "rev-parse", "HEAD"), git.ZERO)
+
+    def add(k: int) -> None:
+        for n in range(5):
+            while True:
+                old = refs.read("refs/heads/count") or ""
+                new = git.write_commit(repo / ".git", tree, (old,), f"{k} {n}", WHO, WHO)
+                try:
+                    refs.move("refs/heads/count", new, old)
+                    break
+                except git.RefMoved:
+                    continue
+
+    threads = [threading.Thread(target=add, args=(k,)) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    subjects = sh(repo, "log", "--format=%s", "main..count").splitlines()
+    assert sorted(subjects) == sorted(f"{k} {n}" for k in range(8) for n in range(5))
+    refs.close()
+    objects.close()
