@@ -115,23 +115,30 @@ class Carrier:
         return len(load.files) + len(load.trees) <= OBJECTS_MAX
 
     def _copy(self, load: _Load) -> bool:
-        wanted = load.objects()
-        missing = [
-            oid for oid, there in zip(wanted, self._target.kinds(wanted), strict=True) if there is None
-        ]
-        if not missing:
-            return True
-        id_size = len(missing[0]) // 2
-        sizes = self._source.kinds(missing)
-        if any(item is None for item in sizes) or sum(item[1] for item in sizes if item) > BYTES_MAX:
+        found = self._missing(load.objects())
+        if found is None:
             return False
-        found = dict(zip(missing, self._source.read(missing), strict=True))
-        if not self._trusted and not all(_is_sound(item, id_size) for item in found.values()):
+        if not self._trusted and not all(_is_sound(item, len(oid) // 2) for oid, item in found.items()):
             return False
         for oid, item in found.items():
-            assert item is not None
             self._write(oid, item)
         return True
+
+    def _missing(self, wanted: Sequence[str]) -> dict[str, Found] | None:
+        """Reads those objects that the target lacks, in the order given; None where they can't be read or are too large.
+
+        Loose ones are read without asking git; what both have packed is asked for.
+        """
+        absent = [oid for oid in wanted if not git.has_loose(self._target.folder, oid)]
+        loose = {oid: git.read_loose(self._source.folder, oid, BYTES_MAX) for oid in absent}
+        asked = [oid for oid, item in loose.items() if item is None]
+        asked = [oid for oid, there in zip(asked, self._target.kinds(asked), strict=True) if there is None]
+        sizes = self._source.kinds(asked)
+        if any(item is None for item in sizes) or sum(item[1] for item in sizes if item) > BYTES_MAX:
+            return None
+        packed = dict(zip(asked, self._source.read(asked), strict=True))
+        found = {oid: item for oid in absent if (item := loose[oid] or packed.get(oid)) is not None}
+        return found if sum(len(item.body) for item in found.values()) <= 2 * BYTES_MAX else None
 
     def _write(self, oid: str, item: Found) -> None:
         written = git.write_loose(
@@ -154,10 +161,8 @@ def _is_ordinary(path: str) -> bool:
     return True
 
 
-def _is_sound(item: Found | None, id_size: int) -> bool:
+def _is_sound(item: Found, id_size: int) -> bool:
     """Tells whether an object is plainly well formed; False sends it to git's own judgement."""
-    if item is None:
-        return False
     if item.kind == "blob":
         return True
     if item.kind == "commit":
