@@ -115,7 +115,7 @@ class Api:
 
     async def document(self, run: str | None, *, summary: bool) -> dict[str, Any]:
         """Builds the status document with what the workers use now."""
-        watches = {key[:2]: watch.identity for key, watch in self.service.execution.watches.items()}
+        watches = {key[:2]: identity for key, identity in self.service.execution.watches.items()}
         samples = await self._thread(lambda: self.sampler.sample(watches)) if watches else {}
         readings = await self._thread(self.service.execution.measure)
         live = report.Live(running=True, samples=samples, readings=readings)

@@ -19,7 +19,7 @@ from typing import Any
 from swarm import log
 from swarm.core import machine
 from swarm.core import messages as m
-from swarm.core.state import IllegalEvent, StaleEvent, Swarm, Turn, next_deadline
+from swarm.core.state import IllegalEvent, StaleEvent, Swarm, Turn, next_deadline, pending_commands
 from swarm.edge.journal import Journal, Record
 
 BATCH_MAX = 512  # events that share one durable write
@@ -71,6 +71,14 @@ class Coordinator:
         return await answer
 
     # --- the loop
+
+    def begin(self, event: m.Event) -> None:
+        """Takes the first event in, before the loop turns, and has everything carried out that is outstanding then: what a crash
+        interrupted and what the event brings are one list."""
+        turn = machine.step(self.swarm, event)
+        facts = [Record("fact", fact.to_json()) for fact in turn.facts]
+        self.seq = self.journal.append([Record("event", m.event_to_json(event)), *facts])
+        self.start(pending_commands(self.swarm))
 
     async def run(self) -> None:
         """Turns until cancelled. Raises what the journal raises when it can't be written."""

@@ -66,12 +66,6 @@ class Edges:
 
 
 @dataclass(slots=True)
-class _Watch:
-    identity: process.Identity
-    descriptor: int | None = None
-
-
-@dataclass(slots=True)
 class Execution:
     """Starts commands and posts their answers; `post` may be called from any thread."""
 
@@ -81,13 +75,14 @@ class Execution:
     loop: asyncio.AbstractEventLoop
     wants_readings: Callable[[], bool]
     readings: Readings | None = None
-    watches: dict[tuple[str, str, int], _Watch] = field(default_factory=dict)
+    watches: dict[tuple[str, str, int], process.Identity] = field(default_factory=dict)
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "edge"))
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _verifying: dict[tuple[str, str, int], asyncio.Task[None]] = field(default_factory=dict)
     _smoothed: tuple[float, float] | None = None
     _nonce_head: str = ""
     closing: bool = False
+    leaving: bool = False
 
     def __post_init__(self) -> None:
         state = os.fsencode(self.edges.places.state)
@@ -96,7 +91,9 @@ class Execution:
     # --- dispatch
 
     def carry_out(self, command: m.Command) -> None:
-        """Starts a command; returns at once. Its answer comes by `post`."""
+        """Starts a command; returns at once. Its answer comes by `post`. When closing, the next daemon will do it."""
+        if self.closing:
+            return
         kind = type(command)
         if kind in _IN_LOOP:
             self._spawn(_IN_LOOP[kind](self, command), command)
@@ -160,17 +157,12 @@ class Execution:
         if running is not None:
             running.cancel()
 
-    async def close(self, *, end_verifications: bool) -> None:
-        """Stops carrying out. What is under way in threads is finished; watches are dropped, the workers live on."""
-        self.closing = True
+    async def close(self, *, leave: bool) -> None:
+        """Stops carrying out: what is under way in threads is finished, suites are ended or, with `leave`, left running."""
+        self.closing, self.leaving = True, leave
         for task in list(self._tasks):
-            if end_verifications or task not in self._verifying.values():
-                task.cancel()
+            task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for watch in self.watches.values():
-            if watch.descriptor is not None:
-                self.loop.remove_reader(watch.descriptor)
-                os.close(watch.descriptor)
         self.watches.clear()
         await self.loop.run_in_executor(None, self._threads.shutdown)
         self.edges.close()
@@ -284,32 +276,26 @@ class Execution:
         places = self._places(command)
         identity = await self.in_thread(lambda: process.started(places.worker))
         if identity is not None:
-            watch = self.watches[key] = _Watch(identity)
+            self.watches[key] = identity
             try:
-                await self.exited(identity, watch)
+                await self.exited(identity)
             finally:
-                if not self.closing:
-                    self.watches.pop(key, None)
+                self.watches.pop(key, None)
         event: m.Event = await self.in_thread(lambda: self._worker_exited(command, identity))
         return event
 
-    async def exited(self, identity: process.Identity, watch: _Watch | None = None) -> None:
+    async def exited(self, identity: process.Identity) -> None:
         """Waits until a process has ended; costs no thread."""
         descriptor = process.exit_handle(identity)
         if descriptor is None:
             return
-        if watch is not None:
-            watch.descriptor = descriptor
         ended: asyncio.Future[None] = self.loop.create_future()
         self.loop.add_reader(descriptor, _resolve, ended)
         try:
             await ended
         finally:
-            if watch is None or watch.descriptor is not None:
-                self.loop.remove_reader(descriptor)
-                os.close(descriptor)
-            if watch is not None:
-                watch.descriptor = None
+            self.loop.remove_reader(descriptor)
+            os.close(descriptor)
 
     def _worker_exited(self, command: m.AttemptCommand, identity: process.Identity | None) -> m.Event:
         """Ends what the worker left running, and reads what it left behind."""
@@ -416,12 +402,15 @@ class Execution:
             landings=tuple(landings),
         )
 
-    async def _verify(self, command: m.Verify) -> m.Event:
-        verifier = Verifier(
-            self.edges.places, self.edges.scratch, self.edges.environ, self.in_thread, self.exited
+    def _verifier(self) -> Verifier:
+        edges = self.edges
+        return Verifier(
+            edges.places, edges.scratch, edges.environ, self.in_thread, self.exited, lambda: self.leaving
         )
+
+    async def _verify(self, command: m.Verify) -> m.Event:
         key = self._key(command)
-        suites = await verifier.verify(
+        suites = await self._verifier().verify(
             key, self.nonce(command), self._places(command), command.candidate, command.suites
         )
         return m.Verified(at=self.clock(), **_where(command), candidate=command.candidate, suites=suites)
@@ -445,11 +434,8 @@ class Execution:
         return m.Followed(at=self.clock(), run=command.run, commit=command.commit, reason=reason)
 
     async def _finish(self, command: m.Finish) -> m.Event:
-        verifier = Verifier(
-            self.edges.places, self.edges.scratch, self.edges.environ, self.in_thread, self.exited
-        )
         finisher = Finisher(
-            self.edges.repository, self.edges.landing, self.edges.refs, self.edges.places, verifier
+            self.edges.repository, self.edges.landing, self.edges.refs, self.edges.places, self._verifier()
         )
         return await finisher.finish(command, self.in_thread, self.clock, self._nonce_head)
 

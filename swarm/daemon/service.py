@@ -30,7 +30,6 @@ from swarm.core import messages as m
 from swarm.core.model import WORKER_STEPS
 from swarm.core.places import Places
 from swarm.core.report import rfc3339
-from swarm.core.state import pending_commands
 from swarm.daemon import api, recovery
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Edges, Execution
@@ -203,12 +202,11 @@ async def _run(
     places, settings = execution.edges.places, execution.edges.settings
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, service.stop, "graceful")
-    turning = loop.create_task(coordinator.run())
     limits = config.to_limits(settings)
-    await coordinator.ask(
+    coordinator.begin(
         m.DaemonStarted(at=coordinator.now(), version=package.__version__, pid=os.getpid(), limits=limits)
     )
-    coordinator.start(pending_commands(coordinator.swarm))
+    turning = loop.create_task(coordinator.run())
     server = _Server(_server_settings(api.application(service)))
     serving = loop.create_task(server.serve(sockets=[listener]))
     while not server.started:
@@ -219,7 +217,7 @@ async def _run(
     await asyncio.wait({turning, over, serving}, return_when=asyncio.FIRST_COMPLETED)
     if idle is not None:
         idle.cancel()
-    await execution.close(end_verifications=not service.leave_workers)
+    await execution.close(leave=service.leave_workers)
     if not turning.done():
         await coordinator.ask(m.DaemonStopped(at=coordinator.now()))
         turning.cancel()
@@ -344,6 +342,7 @@ def main(arguments: list[str]) -> int:
         _report(ready, {"running": True, "pid": error.pid})
         return 0
     except SwarmError as error:
+        _log.error("daemon.failed", cause=error.cause, next_step=error.next_step)
         _report(ready, protocol.error_body(error))
         return error.exit_code
     return 0

@@ -25,6 +25,7 @@ from swarm.edge.worktrees import Pool
 
 TAIL_BYTES = 6000
 TAIL_LINES = 60
+VOID = "void"  # in a suite's folder: what it says does not count
 _GRACE_S = 2.0
 _NO_TESTS = 5  # pytest's exit code where it found no test
 
@@ -34,13 +35,15 @@ Exited = Callable[[process.Identity], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Verifier:
-    """Verifies candidates; `in_thread` and `exited` are how it waits without holding up the loop."""
+    """Verifies candidates; `in_thread` and `exited` are how it waits without holding up the loop. While `leaving` the suites are
+    left to the next daemon, which goes on waiting for them."""
 
     places: Places
     scratch: Pool
     environ: Mapping[str, str]
     in_thread: InThread
     exited: Exited
+    leaving: Callable[[], bool] = lambda: False
 
     async def verify(
         self, key: str, nonce: str, places: AttemptPlaces, candidate: str, suites: Sequence[Suite]
@@ -49,26 +52,44 @@ class Verifier:
 
         When cancelled, ends what it started.
         """
+        key = f"verify/{key}"
         folders = [places.suite(candidate, n, suite.name) for n, suite in enumerate(suites, 1)]
         names = [f"{nonce}-{folder.name}" for folder in folders]
         try:
-            if not await self.in_thread(lambda: _any_alive(folders)):
-                tree = await self.in_thread(lambda: self.scratch.take(f"verify/{key}", candidate))
-            else:
-                tree = await self.in_thread(lambda: self._leased(f"verify/{key}"))
+            tree = await self.in_thread(lambda: self._prepare(key, candidate, folders, names))
             work = zip(suites, folders, names, strict=True)
             results = await asyncio.gather(
                 *(self._run(suite, folder, name, tree) for suite, folder, name in work)
             )
         except asyncio.CancelledError:
-            ended = [_end(folder, name) for folder, name in zip(folders, names, strict=True)]
-            await asyncio.shield(self.in_thread(lambda: [end() for end in ended]))
+            if not self.leaving():
+                await asyncio.shield(self.in_thread(lambda: self._drop(key, folders, names)))
             raise
-        await self.in_thread(lambda: self.scratch.give_back(f"verify/{key}"))
+        await self.in_thread(lambda: self.scratch.give_back(key))
         return tuple(results)
 
-    def _leased(self, key: str) -> Path:
-        return next(entry.path for entry in self.scratch.members() if entry.key == key)
+    def _prepare(self, key: str, candidate: str, folders: Sequence[Path], names: Sequence[str]) -> Path:
+        """Gives the worktree in which the suites run already, else a clean one at the candidate."""
+        for folder, name in zip(folders, names, strict=True):
+            if (folder / VOID).exists():
+                _void(folder, name)
+        identities = [process.started(folder / "worker") for folder in folders]
+        if any(identity is not None and process.alive(identity) for identity in identities):
+            return next(entry.path for entry in self.scratch.members() if entry.key == key)
+        return self.scratch.take(key, candidate)
+
+    def _drop(self, key: str, folders: Sequence[Path], names: Sequence[str]) -> None:
+        """Ends suites whose outcome nobody wants any more.
+
+        What is being ended says nothing about the candidate: it is marked first, so that a daemon that is killed meanwhile leaves no
+        failure behind.
+        """
+        for folder in folders:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (folder / VOID).touch()
+        for folder, name in zip(folders, names, strict=True):
+            _void(folder, name)
+        self.scratch.give_back(key)
 
     async def _run(self, suite: Suite, folder: Path, nonce: str, tree: Path) -> SuiteResult:
         started = monotonic()
@@ -111,11 +132,6 @@ def _outcome(suite: Suite, code: int | None) -> str:
     return "none" if code == _NO_TESTS and "pytest" in suite.run else "failed"
 
 
-def _any_alive(folders: Sequence[Path]) -> bool:
-    identities = [process.identity(folder / "worker") for folder in folders]
-    return any(identity is not None and process.alive(identity) for identity in identities)
-
-
 def _settle(identity: process.Identity, nonce: str, folder: Path, *, timed_out: bool) -> int | None:
     """Ends what a suite left, or all of it when its time is over; gives its exit code. Nobody's word left means run again."""
     worker = folder / "worker"
@@ -131,9 +147,12 @@ def _settle(identity: process.Identity, nonce: str, folder: Path, *, timed_out: 
     return ended.code if ended is not None else None
 
 
-def _end(folder: Path, nonce: str) -> Callable[[], bool]:
+def _void(folder: Path, nonce: str) -> None:
+    """Ends a suite and forgets that it ran."""
     worker = folder / "worker"
-    return lambda: process.end_tree(process.identity(worker), nonce, folder=worker, grace_s=_GRACE_S)
+    process.end_tree(process.identity(worker), nonce, folder=worker, grace_s=_GRACE_S)
+    shutil.rmtree(worker, ignore_errors=True)
+    (folder / VOID).unlink(missing_ok=True)
 
 
 def tail_of(path: Path, *, lines: int = TAIL_LINES) -> str:
