@@ -271,8 +271,8 @@ class SettingsError(UsageError):
 def load(top: Path | str, environ: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Settings:
     """Reads the settings of the repository whose top is `top`: the defaults, under `swarm.toml`, the environment and `flags`.
 
-    `flags` are values by key, `{"limits.workers_max": 2}` or `{"limits": {"workers_max": 2}}`; None among them means not given. Raises `SettingsError` (exit 2)
-    with every error at once.
+    `flags` are values by key, `{"limits.workers_max": 2}` or `{"limits": {"workers_max": 2}}`; None among them means not given.
+    Raises `SettingsError` (exit 2) with every error at once.
     """
     text = _read(Path(top) / FILE_NAME)
     data = _parse(text)

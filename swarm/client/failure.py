@@ -27,10 +27,6 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         say("Interrupted.")
         return EXIT_INTERRUPTED
-    if isinstance(error, BrokenPipeError):
-        # Whoever read us has enough (`swarm events | head`). Python would complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return EXIT_OK
     path = _keep_traceback(error)
     where = f"The details are in {path}." if path else "The details could not be written anywhere."
     say(

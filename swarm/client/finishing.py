@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import click
 
 from swarm import protocol
-from swarm.client import naming, telling
+from swarm.client import naming, place, telling
 from swarm.client.options import SETTINGS, command, run_option
 from swarm.client.session import Session
 from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, UsageError
@@ -57,11 +58,14 @@ def worktrees(ctx: click.Context, as_json: bool) -> None:
     session.as_json = session.as_json or as_json
     if ctx.invoked_subcommand is not None:
         return
-    document = session.document()
+    from swarm import config
+
+    root = os.path.join(session.place.top, config.load(session.top, session.environ).worktrees.root)
+    rows = telling.worktree_rows(session.document(), place.linked(session.place), root=root)
     if session.as_json:
-        session.json({"schema": protocol.SCHEMA, "worktrees": telling.worktree_rows(document)})
+        session.json({"schema": protocol.SCHEMA, "worktrees": rows})
     else:
-        session.out(telling.worktrees_text(document, top=session.place.top))
+        session.out(telling.worktrees_text(rows, top=session.place.top))
 
 
 @command("open", steers=True)

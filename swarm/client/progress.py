@@ -97,6 +97,7 @@ class _Lines:
         self._run = run
         self._last = after
         self._landed: set[str] = set()
+        self._working: set[str] = set()
         self._total = 0
         self._before = 0
         self._document: dict[str, Any] | None = None
@@ -144,10 +145,16 @@ class _Lines:
     def _tell(self, stream: Stream) -> None:
         for event in stream:
             self._last = max(self._last, int(event.get("seq") or 0))
-            if event.get("type") not in telling.PROGRESS_EVENTS:
-                continue
+            kind, task = str(event.get("type")), str(event.get("task"))
             progress = ""
-            if event["type"] == "TaskLanded":
-                self._landed.add(str(event.get("task")))
+            if kind == "TaskStarted":
+                self._working.add(task)
+            elif kind.startswith("Task"):
+                self._working.discard(task)
+            if kind == "TaskLanded":
+                self._landed.add(task)
                 progress = f"{self._before + len(self._landed)}/{self._total}"
-            self._session.line(telling.event_text(event, progress=progress))
+            # Why nothing happens is worth a line only while nothing happens.
+            stuck = kind == "CapacityChanged" and not event.get("slots_open") and not self._working
+            if stuck or kind in telling.PROGRESS_EVENTS:
+                self._session.line(telling.event_text(event, progress=progress))

@@ -10,7 +10,7 @@ import os
 import sys
 
 from swarm.client import connection, place
-from swarm.errors import NoDaemon
+from swarm.errors import EXIT_OK, NoDaemon
 
 TYPE_CHECKING = False  # typing would cost more start-up time than this file
 if TYPE_CHECKING:
@@ -104,9 +104,13 @@ class Session:
     # --- output ---
 
     def out(self, text: str) -> None:
-        """Writes a result to stdout."""
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        """Writes a result to stdout; ends the program well when its reader has enough (`swarm events | head`)."""
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains when it flushes at exit
+            raise SystemExit(EXIT_OK) from None
 
     def line(self, text: str) -> None:
         """Writes one line of a result to stdout."""
@@ -144,7 +148,7 @@ class Session:
     def width(self) -> int:
         """Columns of the terminal: COLUMNS, else what it says, else 80."""
         given = self.environ.get("COLUMNS", "")
-        if given.isdigit() and int(given) > 0:
+        if given.isascii() and given.isdigit() and 0 < len(given) < 6 and int(given) > 0:
             return max(20, int(given))
         try:
             return max(20, os.get_terminal_size(sys.stdout.fileno()).columns)

@@ -127,7 +127,9 @@ def _event_words(event: Document) -> str:
 
 
 def _short(value: Any) -> str:
-    text = printable(value)
+    if isinstance(value, dict):
+        return "{…}" if value else "{}"
+    text = _listed(value) if isinstance(value, list) else printable(value)
     return text if len(text) <= 60 else text[:59] + "…"
 
 
@@ -263,50 +265,62 @@ def claims_text(document: Document) -> str:
     return table(rows)
 
 
-def worktrees_text(document: Document, *, top: str = "") -> str:
-    """Shows the worktrees that the runs of a status document have: staging, and those of attempts."""
-    rows = [
-        (
-            short_path(row["path"], top),
-            row["run"] + (f"/{row['task']}" if row["task"] else ""),
-            row["state"],
-            row["branch"],
-        )
-        for row in worktree_rows(document)
-    ]
-    return table([tuple(printable(cell) for cell in row) for row in rows]) if rows else "No worktrees.\n"
-
-
-def worktree_rows(document: Document) -> list[dict[str, Any]]:
-    """Lists the worktrees of a status document."""
-    rows: list[dict[str, Any]] = []
-    for run in document.get("runs") or []:
-        staging = run.get("staging") or {}
-        if staging.get("worktree"):
-            rows.append(
-                {
-                    "run": str(run.get("id")),
-                    "task": None,
-                    "attempt": None,
-                    "state": "staging",
-                    "branch": str(staging.get("branch") or ""),
-                    "path": str(staging["worktree"]),
-                }
+def worktrees_text(rows: Iterable[Mapping[str, Any]], *, top: str = "") -> str:
+    """Shows worktrees as `worktree_rows` lists them."""
+    shown = [
+        tuple(
+            printable(cell)
+            for cell in (
+                short_path(row["path"], top),
+                row["state"],
+                (f"{row['run']}/{row['task']}" if row["task"] else row["run"]) or "-",
+                row["branch"] or row["commit"][:12],
             )
-        for task in run.get("tasks") or []:
-            for attempt in task.get("attempts") or []:
-                if attempt.get("worktree"):
-                    rows.append(
-                        {
-                            "run": str(run.get("id")),
-                            "task": str(task.get("id")),
-                            "attempt": attempt.get("n"),
-                            "state": str(attempt.get("state") or ""),
-                            "branch": str(attempt.get("branch") or ""),
-                            "path": str(attempt["worktree"]),
-                        }
-                    )
+        )
+        for row in rows
+    ]
+    return table(shown) if shown else "No worktrees.\n"
+
+
+def worktree_rows(
+    document: Document, linked: Iterable[tuple[str, str]], *, root: str
+) -> list[dict[str, Any]]:
+    """Lists the worktrees of swarm among the `linked` ones of the repository: those that a run uses, and those under `root`.
+
+    `state` is staging, that of the attempt at work in it, spare for one of the pool that waits, or open for one that
+    `worktrees open` made. What is checked out is a `branch`, or else a `commit`.
+    """
+    used = _used(document)
+    rows = []
+    for path, head in linked:
+        owner = used.get(path)
+        if owner is None and not path.startswith(f"{root}/"):
+            continue  # a worktree of the user's own
+        spare = "spare" if path.startswith(f"{root}/pool/") else "open"
+        run, task, attempt, state = owner or ("", None, None, spare)
+        detached = len(head) in (40, 64) and head.isalnum()
+        where = {"branch": None, "commit": head} if detached else {"branch": head, "commit": None}
+        rows.append({"path": path, "state": state, "run": run, "task": task, "attempt": attempt, **where})
     return rows
+
+
+def _used(document: Document) -> dict[str, tuple[str, str | None, int | None, str]]:
+    used: dict[str, tuple[str, str | None, int | None, str]] = {}
+    for run in document.get("runs") or []:
+        name = str(run.get("id"))
+        worktree = (run.get("staging") or {}).get("worktree")
+        if worktree:
+            used[str(worktree)] = (name, None, None, "staging")
+        for task in run.get("tasks") or []:
+            attempt = (task.get("attempts") or [{}])[-1]
+            if attempt.get("worktree") and not attempt.get("ended_at"):
+                used[str(attempt["worktree"])] = (
+                    name,
+                    str(task.get("id")),
+                    attempt.get("n"),
+                    str(attempt.get("state")),
+                )
+    return used
 
 
 def table(rows: Iterable[tuple[str, ...]]) -> str:

@@ -95,10 +95,10 @@ def logs(session: Session, task: str, run: str | None, **wanted: Any) -> None:
             paths.append((which, str(path)))
     if not paths and not wanted["follow"]:
         session.note(f"There is no output of {protocol.printable(task)} yet.")
-    for which, path in paths:
+    for which, shown in paths:
         if len(paths) > 1:
             session.note(f"==> {which} <==")
-        for line in _last_lines(path, wanted["lines"], show):
+        for line in _last_lines(shown, wanted["lines"], show):
             session.out(line)
     if wanted["follow"]:
         _follow(session, run_id, str(found["id"]), wanted, dict(paths), show)

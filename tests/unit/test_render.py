@@ -117,7 +117,7 @@ def test_a_document_that_lacks_everything_is_shown_all_the_same(document: dict[s
     """Another version may leave keys out; that is no reason to fail."""
     render.status_text(document, now=NOW)
     telling.claims_text(document)
-    telling.worktrees_text(document)
+    telling.worktree_rows(document, [], root="/r")
     telling.finish_text(document)
     Console(file=None, width=80).render_lines(live.view(document, now=NOW, width=80))
 
@@ -206,7 +206,7 @@ def test_no_text_of_others_reaches_the_terminal_as_a_command() -> None:
         telling.result_text(run, 1.0),
         *(telling.task_text(task, now=NOW) for task in tasks),
         telling.claims_text(document),
-        telling.worktrees_text(document),
+        telling.worktrees_text(telling.worktree_rows(document, [(EVIL, EVIL)], root="/r")),
         telling.finish_text(document),
         *(
             telling.event_text(
@@ -357,6 +357,27 @@ def test_times_are_read_as_they_are_written() -> None:
         "210 MB",
         "20.0 TB",
     ]
+
+
+def test_worktrees_are_told_by_who_is_in_them() -> None:
+    """Staging, an attempt at work, a spare one of the pool, an opened one; worktrees of the user's own are left out."""
+    at_work = an_attempt(worktree="/r/.worktrees/pool/1")
+    ended = an_attempt(worktree="/r/.worktrees/pool/2", ended_at="2026-11-21T03:59:58.5Z")
+    document = a_document(
+        a_run(a_task("a", "running", attempts=[at_work]), a_task("b", "failed", attempts=[ended]))
+    )
+    paths = ["modernise/b-1", "modernise/staging", "pool/1", "pool/2"]
+    linked = [(f"/r/.worktrees/{path}", "c" * 40) for path in paths] + [("/home/mine", "topic")]
+    rows = telling.worktree_rows(document, linked, root="/r/.worktrees")
+    assert [(row["state"], row["run"], row["task"]) for row in rows] == [
+        ("open", "", None),
+        ("staging", "modernise", None),
+        ("running", "modernise", "a"),
+        ("spare", "", None),
+    ]
+    text = telling.worktrees_text(rows, top="/r")
+    assert ".worktrees/pool/1             running  modernise/a  cccccccccccc\n" in text
+    assert telling.worktrees_text([]) == "No worktrees.\n"
 
 
 # --- names ------------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,427 @@
+"""The command line from outside: what it prints, its exit codes, and what it costs to start. A real daemon where one is needed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from swarm import __version__
+from swarm.client import cli, commands, failure
+from tests.conftest import git, wait_until
+
+PROGRAM = [sys.executable, "-m", "swarm"]
+PLAN = """
+name = "demo"
+[[tasks]]
+id = "a"
+title = "Make a"
+claims = ["a.txt"]
+run = "printf 'one\\\\rtwo \\\\033[31mred\\\\033[0m\\\\n'; echo a > a.txt"
+[[tasks]]
+id = "b"
+title = "Make b"
+needs = ["a"]
+claims = ["b.txt"]
+run = "echo b > b.txt"
+"""
+Swarm = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """An environment in which the load of this machine keeps nothing from starting."""
+    top = Path(__file__).parents[2]
+    return {
+        **os.environ,
+        "PYTHONPATH": str(top),
+        "SWARM_LIMITS__CPU_PERCENT_MAX": "1000",
+        "SWARM_LIMITS__MEMORY_PERCENT_MAX": "1000",
+        "SWARM_LIMITS__LADDER": "[[1000, 1.0]]",
+    }
+
+
+@pytest.fixture
+def swarm(repo: Path, environment: dict[str, str]) -> Iterator[Swarm]:
+    """Runs swarm in the repository as a user would; whatever daemon is left is stopped in the end."""
+
+    def run(
+        *words: str, env: dict[str, str] | None = None, cwd: Path = repo
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*PROGRAM, *words],
+            cwd=cwd,
+            env={**environment, **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
+        )
+
+    yield run
+    if (repo / ".git" / "swarm" / "daemon.json").exists():
+        run("stop", "--now")
+
+
+def imported(repo: Path, environment: dict[str, str], *words: str) -> set[str]:
+    """Gives the modules that a command line imports."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "swarm", *words],
+        cwd=repo,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    return {
+        line.rpartition("|")[2].strip()
+        for line in done.stderr.splitlines()
+        if line.startswith("import time:")
+    }
+
+
+HEAVY = {
+    "click",
+    "pydantic",
+    "rich",
+    "structlog",
+    "asyncio",
+    "git",
+    "psutil",
+    "anthropic",
+    "subprocess",
+    "typing",
+    "datetime",
+}
+
+
+def test_status_and_help_import_next_to_nothing(
+    repo: Path, environment: dict[str, str], swarm: Swarm
+) -> None:
+    """With a daemon, status loads no library at all; help, version, and a plain command of click's none but click."""
+    assert swarm("start").returncode == 0
+    for words in (["status"], ["status", "--json"], ["--help"], ["--version"]):
+        loaded = imported(repo, environment, *words)
+        assert not loaded & HEAVY, words
+    assert not imported(repo, environment, "scale", "3") & (HEAVY - {"click", "typing", "datetime"})
+
+
+def test_the_help_is_the_same_both_ways(swarm: Swarm) -> None:
+    """The short way and click's print the same text, and every command explains itself."""
+    short, long = swarm("--help"), swarm("-q", "--help")
+    assert short.returncode == long.returncode == 0
+    assert short.stdout == long.stdout
+    assert swarm("--version").stdout == swarm("-q", "--version").stdout == f"swarm {__version__}\n"
+    for name in commands.names():
+        command = cli.program.get_command(click.Context(cli.program), name)
+        assert command is not None
+        assert command.name == name
+        assert command.help, name
+        assert all(
+            getattr(option, "help", "") for option in command.params if isinstance(option, click.Option)
+        ), name
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["statsu"], 2, "Did you mean status?"),
+        (["scale"], 2, "Missing argument"),
+        (["scale", "0"], 2, "0"),
+        (["--json", "scale", "3"], 2, "no document"),
+        (["run", "nothing.toml"], 2, "There is no plan nothing.toml"),
+        (["-C", "not-there", "status"], 2, "not-there"),
+        (["-C", "not-there", "scale", "3"], 2, "not-there"),
+        (["add", "--title", "x"], 2, "--run CMD or --prompt"),
+        (["cancel"], 2, "Name tasks"),
+        (["retry"], 2, "--failed"),
+        (["status", "--all", "--watch"], 2, "--all"),
+        (["status", "--run", "x"], 2, "There is no run x"),
+        (["show", "x"], 2, "There is no task x"),
+        (["scale", "3"], 3, "No daemon runs"),
+        (["retry", "x"], 3, "No daemon runs"),
+        (["tell", "x", "y"], 3, "No daemon runs"),
+        (["events", "-f"], 3, "No daemon runs"),
+    ],
+)
+def test_what_goes_wrong_has_its_exit_code_and_no_traceback(
+    swarm: Swarm, words: list[str], code: int, said: str
+) -> None:
+    """Usage is 2, a daemon that is needed and missing 3; the message says what to do and shows nothing of the inside."""
+    done = swarm(*words)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_outside_a_repository_it_says_so(swarm: Swarm, tmp_path: Path) -> None:
+    """Exit 2 and a sentence, both ways round click."""
+    for words in (["status"], ["-v", "claims"]):
+        done = swarm(*words, cwd=tmp_path, env={"GIT_CEILING_DIRECTORIES": str(tmp_path.parent)})
+        assert done.returncode == 2
+        assert "is not in a git repository" in done.stderr
+
+
+def test_inside_a_worker_reading_works_and_steering_does_not(swarm: Swarm) -> None:
+    """With the names that a worker is given, what starts or steers is refused with 4 before it does anything."""
+    worker = {"SWARM_RUN": "r", "SWARM_TASK": "t", "SWARM_ATTEMPT": "1"}
+    for words in (
+        ["run", "x"],
+        ["start"],
+        ["stop"],
+        ["submit", "x"],
+        ["scale", "3"],
+        ["finish"],
+        ["init"],
+        ["worktrees", "open", "x"],
+    ):
+        done = swarm(*words, env=worker)
+        assert done.returncode == 4, words
+        assert "refused inside a worker" in done.stderr
+    for words in (["status"], ["claims"], ["events"], ["config"], ["worktrees"], ["run", "--help"]):
+        assert swarm(*words, env=worker).returncode == 0, words
+
+
+def test_a_fault_of_our_own_is_one_line_and_a_file(
+    repo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What nobody foresaw ends with 1, names its kind, and leaves the traceback in a file whose path is printed."""
+    (repo / ".git" / "swarm").mkdir()
+    monkeypatch.chdir(repo / "src")
+    try:
+        raise ZeroDivisionError("\x1b[31m")
+    except ZeroDivisionError as error:
+        assert failure.exit_code(error) == 1
+    said = capsys.readouterr()
+    log = repo / ".git" / "swarm" / "log" / "client.log"
+    assert said.out == ""
+    assert said.err.splitlines() == [
+        "swarm failed in a way that it should not: ZeroDivisionError: \\x1b[31m",
+        f"  The details are in {log}.",
+    ]
+    assert "Traceback" in log.read_text()
+    assert log.stat().st_mode & 0o077 == 0
+
+
+def test_a_reader_that_has_enough_is_no_error(repo: Path, swarm: Swarm, environment: dict[str, str]) -> None:
+    """When the reader of a pipe goes away the program ends quietly."""
+    child = subprocess.Popen(
+        [*PROGRAM, "config", "--json"],
+        cwd=repo,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert child.stdout is not None
+    assert child.stderr is not None
+    child.stdout.close()
+    assert child.stderr.read() == b""
+    child.stderr.close()
+    assert child.wait(30) == 0
+
+
+def test_init_writes_one_file_and_never_over_another(swarm: Swarm, repo: Path) -> None:
+    """init makes swarm.toml at the top from anywhere, changes nothing else, and refuses with 4 where there is one."""
+    assert swarm("-C", "src", "init").returncode == 0
+    assert git(repo, "status", "--porcelain") == "?? swarm.toml"
+    before = (repo / "swarm.toml").read_text()
+    assert swarm("init").returncode == 4
+    assert (repo / "swarm.toml").read_text() == before
+    (repo / "swarm.toml").write_text("[limits]\nworkers_max = 3\nworker = 1\n")
+    done = swarm("config")
+    assert done.returncode == 2
+    assert "swarm.toml:3: limits.worker" in done.stderr
+    (repo / "swarm.toml").write_text("[limits]\nattempts = 3\n")
+    rows = {row["key"]: row for row in json.loads(swarm("config", "--json").stdout)["settings"]}
+    assert rows["limits.attempts"] == {"key": "limits.attempts", "value": 3, "source": "swarm.toml"}
+
+
+def test_a_plan_is_carried_out_in_one_command(swarm: Swarm, repo: Path) -> None:
+    """run starts a daemon, tells what lands as it lands, sums up, and can be looked at afterwards without a daemon."""
+    (repo / "plan.toml").write_text(PLAN)
+    done = swarm("run", "plan.toml")
+    assert done.returncode == 0, done.stderr
+    lines = [line[9:] for line in done.stdout.splitlines()]
+    assert [line for line in lines if " landed (" in line] == ["a landed (1/2)", "b landed (2/2)"]
+    assert "2 landed, 0 failed, 0 blocked in " in done.stdout
+    assert "git log --first-parent main..swarm/demo/staging" in done.stdout
+    wait_until(lambda: "No daemon runs" in swarm("status").stdout)
+    assert "2 of 2 landed" in swarm("status").stdout
+    assert json.loads(swarm("status", "--json").stdout)["runs"][0]["counts"]["landed"] == 2
+    assert swarm("logs", "a").stdout == "two red\n"
+    assert swarm("logs", "demo/a", "--grep", "blue").stdout == ""
+    assert "\x1b[31m" in swarm("logs", "a", "--raw").stdout
+    assert "+b\n" in swarm("diff", "b").stdout
+    assert "attempt 1  landed" in swarm("show", "b").stdout
+    assert json.loads(swarm("show", "b", "--json").stdout)["task"]["state"] == "landed"
+    events = [json.loads(line) for line in swarm("events", "--json").stdout.splitlines()]
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert swarm("wait").returncode == 0
+    assert swarm("check", "plan.toml").returncode == 0
+    again = swarm("run", "plan.toml", "--json")
+    assert again.returncode == 0
+    assert json.loads(again.stdout)["runs"][0]["counts"]["landed"] == 2
+
+
+def test_a_run_that_does_not_land_ends_with_one_and_says_why(swarm: Swarm, repo: Path) -> None:
+    """The exit code is 1 and the end names the task and its reason."""
+    (repo / "plan.toml").write_text(PLAN.replace("echo a > a.txt", "exit 3"))
+    done = swarm("run", "plan.toml")
+    assert done.returncode == 1
+    assert "0 landed, 1 failed (worker_failed), 1 blocked in " in done.stdout
+    assert "a failed: worker_failed" in done.stdout
+
+
+def test_a_plan_that_is_not_taken_leaves_no_daemon_behind(swarm: Swarm, repo: Path) -> None:
+    """An invalid plan ends run with 2, and the daemon that it started ends."""
+    (repo / "plan.toml").write_text(PLAN.replace('needs = ["a"]', 'needs = ["nothing"]'))
+    done = swarm("run", "plan.toml")
+    assert done.returncode == 2
+    assert "nothing" in done.stderr
+    wait_until(lambda: "No daemon runs" in swarm("status").stdout)
+
+
+def test_a_daemon_is_steered_from_the_command_line(swarm: Swarm, repo: Path) -> None:
+    """start, submit, pause, add, scale, wait, finish and stop do what they say, and say it."""
+    assert swarm("start", "--workers", "2").returncode == 0
+    assert "runs already" in swarm("start").stdout
+    assert "Paused everything" in swarm("pause").stdout
+    (repo / "plan.toml").write_text(PLAN)
+    assert swarm("submit", "plan.toml").stdout == "demo: 2 added, 0 replaced, 0 unchanged\n"
+    added = swarm("add", "--title", "Make c", "--claim", "c.txt", "--run", "echo c > c.txt", "--json")
+    assert json.loads(added.stdout)["submitted"]["added"] == ["make-c"]
+    assert "paused" in swarm("status").stdout
+    assert swarm("wait", "--timeout", "0.05").returncode == 124
+    assert swarm("scale", "1").returncode == 0
+    assert json.loads(swarm("status", "--json").stdout)["capacity"]["workers_max"] == 1
+    assert "Cancelled: demo/make-c" in swarm("cancel", "make-c").stdout
+    assert swarm("tell", "b", "be", "quick").returncode == 0
+    assert swarm("finish").returncode == 4
+    assert swarm("resume").returncode == 0
+    assert swarm("wait").returncode == 1
+    assert "Tried again: demo/make-c" in swarm("retry", "make-c").stdout
+    assert "3 landed" in swarm("wait").stdout
+    assert "a.txt" in swarm("finish", "--preview").stdout
+    assert "is on main" in swarm("finish").stdout
+    assert git(repo, "ls-tree", "--name-only", "main").split() == [
+        "README.md",
+        "a.txt",
+        "b.txt",
+        "c.txt",
+        "src",
+    ]
+    assert "staging" in swarm("worktrees").stdout
+    assert str(repo) in swarm("status", "--all").stdout
+    assert "Stopped" in swarm("stop").stdout
+    assert swarm("stop").stdout == "No daemon runs.\n"
+
+
+# --- in a terminal ----------------------------------------------------------------------------------------------------------
+
+
+class Terminal:
+    """A program in a terminal of its own."""
+
+    def __init__(self, cwd: Path, environment: dict[str, str], *words: str) -> None:
+        self.seen = ""
+        self.pid, self._fd = pty.fork()
+        if self.pid == 0:
+            os.chdir(cwd)
+            os.execve(
+                sys.executable,
+                [*PROGRAM, *words],
+                {**environment, "TERM": "xterm", "COLUMNS": "100", "LINES": "40"},
+            )
+
+    def until(self, said: str, at_most_s: float = 30.0) -> None:
+        """Reads until the program has shown something."""
+        end = time.monotonic() + at_most_s
+        while said not in self.seen:
+            assert time.monotonic() < end, self.seen
+            self._read(0.1)
+
+    def _read(self, timeout_s: float) -> bool:
+        if not select.select([self._fd], [], [], timeout_s)[0]:
+            return True
+        with contextlib.suppress(OSError):  # how a terminal says that the other side is gone
+            data = os.read(self._fd, 65536)
+            self.seen += data.decode("utf-8", "replace")
+            return bool(data)
+        return False
+
+    def interrupt(self) -> None:
+        """Presses Ctrl-C."""
+        os.write(self._fd, b"\x03")
+
+    def end(self) -> int:
+        """Waits for the end and gives the exit code."""
+        while self._read(30.0):
+            pass
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self._fd)
+        return os.waitstatus_to_exitcode(status)
+
+
+def test_ctrl_c_leaves_a_run_to_itself(swarm: Swarm, repo: Path, environment: dict[str, str]) -> None:
+    """In a terminal run draws live; Ctrl-C ends it with 130, says how to come back, and the run goes on to its end."""
+    gate = repo / "gate"
+    os.mkfifo(gate)
+    (repo / "plan.toml").write_text(PLAN.replace("echo b > b.txt", f"read x < {gate}; echo b > b.txt"))
+    terminal = Terminal(repo, environment, "run", "plan.toml")
+    terminal.until("1 of 2 landed")
+    terminal.interrupt()
+    assert terminal.end() == 130
+    assert "Detached" in terminal.seen
+    assert "swarm status --watch" in terminal.seen
+    with gate.open("w") as file:
+        file.write("go\n")
+    assert swarm("wait").returncode == 0
+
+
+def test_watching_shows_changes_until_ctrl_c(swarm: Swarm, repo: Path, environment: dict[str, str]) -> None:
+    """status --watch draws what is new without being asked again, with colour unless NO_COLOR is set."""
+    assert swarm("start").returncode == 0
+    terminal = Terminal(repo, environment, "status", "--watch")
+    terminal.until("No runs yet")
+    (repo / "plan.toml").write_text(PLAN)
+    swarm("submit", "plan.toml")
+    terminal.until("2 of 2 landed")
+    assert "\x1b[32m" in terminal.seen
+    terminal.interrupt()
+    assert terminal.end() == 130
+    plain = Terminal(repo, {**environment, "NO_COLOR": "1"}, "status")
+    assert plain.end() == 0
+    assert "2 of 2 landed" in plain.seen
+    assert "\x1b" not in plain.seen
+
+
+def test_logs_are_followed_to_the_end_of_the_attempt(
+    swarm: Swarm, repo: Path, environment: dict[str, str]
+) -> None:
+    """logs -f shows lines as they are written and ends by itself when the task has."""
+    gate = repo / "gate"
+    os.mkfifo(gate)
+    text = PLAN.replace("echo a > a.txt", f"echo early; read x < {gate}; echo late; echo a > a.txt")
+    (repo / "plan.toml").write_text(text)
+    assert swarm("start").returncode == 0
+    swarm("submit", "plan.toml")
+    child = subprocess.Popen(
+        [*PROGRAM, "logs", "-f", "a"], cwd=repo, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    assert [child.stdout.readline(), child.stdout.readline()] == ["two red\n", "early\n"]
+    with gate.open("w") as file:
+        file.write("go\n")
+    assert child.stdout.read() == "late\n"
+    child.stdout.close()
+    assert child.wait(30) == 0

@@ -1,0 +1,363 @@
+"""Finding a repository without git, and talking HTTP with a daemon that behaves, misbehaves, or is dead."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import socketserver
+import stat
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swarm import protocol
+from swarm.client import place
+from swarm.client.connection import AnswerBroken, Connection, daemon_file, find
+from swarm.errors import NoDaemon, Refused, SwarmError, UsageError
+from tests.conftest import git
+
+# --- where a repository is --------------------------------------------------------------------------------------------------
+
+
+def as_git_sees_it(folder: Path, what: str, **environ: str) -> str:
+    """Asks git itself."""
+    done = subprocess.run(
+        ["git", "rev-parse", "--path-format=absolute", what], cwd=folder, capture_output=True, text=True, check=True,
+        env={**os.environ, **environ},
+    )  # fmt: skip
+    return os.path.realpath(done.stdout.strip())
+
+
+@pytest.fixture
+def linked(repo: Path, tmp_path: Path) -> Path:
+    """A linked worktree of the repository, outside it."""
+    path = tmp_path / "linked tree"
+    git(repo, "worktree", "add", "-q", "--detach", str(path))
+    (path / "deep" / "er").mkdir(parents=True)
+    return path
+
+
+def test_from_anywhere_in_a_checkout_the_same_place_is_found(repo: Path, linked: Path) -> None:
+    """From the top, a folder below, a linked worktree and the git folder itself: git's own answer, and one state folder."""
+    for folder in (repo, repo / "src", linked, linked / "deep" / "er"):
+        found = place.locate(str(folder), {})
+        assert found.common_dir == as_git_sees_it(folder, "--git-common-dir")
+        assert found.here == as_git_sees_it(folder, "--show-toplevel")
+        assert found.top == os.path.realpath(repo)
+        assert found.state == os.path.join(os.path.realpath(repo), ".git", "swarm")
+    assert place.locate(str(repo / ".git" / "refs"), {}).top == os.path.realpath(repo)
+
+
+def test_a_link_into_a_repository_leads_to_it(repo: Path, tmp_path: Path) -> None:
+    """A symbolic link to a folder of the repository is followed, as git does."""
+    (tmp_path / "link").symlink_to(repo / "src")
+    assert place.locate(str(tmp_path / "link"), {}).top == os.path.realpath(repo)
+
+
+def test_submodules_and_separate_git_folders_have_their_own_place(repo: Path, tmp_path: Path) -> None:
+    """A submodule is a repository by itself, and so is a checkout whose git folder lies elsewhere."""
+    other = tmp_path / "other"
+    git(tmp_path, "init", "-q", "--separate-git-dir", str(tmp_path / "elsewhere"), str(other))
+    found = place.locate(str(other), {})
+    assert (found.top, found.common_dir) == (
+        os.path.realpath(other),
+        os.path.realpath(tmp_path / "elsewhere"),
+    )
+    git(repo, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(repo), "inner")
+    found = place.locate(str(repo / "inner" / "src"), {})
+    assert found.top == os.path.realpath(repo / "inner")
+    assert found.common_dir == as_git_sees_it(repo / "inner", "--git-common-dir")
+
+
+def test_a_bare_repository_has_one_place_from_all_its_worktrees(repo: Path, tmp_path: Path) -> None:
+    """Worktrees of a bare repository agree on its top and its state."""
+    git(tmp_path, "clone", "-q", "--bare", str(repo), "project.git")
+    bare = tmp_path / "project.git"
+    for name in ("one", "two"):
+        git(bare, "worktree", "add", "-q", "--detach", str(tmp_path / name))
+    places = [place.locate(str(tmp_path / name), {}) for name in ("one", "two", "project.git")]
+    assert {found.top for found in places} == {os.path.realpath(bare)}
+    assert {found.state for found in places} == {os.path.join(os.path.realpath(bare), "swarm")}
+
+
+def test_the_environment_of_git_counts(repo: Path, linked: Path, tmp_path: Path) -> None:
+    """GIT_DIR and GIT_WORK_TREE name the repository from anywhere; a ceiling ends the search."""
+    found = place.locate(str(tmp_path), {"GIT_DIR": str(repo / ".git"), "GIT_WORK_TREE": str(repo)})
+    assert found.top == os.path.realpath(repo)
+    inside = str(linked / "deep")
+    assert place.locate(inside, {"GIT_CEILING_DIRECTORIES": "/x:/y"}).here == os.path.realpath(linked)
+    with pytest.raises(UsageError, match="not in a git repository"):
+        place.locate(str(linked / "deep" / "er"), {"GIT_CEILING_DIRECTORIES": str(linked)})
+    with pytest.raises(UsageError, match="GIT_DIR"):
+        place.locate(str(repo), {"GIT_DIR": str(tmp_path / "nothing")})
+
+
+def test_where_there_is_no_repository_it_says_so(repo: Path, linked: Path, tmp_path: Path) -> None:
+    """No repository, a folder that is none, and a .git file that points to nothing are told, never guessed over."""
+    with pytest.raises(UsageError, match="not in a git repository"):
+        place.locate(str(tmp_path), {"GIT_CEILING_DIRECTORIES": str(tmp_path.parent)})
+    with pytest.raises(UsageError, match="not a folder"):
+        place.locate(str(tmp_path / "nothing"), {})
+    (linked / ".git").write_text("gitdir: /not/there\n")
+    with pytest.raises(UsageError, match="points to /not/there"):
+        place.locate(str(linked), {})
+    (repo / "src" / ".git").mkdir()  # empty: git looks further up, and so do we
+    assert place.locate(str(repo / "src"), {}).top == as_git_sees_it(repo / "src", "--show-toplevel")
+
+
+def test_linked_worktrees_are_listed_as_git_lists_them(repo: Path, linked: Path) -> None:
+    """Path and branch or commit of each linked worktree that is still there."""
+    git(repo, "worktree", "add", "-q", "-b", "topic", str(repo / "second"))
+    commit = git(repo, "rev-parse", "HEAD")
+    found = place.linked(place.locate(str(repo), {}))
+    assert sorted(found) == sorted(
+        [(os.path.realpath(linked), commit), (os.path.realpath(repo / "second"), "topic")]
+    )
+
+
+def test_repositories_in_which_it_was_used_are_remembered(repo: Path, tmp_path: Path) -> None:
+    """What was remembered is known again while its state is there, and a home that can't be written to is no error."""
+    environ = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    found = place.locate(str(repo), {})
+    place.remember(found, environ)
+    assert place.known(environ) == []
+    os.mkdir(found.state)
+    place.remember(found, environ)
+    assert place.known(environ) == [(found.top, found.state)]
+    (tmp_path / "state" / "swarm" / "repositories" / "broken").write_text("{")
+    assert place.known(environ) == [(found.top, found.state)]
+    (tmp_path / "file").write_text("")
+    place.remember(found, {"XDG_STATE_HOME": str(tmp_path / "file")})
+    assert place.known({}) == []
+
+
+# --- talking ----------------------------------------------------------------------------------------------------------------
+
+Answer = Callable[[str, bytes], bytes]
+
+
+def http(body: bytes, *, status: str = "200 OK", length: int | None = None) -> bytes:
+    """An answer with a length."""
+    return (
+        f"HTTP/1.1 {status}\r\nContent-Length: {len(body) if length is None else length}\r\n\r\n".encode()
+        + body
+    )
+
+
+def chunked(*parts: bytes) -> bytes:
+    """An answer in chunks, complete."""
+    body = b"".join(f"{len(part):x};x=y\r\n".encode() + part + b"\r\n" for part in parts)
+    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body + b"0\r\n\r\n"
+
+
+class Daemon(socketserver.ThreadingUnixStreamServer):
+    """Answers each request with bytes that a test chose."""
+
+    daemon_threads = True
+
+    def __init__(self, path: str) -> None:
+        self.answers: dict[str, bytes] = {}
+        self.seen: list[tuple[str, bytes]] = []
+        self.hold = threading.Event()
+        super().__init__(path, _Handler)
+
+
+class _Handler(socketserver.StreamRequestHandler):
+    server: Daemon
+
+    def handle(self) -> None:
+        line = self.rfile.readline().decode().strip()
+        if not line:
+            return  # only looked whether somebody listens
+        length = 0
+        while header := self.rfile.readline().strip():
+            name, _, value = header.partition(b":")
+            if name.lower() == b"content-length":
+                length = int(value)
+        self.server.seen.append((line, self.rfile.read(length)))
+        answer = self.server.answers.get(line.split()[1].partition("?")[0], b"")
+        try:
+            self.wfile.write(answer)
+            if not answer:
+                self.server.hold.wait(30)
+        except OSError:
+            pass  # the client has gone
+
+
+@pytest.fixture
+def state() -> Iterator[Path]:
+    """A state folder with a short path, as a socket needs one."""
+    with tempfile.TemporaryDirectory(prefix="sw-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def daemon(state: Path) -> Iterator[Daemon]:
+    """A daemon that listens, and has written down where."""
+    server = Daemon(str(state / "api.sock"))
+    (state / "daemon.json").write_text(json.dumps({"pid": 4711, "socket": str(state / "api.sock")}))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield server
+    server.hold.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_documents_come_as_they_were_sent(daemon: Daemon, state: Path) -> None:
+    """With a length, in chunks that cut letters apart, and up to the end of the connection: the same document."""
+    document = {"schema": 1, "text": "Grüße 日本" * 1000}
+    body = json.dumps(document, ensure_ascii=False).encode()
+    cut = [body[at : at + 7] for at in range(0, len(body), 7)]
+    daemon.answers = {
+        "/length": http(body),
+        "/chunks": chunked(*cut),
+        "/end": b"HTTP/1.1 200 OK\r\n\r\n" + body,
+    }
+    connection = find(str(state), {})
+    assert connection.pid == 4711
+    for route in daemon.answers:
+        assert connection.get(route) == document
+
+
+def test_questions_reach_the_daemon_whole(daemon: Daemon, state: Path) -> None:
+    """Values of a query are quoted, None is left out, and the body of a request is what was given."""
+    daemon.answers = {"/v1/status": http(b"{}"), "/v1/submit": http(b"{}")}
+    connection = find(str(state), {})
+    connection.get("/v1/status", {"run": "a b&c/ü", "view": None, "full": True})
+    connection.post("/v1/submit", {"plan": "x" * 3_000_000})
+    assert daemon.seen[0][0] == "GET /v1/status?run=a%20b%26c%2F%C3%BC&full=1 HTTP/1.1"
+    assert json.loads(daemon.seen[1][1]) == {"plan": "x" * 3_000_000}
+
+
+def test_an_error_of_the_daemon_is_raised_as_it_was(daemon: Daemon, state: Path) -> None:
+    """Refusals keep their class and words; what is no answer of ours says the status."""
+    daemon.answers = {
+        "/refused": http(
+            json.dumps(protocol.error_body(Refused("a", "b", "c"))).encode(), status="409 Conflict"
+        ),
+        "/other": http(b'"Not Found"', status="404 Not Found"),
+    }
+    connection = find(str(state), {})
+    with pytest.raises(Refused) as caught:
+        connection.get("/refused")
+    assert str(caught.value) == str(Refused("a", "b", "c"))
+    with pytest.raises(SwarmError, match="answered 404"):
+        connection.post("/other", {})
+    with pytest.raises(Refused):
+        connection.stream("/refused")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http(b'{"a": 1}', length=100),
+        http(b"{not json"),
+        http(b"{}", length=protocol.RESPONSE_BYTES_MAX + 1),
+        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nab\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 40_000 + b"\r\n{}",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"\x00\xff\n",
+    ],
+)
+def test_an_answer_that_is_broken_is_told_and_never_taken_for_whole(
+    daemon: Daemon, state: Path, answer: bytes
+) -> None:
+    """Cut off, too large, no JSON, no HTTP: each is an error of one kind, and nothing is made of the rest."""
+    daemon.answers = {"/x": answer}
+    with pytest.raises(AnswerBroken):
+        find(str(state), {}).get("/x")
+
+
+def test_a_daemon_that_does_not_answer_is_not_waited_for_for_ever(daemon: Daemon, state: Path) -> None:
+    """After the time limit the error names the process and what to do."""
+    with pytest.raises(SwarmError, match=r"process 4711.*within 0\.1 s") as caught:
+        find(str(state), {}).get("/hangs", timeout_s=0.1)
+    assert "swarm stop --now" in caught.value.next_step
+
+
+def test_a_stream_gives_lines_however_they_are_cut(daemon: Daemon, state: Path) -> None:
+    """Lines cut by chunks come whole and in order; empty ones, which keep a connection alive, are no event."""
+    lines = b"".join(json.dumps({"seq": n, "text": "ü" * n}).encode() + b"\n" for n in range(1, 60)) + b"\n\n"
+    daemon.answers = {"/v1/events": chunked(*[lines[at : at + 11] for at in range(0, len(lines), 11)])}
+    events = list(find(str(state), {}).stream("/v1/events", {"after": 0}))
+    assert [event["seq"] for event in events] == list(range(1, 60))
+
+
+def test_a_stream_that_breaks_off_gives_what_came_and_then_says_so(daemon: Daemon, state: Path) -> None:
+    """When the daemon dies the lines that were complete are given, and the end is told apart from a good one."""
+    daemon.answers = {"/v1/events": chunked(b'{"seq": 1}\n', b'{"se').removesuffix(b"0\r\n\r\n")}
+    seen: list[Any] = []
+    with pytest.raises(AnswerBroken):
+        _collect(find(str(state), {}), seen)
+    assert seen == [{"seq": 1}]
+
+
+def _collect(connection: Connection, seen: list[Any]) -> None:
+    for event in connection.stream("/v1/events"):
+        seen.append(event)
+
+
+def test_a_stream_can_be_ended_from_another_thread(daemon: Daemon, state: Path) -> None:
+    """Closing ends an iteration that waits for a line which never comes."""
+    daemon.answers = {"/v1/events": chunked(b'{"seq": 1}\n').removesuffix(b"0\r\n\r\n") + b"5\r\n"}
+    stream = find(str(state), {}).stream("/v1/events")
+    iterator = iter(stream)
+    assert next(iterator) == {"seq": 1}
+    threading.Timer(0.05, stream.close).start()
+    with pytest.raises(AnswerBroken):
+        next(iterator)
+
+
+def test_no_daemon_is_told_apart_from_a_broken_one(state: Path) -> None:
+    """Nothing written, nonsense written, a socket file that nobody listens on, and no socket file: exit 3 each time."""
+    with pytest.raises(NoDaemon):
+        find(str(state), {})
+    for text in ("{", "[]", "{}", '{"socket": 3}'):
+        (state / "daemon.json").write_text(text)
+        assert daemon_file(str(state)) is None
+        with pytest.raises(NoDaemon):
+            find(str(state), {})
+    (state / "daemon.json").write_text(json.dumps({"pid": 1, "socket": str(state / "api.sock")}))
+    with pytest.raises(NoDaemon):
+        find(str(state), {})
+    dead = socket.socket(socket.AF_UNIX)
+    dead.bind(str(state / "api.sock"))
+    dead.listen()
+    dead.close()
+    assert (state / "api.sock").exists()
+    with pytest.raises(NoDaemon) as caught:
+        find(str(state), {})
+    assert caught.value.exit_code == 3
+
+
+def test_a_daemon_is_found_after_its_repository_was_moved(
+    daemon: Daemon, state: Path, tmp_path: Path
+) -> None:
+    """The path that was written down is no longer true; the socket in the state folder is."""
+    (state / "daemon.json").write_text(json.dumps({"pid": 1, "socket": "/not/there/any/more.sock"}))
+    daemon.answers = {"/v1/ping": http(b'{"api": 1}')}
+    assert find(str(state), {}).get("/v1/ping") == {"api": 1}
+
+
+def test_the_folder_of_the_socket_is_private(tmp_path: Path) -> None:
+    """It is made for its owner only; one that others can write to, or a link, is refused."""
+    protocol.private_folder(str(tmp_path / "made"))
+    assert stat.S_IMODE((tmp_path / "made").stat().st_mode) == 0o700
+    protocol.private_folder(str(tmp_path / "made"))
+    (tmp_path / "made").chmod(0o777)
+    with pytest.raises(Refused):
+        protocol.private_folder(str(tmp_path / "made"))
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(Refused):
+        protocol.private_folder(str(tmp_path / "link"))
