@@ -54,6 +54,8 @@ class LinkedTree:
     ) -> git.Outcome:
         """Runs git in this worktree, with another index file where `index` is given. Raises GitError."""
         env = {"GIT_COMMON_DIR": str(self.common), "GIT_INDEX_FILE": str(index or self.admin / "index")}
+        if self.user_config and "GIT_LFS_SKIP_SMUDGE" in os.environ:
+            env["GIT_LFS_SKIP_SMUDGE"] = os.environ["GIT_LFS_SKIP_SMUDGE"]
         return git.run(
             *_PLAIN,
             *args,

@@ -35,7 +35,7 @@ from swarm.edge.linked import LinkedTree
 from swarm.edge.lockfile import exclusive
 from swarm.errors import SwarmError
 
-__all__ = ["Collected", "Pool", "WorktreeEntry", "hide_folder"]
+__all__ = ["Collected", "Pool", "WorktreeEntry", "WorktreeFailed", "hide_folder"]
 
 RECORDS = ".pool"
 TRASH = ".trash"

@@ -18,7 +18,7 @@ import pytest
 from swarm.edge import git
 from swarm.edge.furnish import WorktreeSetupFailed
 from swarm.edge.leftovers import Collected
-from swarm.edge.worktrees import Pool
+from swarm.edge.worktrees import Pool, WorktreeFailed
 from swarm.errors import SwarmError, UsageError
 
 ADA = ("Ada", "ada@example.org")
@@ -156,10 +156,12 @@ def test_the_lease_survives_the_daemon(repo: Path, pool: Pool, base: str) -> Non
     """Another pool opened on the same folder knows who has which worktree and what is free."""
     taken, free = pool.take("r/a/1", base), pool.take("r/b/1", base)
     pool.give_back("r/b/1")
+    (taken / "junk").write_text("of a worker that never came to be")
     later = open_pool(repo)
     assert {entry.path: entry.key for entry in later.members()} == {taken: "r/a/1", free: ""}
     assert later.take("r/c/1", base) == free
     assert later.take("r/a/1", base) == taken
+    assert not (taken / "junk").exists()
     later.close()
 
 
@@ -605,6 +607,27 @@ def test_a_refused_base_harms_nothing(pool: Pool, base: str) -> None:
     assert pool.take("r/b/1", base) == path
 
 
+def test_a_refusing_file_system_is_told_and_the_next_try_works(repo: Path, base: str, tmp_path: Path) -> None:
+    """An error of the file system names its cause and leaves nothing that blocks the same key later."""
+    (tmp_path / "elsewhere").write_text("a file where a folder should be")
+    pool = open_pool(repo, root=tmp_path / "elsewhere" / "pool")
+    with pytest.raises(WorktreeFailed, match="Not a directory"):
+        pool.take("r/a/1", base)
+    (tmp_path / "elsewhere").unlink()
+    assert listing(pool.take("r/a/1", base)) == pristine(repo, base, tmp_path)
+    pool.close()
+
+
+def test_the_workers_index_is_as_old_as_the_files_it_lists(repo: Path, pool: Pool, base: str) -> None:
+    """The copy that a worker gets has the time of the pool's own: a younger one would make git trust stale
+    entries."""
+    path = pool.take("r/a/1", base)
+    given = Path(sh(path, "rev-parse", "--absolute-git-dir"), "index")
+    (own,) = (pool.root / ".pool").glob("*.index")
+    assert given.stat().st_mtime_ns == own.stat().st_mtime_ns
+    assert given.read_bytes() == own.read_bytes()
+
+
 def test_work_that_was_never_collected_is_saved_when_given_back(repo: Path, pool: Pool, base: str) -> None:
     """Giving back without collecting gives a commit that holds the files; after collecting, or unchanged,
     none."""
@@ -900,6 +923,15 @@ def test_spare_members_are_set_up_and_another_setup_runs_anew(repo: Path, base: 
     other.close()
 
 
+def test_a_spare_member_moved_to_another_base_is_set_up_anew(repo: Path, pool: Pool, base: str) -> None:
+    """What setup made for an older base is gone when the member is taken at a newer one."""
+    furnished = open_pool(repo, setup="touch $(cat src/b.py | wc -c).log")
+    furnished.spare(1, base)
+    path = furnished.take("r/a/1", commit_on(repo, "src/b.py", "b = 100\n"))
+    assert [log.name for log in path.glob("*.log")] == ["8.log"]
+    furnished.close()
+
+
 def test_a_failed_setup_says_why_and_the_next_try_works(repo: Path, base: str, tmp_path: Path) -> None:
     """The error carries the end of the output; the same key can try again once the cause is gone."""
     pool = open_pool(repo, setup=f"echo no registry >&2; test -e {tmp_path}/there")
@@ -1036,6 +1068,7 @@ def _half_moved(repo: Path, staging: Path, base: str) -> tuple[str, Path]:
     admin = Path(sh(staging, "rev-parse", "--absolute-git-dir"))
     (admin / "swarm-move").write_text(f"{base} {newer}\n")
     (admin / "index.lock").write_bytes(b"half an index")
+    (admin / "HEAD.lock").touch()
     (staging / "README.md").write_text("new readme\n")
     (staging / "src" / "a.py").unlink()
     (staging / "src" / "added.py").write_text("added\n" * 20)
@@ -1050,7 +1083,8 @@ def test_a_killed_move_is_finished(repo: Path, pool: Pool, base: str, staging: P
     assert pool.follow(staging, base, newer) == ""
     assert listing(staging) == pristine(repo, newer, tmp_path)
     assert sh(staging, "status", "--porcelain") == ""
-    assert not (admin / "swarm-move").exists()
+    assert [name for name in ("swarm-move", "index.lock", "HEAD.lock") if (admin / name).exists()] == []
+    assert pool.follow(staging, newer, base) == ""
 
 
 def test_a_persons_edit_in_a_killed_move_is_kept(repo: Path, pool: Pool, base: str, staging: Path) -> None:
