@@ -133,7 +133,7 @@ class Standing:
             poller.register(out_fd, select.POLLIN)
             if pending:
                 poller.register(in_fd, select.POLLOUT)
-            ready = poller.poll(left_ms(self._args, deadline))
+            ready = poller.poll(left_ms(("git", *self._args), deadline))
             if any(fd == out_fd for fd, _ in ready):
                 chunk = os.read(out_fd, 1 << 20)
                 if not chunk:
