@@ -192,7 +192,7 @@ async def _serve(
     finally:
         journal.close()
         if listener is not None:
-            _take_down(places, listener)
+            _take_down(places, environ, listener)
 
 
 async def _run(
@@ -320,8 +320,9 @@ def _announce(places: Places, environ: Mapping[str, str], options: Options, read
         os.close(ready)
 
 
-def _take_down(places: Places, listener: socket.socket) -> None:
-    path = listener.getsockname()
+def _take_down(places: Places, environ: Mapping[str, str], listener: socket.socket) -> None:
+    """Removes socket and announcement. The server has closed the listener by now, so that it no longer knows its path."""
+    path = protocol.socket_path(str(places.state), environ)
     listener.close()
     for leftover in (path, places.state / protocol.DAEMON_FILE):
         with contextlib.suppress(OSError):
