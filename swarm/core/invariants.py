@@ -16,7 +16,7 @@ from swarm.core.model import (
     TaskState,
 )
 from swarm.core.run import Run
-from swarm.core.state import Swarm
+from swarm.core.state import Deadline, Swarm
 
 
 def invariants(swarm: Swarm) -> list[str]:
@@ -29,7 +29,24 @@ def invariants(swarm: Swarm) -> list[str]:
         )
     for run in swarm.runs.values():
         wrong.extend(f"{run.id}: {text}" for text in _wrong_in(run))
+        wrong.extend(f"{run.id}: {text}" for text in _forgotten(swarm, run))
     return wrong
+
+
+def _forgotten(swarm: Swarm, run: Run) -> Iterator[str]:
+    """Finds ready tasks that would wait for ever, because no event will bring them up again."""
+    filed = run.filed()
+    for name, task in run.tasks.items():
+        if task.state is not TaskState.READY:
+            continue
+        if task.not_before is not None:
+            found = Deadline(task.not_before, "ready", run.id, name) in swarm.deadlines
+        elif task.paused or not run.selected(task):
+            found = name in run.aside or name in filed
+        else:
+            found = name in filed
+        if not found:
+            yield f"{name}: ready but nowhere to be found"
 
 
 def _attempts_with_slot(run: Run) -> Iterator[Attempt]:
@@ -89,3 +106,7 @@ def _wrong_with(run: Run, name: str, task: Task) -> Iterator[str]:
         yield f"{name}: ready although its needs are not met"
     if task.state is TaskState.PENDING and run.needs.free(name):
         yield f"{name}: pending although nothing that it needs is open"
+    if task.state is TaskState.PENDING and run.needs.dead(name):
+        yield f"{name}: pending although something that it needs ended without landing"
+    if task.state is TaskState.BLOCKED and not run.needs.dead(name):
+        yield f"{name}: blocked although nothing that it needs ended without landing"

@@ -10,6 +10,8 @@ from swarm.core.model import TASK_ENDS, WORKER_STEPS, Attempt, Reason, Step, Tas
 from swarm.core.run import Run
 from swarm.core.state import Deadline, Turn, command_for, due, give_back
 
+_INTERRUPTIONS = frozenset({"stopped", "lost", "try_later"})  # these say nothing about the work
+
 
 def settle(turn: Turn, run: Run, task: Task) -> None:
     """Gives a task that has not started the state that its needs call for."""
@@ -65,7 +67,7 @@ def end_task(turn: Turn, run: Run, task: Task, state: TaskState, reason: Reason 
         cancel(
             turn, run, [other for other in run.tasks.values() if other.state not in TASK_ENDS], "fail-fast"
         )
-    run_ended(turn, run)
+    turn.stir(run)
 
 
 def _unless_started(turn: Turn, run: Run, name: str) -> None:
@@ -75,7 +77,7 @@ def _unless_started(turn: Turn, run: Run, name: str) -> None:
 
 
 def run_ended(turn: Turn, run: Run) -> None:
-    """Tells once that every task that takes part has ended."""
+    """Tells once that every task that takes part has ended; asked at the end of each turn that touched the run."""
     if run.open_tasks == 0 and run.ended_at is None:
         run.ended_at = turn.at
         turn.tell("RunEnded", run, **{state.value: run.counts[state] for state in sorted(TASK_ENDS)})
@@ -125,8 +127,12 @@ def held_against(turn: Turn, run: Run, task: Task, attempt: Attempt, end: Step, 
 def hand_back(
     turn: Turn, run: Run, task: Task, attempt: Attempt, reason: Reason, not_before: float | None = None
 ) -> None:
-    """Makes a task whose attempt has ended ready for another, which is told why."""
-    task.feedback = (_feedback(attempt, reason),)
+    """Makes a task whose attempt has ended ready for another, which is told why.
+
+    What was wrong with the work is still told after an attempt that was only interrupted.
+    """
+    earlier = task.feedback[:1] if reason.code in _INTERRUPTIONS else ()
+    task.feedback = (*earlier, _feedback(attempt, reason))
     turn.tell("TaskHandedBack", run, task, code=reason.code, text=reason.text, **reason.facts)
     ready(turn, run, task, not_before, reason if not_before is not None else None)
 
@@ -144,6 +150,7 @@ def end_worker(turn: Turn, run: Run, task: Task, attempt: Attempt, why: str) -> 
     """Asks for the end of a worker; one that is not up yet ends as soon as it answers."""
     attempt.ending = attempt.ending or why
     if attempt.step is Step.RUNNING:
+        attempt.retry_at = None
         command = command_for(turn.swarm, run, task, attempt)
         assert command is not None
         turn.commands.append(command)
@@ -151,15 +158,17 @@ def end_worker(turn: Turn, run: Run, task: Task, attempt: Attempt, why: str) -> 
 
 def cancel(turn: Turn, run: Run, tasks: list[Task], text: str) -> None:
     """Cancels what has not ended; what is already moving staging can't be held up and lands."""
-    for task in reversed(
-        tasks
-    ):  # what needs another first, so that it counts as cancelled and not as blocked
+    idle = [task for task in tasks if task.live is None and task.state not in TASK_ENDS]
+    for task in idle:  # all first: one that needs another is to count as cancelled, not as blocked
+        run.set_state(task, TaskState.CANCELLED)
+        run.aside.discard(task.spec.id)
+    for task in idle:
+        end_task(turn, run, task, TaskState.CANCELLED, Reason("cancelled", text))
+    for task in tasks:
         attempt = task.live
         if attempt is None:
-            if task.state not in TASK_ENDS:
-                run.aside.discard(task.spec.id)
-                end_task(turn, run, task, TaskState.CANCELLED, Reason("cancelled", text))
-        elif attempt.step in WORKER_STEPS:
+            continue
+        if attempt.step in WORKER_STEPS:
             attempt.ending = None
             end_worker(turn, run, task, attempt, "cancelled")
         elif attempt.step not in (Step.ADVANCING, Step.PUBLISHING):

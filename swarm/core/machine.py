@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +45,7 @@ from swarm.core.model import (
     TaskState,
     attempt_branch,
 )
+from swarm.core.needs import Needs
 from swarm.core.run import Run
 from swarm.core.state import (
     COMMANDS,
@@ -66,6 +68,7 @@ from swarm.core.state import (
 READINGS_MAX_AGE_S = 2.0
 _BACKOFF_MAX_S = 30.0
 _TRY_LATER = 75  # EX_TEMPFAIL
+_TRY_LATER_MAX_S = 7 * 86400.0
 
 
 def step(swarm: Swarm, event: m.Event) -> Turn:
@@ -77,6 +80,7 @@ def step(swarm: Swarm, event: m.Event) -> Turn:
     handler(turn, event)
     for run in turn.stirred.values():
         merge_queue.move(turn, run)
+        run_ended(turn, run)
     _schedule(turn)
     return turn
 
@@ -91,7 +95,7 @@ def _schedule(turn: Turn) -> None:
         swarm.capacity = admission.Decision(0, "stopping" if swarm.stopping else "paused", 0)
         return
     while (run := _next_run(swarm)) is not None:
-        if turn.at - swarm.measured_at > READINGS_MAX_AGE_S:
+        if turn.at - swarm.measured_at > READINGS_MAX_AGE_S and not _watched(swarm):
             _measure(turn, target=None)
             return
         decision = _decide(turn)
@@ -101,6 +105,17 @@ def _schedule(turn: Turn) -> None:
         task = run.pop()
         if task is not None:
             _start(turn, run, task)
+    swarm.capacity = _nothing_waits(swarm)
+
+
+def _watched(swarm: Swarm) -> bool:
+    """Tells whether somebody watches the machine for us: then old readings still say how many workers it allows."""
+    return swarm.measuring is not None and swarm.measuring.target is not None
+
+
+def _nothing_waits(swarm: Swarm) -> admission.Decision:
+    width = swarm.limits.workers_max if swarm.step_of_ladder is None else swarm.step_of_ladder
+    return admission.Decision(max(0, width - len(swarm.slots)), "nothing waits", width)
 
 
 def _next_run(swarm: Swarm) -> Run | None:
@@ -249,7 +264,8 @@ def _limits_changed(turn: Turn, event: m.LimitsChanged) -> None:
 
 def _paused(turn: Turn, event: m.Paused) -> None:
     if event.task is not None:
-        the_run(turn, event.run).tasks[event.task].paused = True
+        (task,) = _known(the_run(turn, event.run), [event.task])
+        task.paused = True
     elif event.run is not None:
         the_run(turn, event.run).paused = True
     else:
@@ -259,7 +275,8 @@ def _paused(turn: Turn, event: m.Paused) -> None:
 def _resumed(turn: Turn, event: m.Resumed) -> None:
     if event.task is not None:
         run = the_run(turn, event.run)
-        run.tasks[event.task].paused = False
+        (task,) = _known(run, [event.task])
+        task.paused = False
         run.take_back_aside()
     elif event.run is not None:
         the_run(turn, event.run).paused = False
@@ -278,7 +295,7 @@ def _stop_requested(turn: Turn, event: m.StopRequested) -> None:
         for name in run.live:
             attempt = run.tasks[name].live
             assert attempt is not None
-            if attempt.step in WORKER_STEPS:
+            if attempt.step in WORKER_STEPS and attempt.step is not Step.COLLECTING:  # that worker has ended
                 end_worker(turn, run, run.tasks[name], attempt, "stopped")
 
 
@@ -287,14 +304,15 @@ def _stop_requested(turn: Turn, event: m.StopRequested) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """What a plan would change in a run: ids of new and replaced tasks, of those that have started and may not change, and of
-    needs that nobody knows."""
+    """What a plan would change in a run: ids of new and replaced tasks, of those that have started and may not change, of needs
+    that nobody knows, and of tasks that would wait for each other in a ring."""
 
     added: tuple[str, ...]
     replaced: tuple[str, ...]
     unchanged: int
     refused: tuple[str, ...]
     unknown: tuple[str, ...]
+    ring: tuple[str, ...] = ()
 
 
 def submission(swarm: Swarm, run_id: str, plan: PlanSpec) -> Submission:
@@ -319,20 +337,24 @@ def submission(swarm: Swarm, run_id: str, plan: PlanSpec) -> Submission:
     unknown = [need for spec in wanting for need in spec.needs if need not in names]
     unknown += [need for spec in wanting for need in spec.phase_needs if need not in phases]
     unknown += [spec.phase for spec in plan.tasks if spec.phase is not None and spec.phase not in phases]
-    return Submission(tuple(added), tuple(replaced), unchanged, tuple(refused), tuple(unknown))
+    ring = [] if unknown else _ring(run, plan, {*added, *replaced})
+    return Submission(tuple(added), tuple(replaced), unchanged, tuple(refused), tuple(unknown), tuple(ring))
+
+
+def _ring(run: Run | None, plan: PlanSpec, changing: set[str]) -> list[str]:
+    needs = run.needs if run is not None else Needs()
+    return needs.ring(plan.phases, [spec for spec in plan.tasks if spec.id in changing])
 
 
 def _plan_submitted(turn: Turn, event: m.PlanSubmitted) -> None:
     swarm, plan = turn.swarm, event.plan
     change = submission(swarm, event.run, plan)
-    if change.refused or change.unknown:
-        raise IllegalEvent(f"started already: {change.refused}; unknown: {change.unknown}")
+    _check_submission(swarm, event, change)
     run = swarm.runs.get(event.run)
     if run is None:
         run = _new_run(turn, event)
     elif plan.verify:
         run.plan = dataclasses.replace(run.plan, verify=plan.verify)
-    run.ended_at, run.finished_commit = None, None
     run.sequential, run.fail_fast = event.sequential, event.fail_fast
     added = set(change.added)
     new = run.add(plan.phases, [spec for spec in plan.tasks if spec.id in added])
@@ -340,17 +362,53 @@ def _plan_submitted(turn: Turn, event: m.PlanSubmitted) -> None:
     for name, spec in changed.items():
         task = run.tasks[name]
         run.needs.forget(task.spec)
-        task.spec = spec
-        run.needs.replace(spec)
+        task.spec, task.reason, task.ended_at = spec, None, None
         run.set_state(task, TaskState.PENDING)
         new.append(task)
+    for spec in changed.values():
+        run.needs.replace(spec)
     run.needs.settle()
     run.select(event.only)
+    if run.open_tasks:
+        run.ended_at, run.finished_commit = None, None
     turn.tell("PlanAccepted", run, added=len(added), replaced=len(changed), unchanged=change.unchanged)
-    for task in new:
-        settle(turn, run, task)
+    for name in dict.fromkeys((*(task.spec.id for task in new), *run.needs.take_changed())):
+        _reconsider(turn, run, name)
     run.take_back_aside()
-    run_ended(turn, run)
+    turn.stir(run)
+
+
+def _check_submission(swarm: Swarm, event: m.PlanSubmitted, change: Submission) -> None:
+    """Raises `IllegalEvent` where the plan can't be taken in; nothing has been changed yet."""
+    if change.refused:
+        raise IllegalEvent(f"{some(change.refused)} changed in the plan and started already")
+    if change.unknown:
+        raise IllegalEvent(f"nobody knows {some(change.unknown)}, which the plan needs")
+    if change.ring:
+        raise IllegalEvent(f"{some(change.ring)} would wait for each other in a ring")
+    names = {spec.id for spec in event.plan.tasks}
+    if len(names) < len(event.plan.tasks):
+        raise IllegalEvent("two tasks of the plan have the same id")
+    run = swarm.runs.get(event.run)
+    known = {*names, *run.tasks, *run.finished_before} if run is not None else names
+    unknown = [name for name in event.only if name not in known]
+    if unknown:
+        raise IllegalEvent(f"no task {some(unknown)} in run {event.run!r}")
+
+
+def _reconsider(turn: Turn, run: Run, name: str) -> None:
+    """Gives a task whose needs a plan has changed, its own or those of others, the state that they call for."""
+    task = run.tasks.get(name)
+    if task is None:
+        return  # finished before
+    dead = run.needs.dead(name)
+    if (task.state is TaskState.BLOCKED and not dead) or (
+        task.state is TaskState.READY and (dead or not run.needs.free(name))
+    ):
+        run.set_state(task, TaskState.PENDING)
+        task.reason, task.ended_at, task.not_before = None, None, None
+    if task.state is TaskState.PENDING:
+        settle(turn, run, task)
 
 
 def _new_run(turn: Turn, event: m.PlanSubmitted) -> Run:
@@ -380,6 +438,7 @@ def _run_prepared(turn: Turn, event: m.RunPrepared) -> None:
     if run.prepared:
         raise StaleEvent(f"run {event.run!r} is prepared already")
     run.prepared, run.worktree = True, event.worktree
+    run.staging = run.published = run.followed = event.commit
     run.failures.pop("PrepareRun", None)
 
 
@@ -467,9 +526,11 @@ def _lost(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:
 
 def _try_later(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:
     limits, asked = turn.swarm.limits, attempt.result.retry_after_s
-    until = turn.at + (limits.try_later_s if asked is None else min(max(asked, 0.0), 7 * 86400.0))
+    unsaid = asked is None or math.isnan(asked)
+    until = turn.at + (limits.try_later_s if unsaid else min(max(asked or 0.0, 0.0), _TRY_LATER_MAX_S))
     reason = Reason("try_later", "the worker asked to be tried again later (exit code 75)", {"until": until})
-    earlier = sum(1 for each in task.attempts if each.reason is not None and each.reason.code == "try_later")
+    tried = task.attempts[task.budget_from :]
+    earlier = sum(1 for each in tried if each.reason is not None and each.reason.code == "try_later")
     attempt.counts = earlier >= limits.try_later_max
     if attempt.counts:
         held_against(turn, run, task, attempt, Step.FAILED, Reason("worker_failed", reason.text))
@@ -551,7 +612,7 @@ def _known(run: Run, names: Iterable[str]) -> list[Task]:
     unknown = [name for name in names if name not in run.tasks]
     if unknown:
         raise IllegalEvent(f"no task {some(unknown)} in run {run.id!r}")
-    return [run.tasks[name] for name in names]
+    return [run.tasks[name] for name in dict.fromkeys(names)]
 
 
 def _tasks_cancelled(turn: Turn, event: m.TasksCancelled) -> None:
@@ -583,7 +644,7 @@ def _tasks_retried(turn: Turn, event: m.TasksRetried) -> None:
     for task in [*tasks, *(run.tasks[name] for name in freed)]:
         if task.state is TaskState.PENDING:
             settle(turn, run, task)
-    run_ended(turn, run)
+    turn.stir(run)
 
 
 def _task_told(turn: Turn, event: m.TaskTold) -> None:
@@ -594,11 +655,13 @@ def _task_told(turn: Turn, event: m.TaskTold) -> None:
 
 def _finish_requested(turn: Turn, event: m.FinishRequested) -> None:
     run = the_run(turn, event.run)
+    if run.finish is not None and run.finish.request == event.request:
+        return
     if run.finish is not None:
         raise IllegalEvent(f"run {event.run!r} is being finished already")
     if not run.prepared:
         raise IllegalEvent(f"run {event.run!r} is not prepared yet")
-    run.finish = event
+    run.finish, run.finish_from = event, run.published
     turn.commands.append(finish_command(run, event))
 
 
@@ -607,6 +670,8 @@ def _finished(turn: Turn, event: m.Finished | m.FinishRefused) -> None:
     if run.finish is None or run.finish.request != event.request:
         raise StaleEvent(f"request {event.request} is not outstanding")
     run.finish = None
+    run.failures.pop("Finish", None)
+    run.retry_at.pop("Finish", None)
     if isinstance(event, m.Finished):
         if not event.stage_only:
             run.finished_commit = event.commit

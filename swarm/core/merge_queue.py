@@ -55,7 +55,7 @@ def _merge_next(turn: Turn, run: Run) -> None:
             del run.queue[name]
             run.landing.append(name)
             run.set_state(task, TaskState.LANDING)
-            attempt.onto = run.staging
+            attempt.onto, attempt.to_pass = run.staging, run.suites(task)
             go(turn, run, task, attempt, Step.MERGING)
             return
 
@@ -76,7 +76,7 @@ def candidate_made(turn: Turn, event: m.CandidateMade) -> None:
         raise StaleEvent(f"merged onto {event.onto}, wanted {attempt.onto}")
     attempt.candidate = event.candidate
     attempt.suites = ()
-    go(turn, run, task, attempt, Step.VERIFYING if run.suites(task) else Step.ADVANCING)
+    go(turn, run, task, attempt, Step.VERIFYING if attempt.to_pass else Step.ADVANCING)
 
 
 def merge_conflicted(turn: Turn, event: m.MergeConflicted) -> None:
@@ -122,16 +122,17 @@ def _conflict(
 
 
 def verified(turn: Turn, event: m.Verified) -> None:
-    """Lets a candidate advance whose every suite passed."""
+    """Lets a candidate advance whose every suite passed; one that said nothing has not."""
     run, task, attempt = live(turn, event, Step.VERIFYING)
     if event.candidate != attempt.candidate:
         raise StaleEvent(f"verified {event.candidate}, wanted {attempt.candidate}")
     attempt.suites = event.suites
     bad = [suite for suite in event.suites if suite.outcome != "passed"]
-    if not bad:
+    silent = len(attempt.to_pass) - len(event.suites)
+    if not bad and silent <= 0:
         go(turn, run, task, attempt, Step.ADVANCING)
         return
-    names = ", ".join(f"{suite.name} ({suite.outcome})" for suite in bad)
+    names = ", ".join(f"{suite.name} ({suite.outcome})" for suite in bad) or f"{silent} suites said nothing"
     reason = Reason("verify_failed", f"verification did not pass: {names}", {"suites": [s.name for s in bad]})
     held_against(turn, run, task, attempt, Step.HANDED_BACK, reason)
 
@@ -160,7 +161,7 @@ def staging_moved(turn: Turn, event: m.StagingMoved) -> None:
 
 def _publish(turn: Turn, run: Run) -> None:
     if run.publishing_commit is None and run.staging != run.published:
-        run.publishing_commit = run.staging
+        run.publishing_commit, run.publishing_count = run.staging, len(run.publishing)
         turn.commands.extend(c for c in run_commands(run) if isinstance(c, m.Publish))
 
 
@@ -171,13 +172,7 @@ def published(turn: Turn, event: m.Published) -> None:
         raise StaleEvent(f"{event.commit} is not what is being published")
     run.published, run.publishing_commit = event.commit, None
     run.failures.pop("Publish", None)
-    landed = []
-    while run.publishing:
-        landed.append(run.publishing.pop(0))
-        attempt = run.tasks[landed[-1]].live
-        assert attempt is not None
-        if attempt.candidate == event.commit:
-            break
+    landed, run.publishing = run.publishing[: run.publishing_count], run.publishing[run.publishing_count :]
     for name in landed:
         _landed(turn, run, run.tasks[name])
     turn.stir(run)

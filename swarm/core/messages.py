@@ -502,11 +502,9 @@ class _Registry:
     by_name: ClassVar[dict[str, type[Event]]] = {}
 
 
-def _leaves(cls: type[Event]) -> list[type[Event]]:
-    found = [cls]
-    for child in cls.__subclasses__():
-        found.extend(_leaves(child))
-    return found
+def _events() -> dict[str, type[Event]]:
+    # Not by `__subclasses__`: with `slots=True` every class is made twice, and the first one lingers there.
+    return {name: cls for name, cls in globals().items() if isinstance(cls, type) and issubclass(cls, Event)}
 
 
 def event_to_json(event: Event) -> dict[str, Any]:
@@ -517,7 +515,7 @@ def event_to_json(event: Event) -> dict[str, Any]:
 def event_from_json(data: Mapping[str, Any]) -> Event:
     """Reads an event back. Raises `ValueError` for an unknown type or a missing field; ignores fields it does not know."""
     if not _Registry.by_name:
-        _Registry.by_name = {cls.__name__: cls for cls in _leaves(Event)}
+        _Registry.by_name = _events()
     cls = _Registry.by_name.get(str(data.get("type")))
     if cls is None:
         raise ValueError(f"unknown event type {data.get('type')!r}")
@@ -593,6 +591,8 @@ def _load(kind: Any, data: Any) -> Any:
             return None
         return _load(next(arg for arg in typing.get_args(kind) if arg is not type(None)), data)
     if origin is tuple:
+        if not isinstance(data, (list, tuple)):
+            raise ValueError(f"wants a list, got {type(data).__name__}")
         arguments = typing.get_args(kind)
         if len(arguments) == 2 and arguments[1] is Ellipsis:
             return tuple(_load(arguments[0], item) for item in data)

@@ -228,6 +228,7 @@ class Attempt:
 
     `counts` is false where the attempt is not held against the task (try later, lost, conflict). `ending` is why its worker is
     being ended. `retry_at` is set while a failed command waits to be carried out again. `slot` keeps its number after `slot_free`.
+    `to_pass` are the suites that its candidate has to pass, as they were when its merge began.
     """
 
     n: int
@@ -255,6 +256,7 @@ class Attempt:
     rebased: str | None = None
     onto: str | None = None
     candidate: str | None = None
+    to_pass: tuple[Suite, ...] = ()
     suites: tuple[SuiteResult, ...] = ()
     reason: Reason | None = None
     counts: bool = True

@@ -5,13 +5,15 @@ landed), so that a thousand tasks that need a phase of a thousand tasks cost two
 from needs there is *order*: in a phase that goes one at a time a task waits for the one before it to end, however it ends.
 
 Rules for editing: nothing here knows states, attempts or time; `machine` says `met`, `died`, `revived`, `over` and is told which
-tasks are concerned. Walks are iterative: a chain of 10,000 tasks must not meet the recursion limit.
+tasks are concerned; a plan that is submitted again may concern any, and `take_changed` lists them. Walks are iterative: a chain of
+10,000 tasks must not meet the recursion limit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 from swarm.core.model import PhaseSpec, TaskSpec
@@ -43,32 +45,32 @@ class Needs:
     """The needs of one run's tasks."""
 
     _nodes: dict[Node, _Counts] = field(default_factory=dict)
-    _dependents: dict[Node, list[Node]] = field(default_factory=dict)
+    _dependents: dict[Node, dict[Node, None]] = field(default_factory=dict)
     _died: set[str] = field(default_factory=set)
+    _gates: list[Gate] = field(default_factory=list)
+    _sequential: dict[str, dict[str, None]] = field(default_factory=dict)  # phase: its tasks
     _next: dict[str, str] = field(default_factory=dict)
     _previous: dict[str, str] = field(default_factory=dict)
     _waits_order: set[str] = field(default_factory=set)
     _over: set[str] = field(default_factory=set)
-    _last: dict[str, str] = field(default_factory=dict)
+    _changed: list[str] = field(default_factory=list)
 
     def add(self, phases: Iterable[PhaseSpec], tasks: Sequence[TaskSpec]) -> None:
-        """Adds phases and tasks that are not known yet. Whoever calls has checked that every need exists."""
-        sequential = set()
-        for phase in phases:
+        """Adds tasks that are not known yet, and those of the phases that are not. Whoever calls has checked that every need exists
+        and that `ring` finds none, and says `order` before anything starts."""
+        new = [phase for phase in phases if Gate("entry", phase.id) not in self._nodes]
+        for phase in new:
             if not phase.parallel_safe:
-                sequential.add(phase.id)
+                self._sequential[phase.id] = {}
             entry, leave = Gate("entry", phase.id), Gate("exit", phase.id)
-            if entry in self._nodes:
-                continue
             self._nodes[entry], self._nodes[leave] = _Counts(), _Counts()
+            self._gates += (entry, leave)
             self._edge(entry, leave)
-        for phase in phases:
-            for need in _sources(phase):
-                self._edge(need, Gate("entry", phase.id))
         for task in tasks:
             self._nodes[task.id] = _Counts()
-            if task.phase is not None and task.phase in sequential and not task.finished:
-                self._chain(task.phase, task.id)
+        for phase in new:
+            for need in _sources(phase):
+                self._edge(need, Gate("entry", phase.id))
         for task in tasks:
             if task.finished:  # it only meets the needs of others, and its phase's
                 if task.phase is not None:
@@ -76,13 +78,17 @@ class Needs:
             else:
                 self.replace(task)
 
-    def settle(self) -> list[str]:
-        """Opens the gates that nothing keeps shut; gives the tasks that this freed."""
-        freed: list[str] = []
-        for node, counts in list(self._nodes.items()):
-            if isinstance(node, Gate) and not counts.open and not counts.met:
-                freed.extend(self.met(node))
-        return freed
+    def settle(self) -> None:
+        """Opens the gates that nothing keeps shut."""
+        for gate in self._gates:
+            counts = self._nodes[gate]
+            if not counts.open and not counts.met:
+                self._changed += self.met(gate)
+
+    def take_changed(self) -> list[str]:
+        """Gives the tasks for which adding, replacing, forgetting, ordering or settling may have changed anything."""
+        changed, self._changed = self._changed, []
+        return list(dict.fromkeys(changed))
 
     def free(self, task: str) -> bool:
         """Tells whether nothing that the task needs, and nothing before it in its phase, is open."""
@@ -156,19 +162,23 @@ class Needs:
         return self._previous[task]
 
     def forget(self, task: TaskSpec) -> None:
-        """Takes the needs of a task that has not started out again, because its spec is being replaced."""
-        if self._nodes[task.id].dead and task.id not in self._died:
-            self._spread(task.id, -1)
+        """Takes the needs of a task that has not started out again, because its spec is being replaced, and that it ended."""
+        name, counts = task.id, self._nodes[task.id]
+        if counts.dead or name in self._died:
+            self._died.discard(name)
+            self._changed += self._spread(name, -1)
+        self._over.discard(name)
         sources = _sources(task)
         if task.phase is not None:
             sources.append(Gate("entry", task.phase))
-            exit_gate = Gate("exit", task.phase)
-            self._dependents[task.id].remove(exit_gate)
-            self._nodes[exit_gate].open -= 1
+            leave = Gate("exit", task.phase)
+            del self._dependents[name][leave]
+            self._nodes[leave].open -= not self._nodes[leave].met
+            if task.phase in self._sequential:
+                del self._sequential[task.phase][name]
         for source in sources:
-            self._dependents[source].remove(task.id)
-        self._nodes[task.id].open = 0
-        self._nodes[task.id].dead = 0
+            self._dependents[source].pop(name, None)
+        counts.open = counts.dead = 0
 
     def replace(self, task: TaskSpec) -> None:
         """Puts the needs of a new or replaced spec in."""
@@ -177,39 +187,110 @@ class Needs:
         if task.phase is not None:
             self._edge(Gate("entry", task.phase), task.id)
             self._edge(task.id, Gate("exit", task.phase))
+            if task.phase in self._sequential:
+                self._sequential[task.phase][task.id] = None
 
-    def cycle(self) -> list[str]:
-        """Gives the tasks of one cycle, or nothing. Linear in the number of edges."""
-        waiting = dict.fromkeys(self._nodes, 0)
-        for dependents in self._dependents.values():
+    def order(self, passed_over: Collection[str] = (), started: Collection[str] = ()) -> None:
+        """Puts the tasks of phases that go one at a time into the order in which they were added, but none before what it needs.
+
+        Those that have ended and those `passed_over`, which won't start, hold nobody up; those that have `started` once wait for
+        nobody again. Linear in the number of edges.
+        """
+        before = self._waits_order
+        self._next, self._previous, self._waits_order = {}, {}, set()
+        if any(self._sequential.values()):
+            place = {node: number for number, node in enumerate(self._sorted())}
+            for members in self._sequential.values():
+                waiting = [name for name in members if name not in self._over and name not in passed_over]
+                waiting.sort(key=place.__getitem__)
+                for first, second in pairwise(waiting):
+                    self._next[first], self._previous[second] = second, first
+                    if second not in started:
+                        self._waits_order.add(second)
+        self._changed += sorted(before ^ self._waits_order)
+
+    def _sorted(self) -> list[Node]:
+        """Puts every node behind what it needs, and else where it was added: only what is needed moves up."""
+        sources: dict[Node, list[Node]] = {}
+        for source, dependents in self._dependents.items():
             for dependent in dependents:
-                waiting[dependent] += 1
-        todo = [node for node, count in waiting.items() if count == 0]
-        while todo:
-            node = todo.pop()
-            del waiting[node]
+                sources.setdefault(dependent, []).append(source)
+        found: dict[Node, None] = {}
+        for node in self._nodes:
+            todo = [node]
+            while todo:
+                missing = [each for each in sources.pop(todo[-1], ()) if each not in found]
+                if missing:
+                    todo += reversed(missing)
+                else:
+                    found[todo.pop()] = None
+        return list(found)
+
+    def ring(self, phases: Iterable[PhaseSpec], tasks: Iterable[TaskSpec]) -> list[str]:
+        """Gives the tasks of a ring of needs that adding or replacing these would close, or nothing. Changes nothing.
+
+        Walks only what comes after them. What has landed and gates that are open hold nobody up.
+        """
+        tasks = [task for task in tasks if not task.finished]
+        changed = {task.id for task in tasks}
+        fresh: dict[Node, list[Node]] = {}
+        for phase in phases:
+            entry = Gate("entry", phase.id)
+            if entry not in self._nodes:
+                fresh.setdefault(entry, []).append(Gate("exit", phase.id))
+                for source in _sources(phase):
+                    fresh.setdefault(source, []).append(entry)
+        for task in tasks:
+            for source in _sources(task):
+                fresh.setdefault(source, []).append(task.id)
+            if task.phase is not None:
+                fresh.setdefault(Gate("entry", task.phase), []).append(task.id)
+                fresh.setdefault(task.id, []).append(Gate("exit", task.phase))
+
+        def after(node: Node) -> Iterator[Node]:
             for dependent in self._dependents.get(node, ()):
-                waiting[dependent] -= 1
-                if waiting[dependent] == 0:
-                    todo.append(dependent)
-        return [node for node in waiting if not isinstance(node, Gate)]
+                stale = dependent in changed or (node in changed and isinstance(dependent, Gate))
+                if not stale and not self._nodes[dependent].met:
+                    yield dependent
+            for dependent in fresh.get(node, ()):
+                if dependent not in self._nodes or not self._nodes[dependent].met:
+                    yield dependent
+
+        return _ring([*changed], after)
 
     def _edge(self, source: Node, target: Node) -> None:
         """Adds one need. A gate that is already open stays open: what came after it may have started."""
-        self._dependents.setdefault(source, []).append(target)
+        dependents = self._dependents.setdefault(source, {})
+        if target in dependents:
+            return
+        dependents[target] = None
         above, below = self._nodes[source], self._nodes[target]
         if not above.met and not below.met:
             below.open += 1
         if above.dead or source in self._died:
             below.dead += 1
             if below.dead == 1 and target not in self._died:
-                self._spread(target, +1)
+                self._changed += self._spread(target, +1)
 
-    def _chain(self, phase: str, task: str) -> None:
-        last = self._last.get(phase)
-        self._last[phase] = task
-        if last is not None:
-            self._next[last] = task
-            self._previous[task] = last
-            if last not in self._over:
-                self._waits_order.add(task)
+
+def _ring(starts: Sequence[Node], after: Callable[[Node], Iterator[Node]]) -> list[str]:
+    """Looks for a way from a node back to itself, depth first; gives the tasks on it, or the phases where there is none."""
+    done: set[Node] = set()
+    for start in starts:
+        if start in done:
+            continue
+        path: dict[Node, Iterator[Node]] = {start: after(start)}
+        while path:
+            node, rest = next(reversed(path.items()))
+            following = next(rest, None)
+            if following is None:
+                del path[node]
+                done.add(node)
+            elif following in path:
+                nodes = list(path)
+                nodes = nodes[nodes.index(following) :]
+                tasks = [each for each in nodes if not isinstance(each, Gate)]
+                return tasks or list(dict.fromkeys(each.phase for each in nodes if isinstance(each, Gate)))
+            elif following not in done:
+                path[following] = after(following)
+    return []

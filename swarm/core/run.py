@@ -30,7 +30,8 @@ class Run:
     """A plan being carried out. `staging` is where the landing repository stands, `published` where the user's repository does.
 
     `landing` are the tasks being merged and verified, `publishing` those that stand on staging and not yet in the user's
-    repository, both in landing order; `queue` those that wait, in the order in which they came.
+    repository, both in landing order; the first `publishing_count` of these are in what is being published. `queue` are those that
+    wait, in the order in which they came.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Run:
     follow_refused: str | None = None
     follow_at: float | None = None
     publishing_commit: str | None = None
+    publishing_count: int = 0
     tasks: dict[str, Task] = field(default_factory=dict)
     phases: dict[str, PhaseSpec] = field(default_factory=dict)
     needs: Needs = field(default_factory=Needs)
@@ -67,6 +69,7 @@ class Run:
     fail_fast: bool = False
     paused: bool = False
     finish: FinishRequested | None = None
+    finish_from: str = ""
     finished_commit: str | None = None
     retry_at: dict[str, float] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
@@ -83,7 +86,10 @@ class Run:
     # --- tasks ---------------------------------------------------------------------------------------------------------
 
     def add(self, phases: Iterable[PhaseSpec], specs: Iterable[TaskSpec]) -> list[Task]:
-        """Adds phases and tasks; gives the new tasks, all pending. Those that the plan says are finished only meet needs."""
+        """Adds phases and tasks; gives the new tasks, all pending. Those that the plan says are finished only meet needs.
+
+        A phase that is known already stays as it is.
+        """
         phases, specs = tuple(phases), tuple(specs)
         for phase in phases:
             self.phases.setdefault(phase.id, phase)
@@ -92,7 +98,6 @@ class Run:
             if spec.finished:
                 self.finished_before[spec.id] = spec
                 self.needs.met(spec.id)
-        self.needs.settle()
         specs = tuple(spec for spec in specs if not spec.finished)
         new = [Task(spec=spec, order=len(self.tasks) + place) for place, spec in enumerate(specs)]
         for task in new:
@@ -109,6 +114,8 @@ class Run:
         """Limits the run to these tasks and what they need, through phases; to everything when nothing is named."""
         wanted = list(wanted)
         self.only = self._closure(wanted) if wanted else None
+        left_out = self.tasks.keys() - self.only if self.only is not None else ()
+        self.needs.order(left_out, started={name for name, task in self.tasks.items() if task.attempts})
         self.open_tasks = sum(
             1 for task in self.tasks.values() if self.selected(task) and task.state not in TASK_ENDS
         )
@@ -171,7 +178,7 @@ class Run:
             tokens.append(Claim(f"{_TURN}phase/{phase}"))
         if self.sequential:
             tokens.append(Claim(f"{_TURN}run"))
-        return (*task.spec.claims, *tokens)
+        return tuple(dict.fromkeys((*task.spec.claims, *tokens)))
 
     def shown_claims(self, task: Task) -> tuple[Claim, ...]:
         """Gives the paths that a live task holds, without the turns."""
@@ -185,7 +192,8 @@ class Run:
 
     def extend_claims(self, task: Task, paths: Iterable[str]) -> None:
         """Adds paths, known to be free, to what a live task holds."""
-        claims = tuple(Claim(path) for path in paths)
+        mine = self.claims.of(task.spec.id)
+        claims = tuple(claim for claim in dict.fromkeys(map(Claim, paths)) if claim not in mine)
         self.claims.extend(task.spec.id, claims)
         self._held.update(claim.path for claim in claims)
 
@@ -202,6 +210,7 @@ class Run:
     def push(self, task: Task) -> None:
         """Puts a ready task where its turn will be found."""
         key = (-task.spec.priority, task.order)
+        self.parked.pop(task.spec.id, None)
         if not self.selected(task) or task.paused:
             self.aside.add(task.spec.id)
         elif task.alone:
@@ -253,6 +262,14 @@ class Run:
                 return task
             self._park(task, holding.claim.path, str(holding.holder))
         return None
+
+    def filed(self) -> set[str]:
+        """Gives the ready tasks that some later event will bring up: in the open, parked under a held claim, or alone."""
+        found = {name for _, name in self.alone}
+        for path, heap in self._heaps.items():
+            if heap and (path in self._held or (heap[0][0], path) in self._open):
+                found.update(name for _, name in heap)
+        return found
 
     def _park(self, task: Task, path: str, holder: str) -> None:
         self.parked[task.spec.id] = (path, holder)

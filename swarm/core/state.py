@@ -130,7 +130,7 @@ def run_commands(run: Run) -> Iterator[m.Command]:
         yield m.Publish(run=run.id, commit=run.publishing_commit, old=run.published)
     if run.following is not None and "Follow" not in run.retry_at:
         yield m.Follow(run=run.id, commit=run.following, old=run.followed)
-    if run.finish is not None:
+    if run.finish is not None and "Finish" not in run.retry_at:
         yield finish_command(run, run.finish)
 
 
@@ -140,7 +140,7 @@ def finish_command(run: Run, asked: m.FinishRequested) -> m.Finish:
         run=run.id,
         request=asked.request,
         target=asked.target,
-        commit=run.published,
+        commit=run.finish_from,
         base=run.base_commit,
         stage_only=asked.stage_only,
         suites=run.plan.verify,
@@ -210,7 +210,7 @@ def _merge(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
         onto=attempt.onto,
         head=attempt.submitted,
         title=task.spec.title,
-        verified=tuple(suite.name for suite in run.suites(task)),
+        verified=tuple(suite.name for suite in attempt.to_pass),
         at=attempt.queued_at,
         base=attempt.base if attempt.rebased is None else attempt.onto,
     )
@@ -238,7 +238,7 @@ def _verify(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
         task=task.spec.id,
         attempt=attempt.n,
         candidate=attempt.candidate,
-        suites=run.suites(task),
+        suites=attempt.to_pass,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -16,6 +17,7 @@ from swarm.core.model import (
     TASK_ENDS,
     Limits,
     PhaseSpec,
+    PlanSpec,
     Readings,
     Step,
     SuiteResult,
@@ -23,7 +25,7 @@ from swarm.core.model import (
     WorkerResult,
 )
 from swarm.core.state import IllegalEvent, StaleEvent, Swarm, next_deadline, pending_commands, still_due
-from tests.builders import BASE, CALM, a_plan, a_task
+from tests.builders import BASE, CALM, a_claim, a_plan, a_task
 
 SEEDS = int(os.environ.get("SWARM_WALK_SEEDS", "150"))
 STEPS = 400
@@ -44,6 +46,7 @@ class World:
         self.now = 1000.0
         self.log: list[str] = []
         self.outstanding: dict[tuple[str, ...], m.Command] = {}
+        self.plans: dict[str, PlanSpec] = {}
         self.commits = 0
         self.kind = True
         self.requests = 0
@@ -114,7 +117,7 @@ class World:
             where["run"] = command.run
         if isinstance(command, m.AttemptCommand):
             where |= {"task": command.task, "attempt": command.attempt}
-            may_fail = not isinstance(command, (m.WatchWorker, m.EndWorker, m.GiveBackWorktree))
+            may_fail = not isinstance(command, m.GiveBackWorktree)
             if may_fail and self.chance(4):
                 return m.CommandFailed(**where, command=type(command).__name__, text="the disk is full")
         elif isinstance(command, m.RunCommand) and not isinstance(command, m.Finish) and self.chance(10):
@@ -222,6 +225,8 @@ class World:
                 m.TaskTold(at=self.now, run=run.id, task=some[0], text="do it well"),
                 m.FinishRequested(at=self.now, run=run.id, request=str(self.requests), target="main"),
                 m.StopRequested(at=self.now, end_workers=self.random.random() < 0.5),
+                self.another_plan(run.id, some[0]),
+                self.another_plan(run.id, some[0]),
             ]
         )
         if isinstance(request, m.StopRequested) and self.random.random() < 0.8:
@@ -231,6 +236,42 @@ class World:
             self.send(request)
         except IllegalEvent:
             assert _shape(self.swarm) == before
+        else:
+            if isinstance(request, m.PlanSubmitted):
+                self.plans[run.id] = request.plan
+
+    def another_plan(self, run: str, one: str) -> m.PlanSubmitted:
+        """The run's plan again: as it was, or with one task changed or another one added, whole or a part of it only."""
+        pick, plan = self.random, self.plans[run]
+        tasks = list(plan.tasks)
+        new = f"n{self.requests}"
+        names = [task.id for task in tasks]
+        changes: dict[str, Any] = {
+            "priority": pick.choice([0, 7]),
+            "needs": tuple(pick.sample([*names, new], k=pick.choice([0, 1, 1, 2]))),
+            "phase": pick.choice([None, "p1", "p2"]),
+            "claims": tuple(a_claim(text) for text in pick.choice([[], ["a/2"], ["b", "b"]])),
+        }
+        if pick.random() < 0.6:
+            kept = pick.choice(sorted(changes))
+            tasks = [
+                dataclasses.replace(task, **{kept: changes[kept]}) if task.id == one else task
+                for task in tasks
+            ]
+        if pick.random() < 0.5:
+            needs = pick.sample(names, k=pick.choice([0, 1]))
+            tasks.insert(
+                pick.randint(0, len(tasks)), a_task(new, needs=needs, phase=pick.choice([None, "p1", "p2"]))
+            )
+        only = tuple(pick.sample(names, k=1)) if pick.random() < 0.3 else ()
+        return m.PlanSubmitted(
+            at=self.now,
+            run=run,
+            plan=dataclasses.replace(plan, tasks=tuple(tasks)),
+            base_branch="main",
+            base_commit=BASE,
+            only=only,
+        )
 
     def late(self) -> None:
         """Sends an answer of an attempt that is not live; it must be refused."""
@@ -246,6 +287,11 @@ class World:
     def calm_down(self) -> None:
         """From here on everything goes well, nothing is paused, and every deadline comes."""
         self.kind = True
+        for name, plan in self.plans.items():
+            whole = dataclasses.replace(plan, tasks=(), phases=())
+            self.send(
+                m.PlanSubmitted(at=self.now, run=name, plan=whole, base_branch="main", base_commit=BASE)
+            )
         for run in self.swarm.runs.values():
             for name in sorted(run.tasks):
                 self.send(m.Resumed(at=self.now, run=run.id, task=name))
@@ -325,6 +371,7 @@ def test_whatever_happens_the_invariants_hold_and_everything_ends(seed: int) -> 
     world.kind = False
     for name in ("one", "two"):
         plan = _random_plan(world, name)
+        world.plans[plan.id] = plan
         options = {"sequential": world.random.random() < 0.1, "fail_fast": world.random.random() < 0.1}
         world.send(
             m.PlanSubmitted(
