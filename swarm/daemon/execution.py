@@ -23,7 +23,7 @@ from swarm import log
 from swarm.config import Settings
 from swarm.core import admission
 from swarm.core import messages as m
-from swarm.core.model import Readings, Reason, slug
+from swarm.core.model import Readings, Reason, attempt_branch, slug
 from swarm.core.places import AttemptPlaces, Places
 from swarm.daemon.finishing import Finisher
 from swarm.daemon.verification import Verifier
@@ -228,8 +228,9 @@ class Execution:
     def _give_back_worktree(self, command: m.GiveBackWorktree) -> m.Event:
         if not command.keep:
             saved = self.edges.pool.give_back(self._key(command), at=self.clock())
-            if saved is not None:
+            if saved is not None:  # work that was never collected; nothing but a ref keeps it
                 _log.warning("worktree.saved", task=command.task, attempt=command.attempt, commit=saved)
+                self._keep(attempt_branch(command.run, command.task, command.attempt), saved)
         return m.WorktreeReturned(at=self.clock(), **_where(command))
 
     def _start_worker(self, command: m.StartWorker) -> m.Event:

@@ -259,7 +259,9 @@ def open_edges(
         places.scratch,
         lock=places.merge_lock.with_name("scratch.lock"),
         source=top,
+        objects=landing.objects,
         user_config=False,
+        saves=False,
         **furnishing,  # type: ignore[arg-type]
     )
     for each in (pool, scratch):
