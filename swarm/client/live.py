@@ -28,6 +28,7 @@ _STYLES = {
     "ready": "yellow",
     "failed": "red",
     "blocked": "red",
+    "cancelled": "dim",
     "landed": "green",
 }
 

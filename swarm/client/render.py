@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Document = Mapping[str, Any]
 
 STATES = ("running", "landing", "queued", "ready", "pending", "failed", "blocked", "cancelled", "landed")
-_LISTED = ("running", "landing", "queued", "ready", "failed", "blocked", "landed")
+_LISTED = ("running", "landing", "queued", "ready", "failed", "blocked", "cancelled", "landed")
 _COLOURS = {
     "running": "36",
     "landing": "35",

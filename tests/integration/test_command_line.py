@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -198,10 +199,9 @@ def test_a_fault_of_our_own_is_one_line_and_a_file(
     """What nobody foresaw ends with 1, names its kind, and leaves the traceback in a file whose path is printed."""
     (repo / ".git" / "swarm").mkdir()
     monkeypatch.chdir(repo / "src")
-    try:
+    with pytest.raises(ZeroDivisionError) as caught:
         raise ZeroDivisionError("\x1b[31m")
-    except ZeroDivisionError as error:
-        assert failure.exit_code(error) == 1
+    assert failure.exit_code(caught.value) == 1
     said = capsys.readouterr()
     log = repo / ".git" / "swarm" / "log" / "client.log"
     assert said.out == ""
@@ -383,6 +383,33 @@ def test_ctrl_c_leaves_a_run_to_itself(swarm: Swarm, repo: Path, environment: di
     assert terminal.end() == 130
     assert "Detached" in terminal.seen
     assert "swarm status --watch" in terminal.seen
+    with gate.open("w") as file:
+        file.write("go\n")
+    assert swarm("wait").returncode == 0
+
+
+def test_an_interrupt_in_a_pipe_detaches_too(swarm: Swarm, repo: Path, environment: dict[str, str]) -> None:
+    """Where no terminal is, SIGINT ends run with 130 as well, and what it said before is there line by line."""
+    gate = repo / "gate"
+    os.mkfifo(gate)
+    (repo / "plan.toml").write_text(PLAN.replace("echo b > b.txt", f"read x < {gate}; echo b > b.txt"))
+    child = subprocess.Popen(
+        [*PROGRAM, "run", "plan.toml"],
+        cwd=repo,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    lines = []
+    while not lines or "b started" not in lines[-1]:
+        lines.append(child.stdout.readline())
+        assert lines[-1], lines
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert "Detached: run demo goes on" in said
     with gate.open("w") as file:
         file.write("go\n")
     assert swarm("wait").returncode == 0
