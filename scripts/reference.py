@@ -5,6 +5,7 @@ Rules for editing: a page is a function that gives its text, named in `PAGES`; a
 
 from __future__ import annotations
 
+import inspect
 import sys
 import textwrap
 from collections.abc import Callable, Iterable
@@ -117,8 +118,96 @@ def _limits(field: Any) -> str:
     return f" {', '.join(found)}" if found else ""
 
 
+_CLI_HEAD = """
+`swarm COMMAND --help` says the same in the terminal. The commands are installed as `git-swarm` too, so that `git swarm status`
+works. Global options may stand before or after the command.
+"""
+_CLI_EXITS = """
+| code | means |
+| --- | --- |
+| 0 | all well |
+| 1 | it ran, and something did not land, or a check fails |
+| 2 | usage, or a plan or setting that is not valid |
+| 3 | no daemon runs where one is needed |
+| 4 | refused, because it would lose or overwrite something |
+| 124 | a wait timed out |
+| 130 | interrupted |
+
+Errors go to stderr: the cause, what it means, what to do next. A task may be named `task` or `run/task`.
+"""
+
+
+def cli_page() -> str:
+    """Gives docs/reference/cli.md."""
+    import importlib
+
+    import click
+
+    from swarm.client import commands
+
+    parts = ["# Commands", MADE, _CLI_HEAD, "## Global options"]
+    parts.append("\n".join(f"* `{name}`: {text}" for name, text in commands.GLOBAL_OPTIONS))
+    parts += ["## Exit codes", _CLI_EXITS]
+    for theme, entries in commands.THEMES:
+        parts.append(f"## {theme}")
+        for name, module, attribute, _ in entries:
+            command = getattr(importlib.import_module(f"swarm.client.{module}"), attribute)
+            parts += _command(click, command, f"swarm {name}")
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def _command(click: Any, command: Any, path: str) -> list[str]:
+    context = click.Context(command, info_name=path, terminal_width=110, max_content_width=110)
+    usage = " ".join([path, *command.collect_usage_pieces(context)])
+    parts = [f"### `{usage.strip()}`", inspect.cleandoc(command.help or "")]
+    rows = [record for each in command.get_params(context) if (record := each.get_help_record(context))]
+    if rows:
+        parts.append("\n".join(f"* `{flags}`: {text}" for flags, text in rows if text))
+    for name, inner in getattr(command, "commands", {}).items():
+        parts += _command(click, inner, f"{path} {name}")
+    return [part for part in parts if part]
+
+
+_EVENTS_HEAD = """
+`swarm events` shows the journal from its first record on; with `--json` one JSON object a line, with `-f` as it grows. Every object has
+`seq` (1, 2, 3, … without a gap), `at` (RFC 3339, UTC) and `type`, and `run`, `task` and `attempt` where it is about one.
+
+The journal holds two kinds of records under one numbering. *Facts* say what became of a task in words for people and programs.
+*Events* are what the decisions were made from; a replay of them gives the state of the daemon again. Fields that are empty are
+left out. New fields and types may come; none is given another meaning.
+"""
+
+
+def events_page() -> str:
+    """Gives docs/reference/events.md."""
+    import dataclasses
+
+    from swarm.core import messages
+
+    facts = [f"| `{name}` | {text} |" for name, text in messages.FACTS.items()]
+    events = []
+    for cls in sorted(messages.event_types(), key=lambda each: each.__name__):
+        fields = ", ".join(f"`{each.name}`" for each in dataclasses.fields(cls) if each.name not in _COMMON)
+        text = " ".join((cls.__doc__ or "").split())
+        events.append(f"| `{cls.__name__}` | {fields} | {text} |")
+    parts = [
+        "# Events",
+        MADE,
+        _EVENTS_HEAD,
+        "## Facts",
+        "\n".join(["| type | says |", "| --- | --- |", *facts]),
+        "## Events",
+        "\n".join(["| type | fields | says |", "| --- | --- | --- |", *events]),
+    ]
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+_COMMON = ("at", "run", "task", "attempt")
+
 PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/config.md": config_page,
+    "docs/reference/cli.md": cli_page,
+    "docs/reference/events.md": events_page,
 }
 
 

@@ -161,10 +161,13 @@ _WORDS: dict[str, Any] = {
     "CommandFailed": lambda event: (
         f"{_short(event.get('command', ''))} failed and is tried again: {_short(event.get('text', ''))}"
     ),
+    "RunCommandFailed": lambda event: (
+        f"{_short(event.get('command', ''))} failed and is tried again: {_short(event.get('text', ''))}"
+    ),
     "RunStarted": lambda event: f"started from {_short(event.get('branch', ''))}",
     "RunEnded": lambda event: f"ended: {event.get('landed', 0)} landed, {event.get('failed', 0)} failed",
     "RunFinished": lambda event: f"is on {_short(event.get('target', ''))}",
-    "FinishRefused": lambda event: f"was not finished{_why(event)}",
+    "FinishRefused": lambda event: f"was not finished{_why(event.get('reason') or {})}",
     "CapacityChanged": lambda event: (
         f"{event.get('slots_open', 0)} slots open: {_short(event.get('reason', ''))}"
     ),
@@ -182,6 +185,7 @@ PROGRESS_EVENTS = frozenset(
         "TaskCancelled",
         "StrayFound",
         "CommandFailed",
+        "RunCommandFailed",
         "FinishRefused",
     }
 )

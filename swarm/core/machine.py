@@ -250,8 +250,9 @@ def _host_measured(turn: Turn, event: m.HostMeasured) -> None:
         raise StaleEvent("nobody asked for readings")
     swarm.measuring = None
     swarm.readings, swarm.measured_at = event.readings, event.at
-    before = swarm.capacity.reason
-    if _decide(turn).reason != before:
+    before = swarm.capacity.slots_open, swarm.capacity.target
+    decision = _decide(turn)
+    if (decision.slots_open, decision.target) != before:
         turn.tell("CapacityChanged", None, slots_open=swarm.capacity.slots_open, reason=swarm.capacity.reason)
 
 
@@ -584,7 +585,6 @@ def _command_failed(turn: Turn, event: m.CommandFailed) -> None:
         _ended_on_request(turn, run, task, attempt)
         return
     failures = attempt.infra_failures + 1
-    turn.tell("CommandFailed", run, task, command=event.command, text=event.text, failures=failures)
     if failures > turn.swarm.limits.infra_max and attempt.step in (Step.PREPARING, Step.STARTING):
         reason = Reason("spawn_failed", event.text)
         held_against(turn, run, task, attempt, Step.FAILED, reason)
@@ -602,7 +602,6 @@ def _run_command_failed(turn: Turn, event: m.RunCommandFailed) -> None:
     run.failures[event.command] = event.text
     run.retry_at[event.command] = turn.at + (5.0 if again else 0.5)
     due(turn.swarm, Deadline(run.retry_at[event.command], "run", run.id, event.command))
-    turn.tell("CommandFailed", run, command=event.command, text=event.text)
 
 
 # --- what people ask for ---
@@ -676,8 +675,6 @@ def _finished(turn: Turn, event: m.Finished | m.FinishRefused) -> None:
         if not event.stage_only:
             run.finished_commit = event.commit
         turn.tell("RunFinished", run, target=event.target, commit=event.commit, stage_only=event.stage_only)
-    else:
-        turn.tell("FinishRefused", run, target=event.target, code=event.reason.code, text=event.reason.text)
 
 
 _HANDLERS: dict[type[m.Event], Callable[[Turn, Any], None]] = {

@@ -474,6 +474,25 @@ class Advance(AttemptCommand):
 # --- facts told to people ---------------------------------------------------------------------------------------------------
 
 
+FACTS: dict[str, str] = {
+    "RunStarted": "a run began: `base` is the commit it starts from, `branch` the branch",
+    "PlanAccepted": "a plan was taken in: how many tasks were `added`, `replaced`, `unchanged`",
+    "TaskStarted": "an attempt began: its `base`, `slot` and `agent`",
+    "StrayFound": "the attempt changed `paths` outside its claims; `policy` says what follows",
+    "TaskQueued": "the worker's work is committed as `head` and waits to land",
+    "TaskHandedBack": "the attempt did not land and the task gets another: `code` and `text` say why",
+    "TaskLanded": "the landing `commit` is on staging in the user's repository; `verified` names the suites that passed",
+    "TaskFailed": "the task ended without landing: `code` and `text` say why; its work is kept",
+    "TaskCancelled": "the task was given up; its work is kept",
+    "TaskBlocked": "something that the task needs ended without landing",
+    "TaskRetried": "the task is tried again",
+    "RunEnded": "every task that takes part has ended: how many `landed`, `failed`, `cancelled`, `blocked`",
+    "StagingWorktreeFollows": "the staging worktree stands at `commit`, or stays for the `reason` given",
+    "RunFinished": "staging is on `target` at `commit`",
+    "CapacityChanged": "the machine allows another number of workers: `slots_open` and the `reason`",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Fact:
     """A line of the event log for people and programs: `type` such as `TaskLanded`, and what it is about."""
@@ -505,6 +524,12 @@ class _Registry:
 def _events() -> dict[str, type[Event]]:
     # Not by `__subclasses__`: with `slots=True` every class is made twice, and the first one lingers there.
     return {name: cls for name, cls in globals().items() if isinstance(cls, type) and issubclass(cls, Event)}
+
+
+def event_types() -> list[type[Event]]:
+    """Lists every kind of event that can happen."""
+    abstract = (Event, RunEvent, AttemptEvent)
+    return [cls for cls in _events().values() if cls not in abstract]
 
 
 def event_to_json(event: Event) -> dict[str, Any]:

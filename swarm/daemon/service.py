@@ -38,7 +38,7 @@ from swarm.edge.host import Host
 from swarm.edge.landing import LandingRepository
 from swarm.edge.lockfile import LockTaken, MergeLockHeld, exclusive
 from swarm.edge.worktrees import Pool
-from swarm.errors import SwarmError
+from swarm.errors import SwarmError, UsageError
 from swarm.worker.agents import Agent
 
 IDLE_S = 1.0  # how long a daemon that was started for one run stays after its end, so that those who wait hear of it
@@ -158,9 +158,27 @@ def serve(options: Options, environ: Mapping[str, str], ready: int | None = None
     places = Places(repository.common_dir / "swarm")
     with exclusive(places.daemon_lock, wait_s=0):
         settings = config.load(repository.working_top(), environ, options.flags)
+        _refuse_unkept(settings)
         os.chmod(places.state, 0o700)
         log.setup(places.log)
         asyncio.run(_serve(options, environ, repository, places, settings, ready))
+
+
+def _refuse_unkept(settings: config.Settings) -> None:
+    """Refuses settings that ask for protection which this version does not give: silence would be taken for a promise."""
+    asked = {
+        'sandbox = "required"': settings.sandbox == "required",
+        "limits.budget_usd": settings.limits.budget_usd > 0,
+        "[ownership]": bool(settings.ownership),
+        'verify.mode = "batch"': settings.verify.mode == "batch",
+    }
+    wrong = [name for name, wanted in asked.items() if wanted]
+    if wrong:
+        raise UsageError(
+            f"This version can't keep what the settings ask for: {', '.join(wrong)}.",
+            "No daemon was started.",
+            "take it out of swarm.toml or the environment; swarm config shows where it comes from",
+        )
 
 
 async def _serve(

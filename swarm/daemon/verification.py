@@ -81,8 +81,8 @@ class Verifier:
     def _drop(self, key: str, folders: Sequence[Path], names: Sequence[str]) -> None:
         """Ends suites whose outcome nobody wants any more.
 
-        What is being ended says nothing about the candidate: it is marked first, so that a daemon that is killed meanwhile leaves no
-        failure behind.
+        What is being ended says nothing about the candidate: it is marked first, so that a daemon that is killed meanwhile
+        leaves no failure behind.
         """
         for folder in folders:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
