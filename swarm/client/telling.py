@@ -66,9 +66,17 @@ def result_text(run: Document, elapsed_s: float, *, top: str = "") -> str:
         )
         lines.append("  Merge: swarm finish")
     if names:
-        lines.append(f"  Why:   swarm show {names[0]}, swarm logs {names[0]}")
+        name = shell_word(names[0])
+        lines.append(f"  Why:   swarm show {name}, swarm logs {name}")
         lines.append("  Again: swarm start, then swarm retry --failed")
     return "\n".join(lines) + "\n"
+
+
+def shell_word(text: str) -> str:
+    """Writes a name so that it can be typed into a shell."""
+    from shlex import quote
+
+    return quote(printable(text))
 
 
 _FINISH_GOOD = frozenset({"finished", "staged", "preview", "nothing"})
@@ -220,7 +228,18 @@ def task_text(document: Document, *, now: float, top: str = "") -> str:
         lines += _attempt_lines(attempt, now, top)
     if not task.get("attempts"):
         lines += ["", "  no attempt yet"]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_next_steps(task)]) + "\n"
+
+
+def _next_steps(task: Document) -> Iterator[str]:
+    """Says what to type about a task that ended without landing."""
+    if task.get("state") not in ("failed", "cancelled"):
+        return
+    name = shell_word(str(task.get("id", "?")))
+    yield ""
+    if any(attempt.get("head") not in (None, attempt.get("base")) for attempt in task.get("attempts") or []):
+        yield f"  Look:  swarm diff {name}, or swarm worktrees open {name}; its work is kept"
+    yield f"  Again: swarm retry {name}"
 
 
 def _attempt_lines(attempt: Document, now: float, top: str) -> Iterator[str]:

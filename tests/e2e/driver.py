@@ -1,4 +1,4 @@
-"""Drives the real program from outside: its command line as a subprocess, its documents, git for the truth, and a log by the workers.
+"""Drives the real program from outside: its command line, its documents, git for the truth, and a log that the workers write.
 
 Rules for editing: nothing of the package is imported here and no file below the state folder is believed; what a test says must
 be seen by `swarm … --json`, by git, or by what the workers wrote themselves.
@@ -174,12 +174,13 @@ class Swarm:
         return path
 
     def does(self, work: str, *, sleep_s: float = 0.0, gate: str | None = None) -> str:
-        """Gives a shell command that logs its start, works, waits, and logs its end. It waits for `gate` to be opened, if named."""
+        """Gives a shell command that logs its start, works, waits, and logs its end. It waits for `gate` to be opened, if named,
+        in which the shell's variables are put in."""
         parts = [f"{shlex.quote(str(self.note))} start", work]
         if sleep_s:
             parts.append(f"sleep {sleep_s}")
         if gate is not None:
-            parts.append(f"until [ -e {shlex.quote(str(self.gate(gate)))} ]; do sleep 0.02; done")
+            parts.append(f'until [ -e "{self.gate(gate)}" ]; do sleep 0.02; done')
         return " && ".join(["set -e; true", *parts, f"{shlex.quote(str(self.note))} end"])
 
     def task(self, name: str, work: str | None = None, **more: Any) -> dict[str, Any]:

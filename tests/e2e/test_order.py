@@ -83,7 +83,7 @@ def test_there_is_no_barrier_between_levels(swarm: Swarm) -> None:
 
 
 def test_a_phase_that_is_not_parallel_safe_goes_one_at_a_time(swarm: Swarm) -> None:
-    """Row 16: inside a phase with parallel_safe = false one works at a time, in the order of the plan, while others go beside it."""
+    """Row 16: inside a phase with parallel_safe = false one works at a time, in plan order, while others go beside it."""
     tasks = [swarm.task(f"s{n}", phase="one", sleep_s=0.1) for n in range(4)]
     plan = swarm.plan(
         "turns",
@@ -172,7 +172,7 @@ def test_the_ladder_narrows_the_swarm(swarm: Swarm, cpu: int, width: int) -> Non
     ],
 )
 def test_nothing_starts_on_a_full_machine(swarm: Swarm, readings: dict[str, float], word: str) -> None:
-    """Rows 21 and 22: with 95 % of memory taken, or next to no disk, nothing starts, no worktree is made, and the reason is shown."""
+    """Rows 21, 22: with 95 % of memory taken, or next to no disk, nothing starts, no worktree is made, the reason is shown."""
     swarm.measure(**readings)
     plan = swarm.plan("full", [swarm.task("a")])
     swarm("start")
