@@ -588,6 +588,17 @@ def test_commit_landed_before_merges_by_its_true_base(yard: Yard) -> None:
     assert "second" in sh(yard.repo, "show", f"{yard.land(two, 'two')}:src/a.py")
 
 
+def test_topic_from_newer_staging_merges_onto_older(yard: Yard) -> None:
+    """A topic cut from newer staging merges onto an older commit of it as git merges it, taking along what it stands on."""
+    first = yard.land(work(yard.repo, yard.base, {"one": "1\n"}, name="one"), "one")
+    second = yard.land(work(yard.repo, yard.base, {"two": "2\n"}, name="two"), "two")
+    head = work(yard.repo, second, {"three": "3\n"}, name="three")
+    yard.bring(head, "three", second)
+    merged = yard.landing.merge(first, head, run="run", base=second)
+    assert isinstance(merged, Merged)
+    assert {"one", "two", "three"} <= set(files(yard.path, merged.tree))
+
+
 def test_restart_merges_alike(yard: Yard) -> None:
     """A landing repository opened anew gives the same candidate as the one that ran all along."""
     for n in range(3):

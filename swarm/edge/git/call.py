@@ -261,7 +261,7 @@ def _exchange(
         if pending:
             poller.register(in_fd, select.POLLOUT)
     out_fd = child.stdout.fileno() if child.stdout is not None else -1
-    while streams:
+    while streams or pending:  # all that is to be said is said, even to a child that answers no more
         for fd, _event in poller.poll(left_ms(argv, deadline)):
             if fd not in streams:
                 assert child.stdin is not None
