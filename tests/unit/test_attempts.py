@@ -1,0 +1,481 @@
+"""Attempts: what becomes of workers that fail, hang, are lost or ask for later, and how many may start."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from swarm.core import messages as m
+from swarm.core.model import Limits, Readings, Reason, Step, WorkerResult
+from swarm.core.state import StaleEvent, next_deadline, pending_commands
+from tests.builders import BASE, CALM, a_plan, a_task, submitted
+from tests.stories import Story, a_story, snapshot
+
+
+def busy(cpu: float = 5.0, memory: float = 20.0, disk: int = 2**40) -> Readings:
+    return Readings(
+        cpu_percent=cpu, memory_percent=memory, memory_available_bytes=2**30, disk_free_bytes=disk
+    )
+
+
+def a_busy_story(names: str, readings: Readings, **limits: object) -> Story:
+    """Tasks that are ready on a machine with these readings."""
+    story = Story(Limits(ramp_per_s=1000.0, **limits))  # type: ignore[arg-type]
+    story.send(submitted(a_plan(*(a_task(name) for name in names)), at=story.now))
+    story.send(m.RunPrepared(at=story.now, run="plan", commit=BASE, worktree="/staging"))
+    story.measure(readings)
+    return story
+
+
+# --- attempts and budgets
+
+
+def test_a_worker_that_fails_is_tried_again_until_its_attempts_are_used_up() -> None:
+    """An exit code other than 0 and 75 uses up an attempt; the next is told; after the last the task failed with the code."""
+    story = a_story(a_plan(a_task("a", attempts=3)))
+    for n in (1, 2, 3):
+        assert story.attempt("a").n == n
+        story.fail("a", code=7)
+    reason = story.task("a").reason
+    assert (story.state("a"), reason) == (
+        "failed",
+        Reason("worker_failed", "the worker ended with exit code 7", {"exit_code": 7}),
+    )
+    assert [attempt.step for attempt in story.task("a").attempts] == [Step.FAILED] * 3
+    assert [attempt.exit_code for attempt in story.task("a").attempts] == [7] * 3
+    assert "exit code 7" in story.task("a").feedback[0]
+
+
+def test_a_failed_worker_is_never_landed() -> None:
+    """Work of a worker that did not exit 0 is kept on its branch and never comes near the merge queue."""
+    story = a_story(a_plan(a_task("a", attempts=1)))
+    story.up("a")
+    story.exit("a", 3)
+    assert story.sole(m.Collect).branch == "swarm/plan/task/a/1"
+    assert story.state("a") == "running"
+    assert not story.has(m.BringIn)
+
+
+def test_no_change_is_no_success() -> None:
+    """A worker that changes nothing is `empty` and has used up an attempt."""
+    story = a_story(a_plan(a_task("a", attempts=1)))
+    story.up("a")
+    story.exit("a")
+    story.collect("a", touched=[])
+    assert (story.state("a"), story.why("a")) == ("failed", "empty")
+
+
+def test_no_change_lands_where_it_is_allowed() -> None:
+    """With `allow_empty` a task that changes nothing lands a commit of its own and meets the needs of others."""
+    story = a_story(a_plan(a_task("a", allow_empty=True), a_task("b", needs=["a"])))
+    story.work("a", touched=[])
+    assert [c.head for c in story.commands if isinstance(c, m.Merge)] == [BASE]
+    story.merge("a")
+    story.advance("a")
+    story.publish()
+    assert story.states() == {"a": "landed", "b": "running"}
+
+
+def test_a_worktree_that_cannot_be_submitted_fails_the_attempt() -> None:
+    """Unmerged paths and the like fail the attempt with that sentence, though the worker exited 0."""
+    story = a_story(a_plan(a_task("a", attempts=1)))
+    story.up("a")
+    story.exit("a")
+    story.collect("a", problem="src/x has conflict markers")
+    assert story.task("a").reason == Reason("worker_failed", "src/x has conflict markers")
+
+
+def test_a_worker_that_takes_too_long_is_ended() -> None:
+    """At its time limit a worker is ended with its tree; whatever its exit code then, the attempt is a timeout."""
+    story = a_story(a_plan(a_task("a", timeout_s=60.0, attempts=1)))
+    story.up("a")
+    story.wait(59.0)
+    assert not story.has(m.EndWorker)
+    story.wait(1.0)
+    end = story.sole(m.EndWorker)
+    assert (end.why, end.grace_s) == ("timeout", 5.0)
+    story.exit("a", 0)
+    story.collect("a")
+    assert (story.state("a"), story.why("a")) == ("failed", "timeout")
+    assert next_deadline(story.swarm) is None
+
+
+def test_a_worker_that_ends_in_time_meets_no_limit() -> None:
+    """The time limit of an attempt that has ended, or of one before, ends nobody."""
+    story = a_story(a_plan(a_task("a", timeout_s=60.0)))
+    story.fail("a")
+    story.wait(30.0)
+    story.up("a")
+    story.wait(40.0)
+    assert not story.has(m.EndWorker)
+    story.wait(20.0)
+    assert story.has(m.EndWorker)
+
+
+def test_a_lost_worker_costs_no_attempt_at_first() -> None:
+    """A worker that is gone without an exit code is lost and tried again, three times for nothing; then it uses up an attempt."""
+    story = a_story(a_plan(a_task("a", attempts=1)))
+    for _ in range(3):
+        story.up("a")
+        story.exit("a", None)
+        story.collect("a")
+        assert story.state("a") == "running"
+    story.up("a")
+    story.exit("a", None)
+    story.collect("a")
+    assert (story.state("a"), story.why("a")) == ("failed", "lost")
+    assert {attempt.step for attempt in story.task("a").attempts} == {Step.LOST}
+
+
+def test_try_later_waits_as_long_as_asked_and_costs_nothing() -> None:
+    """Exit 75 makes the task ready again at the time the worker asked for, with the reason, and uses up no attempt."""
+    story = a_story(a_plan(a_task("a", attempts=1), a_task("b", claims=["x"])))
+    story.up("a")
+    story.exit("a", 75, WorkerResult(retry_after_s=100.0))
+    story.collect("a")
+    reason = story.task("a").reason
+    assert reason is not None
+    assert (story.state("a"), reason.code, reason.facts) == (
+        "ready",
+        "try_later",
+        {"until": story.now + 100.0},
+    )
+    story.wait(99.0)
+    assert story.state("a") == "ready"
+    story.wait(1.0)
+    assert story.state("a") == "running"
+    story.fail("a")
+    assert story.state("a") == "failed"
+
+
+@pytest.mark.parametrize(
+    ("asked", "pause_s"), [(None, 30.0), (math.nan, 30.0), (math.inf, 7 * 86400.0), (-5.0, 0.0), (0.0, 0.0)]
+)
+def test_try_later_is_bounded(asked: float | None, pause_s: float) -> None:
+    """What a worker asks for is not believed blindly: nothing said waits 30 s, and nobody waits longer than a week."""
+    story = a_story(a_plan(a_task("a")))
+    story.up("a")
+    story.exit("a", 75, WorkerResult(retry_after_s=asked))
+    story.collect("a")
+    reason = story.task("a").attempts[0].reason
+    assert reason is not None
+    assert reason.facts["until"] == story.now + pause_s
+
+
+def test_trying_later_for_ever_ends() -> None:
+    """A worker that asks to be tried later more often than allowed has failed; a person's retry gives it all its chances again."""
+    story = a_story(a_plan(a_task("a", attempts=1)), bench=Story(Limits(try_later_max=2, ramp_per_s=1000.0)))
+    for _ in range(2):
+        for _ in range(3):
+            assert story.state("a") == "running"
+            story.up("a")
+            story.exit("a", 75, WorkerResult(retry_after_s=0.0))
+            story.collect("a")
+            story.wait(0.0)
+        assert (story.state("a"), story.why("a")) == ("failed", "worker_failed")
+        story.send(m.TasksRetried(at=story.now, run="plan", tasks=("a",)))
+
+
+@pytest.mark.parametrize("failing", [m.TakeWorktree, m.StartWorker])
+def test_what_cannot_be_started_is_given_up(failing: type[m.AttemptCommand]) -> None:
+    """A worktree or worker that can't be had is tried again with growing pauses; after six failures the attempt failed."""
+    story = a_story(a_plan(a_task("a", attempts=1)))
+    if failing is m.StartWorker:
+        story.send(m.WorktreeReady(**story.where(story.sole(m.TakeWorktree)), path="/pool/a"))
+    pauses = []
+    for _ in range(5):
+        command = story.sole(failing)
+        story.send(m.CommandFailed(**story.where(command), command=failing.__name__, text="disk full"))
+        due = next_deadline(story.swarm)
+        assert due is not None
+        pauses.append(due - story.now)
+        assert pending_commands(story.swarm) == []
+        story.wait(due - story.now)
+    assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0]
+    command = story.sole(failing)
+    story.send(m.CommandFailed(**story.where(command), command=failing.__name__, text="disk full"))
+    assert story.task("a").reason == Reason("spawn_failed", "disk full")
+    assert story.swarm.slots == set()
+
+
+def test_a_collection_that_fails_is_never_given_up() -> None:
+    """What a worker made is collected whatever it takes: no number of failures throws it away."""
+    story = a_story(a_plan(a_task("a", attempts=1)))
+    story.up("a")
+    story.exit("a")
+    for _ in range(30):
+        story.send(m.CommandFailed(**story.where(story.sole(m.Collect)), command="Collect", text="disk full"))
+        assert story.state("a") == "queued"
+        story.wait(30.0)
+    story.collect("a")
+    assert story.has(m.BringIn)
+
+
+def test_the_number_of_an_attempt_is_its_fence() -> None:
+    """An answer of an attempt that has ended is refused and changes nothing, though the task has a live one."""
+    story = a_story(a_plan(a_task("a")))
+    story.fail("a")
+    story.up("a")
+    before = snapshot(story.swarm)
+    with pytest.raises(StaleEvent):
+        story.send(m.WorkerExited(at=story.now, run="plan", task="a", attempt=1, exit_code=0))
+    assert snapshot(story.swarm) == before
+
+
+def test_a_slot_is_free_as_soon_as_the_worker_has_ended() -> None:
+    """The next task starts when a worker exits well, before its work is collected."""
+    story = a_story(a_plan(a_task("a"), a_task("b")), bench=Story(Limits(workers_max=1, ramp_per_s=1000.0)))
+    story.up("a")
+    story.exit("a")
+    assert story.sole(m.TakeWorktree).task == "b"
+    assert story.attempt("b").slot == story.attempt("a").slot == 0
+
+
+def test_live_workers_have_different_slots() -> None:
+    """Slot numbers are the smallest that are free, and no two live workers have the same."""
+    story = a_story(a_plan(*(a_task(name) for name in "abcde")))
+    assert [story.attempt(name).slot for name in "abcd"] == [0, 1, 2, 3]
+    story.up("b")
+    story.exit("b")
+    assert story.attempt("e").slot == 1
+
+
+def test_a_worktree_is_given_back_once() -> None:
+    """The worktree goes back when its work is safe, not again at the end, and a second answer is stale."""
+    story = a_story(a_plan(a_task("a")))
+    story.land("a")
+    assert story.attempt("a").returned
+    assert not story.has(m.GiveBackWorktree)
+    with pytest.raises(StaleEvent):
+        story.send(m.WorktreeReturned(at=story.now, run="plan", task="a", attempt=1))
+
+
+def test_worktrees_are_kept_where_that_is_asked() -> None:
+    """With `keep` the worktree of an attempt that did not land stays; that of a landed one goes back."""
+    story = a_story(
+        a_plan(a_task("a", attempts=1), a_task("b")),
+        bench=Story(Limits(keep_worktrees=True, ramp_per_s=1000.0)),
+    )
+    story.up("a")
+    story.exit("a", 1)
+    command = story.sole(m.Collect, "a")
+    story.send(m.Collected(**story.where(command), head="h", commits=1, touched=("a",)))
+    assert story.sole(m.GiveBackWorktree).keep
+    story.work("b")
+    assert not story.has(m.GiveBackWorktree)
+    story.merge("b")
+    story.advance("b")
+    story.send(m.Published(at=story.now, run="plan", commit=story.sole(m.Publish).commit))
+    assert not story.sole(m.GiveBackWorktree).keep
+
+
+def test_an_interruption_does_not_hide_what_was_wrong() -> None:
+    """After a failed verification, an attempt that asks for later leaves the next one still told of the verification."""
+    story = a_story(a_plan(a_task("a", verify=["make"], attempts=3)))
+    story.work("a")
+    story.merge("a")
+    story.verify("a", "failed", tail="boom")
+    for _ in range(2):
+        story.up("a")
+        story.exit("a", 75, WorkerResult(retry_after_s=0.0))
+        story.collect("a")
+        story.wait(0.0)
+    feedback = story.task("a").feedback
+    assert len(feedback) == 2
+    assert "boom" in feedback[0]
+    assert "tried again later" in feedback[1]
+
+
+# --- admission
+
+
+def test_no_more_workers_than_allowed() -> None:
+    """Ten tasks with a limit of three never have more than three workers, and always three while enough are left."""
+    names = [f"t{n}" for n in range(10)]
+    story = a_story(
+        a_plan(*(a_task(name) for name in names)), bench=Story(Limits(workers_max=3, ramp_per_s=1000.0))
+    )
+    widths = []
+    for name in names:
+        widths.append(len(story.at_work()))
+        story.land(name)
+    assert widths == [3] * 8 + [2, 1]
+
+
+@pytest.mark.parametrize(("cpu", "width"), [(5.0, 4), (60.0, 3), (75.0, 2), (85.0, 1)])
+def test_the_busier_the_machine_the_fewer_start(cpu: float, width: int) -> None:
+    """With four slots 60, 75 and 85 % leave three, two and one."""
+    story = a_busy_story("abcde", busy(cpu=cpu))
+    assert len(story.at_work()) == width
+
+
+@pytest.mark.parametrize(
+    ("readings", "reason"),
+    [
+        (busy(memory=95.0), "memory 95 % is at or above 90 %"),
+        (busy(cpu=99.0), "CPU 99 % is at or above 90 %"),
+        (busy(disk=10**8), "disk has 0.1 GB free, 1.0 GB wanted"),
+    ],
+)
+def test_a_full_machine_starts_nothing_and_says_why(readings: Readings, reason: str) -> None:
+    """With memory, CPU or disk at their limit nothing starts; the reason says so, and the machine is watched until that changes."""
+    story = a_busy_story("a", readings)
+    assert story.at_work() == []
+    assert story.swarm.capacity.reason == reason
+    assert [fact.data["reason"] for fact in story.told("CapacityChanged")] == [reason]
+    assert story.sole(m.MeasureHost).target == 0
+    story.send(m.HostMeasured(at=story.now, readings=CALM))
+    assert story.at_work() == ["a"]
+
+
+def test_a_full_house_is_not_measured() -> None:
+    """When every slot is taken nobody looks at the machine: only an end helps."""
+    story = a_story(a_plan(*(a_task(name) for name in "abcde")))
+    assert len(story.at_work()) == 4
+    assert pending_commands(story.swarm) == story.take(m.TakeWorktree)
+
+
+def test_old_readings_are_taken_anew() -> None:
+    """A start that comes more than two seconds after the last look at the machine waits for a new one."""
+    story = a_story(a_plan(a_task("a")))
+    story.land("a")
+    story.now += 1.9
+    story.send(submitted(a_plan(a_task("a"), a_task("b")), at=story.now))
+    assert story.at_work() == ["b"]
+    story.now += 2.1
+    story.send(submitted(a_plan(a_task("a"), a_task("b"), a_task("c")), at=story.now))
+    assert story.sole(m.MeasureHost).target is None
+    assert story.at_work() == ["b"]
+    story.send(m.HostMeasured(at=story.now, readings=CALM))
+    assert story.at_work() == ["b", "c"]
+
+
+def test_a_narrow_machine_is_watched_for_another_width() -> None:
+    """Where the machine allows fewer workers than the limit, the look at it says which width it stands at, so that the answer can
+    wait for another one."""
+    story = a_busy_story("abcde", busy(cpu=75.0))
+    assert [c.target for c in story.take(m.MeasureHost) if isinstance(c, m.MeasureHost)] == [2]
+    story.send(m.HostMeasured(at=story.now, readings=CALM))
+    assert len(story.at_work()) == 4
+
+
+def test_a_slot_that_opens_while_the_machine_is_watched_is_filled() -> None:
+    """While somebody watches for another width, a worker that ends is replaced at once, however old the readings are."""
+    story = a_busy_story("abc", busy(cpu=75.0))
+    assert story.at_work() == ["a", "b"]
+    story.up("a")
+    story.now += 600.0
+    story.exit("a")
+    assert story.at_work() == ["b", "c"]
+    assert [c for c in pending_commands(story.swarm) if isinstance(c, m.MeasureHost)] == [
+        m.MeasureHost(target=2)
+    ]
+
+
+def test_readings_that_nobody_asked_for_are_stale() -> None:
+    """A look at the machine that is not outstanding is refused."""
+    story = a_story(a_plan(a_task("a")))
+    with pytest.raises(StaleEvent):
+        story.send(m.HostMeasured(at=story.now, readings=CALM))
+
+
+def test_growing_is_ramped_and_replacing_is_free() -> None:
+    """With a ramp of one a second workers start one by one, each at its time; one that ended is replaced at once."""
+    story = a_story(
+        a_plan(*(a_task(f"t{n}") for n in range(8))), bench=Story(Limits(workers_max=6, ramp_per_s=1.0))
+    )
+    assert len(story.at_work()) == 1
+    assert story.swarm.capacity.reason.startswith("growing: 5 more in")
+    for width in (2, 3, 4):
+        assert next_deadline(story.swarm) == pytest.approx(story.now + 1.0, abs=0.01)
+        story.wait(1.001)
+        assert len(story.at_work()) == width
+    name = story.at_work()[0]
+    story.up(name)
+    story.exit(name)
+    assert len(story.at_work()) == 4
+
+
+def test_the_reason_does_not_outlive_its_cause() -> None:
+    """When nothing waits any more, the capacity says so: not that slots are taken, nor that there is a pause."""
+    story = a_story(a_plan(*(a_task(name) for name in "abcde")))
+    story.wait(3.0)
+    story.send(m.Paused(at=story.now))
+    assert story.swarm.capacity.reason == "paused"
+    story.send(m.Resumed(at=story.now))
+    story.measure()
+    assert story.swarm.capacity.reason == "all 4 slots taken"
+    story.land(*"abcde")
+    assert (story.swarm.capacity.reason, story.swarm.capacity.slots_open) == ("nothing waits", 4)
+    story.send(m.Paused(at=story.now))
+    story.send(m.Resumed(at=story.now))
+    assert story.swarm.capacity.reason == "nothing waits"
+
+
+# --- the daemon comes and goes
+
+
+def test_a_graceful_stop_ends_workers_and_the_next_daemon_goes_on() -> None:
+    """A stop ends running workers, hands their tasks back without using up an attempt, starts nothing, and lets finished work be
+    collected; the next daemon starts what was handed back."""
+    story = a_story(a_plan(a_task("a", attempts=1), a_task("b", attempts=1), a_task("c", attempts=1)))
+    story.up("a", "b")
+    story.exit("b")
+    story.send(m.StopRequested(at=story.now, end_workers=True))
+    assert [c.why for c in story.commands if isinstance(c, m.EndWorker)] == ["stopped"]
+    story.send(m.WorktreeReady(**story.where(story.sole(m.TakeWorktree, "c")), path="/pool/c"))
+    story.exit("a", 143)
+    story.collect("a")
+    story.collect("b")
+    assert story.states() == {"a": "ready", "b": "queued", "c": "ready"}
+    assert story.swarm.capacity.reason == "stopping"
+    story.take(m.GiveBackWorktree)
+    story.send(m.DaemonStopped(at=story.now))
+    story.send(m.DaemonStarted(at=story.now, version="2", pid=2, limits=Limits(ramp_per_s=1000.0)))
+    story.measure()
+    assert story.at_work() == ["a", "c"]
+    assert story.attempt("a").n == 2
+    story.fail("a")
+    assert story.state("a") == "failed"
+
+
+def test_a_drain_starts_nothing_and_lets_workers_end() -> None:
+    """A stop without ending workers starts no new ones and lets the running work land."""
+    story = a_story(a_plan(a_task("a"), a_task("b", needs=["a"])))
+    story.send(m.StopRequested(at=story.now))
+    story.land("a")
+    assert story.states() == {"a": "landed", "b": "ready"}
+    assert not story.has(m.EndWorker)
+
+
+def test_the_grace_of_a_stop_is_the_one_asked_for() -> None:
+    """A stop that names a grace time ends workers with that; the next daemon has its own again."""
+    story = a_story(a_plan(a_task("a")))
+    story.up("a")
+    story.send(m.StopRequested(at=story.now, end_workers=True, grace_s=0.0))
+    assert story.sole(m.EndWorker).grace_s == 0.0
+    story.send(m.DaemonStarted(at=story.now, version="2", pid=2, limits=Limits(grace_s=9.0)))
+    assert [c.grace_s for c in pending_commands(story.swarm) if isinstance(c, m.EndWorker)] == [9.0]
+
+
+def test_workers_are_adopted_by_the_next_daemon() -> None:
+    """After a crash a running worker is watched again, with the time limit that it had, and its work lands."""
+    story = a_story(a_plan(a_task("a", timeout_s=100.0)))
+    story.up("a")
+    story.now += 50.0
+    story.send(m.DaemonStarted(at=story.now, version="2", pid=2, limits=Limits()))
+    assert pending_commands(story.swarm) == [m.WatchWorker(run="plan", task="a", attempt=1)]
+    assert next_deadline(story.swarm) == 100.0
+    story.exit("a")
+    story.collect("a")
+    assert story.state("a") == "queued"
+
+
+def test_a_new_daemon_looks_at_the_machine_anew() -> None:
+    """Readings and an outstanding look of the last daemon are forgotten: the next one asks again before it starts anything."""
+    story = a_busy_story("ab", busy(cpu=99.0))
+    assert story.has(m.MeasureHost)
+    story.take(m.MeasureHost)
+    story.send(m.DaemonStarted(at=story.now, version="2", pid=2, limits=Limits()))
+    assert story.sole(m.MeasureHost).target is None

@@ -1,0 +1,306 @@
+"""Submissions: a plan that comes again, a part of one, and the finish."""
+
+from __future__ import annotations
+
+import pytest
+
+from swarm.core import machine
+from swarm.core import messages as m
+from swarm.core.invariants import invariants
+from swarm.core.model import Limits, PhaseSpec, Reason
+from swarm.core.state import IllegalEvent, StaleEvent, pending_commands
+from tests.builders import BASE, a_plan, a_task, submitted
+from tests.stories import Story, a_story, snapshot
+
+ONE_AT_A_TIME = (PhaseSpec(id="p", parallel_safe=False),)
+THEN = (PhaseSpec(id="p"), PhaseSpec(id="q", phase_needs=("p",)))
+
+
+# --- a plan comes again
+
+
+def test_the_same_plan_again_changes_nothing() -> None:
+    """Submitting a plan twice adds nothing, starts nothing again, and keeps what has landed."""
+    plan = a_plan(a_task("a", phase="p"), a_task("b", phase="q"), phases=THEN)
+    story = a_story(plan)
+    story.land("a")
+    before = snapshot(story.run)
+    change = machine.submission(story.swarm, "plan", plan)
+    assert (change.added, change.replaced, change.unchanged, change.refused) == ((), (), 2, ())
+    turn = story.submit(plan)
+    assert turn.commands == []
+    assert snapshot(story.run) == before
+
+
+def test_the_same_plan_after_its_end_keeps_the_end() -> None:
+    """A plan that has ended and been finished stays so when it is submitted again unchanged."""
+    plan = a_plan(a_task("a"))
+    story = a_story(plan)
+    story.land("a")
+    story.send(m.FinishRequested(at=story.now, run="plan", request="1", target="main"))
+    story.send(m.Finished(at=story.now, run="plan", request="1", target="main", commit="merged"))
+    ended = story.run.ended_at
+    story.now += 100.0
+    story.submit(plan)
+    assert (story.run.ended_at, story.run.finished_commit) == (ended, "merged")
+    assert len(story.told("RunEnded")) == 1
+
+
+def test_what_is_new_is_added_and_runs() -> None:
+    """New tasks of a plan that has ended run, and its end is told again."""
+    story = a_story(a_plan(a_task("a")))
+    story.land("a")
+    story.submit(a_plan(a_task("a"), a_task("b", needs=["a"])))
+    assert story.told("PlanAccepted")[-1].data == {"added": 1, "replaced": 0, "unchanged": 1}
+    story.land("b")
+    assert [fact.data["landed"] for fact in story.told("RunEnded")] == [1, 2]
+
+
+def test_what_changed_and_has_not_started_is_replaced() -> None:
+    """A changed task that has not started runs as it is written now, with its new needs and claims."""
+    story = a_story(a_plan(a_task("a"), a_task("b", needs=["a"]), a_task("c")))
+    story.submit(a_plan(a_task("a"), a_task("b", claims=["x"], title="New"), a_task("c")))
+    assert story.told("PlanAccepted")[-1].data["replaced"] == 1
+    assert "b" in story.at_work()
+    start = story.run.tasks["b"]
+    assert (start.spec.title, story.run.shown_claims(start)) == ("New", start.spec.claims)
+
+
+def test_a_changed_task_that_has_started_is_refused_by_name() -> None:
+    """A plan that changes a started task is illegal, names it, and changes nothing of the rest either."""
+    story = a_story(a_plan(a_task("a"), a_task("b", needs=["a"])))
+    plan = a_plan(a_task("a", title="Other"), a_task("b", title="Other"), a_task("c"))
+    assert machine.submission(story.swarm, "plan", plan).refused == ("a",)
+    before = snapshot(story.swarm)
+    with pytest.raises(IllegalEvent, match="a changed in the plan and started"):
+        story.send(submitted(plan))
+    assert snapshot(story.swarm) == before
+
+
+def test_a_replaced_ready_task_waits_for_its_new_need() -> None:
+    """A ready task that gets a need goes back to pending and starts after it."""
+    limits = Limits(workers_max=1, ramp_per_s=1000.0)
+    story = a_story(a_plan(a_task("a"), a_task("b"), a_task("c")), bench=Story(limits))
+    story.submit(a_plan(a_task("a"), a_task("b", needs=["c"]), a_task("c")))
+    assert story.states() == {"a": "running", "b": "pending", "c": "ready"}
+    story.land("a", "c")
+    assert story.at_work() == ["b"]
+
+
+def test_a_replaced_cancelled_task_runs_with_all_that_needs_it() -> None:
+    """A cancelled task that is written anew before it ever started is wanted again, and so is what it had blocked."""
+    story = a_story(a_plan(a_task("a"), a_task("b", needs=["a"]), a_task("c", needs=["b"])))
+    story.send(m.TasksCancelled(at=story.now, run="plan", tasks=("b",)))
+    assert story.states() == {"a": "running", "b": "cancelled", "c": "blocked"}
+    story.submit(a_plan(a_task("a"), a_task("b", needs=["a"], title="Again"), a_task("c", needs=["b"])))
+    assert story.states() == {"a": "running", "b": "pending", "c": "pending"}
+    assert (story.task("b").reason, story.task("c").reason) == (None, None)
+    story.land("a", "b", "c")
+
+
+def test_a_blocked_task_without_its_dead_need_goes_on() -> None:
+    """Taking a failed need out of the plan unblocks the task and what needs it."""
+    story = a_story(a_plan(a_task("a", attempts=1), a_task("b", needs=["a"]), a_task("c", needs=["b"])))
+    story.fail("a")
+    story.submit(a_plan(a_task("a", attempts=1), a_task("b"), a_task("c", needs=["b"])))
+    assert story.states() == {"a": "failed", "b": "running", "c": "pending"}
+
+
+def test_a_replaced_task_that_needs_a_failed_one_blocks_its_dependants() -> None:
+    """Giving a task a need that has failed blocks it and what needs it, so that nothing waits for ever."""
+    tasks = [a_task("a", attempts=1), a_task("x"), a_task("b", needs=["x"]), a_task("c", needs=["b"])]
+    story = a_story(a_plan(*tasks))
+    story.fail("a")
+    tasks[2] = a_task("b", needs=["a"])
+    story.submit(a_plan(*tasks))
+    assert (story.state("b"), story.state("c")) == ("blocked", "blocked")
+    assert invariants(story.swarm) == []
+
+
+def test_a_dead_task_added_to_a_phase_blocks_what_waits_for_it() -> None:
+    """A new task that needs a failed one is blocked, and with it what waits for its phase: the run ends all the same."""
+    tasks = [a_task("x", attempts=1), a_task("a", phase="p"), a_task("b", phase="q")]
+    story = a_story(a_plan(*tasks, phases=THEN))
+    story.fail("x")
+    story.submit(a_plan(*tasks, a_task("n", phase="p", needs=["x"]), phases=THEN))
+    assert (story.state("n"), story.state("b")) == ("blocked", "blocked")
+    story.land("a")
+    assert len(story.told("RunEnded")) == 1
+
+
+def test_a_task_added_to_a_finished_phase_runs() -> None:
+    """A task added to a phase that has landed runs; what came after that phase and has started goes on."""
+    story = a_story(a_plan(a_task("a", phase="p"), a_task("b", phase="q"), phases=THEN))
+    story.land("a")
+    story.submit(a_plan(a_task("a", phase="p"), a_task("b", phase="q"), a_task("n", phase="p"), phases=THEN))
+    assert story.at_work() == ["b", "n"]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "names"),
+    [
+        ([a_task("a", needs=["b"]), a_task("b", needs=["a"])], "would wait for each other"),
+        ([a_task("a", needs=["nobody"])], "nobody knows nobody"),
+        ([a_task("a", phase="nowhere")], "nobody knows nowhere"),
+        ([a_task("a", phase_needs=["nowhere"])], "nobody knows nowhere"),
+        ([a_task("a"), a_task("a")], "the same id"),
+    ],
+)
+def test_a_plan_that_makes_no_sense_is_refused(tasks: list[m.TaskSpec], names: str) -> None:
+    """Rings, unknown needs and phases, and double ids are illegal; not even the run is made."""
+    story = Story()
+    before = snapshot(story.swarm)
+    with pytest.raises(IllegalEvent, match=names):
+        story.send(submitted(a_plan(*tasks)))
+    assert snapshot(story.swarm) == before
+
+
+def test_a_ring_with_what_is_there_is_refused() -> None:
+    """An added task that closes a ring with tasks of the run, through a phase, is illegal."""
+    story = a_story(a_plan(a_task("a", phase="p"), a_task("b", phase="q"), phases=THEN))
+    before = snapshot(story.swarm)
+    with pytest.raises(IllegalEvent, match="ring"):
+        story.send(submitted(a_plan(a_task("n", phase="p", needs=["b"]))))
+    assert snapshot(story.swarm) == before
+
+
+def test_finished_tasks_meet_needs_and_are_never_run() -> None:
+    """Tasks that a foreign plan says are done satisfy needs and phases, are no tasks of the run, and stay so."""
+    tasks = [a_task("a", phase="p", finished=True), a_task("b", needs=["a"]), a_task("c", phase="q")]
+    story = a_story(a_plan(*tasks, phases=THEN))
+    assert story.states() == {"b": "running", "c": "running"}
+    assert list(story.run.finished_before) == ["a"]
+    assert machine.submission(story.swarm, "plan", a_plan(*tasks, phases=THEN)).unchanged == 3
+
+
+# --- parts of a plan
+
+
+def test_only_runs_a_task_and_what_it_needs() -> None:
+    """With `only` the named task and what it needs run, through tasks and phases; the rest stays, and the run ends without it."""
+    tasks = [
+        a_task("a", phase="p"),
+        a_task("b", phase="p"),
+        a_task("c", phase="q", needs=["x"]),
+        a_task("x"),
+        a_task("d", phase="q"),
+        a_task("e"),
+    ]
+    story = a_story(a_plan(*tasks, phases=THEN), only=("c",))
+    story.land("a", "b", "x", "c")
+    assert story.states() == {
+        "a": "landed",
+        "b": "landed",
+        "c": "landed",
+        "x": "landed",
+        "d": "ready",
+        "e": "ready",
+    }
+    assert len(story.told("RunEnded")) == 1
+    assert (story.run.open_tasks, pending_commands(story.swarm)) == (0, [])
+    story.submit(a_plan(*tasks, phases=THEN))
+    assert story.at_work() == ["d", "e"] or story.at_work() == ["e", "d"]
+
+
+def test_only_in_a_phase_that_goes_one_at_a_time() -> None:
+    """A task picked by `only` does not wait for one before it in its phase that was left out; later the order holds again."""
+    tasks = [a_task(name, phase="p") for name in "abcd"]
+    story = a_story(a_plan(*tasks, phases=ONE_AT_A_TIME), only=("b", "d"))
+    assert story.at_work() == ["b"]
+    story.land("b")
+    assert story.at_work() == ["d"]
+    story.land("d")
+    assert len(story.told("RunEnded")) == 1
+    story.submit(a_plan(*tasks, phases=ONE_AT_A_TIME))
+    assert story.at_work() == ["a"]
+    story.land("a", "c")
+
+
+def test_only_of_what_nobody_knows_is_refused() -> None:
+    """`only` with an unknown task is illegal, and no run is made."""
+    story = Story()
+    with pytest.raises(IllegalEvent, match="no task nobody"):
+        story.send(submitted(a_plan(a_task("a")), only=("nobody",)))
+    assert story.swarm.runs == {}
+
+
+def test_sequential_runs_one_task_at_a_time() -> None:
+    """With `sequential` no two tasks run at once, whatever their claims, and all of them land."""
+    story = a_story(a_plan(*(a_task(name) for name in "abc")), sequential=True)
+    for name in "abc":
+        assert story.at_work() == [name]
+        story.land(name)
+
+
+def test_fail_fast_cancels_the_rest() -> None:
+    """With `fail_fast` the first failure cancels all that has not ended; running workers are ended and their work is kept."""
+    story = a_story(
+        a_plan(a_task("a", attempts=1), a_task("b"), a_task("c", needs=["b"]), a_task("d", needs=["a"])),
+        fail_fast=True,
+    )
+    story.up("b")
+    story.fail("a")
+    assert story.states() == {"a": "failed", "b": "running", "c": "cancelled", "d": "blocked"}
+    assert story.sole(m.EndWorker, "b").why == "cancelled"
+    story.exit("b", 143)
+    story.collect("b")
+    assert story.state("b") == "cancelled"
+    assert len(story.told("RunEnded")) == 1
+
+
+def test_without_fail_fast_the_rest_goes_on() -> None:
+    """One failure does not stop a task that is independent of it."""
+    story = a_story(a_plan(a_task("a", attempts=1), a_task("b")))
+    story.fail("a")
+    story.land("b")
+    assert story.states() == {"a": "failed", "b": "landed"}
+
+
+# --- finishing
+
+
+def test_finishing_is_asked_and_answered_once() -> None:
+    """A request to finish goes out with the commit that staging stood at, comes back as finished, and is told."""
+    story = a_story(a_plan(a_task("a"), a_task("b"), verify=["make"]))
+    story.land("a")
+    landed = story.run.published
+    story.send(m.FinishRequested(at=story.now, run="plan", request="r1", target="main"))
+    finish = story.sole(m.Finish)
+    assert (finish.commit, finish.base, finish.target, finish.request) == (landed, BASE, "main", "r1")
+    assert [suite.run for suite in finish.suites] == ["make"]
+    story.land("b")
+    assert [c for c in pending_commands(story.swarm) if isinstance(c, m.Finish)] == [finish]
+    story.send(m.Finished(at=story.now, run="plan", request="r1", target="main", commit="merged"))
+    assert story.run.finished_commit == "merged"
+    assert story.told("RunFinished")[0].data["commit"] == "merged"
+    with pytest.raises(StaleEvent):
+        story.send(m.Finished(at=story.now, run="plan", request="r1", target="main", commit="merged"))
+
+
+def test_the_same_request_again_is_the_same() -> None:
+    """A repeated request to finish with its own key sends nothing more; another one meanwhile is refused."""
+    story = a_story(a_plan(a_task("a")))
+    story.send(m.FinishRequested(at=story.now, run="plan", request="r1", target="main"))
+    assert story.send(m.FinishRequested(at=story.now, run="plan", request="r1", target="main")).commands == []
+    with pytest.raises(IllegalEvent, match="being finished already"):
+        story.send(m.FinishRequested(at=story.now, run="plan", request="r2", target="main"))
+
+
+def test_a_refused_finish_leaves_the_run_as_it_was() -> None:
+    """After a refusal nothing is outstanding and the run can be finished later; staging it only does not count as finished."""
+    story = a_story(a_plan(a_task("a")))
+    story.send(m.FinishRequested(at=story.now, run="plan", request="r1", target="main"))
+    reason = Reason("dirty", "main has edits")
+    story.send(m.FinishRefused(at=story.now, run="plan", request="r1", target="main", reason=reason))
+    assert story.run.finished_commit is None
+    story.send(m.FinishRequested(at=story.now, run="plan", request="r2", target="main", stage_only=True))
+    story.send(m.Finished(at=story.now, run="plan", request="r2", target="main", commit="c", stage_only=True))
+    assert story.run.finished_commit is None
+
+
+def test_a_run_that_is_not_prepared_cannot_be_finished() -> None:
+    """Before staging exists there is nothing to finish."""
+    story = Story()
+    story.send(submitted(a_plan(a_task("a"))))
+    with pytest.raises(IllegalEvent, match="not prepared"):
+        story.send(m.FinishRequested(at=1.0, run="plan", request="r1", target="main"))
