@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-from swarm.core.model import ATTEMPT_ENDS, Attempt, Defaults, Task, slug
-from swarm.core.places import Places
-from swarm.core.run import Run
-from swarm.core.state import Swarm
 from swarm.errors import Refused, SwarmError, UsageError
+
+TYPE_CHECKING = False  # typing would cost more start-up time than this file
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+    from swarm.core.model import Attempt, Defaults, Task
+    from swarm.core.run import Run
+    from swarm.core.state import Swarm
 
 READY_S = 60.0  # a daemon that has not come up by then says so; replaying a long journal takes a while
 SPEC_FOLDERS = (".auto-claude/specs", "specs", ".swarm/specs", ".")
@@ -98,6 +100,8 @@ def plan_schema() -> dict[str, Any]:
 
 def swarm_of(state: Path) -> Swarm:
     """Rebuilds the swarm from the journal; an empty one where there has never been a daemon."""
+    from swarm.core.places import Places
+    from swarm.core.state import Swarm
     from swarm.daemon.recovery import replay
     from swarm.edge.journal import Journal
 
@@ -115,8 +119,27 @@ def status(state: Path) -> dict[str, Any]:
     return report.status(swarm_of(state), report.Live())
 
 
+def summary(state: Path) -> dict[str, Any]:
+    """Gives the summary of the status document. The last daemon left it when it ended in good order; where the journal has gone on
+    since, or it was killed, the journal is replayed."""
+    from swarm.edge.journal import Journal
+
+    try:
+        left = json.loads((state / "status.json").read_bytes())
+        with Journal.open(state / "journal.sqlite", readonly=True) as journal:
+            if journal.last_seq() == left["seq"]:
+                document: dict[str, Any] = left["document"]
+                return document
+    except (OSError, ValueError, KeyError, TypeError, SwarmError):
+        pass  # the journal itself decides, and says what is wrong with it
+    from swarm.core import report
+
+    return report.status(swarm_of(state), report.Live(), summary=True)
+
+
 def events(state: Path, after: int) -> Iterator[dict[str, Any]]:
     """Gives the journal's records after a number, from the first on, as they are told."""
+    from swarm.core.places import Places
     from swarm.core.report import rfc3339
     from swarm.edge.journal import Journal
 
@@ -139,6 +162,7 @@ def _find(state: Path, run: str, task: str) -> tuple[Swarm, Run, Task]:
 def task_document(state: Path, run: str, task: str) -> dict[str, Any]:
     """Gives everything known of a task: its place in the status document, what it was asked and told, and where its files are."""
     from swarm.core import report
+    from swarm.core.model import slug
 
     swarm, found, each = _find(state, run, task)
     document = report.task_document(swarm, found, each, report.Live())
@@ -152,7 +176,7 @@ def task_document(state: Path, run: str, task: str) -> dict[str, Any]:
         "verify": [suite.run for suite in found.suites(each)],
         "told": list(each.told),
         "feedback": list(each.feedback),
-        "folder": str(Places(state).state / "attempts" / run / slug(task)),
+        "folder": str(state / "attempts" / run / slug(task)),
     }
     return {"schema": report.SCHEMA, "run": run, "task": document}
 
@@ -165,7 +189,10 @@ def _attempt(task: Task, n: int | None) -> Attempt | None:
 
 def log_path(state: Path, run: str, task: str, attempt: int | None, which: str) -> Path | None:
     """Gives the file with the output of an attempt's worker, or (`which` "verify") of its newest verification."""
-    folder = Places(state).state / "attempts" / run / slug(task)
+    from swarm.core.model import slug
+    from swarm.core.places import Places
+
+    folder = state / "attempts" / run / slug(task)
     numbers = sorted((int(name.name) for name in _entries(folder) if name.name.isdigit()), reverse=True)
     if attempt is not None:
         numbers = [attempt]
@@ -208,6 +235,9 @@ def open_worktree(top: Path, state: Path, run: str, task: str, n: int | None) ->
 
     It is an ordinary linked worktree; `git worktree remove` takes it away. Raises `Refused` while the attempt is under way.
     """
+    from swarm import config
+    from swarm.core.model import ATTEMPT_ENDS, slug
+    from swarm.core.places import Places
     from swarm.edge import git
     from swarm.edge.lockfile import exclusive
     from swarm.edge.worktrees import hide_folder
@@ -224,10 +254,11 @@ def open_worktree(top: Path, state: Path, run: str, task: str, n: int | None) ->
         )
     repository = git.Repository.discover(top)
     commit = repository.branch_commit(attempt.branch) or attempt.head or attempt.base
-    path = repository.working_top() / ".worktrees" / run / f"{slug(task)}-{attempt.n}"
+    root = repository.working_top() / config.load(repository.working_top(), os.environ).worktrees.root
+    path = root / run / f"{slug(task)}-{attempt.n}"
     if (path / ".git").exists():
         return path
-    hide_folder(path.parents[1])
+    hide_folder(root)
     with exclusive(Places(state).worktrees_lock):
         git.run(
             "worktree", "add", "-q", "--detach", str(path), commit, cwd=str(top), user_config=True, timeout_s=600
@@ -247,6 +278,8 @@ def start_daemon(top: Path, *, workers: int | None, foreground: bool, ends_when_
 
         serve(Options(top, flags, ends_when_idle), dict(os.environ))
         return {}
+    import subprocess
+
     reader, writer = os.pipe()
     try:
         with _start_log(top) as log:
@@ -284,11 +317,14 @@ def _import_path() -> list[str]:
 
 
 def _start_log(top: Path) -> Any:
+    from swarm.core.places import Places
     from swarm.edge import git
 
     places = Places(git.Repository.discover(top).common_dir / "swarm")
     places.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return open(places.start_log, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600))
+    return open(
+        places.start_log, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)
+    )
 
 
 def _await_ready(reader: int, log: Path) -> dict[str, Any]:

@@ -90,13 +90,13 @@ class Session:
                 return document
             except NoDaemon:
                 pass  # it ended between the two
-        return self.journal_document(run)
+        return self.journal_document(run, full=full)
 
-    def journal_document(self, run: str | None = None) -> dict[str, Any]:
+    def journal_document(self, run: str | None = None, *, full: bool = True) -> dict[str, Any]:
         """Gives the status document as the journal has it. Raises `UsageError` for a run that it does not know."""
         from swarm.client import naming, offline
 
-        document: dict[str, Any] = offline.status(self.state)
+        document: dict[str, Any] = offline.status(self.state) if full else offline.summary(self.state)
         if run is not None:
             document["runs"] = [naming.run_of(document, run)]
         return document

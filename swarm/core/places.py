@@ -75,6 +75,11 @@ class Places:
         return self.state / "scratch"
 
     @property
+    def last_status(self) -> Path:
+        """The summary that a daemon leaves when it ends, with the number of the record it was made at."""
+        return self.state / "status.json"
+
+    @property
     def log(self) -> Path:
         """The daemon's log."""
         return self.state / "log" / "daemon.log"

@@ -359,7 +359,9 @@ class Execution:
         landing = self.edges.landing
         with exclusive(self.edges.places.merge_lock, kind=MergeLockHeld):
             landing.seed(command.run, command.base)
-        landing.publish(command.run, command.base, command.base)  # the branch is there before the first landing
+        landing.publish(
+            command.run, command.base, command.base
+        )  # the branch is there before the first landing
         worktree = self.staging_worktree(command.run)
         self.edges.pool.prepare_staging(worktree, command.base)
         return m.RunPrepared(at=self.clock(), run=command.run, commit=command.base, worktree=str(worktree))

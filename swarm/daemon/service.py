@@ -27,9 +27,9 @@ import uvicorn
 import swarm as package
 from swarm import config, log, protocol
 from swarm.core import messages as m
+from swarm.core import report
 from swarm.core.model import WORKER_STEPS
 from swarm.core.places import Places
-from swarm.core.report import rfc3339
 from swarm.daemon import api, recovery
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Edges, Execution
@@ -241,6 +241,7 @@ async def _run(
         turning.cancel()
     server.over.set()
     await asyncio.wait({turning, serving}, timeout=5.0)
+    _leave_status(places, coordinator)
     if turning.done() and not turning.cancelled() and (error := turning.exception()) is not None:
         raise error
 
@@ -328,16 +329,25 @@ def _announce(places: Places, environ: Mapping[str, str], options: Options, read
         **identity.to_json(),
         "version": package.__version__,
         "socket": protocol.socket_path(str(places.state), environ),
-        "started_at": rfc3339(time.time()),
+        "started_at": report.rfc3339(time.time()),
         "ends_when_idle": options.ends_when_idle,
     }
-    path = places.state / protocol.DAEMON_FILE
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(document) + "\n", "utf-8")
-    os.replace(temporary, path)
+    _write_whole(places.state / protocol.DAEMON_FILE, document)
     if ready is not None:
         os.write(ready, (json.dumps(document) + "\n").encode())
         os.close(ready)
+
+
+def _leave_status(places: Places, coordinator: Coordinator) -> None:
+    """Leaves the summary for `swarm status` without a daemon, which otherwise has to replay the journal."""
+    document = report.status(coordinator.swarm, report.Live(), summary=True)
+    _write_whole(places.last_status, {"seq": coordinator.seq, "document": document})
+
+
+def _write_whole(path: Path, document: Mapping[str, Any]) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(document) + "\n", "utf-8")
+    os.replace(temporary, path)
 
 
 def _take_down(places: Places, environ: Mapping[str, str], listener: socket.socket) -> None:
