@@ -47,7 +47,7 @@ class Timed:
 
 def main() -> int:
     """Prints both comparisons and says whether the bars are kept."""
-    chosen = options("tests.bench.bench_trivial", __doc__ or "", rounds=3, tasks=200, large_tasks=40)
+    chosen = options("tests.bench.bench_trivial", __doc__ or "", rounds=3, tasks=200, large_tasks=200)
     bars = Bars()
     with scratch() as folder:
         small = Floor(folder, chosen.tasks, SLOTS, 200)

@@ -109,7 +109,16 @@ def options(module: str, about: str, *, rounds: int, **numbers: int) -> argparse
 
 def cpu_s(pid: int) -> float:
     """The CPU time of a process itself, in seconds: all its threads, none of its children."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return _cpu_s(f"/proc/{pid}/stat")
+
+
+def main_thread_cpu_s(pid: int) -> float:
+    """The CPU time of the main thread of a process, in seconds."""
+    return _cpu_s(f"/proc/{pid}/task/{pid}/stat")
+
+
+def _cpu_s(path: str) -> float:
+    fields = Path(path).read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
