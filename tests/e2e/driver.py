@@ -301,6 +301,14 @@ class Swarm:
         return found
 
 
+def runs(pid: int) -> bool:
+    """Tells whether a process runs; one that has ended and that nobody has asked about does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def common_dir(top: Path) -> Path:
     return Path(git(top, "rev-parse", "--path-format=absolute", "--git-common-dir"))
 

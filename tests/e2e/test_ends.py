@@ -6,11 +6,10 @@ import json
 from itertools import pairwise
 from typing import Any
 
-import psutil
 import pytest
 
 from tests.conftest import git, wait_until
-from tests.e2e.driver import Swarm
+from tests.e2e.driver import Swarm, runs
 
 
 def task_of(run: dict[str, Any], task: str) -> dict[str, Any]:
@@ -135,15 +134,8 @@ def test_a_worker_that_takes_too_long_is_ended_whole(swarm: Swarm) -> None:
     assert task_of(run, "quick")["state"] == "landed"
     started = [int(pid) for pid in pids.read_text().split()]
     assert len(started) == 3
-    assert not [pid for pid in started if _runs(pid)]
+    assert not [pid for pid in started if runs(pid)]
     assert git(swarm.top, "show", "swarm/slow/task/slow/1:part") == "part"
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def test_what_a_worker_leaves_running_ends_with_it(swarm: Swarm) -> None:
@@ -151,7 +143,7 @@ def test_what_a_worker_leaves_running_ends_with_it(swarm: Swarm) -> None:
     pid = swarm.outside / "pid"
     work = f"setsid sh -c 'echo $$ > {pid}; exec sleep 300' & until [ -s {pid} ]; do sleep 0.01; done; echo x > out"
     swarm.check_landed(swarm.run(swarm.plan("server", [swarm.task("serve", work, claims=["out"])])))
-    assert not _runs(int(pid.read_text()))
+    assert not runs(int(pid.read_text()))
 
 
 def test_try_later_uses_no_attempt_up(swarm: Swarm) -> None:

@@ -1,0 +1,228 @@
+"""`swarm finish`: what is on staging comes into the user's branch, and nothing of the user's is ever lost for it."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import git, wait_until
+from tests.e2e.driver import Swarm, snapshot
+
+
+def landed(swarm: Swarm, work: str = "echo 2 >> src/b.py; echo new > new", **more: Any) -> str:
+    """Carries out one task named `t` as the run `r`, and gives the commit that staging stands at."""
+    swarm.check_landed(
+        swarm.run(swarm.plan("r", [swarm.task("t", work, claims=["src/b.py", "new"])], **more))
+    )
+    return swarm.staging("r")
+
+
+def commit(top: Path, path: str, text: str) -> str:
+    """Commits one file as the user would."""
+    (top / path).write_text(text)
+    git(top, "add", path)
+    git(top, "commit", "-q", "-m", f"mine: {path}")
+    return git(top, "rev-parse", "HEAD")
+
+
+def test_the_branch_and_its_clean_checkout_move(swarm: Swarm) -> None:
+    """Rows 52, 53: finish brings branch, index and files of a clean checkout to staging; once more it has nothing to do."""
+    staging = landed(swarm)
+    done = swarm("finish")
+    assert staging[:7] in done.out
+    assert git(swarm.top, "rev-parse", "main") == staging
+    assert git(swarm.top, "symbolic-ref", "HEAD") == "refs/heads/main"
+    assert git(swarm.top, "status", "--porcelain") == ""
+    assert (swarm.top / "new").read_text() == "new\n"
+    for branch in git(swarm.top, "for-each-ref", "--format=%(objectname)", "refs/heads/swarm").split():
+        assert git(swarm.top, "merge-base", "main", branch) == branch
+    again = swarm("finish", "--json").json["finish"]
+    assert again["outcome"] == "nothing"
+    assert git(swarm.top, "rev-parse", "main") == staging
+    assert swarm.status()["runs"][0]["state"] == "finished"
+    swarm.look_again()
+
+
+def test_edits_elsewhere_stay_as_they_are(swarm: Swarm) -> None:
+    """Rows 27 and 54: with edits, staged and untracked files in other paths, a run and finish go through and leave them alone."""
+    (swarm.top / "README.md").write_text("mid-edit\n")
+    (swarm.top / "untracked").write_text("mine\n")
+    (swarm.top / "staged").write_text("staged\n")
+    git(swarm.top, "add", "staged")
+    git(swarm.top, "stash", "list")
+    swarm.look_again()
+    before = snapshot(swarm.top)
+    staging = landed(swarm)
+    assert snapshot(swarm.top) == before
+    swarm("finish")
+    assert git(swarm.top, "rev-parse", "main") == staging
+    assert git(swarm.top, "status", "--porcelain").splitlines() == [
+        " M README.md",
+        "A  staged",
+        "?? untracked",
+    ]
+    assert (swarm.top / "README.md").read_text() == "mid-edit\n"
+    assert (swarm.top / "src" / "b.py").read_text() == "b = 1\n2\n"
+    swarm.look_again()
+
+
+@pytest.mark.parametrize("dirt", ["edited", "staged", "untracked", "ignored"])
+def test_what_would_be_overwritten_stops_it(swarm: Swarm, dirt: str) -> None:
+    """Row 54: where a path that changes is dirty in the checkout, finish is refused with exit 4, names it, and moves nothing."""
+    landed(swarm)
+    if dirt in ("edited", "staged"):
+        (swarm.top / "src" / "b.py").write_text("mine\n")
+    if dirt == "staged":
+        git(swarm.top, "add", "src/b.py")
+    if dirt in ("untracked", "ignored"):
+        (swarm.top / "new").write_text("mine\n")
+    if dirt == "ignored":
+        (swarm.top / ".git" / "info" / "exclude").write_text("new\n")
+    swarm.look_again()
+    refused = swarm("finish", code=4)
+    assert ("new" if dirt in ("untracked", "ignored") else "src/b.py") in refused.err
+    assert snapshot(swarm.top) == swarm.before
+
+
+def test_staged_only(swarm: Swarm) -> None:
+    """Row 51: --stage-only puts the result into index and files, makes no commit and moves no branch."""
+    before = git(swarm.top, "rev-parse", "main")
+    staging = landed(swarm)
+    swarm("finish", "--stage-only")
+    assert git(swarm.top, "rev-parse", "HEAD") == before
+    assert git(swarm.top, "diff", "--cached", "--name-only").splitlines() == ["new", "src/b.py"]
+    assert git(swarm.top, "diff", "--name-only") == ""
+    assert git(swarm.top, "write-tree") == git(swarm.top, "rev-parse", f"{staging}^{{tree}}")
+    swarm.look_again()
+
+
+@pytest.mark.parametrize("case", ["forward", "merge", "conflict"])
+def test_the_preview_is_what_happens(swarm: Swarm, case: str) -> None:
+    """Row 50: --preview tells paths and outcome of a plain move, a merge and a conflict as they then happen, moving nothing."""
+    landed(swarm)
+    if case == "merge":
+        commit(swarm.top, "other", "mine\n")
+    if case == "conflict":
+        commit(swarm.top, "src/b.py", "b = 3\n")
+    swarm.look_again()
+    old = git(swarm.top, "rev-parse", "main")
+    preview = swarm("finish", "--preview", "--json", code=None).json["finish"]
+    assert snapshot(swarm.top) == swarm.before
+    if case == "conflict":
+        assert preview["conflicts"] == ["src/b.py"]
+        assert "src/b.py" in swarm("finish", code=4).err
+        assert git(swarm.top, "rev-parse", "main") == old
+        return
+    done = swarm("finish", "--json").json["finish"]
+    new = git(swarm.top, "rev-parse", "main")
+    assert done["commit"] == new
+    assert preview["paths"] == git(swarm.top, "diff", "--name-only", old, new).splitlines()
+    assert git(swarm.top, "rev-parse", f"{preview['commit']}^{{tree}}") == git(
+        swarm.top, "rev-parse", "main^{tree}"
+    )
+    if case == "forward":
+        assert preview["commit"] == new
+    swarm.look_again()
+
+
+def test_a_target_that_has_moved_is_merged_with(swarm: Swarm) -> None:
+    """When the target has moved meanwhile, finish makes a merge of it and staging, verified before the target moves."""
+    seen = swarm.outside / "seen"
+    staging = landed(swarm, verify=[f"git rev-parse HEAD >> {seen}; ls >> {seen}.ls"])
+    mine = commit(swarm.top, "other", "mine\n")
+    swarm("finish")
+    new = git(swarm.top, "rev-parse", "main")
+    assert git(swarm.top, "log", "-1", "--format=%P", new).split() == [mine, staging]
+    assert seen.read_text().split()[-1] == new
+    assert git(swarm.top, "status", "--porcelain") == ""
+    assert (swarm.top / "other").read_text() == "mine\n"
+    assert (swarm.top / "new").read_text() == "new\n"
+    swarm.look_again()
+
+
+def test_a_merge_that_does_not_pass_moves_nothing(swarm: Swarm) -> None:
+    """When staging merged with a target that moved does not pass verification, finish ends with 1 and the target stays."""
+    landed(swarm, verify=["! test -e other"])
+    commit(swarm.top, "other", "mine\n")
+    swarm.look_again()
+    refused = swarm("finish", code=1)
+    assert "pass" in refused.err
+    assert snapshot(swarm.top) == swarm.before
+
+
+def test_a_target_that_moves_in_the_very_moment_is_not_overwritten(swarm: Swarm) -> None:
+    """Compare and swap: a target that moves while finish verifies is refused with exit 4; what moved it is kept."""
+    top = shlex.quote(str(swarm.top))
+    race = f"! test -e other || git -C {top} update-ref refs/heads/main $(git -C {top} commit-tree -p main -m race 'main^{{tree}}')"
+    landed(swarm, verify=[race])
+    mine = commit(swarm.top, "other", "mine\n")
+    files = snapshot(swarm.top)["files"]
+    refused = swarm("finish", code=4)
+    assert "main" in refused.err
+    assert git(swarm.top, "log", "-1", "--format=%s %P", "main") == f"race {mine}"
+    assert git(swarm.top, "status", "--porcelain") == ""
+    assert snapshot(swarm.top)["files"] == files
+    swarm.look_again()
+    swarm("finish", "--preview")
+
+
+def test_into_a_branch_that_is_checked_out_elsewhere(swarm: Swarm) -> None:
+    """`--into` a branch moves the second worktree in which that is checked out, and not the main one."""
+    second = swarm.outside / "second"
+    git(swarm.top, "worktree", "add", "-q", "-b", "develop", str(second))
+    swarm.look_again()
+    staging = landed(swarm)
+    swarm("finish", "--into", "develop")
+    assert git(second, "rev-parse", "HEAD") == staging
+    assert git(second, "symbolic-ref", "HEAD") == "refs/heads/develop"
+    assert git(second, "status", "--porcelain") == ""
+    assert (second / "new").exists()
+    swarm.before["refs"] = [ref for ref in swarm.before["refs"] if "develop" not in ref] + [
+        f"refs/heads/develop {staging}"
+    ]
+    swarm.before["refs"].sort()
+
+
+def test_into_a_branch_that_is_checked_out_nowhere(swarm: Swarm) -> None:
+    """`--into` a branch that nobody has checked out moves that branch alone; a branch that is not there is refused."""
+    git(swarm.top, "branch", "release")
+    staging = landed(swarm)
+    swarm("finish", "--into", "nowhere", code=4)
+    swarm("finish", "--into", "release", "--stage-only", code=4)
+    swarm("finish", "--into", "release")
+    assert git(swarm.top, "rev-parse", "release") == staging
+    assert git(swarm.top, "status", "--porcelain") == ""
+    swarm.before["refs"].append(f"refs/heads/release {staging}")
+
+
+def test_not_before_every_task_has_ended(swarm: Swarm) -> None:
+    """While tasks are open finish is refused with exit 4; --partial takes what has landed, and the rest can be finished later."""
+    plan = swarm.plan("r", [swarm.task("a"), swarm.task("b", gate="b")])
+    swarm("start")
+    swarm("submit", str(plan))
+    swarm.wait_for_start("b")
+    wait_until(lambda: swarm.landings("r") == ["a"])
+    refused = swarm("finish", code=4)
+    assert "--partial" in refused.err
+    swarm("finish", "--partial")
+    assert (swarm.top / "out-a").exists()
+    swarm.open("b")
+    swarm.wait("r")
+    swarm("finish")
+    assert (swarm.top / "out-b").exists()
+    assert git(swarm.top, "rev-parse", "main") == swarm.staging("r")
+    swarm.look_again()
+
+
+def test_a_branch_named_swarm_is_in_the_way(swarm: Swarm) -> None:
+    """A branch of the user's named `swarm` leaves no room for ours: exit 4, it says so, and nothing happens."""
+    git(swarm.top, "branch", "swarm")
+    swarm.look_again()
+    refused = swarm("run", str(swarm.plan("r", [swarm.task("t")])), code=4)
+    assert "swarm" in refused.err
+    assert "git branch -m" in refused.err
+    assert swarm.starts() == []
+    assert swarm.status()["runs"] == []

@@ -1,0 +1,297 @@
+"""The daemon's life as people see it: started, stopped in every way, killed, joined, left alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.conftest import git, wait_until
+from tests.e2e.driver import Swarm, runs, widest
+from tests.e2e.test_ends import task_of
+
+
+def the_run(swarm: Swarm) -> dict[str, Any]:
+    return dict(swarm.status()["runs"][0])
+
+
+def test_there_is_one_daemon(swarm: Swarm) -> None:
+    """Row 93: of several starts at once one daemon comes of it; each ends with 0; starting once more says that it runs."""
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: swarm("start"), range(4)))
+    pid = swarm.status()["daemon"]["pid"]
+    assert f"{pid}" in swarm("start").out
+    assert swarm.status()["daemon"]["pid"] == pid
+    mine = [line for line in swarm.left_running() if "swarm.daemon.service" in line]
+    assert len(mine) == 1, mine
+
+
+def test_what_is_known_survives_the_daemon(swarm: Swarm) -> None:
+    """Row 93: with no daemon, and with the next one, status tells the same of a run as before; each says whether one runs."""
+    swarm("start")
+    swarm(
+        "submit", str(swarm.plan("r", [swarm.task("a"), swarm.task("b", "exit 1", claims=["x"], attempts=1)]))
+    )
+    before = swarm.wait("r", code=1)
+    swarm("stop")
+    without = swarm.status()
+    assert without["daemon"]["running"] is False
+    assert without["daemon"]["pid"] is None
+    assert "no daemon" in swarm("status").out.lower()
+    swarm("start")
+    after = swarm.status()
+    assert after["daemon"]["running"] is True
+    keys = ("id", "state", "base", "counts", "tasks", "staging")
+    for document in (without, after):
+        assert {key: document["runs"][0][key] for key in keys} == {key: before[key] for key in keys}
+    seqs = [event["seq"] for event in swarm.events()]
+    assert seqs == list(range(1, len(seqs) + 1))
+
+
+@pytest.mark.parametrize("how", ["stop", "SIGTERM", "now"])
+def test_a_stop_ends_workers_and_the_next_start_goes_on(swarm: Swarm, how: str) -> None:
+    """Row 72: a stop ends the workers and keeps what they did; after the next start their tasks are done, no attempt used up."""
+    work = 'echo $SWARM_ATTEMPT > out; [ "$SWARM_ATTEMPT" = 1 ] || exit 0; sleep 300 & sleep 300'
+    plan = swarm.plan(
+        "r", [swarm.task("t", work, claims=["out"], attempts=1), swarm.task("after", needs=["t"])]
+    )
+    swarm("start")
+    swarm("submit", str(plan))
+    swarm.wait_for_start("t")
+    worker = int(task_of(the_run(swarm), "t")["attempts"][0]["pid"])
+    daemon = psutil.Process(swarm.status()["daemon"]["pid"])
+    if how == "SIGTERM":
+        daemon.terminate()
+        psutil.wait_procs([daemon], timeout=20)
+    else:
+        swarm("stop", *(["--now"] if how == "now" else []))
+    wait_until(lambda: not runs(daemon.pid) and not runs(worker))
+    wait_until(lambda: not swarm.left_running())
+    stopped = the_run(swarm)
+    assert task_of(stopped, "t")["state"] == "ready"
+    assert git(swarm.top, "show", "swarm/r/task/t/1:out") == "1"
+    swarm("start")
+    run = swarm.wait("r")
+    swarm.check_landed(run)
+    assert swarm.content("r", "out") == "2\n"
+    assert swarm.landings("r") == ["t", "after"]
+
+
+def test_a_drain_waits_for_workers(swarm: Swarm) -> None:
+    """`stop --drain` starts nothing new, lets what runs finish and land, and the next start does the rest."""
+    plan = swarm.plan("r", [swarm.task("t", gate="t"), swarm.task("after", needs=["t"])])
+    swarm("start")
+    swarm("submit", str(plan))
+    swarm.wait_for_start("t")
+    stopping = swarm.spawn("stop", "--drain")
+    wait_until(lambda: swarm.status()["daemon"]["stopping"])
+    swarm.open("t")
+    assert stopping.wait(30) == 0
+    assert swarm.landings("r") == ["t"]
+    assert swarm.starts() == ["t"]
+    swarm("start")
+    swarm.check_landed(swarm.wait("r"))
+    assert swarm.starts() == ["t", "after"]
+
+
+@pytest.mark.parametrize("how", ["leave-workers", "kill"])
+def test_workers_outlive_the_daemon(swarm: Swarm, how: str) -> None:
+    """A worker goes on without its daemon, which left it or was killed; the next one adopts the same process and lands it."""
+    plan = swarm.plan(
+        "r",
+        [
+            swarm.task("long", gate="long"),
+            swarm.task("ended", gate="ended"),
+            swarm.task("after", needs=["long"]),
+        ],
+    )
+    swarm("start")
+    swarm("submit", str(plan))
+    swarm.wait_for_start("long", "ended")
+    wait_until(lambda: task_of(the_run(swarm), "long")["attempts"][0]["pid"])
+    pid = task_of(the_run(swarm), "long")["attempts"][0]["pid"]
+    if how == "kill":
+        swarm.end_daemon()
+    else:
+        swarm("stop", "--leave-workers")
+    assert swarm.status()["daemon"]["running"] is False
+    swarm.open("ended")
+    wait_until(lambda: any(span.task == "ended" and span.end < float("inf") for span in swarm.spans()))
+    swarm("start")
+    now = task_of(the_run(swarm), "long")["attempts"]
+    assert [(attempt["n"], attempt["pid"], attempt["state"]) for attempt in now] == [(1, pid, "running")]
+    swarm.open("long")
+    swarm.check_landed(swarm.wait("r"))
+    assert sorted(swarm.starts()) == ["after", "ended", "long"]
+
+
+def test_a_killed_daemon_loses_nothing(swarm: Swarm) -> None:
+    """Row 68: killed with -9 amid workers and a verification, the next start lands everything once, and nothing ran twice."""
+    looks = swarm.outside / "looks"
+    whose = 'git log -1 --format="%(trailers:key=Swarm-Task,valueonly,separator=)"'
+    suite = f"echo $({whose}) >> {looks}; until [ -e {swarm.gate('suite')} ]; do sleep 0.02; done"
+    tasks = [
+        swarm.task("first"),
+        *(swarm.task(f"w{n}", gate="w") for n in range(2)),
+        swarm.task("after", needs=["first", "w0"]),
+    ]
+    swarm("start", "--workers", "3")
+    swarm("submit", str(swarm.plan("r", tasks, verify=[suite])))
+    swarm.wait_for_start("w0", "w1")
+    wait_until(looks.exists)
+    swarm.end_daemon()
+    swarm.open("w")
+    swarm("start", "--workers", "3")
+    swarm.open("suite")
+    run = swarm.wait("r")
+    swarm.check_landed(run)
+    assert sorted(swarm.starts()) == ["after", "first", "w0", "w1"]
+    assert sorted(looks.read_text().split()) == ["after", "first", "w0", "w1"]
+    assert sorted(swarm.landings("r")) == ["after", "first", "w0", "w1"]
+
+
+def test_a_daemon_killed_again_and_again_still_lands_everything_once(swarm: Swarm) -> None:
+    """Row 68: however often the daemon is killed in the middle of a run, each task's worker runs once and each lands once."""
+    tasks = [swarm.task(f"t{n}", sleep_s=0.1, needs=[f"t{n - 2}"] if n > 1 else []) for n in range(10)]
+    swarm("start", "--workers", "2")
+    swarm("submit", str(swarm.plan("r", tasks, verify=["sleep 0.05"])))
+    for landed in (1, 3, 5, 7):
+        wait_until(lambda landed=landed: len(swarm.landings("r")) >= landed, at_most_s=40)
+        swarm.end_daemon()
+        swarm("start", "--workers", "2")
+    run = swarm.wait("r")
+    swarm.check_landed(run)
+    assert sorted(swarm.starts()) == sorted(f"t{n}" for n in range(10))
+    assert sorted(swarm.landings("r")) == sorted(f"t{n}" for n in range(10))
+    assert [event["seq"] for event in swarm.events()] == list(range(1, len(swarm.events()) + 1))
+
+
+def test_interrupting_a_run_only_detaches(swarm: Swarm) -> None:
+    """Row 76: Ctrl-C on `swarm run` ends it with 130 and says how to come back; the run goes on, and running it again joins it."""
+    plan = swarm.plan("r", [swarm.task("a", gate="a")])
+    running = swarm.spawn("run", str(plan))
+    swarm.wait_for_start("a")
+    os.kill(running.pid, signal.SIGINT)
+    out, err = running.communicate(timeout=20)
+    assert running.returncode == 130
+    assert "swarm wait --run r" in out + err
+    assert task_of(the_run(swarm), "a")["state"] == "running"
+    joined = swarm.spawn("run", str(plan), "--json")
+    wait_until(lambda: swarm.status()["daemon"]["running"])
+    swarm.open("a")
+    out, _ = joined.communicate(timeout=30)
+    assert joined.returncode == 0
+    assert '"landed":1' in out.replace(" ", "")
+    assert swarm.starts() == ["a"]
+
+
+def test_a_daemon_that_run_started_ends_by_itself(swarm: Swarm) -> None:
+    """A daemon that `swarm run` started ends once no run is active; what happened can be asked for afterwards."""
+    swarm.check_landed(swarm.run(swarm.plan("r", [swarm.task("a")])))
+    wait_until(lambda: not swarm.status()["daemon"]["running"])
+    wait_until(lambda: not swarm.left_running())
+    assert the_run(swarm)["counts"]["landed"] == 1
+    assert swarm("wait", "--run", "r").code == 0
+
+
+def test_the_same_plan_again_changes_nothing(swarm: Swarm) -> None:
+    """Submitting and running a plan again starts nothing that has landed; what is new in it is added, what changed is replaced."""
+    plan = swarm.plan("r", [swarm.task("a"), swarm.task("b", "exit 1", claims=["x"], attempts=1)])
+    swarm("start")
+    swarm.run(plan, code=1)
+    swarm.run(plan, code=1)
+    submitted = swarm("submit", str(plan), "--json").json["submitted"]
+    assert submitted == {"run": "r", "added": [], "replaced": [], "unchanged": 2}
+    assert swarm.starts() == ["a", "b"] or swarm.starts() == ["b", "a"]
+    swarm("pause")
+    first = swarm.plan(
+        "r",
+        [
+            swarm.task("a"),
+            swarm.task("b", "exit 1", claims=["x"], attempts=1),
+            swarm.task("c", "echo old > c", claims=["c"]),
+        ],
+    )
+    assert swarm("submit", str(first), "--json").json["submitted"]["added"] == ["c"]
+    second = swarm.plan(
+        "r",
+        [
+            swarm.task("a"),
+            swarm.task("b", "exit 1", claims=["x"], attempts=1),
+            swarm.task("c", "echo new > c", claims=["c"]),
+        ],
+    )
+    assert swarm("submit", str(second), "--json").json["submitted"]["replaced"] == ["c"]
+    changed = swarm.plan("r", [swarm.task("a", "echo changed > out-a", claims=["out-a"])])
+    refused = swarm("submit", str(changed), code=4)
+    assert "a" in refused.err
+    swarm("resume")
+    swarm.wait("r", code=1)
+    assert swarm.content("r", "c") == "new\n"
+    assert sorted(swarm.starts()) == ["a", "b", "c"]
+
+
+def test_tasks_can_be_added_one_by_one(swarm: Swarm) -> None:
+    """Row 70: of twenty additions at the same time none is lost, each is done, and needs among them hold."""
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [swarm.task("first")])))
+
+    def add(n: int) -> None:
+        swarm(
+            "add",
+            "--title",
+            f"Number {n}",
+            "--id",
+            f"n{n}",
+            "--claim",
+            f"f{n}",
+            "--run",
+            swarm.does(f"echo {n} > f{n}"),
+        )
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(add, range(20)))
+    swarm(
+        "add",
+        "--title",
+        "Last one",
+        "--needs",
+        "n3",
+        "--needs",
+        "n19",
+        "--run",
+        swarm.does("cat f3 f19 > last"),
+    )
+    run = swarm.wait("r")
+    swarm.check_landed(run)
+    assert run["counts"]["landed"] == 22
+    assert swarm.content("r", "last") == "3\n19\n"
+    assert task_of(run, "last-one")["needs"] == ["n3", "n19"]
+
+
+def test_two_runs_beside_each_other(swarm: Swarm) -> None:
+    """Rows 24 and 25: two runs with the same task ids in one repository share the workers and never each other's branches."""
+    swarm("start", "--workers", "2")
+    for name in ("one", "two"):
+        tasks = [
+            swarm.task("t", f"echo {name} > {name}", claims=[name], gate="t"),
+            swarm.task("u", f"cat {name} > u", needs=["t"], claims=["u"]),
+        ]
+        swarm("submit", str(swarm.plan(name, tasks)))
+    wait_until(lambda: len(swarm.starts()) == 2)
+    assert {span.task for span in swarm.spans("one")} == {span.task for span in swarm.spans("two")} == {"t"}
+    swarm("logs", "t", code=2)
+    swarm.open("t")
+    for name, other in (("one", "two"), ("two", "one")):
+        swarm.check_landed(swarm.wait(name))
+        assert swarm.landings(name) == ["t", "u"]
+        assert swarm.content(name, "u") == f"{name}\n"
+        assert swarm.content(name, other) is None
+    assert widest(swarm.spans("one") + swarm.spans("two")) == 2
+    swarm("logs", "one/t")
+    worktrees = [run["staging"]["worktree"] for run in swarm.status()["runs"]]
+    assert len(set(worktrees)) == 2
