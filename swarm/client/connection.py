@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 
 from swarm import protocol
 from swarm.errors import NoDaemon, Refused, SwarmError, UsageError
@@ -54,6 +55,37 @@ def find(state: str, environ: Mapping[str, str]) -> Connection:
             continue
         return connection
     raise _no_daemon()
+
+
+def wait_for_end(pid: int | None, timeout_s: float) -> bool:
+    """Waits until a process that is not our child has ended; tells whether it has."""
+    import select
+    import time
+
+    end = handle(pid)
+    if end is not None:
+        try:
+            return bool(select.select([end], [], [], timeout_s)[0])
+        finally:
+            os.close(end)
+    deadline = time.monotonic() + timeout_s
+    while pid and time.monotonic() < deadline:  # no handles here
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            pass
+        time.sleep(0.05)
+    return not pid
+
+
+def handle(pid: int | None) -> int | None:
+    """Takes hold of a process, so that its end can be waited for and no other is taken for it; None where that can't be done."""
+    try:
+        return os.pidfd_open(pid) if sys.platform == "linux" and pid and pid > 0 else None
+    except OSError:
+        return None
 
 
 def _no_daemon() -> NoDaemon:

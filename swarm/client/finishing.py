@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 import click
 
 from swarm import protocol
 from swarm.client import naming, place, telling
+from swarm.client.connection import Connection
 from swarm.client.options import SETTINGS, command, run_option
 from swarm.client.session import Session
 from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, UsageError
@@ -34,16 +36,20 @@ def finish(
     if stage_only and preview:
         raise UsageError("--stage-only and --preview exclude each other.", "Nothing was done.")
     began = time.monotonic()
-    daemon = session.daemon_or_none() or session.start_daemon()
-    run_id = str(naming.run_of(daemon.get(protocol.STATUS, {"view": protocol.VIEW_SUMMARY}), run)["id"])
-    wanted = {"run": run_id, "into": into, "stage_only": stage_only, "preview": preview, "partial": partial}
-    document = daemon.post(protocol.FINISH, wanted, timeout_s=protocol.FINISH_TIMEOUT_S)
+    wanted = {"into": into, "stage_only": stage_only, "preview": preview, "partial": partial}
+    run_id, document = session.with_daemon(lambda daemon, _: _ask_to_finish(daemon, run, wanted))
     if session.as_json:
         session.json(document)
     else:
         session.out(telling.finish_text(document))
         session.line(telling.summary_line(naming.run_of(document, run_id), time.monotonic() - began))
     return EXIT_OK if telling.finished_well(document) else EXIT_NOT_LANDED
+
+
+def _ask_to_finish(daemon: Connection, run: str | None, wanted: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    run_id = str(naming.run_of(daemon.get(protocol.STATUS, {"view": protocol.VIEW_SUMMARY}), run)["id"])
+    body = {"run": run_id, **wanted}
+    return run_id, daemon.post(protocol.FINISH, body, timeout_s=protocol.FINISH_TIMEOUT_S)
 
 
 @click.group("worktrees", invoke_without_command=True, context_settings=SETTINGS)

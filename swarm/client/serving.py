@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import sys
 import time
 from typing import Any
 
@@ -12,7 +11,7 @@ import click
 
 from swarm import protocol
 from swarm.client import place
-from swarm.client.connection import Connection
+from swarm.client.connection import Connection, handle
 from swarm.client.options import command
 from swarm.client.session import Session
 from swarm.errors import NoDaemon, Refused, SwarmError, UsageError
@@ -54,22 +53,30 @@ def start(session: Session, workers: int | None, foreground: bool, plan: str | N
     """
     if foreground:
         return _serve(session, workers, plan)
-    running = session.daemon_or_none()
-    if running is not None:
-        session.line(f"The daemon runs already (process {running.pid}).")
-        if running.about.get("ends_when_idle"):
-            session.note("It was started by swarm run and ends by itself once no run is active.")
-        if workers is not None:
-            running.post(protocol.SCALE, {"workers_max": workers})
-            session.line(f"From now on at most {workers} workers run.")
-    else:
-        running = session.start_daemon(workers=workers, ends_when_idle=False)
-        session.line("Next: swarm submit PLAN, swarm status")
+    running = session.with_daemon(
+        lambda daemon, started: _stays(session, daemon, started, workers),
+        workers=workers,
+        ends_when_idle=False,
+    )
     if plan is not None:
         from swarm.client.submitting import submit_plan
 
         submit_plan(session, running, plan)
     return None
+
+
+def _stays(session: Session, daemon: Connection, started: bool, workers: int | None) -> Connection:
+    """Says what there is, and has a daemon that `swarm run` started stay for good."""
+    if started:
+        session.line("Next: swarm submit PLAN, swarm status")
+        return daemon
+    if daemon.about.get("ends_when_idle"):
+        daemon.post(protocol.STAY, {})
+    session.line(f"The daemon runs already (process {daemon.pid}).")
+    if workers is not None:
+        daemon.post(protocol.SCALE, {"workers_max": workers})
+        session.line(f"From now on at most {workers} workers run.")
+    return daemon
 
 
 def _serve(session: Session, workers: int | None, plan: str | None) -> int | None:
@@ -102,7 +109,7 @@ def stop(session: Session, mode: str | None) -> None:
     if daemon is None:
         session.line("No daemon runs.")
         return
-    end = _handle(daemon.pid)
+    end = handle(daemon.pid)
     try:
         daemon.post(protocol.STOP, {"mode": mode})
     except NoDaemon:
@@ -111,14 +118,6 @@ def stop(session: Session, mode: str | None) -> None:
         session.note("Waiting for running workers (Ctrl-C leaves it to itself) …")
     _wait_for_end(daemon, end, None if mode == "drain" else STOP_TIMEOUT_S)
     session.line("Stopped. What it knows is kept; swarm start goes on with it.")
-
-
-def _handle(pid: int) -> int | None:
-    """Takes hold of a process, so that its end can be waited for and no other is taken for it."""
-    try:
-        return os.pidfd_open(pid) if sys.platform == "linux" and pid > 0 else None
-    except OSError:
-        return None
 
 
 def _wait_for_end(daemon: Connection, end: int | None, timeout_s: float | None) -> None:

@@ -14,9 +14,13 @@ from swarm.errors import EXIT_OK, NoDaemon
 
 TYPE_CHECKING = False  # typing would cost more start-up time than this file
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
-    from typing import Any
+    from typing import Any, TypeVar
+
+    Result = TypeVar("Result")
+
+LAST_BREATH_S = 30.0  # how long a daemon may take to end that answers no more
 
 
 class Session:
@@ -72,11 +76,36 @@ class Session:
         """Starts a daemon in the background and finds it; it ends by itself once no run is active, if so wanted."""
         from swarm.client import offline
 
-        offline.start_daemon(self.top, workers=workers, foreground=False, ends_when_idle=ends_when_idle)
+        said = offline.start_daemon(
+            self.top, workers=workers, foreground=False, ends_when_idle=ends_when_idle
+        )
+        if said.get("running") and self.daemon_or_none() is None:  # it answers no more, but has not ended yet
+            connection.wait_for_end(said.get("pid"), LAST_BREATH_S)
+            offline.start_daemon(self.top, workers=workers, foreground=False, ends_when_idle=ends_when_idle)
         place.remember(self.place, self.environ)
         started = self.daemon()
         self.note(f"Started the daemon (process {started.pid}).")
         return started
+
+    def with_daemon(
+        self,
+        work: Callable[[connection.Connection, bool], Result],
+        *,
+        workers: int | None = None,
+        ends_when_idle: bool = True,
+    ) -> Result:
+        """Does something with the daemon that runs (False), or with one started for it (True).
+
+        Where the one that runs turns out to be just ending, it is done with one that is started then; `work` must have changed
+        nothing when it raises `NoDaemon`.
+        """
+        daemon = self.daemon_or_none()
+        if daemon is not None:
+            try:
+                return work(daemon, False)
+            except NoDaemon:
+                connection.wait_for_end(daemon.pid, LAST_BREATH_S)
+        return work(self.start_daemon(workers=workers, ends_when_idle=ends_when_idle), True)
 
     def document(self, *, run: str | None = None, full: bool = True) -> dict[str, Any]:
         """Gives the status document: the daemon's, or without one what the journal says."""

@@ -70,14 +70,9 @@ def run(session: Session, plan: str, more: tuple[str, ...], workers: int | None,
     """
     began = time.monotonic()
     body = _request(session, plan, more, wanted)
-    daemon, started = _daemon_for_run(session, workers)
-    after = int(daemon.get(protocol.PING).get("seq") or 0)
-    try:
-        answer = daemon.post(protocol.SUBMIT, body)
-    except SwarmError:
-        if started:  # for a plan that was not taken nothing should stay behind
-            daemon.post(protocol.STOP, {"mode": "graceful"})
-        raise
+    daemon, after, answer = session.with_daemon(
+        lambda daemon, started: _submit_for_run(daemon, started, body, workers), workers=workers
+    )
     if not session.as_json:
         session.note(_submitted(answer))
     try:
@@ -88,13 +83,19 @@ def run(session: Session, plan: str, more: tuple[str, ...], workers: int | None,
     return _end(session, document, str(answer["run"]), time.monotonic() - began)
 
 
-def _daemon_for_run(session: Session, workers: int | None) -> tuple[Connection, bool]:
-    daemon = session.daemon_or_none()
-    if daemon is None:
-        return session.start_daemon(workers=workers), True
-    if workers is not None:
+def _submit_for_run(
+    daemon: Connection, started: bool, body: dict[str, Any], workers: int | None
+) -> tuple[Connection, int, dict[str, Any]]:
+    """Submits; gives the daemon, the last event before, and the answer."""
+    if workers is not None and not started:
         daemon.post(protocol.SCALE, {"workers_max": workers})
-    return daemon, False
+    after = int(daemon.get(protocol.PING).get("seq") or 0)
+    try:
+        return daemon, after, daemon.post(protocol.SUBMIT, body)
+    except SwarmError:
+        if started:  # for a plan that was not taken nothing should stay behind
+            daemon.post(protocol.STOP, {"mode": "graceful"})
+        raise
 
 
 def _say_detached(run_id: str) -> None:

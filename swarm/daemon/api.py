@@ -29,7 +29,7 @@ from swarm.core.run import Run
 from swarm.core.state import IllegalEvent, Swarm
 from swarm.daemon.finishing import Finisher, Outlook
 from swarm.edge import process
-from swarm.errors import Refused, SwarmError, UsageError
+from swarm.errors import NoDaemon, Refused, SwarmError, UsageError
 from swarm.worker import agents
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def application(service: Service) -> Starlette:
     def route(path: str, answer: Answer, method: str) -> Route:
         async def endpoint(request: Request) -> Response:
             try:
-                return await answer(api, request)
+                return await (api.changed(request, answer) if method == "POST" else answer(api, request))
             except SwarmError as error:
                 return JSONResponse(protocol.error_body(error), protocol.error_status(error))
             except IllegalEvent as error:
@@ -83,6 +83,28 @@ class Api:
     @property
     def swarm(self) -> Swarm:
         return self.coordinator.swarm
+
+    async def changed(self, request: Request, answer: Answer) -> Response:
+        """Answers a request for a change, which holds a daemon up that would end by itself. One that comes when the daemon is
+        ending is told so: nothing has been done, and the next daemon can be asked."""
+        service = self.service
+        if service.closed and request.url.path != protocol.STOP:
+            raise _ending()
+        service.changing += 1
+        try:
+            return await answer(self, request)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise _ending() from None  # the loop ended before it took the event in
+        finally:
+            service.changing -= 1
+
+    async def stay(self, _: Request) -> Response:
+        """Keeps a daemon that would end by itself."""
+        self.service.stay()
+        return JSONResponse({})
 
     async def _thread(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(None, work)
@@ -494,6 +516,10 @@ class Api:
         )
 
 
+def _ending() -> NoDaemon:
+    return NoDaemon("The daemon is just ending.", "Nothing was done.", "swarm start, then again")
+
+
 def _in(run: Run, name: str) -> str | None:
     """Gives the task's id if `name`, plain or as `run/task`, is one of this run."""
     if name in run.tasks:
@@ -554,5 +580,6 @@ _ROUTES: dict[str, tuple[Answer, str]] = {
     protocol.SCALE: (Api.scale, "POST"),
     protocol.TELL: (Api.tell, "POST"),
     protocol.FINISH: (Api.finish, "POST"),
+    protocol.STAY: (Api.stay, "POST"),
     protocol.STOP: (Api.stop, "POST"),
 }

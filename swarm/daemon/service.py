@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,22 @@ class Service:
         self.ending: asyncio.Task[None] | None = None
         self.leave_workers = False
         self.over = asyncio.Event()
+        self.changing = 0  # requests for a change that are being answered
+        self.leaving = False
+        self.idle: asyncio.Task[None] | None = None
+        self.announce: Callable[[bool], None] = lambda _: None
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is too late to ask for a change: the next daemon takes it."""
+        return self.leaving or self.over.is_set()
+
+    def stay(self) -> None:
+        """Gives up the intention to end when idle: somebody started a daemon for good."""
+        if self.idle is not None:
+            self.idle.cancel()
+            self.idle = None
+            self.announce(False)
 
     def stop(self, mode: str) -> None:
         """Begins to stop; a second request only makes it faster. See `swarm stop` for the modes."""
@@ -128,7 +144,8 @@ class Service:
             while not self._idle():
                 await coordinator.changed()
             await asyncio.sleep(IDLE_S)
-            if self._idle():
+            if self._idle() and not self.changing:
+                self.leaving = True
                 self.stop("drain")
                 return
 
@@ -229,12 +246,15 @@ async def _run(
     serving = loop.create_task(server.serve(sockets=[listener]))
     while not server.started:
         await asyncio.sleep(0)
-    _announce(places, environ, service.options, ready)
-    idle = loop.create_task(service.end_when_idle()) if service.options.ends_when_idle else None
+    ends_when_idle = service.options.ends_when_idle
+    service.announce = lambda ends: _announce(places, environ, ends, None)
+    if ends_when_idle:
+        service.idle = loop.create_task(service.end_when_idle())
+    _announce(places, environ, ends_when_idle, ready)
     over = loop.create_task(service.over.wait())
     await asyncio.wait({turning, over, serving}, return_when=asyncio.FIRST_COMPLETED)
-    if idle is not None:
-        idle.cancel()
+    if service.idle is not None:
+        service.idle.cancel()
     await execution.close(leave=service.leave_workers)
     if not turning.done():
         await coordinator.ask(m.DaemonStopped(at=coordinator.now()))
@@ -323,14 +343,14 @@ def _listen(places: Places, environ: Mapping[str, str]) -> socket.socket:
     return listener
 
 
-def _announce(places: Places, environ: Mapping[str, str], options: Options, ready: int | None) -> None:
+def _announce(places: Places, environ: Mapping[str, str], ends_when_idle: bool, ready: int | None) -> None:
     identity = process.identity_of(os.getpid())
     document = {
         **identity.to_json(),
         "version": package.__version__,
         "socket": protocol.socket_path(str(places.state), environ),
         "started_at": report.rfc3339(time.time()),
-        "ends_when_idle": options.ends_when_idle,
+        "ends_when_idle": ends_when_idle,
     }
     _write_whole(places.state / protocol.DAEMON_FILE, document)
     if ready is not None:

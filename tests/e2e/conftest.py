@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,20 @@ from tests.e2e.driver import Swarm
 
 
 @pytest.fixture
-def swarm(repo: Path, tmp_path: Path) -> Iterator[Swarm]:
-    """The program in the test's repository; at the end its daemon is stopped and nothing may be left."""
-    driver = Swarm(repo, tmp_path / "outside")
-    yield driver
-    driver.end()
+def swarm_in(tmp_path: Path) -> Iterator[Callable[..., Swarm]]:
+    """Gives a function that makes the program ready in a repository; at the end of the test nothing of it may be left there."""
+    made: list[Swarm] = []
+
+    def make(top: Path, outside: Path | None = None) -> Swarm:
+        made.append(Swarm(top, outside or tmp_path / f"outside-{len(made)}"))
+        return made[-1]
+
+    yield make
+    for driver in made:
+        driver.end()
+
+
+@pytest.fixture
+def swarm(repo: Path, swarm_in: Callable[..., Swarm]) -> Swarm:
+    """The program in the test's repository."""
+    return swarm_in(repo)

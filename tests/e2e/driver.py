@@ -87,6 +87,8 @@ class Swarm:
             f"{shlex.quote(str(self.log))}\n"
         )
         self.note.chmod(0o755)
+        self.program = SWARM
+        self.prefix: tuple[str, ...] = ()  # a program that starts each command, such as setpriv
         self.background: list[subprocess.Popen[str]] = []
         self.before = snapshot(top)
 
@@ -105,7 +107,7 @@ class Swarm:
     ) -> Done:
         """Runs a command to its end, which must be `code` unless that is None."""
         done = subprocess.run(
-            [*SWARM, *args],
+            [*self.prefix, *self.program, *args],
             cwd=cwd or self.top,
             env={**self.env, **env},
             stdin=subprocess.DEVNULL,

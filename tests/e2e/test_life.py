@@ -198,6 +198,33 @@ def test_a_daemon_that_run_started_ends_by_itself(swarm: Swarm) -> None:
     assert swarm("wait", "--run", "r").code == 0
 
 
+def test_a_daemon_that_is_about_to_end_fails_nobody(swarm: Swarm) -> None:
+    """However close to its end a daemon of `swarm run` is, finish, run and start work: that one does it or the next."""
+    for n, ask in enumerate([("finish", "--preview", "--run", "r0"), ("run", "again"), ("start",)]):
+        swarm.run(swarm.plan(f"r{n}", [swarm.task("t")]))
+        again = str(swarm.plan("again", [swarm.task("t")])) if ask[0] == "run" else ""
+        first = swarm.status()["daemon"]["pid"]
+        while (first is not None) and runs(first):
+            swarm(*(again or word if word == "again" else word for word in ask))
+            if ask == ("start",):
+                break
+        swarm("stop")
+
+
+def test_start_makes_a_daemon_stay(swarm: Swarm) -> None:
+    """A daemon that `swarm run` started stays once somebody has said `swarm start`; to retry afterwards works."""
+    run = swarm.run(swarm.plan("r", [swarm.task("t", "exit 1", claims=["x"], attempts=1)]), code=1)
+    swarm("start")
+    pid = swarm.status()["daemon"]["pid"]
+    assert run["counts"]["failed"] == 1
+    swarm("retry", "t")
+    swarm.wait("r", code=1)
+    swarm("start")
+    with pytest.raises(psutil.TimeoutExpired):
+        psutil.Process(pid).wait(1.5)
+    assert swarm.status()["daemon"]["pid"] == pid
+
+
 def test_the_same_plan_again_changes_nothing(swarm: Swarm) -> None:
     """Submitting and running a plan again starts nothing that has landed; what is new in it is added, what changed is replaced."""
     plan = swarm.plan("r", [swarm.task("a"), swarm.task("b", "exit 1", claims=["x"], attempts=1)])

@@ -1,0 +1,356 @@
+"""Repositories, checkouts and machines of every kind: where it works, and that it keeps to itself there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import git, wait_until
+from tests.e2e.driver import PROJECT, Swarm, common_dir, snapshot
+from tests.e2e.test_ends import task_of
+
+MakeSwarm = Callable[..., Swarm]
+
+
+def a_repository(top: Path, *options: str, identity: bool = True) -> Path:
+    """Makes a repository with one commit."""
+    top.mkdir(parents=True)
+    git(top, "init", "-q", "-b", "main", *options)
+    if identity:
+        git(top, "config", "user.name", "Ada")
+        git(top, "config", "user.email", "ada@example.org")
+    (top / "a").write_text("a\n")
+    git(top, "add", "-A")
+    git(top, "-c", "user.name=Ada", "-c", "user.email=a@b", "commit", "-q", "-m", "first")
+    return top
+
+
+def lands(swarm: Swarm, name: str = "r") -> None:
+    """Carries two tasks out, one after the other, and checks them."""
+    swarm.check_landed(swarm.run(swarm.plan(name, [swarm.task("one"), swarm.task("two", needs=["one"])])))
+    assert swarm.landings(name, "HEAD") == ["one", "two"]
+
+
+def test_workers_do_not_see_each_other(swarm: Swarm) -> None:
+    """Row 23: what one worker writes is seen neither by one beside it nor in the user's checkout before it has landed."""
+    seen = swarm.outside / "seen"
+    writer = swarm.task(
+        "writer", "echo secret > secret; echo x >> README.md", gate="seen", claims=["secret", "README.md"]
+    )
+    reader = swarm.task(
+        "reader",
+        f"until [ -e {swarm.gate('written')} ]; do sleep 0.02; done; ls > {seen}; cat README.md >> {seen}; echo r > r",
+        claims=["r"],
+    )
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [writer, reader])))
+    swarm.wait_for_start("writer", "reader")
+    worktree = Path(task_of(swarm.status()["runs"][0], "writer")["attempts"][0]["worktree"])
+    wait_until((worktree / "secret").exists)
+    swarm.open("written")
+    wait_until(lambda: "reader" in swarm.landings("r"))
+    assert snapshot(swarm.top) == swarm.before
+    swarm.open("seen")
+    swarm.check_landed(swarm.wait("r"))
+    assert "secret" not in seen.read_text()
+    assert "x" not in seen.read_text().splitlines()
+
+
+@pytest.mark.parametrize("how", ["plan", "checkout"])
+def test_the_base_that_is_wished_for(swarm: Swarm, how: str) -> None:
+    """Row 26: a run starts from the tip of the branch that the plan names, else of the one checked out, and finishes into it."""
+    git(swarm.top, "checkout", "-q", "-b", "develop")
+    (swarm.top / "only-develop").write_text("d\n")
+    git(swarm.top, "add", "-A")
+    git(swarm.top, "commit", "-q", "-m", "develop")
+    tip = git(swarm.top, "rev-parse", "develop")
+    more = {}
+    if how == "plan":
+        git(swarm.top, "checkout", "-q", "main")
+        more = {"base": "develop"}
+    swarm.look_again()
+    run = swarm.run(swarm.plan("r", [swarm.task("t", "cp only-develop copy", claims=["copy"])], **more))
+    assert run["base"] == {"branch": "develop", "commit": tip}
+    assert git(swarm.top, "merge-base", "develop", "swarm/r/staging") == tip
+    assert swarm.content("r", "copy") == "d\n"
+    main = git(swarm.top, "rev-parse", "main")
+    swarm("finish")
+    assert git(swarm.top, "rev-parse", "develop") == swarm.staging("r")
+    assert git(swarm.top, "rev-parse", "main") == main
+    swarm.look_again()
+
+
+def test_what_git_ignores_is_provided(swarm: Swarm) -> None:
+    """Row 30: a copied `.env`, a shared `node_modules` and what the setup command makes can be used in worktrees and suites."""
+    (swarm.top / ".gitignore").write_text(".env\nnode_modules\n.ready\n")
+    (swarm.top / "swarm.toml").write_text(
+        '[worktrees]\ncopy = [".env"]\nshare = ["node_modules"]\nsetup = "echo ready > .ready"\n'
+    )
+    git(swarm.top, "add", "-A")
+    git(swarm.top, "commit", "-q", "-m", "settings")
+    (swarm.top / ".env").write_text("KEY=1\n")
+    (swarm.top / "node_modules" / "m").mkdir(parents=True)
+    (swarm.top / "node_modules" / "m" / "index.js").write_text("module\n")
+    swarm.look_again()
+    read = "cat .env node_modules/m/index.js .ready"
+    tasks = [
+        swarm.task(f"t{n}", f"{read} > out{n}", claims=[f"out{n}"], needs=[f"t{n - 1}"] if n else [])
+        for n in range(3)
+    ]
+    run = swarm.run(swarm.plan("r", tasks, verify=[f'test "$({read} | wc -l)" = 3']))
+    swarm.check_landed(run)
+    for n in range(3):
+        assert swarm.content("r", f"out{n}") == "KEY=1\nmodule\nready\n"
+        assert swarm.content("r", ".env") is None
+        assert task_of(run, f"t{n}")["attempts"][0]["touched"] == [f"out{n}"]
+
+
+def test_nothing_leaks_from_one_attempt_to_the_next(swarm: Swarm) -> None:
+    """Row 23: a worktree that is used again holds nothing of the attempt before, neither ignored nor untracked nor half merged."""
+    (swarm.top / ".git" / "info" / "exclude").write_text("*.cache\n")
+    swarm.look_again()
+    seen = swarm.outside / "seen"
+    messy = "; ".join(
+        (
+            "echo x > junk.cache",
+            "mkdir -p d.cache",
+            "echo y > d.cache/f",
+            "chmod +x src/a.py",
+            "git stash -q || true",
+            "echo 1 > one",
+        )
+    )
+    look = f"(git status --porcelain --ignored; ls -A; stat -c %a src/a.py; git branch --show-current) > {seen}; echo 2 > two"
+    tasks = [
+        swarm.task("messy", messy, claims=["one", "src/a.py"]),
+        swarm.task("next", look, claims=["two"], needs=["messy"]),
+    ]
+    run = swarm.run(swarm.plan("r", tasks), "--workers", "1", code=None)
+    assert task_of(run, "next")["attempts"][0]["worktree"] == task_of(run, "messy")["attempts"][0]["worktree"]
+    said = seen.read_text()
+    assert "cache" not in said
+    assert "644" in said
+    git(swarm.top, "update-ref", "-d", "refs/stash", check=False)
+    swarm.before["stash"] = snapshot(swarm.top)["stash"]
+
+
+def test_worktrees_can_be_kept(swarm: Swarm) -> None:
+    """Row 121: with worktrees.keep the worktree of an attempt that did not land stays with what lies in it, and status names it."""
+    plan = swarm.plan("r", [swarm.task("t", "echo half > half; exit 1", claims=["half"], attempts=1)])
+    done = swarm("run", str(plan), "--json", code=1, SWARM_WORKTREES__KEEP="true")
+    (run,) = done.json["runs"]
+    worktree = Path(task_of(run, "t")["attempts"][0]["worktree"])
+    assert (worktree / "half").read_text() == "half\n"
+    assert str(worktree) in [row["path"] for row in swarm("worktrees", "--json").json["worktrees"]]
+
+
+def test_names_in_every_script(swarm: Swarm) -> None:
+    """Row 106: plan file, ids, titles, claims and paths in Cyrillic, with spaces, quotes and emoji, run and stay UTF-8."""
+    (swarm.top / "документы").mkdir()
+    (swarm.top / "документы" / "план работ.txt").write_text("раз\n", "utf-8")
+    git(swarm.top, "add", "-A")
+    git(swarm.top, "commit", "-q", "-m", "кириллица")
+    swarm.look_again()
+    tasks = [
+        swarm.task(
+            "Задача №1",
+            "echo два >> 'документы/план работ.txt'",
+            title="Тест «кавычки» 🚀",
+            claims=["документы/**"],
+        ),
+        swarm.task(
+            'it\'s "two"',
+            "echo x > 'a b \"c\".txt'",
+            title="Spaces & 'quotes'",
+            claims=['a b "c".txt'],
+            needs=["Задача №1"],
+        ),
+    ]
+    path = swarm.plan("r", tasks).rename(swarm.outside / "план сборки.json")
+    path.write_text(path.read_text("utf-8").replace('"name": "r"', '"name": "Сборка Ü"'), "utf-8")
+    assert swarm("check", str(path), "--json").json["ok"]
+    run = swarm.run(path)
+    assert run["counts"]["landed"] == 2
+    swarm.check_landed(run)
+    shown = git(swarm.top, "show", f"{run['staging']['branch']}:документы/план работ.txt")
+    assert shown == "раз\nдва"
+    assert run["name"] == "Сборка Ü"
+    assert task_of(run, "Задача №1")["attempts"][0]["touched"] == ["документы/план работ.txt"]
+    swarm("show", "Задача №1")
+    swarm("logs", 'it\'s "two"')
+    assert "+два" in swarm("diff", "Задача №1").out
+    swarm("finish")
+    assert (swarm.top / "документы" / "план работ.txt").read_text("utf-8") == "раз\nдва\n"
+    swarm.look_again()
+
+
+def test_a_repository_with_sha256(tmp_path: Path, swarm_in: MakeSwarm) -> None:
+    """A repository whose objects are named by SHA-256 works the same, landing repository and finish included."""
+    swarm = swarm_in(a_repository(tmp_path / "repo", "--object-format=sha256"))
+    lands(swarm)
+    assert len(swarm.staging("r")) == 64
+    swarm("finish")
+    swarm.look_again()
+
+
+def test_a_path_too_long_for_a_socket(tmp_path: Path, swarm_in: MakeSwarm) -> None:
+    """In a folder whose socket path would be over 107 bytes, with spaces in it, the daemon is found all the same."""
+    swarm = swarm_in(a_repository(tmp_path / ("long folder " * 9).strip() / "repo"))
+    assert len(str(swarm.top)) > 107
+    lands(swarm)
+    swarm("start")
+    place = swarm.outside / f"swarm-{os.getuid()}"
+    (socket,) = place.iterdir()
+    assert stat.S_IMODE(place.stat().st_mode) == 0o700
+    assert stat.S_IMODE(socket.stat().st_mode) == 0o600
+    swarm("stop")
+    assert list(place.iterdir()) == []
+
+
+def test_the_socket_and_the_journal_are_private(swarm: Swarm) -> None:
+    """The daemon's socket has mode 0600, and its state folder is closed to others."""
+    swarm("start")
+    state = common_dir(swarm.top) / "swarm"
+    assert stat.S_IMODE((state / "api.sock").stat().st_mode) == 0o600
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+
+
+def test_from_where_one_stands(swarm: Swarm, tmp_path: Path) -> None:
+    """From a subfolder, by -C, and from a linked worktree commands mean the same daemon, and runs the checkout one stands in."""
+    linked = tmp_path / "linked"
+    git(swarm.top, "worktree", "add", "-q", "-b", "side", str(linked))
+    swarm.look_again()
+    before = snapshot(linked)
+    swarm("start", cwd=swarm.top / "src")
+    pid = swarm.status()["daemon"]["pid"]
+    for cwd, args in (
+        (linked, ()),
+        (tmp_path, ("-C", str(swarm.top))),
+        (tmp_path, ("-C", str(linked / "src"))),
+    ):
+        assert swarm(*args, "status", "--json", cwd=cwd).json["daemon"]["pid"] == pid
+    plan = swarm.plan("r", [swarm.task("t")])
+    shutil.copy(plan, linked / "src" / "plan.json")
+    swarm("run", "plan.json", cwd=linked / "src")
+    (linked / "src" / "plan.json").unlink()
+    assert swarm.landings("r") == ["t"]
+    assert snapshot(linked) == before
+    assert not (linked / ".worktrees").exists()
+
+
+def test_no_repository(tmp_path: Path, swarm: Swarm) -> None:
+    """Outside of a repository, and in one without a commit, it says so with exit 2 and makes nothing."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    refused = swarm("status", cwd=empty, code=2)
+    assert "git repository" in refused.err
+    git(empty, "init", "-q")
+    refused = swarm("run", str(swarm.plan("r", [swarm.task("t")])), cwd=empty, code=None)
+    assert refused.code in (1, 2, 4), refused
+    assert "commit" in refused.err
+    swarm("stop", "--now", cwd=empty)
+
+
+def test_a_repository_with_a_submodule(swarm: Swarm, tmp_path: Path) -> None:
+    """With a submodule in the repository tasks land, its link stays as it is, and the user's copy of it is not touched."""
+    library = a_repository(tmp_path / "library")
+    git(swarm.top, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(library), "lib")
+    git(swarm.top, "commit", "-q", "-m", "with a submodule")
+    swarm.look_again()
+    lands(swarm)
+    assert git(swarm.top, "ls-tree", "swarm/r/staging", "lib") == git(swarm.top, "ls-tree", "main", "lib")
+    swarm("finish")
+    assert git(swarm.top, "status", "--porcelain") == ""
+    swarm.look_again()
+
+
+def test_a_repository_without_an_identity(tmp_path: Path, swarm_in: MakeSwarm) -> None:
+    """Where git knows no user, what workers leave is committed all the same, and lands."""
+    swarm = swarm_in(a_repository(tmp_path / "repo", identity=False))
+    lands(swarm)
+
+
+def test_started_from_a_hook(swarm: Swarm) -> None:
+    """Git's own variables of a hook or an alias that started it point neither the daemon nor workers at the user's index."""
+    plan = swarm.plan(
+        "r",
+        [
+            swarm.task(
+                "t",
+                "git status --porcelain; env | grep '^GIT_INDEX_FILE' && exit 1; echo x > out",
+                claims=["out"],
+            )
+        ],
+    )
+    swarm(
+        "run",
+        str(plan),
+        GIT_DIR=str(swarm.top / ".git"),
+        GIT_INDEX_FILE=str(swarm.top / ".git" / "index"),
+        GIT_PREFIX="",
+    )
+    assert swarm.landings("r") == ["t"]
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users can look into."""
+    folder = Path(tempfile.mkdtemp(prefix="swarm-e2e-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _python_for(prefix: tuple[str, ...], packages: str) -> str | None:
+    """Finds a Python of our version that somebody else can start, and that can start itself again."""
+    asked = "import subprocess, sys, pydantic; subprocess.run([sys.executable, '-c', 'import starlette'], check=True)"
+    for python in (sys.executable, "/usr/bin/python{}.{}".format(*sys.version_info)):
+        tried = subprocess.run(
+            [*prefix, python, "-c", asked],
+            env={"PYTHONPATH": packages},
+            cwd="/",
+            capture_output=True,
+            check=False,
+        )
+        if tried.returncode == 0:
+            return python
+    return None
+
+
+@pytest.mark.skipif(
+    os.getuid() != 0 or shutil.which("setpriv") is None,
+    reason="needs root and setpriv to become somebody else",
+)
+def test_as_another_user(open_folder: Path, swarm_in: MakeSwarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a user without any rights of root, without a home of its own, a run and finish work, and root is kept out of nothing."""
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    packages = os.pathsep.join([str(PROJECT), *(path for path in sys.path if path.endswith("site-packages"))])
+    python = _python_for(nobody, packages)
+    if python is None:
+        pytest.skip("no Python of this version that another user may start")
+    monkeypatch.setenv("HOME", str(open_folder / "no-home"))
+    top = a_repository(open_folder / "repo")
+    subprocess.run(["chown", "-R", "65534:65534", str(open_folder)], check=True)
+    for name, value in (("COUNT", "1"), ("KEY_0", "safe.directory"), ("VALUE_0", "*")):
+        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
+    swarm = swarm_in(top, open_folder / "outside")
+    swarm.env = {
+        name: value
+        for name, value in swarm.env.items()
+        if not name.startswith("GIT_CONFIG_") or "SYSTEM" in name or "GLOBAL" in name
+    }
+    subprocess.run(["chown", "-R", "65534:65534", str(swarm.outside)], check=True)
+    swarm.prefix, swarm.program = nobody, (python, "-m", "swarm")
+    swarm.env["PYTHONPATH"] = packages
+    lands(swarm)
+    swarm("finish")
+    assert (top / "out-two").stat().st_uid == 65534
+    swarm.look_again()
