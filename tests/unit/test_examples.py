@@ -64,3 +64,10 @@ def test_the_demonstration_shares_a_claim_and_has_two_that_overlap(demonstration
     assert [(found.first, found.second) for found in overlaps(demonstration).found] == [
         ("interleave", "exports")
     ]
+
+
+def test_the_tutorial_shows_the_smallest_plan_as_it_is() -> None:
+    """What the tutorial tells a reader to write is the shipped plan, below its opening comment."""
+    shipped = (EXAMPLES / "hello.toml").read_text(encoding="utf-8")
+    tutorial = (EXAMPLES.parent / "docs" / "tutorial" / "first-run.md").read_text(encoding="utf-8")
+    assert shipped[shipped.index("name =") :] in tutorial
