@@ -35,6 +35,7 @@ from swarm.worker import agents
 if TYPE_CHECKING:
     from swarm.daemon.service import Service
 
+FOLLOW_EVERY_S = 0.05  # at most so often is a client that follows woken up
 _log = log.get("api")
 Answer = Callable[["Api", Request], Awaitable[Response]]
 
@@ -167,9 +168,12 @@ class Api:
         run = request.query_params.get("run") or None
 
         async def lines() -> AsyncIterator[bytes]:
-            async for record in self.coordinator.events(after, follow=follow):
-                if run is None or record.get("run") == run:
-                    yield json.dumps(shown(record), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+            async for batch in self.coordinator.events(after, follow=follow):
+                told = [json.dumps(shown(record)) for record in batch if run in (None, record.get("run"))]
+                if told:
+                    yield "\n".join((*told, "")).encode()
+                if follow:
+                    await asyncio.sleep(FOLLOW_EVERY_S)
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
 

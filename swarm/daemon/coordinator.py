@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 from swarm import log
@@ -23,6 +24,8 @@ from swarm.core.state import IllegalEvent, StaleEvent, Swarm, Turn, next_deadlin
 from swarm.edge.journal import Journal, Record
 
 BATCH_MAX = 512  # events that share one durable write
+RECENT = 2000  # records kept in memory for those who follow
+READ_AT_ONCE = 500
 _log = log.get("coordinator")
 
 CarryOut = Callable[[m.Command], None]
@@ -42,6 +45,7 @@ class Coordinator:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
+        self._recent: deque[Mapping[str, Any]] = deque(maxlen=RECENT)
         self._last_at = 0.0
         self.finished: dict[str, m.Finished | m.FinishRefused] = {}  # by request, for those who wait for it
         self.ended = False
@@ -78,6 +82,7 @@ class Coordinator:
         turn = machine.step(self.swarm, event)
         facts = [Record("fact", fact.to_json()) for fact in turn.facts]
         self.seq = self.journal.append([Record("event", m.event_to_json(event)), *facts])
+        self._recent.clear()
         self.start(pending_commands(self.swarm))
 
     async def run(self) -> None:
@@ -116,6 +121,7 @@ class Coordinator:
                 answers.append((answer, turn))
         if records:
             self.seq = self.journal.append(records)
+            self._recent.extend(record.data for record in records)
         for answer, turn in answers:
             if not answer.done():
                 answer.set_result(turn)
@@ -168,17 +174,29 @@ class Coordinator:
         """Waits until something has changed."""
         await self._changed.wait()
 
-    async def events(self, after: int, *, follow: bool) -> AsyncIterator[dict[str, Any]]:
-        """Gives the journal's records after a number, and with `follow` those that come; each with its `seq`."""
+    async def events(self, after: int, *, follow: bool) -> AsyncIterator[list[dict[str, Any]]]:
+        """Gives the journal's records after a number, and with `follow` those that come, in batches; each record with its `seq`.
+
+        The newest are given from memory: a client that follows must not cost a query a turn.
+        """
         while True:
             changed = self._changed
-            if after < self.seq:
-                for row in self.journal.read(after=after, limit=2000):
-                    after = row.seq
-                    yield {"seq": row.seq, **row.data}
-                    if row.seq >= self.seq:
-                        break
-                continue
-            if not follow or self.ended:
+            batch = self._newer(after)
+            if batch:
+                after = batch[-1]["seq"]
+                yield batch
+            elif not follow or self.ended:
                 return
-            await changed.wait()
+            else:
+                await changed.wait()
+
+    def _newer(self, after: int) -> list[dict[str, Any]]:
+        if after >= self.seq:
+            return []
+        first = self.seq - len(self._recent) + 1
+        if after + 1 >= first:
+            start = after + 1 - first
+            found = list(itertools.islice(self._recent, start, start + READ_AT_ONCE))
+            return [{"seq": first + start + place, **data} for place, data in enumerate(found)]
+        rows = self.journal.read(after=after, limit=READ_AT_ONCE)
+        return [{"seq": row.seq, **row.data} for row in rows if row.seq <= self.seq]
