@@ -1,0 +1,266 @@
+"""What status, events, logs and the others show, held against the contract and against the truth."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from typing import Any
+
+import psutil
+
+from tests.conftest import git, wait_until
+from tests.e2e.driver import Swarm
+from tests.e2e.test_ends import task_of
+
+NUMBER, TEXT, FLAG = (int, float), (str,), (bool,)
+NONE = (type(None),)
+READINGS = {
+    "cpu_percent": NUMBER,
+    "memory_percent": NUMBER,
+    "memory_available_bytes": NUMBER,
+    "disk_free_bytes": NUMBER,
+}
+REASON = {"code": TEXT, "text": TEXT}
+ATTEMPT = {
+    "n": NUMBER, "state": TEXT, "agent": TEXT, "branch": TEXT, "base": TEXT, "head": TEXT + NONE, "worktree": TEXT + NONE,
+    "pid": NUMBER + NONE, "cpu_percent": NUMBER + NONE, "rss_bytes": NUMBER + NONE, "started_at": TEXT, "ended_at": TEXT + NONE,
+    "exit_code": NUMBER + NONE, "touched": (list,), "strays": (list,), "cost_usd": NUMBER + NONE, "tokens_in": NUMBER + NONE,
+    "tokens_out": NUMBER + NONE,
+}  # fmt: skip
+TASK = {
+    "id": TEXT, "title": TEXT, "phase": TEXT + NONE, "state": TEXT, "needs": (list,), "claims": [{"path": TEXT, "mode": TEXT}],
+    "landed_commit": TEXT + NONE, "attempts": [ATTEMPT],
+}  # fmt: skip
+COUNTS = dict.fromkeys(
+    ("pending", "ready", "running", "queued", "landing", "landed", "failed", "cancelled", "blocked"), NUMBER
+)
+STATUS = {
+    "schema": NUMBER,
+    "daemon": {"running": FLAG, "pid": NUMBER + NONE, "version": TEXT, "started_at": TEXT + NONE, "paused": FLAG},
+    "capacity": {"workers_max": NUMBER, "slots_open": NUMBER, "running": NUMBER, "reason": TEXT},
+    "runs": [
+        {
+            "id": TEXT, "state": TEXT, "base": {"branch": TEXT, "commit": TEXT},
+            "staging": {"branch": TEXT, "commit": TEXT, "worktree": TEXT, "verified": FLAG},
+            "counts": COUNTS, "tasks": [TASK],
+        }
+    ],
+    "merge_queue": [{"run": TEXT, "task": TEXT, "attempt": NUMBER, "state": TEXT, "candidate": TEXT + NONE}],
+    "claims": [{"run": TEXT, "task": TEXT, "attempt": NUMBER, "path": TEXT, "mode": TEXT}],
+}  # fmt: skip
+TASK_STATES = set(COUNTS)
+ENDS = {"landed", "handed_back", "failed", "cancelled", "lost"}
+UNDER_WAY = {"preparing", "starting", "running", "suspended", "queued", "merging", "verifying", "advancing"}
+
+
+def hold(found: Any, shape: Any, place: str = "") -> None:
+    """Holds a document against its shape: every key there, every value of its type; more keys may be there."""
+    if isinstance(shape, dict):
+        assert isinstance(found, dict), place
+        for key, inner in shape.items():
+            assert key in found, f"{place}.{key} is missing"
+            hold(found[key], inner, f"{place}.{key}")
+    elif isinstance(shape, list):
+        assert isinstance(found, list), place
+        for n, each in enumerate(found):
+            hold(each, shape[0], f"{place}[{n}]")
+    else:
+        kinds = shape if bool in shape else tuple(kind for kind in shape if kind is not bool)
+        right = isinstance(found, kinds) and (bool in shape or not isinstance(found, bool))
+        assert right, f"{place} is {found!r}"
+
+
+def hold_status(document: dict[str, Any]) -> None:
+    """Holds a status document against section 5 of the contract."""
+    hold(document, STATUS)
+    assert document["schema"] == 1
+    if document["capacity"]["readings"] is not None:
+        hold(document["capacity"]["readings"], READINGS)
+    for run in document["runs"]:
+        assert sum(run["counts"].values()) == len(run["tasks"])
+        for task in run["tasks"]:
+            assert task["state"] in TASK_STATES
+            if task["reason"] is not None:
+                hold(task["reason"], REASON)
+            for attempt in task["attempts"]:
+                assert attempt["state"] in ENDS | UNDER_WAY
+                assert (attempt["ended_at"] is not None) == (attempt["state"] in ENDS)
+                if attempt["reason"] is not None:
+                    hold(attempt["reason"], REASON)
+                for key in ("started_at", "ended_at"):
+                    if attempt[key] is not None:
+                        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", attempt[key])
+
+
+def test_the_document_has_the_shape_of_the_contract(swarm: Swarm) -> None:
+    """`status --json` has every key and type of the contract: empty, amid a run with all states, ended, without a daemon."""
+    hold_status_but_version(swarm.status())
+    suite = f"until [ -e {swarm.gate('suite')} ]; do sleep 0.02; done"
+    plan = swarm.plan(
+        "r",
+        [
+            swarm.task("bad", "exit 1", claims=["bad"], attempts=1),
+            swarm.task("blocked", needs=["bad"]),
+            swarm.task("landing", verify=[suite]),
+            swarm.task("queued"),
+            swarm.task("running", gate="run"),
+            swarm.task("ready", claims=["out-running"]),
+            swarm.task("pending", needs=["running"], phase="late"),
+        ],
+        phases=[{"id": "late"}],
+    )
+    swarm("start")
+    swarm("submit", str(plan))
+    states = {"bad": "failed", "blocked": "blocked", "landing": "landing", "queued": "queued", "running": "running",
+              "ready": "ready", "pending": "pending"}  # fmt: skip
+    wait_until(lambda: {task["id"]: task["state"] for task in swarm.status()["runs"][0]["tasks"]} == states)
+    now = swarm.status()
+    hold_status(now)
+    assert [(entry["task"], entry["state"]) for entry in now["merge_queue"]] == [
+        ("landing", "verifying"),
+        ("queued", "waiting"),
+    ]
+    assert {claim["task"] for claim in now["claims"]} == {"landing", "queued", "running"}
+    reason = task_of(now["runs"][0], "ready")["reason"]
+    assert reason["code"] == "claim"
+    assert "running" in reason["text"]
+    assert "out-running" in reason["text"]
+    shown = swarm("status").out
+    for word in ("running", "verifying", "out-running"):
+        assert word in shown
+    swarm.open("suite")
+    swarm.open("run")
+    hold_status({**now, "runs": [swarm.wait("r", code=1)]})
+    hold_status(swarm.status())
+    swarm("stop")
+    hold_status(swarm.status())
+    assert swarm.status("--run", "r")["runs"][0]["id"] == "r"
+    swarm("status", "--run", "nothing", code=2)
+
+
+def hold_status_but_version(document: dict[str, Any]) -> None:
+    """Where there has never been a daemon, there is no version to tell."""
+    assert document["runs"] == document["merge_queue"] == document["claims"] == []
+    hold(
+        document, {**STATUS, "daemon": {"running": FLAG, "pid": NONE, "version": TEXT + NONE, "paused": FLAG}}
+    )
+
+
+def test_status_is_the_truth_about_who_works(swarm: Swarm) -> None:
+    """Row 96: whom status calls running is whose worker has started and not ended, with its process and what it takes."""
+    plan = swarm.plan("r", [swarm.task(f"t{n}", gate=f"g{n}") for n in range(3)])
+    swarm("start")
+    swarm("submit", str(plan))
+    swarm.wait_for_start("t0", "t1", "t2")
+    for n in range(3):
+        run = swarm.status()["runs"][0]
+        working = [task for task in run["tasks"] if task["state"] == "running"]
+        assert [task["id"] for task in working] == [f"t{k}" for k in range(n, 3)]
+        for task in working:
+            (attempt,) = task["attempts"]
+            assert attempt["rss_bytes"] > 0
+            assert psutil.Process(attempt["pid"]).environ()["SWARM_TASK"] == task["id"]
+        swarm.open(f"g{n}")
+        wait_until(lambda n=n: task_of(swarm.status()["runs"][0], f"t{n}")["state"] == "landed")
+    swarm.check_landed(swarm.wait("r"))
+
+
+def test_events_tell_everything_in_order(swarm: Swarm) -> None:
+    """Events are numbered from 1 without a gap, read the same with and without a daemon, and -f shows those that come."""
+    swarm("start")
+    following = swarm.spawn("events", "-f", "--json")
+    swarm("submit", str(swarm.plan("r", [swarm.task("t")])))
+    swarm.wait("r")
+    assert following.stdout is not None
+    seen: list[dict[str, Any]] = []
+    while not any(event["type"] == "RunEnded" for event in seen):
+        seen.append(json.loads(following.stdout.readline()))
+    during = swarm.events()
+    assert [event["seq"] for event in during] == list(range(1, len(during) + 1))
+    assert seen == during[: len(seen)]
+    for event in during:
+        datetime.fromisoformat(event["at"].replace("Z", "+00:00"))
+        assert event["type"]
+    (landed,) = [event for event in during if event["type"] == "TaskLanded"]
+    assert (landed["run"], landed["task"], landed["attempt"]) == ("r", "t", 1)
+    swarm("stop")
+    after = swarm.events()
+    assert after[: len(during)] == during
+    last = [json.loads(line) for line in swarm("events", "--json", "--after", "3").out.splitlines()]
+    assert last == after[3:]
+    assert "landed" in swarm("events").out.lower()
+
+
+def test_logs_can_be_filtered_and_followed(swarm: Swarm) -> None:
+    """Row 95: the last 50 lines that match a pattern, of one attempt or while they come."""
+    work = 'for i in $(seq 1 200); do echo "line $i"; echo "other $i"; done; [ "$SWARM_ATTEMPT" = 2 ] && echo x > out'
+    plan = swarm.plan(
+        "r",
+        [
+            swarm.task("t", work, claims=["out"], attempts=2),
+            swarm.task("slow", "echo begin; echo y > y", gate="slow", claims=["y"]),
+        ],
+    )
+    swarm("start")
+    swarm("submit", str(plan))
+    swarm.wait_for_start("slow")
+    following = swarm.spawn("logs", "slow", "-f")
+    assert following.stdout is not None
+    assert following.stdout.readline() == "begin\n"
+    swarm.open("slow")
+    assert following.wait(30) == 0
+    swarm.wait("r")
+    assert swarm("logs", "t", "--grep", "^line", "--lines", "50").out.splitlines() == [
+        f"line {n}" for n in range(151, 201)
+    ]
+    assert len(swarm("logs", "t", "--attempt", "1").out.splitlines()) == 400
+    swarm("logs", "nobody", code=2)
+    swarm("logs", "t", "--grep", "(", code=2)
+
+
+def test_show_and_diff_of_a_task(swarm: Swarm) -> None:
+    """`show` knows every attempt and why it ended; `diff` gives a patch that git applies to the base."""
+    work = '[ "$SWARM_ATTEMPT" = 2 ] || exit 7; sed -i s/1/2/ src/b.py; printf "no end" > new'
+    swarm.run(swarm.plan("r", [swarm.task("t", work, title="The title", claims=["src/b.py", "new"])]))
+    shown = swarm("show", "t").out
+    for words in ("The title", "exit code 7", "attempt 1", "attempt 2", "src/b.py", "swarm/r/task/t/2"):
+        assert words in shown
+    document = swarm("show", "t", "--json").json
+    assert document["schema"] == 1
+    assert [attempt["exit_code"] for attempt in document["task"]["attempts"]] == [7, 0]
+    patch = swarm.outside / "patch"
+    patch.write_text(swarm("diff", "t").out)
+    clone = swarm.outside / "clone"
+    git(swarm.outside, "clone", "-q", str(swarm.top), str(clone))
+    git(clone, "apply", "--index", str(patch))
+    assert git(clone, "write-tree") == git(swarm.top, "rev-parse", "swarm/r/staging^{tree}")
+
+
+def test_what_is_in_force(swarm: Swarm) -> None:
+    """`config` shows each value and its source, the environment over the file; an unknown key is named with the nearest."""
+    (swarm.top / "swarm.toml").write_text("[limits]\nworkers_max = 3\ngrace_s = 2.0\n")
+    swarm.look_again()
+    found = {
+        row["key"]: row for row in swarm("config", "--json", SWARM_LIMITS__WORKERS_MAX="7").json["settings"]
+    }
+    assert (found["limits.workers_max"]["value"], found["limits.workers_max"]["source"]) == (
+        7,
+        "environment SWARM_LIMITS__WORKERS_MAX",
+    )
+    assert found["limits.attempts"]["source"] == "default"
+    (swarm.top / "swarm.toml").write_text("[limits]\nworker_max = 3\n")
+    swarm.look_again()
+    refused = swarm("start", code=2)
+    assert "workers_max" in refused.err
+    assert "swarm.toml" in refused.err
+
+
+def test_init_writes_one_file(swarm: Swarm) -> None:
+    """`init` writes a swarm.toml that changes nothing and is valid, and does not write over one."""
+    before = swarm("config").out
+    swarm("init")
+    assert swarm("config").out == before
+    swarm("init", code=4)
+    (swarm.top / "swarm.toml").unlink()
+    assert swarm("schema").out.startswith("{")

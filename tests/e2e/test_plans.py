@@ -1,0 +1,273 @@
+"""Plans as their users have them: found, checked, refused and carried out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import git
+from tests.e2e.driver import PROJECT, Swarm
+
+REAL = PROJECT / "tests" / "data" / "plans"
+
+
+def check(swarm: Swarm, plan: Path | str, *, code: int = 0) -> dict[str, Any]:
+    """Gives what `check --json` says of one plan."""
+    document = swarm("check", str(plan), "--json", code=code).json
+    assert document["ok"] is (code == 0)
+    (found,) = document["plans"]
+    assert set(found) >= {
+        "file",
+        "format",
+        "id",
+        "tasks",
+        "waves",
+        "critical_path",
+        "widest",
+        "errors",
+        "warnings",
+    }
+    return dict(found)
+
+
+def real(name: str) -> Path:
+    (path,) = REAL.glob(f"{name}-*.json")
+    return path
+
+
+def an_agent(
+    swarm: Swarm, run: str = 'echo "$SWARM_TASK" > "done-$(echo "$SWARM_TASK" | tr -c "a-zA-Z0-9\\n" -)"'
+) -> None:
+    """Has every task that names no command carried out by a little program of our own."""
+    (swarm.top / "swarm.toml").write_text(
+        f'agent = "mine"\n[agents.mine]\ncommand = ["sh", "-c", {json.dumps(f"{swarm.note} start; {run}; {swarm.note} end")}]\n'
+    )
+    swarm.look_again()
+
+
+def test_a_feature_list(swarm: Swarm) -> None:
+    """Row 1: an array of three features, one of which passes, is three tasks of which one is finished and is not run again."""
+    plan = swarm.outside / "feature_list.json"
+    features = [
+        {"category": "functional", "description": f"Feature {n}", "steps": ["Do it"], "passes": n == 1}
+        for n in range(3)
+    ]
+    plan.write_text(json.dumps(features))
+    found = check(swarm, plan)
+    assert [task["finished"] for task in found["tasks"]].count(True) == 1
+    assert len(found["tasks"]) == 3
+    an_agent(swarm)
+    run = swarm.run(plan)
+    assert run["counts"]["landed"] == 2
+    assert len(run["finished_before"]) == 1
+    assert len(swarm.starts()) == 2
+
+
+def test_phases_of_chunks(swarm: Swarm) -> None:
+    """Row 2: phases with `chunks` and integer ids have as many tasks, in the same states, as the file counts by itself."""
+    raw = json.loads(real("01").read_text())
+    chunks = [chunk for phase in raw["phases"] for chunk in phase["chunks"]]
+    found = check(swarm, real("01"))
+    assert len(found["tasks"]) == len(chunks)
+    done = [chunk for chunk in chunks if chunk["status"] == "completed"]
+    assert [task["finished"] for task in found["tasks"]].count(True) == len(done)
+
+
+def test_phases_of_subtasks(swarm: Swarm) -> None:
+    """Row 3: a plan with string ids has its ten phases and 36 tasks, and phases need what the file says they need."""
+    raw = json.loads(real("06").read_text())
+    found = check(swarm, real("06"))
+    assert len(raw["phases"]) == 10
+    assert len({task["phase"] for task in found["tasks"]}) == 10
+    assert len(found["tasks"]) == 36
+    wanted = {phase["id"]: set(phase.get("depends_on") or []) for phase in raw["phases"]}
+    open_phases = {task["phase"]: set() for task in found["tasks"]}
+    waves = {name: n for n, wave in enumerate(found["waves"]) for name in wave}
+    first: dict[str, list[int]] = {}
+    for task in found["tasks"]:
+        if task["id"] in waves:
+            first.setdefault(task["phase"], []).append(waves[task["id"]])
+    for phase, needs in wanted.items():
+        for need in needs & set(first):
+            if phase in first:
+                assert min(first[phase]) > max(first[need])
+    assert set(open_phases) == set(wanted)
+
+
+def test_dependencies_by_number_or_text(swarm: Swarm) -> None:
+    """Row 4: a phase that names what it needs by id, by number or by numeric text waits for exactly that."""
+    plan = swarm.outside / "implementation_plan.json"
+    phases = [
+        {"phase": 1, "name": "First", "subtasks": [{"id": "a", "description": "a"}]},
+        {"phase": 2, "name": "Second", "depends_on": ["1"], "subtasks": [{"id": "b", "description": "b"}]},
+        {"phase": 3, "name": "Third", "depends_on": [2], "subtasks": [{"id": "c", "description": "c"}]},
+        {"phase": 4, "name": "Free", "depends_on": [], "subtasks": [{"id": "d", "description": "d"}]},
+    ]
+    plan.write_text(json.dumps({"feature": "numbers", "phases": phases}))
+    waves = check(swarm, plan)["waves"]
+    assert [sorted(name.rpartition("/")[2] for name in wave) for wave in waves] == [["a", "d"], ["b"], ["c"]]
+    an_agent(swarm)
+    run = swarm.run(plan)
+    swarm.check_landed(run)
+    order = [name.rpartition("/")[2] for name in swarm.landings(run["id"])]
+    assert order.index("a") < order.index("b") < order.index("c")
+
+
+def test_what_is_done_is_not_run_again(swarm: Swarm) -> None:
+    """Row 5: in a plan whose states say `done` those tasks are finished; running it starts none of them."""
+    found = check(swarm, real("18"))
+    finished = [task for task in found["tasks"] if task["finished"]]
+    assert finished
+    an_agent(swarm)
+    run = swarm.run(real("18"), code=None)
+    assert len(run["finished_before"]) == len(finished)
+    assert len(swarm.starts()) == len(found["tasks"]) - len(finished)
+    again = swarm.run(real("18"), code=None)
+    assert again["counts"] == run["counts"]
+
+
+def test_kinds_of_verification_that_nobody_knows(swarm: Swarm) -> None:
+    """Row 6: a plan with verification of types e2e, manual and browser is read without complaint."""
+    assert check(swarm, real("10"))["errors"] == []
+
+
+def test_a_plan_that_contradicts_itself(swarm: Swarm) -> None:
+    """Row 8: a plan that says it is in review while tasks are pending is read, with a warning that names this."""
+    warnings = " ".join(warning["text"] for warning in check(swarm, real("08"))["warnings"])
+    assert "review" in warnings
+    assert "11 of 34" in warnings
+
+
+def test_build_tasks(swarm: Swarm) -> None:
+    """Row 10: a `build-tasks.json` has its nine tasks, in three levels of needs below those that need nothing."""
+    found = check(swarm, real("24"))
+    assert len(found["tasks"]) == 9
+    assert [len(wave) for wave in found["waves"]] == [5, 2, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("package.json", b'{"name": "x", "scripts": {}, "dependencies": {}}'),
+        ("implementation_plan.json", b'{"compilerOptions": {"strict": true}}'),
+        ("cut.json", b'{"name": "x", "tasks": [{"id": "a"'),
+        ("plan.toml", b"\x00\xff\x00\x01binary"),
+        ("empty.toml", b""),
+        ("none.json", b'{"name": "x", "tasks": []}'),
+    ],
+)
+def test_what_is_no_plan_is_refused(swarm: Swarm, name: str, data: bytes) -> None:
+    """Row 9: an unrelated file of the same name, a truncated or binary or empty one: exit 2, the reason, and no side effect."""
+    path = swarm.outside / name
+    path.write_bytes(data)
+    found = check(swarm, path, code=2)
+    assert found["errors"]
+    assert all(error["text"] and "place" in error for error in found["errors"])
+    refused = swarm("run", str(path), code=2)
+    assert refused.err
+    assert git(swarm.top, "for-each-ref", "refs/heads/swarm") == ""
+    assert swarm.status()["runs"] == []
+
+
+def test_every_error_at_once(swarm: Swarm) -> None:
+    """check names a ring, an unknown need, a doubled id, an absolute claim and one outside, all at once and each with its place."""
+    plan = swarm.outside / "wrong.toml"
+    plan.write_text(
+        'name = "wrong"\n'
+        '[[tasks]]\nid = "a"\nrun = "x"\nneeds = ["b"]\nclaims = ["/etc/passwd"]\n'
+        '[[tasks]]\nid = "b"\nrun = "x"\nneeds = ["a"]\nclaims = ["../outside"]\n'
+        '[[tasks]]\nid = "c"\nrun = "x"\nneeds = ["nobody"]\n'
+        '[[tasks]]\nid = "c"\nrun = "x"\n'
+    )
+    errors = check(swarm, plan, code=2)["errors"]
+    told = " | ".join(f"{error['place']}: {error['text']}" for error in errors)
+    for words in ("/etc/passwd", "../outside", "nobody", "c", "a", "b"):
+        assert words in told
+    assert len(errors) >= 5, told
+    assert all(error["place"] for error in errors)
+
+
+def test_check_tells_how_wide_it_can_go(swarm: Swarm) -> None:
+    """check gives waves, the critical path, and the widest useful number of workers, for people too."""
+    tasks = [
+        swarm.task("a"),
+        swarm.task("b", needs=["a"]),
+        swarm.task("c", needs=["a"]),
+        swarm.task("d", needs=["b", "c"]),
+    ]
+    plan = swarm.plan("wide", tasks)
+    found = check(swarm, plan)
+    assert found["waves"] == [["a"], ["b", "c"], ["d"]]
+    assert found["critical_path"][0] == "a"
+    assert found["critical_path"][-1] == "d"
+    assert len(found["critical_path"]) == 3
+    assert found["widest"] == 2
+    assert "2" in swarm("check", str(plan)).out
+
+
+def test_plans_are_found_as_their_users_say_them(swarm: Swarm) -> None:
+    """Row 118: a spec folder's number, a folder, and a path all find the plan; comments in JSON are allowed."""
+    folder = swarm.top / ".auto-claude" / "specs" / "001-first"
+    folder.mkdir(parents=True)
+    shutil.copy(real("22"), folder / "implementation_plan.json")
+    swarm.look_again()
+    documents = [
+        check(swarm, name) for name in ("001", str(folder), str(folder / "implementation_plan.json"))
+    ]
+    assert len({json.dumps(document["tasks"]) for document in documents}) == 1
+    swarm("check", "002", code=2)
+    commented = swarm.outside / "commented.json"
+    commented.write_text(
+        '// about it\n{"name": "c", // here\n "tasks": ['
+        '{"id": "t", "title": "T", "run": "echo http://x > out", "claims": ["out"]}]}\n'
+    )
+    swarm.check_landed(swarm.run(commented))
+    assert swarm.content("c", "out") == "http://x\n"
+
+
+def test_a_native_plan_in_toml(swarm: Swarm) -> None:
+    """The plan of the contract's example, in TOML with phases, shared claims, priorities and suites, is carried out as it says."""
+    plan = swarm.outside / "modernise.toml"
+    plan.write_text(
+        f"""name = "modernise"
+base = "main"
+verify = ["test -f README.md"]
+[defaults]
+timeout_s = 60
+attempts = 2
+[[phases]]
+id = "types"
+parallel_safe = false
+[[tasks]]
+id = "types-a"
+phase = "types"
+title = "Types"
+run = "echo t > types"
+claims = ["types", {{path = "CHANGELOG.md", mode = "shared"}}]
+[[tasks]]
+id = "header"
+title = "Header component"
+phase = "ui"
+needs = ["types"]
+claims = ["src/header/**", {{path = "CHANGELOG.md", mode = "shared"}}]
+run = '''mkdir -p src/header && cp types src/header/h && {swarm.note} start'''
+verify = [{{name = "own", run = "test -f src/header/h"}}]
+priority = 5
+memory_mb = 50
+role = "builder"
+[[phases]]
+id = "ui"
+"""
+    )
+    run = swarm.run(plan)
+    swarm.check_landed(run)
+    assert swarm.landings("modernise") == ["types-a", "header"]
+    assert swarm.content("modernise", "src/header/h") == "t\n"
+    trailers = git(
+        swarm.top, "log", "-1", "--format=%(trailers:key=Swarm-Verified,valueonly)", "swarm/modernise/staging"
+    )
+    assert "own" in trailers

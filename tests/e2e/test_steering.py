@@ -1,0 +1,167 @@
+"""Steering what runs: pausing, telling, cancelling; and the exit codes that scripts rely on."""
+
+from __future__ import annotations
+
+import subprocess
+
+from tests.conftest import git, wait_until
+from tests.e2e.driver import PROJECT, Swarm, runs
+from tests.e2e.test_ends import code_of, task_of
+
+
+def test_a_pause_holds_starts_and_nothing_else(swarm: Swarm) -> None:
+    """Row 73: a pause starts nothing new, what runs goes on and lands; resume goes on; one task can be held alone."""
+    plan = swarm.plan(
+        "r", [swarm.task("a", gate="a"), swarm.task("b", needs=["a"]), swarm.task("held", needs=["a"])]
+    )
+    swarm("start")
+    swarm("submit", str(plan))
+    swarm.wait_for_start("a")
+    swarm("pause")
+    assert swarm.status()["daemon"]["paused"] is True
+    swarm.open("a")
+    wait_until(lambda: swarm.landings("r") == ["a"])
+    run = swarm.status()["runs"][0]
+    assert [task["state"] for task in run["tasks"]] == ["landed", "ready", "ready"]
+    assert code_of(run, "b") == "paused"
+    assert "paused" in swarm("status").out
+    swarm("pause", "held")
+    swarm("resume")
+    wait_until(lambda: swarm.landings("r") == ["a", "b"])
+    assert code_of(swarm.status()["runs"][0], "held") == "paused"
+    assert swarm.starts() == ["a", "b"]
+    swarm("resume", "held")
+    swarm.check_landed(swarm.wait("r"))
+
+
+def test_a_note_reaches_the_next_attempt(swarm: Swarm) -> None:
+    """Row 73: what a person tells a task is in the feedback and the prompt of its next attempt."""
+    heard = swarm.outside / "heard"
+    work = f'[ "$SWARM_ATTEMPT" = 2 ] || exit 1; cat "$SWARM_FEEDBACK_FILE" "$SWARM_PROMPT_FILE" > {heard}; echo x > out'
+    slow = f"until [ -e {swarm.gate('told')} ]; do sleep 0.02; done; {work}"
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [swarm.task("t", slow, claims=["out"], prompt="Do it")])))
+    swarm.wait_for_start("t")
+    swarm("tell", "t", "use", "the", "other", "parser")
+    swarm.open("told")
+    swarm.check_landed(swarm.wait("r"))
+    assert heard.read_text().count("use the other parser") == 2
+    assert "Do it" in heard.read_text()
+
+
+def test_a_cancelled_run_ends_its_workers_and_keeps_their_work(swarm: Swarm) -> None:
+    """Row 94: cancelling a run ends its workers with their children and keeps what they did on branches; wait ends with 1."""
+    pid = swarm.outside / "pid"
+    work = f"echo half > half; setsid sleep 300 & echo $! > {pid}; sleep 300"
+    suite = "sleep 300"
+    plan = swarm.plan(
+        "r",
+        [
+            swarm.task("t", work, claims=["half"]),
+            swarm.task("later", needs=["t"]),
+            swarm.task("landing", verify=[suite]),
+        ],
+    )
+    swarm("start")
+    swarm("submit", str(plan))
+    wait_until(
+        lambda: (
+            task_of(swarm.status()["runs"][0], "landing")["state"] == "landing"
+            and pid.exists()
+            and pid.read_text()
+        )
+    )
+    swarm("cancel", "--run", "r")
+    run = swarm.wait("r", code=1)
+    assert [task["state"] for task in run["tasks"]] == ["cancelled"] * 3
+    assert not runs(int(pid.read_text()))
+    assert git(swarm.top, "show", "swarm/r/task/t/1:half") == "half"
+    assert git(swarm.top, "show", "swarm/r/task/landing/1:out-landing") == "landing"
+    wait_until(lambda: not [line for line in swarm.left_running() if "sleep 300" in line])
+    assert swarm.staging("r") == git(swarm.top, "rev-parse", "main")
+
+
+def test_one_task_can_be_cancelled_and_tried_again(swarm: Swarm) -> None:
+    """A cancelled task blocks what needs it; retry brings both back."""
+    work = '[ "$SWARM_ATTEMPT" -gt 1 ] || sleep 300; echo x > out'
+    swarm("start")
+    swarm(
+        "submit",
+        str(
+            swarm.plan(
+                "r",
+                [
+                    swarm.task("t", work, claims=["out"]),
+                    swarm.task("child", needs=["t"]),
+                    swarm.task("other"),
+                ],
+            )
+        ),
+    )
+    swarm.wait_for_start("t")
+    swarm("cancel", "t")
+    run = swarm.wait("r", code=1)
+    assert [task["state"] for task in run["tasks"]] == ["cancelled", "blocked", "landed"]
+    swarm("cancel", "t", code=4)
+    swarm("retry", "t")
+    swarm.check_landed(swarm.wait("r"))
+    assert sorted(swarm.landings("r")) == ["child", "other", "t"]
+
+
+def test_exit_codes(swarm: Swarm) -> None:
+    """Row 76: all landed 0, one failed 1, invalid plan or use 2, no daemon 3, refused 4, a wait that timed out 124."""
+    good = swarm.plan("good", [swarm.task("t")])
+    bad = swarm.plan("bad", [swarm.task("t", "exit 1", claims=["x"], attempts=1)])
+    wrong = swarm.plan("wrong", [swarm.task("t", needs=["t"])])
+    for words in (
+        ["wait"],
+        ["submit", str(good)],
+        ["pause"],
+        ["retry", "t"],
+        ["cancel", "t"],
+        ["scale", "2"],
+        ["tell", "t", "x"],
+    ):
+        expected = 3 if words != ["wait"] else None
+        done = swarm(*words, code=expected)
+        assert done.code in (2, 3)
+        assert done.err
+    swarm("run", str(good), code=0)
+    swarm("run", str(bad), code=1)
+    swarm("run", str(wrong), code=2)
+    swarm("check", str(wrong), code=2)
+    swarm("run", str(swarm.outside / "missing.toml"), code=2)
+    swarm("nonsense", code=2)
+    swarm("status", "--nonsense", code=2)
+    swarm("start")
+    swarm("submit", str(swarm.plan("long", [swarm.task("t", gate="t")])))
+    swarm("wait", "--run", "long", "--timeout", "0.2", code=124)
+    swarm("retry", "t", "--run", "long", code=4)
+    swarm("finish", "--run", "long", code=4)
+    swarm.open("t")
+    swarm("wait", "--run", "long", code=0)
+    swarm("wait", "--run", "bad", code=1)
+    swarm("stop")
+    swarm("wait", "--run", "bad", code=1)
+    swarm("wait", "--run", "good", code=0)
+    swarm("stop", code=0)
+
+
+def test_an_error_says_cause_consequence_and_next_step(swarm: Swarm) -> None:
+    """What goes wrong is said on stderr in a few lines for people, never as a traceback, and stdout stays empty."""
+    done = swarm("submit", str(swarm.plan("r", [swarm.task("t")])), code=3)
+    assert done.out == ""
+    assert "swarm start" in done.err
+    assert len(done.err.splitlines()) <= 4
+
+
+def test_both_names_and_the_module_are_the_program(swarm: Swarm) -> None:
+    """`swarm`, `git-swarm` and `python -m swarm` are one program; its version is the package's."""
+    said = {swarm("--version").out}
+    for name in ("swarm", "git-swarm"):
+        program = PROJECT / ".venv" / "bin" / name
+        if program.exists():
+            said.add(
+                subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+            )
+    assert len(said) == 1
