@@ -145,10 +145,16 @@ def decide(
     return Decision(max(0, free), _reason(readings, cpu, limits, running, target), target), target
 
 
+def full_house(limits: Limits) -> Decision:
+    """Gives the decision where every slot is taken, whatever the readings."""
+    most = limits.workers_max
+    return Decision(0, f"all {most} slots taken" if most > 1 else "the one slot is taken", most)
+
+
 def _reason(readings: Readings, cpu: float, limits: Limits, running: int, target: int) -> str:
     """Says in a short sentence what the number of slots comes from."""
     if running >= limits.workers_max:
-        return f"all {limits.workers_max} slots taken" if limits.workers_max > 1 else "the one slot is taken"
+        return full_house(limits).reason
     if target == 0:
         return _shut(readings, cpu, limits)
     if target < limits.workers_max:

@@ -95,6 +95,9 @@ def _schedule(turn: Turn) -> None:
         swarm.capacity = admission.Decision(0, "stopping" if swarm.stopping else "paused", 0)
         return
     while (run := _next_run(swarm)) is not None:
+        if len(swarm.slots) >= swarm.limits.workers_max:  # no reading would change that
+            swarm.capacity = admission.full_house(swarm.limits)
+            return
         if turn.at - swarm.measured_at > READINGS_MAX_AGE_S and not _watched(swarm):
             _measure(turn, target=None)
             return
@@ -146,10 +149,8 @@ def _decide(turn: Turn) -> admission.Decision:
 
 
 def _wait_for_room(turn: Turn, decision: admission.Decision) -> None:
-    """Looks at the machine again when that may help, and at the ramp when it opens; a full house waits for an end."""
+    """Looks at the machine again when that may help, and at the ramp when it opens."""
     swarm = turn.swarm
-    if len(swarm.slots) >= swarm.limits.workers_max:
-        return
     if decision.opens_at is not None:
         if swarm.ramp_at != decision.opens_at:
             swarm.ramp_at = decision.opens_at
@@ -359,7 +360,8 @@ def _plan_submitted(turn: Turn, event: m.PlanSubmitted) -> None:
     run.sequential, run.fail_fast = event.sequential, event.fail_fast
     added = set(change.added)
     new = run.add(plan.phases, [spec for spec in plan.tasks if spec.id in added])
-    changed = {spec.id: spec for spec in plan.tasks if spec.id in set(change.replaced)}
+    replaced = set(change.replaced)
+    changed = {spec.id: spec for spec in plan.tasks if spec.id in replaced}
     for name, spec in changed.items():
         task = run.tasks[name]
         run.needs.forget(task.spec)

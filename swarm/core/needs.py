@@ -137,6 +137,8 @@ class Needs:
         while todo:
             for dependent in self._dependents.get(todo.pop(), ()):
                 counts = self._nodes[dependent]
+                if counts.met:
+                    continue  # an open gate stays open
                 before, counts.dead = counts.dead, counts.dead + by
                 if (before if by > 0 else counts.dead) == 0 and dependent not in self._died:
                     todo.append(dependent)
@@ -267,7 +269,7 @@ class Needs:
         above, below = self._nodes[source], self._nodes[target]
         if not above.met and not below.met:
             below.open += 1
-        if above.dead or source in self._died:
+        if (above.dead or source in self._died) and not below.met:
             below.dead += 1
             if below.dead == 1 and target not in self._died:
                 self._changed += self._spread(target, +1)

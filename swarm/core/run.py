@@ -216,8 +216,10 @@ class Run:
         elif task.alone:
             heapq.heappush(self.alone, (key, task.spec.id))
         else:
-            heapq.heappush(self._heaps[_FREE], (key, task.spec.id))
-            self._offer(_FREE)
+            heap = self._heaps[_FREE]
+            heapq.heappush(heap, (key, task.spec.id))
+            if heap[0] == (key, task.spec.id):  # else the one before it is offered already
+                self._offer(_FREE)
 
     def take_back_aside(self) -> None:
         """Looks again at the ready tasks that were put aside by a pause or by `--only`."""

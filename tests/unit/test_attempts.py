@@ -330,10 +330,13 @@ def test_a_full_machine_starts_nothing_and_says_why(readings: Readings, reason: 
 
 
 def test_a_full_house_is_not_measured() -> None:
-    """When every slot is taken nobody looks at the machine: only an end helps."""
+    """When every slot is taken nobody looks at the machine, however old the readings are: only an end helps."""
     story = a_story(a_plan(*(a_task(name) for name in "abcde")))
-    assert len(story.at_work()) == 4
-    assert pending_commands(story.swarm) == story.take(m.TakeWorktree)
+    story.now += 600.0
+    story.up("a")
+    assert (story.swarm.capacity.reason, story.has(m.MeasureHost)) == ("all 4 slots taken", False)
+    story.exit("a")
+    assert story.has(m.MeasureHost)
 
 
 def test_old_readings_are_taken_anew() -> None:

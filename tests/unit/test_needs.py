@@ -238,6 +238,18 @@ def test_an_open_gate_stays_open() -> None:
     assert needs.met("n") == []
 
 
+def test_an_open_gate_lets_no_death_through() -> None:
+    """A task added to a phase that has landed and ending badly does not block what comes after, whenever that is added."""
+    needs = needs_of(a_task("x"), a_task("a", phase="p"), a_task("b", phase="q"), phases=TWO)
+    needs.met("a")
+    needs.died("x")
+    needs.add([], [a_task("n", phase="p", needs=["x"]), a_task("m", phase="p"), a_task("c", phase="q")])
+    assert needs.died("m") == []
+    assert [needs.dead(name) for name in "nbc"] == [True, False, False]
+    assert needs.revived("m") == []
+    assert needs.revived("x") == ["n"]
+
+
 def test_a_ring_is_named() -> None:
     """Tasks that would wait for each other are named before anything is changed."""
     needs = needs_of(a_task("a"), a_task("b", needs=["a"]))
