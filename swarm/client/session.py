@@ -79,13 +79,22 @@ class Session:
         said = offline.start_daemon(
             self.top, workers=workers, foreground=False, ends_when_idle=ends_when_idle
         )
-        if said.get("running") and self.daemon_or_none() is None:  # it answers no more, but has not ended yet
-            connection.wait_for_end(said.get("pid"), LAST_BREATH_S)
+        if said.get("running") and self.daemon_or_none() is None:  # it has not come up yet, or not ended yet
+            self._outlast(said.get("pid"))
             offline.start_daemon(self.top, workers=workers, foreground=False, ends_when_idle=ends_when_idle)
         place.remember(self.place, self.environ)
         started = self.daemon()
         self.note(f"Started the daemon (process {started.pid}).")
         return started
+
+    def _outlast(self, pid: int | None) -> None:
+        """Waits until a daemon that does not answer does, or has ended."""
+        import time
+
+        deadline = time.monotonic() + LAST_BREATH_S
+        while time.monotonic() < deadline and self.daemon_or_none() is None:
+            if connection.wait_for_end(pid, 0.05):
+                return
 
     def with_daemon(
         self,

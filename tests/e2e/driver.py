@@ -242,9 +242,9 @@ class Swarm:
         """Gives the tasks that landed, oldest first, as the trailers of staging's first-parent history say."""
         shown = git(
             self.top, "log", "--first-parent", "--reverse", "--format=%(trailers:key=Swarm-Task,valueonly,separator=)",
-            f"{base}..refs/heads/swarm/{run}/staging",
+            f"{base}..refs/heads/swarm/{run}/staging", check=False,
         )  # fmt: skip
-        return [line for line in shown.splitlines() if line]
+        return [line for line in shown.splitlines() if line]  # none as long as the branch is not there yet
 
     def content(self, run: str, path: str) -> str | None:
         """Gives a file as it is on staging, None where it is not there."""

@@ -103,7 +103,7 @@ def test_the_document_has_the_shape_of_the_contract(swarm: Swarm) -> None:
             swarm.task("bad", "exit 1", claims=["bad"], attempts=1),
             swarm.task("blocked", needs=["bad"]),
             swarm.task("landing", verify=[suite]),
-            swarm.task("queued"),
+            swarm.task("queued", gate="queue"),
             swarm.task("running", gate="run"),
             swarm.task("ready", claims=["out-running"]),
             swarm.task("pending", needs=["running"], phase="late"),
@@ -112,6 +112,8 @@ def test_the_document_has_the_shape_of_the_contract(swarm: Swarm) -> None:
     )
     swarm("start")
     swarm("submit", str(plan))
+    wait_until(lambda: [entry["state"] for entry in swarm.status()["merge_queue"]] == ["verifying"])
+    swarm.open("queue")
     states = {"bad": "failed", "blocked": "blocked", "landing": "landing", "queued": "queued", "running": "running",
               "ready": "ready", "pending": "pending"}  # fmt: skip
     wait_until(lambda: {task["id"]: task["state"] for task in swarm.status()["runs"][0]["tasks"]} == states)
