@@ -23,7 +23,7 @@ from swarm import log
 from swarm.config import Settings
 from swarm.core import admission
 from swarm.core import messages as m
-from swarm.core.model import Readings, Reason, attempt_branch, slug
+from swarm.core.model import Limits, Readings, Reason, attempt_branch, slug
 from swarm.core.places import AttemptPlaces, Places
 from swarm.daemon.finishing import Finisher
 from swarm.daemon.verification import Verifier
@@ -39,6 +39,8 @@ from swarm.worker import agents
 THREADS = 16  # git waits on the disk and on the other core; more only queue elsewhere
 LEFTOVER_GRACE_S = 1.0  # for what a worker that has ended left running
 _log = log.get("execution")
+
+NO_ROOM = Readings(100.0, 100.0, 0, 0)  # what a machine that can't be looked at is taken for
 
 Post = Callable[[m.Event], None]
 
@@ -74,6 +76,7 @@ class Execution:
     clock: Callable[[], float]
     loop: asyncio.AbstractEventLoop
     wants_readings: Callable[[], bool]
+    limits: Callable[[], Limits]
     readings: Readings | None = None
     watches: dict[tuple[str, str, int], process.Identity] = field(default_factory=dict)
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "edge"))
@@ -143,7 +146,7 @@ class Execution:
                 at=at, run=command.run, request=command.request, target=command.target, reason=reason
             )
         if isinstance(command, m.MeasureHost):
-            return m.HostMeasured(at=at, readings=Readings(100.0, 100.0, 0, 0))
+            return m.HostMeasured(at=at, readings=NO_ROOM)
         assert isinstance(command, m.RunCommand)
         return m.RunCommandFailed(at=at, run=command.run, command=kind, text=text)
 
@@ -184,21 +187,23 @@ class Execution:
 
     async def _measure_host(self, command: m.MeasureHost) -> m.Event:
         """Looks at the machine; with a target, until it would allow another width or nobody wants to know any more."""
-        limits = None
         while True:
-            readings = await self.in_thread(self.measure)
+            limits = self.limits()
+            readings = await self.in_thread(self._measured)
             if command.target is None or not self.wants_readings():
                 break
-            limits = limits or self.edges.settings.limits
-            if admission.width(readings, limits=self._limits(), previous=command.target) != command.target:
+            if admission.width(readings, limits=limits, previous=command.target) != command.target:
                 break
             await asyncio.sleep(limits.readings_every_s)
         return m.HostMeasured(at=self.clock(), readings=readings)
 
-    def _limits(self) -> Any:
-        from swarm.config import to_limits
-
-        return to_limits(self.edges.settings)
+    def _measured(self) -> Readings:
+        """A machine that can't be looked at is taken for one without room; it is asked again like any other."""
+        try:
+            return self.measure()
+        except (SwarmError, OSError) as error:
+            _log.error("host.unreadable", text=str(error))
+            return NO_ROOM
 
     def measure(self) -> Readings:
         """Reads the machine, CPU smoothed over time. Readings from a file are taken as they are.

@@ -221,6 +221,7 @@ async def _serve(
             coordinator.now,
             loop,
             wants_readings=lambda: api.wants_readings(swarm),
+            limits=lambda: swarm.limits,
         )
         service = Service(options, coordinator, execution)
         await _run(service, listener, environ, ready)
