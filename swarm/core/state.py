@@ -322,6 +322,13 @@ def still_due(swarm: Swarm, due: Deadline) -> bool:
     )
 
 
+def wants_readings(swarm: Swarm) -> bool:
+    """Tells whether a ready task waits for room."""
+    if swarm.paused or swarm.stopping or len(swarm.slots) >= swarm.limits.workers_max:
+        return False
+    return any(run.prepared and not run.paused and run.peek() is not None for run in swarm.active())
+
+
 # --- finding ---
 
 

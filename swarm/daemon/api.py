@@ -13,7 +13,7 @@ import base64
 import dataclasses
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -24,30 +24,40 @@ import swarm as package
 from swarm import config, log, protocol
 from swarm.core import machine, report
 from swarm.core import messages as m
-from swarm.core.model import TASK_ENDS, PlanSpec, Suite, Task, TaskState
+from swarm.core.model import TASK_ENDS, PhaseSpec, PlanSpec, Suite, Task, TaskState
 from swarm.core.run import Run
 from swarm.core.state import IllegalEvent, Swarm
+from swarm.daemon.coordinator import Coordinator
+from swarm.daemon.execution import Execution
 from swarm.daemon.finishing import Finisher, Outlook
 from swarm.edge import process
 from swarm.errors import NoDaemon, Refused, SwarmError, UsageError
 from swarm.worker import agents
-
-if TYPE_CHECKING:
-    from swarm.daemon.service import Service
 
 FOLLOW_EVERY_S = 0.05  # at most so often is a client that follows woken up
 _log = log.get("api")
 Answer = Callable[["Api", Request], Awaitable[Response]]
 
 
-def wants_readings(swarm: Swarm) -> bool:
-    """Tells whether a ready task waits for room."""
-    if swarm.paused or swarm.stopping or len(swarm.slots) >= swarm.limits.workers_max:
-        return False
-    return any(run.prepared and not run.paused and run.peek() is not None for run in swarm.active())
+class Daemon(Protocol):
+    """What the API asks of the daemon that serves it; `changing` counts the requests for a change that are being answered."""
+
+    coordinator: Coordinator
+    execution: Execution
+    changing: int
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is too late to ask for a change."""
+
+    def stop(self, mode: str) -> None:
+        """Begins to stop."""
+
+    def stay(self) -> None:
+        """Gives up the intention to end when idle."""
 
 
-def application(service: Service) -> Starlette:
+def application(service: Daemon) -> Starlette:
     """Builds the application."""
     api = Api(service)
 
@@ -73,7 +83,7 @@ def application(service: Service) -> Starlette:
 class Api:
     """Answers requests."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Daemon) -> None:
         self.service = service
         self.coordinator = service.coordinator
         self.edges = service.execution.edges
@@ -239,6 +249,13 @@ class Api:
                 f"Needed but unknown: {', '.join(map(str, change.unknown[:10]))}.", "Nothing was submitted."
             )
         known = self.swarm.runs.get(plan.id)
+        changed = [] if known is None else [phase.id for phase in plan.phases if _differs(known, phase)]
+        if changed:
+            raise Refused(
+                f"The needs, the order or the verification of phase {', '.join(changed)} changed in the plan.",
+                "Nothing was submitted: tasks have been put in order by them already.",
+                "leave the phase as it was, and put new tasks into a phase of their own",
+            )
         base = (
             (known.base_branch, known.base_commit) if known else await self._thread(lambda: self._base(plan))
         )
@@ -283,7 +300,8 @@ class Api:
         async with self._plan_lock:
             run = self._run(body["run"])
             plan = await self._thread(lambda: self._with_task(run, body["task"]))
-            return await self._submit(plan, sequential=run.sequential, fail_fast=run.fail_fast)
+            only = () if run.only is None else (*sorted(run.only), plan.tasks[0].id)
+            return await self._submit(plan, only=only, sequential=run.sequential, fail_fast=run.fail_fast)
 
     def _with_task(self, run: Run, table: dict[str, Any]) -> PlanSpec:
         """Reads one task as a plan of its own, its needs held against the run."""
@@ -522,6 +540,17 @@ class Api:
 
 def _ending() -> NoDaemon:
     return NoDaemon("The daemon is just ending.", "Nothing was done.", "swarm start, then again")
+
+
+def _differs(run: Run, phase: PhaseSpec) -> bool:
+    """Tells whether a phase that the run knows has changed in what it means."""
+    known = run.phases.get(phase.id)
+    if known is None:
+        return False
+    return any(
+        getattr(known, name) != getattr(phase, name)
+        for name in ("needs", "phase_needs", "parallel_safe", "verify")
+    )
 
 
 def _in(run: Run, name: str) -> str | None:

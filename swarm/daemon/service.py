@@ -30,6 +30,7 @@ from swarm.core import messages as m
 from swarm.core import report
 from swarm.core.model import WORKER_STEPS
 from swarm.core.places import Places
+from swarm.core.state import wants_readings
 from swarm.daemon import api, recovery
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Edges, Execution
@@ -220,7 +221,7 @@ async def _serve(
             coordinator.post_from_thread,
             coordinator.now,
             loop,
-            wants_readings=lambda: api.wants_readings(swarm),
+            wants_readings=lambda: wants_readings(swarm),
             limits=lambda: swarm.limits,
         )
         service = Service(options, coordinator, execution)
