@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Result = TypeVar("Result")
 
-LAST_BREATH_S = 30.0  # how long a daemon may take to end that answers no more
+LAST_BREATH_S = 10.0  # how long a daemon may take to end that answers no more
 
 
 class Session:
@@ -105,15 +105,16 @@ class Session:
     ) -> Result:
         """Does something with the daemon that runs (False), or with one started for it (True).
 
-        Where the one that runs turns out to be just ending, it is done with one that is started then; `work` must have changed
-        nothing when it raises `NoDaemon`.
+        Where the one that runs turns out to be just ending, it is done with one that is started then; so `work` must be something
+        that may be asked for twice.
         """
         daemon = self.daemon_or_none()
         if daemon is not None:
             try:
                 return work(daemon, False)
-            except NoDaemon:
-                connection.wait_for_end(daemon.pid, LAST_BREATH_S)
+            except (NoDaemon, connection.AnswerBroken):
+                if not connection.wait_for_end(daemon.pid, LAST_BREATH_S):
+                    raise
         return work(self.start_daemon(workers=workers, ends_when_idle=ends_when_idle), True)
 
     def document(self, *, run: str | None = None, full: bool = True) -> dict[str, Any]:
@@ -126,7 +127,7 @@ class Session:
             try:
                 document: dict[str, Any] = daemon.get(protocol.STATUS, {"run": run, "view": view})
                 return document
-            except NoDaemon:
+            except (NoDaemon, connection.AnswerBroken):
                 pass  # it ended between the two
         return self.journal_document(run, full=full)
 

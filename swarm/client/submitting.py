@@ -255,6 +255,6 @@ def wait(session: Session, run: str | None, timeout_s: float | None) -> int:
         if found.get("state") in naming.ACTIVE:
             session.daemon()  # says that none runs, and what to type
         return _end(session, {**document, "runs": [found]}, str(found["id"]), time.monotonic() - began)
-    found = naming.run_of(daemon.get(protocol.STATUS, {"view": protocol.VIEW_SUMMARY}), run)
+    found = naming.run_of(session.document(full=False), run)
     document = progress.wait_for_end(session, daemon, str(found["id"]), timeout_s=timeout_s)
     return _end(session, document, str(found["id"]), time.monotonic() - began)
