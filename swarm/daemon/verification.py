@@ -20,7 +20,7 @@ from typing import Any
 
 from swarm.core.model import Suite, SuiteResult
 from swarm.core.places import AttemptPlaces, Places
-from swarm.edge import process
+from swarm.edge import contract, process
 from swarm.edge.worktrees import Pool
 
 TAIL_BYTES = 6000
@@ -122,7 +122,7 @@ class Verifier:
 
 def _environment(base: Mapping[str, str], temporary: Path) -> dict[str, str]:
     """A suite gets the daemon's environment without what points git or swarm at this repository, and a folder for its own files."""
-    env = {name: value for name, value in base.items() if not name.startswith(("GIT_", "SWARM_"))}
+    env = {name: value for name, value in base.items() if contract.is_for_others(name)}
     return {**env, "TMPDIR": str(temporary), "GIT_TERMINAL_PROMPT": "0"}
 
 

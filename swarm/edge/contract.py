@@ -21,24 +21,6 @@ RESULT_MAX_BYTES = 1 << 20
 SUMMARY_MAX_CHARACTERS = 10_000
 FILES_READ_MAX = 10_000
 
-# The worker's own names; settings from the environment must not use them.
-RESERVED_NAMES = frozenset(
-    {
-        "SWARM_RUN",
-        "SWARM_TASK",
-        "SWARM_ATTEMPT",
-        "SWARM_WORKTREE",
-        "SWARM_BASE",
-        "SWARM_CLAIMS",
-        "SWARM_PROMPT_FILE",
-        "SWARM_RESULT_FILE",
-        "SWARM_FEEDBACK_FILE",
-        "SWARM_SLOT",
-        "SWARM_PORT_BASE",
-        "SWARM_NONCE",
-    }
-)
-
 # What a person set on purpose and what does not point into a repository; the rest of GIT_* would (a daemon that was
 # started from a hook has GIT_DIR and GIT_INDEX_FILE of that repository).
 _GIT_NAMES_KEPT = re.compile(
@@ -88,7 +70,7 @@ def environment(
             "The worker was not started.",
             "Use fewer workers, fewer ports for each, or a lower first port.",
         )
-    env = {name: value for name, value in base.items() if _for_workers(name)}
+    env = {name: value for name, value in base.items() if is_for_others(name)}
     env.update(_git_settings(base))
     env.update(
         GIT_TERMINAL_PROMPT="0",
@@ -108,7 +90,8 @@ def environment(
     return env
 
 
-def _for_workers(name: str) -> bool:
+def is_for_others(name: str) -> bool:
+    """Tells whether a variable of the daemon's may go on to what it starts."""
     if name.startswith("GIT_"):
         return _GIT_NAMES_KEPT.fullmatch(name) is not None
     # PWD and OLDPWD are the daemon's own; programs believe them when they name the same folder by another path.
