@@ -175,7 +175,8 @@ def remove_older(parent: Path) -> int:
     """Removes the throwaway folders of earlier demonstrations that have ended, daemon too; gives how many there were."""
     removed = 0
     for folder in parent.glob(f"{PREFIX}*"):
-        if folder.is_symlink() or not (folder / IN_USE).is_file() or folder.stat().st_uid != os.getuid():
+        # Whose it is comes first: another user's folder can't even be looked into.
+        if folder.lstat().st_uid != os.getuid() or folder.is_symlink() or not (folder / IN_USE).is_file():
             continue
         if _in_use(folder):
             print(f"Still going, so it stays: {folder}")

@@ -101,3 +101,21 @@ def test_the_plan_runs_with_the_interpreter_that_has_pytest(monkeypatch: pytest.
     environment = demo.environment()
     assert environment["PATH"].split(os.pathsep)[0] == str(Path(sys.prefix) / "bin")
     assert not {"GIT_DIR", "PYTEST_ADDOPTS"} & environment.keys()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to leave a folder of another user's behind")
+def test_another_users_folder_is_not_even_looked_into(tmp_path: Path) -> None:
+    """Where root ran the demonstration first, another user's goes past its private folder; and the other way round."""
+    tmp_path.chmod(0o755)
+    for folder in tmp_path.parents[:3]:
+        folder.chmod(folder.stat().st_mode | 0o111)
+    private = tmp_path / f"{demo.PREFIX}roots"
+    private.mkdir(mode=0o700)
+    (private / demo.IN_USE).touch()
+    child = os.fork()
+    if child == 0:
+        os.setuid(65534)
+        os._exit(demo.remove_older(tmp_path))
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert private.is_dir()
