@@ -104,8 +104,13 @@ class _Lines:
         self._error: BaseException | None = None
 
     def follow(self) -> dict[str, Any]:
-        self._count()
-        stream = self._daemon.stream(protocol.EVENTS, {"run": self._run, "after": self._last, "follow": 1})
+        try:
+            self._count()
+            stream = self._daemon.stream(
+                protocol.EVENTS, {"run": self._run, "after": self._last, "follow": 1}
+            )
+        except (NoDaemon, AnswerBroken):  # the run had ended already, and the daemon with it
+            return wait_for_end(self._session, self._daemon, self._run)
         waiting = threading.Thread(target=self._wait, args=(stream,), daemon=True)
         waiting.start()
         with contextlib.suppress(AnswerBroken):  # the other request finds out what that means

@@ -7,8 +7,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.conftest import git
 from tests.e2e.driver import PROJECT, Swarm
 
@@ -149,26 +147,31 @@ def test_build_tasks(swarm: Swarm) -> None:
     assert [len(wave) for wave in found["waves"]] == [5, 2, 1, 1]
 
 
-@pytest.mark.parametrize(
-    ("name", "data"),
-    [
-        ("package.json", b'{"name": "x", "scripts": {}, "dependencies": {}}'),
-        ("implementation_plan.json", b'{"compilerOptions": {"strict": true}}'),
-        ("cut.json", b'{"name": "x", "tasks": [{"id": "a"'),
-        ("plan.toml", b"\x00\xff\x00\x01binary"),
-        ("empty.toml", b""),
-        ("none.json", b'{"name": "x", "tasks": []}'),
-    ],
-)
-def test_what_is_no_plan_is_refused(swarm: Swarm, name: str, data: bytes) -> None:
-    """Row 9: an unrelated file of the same name, a truncated or binary or empty one: exit 2, the reason, and no side effect."""
-    path = swarm.outside / name
-    path.write_bytes(data)
-    found = check(swarm, path, code=2)
-    assert found["errors"]
-    assert all(error["text"] and "place" in error for error in found["errors"])
-    refused = swarm("run", str(path), code=2)
-    assert refused.err
+NO_PLANS = {
+    "package.json": b'{"name": "x", "scripts": {}, "dependencies": {}}',
+    "implementation_plan.json": b'{"compilerOptions": {"strict": true}}',
+    "cut.json": b'{"name": "x", "tasks": [{"id": "a"',
+    "plan.toml": b"\x00\xff\x00\x01binary",
+    "empty.toml": b"",
+    "none.json": b'{"name": "x", "tasks": []}',
+}
+
+
+def test_what_is_no_plan_is_refused(swarm: Swarm) -> None:
+    """Row 9: an unrelated file of the same name, a truncated or binary or empty one: exit 2, the reason, no side effect."""
+    paths = [swarm.outside / name for name in NO_PLANS]
+    for path in paths:
+        path.write_bytes(NO_PLANS[path.name])
+    document = swarm("check", *map(str, paths), "--json", code=2).json
+    assert [found["file"] for found in document["plans"]] == [str(path) for path in paths]
+    for found in document["plans"]:
+        assert found["errors"], found
+        assert all(error["text"] and "place" in error for error in found["errors"])
+    swarm("start")
+    for path in paths:
+        assert path.name in swarm("submit", str(path), code=2).err
+    swarm("stop")
+    assert swarm("run", str(paths[0]), code=2).err
     assert git(swarm.top, "for-each-ref", "refs/heads/swarm") == ""
     assert swarm.status()["runs"] == []
 
