@@ -25,7 +25,7 @@ from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, UsageError
     "--stage-only", is_flag=True, help="Put it into the index and the files of your checkout; commit nothing."
 )
 @click.option("--preview", is_flag=True, help="Only show what would be merged.")
-@click.option("--partial", is_flag=True, help="Also when not every task has landed.")
+@click.option("--partial", is_flag=True, help="Also while tasks have not ended.")
 def finish(
     session: Session, run: str | None, into: str | None, stage_only: bool, preview: bool, partial: bool
 ) -> int:

@@ -92,6 +92,8 @@ def _run(run: Mapping[str, Any], now: float, width: int, top: str) -> list[Rende
         parts.append(
             Text(f"  staging in {printable(render.short_path(staging['worktree'], top))}", style="dim")
         )
+    for problem in run.get("problems") or []:
+        parts.append(Text(f"  can't go on: {printable(problem)}", style="red"))
     parts.append(_rows(run, now))
     if omitted := render.omitted_text(run):
         parts.append(Text(f"  {omitted}", style="dim"))

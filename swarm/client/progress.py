@@ -61,7 +61,7 @@ def _without_daemon(session: Session, run: str) -> dict[str, Any] | None:
     if naming.run_of(document, run).get("state") in naming.ACTIVE:
         raise SwarmError(
             f"The daemon ended before run {protocol.printable(run)} did.",
-            "Nothing is lost: workers go on, and what is known is kept.",
+            "Nothing is lost: what is known is kept, and workers that still run are taken over.",
             "swarm start, then swarm status --watch",
         )
     return document

@@ -75,8 +75,8 @@ def capacity_line(document: Document) -> str:
     for name, key in (("cpu", "cpu_percent"), ("memory", "memory_percent")):
         if readings.get(key) is not None:
             text += f", {name} {readings[key]:.0f} %"
-    reason = capacity.get("reason")
-    return text + (f"; {printable(reason)}" if reason else "")
+    said = [capacity[key] for key in ("reason", "note") if capacity.get(key)]
+    return text + "".join(f"; {printable(each)}" for each in said)
 
 
 def run_title(run: Document) -> str:
@@ -101,6 +101,8 @@ def _run_lines(run: Document, now: float, width: int, colour: bool, top: str) ->
     if counts:
         yield f"  {counts}"
     yield from _staging_lines(run, top)
+    for problem in run.get("problems") or []:
+        yield _paint(f"  can't go on: {printable(problem)}", "failed", colour)
     rows = list(task_rows(run, now))
     id_width = min(_ID_WIDTH_MAX, max((columns(row[1]) for row in rows), default=0))
     for state, name, detail in rows:

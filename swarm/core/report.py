@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from swarm.core.model import (
+    ATTEMPT_ENDS,
     TASK_ENDS,
     Attempt,
     Readings,
@@ -54,6 +55,7 @@ class Live:
     running: bool = False
     samples: Mapping[tuple[str, str], tuple[float | None, int]] = field(default_factory=dict)
     readings: Readings | None = None
+    note: str = ""
 
 
 def rfc3339(at: float | None) -> str | None:
@@ -91,7 +93,8 @@ def _capacity(swarm: Swarm, live: Live) -> dict[str, Any]:
         "workers_max": swarm.limits.workers_max,
         "slots_open": max(0, min(swarm.capacity.target - running, swarm.limits.workers_max - running)),
         "running": running,
-        "reason": swarm.capacity.reason,
+        "reason": swarm.capacity.reason if live.running else "no daemon runs",
+        "note": live.note,
         "readings": None
         if readings is None
         else {
@@ -206,6 +209,8 @@ def _reason_of(swarm: Swarm, run: Run, task: Task) -> Reason | None:
         return Reason(
             "stray", f"it changed files that {', '.join(holders)} holds; it lands after", {"holders": holders}
         )
+    if attempt is not None and attempt.step is Step.PUBLISHING and "Publish" in run.failures:
+        return Reason("publish", run.failures["Publish"])
     if attempt is not None and attempt.reason is not None:
         return attempt.reason
     return task.reason
@@ -217,6 +222,8 @@ def _waits_for(swarm: Swarm, run: Run, task: Task) -> Reason:
         return Reason("paused", "paused; swarm resume goes on")
     if not run.selected(task):
         return Reason("not_selected", "left out by --only")
+    if swarm.stopping:
+        return Reason("stopped", "no daemon is at work; swarm start goes on")
     if not run.prepared:
         return Reason("preparing", "the run is being prepared")
     if name in run.parked:
@@ -262,7 +269,7 @@ def attempt_document(run: Run, task: Task, attempt: Attempt, live: Live) -> dict
         "n": attempt.n,
         "state": _public_step(attempt),
         "agent": attempt.agent,
-        "branch": attempt.branch,
+        "branch": _kept_branch(attempt),
         "base": attempt.base,
         "head": attempt.head,
         "worktree": attempt.worktree,
@@ -293,6 +300,13 @@ def attempt_document(run: Run, task: Task, attempt: Attempt, live: Live) -> dict
         "tokens_in": result.tokens_in,
         "tokens_out": result.tokens_out,
     }
+
+
+def _kept_branch(attempt: Attempt) -> str | None:
+    """Names the branch that keeps the work, or will; an attempt that ended without any has none."""
+    if attempt.step in ATTEMPT_ENDS and attempt.head in (None, attempt.base):
+        return None
+    return attempt.branch
 
 
 def _public_step(attempt: Attempt) -> str:

@@ -151,7 +151,7 @@ class Api:
         watches = {key[:2]: identity for key, identity in self.service.execution.watches.items()}
         samples = await self._thread(lambda: self.sampler.sample(watches)) if watches else {}
         readings = await self._thread(self.service.execution.measure)
-        live = report.Live(running=True, samples=samples, readings=readings)
+        live = report.Live(True, samples, readings, self.edges.host.note)
         return report.status(self.swarm, live, run=run, summary=summary)
 
     async def wait(self, request: Request) -> Response:
@@ -491,7 +491,7 @@ class Api:
         ended = self.coordinator.finished.pop(key)
         if isinstance(ended, m.FinishRefused):
             raise _finish_error(ended, run)
-        outcome = "staged" if stage_only else "nothing" if outlook.nothing else "finished"
+        outcome = "nothing" if outlook.nothing else "staged" if stage_only else "finished"
         return {
             "outcome": outcome,
             "commit": ended.commit,

@@ -131,6 +131,8 @@ class Execution:
     def _failed(self, command: m.Command, error: BaseException) -> m.Event:
         """Makes the answer of a command that could not be carried out."""
         text = error.cause if isinstance(error, SwarmError) else f"{type(error).__name__}: {error}"
+        if isinstance(error, SwarmError) and error.next_step:
+            text = f"{text} Next: {error.next_step}"
         expected = isinstance(error, (SwarmError, OSError))
         kind = type(command).__name__
         _log.warning("command.failed", command=kind, text=text, exc_info=None if expected else error)
@@ -141,7 +143,7 @@ class Execution:
             where = {"run": command.run, "task": command.task, "attempt": command.attempt}
             return m.CommandFailed(at=at, command=kind, text=text, **where)  # type: ignore[arg-type]
         if isinstance(command, m.Finish):
-            reason = Reason("error", text, {"next_step": getattr(error, "next_step", "")})
+            reason = Reason("error", text)
             return m.FinishRefused(
                 at=at, run=command.run, request=command.request, target=command.target, reason=reason
             )

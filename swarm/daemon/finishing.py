@@ -21,7 +21,7 @@ from swarm.daemon.verification import Verifier
 from swarm.edge import git
 from swarm.edge.landing import Incoming, LandingRepository
 from swarm.edge.merging import Conflict
-from swarm.errors import Refused
+from swarm.errors import UsageError
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 
@@ -56,7 +56,7 @@ class Finisher:
         """Says what finishing would do, moving nothing. Raises `Refused` where there is no such branch."""
         old = self.repository.branch_commit(target)
         if old is None:
-            raise Refused(
+            raise UsageError(
                 f'There is no branch "{target}" to merge into.',
                 "Nothing was changed.",
                 "name one with --into BRANCH",
@@ -84,7 +84,7 @@ class Finisher:
         )
         if outlook.conflict:
             return self._refused(command, clock(), _conflict_reason(command, outlook))
-        if outlook.nothing and not command.stage_only:
+        if outlook.nothing:
             return self._finished(command, clock(), outlook.old)
         checkouts: list[Path] = await in_thread(lambda: self.repository.worktrees_of_branch(command.target))
         reason = await in_thread(lambda: self._obstacle(command, outlook, checkouts))

@@ -152,7 +152,7 @@ class Repository:
         )
 
     def worktrees_of_branch(self, branch: str) -> list[Path]:
-        """Lists the worktrees that have `branch` (without `refs/heads/`) checked out."""
+        """Lists the worktrees that have `branch` (without `refs/heads/`) checked out; one whose folder is gone is no checkout."""
         found: list[Path] = []
         current = ""
         for item in decode(run("worktree", "list", "--porcelain", "-z", git_dir=self.common_dir).out).split(
@@ -162,7 +162,7 @@ class Repository:
                 current = item.removeprefix("worktree ")
             elif item == f"branch refs/heads/{branch}":
                 found.append(Path(current))
-        return found
+        return [path for path in found if path.is_dir()]
 
     def config(self, key: str) -> str | None:
         """Gives the value of a setting as git would use it in this repository, the user's own settings included, or None."""
