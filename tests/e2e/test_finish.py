@@ -189,7 +189,7 @@ def test_into_a_branch_that_is_checked_out_nowhere(swarm: Swarm) -> None:
     """`--into` a branch that nobody has checked out moves that branch alone; a branch that is not there is refused."""
     git(swarm.top, "branch", "release")
     staging = landed(swarm)
-    swarm("finish", "--into", "nowhere", code=4)
+    swarm("finish", "--into", "nowhere", code=2)
     swarm("finish", "--into", "release", "--stage-only", code=4)
     swarm("finish", "--into", "release")
     assert git(swarm.top, "rev-parse", "release") == staging

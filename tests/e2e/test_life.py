@@ -45,9 +45,12 @@ def test_what_is_known_survives_the_daemon(swarm: Swarm) -> None:
     swarm("start")
     after = swarm.status()
     assert after["daemon"]["running"] is True
-    keys = ("id", "state", "base", "counts", "tasks", "staging")
+    keys = ("id", "state", "base", "counts", "tasks")
     for document in (without, after):
-        assert {key: document["runs"][0][key] for key in keys} == {key: before[key] for key in keys}
+        run = document["runs"][0]
+        assert {key: run[key] for key in keys} == {key: before[key] for key in keys}
+        # Where the staging worktree stands is left out: it may still have been on its way.
+        assert all(run["staging"][key] == before["staging"][key] for key in ("branch", "commit", "verified"))
     seqs = [event["seq"] for event in swarm.events()]
     assert seqs == list(range(1, len(seqs) + 1))
 

@@ -23,7 +23,7 @@ READINGS = {
 }
 REASON = {"code": TEXT, "text": TEXT}
 ATTEMPT = {
-    "n": NUMBER, "state": TEXT, "agent": TEXT, "branch": TEXT, "base": TEXT, "head": TEXT + NONE, "worktree": TEXT + NONE,
+    "n": NUMBER, "state": TEXT, "agent": TEXT, "branch": TEXT + NONE, "base": TEXT, "head": TEXT + NONE, "worktree": TEXT + NONE,
     "pid": NUMBER + NONE, "cpu_percent": NUMBER + NONE, "rss_bytes": NUMBER + NONE, "started_at": TEXT, "ended_at": TEXT + NONE,
     "exit_code": NUMBER + NONE, "touched": (list,), "strays": (list,), "cost_usd": NUMBER + NONE, "tokens_in": NUMBER + NONE,
     "tokens_out": NUMBER + NONE,
@@ -86,6 +86,8 @@ def hold_status(document: dict[str, Any]) -> None:
             for attempt in task["attempts"]:
                 assert attempt["state"] in ENDS | UNDER_WAY
                 assert (attempt["ended_at"] is not None) == (attempt["state"] in ENDS)
+                kept = attempt["head"] not in (None, attempt["base"])
+                assert attempt["branch"] is not None or (attempt["state"] in ENDS and not kept)
                 if attempt["reason"] is not None:
                     hold(attempt["reason"], REASON)
                 for key in ("started_at", "ended_at"):
