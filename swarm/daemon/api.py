@@ -40,11 +40,13 @@ Answer = Callable[["Api", Request], Awaitable[Response]]
 
 
 class Daemon(Protocol):
-    """What the API asks of the daemon that serves it; `changing` counts the requests for a change that are being answered."""
+    """What the API asks of the daemon that serves it; `changing` counts the requests for a change that are being
+    answered, `used` tells that one has been."""
 
     coordinator: Coordinator
     execution: Execution
     changing: int
+    used: asyncio.Event
 
     @property
     def closed(self) -> bool:
@@ -111,6 +113,7 @@ class Api:
             raise _ending() from None  # the loop ended before it took the event in
         finally:
             service.changing -= 1
+            service.used.set()
 
     async def stay(self, _: Request) -> Response:
         """Keeps a daemon that would end by itself."""

@@ -43,7 +43,7 @@ from swarm.errors import SwarmError, UsageError
 from swarm.worker.agents import Agent
 
 IDLE_S = 1.0  # how long a daemon that was started for one run stays after its end, so that those who wait hear of it
-NEVER_USED_S = 60.0  # … and how long it waits for that run to be submitted
+NEVER_USED_S = 60.0  # … and how long it waits to be asked for anything
 STOP_S = 60.0  # after this a stop goes on although something has not answered
 _log = log.get("service")
 
@@ -83,6 +83,7 @@ class Service:
         self.leave_workers = False
         self.over = asyncio.Event()
         self.changing = 0  # requests for a change that are being answered
+        self.used = asyncio.Event()  # one has been answered
         self.leaving = False
         self.idle: asyncio.Task[None] | None = None
         self.announce: Callable[[bool], None] = lambda _: None
@@ -133,14 +134,10 @@ class Service:
         return False
 
     async def end_when_idle(self) -> None:
-        """Waits until every run has ended, then ends the daemon."""
+        """Waits until somebody has asked for something and every run has ended, then ends the daemon."""
         coordinator = self.coordinator
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(NEVER_USED_S):
-                while not coordinator.swarm.runs or not any(
-                    r.open_tasks for r in coordinator.swarm.runs.values()
-                ):
-                    await coordinator.changed()
+            await asyncio.wait_for(self.used.wait(), NEVER_USED_S)
         while True:
             while not self._idle():
                 await coordinator.changed()

@@ -223,7 +223,9 @@ def test_everything_is_private(place: Workplace) -> None:
 def test_signals_are_as_a_program_expects_them(place: Workplace) -> None:
     """A worker ignores no signal that a program started from a terminal would not ignore: SIGINT above all."""
     assert place.run(["grep", "-E", "^Sig(Ign|Blk)", "/proc/self/status"]) == 0
-    assert [int(line.split()[1], 16) for line in place.output.splitlines()] == [0, 0]
+    # 32 and 33 are the C library's own; make hands them on as ignored, and nothing but the library can change that.
+    library = 1 << 31 | 1 << 32
+    assert [int(line.split()[1], 16) & ~library for line in place.output.splitlines()] == [0, 0]
 
 
 def test_only_the_lock_is_inherited(place: Workplace) -> None:
