@@ -11,7 +11,6 @@ from time import monotonic, sleep
 
 import pytest
 
-
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell gives its background jobs an ignored Ctrl-C, and what is ignored goes on to every program that a test starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
