@@ -15,7 +15,7 @@ from swarm.errors import Refused, SwarmError, UsageError
 
 TYPE_CHECKING = False  # typing would cost more start-up time than this file
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
     from swarm.core.model import Attempt, Defaults, Task
@@ -86,6 +86,47 @@ def _bytes(path: Path) -> bytes:
             return file.read(plans.MAX_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}.", "Nothing was done.") from error
+
+
+def check_write_back(path: Path) -> None:
+    """Raises `UsageError` where no progress can be written back to a plan file: a native plan holds no states."""
+    from swarm.core import plan as plans
+
+    plans.write_back(_bytes(path), {}, source=str(path))
+
+
+def write_back(path: Path, state: Path, states: Mapping[str, str]) -> None:
+    """Sets the states of tasks in a plan file of another system and changes nothing else in it.
+
+    One writer at a time, by a lock in the state folder, and the file is replaced whole: however many write at once, no state is
+    lost and nobody ever reads half a file.
+    """
+    import hashlib
+    import tempfile
+
+    from swarm.core import plan as plans
+    from swarm.core.model import TaskState
+    from swarm.edge.lockfile import exclusive
+
+    path = path.resolve()
+    name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    with exclusive(state / "locks" / f"plan-{name}.lock"):
+        before = _bytes(path)
+        after = plans.write_back(
+            before, {task: TaskState(word) for task, word in states.items()}, source=str(path)
+        )
+        if after == before:
+            return
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            try:
+                file.write(after)
+                file.flush()
+                os.fchmod(file.fileno(), path.stat().st_mode & 0o7777)
+                os.fsync(file.fileno())
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
 
 
 def plan_schema() -> dict[str, Any]:

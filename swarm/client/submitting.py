@@ -61,8 +61,15 @@ def _plan_options(body: Any) -> Any:
 @click.argument("plan")
 @click.argument("more", nargs=-1, metavar="")
 @click.option("--workers", type=click.IntRange(1, 1000), metavar="N", help="Most workers at the same time.")
+@click.option(
+    "--write-back",
+    is_flag=True,
+    help="Set the states of the tasks in the plan file of another system, when the run ends or is left.",
+)
 @_plan_options
-def run(session: Session, plan: str, more: tuple[str, ...], workers: int | None, **wanted: Any) -> int:
+def run(
+    session: Session, plan: str, more: tuple[str, ...], workers: int | None, write_back: bool, **wanted: Any
+) -> int:
     """Carry out a plan: start the service if none runs, submit, show progress, wait.
 
     Ctrl-C detaches: the run goes on. A service that this started ends by itself once no run is active. Ends with 0 when everything
@@ -70,6 +77,7 @@ def run(session: Session, plan: str, more: tuple[str, ...], workers: int | None,
     """
     began = time.monotonic()
     body = _request(session, plan, more, wanted)
+    path = _plan_to_write(body) if write_back else None
     daemon, after, answer = session.with_daemon(
         lambda daemon, started: _submit_for_run(daemon, started, body, workers), workers=workers
     )
@@ -78,9 +86,29 @@ def run(session: Session, plan: str, more: tuple[str, ...], workers: int | None,
     try:
         document = progress.follow(session, daemon, str(answer["run"]), after=after)
     except (KeyboardInterrupt, click.Abort):
+        _write_back(session, path, str(answer["run"]))
         _say_detached(str(answer["run"]))
         return EXIT_INTERRUPTED
+    _write_back(session, path, str(answer["run"]))
     return _end(session, document, str(answer["run"]), time.monotonic() - began)
+
+
+def _plan_to_write(body: dict[str, Any]) -> Path:
+    """Gives the plan file, having made sure that it can hold states."""
+    from swarm.client import offline
+
+    path = Path(body["plan"]["source"])
+    offline.check_write_back(path)
+    return path
+
+
+def _write_back(session: Session, path: Path | None, run_id: str) -> None:
+    if path is None:
+        return
+    from swarm.client import offline
+
+    tasks = naming.run_of(session.document(run=run_id), run_id).get("tasks") or []
+    offline.write_back(path, session.state, {str(task["id"]): str(task["state"]) for task in tasks})
 
 
 def _submit_for_run(

@@ -1,0 +1,77 @@
+"""Progress written back to the plan files of other systems."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from swarm.client import offline
+from tests.e2e.driver import Swarm
+
+FOREIGN = {
+    "feature": "hello",
+    "kept": {"by": ["whom", 1]},
+    "phases": [
+        {
+            "phase": 1,
+            "name": "All",
+            "parallel_safe": True,
+            "subtasks": [
+                {
+                    "id": "good",
+                    "description": "one",
+                    "status": "pending",
+                    "files_to_create": ["good"],
+                    "note": "ä",
+                },
+                {"id": "bad", "description": "two", "status": "pending", "files_to_create": ["bad"]},
+            ],
+        }
+    ],
+}
+
+
+def test_a_run_writes_its_progress_back(swarm: Swarm) -> None:
+    """Row 7: with --write-back the states stand in the plan file when the run has ended, and no other key has changed."""
+    (swarm.top / "swarm.toml").write_text(
+        'agent = "mine"\n[agents.mine]\ncommand = ["sh", "-c", "test $SWARM_TASK = good && echo > good"]\n'
+        "[limits]\nattempts = 1\n"
+    )
+    plan = swarm.outside / "implementation_plan.json"
+    plan.write_text(json.dumps(FOREIGN, indent=2))
+    swarm("run", "--write-back", str(plan), code=1)
+    after = json.loads(plan.read_text())
+    states = {task["id"]: task.pop("status") for task in after["phases"][0]["subtasks"]}
+    assert states == {"good": "completed", "bad": "failed"}
+    before = json.loads(json.dumps(FOREIGN))
+    for task in before["phases"][0]["subtasks"]:
+        del task["status"]
+    assert after == before
+    (swarm.top / "swarm.toml").unlink()
+
+
+def test_a_native_plan_holds_no_states(swarm: Swarm) -> None:
+    """--write-back with a native plan is wrong usage, told before anything is started."""
+    plan = swarm.plan("r", [swarm.task("a")])
+    swarm("run", "--write-back", str(plan), code=2)
+    assert not (swarm.top / ".git" / "swarm" / "journal.sqlite").exists()
+
+
+def test_a_hundred_writers_lose_nothing(tmp_path: Path) -> None:
+    """Row 70: a hundred updates at once, none lost, and the file parses whenever it is read."""
+    names = [f"t{number}" for number in range(100)]
+    plan = tmp_path / "implementation_plan.json"
+    tasks = [{"id": name, "description": name, "status": "pending"} for name in names]
+    plan.write_text(json.dumps({"feature": "f", "phases": [{"phase": 1, "subtasks": tasks}]}))
+
+    def update(name: str) -> str:
+        offline.write_back(plan, tmp_path / "state", {name: "landed"})
+        return plan.read_text()
+
+    with ThreadPoolExecutor(10) as pool:
+        seen = list(pool.map(update, names))
+    assert all(json.loads(text)["feature"] == "f" for text in seen)
+    states = [task["status"] for task in json.loads(plan.read_text())["phases"][0]["subtasks"]]
+    assert states == ["completed"] * 100
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["implementation_plan.json", "state"]
