@@ -11,9 +11,10 @@ from time import monotonic, sleep
 
 import pytest
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell gives its background jobs an ignored Ctrl-C, and what is ignored goes on to every program that a test starts.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+for _ignored in (signal.SIGINT, signal.SIGQUIT):
+    # A shell has its background jobs ignore these, and what is ignored goes on to every program that a test starts.
+    if signal.getsignal(_ignored) is signal.SIG_IGN:
+        signal.signal(_ignored, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

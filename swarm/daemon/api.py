@@ -166,7 +166,7 @@ class Api:
         run = self._run(name)
         try:
             async with asyncio.timeout(timeout_s):
-                while run.open_tasks or run.live:
+                while run.open_tasks or run.live or _settling(run):
                     await self.coordinator.changed()
                     if self.coordinator.ended:
                         return JSONResponse({"ended": False})
@@ -543,6 +543,12 @@ class Api:
 
 def _ending() -> NoDaemon:
     return NoDaemon("The daemon is just ending.", "Nothing was done.", "swarm start, then again")
+
+
+def _settling(run: Run) -> bool:
+    """Tells whether staging or its worktree is still on its way; what failed and is tried again later is not waited for."""
+    publishing = run.publishing_commit is not None and "Publish" not in run.retry_at
+    return publishing or (run.following is not None and "Follow" not in run.retry_at)
 
 
 def _differs(run: Run, phase: PhaseSpec) -> bool:
