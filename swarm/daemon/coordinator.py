@@ -21,6 +21,7 @@ from swarm import log
 from swarm.core import machine
 from swarm.core import messages as m
 from swarm.core.state import IllegalEvent, StaleEvent, Swarm, Turn, next_deadline, pending_commands
+from swarm.crashpoints import crash_at
 from swarm.edge.journal import Journal, Record
 
 BATCH_MAX = 512  # events that share one durable write
@@ -120,11 +121,13 @@ class Coordinator:
             if answer is not None:
                 answers.append((answer, turn))
         if records:
+            crash_at("turn.decided")
             self.seq = self.journal.append(records)
             self._recent.extend(record.data for record in records)
         for answer, turn in answers:
             if not answer.done():
                 answer.set_result(turn)
+        crash_at("turn.answered")
         self.start(commands)
         self._set_timer()
         self._announce()

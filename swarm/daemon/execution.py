@@ -25,6 +25,7 @@ from swarm.core import admission
 from swarm.core import messages as m
 from swarm.core.model import Limits, Readings, Reason, attempt_branch, slug
 from swarm.core.places import AttemptPlaces, Places
+from swarm.crashpoints import crash_at
 from swarm.daemon.finishing import Finisher
 from swarm.daemon.verification import Verifier
 from swarm.edge import contract, git, process
@@ -249,6 +250,7 @@ class Execution:
         if command.feedback or command.attempt > 1:
             feedback = places.feedback
             feedback.write_text("\n\n".join(command.feedback) + "\n", "utf-8", "replace")
+        crash_at("worker.told")
         called = agents.call(spec, self.edges.agents, places.prompt, prompt)
         env = contract.environment(
             self.edges.environ,
@@ -274,6 +276,7 @@ class Execution:
             output=places.output,
             stdin=called.stdin,
         )
+        crash_at("worker.known")
         return m.WorkerStarted(at=self.clock(), **_where(command), pid=identity.pid, started_at=self.clock())
 
     async def _watch_worker(self, command: m.WatchWorker | m.EndWorker) -> m.Event | None:
@@ -308,12 +311,14 @@ class Execution:
     def _worker_exited(self, command: m.AttemptCommand, identity: process.Identity | None) -> m.Event:
         """Ends what the worker left running, and reads what it left behind."""
         places = self._places(command)
+        crash_at("worker.exited")
         if identity is not None:
             process.reap(identity)
         nonce = self.nonce(command)
         if process.members(nonce, identity, folder=places.worker):
             _log.info("worker.leftovers", task=command.task, attempt=command.attempt)
             process.end_tree(identity, nonce, folder=places.worker, grace_s=LEFTOVER_GRACE_S)
+        crash_at("worker.swept")
         ended = process.exit_of(places.worker)
         result, problem = contract.read_result(places.result)
         if problem:
@@ -326,9 +331,11 @@ class Execution:
         places, nonce = self._places(command), self.nonce(command)
         watched = (command.run, command.task, command.attempt) in self.watches
         identity = await self.in_thread(lambda: process.started(places.worker))
+        crash_at("worker.ending")
         gone = await self.in_thread(
             lambda: process.end_tree(identity, nonce, folder=places.worker, grace_s=command.grace_s)
         )
+        crash_at("worker.ended")
         if not gone:
             _log.error("worker.survives", task=command.task, attempt=command.attempt, why=command.why)
         return None if watched else await self._watch_worker(command)
@@ -344,6 +351,7 @@ class Execution:
         )
         if found.head != command.base:
             self._keep(command.branch, found.head)
+        crash_at("collect.kept")
         return m.Collected(
             at=self.clock(),
             **_where(command),
@@ -366,9 +374,11 @@ class Execution:
         landing = self.edges.landing
         with exclusive(self.edges.places.merge_lock, kind=MergeLockHeld):
             landing.seed(command.run, command.base)
+        crash_at("prepare.seeded")
         landing.publish(
             command.run, command.base, command.base
         )  # the branch is there before the first landing
+        crash_at("prepare.published")
         worktree = self.staging_worktree(command.run)
         self.edges.pool.prepare_staging(worktree, command.base)
         return m.RunPrepared(at=self.clock(), run=command.run, commit=command.base, worktree=str(worktree))

@@ -17,6 +17,7 @@ from typing import Any
 from swarm.core import messages as m
 from swarm.core.model import Reason
 from swarm.core.places import Places
+from swarm.crashpoints import crash_at
 from swarm.daemon.verification import Verifier
 from swarm.edge import git
 from swarm.edge.landing import Incoming, LandingRepository
@@ -137,6 +138,7 @@ class Finisher:
 
     def _carry_over(self, command: m.Finish, outlook: Outlook, checkouts: list[Path]) -> Reason | None:
         self.landing.hand_over(command.run, outlook.new, outlook.old)
+        crash_at("finish.carried")
         moved: list[Path] = []
         for checkout in checkouts:
             why = _move_files(checkout, outlook.old, outlook.new)
@@ -144,6 +146,7 @@ class Finisher:
                 _move_all(moved, outlook.new, outlook.old)
                 return Reason("dirty", f"{checkout}: {why}", {"exit_code": 4, "checkout": str(checkout)})
             moved.append(checkout)
+            crash_at("finish.files")
         if command.stage_only:
             return None
         try:
@@ -155,6 +158,7 @@ class Finisher:
                 f"{command.target} moved to {error.found} meanwhile",
                 {"exit_code": 4, "found": error.found},
             )
+        crash_at("finish.moved")
         return None
 
     def _finished(self, command: m.Finish, at: float, commit: str) -> m.Event:

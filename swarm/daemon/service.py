@@ -31,6 +31,7 @@ from swarm.core import report
 from swarm.core.model import WORKER_STEPS
 from swarm.core.places import Places
 from swarm.core.state import wants_readings
+from swarm.crashpoints import crash_at
 from swarm.daemon import api, recovery
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Edges, Execution
@@ -116,6 +117,7 @@ class Service:
         grace = 0.0 if mode == "now" else None
         ends = mode != "drain"
         await coordinator.ask(m.StopRequested(at=coordinator.now(), end_workers=ends, grace_s=grace))
+        crash_at("stop.requested")
         try:
             async with asyncio.timeout(STOP_S if ends else None):
                 while self._busy(drain=not ends):
@@ -172,6 +174,7 @@ def serve(options: Options, environ: Mapping[str, str], ready: int | None = None
     git.probe()
     places = Places(repository.common_dir / "swarm")
     with exclusive(places.daemon_lock, wait_s=0):
+        crash_at("daemon.locked")
         settings = config.load(repository.working_top(), environ, options.flags)
         _refuse_unkept(settings)
         os.chmod(places.state, 0o700)
@@ -206,12 +209,15 @@ async def _serve(
 ) -> None:
     loop = asyncio.get_running_loop()
     journal = recovery.open_journal(places)
+    crash_at("daemon.opened")
     listener: socket.socket | None = None
     try:
         journal.begin_epoch()
         swarm = recovery.replay(journal)
+        crash_at("daemon.replayed")
         edges = open_edges(places, repository, settings, environ)
         listener = _listen(places, environ)
+        crash_at("daemon.listening")
         coordinator = Coordinator(swarm, journal, lambda command: execution.carry_out(command))
         execution = Execution(
             edges,
@@ -240,6 +246,7 @@ async def _run(
     coordinator.begin(
         m.DaemonStarted(at=coordinator.now(), version=package.__version__, pid=os.getpid(), limits=limits)
     )
+    crash_at("daemon.begun")
     turning = loop.create_task(coordinator.run())
     server = _Server(_server_settings(api.application(service)))
     serving = loop.create_task(server.serve(sockets=[listener]))
@@ -250,14 +257,17 @@ async def _run(
     if ends_when_idle:
         service.idle = loop.create_task(service.end_when_idle())
     _announce(places, environ, ends_when_idle, ready)
+    crash_at("daemon.announced")
     over = loop.create_task(service.over.wait())
     await asyncio.wait({turning, over, serving}, return_when=asyncio.FIRST_COMPLETED)
     if service.idle is not None:
         service.idle.cancel()
     await execution.close(leave=service.leave_workers)
+    crash_at("stop.closed")
     if not turning.done():
         await coordinator.ask(m.DaemonStopped(at=coordinator.now()))
         turning.cancel()
+    crash_at("stop.told")
     server.over.set()
     await asyncio.wait({turning, serving}, timeout=5.0)
     _leave_status(places, coordinator)
@@ -289,6 +299,7 @@ def open_edges(
     with exclusive(places.merge_lock, kind=MergeLockHeld) as held:
         landing.open_or_create()
         landing.sweep_locks(lock=held)
+        crash_at("daemon.swept")
     trees = settings.worktrees
     furnishing = {"setup": trees.setup, "copy": trees.copied, "share": trees.share}
     pool = Pool(repository, top / trees.root / "pool", lock=places.worktrees_lock, **furnishing)  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ from typing import Any
 
 from swarm.core.model import Suite, SuiteResult
 from swarm.core.places import AttemptPlaces, Places
+from swarm.crashpoints import crash_at
 from swarm.edge import contract, process
 from swarm.edge.worktrees import Pool
 
@@ -57,6 +58,7 @@ class Verifier:
         names = [f"{nonce}-{folder.name}" for folder in folders]
         try:
             tree = await self.in_thread(lambda: self._prepare(key, candidate, folders, names))
+            crash_at("verify.prepared")
             work = zip(suites, folders, names, strict=True)
             results = await asyncio.gather(
                 *(self._run(suite, folder, name, tree) for suite, folder, name in work)
@@ -65,6 +67,7 @@ class Verifier:
             if not self.leaving():
                 await asyncio.shield(self.in_thread(lambda: self._drop(key, folders, names)))
             raise
+        crash_at("verify.settled")
         await self.in_thread(lambda: self.scratch.give_back(key))
         return tuple(results)
 
@@ -103,6 +106,7 @@ class Verifier:
             return process.start(worker, argv, cwd=tree, env=env, nonce=nonce, output=output)
 
         identity = await self.in_thread(start)
+        crash_at("verify.started")
         timed_out = False
         try:
             await asyncio.wait_for(self.exited(identity), suite.timeout_s)
@@ -135,6 +139,7 @@ def _outcome(suite: Suite, code: int | None) -> str:
 def _settle(identity: process.Identity, nonce: str, folder: Path, *, timed_out: bool) -> int | None:
     """Ends what a suite left, or all of it when its time is over; gives its exit code. Nobody's word left means run again."""
     worker = folder / "worker"
+    crash_at("verify.exited")
     process.reap(identity)
     if timed_out or process.members(nonce, identity, folder=worker):
         process.end_tree(identity, nonce, folder=worker, grace_s=_GRACE_S)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from swarm.crashpoints import crash_at
 from swarm.edge import git, linked
 from swarm.edge.linked import LinkedTree
 from swarm.edge.lockfile import exclusive
@@ -73,7 +74,9 @@ class Follower:
                 linked.unlink(lost, lock=held)
             linked.unlink_lost(self.common, lock=held)
             name = f"swarm-{path.parent.name}-{path.name}"
-            return linked.link(path, name, self.common, commit, user_config=self.user_config, lock=held)
+            made = linked.link(path, name, self.common, commit, user_config=self.user_config, lock=held)
+        crash_at("staging.linked")
+        return made
 
     def _reason_to_leave(self, tree: LinkedTree, old: str, new: str) -> str:
         branch, head = tree.branch(), tree.head()
@@ -99,8 +102,10 @@ class Follower:
     def _move(self, tree: LinkedTree, old: str, new: str) -> str:
         note = tree.admin / MOVE
         linked.write_text(note, f"{old} {new}\n")
+        crash_at("follow.noted")
         asked = tree.git("checkout", "-q", "--detach", new, ok=(0, 1, 128))
         if asked.code == 0:
+            crash_at("follow.moved")
             linked.remove(note)
             return ""
         if asked.code == 1 and "would be overwritten" in asked.err:  # git looked first and moved nothing
@@ -136,6 +141,7 @@ class Follower:
                 self._keep(tree, index, old is None)
                 return sorted(edits)
             self._remove_outdated(tree, changes, old, older)
+            crash_at("follow.finishing")
             tree.git("checkout", "-q", "-f", "--detach", new, index=index)
             linked.copy_index(index, tree.admin / "index")
         finally:

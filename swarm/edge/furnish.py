@@ -14,7 +14,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from swarm.edge import git
+from swarm.edge import contract, git
 from swarm.edge.linked import LinkedTree, remove
 from swarm.errors import SwarmError, UsageError
 
@@ -78,7 +78,7 @@ class Furnishing:
     def run_setup(self, tree: LinkedTree, log: Path) -> None:
         """Runs the setup command in a worktree. Raises WorktreeSetupFailed, also for what it must not
         leave."""
-        env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        env = {name: value for name, value in os.environ.items() if contract.is_for_others(name)}
         with open(log, "wb") as output:
             child = subprocess.Popen(
                 ["/bin/sh", "-c", self.setup],

@@ -26,6 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from swarm.crashpoints import crash_at
 from swarm.errors import Refused, SwarmError
 
 APPLICATION_ID = (
@@ -196,8 +197,11 @@ class Journal:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
+                crash_at("journal.begun")
                 yield
+                crash_at("journal.written")
                 self._connection.execute("COMMIT")
+                crash_at("journal.committed")
             except BaseException:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from swarm.core.model import staging_branch
+from swarm.crashpoints import crash_at
 from swarm.edge import git
 from swarm.edge.carrying import Carrier, Packed, store_env, view_env
 from swarm.edge.git import CommitFacts, Objects, RefChange, RefMoved, Refs, Repository, Signature
@@ -127,6 +128,7 @@ class LandingRepository:
             *("init", "-q", "--bare", "--template=", f"--object-format={self._user.object_format}", folder),
             cwd=folder,
         )
+        crash_at("landing.made")
         _write_whole(config, config.read_text() + wanted)
 
     def close(self) -> None:
@@ -225,7 +227,9 @@ class LandingRepository:
         odd = [item for item in fresh if not self._inward.carry_small(item.head, self._lineage.landed)]
         if odd:
             self._bring_in_packed(odd)
+        crash_at("bring-in.carried")
         self._refs.commit([RefChange(pin_ref(item.pin), item.head, None) for item in fresh])
+        crash_at("bring-in.pinned")
 
     def _bring_in_packed(self, items: Sequence[Incoming]) -> None:
         heads = [item.head for item in items]
@@ -296,7 +300,9 @@ class LandingRepository:
     def candidate(self, tree: str, onto: str, head: str, *, message: str, at: float) -> str:
         """Makes the commit that lands `head` on `onto`; the same arguments give the same commit."""
         who = Signature(*OURSELVES, at)
+        crash_at("merge.merged")
         commit = git.write_commit(self.path, tree, (onto, head), message, who, who)
+        crash_at("merge.candidate")
         self.objects.remember(CommitFacts(commit, tree, (onto, head), who, who, message))
         self._lineage.add_candidate(commit, onto)
         return commit
@@ -308,7 +314,9 @@ class LandingRepository:
             return Conflict(
                 self.objects.changed_paths(base, head), ("its history is not a single line of commits",)
             )
-        return self._merger.replay(topic, onto, at)
+        replayed = self._merger.replay(topic, onto, at)
+        crash_at("rebase.replayed")
+        return replayed
 
     def _plain_topic(self, run: str, base: str, onto: str, head: str) -> list[CommitFacts] | None:
         """Gives the commits of a topic whose merge base with `onto` is certainly `base`, else None."""
@@ -395,12 +403,14 @@ class LandingRepository:
         Gives None when staging has `new`, else the commit where staging was found. Already at `new`, or above it, is done.
         """
         lock.require()
+        crash_at("landing.checked")
         try:
             self._refs.commit((RefChange(staging_ref(run), new, old), *also))
         except RefMoved as moved:
             if moved.ref != staging_ref(run) or moved.found is None:
                 raise
             return None if self._has_landed(run, new, moved.found) else moved.found
+        crash_at("landing.advanced")
         self._lengthen(run, new, old)
         return None
 
@@ -458,10 +468,12 @@ class LandingRepository:
             raise StagingBranchMoved(branch, old, found)
         if commit != (found or old):
             self.hand_over(run, commit, found or old)
+        crash_at("publish.carried")
         try:
             self._user_refs.move(ref, commit, found or "0" * len(commit))
         except RefMoved as moved:
             raise StagingBranchMoved(branch, old, moved.found) from moved
+        crash_at("publish.moved")
 
     def hand_over(self, run: str, commit: str, known: str) -> None:
         """Copies `commit` into the user's repository, which has `known`, and moves no branch there."""

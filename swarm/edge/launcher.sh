@@ -10,13 +10,29 @@
     set +eu # bash takes such options from the environment
     folder=$1
     shift
+    crash=${SWARM_CRASH-} crash_log=${SWARM_CRASH_LOG-}
+    unset SWARM_CRASH SWARM_CRASH_LOG # crashpoints.py; set in tests alone, and never for the command
+    crash_at() { :; }
+    [ -z "$crash" ] || crash_at() {
+        case $crash in
+        *"$1:kill"*) printf '%d %s kill\n' "$$" "$1" >>"$crash_log" && kill -KILL "$$" ;;
+        *"$1:raise"*) printf '%d %s raise\n' "$$" "$1" >>"$crash_log" && exit 70 ;;
+        *"$1:stall"*) printf '%d %s stall\n' "$$" "$1" >>"$crash_log" && sleep 2 ;;
+        *) printf '%d %s -\n' "$$" "$1" >>"$crash_log" ;;
+        esac
+    }
     start_ticks_of() { shift 19; ticks=$1; } # field 22 of proc(5) stat, counted from behind the name
     read -r boot_id </proc/sys/kernel/random/boot_id && read -r stat <"/proc/$$/stat" || exit 71
     start_ticks_of ${stat##*) }
+    crash_at launcher.born
     printf '{"boot_id": "%s", "pid": %d, "start_ticks": %d}\n' "$boot_id" "$$" "$ticks" >"$folder/identity" || exit 71
+    crash_at launcher.named
     exec 3>&2 2>/dev/null # a shell's own "Terminated" is not the command's output
     (exec "$@" 2>&3 3>&-) # exec, because of "test" or "exit" the shell would run its own
+    status=$?
+    crash_at launcher.ended
     # In place: the block is there already, so a full disk can't lose the status of paid work.
-    printf '%3d\n' "$?" 1<>"$folder/exit"
+    printf '%3d\n' "$status" 1<>"$folder/exit"
+    crash_at launcher.wrote
     exit
 }

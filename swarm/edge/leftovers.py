@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from swarm.crashpoints import crash_at
 from swarm.edge import git
 from swarm.edge.indexfile import read_flags
 from swarm.edge.linked import LinkedTree, copy_index, find_git_below, remove, write_text
@@ -91,6 +92,7 @@ class Collector:
         problems += self._unfinished()
         self._mend_index(parent, problems)
         nested = self._add(problems)
+        crash_at("collect.added")
         head = self._commit(parent)
         touched, nested_too = self._touched(head)
         nested = sorted({*nested, *nested_too})
@@ -100,6 +102,7 @@ class Collector:
         if nested or lent:
             head = self._commit_without(parent, lent, nested)
             touched, _ = self._touched(head)
+        crash_at("collect.committed")
         commits = self._count(head, problems)
         if not touched:
             return Collected(self.base, 0, False, (), " ".join(problems))

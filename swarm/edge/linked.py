@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from swarm.crashpoints import crash_at
 from swarm.edge import git
 from swarm.edge.indexfile import Tracked
 from swarm.edge.lockfile import LockHeld
@@ -130,6 +131,7 @@ def link(
     """
     lock.require()
     path.mkdir(parents=True, exist_ok=True)
+    crash_at("worktree.made")
     if _has_reftable(common):
         return _link_by_git(path, common, commit, user_config)
     admin = common / "worktrees" / f"{name}-{secrets.token_hex(4)}"
@@ -138,11 +140,14 @@ def link(
     made.mkdir(parents=True)
     for part, text in _record(path, commit).items():
         write_text(made / part, text + "\n")
+    crash_at("worktree.drafted")
     # First the folder's side: a record whose folder does not point back is pruned by any gc that comes along.
     remove(path / ".git")
     write_text(path / ".git", f"gitdir: {admin}\n")
+    crash_at("worktree.pointed")
     admin.parent.mkdir(exist_ok=True)
     os.rename(made, admin)
+    crash_at("worktree.linked")
     return tree
 
 
@@ -160,6 +165,7 @@ def unlink(tree: LinkedTree, *, lock: LockHeld) -> None:
         aside = _private(tree.common) / f"old-{secrets.token_hex(4)}"
         aside.parent.mkdir(parents=True, exist_ok=True)
         os.rename(tree.admin, aside)
+        crash_at("teardown.detached")
         remove(aside)
 
 

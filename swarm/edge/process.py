@@ -30,6 +30,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from swarm.crashpoints import crash_at, for_launcher
 from swarm.errors import SwarmError
 
 NONCE_NAME = "SWARM_NONCE"
@@ -121,12 +122,13 @@ def _spawn(
 ) -> Identity:
     _write(folder / "exit", _RUNNING)
     _write(folder / "identity", b"")
+    crash_at("worker.locked")
     with _open_files(stdin, output) as (source, sink):
         try:
             process = subprocess.Popen(
                 [_SHELL, os.fspath(_LAUNCHER), os.fspath(folder.absolute()), *command],
                 cwd=cwd,
-                env=env,
+                env={**env, **for_launcher()},
                 stdin=source,
                 stdout=sink,
                 stderr=sink,
@@ -141,6 +143,7 @@ def _spawn(
             ) from error
     # Nobody asks this object again (`exit_handle` and `reap` do that), so it must not complain that it was dropped.
     process.returncode = 0
+    crash_at("worker.spawned")
     found = _stat(process.pid)
     assert (
         found is not None

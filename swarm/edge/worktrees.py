@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from swarm.crashpoints import crash_at
 from swarm.edge import git, linked
 from swarm.edge.follower import Follower
 from swarm.edge.furnish import Furnishing
@@ -145,6 +146,7 @@ class Pool:
             member.collected = member.swept = member.at_base = False
             self._furnish(member)
             self._save(member)
+            crash_at("worktree.ready")
         return member.path
 
     def give_back(self, key: str, *, at: float | None = None) -> str | None:
@@ -161,11 +163,14 @@ class Pool:
             if member.key != key:
                 return None
             saved = self._save_work(member, at) if self._saves and not member.collected else None
+            crash_at("give-back.saved")
             member.collected = False
             member.key, member.ready, member.swept = "", "", False
             member.since = time.time()
             self._save(member)
+            crash_at("give-back.freed")
             self._sweep_or_retire(member)
+            crash_at("give-back.cleaned")
         return saved
 
     def collect(
@@ -195,6 +200,7 @@ class Pool:
             found = collector.collect()
             member.collected = True
             self._save(member)
+            crash_at("collect.marked")
         return dataclasses.replace(found, problem=f"{note} {found.problem}".strip()) if note else found
 
     def save(self, path: Path, *, at: float | None = None) -> str | None:
@@ -320,6 +326,7 @@ class Pool:
         member.at_base, member.ready = False, ""
         member.swept = member.swept and not self._furnishing.furnishes
         self._save(member)  # from here on a crash leaves a lease whose files are not to be believed
+        crash_at("worktree.leased")
         if self._is_whole(member):
             try:
                 self._clean(member)
@@ -359,6 +366,7 @@ class Pool:
         if member.base != base and self._attributes_changed(member.base, base):
             linked.remove(index)  # git leaves files as they are whose content is the same, but not its form
             tree.git("checkout", "-q", "-f", "--detach", base, index=index)
+        crash_at("worktree.filled")
         linked.copy_index(index, tree.admin / "index")
         member.base, member.at_base = base, True
 
@@ -392,14 +400,17 @@ class Pool:
         if os.path.lexists(member.path):
             aside.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.rename(member.path, aside)
+        crash_at("teardown.moved")
         with exclusive(self._lock) as held:
             for admin in self._admins(member):
                 linked.unlink(LinkedTree(member.path, admin, self.common), lock=held)
+        crash_at("teardown.unlinked")
         member.admin = None
         for path in (self._index(member), Path(f"{self._index(member)}.lock"), self._record(member)):
             linked.remove(path)
         if member.key and member.key != _RETIRING:
             self._save(member)
+        crash_at("teardown.forgotten")
         _remove_quietly(aside)
 
     def _admins(self, member: Member) -> list[Path]:

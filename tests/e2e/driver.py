@@ -143,9 +143,11 @@ class Swarm:
         found: dict[str, Any] = self("status", "--json", *args).json
         return found
 
-    def run(self, plan: Path, *args: str, code: int | None = 0, timeout_s: float = 60) -> dict[str, Any]:
+    def run(
+        self, plan: Path, *args: str, code: int | None = 0, timeout_s: float = 60, **env: str
+    ) -> dict[str, Any]:
         """Carries a plan out in one go and gives its run's part of the document that comes at the end."""
-        done = self("run", str(plan), "--json", *args, code=code, timeout_s=timeout_s)
+        done = self("run", str(plan), "--json", *args, code=code, timeout_s=timeout_s, **env)
         (run,) = done.json["runs"]
         return dict(run)
 

@@ -25,6 +25,7 @@ HOUSE: dict[str, tuple[str, ...]] = {
     "swarm": (),
     "swarm.__main__": ("swarm",),
     "swarm.errors": (),
+    "swarm.crashpoints": (),
     "swarm.core.model": ("swarm.errors",),
     "swarm.core": ("swarm.errors", "swarm.core"),
     "swarm.shapes": ("swarm.errors", "swarm.core"),
@@ -33,6 +34,7 @@ HOUSE: dict[str, tuple[str, ...]] = {
     "swarm.log": ("swarm.errors", "swarm.core", "swarm.shapes", "swarm.protocol", "swarm.config"),
     "swarm.edge": (
         "swarm.errors",
+        "swarm.crashpoints",
         "swarm.core",
         "swarm.shapes",
         "swarm.protocol",
@@ -42,6 +44,7 @@ HOUSE: dict[str, tuple[str, ...]] = {
     ),
     "swarm.worker": (
         "swarm.errors",
+        "swarm.crashpoints",
         "swarm.core",
         "swarm.shapes",
         "swarm.protocol",
@@ -52,6 +55,7 @@ HOUSE: dict[str, tuple[str, ...]] = {
     ),
     "swarm.daemon": (
         "swarm.errors",
+        "swarm.crashpoints",
         "swarm.core",
         "swarm.shapes",
         "swarm.protocol",
@@ -71,6 +75,7 @@ HOUSE: dict[str, tuple[str, ...]] = {
     ),
     "swarm.client.offline": (
         "swarm.errors",
+        "swarm.crashpoints",
         "swarm.core",
         "swarm.shapes",
         "swarm.protocol",

@@ -137,7 +137,7 @@ def _base_environment(
         kept = {
             k: v
             for k, v in os.environ.items()
-            if not k.startswith("GIT_") or k in _USERS_OWN or k in _IDENTITY
+            if not k.startswith(("GIT_", "SWARM_")) or k in _USERS_OWN or k in _IDENTITY
         }
         kept.pop("PWD", None)
     else:
