@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from swarm import protocol
-from swarm.client import naming, place, telling
+from swarm.client import naming, telling
 from swarm.client.connection import Connection
 from swarm.client.options import SETTINGS, command, run_option
 from swarm.client.session import Session
@@ -54,9 +54,10 @@ def _ask_to_finish(daemon: Connection, run: str | None, wanted: dict[str, Any]) 
 
 @click.group("worktrees", invoke_without_command=True, context_settings=SETTINGS)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+@click.option("--exact", is_flag=True, help="Count every file for the size, however many there are.")
 @click.pass_context
-def worktrees(ctx: click.Context, as_json: bool) -> None:
-    """Show the worktrees of runs: staging and attempts, with their branches.
+def worktrees(ctx: click.Context, as_json: bool, exact: bool) -> None:
+    """Show the worktrees of runs: whose, branch, commits ahead of the base, age, changed paths, size on the disk.
 
     swarm worktrees open TASK gives a task's kept work a worktree again.
     """
@@ -64,10 +65,16 @@ def worktrees(ctx: click.Context, as_json: bool) -> None:
     session.as_json = session.as_json or as_json
     if ctx.invoked_subcommand is not None:
         return
-    from swarm import config
+    from pathlib import Path
 
-    root = os.path.join(session.place.top, config.load(session.top, session.environ).worktrees.root)
-    rows = telling.worktree_rows(session.document(), place.linked(session.place), root=root)
+    from swarm import config
+    from swarm.client import offline
+
+    settings = config.load(session.top, session.environ).worktrees
+    root = Path(os.path.realpath(session.top / settings.root))
+    owners = telling.worktree_owners(session.document(), root=str(root))
+    lent = (*settings.copied, *settings.share)
+    rows = offline.worktrees(Path(session.place.common_dir), root, owners, lent=lent, exact=exact)
     if session.as_json:
         session.json({"schema": protocol.SCHEMA, "worktrees": rows})
     else:

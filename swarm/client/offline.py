@@ -271,6 +271,55 @@ def diff_text(top: Path, state: Path, run: str, task: str) -> str:
 # --- worktrees ------------------------------------------------------------------------------------------------------
 
 
+def worktrees(
+    common: Path, root: Path, owners: Mapping[str, Mapping[str, Any]], *, lent: Iterable[str], exact: bool
+) -> list[dict[str, Any]]:
+    """Lists the worktrees of swarm among the linked ones of a repository: those that a run uses, and those under `root`.
+
+    `owners` are as `telling.worktree_owners` gives them; what nobody has is a spare one of the pool, or unknown. `lent` are paths
+    that are put there for the worker. With `exact` every file counts for the size.
+    """
+    import time
+
+    from swarm.core.places import Places
+    from swarm.core.report import rfc3339
+    from swarm.edge import survey
+    from swarm.edge.worktrees import Pool
+
+    pool = Pool(common, root / "pool", lock=Places(common / "swarm").worktrees_lock)
+    leases = {str(member.path): member for member in pool.members()}
+    mine = []
+    for found in survey.linked_worktrees(common):
+        lease = leases.get(found.path)
+        owner = owners.get(found.path) or (owners.get(lease.key) if lease is not None else None)
+        if owner is not None or Path(found.path).is_relative_to(root):
+            mine.append((found, owner or {"state": "unknown" if lease is None else "spare"}, lease))
+    wanted = [(found, owner.get("base")) for found, owner, _ in mine]
+    now, rows = time.time(), []
+    for (found, owner, lease), seen in zip(
+        mine, survey.look(wanted, leave_out=tuple(lent), exact=exact), strict=True
+    ):
+        since = owner.get("since") or (now - lease.age_s if lease is not None else found.made_at)
+        rows.append(
+            {
+                "path": found.path,
+                "state": owner["state"],
+                "run": owner.get("run"),
+                "task": owner.get("task"),
+                "attempt": owner.get("attempt"),
+                "branch": found.branch or owner.get("branch"),
+                "commit": found.commit,
+                "ahead": seen.ahead,
+                "since": rfc3339(since),
+                "age_s": round(max(0.0, now - since), 3),
+                "dirty": seen.dirty,
+                "size_bytes": seen.size_bytes,
+                "size_exact": seen.size_exact,
+            }
+        )
+    return rows
+
+
 def open_worktree(top: Path, state: Path, run: str, task: str, n: int | None) -> Path:
     """Gives the kept work of an attempt a worktree of its own again, detached, and its path; where it has one, that.
 

@@ -126,22 +126,6 @@ def _first_line(path: str) -> str:
         return ""
 
 
-def linked(place: Place) -> list[tuple[str, str]]:
-    """Lists (path, what is checked out) of the repository's linked worktrees that are still there: a branch, or a commit."""
-    folder = os.path.join(place.common_dir, "worktrees")
-    found = []
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError:
-        names = []
-    for name in names:
-        path = os.path.dirname(_first_line(os.path.join(folder, name, "gitdir")))
-        head = _first_line(os.path.join(folder, name, "HEAD"))
-        if path and os.path.isdir(path):
-            found.append((path, head.removeprefix("ref: refs/heads/")))
-    return sorted(found)
-
-
 # --- repositories of this machine -------------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from swarm.client.render import columns, duration, epoch, pad, reason_text, short_path
+from swarm.client.render import columns, duration, epoch, pad, reason_text, short_path, size
 from swarm.protocol import printable
 
 TYPE_CHECKING = False  # typing would cost more start-up time than this file
@@ -289,7 +289,7 @@ def claims_text(document: Document) -> str:
 
 
 def worktrees_text(rows: Iterable[Mapping[str, Any]], *, top: str = "") -> str:
-    """Shows worktrees as `worktree_rows` lists them."""
+    """Shows the worktrees of a worktrees document, one a line: where, as what, whose, and how it stands."""
     shown = [
         tuple(
             printable(cell)
@@ -297,7 +297,11 @@ def worktrees_text(rows: Iterable[Mapping[str, Any]], *, top: str = "") -> str:
                 short_path(row["path"], top),
                 row["state"],
                 (f"{row['run']}/{row['task']}" if row["task"] else row["run"]) or "-",
-                row["branch"] or row["commit"][:12],
+                row["branch"] or str(row["commit"] or "")[:12] or "-",
+                "" if row["ahead"] is None else f"{row['ahead']} ahead",
+                f"{duration(row['age_s'])} old",
+                _dirt(row["dirty"]),
+                f"{'' if row['size_exact'] else 'over '}{size(row['size_bytes'])}",
             )
         )
         for row in rows
@@ -305,45 +309,47 @@ def worktrees_text(rows: Iterable[Mapping[str, Any]], *, top: str = "") -> str:
     return table(shown) if shown else "No worktrees.\n"
 
 
-def worktree_rows(
-    document: Document, linked: Iterable[tuple[str, str]], *, root: str
-) -> list[dict[str, Any]]:
-    """Lists the worktrees of swarm among the `linked` ones of the repository: those that a run uses, and those under `root`.
+def _dirt(paths: int | None) -> str:
+    return "can't be read" if paths is None else f"{paths} changed" if paths else "clean"
 
-    `state` is staging, that of the attempt at work in it, spare for one of the pool that waits, or open for one that
-    `worktrees open` made. What is checked out is a `branch`, or else a `commit`.
+
+def worktree_owners(document: Document, *, root: str) -> dict[str, dict[str, Any]]:
+    """Says of each worktree path that a run has, had or would open what it is there for.
+
+    `state` is staging, that of the attempt at work in it, kept for one that was left with what an ended attempt wrote, or open for
+    one that `worktrees open` made.
     """
-    used = _used(document)
-    rows = []
-    for path, head in linked:
-        owner = used.get(path)
-        if owner is None and not path.startswith(f"{root}/"):
-            continue  # a worktree of the user's own
-        spare = "spare" if path.startswith(f"{root}/pool/") else "open"
-        run, task, attempt, state = owner or ("", None, None, spare)
-        detached = len(head) in (40, 64) and head.isalnum()
-        where = {"branch": None, "commit": head} if detached else {"branch": head, "commit": None}
-        rows.append({"path": path, "state": state, "run": run, "task": task, "attempt": attempt, **where})
-    return rows
-
-
-def _used(document: Document) -> dict[str, tuple[str, str | None, int | None, str]]:
-    used: dict[str, tuple[str, str | None, int | None, str]] = {}
+    owners: dict[str, dict[str, Any]] = {}
     for run in document.get("runs") or []:
-        name = str(run.get("id"))
-        worktree = (run.get("staging") or {}).get("worktree")
-        if worktree:
-            used[str(worktree)] = (name, None, None, "staging")
+        name, staging = str(run.get("id")), run.get("staging") or {}
+        whole = {"run": name, "task": None, "attempt": None}
+        if staging.get("worktree"):
+            owners[str(staging["worktree"])] = {
+                **whole,
+                "state": "staging",
+                "branch": staging.get("branch"),
+                "base": (run.get("base") or {}).get("commit"),
+                "since": epoch(run.get("created_at")),
+            }
         for task in run.get("tasks") or []:
-            attempt = (task.get("attempts") or [{}])[-1]
-            if attempt.get("worktree") and not attempt.get("ended_at"):
-                used[str(attempt["worktree"])] = (
-                    name,
-                    str(task.get("id")),
-                    attempt.get("n"),
-                    str(attempt.get("state")),
-                )
-    return used
+            for attempt in task.get("attempts") or []:
+                mine = {**whole, "task": str(task.get("id")), "attempt": attempt.get("n")}
+                mine |= {"branch": attempt.get("branch"), "base": attempt.get("base")}
+                ended = epoch(attempt.get("ended_at"))
+                if parts := str(attempt.get("branch") or "").split("/")[3:]:
+                    path = f"{root}/{name}/{'-'.join(parts)}"
+                    owners[path] = {**mine, "state": "open", "since": None}
+                if attempt.get("worktree") and ended is None:
+                    since = epoch(attempt.get("started_at"))
+                    owners[str(attempt["worktree"])] = {
+                        **mine,
+                        "state": str(attempt.get("state")),
+                        "since": since,
+                    }
+                elif attempt.get("worktree"):
+                    kept = f"{name}/{task.get('id')}/{attempt.get('n')}"  # as the pool calls who has it
+                    owners[kept] = {**mine, "state": "kept", "since": ended}
+    return owners
 
 
 def table(rows: Iterable[tuple[str, ...]]) -> str:

@@ -268,3 +268,35 @@ def test_init_writes_one_file(swarm: Swarm) -> None:
     swarm("init", code=4)
     (swarm.top / "swarm.toml").unlink()
     assert swarm("schema").out.startswith("{")
+
+
+def test_worktrees_are_listed_with_branch_commits_dirt_age_and_size(swarm: Swarm) -> None:
+    """Row 99: of a worker's worktree and of staging's the list shows branch, commits ahead, dirt, age and size; git agrees."""
+    work = "echo 1 > one && git add one && git commit -qm one && echo 2 > two && touch three"
+    swarm("start")
+    swarm("submit", str(swarm.plan("trees", [swarm.task("t", f"{work} && true", claims=["**"], gate="t")])))
+    swarm.wait_for_start("t")
+    wait_until(lambda: _worktree(swarm, "t")["dirty"] == 2)
+    row = _worktree(swarm, "t")
+    assert (row["state"], row["run"], row["attempt"]) == ("running", "trees", 1)
+    assert row["branch"] == "swarm/trees/task/t/1"
+    assert row["ahead"] == int(git(swarm.top, "-C", row["path"], "rev-list", "--count", "main..HEAD")) == 1
+    assert row["commit"] == git(swarm.top, "-C", row["path"], "rev-parse", "HEAD")
+    assert 0 <= row["age_s"] < 3600
+    assert row["size_bytes"] > 0
+    swarm.open("t")
+    swarm.wait("trees")
+    row = _worktree(swarm, None)
+    assert (row["state"], row["branch"], row["ahead"], row["dirty"]) == (
+        "staging",
+        "swarm/trees/staging",
+        3,
+        0,
+    )
+    line = next(line for line in swarm("worktrees").out.splitlines() if "staging" in line)
+    assert re.search(r"swarm/trees/staging +3 ahead +\S+ old +clean +\d", line), line
+
+
+def _worktree(swarm: Swarm, task: str | None) -> dict[str, Any]:
+    rows = swarm("worktrees", "--json").json["worktrees"]
+    return dict(next(row for row in rows if row["run"] == "trees" and row["task"] == task))

@@ -111,16 +111,6 @@ def test_where_there_is_no_repository_it_says_so(repo: Path, linked: Path, tmp_p
     assert place.locate(str(repo / "src"), {}).top == as_git_sees_it(repo / "src", "--show-toplevel")
 
 
-def test_linked_worktrees_are_listed_as_git_lists_them(repo: Path, linked: Path) -> None:
-    """Path and branch or commit of each linked worktree that is still there."""
-    git(repo, "worktree", "add", "-q", "-b", "topic", str(repo / "second"))
-    commit = git(repo, "rev-parse", "HEAD")
-    found = place.linked(place.locate(str(repo), {}))
-    assert sorted(found) == sorted(
-        [(os.path.realpath(linked), commit), (os.path.realpath(repo / "second"), "topic")]
-    )
-
-
 def test_repositories_in_which_it_was_used_are_remembered(repo: Path, tmp_path: Path) -> None:
     """What was remembered is known again while its state is there, and a home that can't be written to is no error."""
     environ = {"XDG_STATE_HOME": str(tmp_path / "state")}

@@ -117,7 +117,7 @@ def test_a_document_that_lacks_everything_is_shown_all_the_same(document: dict[s
     """Another version may leave keys out; that is no reason to fail."""
     render.status_text(document, now=NOW)
     telling.claims_text(document)
-    telling.worktree_rows(document, [], root="/r")
+    telling.worktree_owners(document, root="/r")
     telling.finish_text(document)
     Console(file=None, width=80).render_lines(live.view(document, now=NOW, width=80))
 
@@ -206,7 +206,7 @@ def test_no_text_of_others_reaches_the_terminal_as_a_command() -> None:
         telling.result_text(run, 1.0),
         *(telling.task_text(task, now=NOW) for task in tasks),
         telling.claims_text(document),
-        telling.worktrees_text(telling.worktree_rows(document, [(EVIL, EVIL)], root="/r")),
+        telling.worktrees_text([a_worktree(EVIL, state=EVIL, run=EVIL, task=EVIL, branch=EVIL)]),
         telling.finish_text(document),
         *(
             telling.event_text(
@@ -359,24 +359,55 @@ def test_times_are_read_as_they_are_written() -> None:
     ]
 
 
+def a_worktree(path: str, **changes: Any) -> dict[str, Any]:
+    row = {
+        "path": path,
+        "state": "spare",
+        "run": None,
+        "task": None,
+        "attempt": None,
+        "branch": None,
+        "commit": "c" * 40,
+    }
+    row |= {"ahead": None, "age_s": 61.5, "dirty": 0, "size_bytes": 12_000_000, "size_exact": True}
+    return row | changes
+
+
 def test_worktrees_are_told_by_who_is_in_them() -> None:
-    """Staging, an attempt at work, a spare one of the pool, an opened one; worktrees of the user's own are left out."""
+    """Staging, an attempt at work, one that was kept after its end, and where `worktrees open` would put each attempt's work."""
+    branch = "swarm/modernise/task/b/1"
     at_work = an_attempt(worktree="/r/.worktrees/pool/1")
-    ended = an_attempt(worktree="/r/.worktrees/pool/2", ended_at="2026-11-21T03:59:58.5Z")
+    ended = an_attempt(worktree="/r/.worktrees/pool/2", branch=branch, ended_at="2026-11-21T03:59:58.5Z")
     document = a_document(
         a_run(a_task("a", "running", attempts=[at_work]), a_task("b", "failed", attempts=[ended]))
     )
-    paths = ["modernise/b-1", "modernise/staging", "pool/1", "pool/2"]
-    linked = [(f"/r/.worktrees/{path}", "c" * 40) for path in paths] + [("/home/mine", "topic")]
-    rows = telling.worktree_rows(document, linked, root="/r/.worktrees")
-    assert [(row["state"], row["run"], row["task"]) for row in rows] == [
-        ("open", "", None),
-        ("staging", "modernise", None),
-        ("running", "modernise", "a"),
-        ("spare", "", None),
+    owners = telling.worktree_owners(document, root="/r/.worktrees")
+    assert {path: (owner["state"], owner["task"]) for path, owner in owners.items()} == {
+        "/r/.worktrees/modernise/staging": ("staging", None),
+        "/r/.worktrees/modernise/b-1": ("open", "b"),
+        "/r/.worktrees/pool/1": ("running", "a"),
+        "modernise/b/1": ("kept", "b"),
+    }
+
+
+def test_a_worktree_is_one_line() -> None:
+    """Path, state, whose, branch, commits ahead, age, dirt, size; what could not be told is not made up."""
+    rows = [
+        a_worktree(
+            "/r/.worktrees/pool/1",
+            state="running",
+            run="m",
+            task="a",
+            branch="swarm/m/task/a/1",
+            ahead=2,
+            dirty=3,
+        ),
+        a_worktree("/r/.worktrees/pool/2", dirty=None, size_exact=False),
     ]
-    text = telling.worktrees_text(rows, top="/r")
-    assert ".worktrees/pool/1             running  modernise/a  cccccccccccc\n" in text
+    assert telling.worktrees_text(rows, top="/r").splitlines() == [
+        ".worktrees/pool/1  running  m/a  swarm/m/task/a/1  2 ahead  1m01s old  3 changed      12 MB",
+        ".worktrees/pool/2  spare    -    cccccccccccc               1m01s old  can't be read  over 12 MB",
+    ]
     assert telling.worktrees_text([]) == "No worktrees.\n"
 
 

@@ -1,0 +1,133 @@
+"""A look at the linked worktrees of a repository: which there are, what is checked out, how far ahead, how dirty, how large.
+
+Hides where git and the file system say so. Rules for editing: read-only to the last byte, no lock taken and no index refreshed, so
+that a look disturbs neither daemon nor workers; a worktree that can't be asked is told as unknown and never as clean.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm.edge import git
+from swarm.edge.linked import LinkedTree
+
+ENTRIES_MAX = 20_000  # files and folders counted for a size that nobody asked to be exact: about 0.1 s
+_AT_ONCE = 4
+_STATUS_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A linked worktree whose folder is there: the commit it stands at, the branch it is on (None: detached), when it was made."""
+
+    path: str
+    commit: str | None
+    branch: str | None
+    made_at: float
+    tree: LinkedTree
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look into one worktree gave: commits that its base has not, changed and untracked paths, space taken on the disk.
+
+    None is "could not be told". `size_exact` is false where counting was given up: then it is at least `size_bytes`.
+    """
+
+    ahead: int | None
+    dirty: int | None
+    size_bytes: int
+    size_exact: bool
+
+
+def linked_worktrees(common: Path) -> list[Found]:
+    """Lists the linked worktrees of a repository, by path; those whose folder is gone are left out."""
+    try:
+        admins = sorted(os.scandir(common / "worktrees"), key=lambda entry: entry.name)
+    except OSError:
+        return []
+    found = []
+    for entry in admins:
+        admin = Path(entry.path)
+        try:
+            named = (admin / "gitdir").read_text("utf-8", "surrogateescape").strip()
+            made_at = (
+                (admin / "commondir").stat().st_mtime
+            )  # git writes it once; it touches `gitdir` now and then
+        except OSError:
+            continue
+        path = Path(os.path.normpath(admin / named)).parent
+        tree = LinkedTree(path, admin, common)
+        if named and path.is_dir():
+            branch = tree.branch()
+            short = branch.removeprefix("refs/heads/") if branch else None
+            found.append(Found(str(path), _head(tree), short, made_at, tree))
+    return sorted(found, key=lambda each: each.path)
+
+
+def _head(tree: LinkedTree) -> str | None:
+    try:
+        return tree.head()
+    except git.GitError:
+        return None
+
+
+def look(
+    wanted: Iterable[tuple[Found, str | None]], *, leave_out: Sequence[str] = (), exact: bool = False
+) -> list[Look]:
+    """Looks into worktrees, several at once; each comes with the commit that it is ahead of, or None.
+
+    `leave_out` are paths that were put there for the worker and are no dirt. With `exact` every file is counted for the size.
+    """
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        looks = [pool.submit(_look, found, base, leave_out, exact) for found, base in wanted]
+        return [each.result() for each in looks]
+
+
+def _look(found: Found, base: str | None, leave_out: Sequence[str], exact: bool) -> Look:
+    size_bytes, size_exact = _size(found.path, None if exact else ENTRIES_MAX)
+    return Look(_ahead(found, base), _dirty(found.tree, leave_out), size_bytes, size_exact)
+
+
+def _ahead(found: Found, base: str | None) -> int | None:
+    if base is None or found.commit is None:
+        return None
+    if base == found.commit:
+        return 0
+    try:
+        return int(found.tree.git("rev-list", "--count", f"{base}..{found.commit}").text)
+    except (git.GitError, ValueError, OSError):
+        return None
+
+
+def _dirty(tree: LinkedTree, leave_out: Sequence[str]) -> int | None:
+    paths = [f":(top,exclude,literal){path}" for path in leave_out]
+    status = ("--no-optional-locks", "status", "--porcelain", "-z", "--no-renames", "--", ".", *paths)
+    try:
+        return tree.git(*status, timeout_s=_STATUS_TIMEOUT_S).out.count(b"\0")
+    except (git.GitError, OSError):
+        return None
+
+
+def _size(path: str, entries_max: int | None) -> tuple[int, bool]:
+    """Adds up what a folder takes on the disk; links are not followed. Tells whether all of it was counted."""
+    total, left = 0, entries_max
+    folders = [path]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if left is not None:
+                        left -= 1
+                        if left < 0:
+                            return total, False
+                    total += entry.stat(follow_symlinks=False).st_blocks * 512
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+        except OSError:
+            continue  # it went while we looked, or a worker shut it
+    return total, True
