@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from swarm.edge import journal as module
 from swarm.edge.journal import Journal, JournalDamaged, JournalFull, JournalTaken, Record, Row
+from swarm.edge.journal import store as module
 from swarm.errors import SwarmError
 
 TOP = Path(__file__).resolve().parents[2]
