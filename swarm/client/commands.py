@@ -53,6 +53,10 @@ THEMES: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
         (("finish", "finishing", "finish", "Merge verified work into your branch"),),
     ),
     (
+        "Mend",
+        (("recover", "mending", "recover", "Bring worktrees, processes and refs into agreement"),),
+    ),
+    (
         "Settings",
         (
             ("config", "serving", "config", "Show the settings in force and where each comes from"),

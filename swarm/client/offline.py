@@ -356,6 +356,36 @@ def open_worktree(top: Path, state: Path, run: str, task: str, n: int | None) ->
     return path
 
 
+# --- recovery -------------------------------------------------------------------------------------------------------
+
+
+def recover(top: Path, state: Path, *, dry_run: bool) -> list[dict[str, Any]]:
+    """Brings worktrees, processes and refs into agreement with the journal, as a start does; gives what was found.
+
+    Only while no daemon runs: raises `LockTaken` beside one that does not answer.
+    """
+    from swarm import config
+    from swarm.core.messages import dump
+    from swarm.core.places import Places
+    from swarm.daemon import reconcile
+    from swarm.edge import git
+    from swarm.edge.lockfile import exclusive
+
+    places = Places(state)
+    if not places.journal.exists() and not places.landing.exists():
+        return []
+    repository = git.Repository.discover(top)
+    with exclusive(places.daemon_lock, wait_s=0):
+        must = reconcile.known(swarm_of(state), places)
+        settings = config.load(repository.working_top(), os.environ)
+        edges = reconcile.open_edges(places, repository, settings, dict(os.environ), dry_run=dry_run)
+        try:
+            found: list[dict[str, Any]] = dump(reconcile.reconcile(must, edges, alone=True, dry_run=dry_run))
+        finally:
+            edges.close()
+    return found
+
+
 # --- the daemon -----------------------------------------------------------------------------------------------------
 
 

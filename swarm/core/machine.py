@@ -245,6 +245,11 @@ def _daemon_stopped(turn: Turn, _: m.DaemonStopped) -> None:
     turn.swarm.stopping = True
 
 
+def _recovered(turn: Turn, event: m.Recovered) -> None:
+    for found in event.found:
+        turn.tell("Mended", None, kind=found.kind, text=found.text, remedy=found.remedy)
+
+
 def _host_measured(turn: Turn, event: m.HostMeasured) -> None:
     swarm = turn.swarm
     if swarm.measuring is None:
@@ -682,6 +687,7 @@ def _finished(turn: Turn, event: m.Finished | m.FinishRefused) -> None:
 _HANDLERS: dict[type[m.Event], Callable[[Turn, Any], None]] = {
     m.DaemonStarted: _daemon_started,
     m.DaemonStopped: _daemon_stopped,
+    m.Recovered: _recovered,
     m.Ticked: _ticked,
     m.HostMeasured: _host_measured,
     m.LimitsChanged: _limits_changed,

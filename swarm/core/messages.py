@@ -15,7 +15,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from swarm.core.model import Claim, Limits, PlanSpec, Readings, Reason, SuiteResult, TaskSpec, WorkerResult
+from swarm.core.model import (
+    Claim,
+    Finding,
+    Limits,
+    PlanSpec,
+    Readings,
+    Reason,
+    SuiteResult,
+    TaskSpec,
+    WorkerResult,
+)
 
 # --- events -----------------------------------------------------------------------------------------------------------------
 
@@ -54,6 +64,13 @@ class DaemonStarted(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStopped(Event):
     """A daemon ended in good order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered(Event):
+    """Worktrees, processes and refs were held against the journal, at a start or by `swarm recover`; `found` is what was mended."""
+
+    found: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -489,6 +506,7 @@ FACTS: dict[str, str] = {
     "RunEnded": "every task that takes part has ended: how many `landed`, `failed`, `cancelled`, `blocked`",
     "StagingWorktreeFollows": "the staging worktree stands at `commit`, or stays for the `reason` given",
     "RunFinished": "staging is on `target` at `commit`",
+    "Mended": "something that a crash or a person left was mended: `kind`, `text` says what was found, `remedy` what was done",
     "CapacityChanged": "the machine allows another number of workers: `slots_open` and the `reason`",
 }
 

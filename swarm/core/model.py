@@ -162,6 +162,20 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that a crash, a full disk or a person left: `text` says what was found, `remedy` what is done about it.
+
+    `kind` is journal, staging, worktree, ref, process, lock or saved. `mended` tells that the remedy was carried out; without a
+    remedy it is left as it is.
+    """
+
+    kind: str
+    text: str
+    remedy: str = ""
+    mended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Readings:
     """The machine at one moment. Percentages are of the whole machine, or of the cgroup where one sets a limit."""
 

@@ -6,6 +6,7 @@ without a migration.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,6 +104,16 @@ class Places:
     def worktrees_lock(self) -> Path:
         """Held round git's own bookkeeping of worktrees."""
         return self.state / "locks" / "worktrees.lock"
+
+    @property
+    def nonce_head(self) -> str:
+        """How the names begin that all processes of this repository's workers carry in their environment."""
+        return hashlib.sha256(str(self.state).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+    def nonce(self, run: str, task: str, n: int) -> str:
+        """Names the worker of an attempt in the environment of all its processes; the same after a restart of the daemon."""
+        key = f"{run}/{task}/{n}".encode("utf-8", "surrogatepass")
+        return f"{self.nonce_head}-{hashlib.sha256(key).hexdigest()[:20]}"
 
     def attempt(self, run: str, task: str, n: int) -> AttemptPlaces:
         """The folder of an attempt."""

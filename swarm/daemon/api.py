@@ -12,7 +12,7 @@ import asyncio
 import base64
 import dataclasses
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from starlette.applications import Starlette
@@ -24,9 +24,10 @@ import swarm as package
 from swarm import config, log, protocol
 from swarm.core import machine, report
 from swarm.core import messages as m
-from swarm.core.model import TASK_ENDS, PhaseSpec, PlanSpec, Suite, Task, TaskState
+from swarm.core.model import TASK_ENDS, Finding, PhaseSpec, PlanSpec, Suite, Task, TaskState
 from swarm.core.run import Run
 from swarm.core.state import IllegalEvent, Swarm
+from swarm.daemon import reconcile
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution
 from swarm.daemon.finishing import Finisher, Outlook
@@ -57,6 +58,9 @@ class Daemon(Protocol):
 
     def stay(self) -> None:
         """Gives up the intention to end when idle."""
+
+    def tell_found(self, found: Sequence[Finding]) -> None:
+        """Tells what was found by holding the world against the journal."""
 
 
 def application(service: Daemon) -> Starlette:
@@ -430,6 +434,17 @@ class Api:
         await self.coordinator.ask(event)
         return JSONResponse({})
 
+    async def recover(self, request: Request) -> Response:
+        """Holds worktrees, processes and refs against what the daemon knows, and mends what is not as it should be."""
+        dry_run = bool((await self._body(request)).get("dry_run"))
+        must = reconcile.known(self.swarm, self.edges.places)
+        found = await self._thread(
+            lambda: reconcile.reconcile(must, self.edges, alone=False, dry_run=dry_run)
+        )
+        if not dry_run:
+            self.service.tell_found(found)
+        return JSONResponse({"found": m.dump(found)})
+
     async def stop(self, request: Request) -> Response:
         """Begins to stop; the caller waits for the process to end."""
         mode = (await self._body(request))["mode"]
@@ -622,6 +637,7 @@ _ROUTES: dict[str, tuple[Answer, str]] = {
     protocol.SCALE: (Api.scale, "POST"),
     protocol.TELL: (Api.tell, "POST"),
     protocol.FINISH: (Api.finish, "POST"),
+    protocol.RECOVER: (Api.recover, "POST"),
     protocol.STAY: (Api.stay, "POST"),
     protocol.STOP: (Api.stop, "POST"),
 }

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import hashlib
 import os
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -84,13 +83,8 @@ class Execution:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _verifying: dict[tuple[str, str, int], asyncio.Task[None]] = field(default_factory=dict)
     _smoothed: tuple[float, float] | None = None
-    _nonce_head: str = ""
     closing: bool = False
     leaving: bool = False
-
-    def __post_init__(self) -> None:
-        state = os.fsencode(self.edges.places.state)
-        self._nonce_head = hashlib.sha256(state).hexdigest()[:12]
 
     # --- dispatch
 
@@ -180,8 +174,7 @@ class Execution:
 
     def nonce(self, command: m.AttemptCommand) -> str:
         """Names a worker in the environment of all its processes; the same after a restart of the daemon."""
-        key = self._key(command).encode("utf-8", "surrogatepass")
-        return f"{self._nonce_head}-{hashlib.sha256(key).hexdigest()[:20]}"
+        return self.edges.places.nonce(command.run, command.task, command.attempt)
 
     def _places(self, command: m.AttemptCommand) -> AttemptPlaces:
         return self.edges.places.attempt(command.run, command.task, command.attempt)
@@ -458,7 +451,7 @@ class Execution:
         finisher = Finisher(
             self.edges.repository, self.edges.landing, self.edges.refs, self.edges.places, self._verifier()
         )
-        return await finisher.finish(command, self.in_thread, self.clock, self._nonce_head)
+        return await finisher.finish(command, self.in_thread, self.clock, self.edges.places.nonce_head)
 
 
 def _resolve(ended: asyncio.Future[None]) -> None:

@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,20 +28,16 @@ import swarm as package
 from swarm import config, log, protocol
 from swarm.core import messages as m
 from swarm.core import report
-from swarm.core.model import WORKER_STEPS
+from swarm.core.model import WORKER_STEPS, Finding
 from swarm.core.places import Places
 from swarm.core.state import wants_readings
 from swarm.crashpoints import crash_at
-from swarm.daemon import api, recovery
+from swarm.daemon import api, reconcile, recovery
 from swarm.daemon.coordinator import Coordinator
-from swarm.daemon.execution import Edges, Execution
+from swarm.daemon.execution import Execution
 from swarm.edge import git, process
-from swarm.edge.host import Host
-from swarm.edge.landing import LandingRepository
-from swarm.edge.lockfile import LockTaken, MergeLockHeld, exclusive
-from swarm.edge.worktrees import Pool
+from swarm.edge.lockfile import LockTaken, exclusive
 from swarm.errors import SwarmError, UsageError
-from swarm.worker.agents import Agent
 
 IDLE_S = 1.0  # how long a daemon that was started for one run stays after its end, so that those who wait hear of it
 NEVER_USED_S = 60.0  # … and how long it waits to be asked for anything
@@ -87,12 +83,22 @@ class Service:
         self.used = asyncio.Event()  # one has been answered
         self.leaving = False
         self.idle: asyncio.Task[None] | None = None
+        self.found: Sequence[Finding] = ()  # what was not as the journal has it when the daemon came up
         self.announce: Callable[[bool], None] = lambda _: None
 
     @property
     def closed(self) -> bool:
         """Whether it is too late to ask for a change: the next daemon takes it."""
         return self.leaving or self.over.is_set()
+
+    def tell_found(self, found: Sequence[Finding]) -> None:
+        """Writes what was found into the log, and what was mended into the journal as well."""
+        for each in found:
+            say = _log.info if each.mended else _log.warning
+            say("recovery.found", kind=each.kind, text=each.text, remedy=each.remedy, mended=each.mended)
+        mended = tuple(each for each in found if each.mended)
+        if mended:
+            self.coordinator.post(m.Recovered(at=self.coordinator.now(), found=mended))
 
     def stay(self) -> None:
         """Gives up the intention to end when idle: somebody started a daemon for good."""
@@ -215,7 +221,8 @@ async def _serve(
         journal.begin_epoch()
         swarm = recovery.replay(journal)
         crash_at("daemon.replayed")
-        edges = open_edges(places, repository, settings, environ)
+        edges = reconcile.open_edges(places, repository, settings, environ)
+        found = reconcile.reconcile(reconcile.known(swarm, places), edges, alone=True)
         listener = _listen(places, environ)
         crash_at("daemon.listening")
         coordinator = Coordinator(swarm, journal, lambda command: execution.carry_out(command))
@@ -228,6 +235,7 @@ async def _serve(
             limits=lambda: swarm.limits,
         )
         service = Service(options, coordinator, execution)
+        service.found = found
         await _run(service, listener, environ, ready)
     finally:
         journal.close()
@@ -247,6 +255,7 @@ async def _run(
         m.DaemonStarted(at=coordinator.now(), version=package.__version__, pid=os.getpid(), limits=limits)
     )
     crash_at("daemon.begun")
+    service.tell_found(service.found)
     turning = loop.create_task(coordinator.run())
     server = _Server(_server_settings(api.application(service)))
     serving = loop.create_task(server.serve(sockets=[listener]))
@@ -287,49 +296,6 @@ def _server_settings(app: Any) -> uvicorn.Config:
         server_header=False,
         date_header=False,
         timeout_graceful_shutdown=2,
-    )
-
-
-def open_edges(
-    places: Places, repository: git.Repository, settings: config.Settings, environ: Mapping[str, str]
-) -> Edges:
-    """Opens everything that commands are carried out with, and removes what a crash left half done."""
-    top = repository.working_top()
-    landing = LandingRepository(places.landing, repository)
-    with exclusive(places.merge_lock, kind=MergeLockHeld) as held:
-        landing.open_or_create()
-        landing.sweep_locks(lock=held)
-        crash_at("daemon.swept")
-    trees = settings.worktrees
-    furnishing = {"setup": trees.setup, "copy": trees.copied, "share": trees.share}
-    pool = Pool(repository, top / trees.root / "pool", lock=places.worktrees_lock, **furnishing)  # type: ignore[arg-type]
-    scratch = Pool(
-        places.landing,
-        places.scratch,
-        lock=places.merge_lock.with_name("scratch.lock"),
-        source=top,
-        objects=landing.objects,
-        user_config=False,
-        saves=False,
-        **furnishing,  # type: ignore[arg-type]
-    )
-    for each in (pool, scratch):
-        for sentence in each.sweep():
-            _log.info("worktrees.swept", what=sentence)
-    return Edges(
-        places=places,
-        repository=repository,
-        settings=settings,
-        pool=pool,
-        scratch=scratch,
-        landing=landing,
-        refs=git.Refs(repository.common_dir),
-        host=Host(top, settings.limits.readings_file),
-        agents={
-            name: Agent(tuple(each.command), each.prompt, each.env) for name, each in settings.agents.items()
-        },
-        environ=environ,
-        identity=repository.identity(),
     )
 
 

@@ -68,11 +68,28 @@ class Follower:
             return reason
         return self._move(tree, old, new)
 
+    def look(self, path: Path, commit: str, going_to: str) -> tuple[str, str]:
+        """Says what is wrong with the worktree at `path` that should stand at `commit`, or at `going_to` by now, and what
+        `prepare` would do about it.
+
+        Both are empty where all is well; a person's doing has no remedy but theirs. Changes nothing.
+        """
+        tree = linked.find(path, self.common, user_config=self.user_config)
+        if not os.path.lexists(path):
+            return f"the staging worktree {path} is gone", "it is made again"
+        if tree is None or not tree.is_linked():
+            return f"git has no record of the staging worktree {path}", "it gets one; its files stay"
+        if not (tree.admin / "index").exists():
+            return f"the staging worktree {path} was never filled", "its files are put there"
+        if (tree.admin / MOVE).exists():
+            return "", ""  # on its way, or cut short: the next move finishes it
+        return self._reason_to_leave(tree, commit, going_to) or self._at_work(tree, commit), ""
+
     def _make(self, path: Path, commit: str, lost: LinkedTree | None) -> LinkedTree:
         with exclusive(self.lock) as held:
             if lost is not None:
                 linked.unlink(lost, lock=held)
-            linked.unlink_lost(self.common, lock=held)
+            linked.sweep_drafts(self.common, lock=held)
             name = f"swarm-{path.parent.name}-{path.name}"
             made = linked.link(path, name, self.common, commit, user_config=self.user_config, lock=held)
         crash_at("staging.linked")
@@ -84,10 +101,12 @@ class Follower:
             return f"the staging worktree is on {branch.removeprefix('refs/heads/')}: left there"
         if head not in (old, new):
             return f"the staging worktree was moved by hand: left at {(head or 'an unknown commit')[:12]}"
-        if head == new:
-            return ""
+        return "" if head == new else self._at_work(tree, old)
+
+    def _at_work(self, tree: LinkedTree, at: str) -> str:
+        """Says who is at work in the worktree: another git, or a person with changes of their own."""
         if (tree.admin / "index.lock").exists():
-            return f"another git is at work in the staging worktree ({tree.admin / 'index.lock'}): left at {old[:12]}"
+            return f"another git is at work in the staging worktree ({tree.admin / 'index.lock'}): left at {at[:12]}"
         status = (
             "status",
             "--porcelain",
@@ -97,7 +116,7 @@ class Follower:
             "--ignore-submodules=all",
         )
         edits = [line[3:] for line in git.decode(tree.git(*status).out).split("\0") if line]
-        return _dirty(edits, old) if edits else ""
+        return _dirty(edits, at) if edits else ""
 
     def _move(self, tree: LinkedTree, old: str, new: str) -> str:
         note = tree.admin / MOVE

@@ -136,12 +136,15 @@ class LandingRepository:
         for each in (self._refs, self._user_refs, self.objects, self._user_objects, self._merger):
             each.close()
 
-    def sweep_locks(self, *, lock: MergeLockHeld) -> list[Path]:
-        """Removes locks that a killed git left, and gives their paths. No child git may be alive; ours are ended here."""
+    def sweep_locks(self, *, lock: MergeLockHeld, dry_run: bool = False) -> list[Path]:
+        """Removes locks that a killed git left, and gives their paths; with `dry_run` it only does that.
+
+        No child git may be alive; ours are ended here.
+        """
         lock.require()
         self.close()
         stale = [Path(each) for each in _lock_files(self.path)]
-        for each in stale:
+        for each in stale if not dry_run else ():
             each.unlink(missing_ok=True)
         return stale
 

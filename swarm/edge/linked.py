@@ -127,7 +127,7 @@ def link(
     """Makes a worktree at `path`, which must not exist or be empty, detached at `commit`, with no files yet.
 
     `name` begins the name of its record. Raises OSError or GitError; what a killed call leaves is swept by
-    `unlink_lost`, and never blocks the next one.
+    `sweep_drafts`, and never blocks the next one.
     """
     lock.require()
     path.mkdir(parents=True, exist_ok=True)
@@ -169,17 +169,37 @@ def unlink(tree: LinkedTree, *, lock: LockHeld) -> None:
         remove(aside)
 
 
-def unlink_lost(common: Path, *, lock: LockHeld) -> list[Path]:
-    """Removes our records whose worktree is gone, and what killed calls left; lists the worktrees."""
-    lock.require()
-    remove(_private(common))
-    lost = []
+def records(common: Path, *, user_config: bool = True) -> list[LinkedTree]:
+    """Lists our worktrees by their records; whether a folder is there is another question."""
+    found = []
     for admin in _folders(common / "worktrees"):
         path = _text(admin / MARKER)
-        if path is not None and not os.path.lexists(path):
-            unlink(LinkedTree(Path(path), admin, common), lock=lock)
-            lost.append(Path(path))
-    return lost
+        if path is not None:
+            found.append(LinkedTree(Path(path), admin, common, user_config))
+    return sorted(found, key=lambda tree: tree.path)
+
+
+def sweep_drafts(common: Path, *, lock: LockHeld) -> None:
+    """Removes the records that killed calls were making or unmaking; git never read them."""
+    lock.require()
+    remove(_private(common))
+
+
+def seat(tree: LinkedTree) -> Path | None:
+    """Says where the folder of a record is: at its path, or where `git worktree move` or `repair` says that a person took it;
+    None where it is gone."""
+    if os.path.lexists(tree.path):
+        return tree.path
+    there = Path(_text(tree.admin / "gitdir") or tree.path / ".git").parent
+    return there if _text(there / ".git") == f"gitdir: {tree.admin}" else None
+
+
+def disown(tree: LinkedTree, there: Path, *, lock: LockHeld) -> None:
+    """Leaves a worktree that a person took to `there` to them: git goes on knowing it, we don't."""
+    lock.require()
+    if _text(tree.admin / "gitdir") != f"{there / '.git'}":
+        write_text(tree.admin / "gitdir", f"{there / '.git'}\n")
+    _unlink(tree.admin / MARKER)
 
 
 def find(path: Path, common: Path, *, user_config: bool = True) -> LinkedTree | None:

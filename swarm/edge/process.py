@@ -497,6 +497,16 @@ def _marked(table: Mapping[int, _Stat], nonce: str, known: Mapping[int, _Stat]) 
     return found
 
 
+def nonces(head: str) -> dict[str, list[int]]:
+    """Gives every nonce that begins with `head` and that a live process carries, with the pids. One pass over /proc."""
+    found: dict[str, list[int]] = {}
+    for pid in _table():
+        nonce = _mark(pid).decode(errors="replace")
+        if nonce.startswith(head):
+            found.setdefault(nonce, []).append(pid)
+    return found
+
+
 _MARK = f"\0{NONCE_NAME}=".encode()
 
 

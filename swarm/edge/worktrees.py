@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from swarm.core.model import Finding
 from swarm.crashpoints import crash_at
 from swarm.edge import git, linked
 from swarm.edge.follower import Follower
@@ -258,19 +259,45 @@ class Pool:
         with self._choosing:
             self._members.pop(member.number, None)
 
-    def sweep(self) -> list[str]:
-        """Removes what killed calls and deleted folders left, and says what in sentences. Leases are kept."""
-        done = []
-        if self._empty_trash():
-            done.append(f"removed what was left in {self.root / TRASH}")
-        with exclusive(self._lock) as held:
-            for path in linked.unlink_lost(self.common, lock=held):
-                done.append(f"removed git's record of {path}, which is gone")
+    def sweep(self, *, dry_run: bool = False) -> list[Finding]:
+        """Looks for what killed calls and deleted folders left, and removes it; with `dry_run` only says what.
+
+        Leases are kept.
+        """
+        found = self._sweep_trash(dry_run)
+        found += [self._lost(tree, dry_run) for tree in self._records() if linked.seat(tree) is None]
         for member in self._sorted():
-            if not member.key and not member.path.is_dir():
+            if not member.key and not member.path.is_dir() and not dry_run:
                 self.teardown(member.path)
-        done += [f"left {path} alone: nothing says whose it is" for path in self._strangers()]
-        return done
+        found += [Finding("worktree", f"nothing says whose {path} is") for path in self._strangers()]
+        return found
+
+    def _records(self) -> list[LinkedTree]:
+        """Lists the records of worktrees below the pool's folder."""
+        trees = linked.records(self.common, user_config=self.user_config)
+        return [tree for tree in trees if tree.path.parent == self.root]
+
+    def _sweep_trash(self, dry_run: bool) -> list[Finding]:
+        trash = self.root / TRASH
+        if not (trash.is_dir() and any(trash.iterdir())):
+            return []
+        if not dry_run:
+            _remove_quietly(trash)
+        return [
+            Finding(
+                "worktree",
+                f"a removal was cut short in {trash}",
+                "what is left of it is removed",
+                not dry_run,
+            )
+        ]
+
+    def _lost(self, tree: LinkedTree, dry_run: bool) -> Finding:
+        if not dry_run:
+            with exclusive(self._lock) as held:
+                linked.unlink(tree, lock=held)
+        text = f"git has a record of {tree.path}, which is gone"
+        return Finding("worktree", text, "the record is removed", not dry_run)
 
     # --- the staging worktree -------------------------------------------------------------------------------
 
@@ -280,6 +307,13 @@ class Pool:
             hide_folder(path.parent.parent)
             hide_folder(path.parent)
         self._follower.prepare(path, commit)
+
+    def mend_staging(self, path: Path, commit: str, going_to: str, *, dry_run: bool = False) -> list[Finding]:
+        """Looks whether the staging worktree stands where it should, and makes one that is gone again; see `Follower.look`."""
+        text, remedy = self._follower.look(path, commit, going_to)
+        if remedy and not dry_run:
+            self.prepare_staging(path, commit)
+        return [Finding("staging", text, remedy, bool(remedy) and not dry_run)] if text else []
 
     def follow(self, path: Path, old: str, new: str) -> str:
         """Moves the staging worktree from `old` to `new`; gives "" or why it was left, see
@@ -517,12 +551,6 @@ class Pool:
         if not self.root.is_dir():
             return []
         return [p for p in sorted(self.root.iterdir()) if re.fullmatch(r"[0-9]+", p.name) and p not in known]
-
-    def _empty_trash(self) -> bool:
-        trash = self.root / TRASH
-        found = trash.is_dir() and any(trash.iterdir())
-        _remove_quietly(trash)
-        return found
 
     def _hide(self) -> None:
         """Keeps the folder that holds the pool out of the user's `git status`."""

@@ -82,6 +82,7 @@ HOUSE: dict[str, tuple[str, ...]] = {
         "swarm.config",
         "swarm.edge",
         "swarm.daemon.recovery",
+        "swarm.daemon.reconcile",
         "swarm.daemon.service",  # `swarm start --foreground` becomes the daemon
         "swarm.client",
     ),

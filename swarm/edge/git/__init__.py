@@ -24,7 +24,7 @@ from swarm.edge.git.objects import (
     write_commit,
     write_loose,
 )
-from swarm.edge.git.refs import ZERO, RefChange, RefMoved, Refs, read_ref
+from swarm.edge.git.refs import ZERO, RefChange, RefMoved, Refs, read_ref, refs_below
 from swarm.edge.git.repository import Repository, probe
 from swarm.edge.git.standing import Standing
 
@@ -55,6 +55,7 @@ __all__ = [
     "probe",
     "read_loose",
     "read_ref",
+    "refs_below",
     "run",
     "write_commit",
     "write_loose",

@@ -1,0 +1,198 @@
+"""Holds the world against the journal: worktrees, git's records of them, branches, processes. `swarm recover` and every start.
+
+The replayed state says which commands are outstanding, and carrying them out finds what is done; here is what no command stands
+for: what a crash, a full disk or a person left lying. Each finding says what was found and what is done about it.
+
+Rules for editing: everything here may be killed at any point and done again, and may be done beside a daemon that works; with
+`dry_run` nothing is changed. Work is never removed, only put under a ref or left where it is; what is not ours is not touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from swarm import config
+from swarm.core.model import ATTEMPT_ENDS, Attempt, Finding, Step
+from swarm.core.places import Places
+from swarm.core.run import Run
+from swarm.core.state import Swarm
+from swarm.crashpoints import crash_at
+from swarm.daemon.execution import Edges
+from swarm.edge import git, process
+from swarm.edge.host import Host
+from swarm.edge.landing import LandingRepository
+from swarm.edge.lockfile import MergeLockHeld, exclusive
+from swarm.edge.worktrees import Pool
+from swarm.errors import SwarmError
+from swarm.worker.agents import Agent
+
+END_GRACE_S = 2.0  # for processes of attempts that have ended
+
+
+@dataclass(frozen=True, slots=True)
+class KeptWork:
+    """A commit of an attempt that has not landed, and the branch that it stands on."""
+
+    run: str
+    task: str
+    n: int
+    branch: str
+    base: str
+    head: str
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the journal says that there must be, taken down at one moment so that it can be looked at beside a running machine.
+
+    `staging` are the worktree of each run that is prepared, where it stands and where it is going; `leases` who works in which
+    worktree from which base; `nonces` the names of the workers that may live.
+    """
+
+    staging: dict[str, tuple[Path, str, str]] = field(default_factory=dict)
+    leases: dict[str, tuple[Path, str]] = field(default_factory=dict)
+    work: list[KeptWork] = field(default_factory=list)
+    nonces: set[str] = field(default_factory=set)
+
+
+def known(swarm: Swarm, places: Places) -> Known:
+    """Takes down what there must be."""
+    found = Known()
+    for run in swarm.runs.values():
+        if run.prepared:
+            found.staging[run.id] = (Path(run.worktree), run.followed, run.following or run.followed)
+        if run.finish is not None:
+            found.nonces.add(f"{places.nonce_head}-{run.finish.request}")
+        for name, attempt in _attempts(run):
+            if attempt.step not in ATTEMPT_ENDS:
+                found.nonces.add(places.nonce(run.id, name, attempt.n))
+            if attempt.worktree is not None and not attempt.returned:
+                found.leases[f"{run.id}/{name}/{attempt.n}"] = (Path(attempt.worktree), attempt.base)
+            if attempt.head not in (None, attempt.base) and attempt.step is not Step.LANDED:
+                assert attempt.head is not None
+                kept = KeptWork(run.id, name, attempt.n, attempt.branch, attempt.base, attempt.head)
+                found.work.append(kept)
+    return found
+
+
+def _attempts(run: Run) -> Iterator[tuple[str, Attempt]]:
+    for name, task in run.tasks.items():
+        for attempt in task.attempts:
+            yield name, attempt
+
+
+def reconcile(must: Known, edges: Edges, *, alone: bool, dry_run: bool = False) -> list[Finding]:
+    """Brings what there is into agreement with what there must be; gives what was found, in the order in which it was looked at.
+
+    `alone` says that no daemon works beside this one, so that a lock that git left is nobody's.
+    """
+    found = _stale_locks(edges, dry_run) if alone else []
+    for step in (_processes, _worktrees, _staging_worktrees, _branches):
+        try:
+            found += step(must, edges, dry_run)
+        except (SwarmError, OSError) as error:
+            text = error.cause if isinstance(error, SwarmError) else str(error)
+            found.append(Finding(step.__name__.strip("_"), f"this could not be looked at to its end: {text}"))
+    return found
+
+
+def _stale_locks(edges: Edges, dry_run: bool) -> list[Finding]:
+    with exclusive(edges.places.merge_lock, kind=MergeLockHeld) as held:
+        stale = edges.landing.sweep_locks(lock=held, dry_run=dry_run)
+    crash_at("daemon.swept")
+    return [
+        Finding("lock", f"a git that was killed left {path}", "it is removed", not dry_run) for path in stale
+    ]
+
+
+def _processes(must: Known, edges: Edges, dry_run: bool) -> list[Finding]:
+    """Ends what attempts that have ended left running; the suites of a live one are named after it."""
+    found = []
+    for nonce, pids in process.nonces(f"{edges.places.nonce_head}-").items():
+        if any(nonce == name or nonce.startswith(f"{name}-") for name in must.nonces):
+            continue
+        gone = not dry_run and process.end_tree(None, nonce, grace_s=END_GRACE_S)
+        listed = ", ".join(map(str, sorted(pids)[:5]))
+        found.append(
+            Finding("process", f"process {listed} belongs to an attempt that has ended", "it is ended", gone)
+        )
+    return found
+
+
+def _worktrees(_: Known, edges: Edges, dry_run: bool) -> list[Finding]:
+    return [*edges.pool.sweep(dry_run=dry_run), *edges.scratch.sweep(dry_run=dry_run)]
+
+
+def _staging_worktrees(must: Known, edges: Edges, dry_run: bool) -> list[Finding]:
+    return [
+        finding
+        for path, commit, going_to in must.staging.values()
+        for finding in edges.pool.mend_staging(path, commit, going_to, dry_run=dry_run)
+    ]
+
+
+def _branches(must: Known, edges: Edges, dry_run: bool) -> list[Finding]:
+    """Sees to it that finished work that has not landed stands on its branch, from the landing repository where need be."""
+    there = git.refs_below(edges.repository.common_dir, "refs/heads/swarm/")
+    found = []
+    for work in must.work:
+        if f"refs/heads/{work.branch}" not in there:
+            text = f"branch {work.branch} with the work of {work.run}/{work.task}, attempt {work.n}, is gone"
+            made = not dry_run and _make_branch(work, edges)
+            found.append(Finding("ref", text, "it is made again", made))
+    return found
+
+
+def _make_branch(work: KeptWork, edges: Edges) -> bool:
+    if edges.pool.objects.kind(work.head) != "commit":
+        if edges.landing.objects.kind(work.head) != "commit":
+            return False
+        edges.landing.hand_over(work.run, work.head, work.base)
+    edges.refs.move(f"refs/heads/{work.branch}", work.head, "0" * len(work.head))
+    return True
+
+
+def open_edges(
+    places: Places,
+    repository: git.Repository,
+    settings: config.Settings,
+    environ: Mapping[str, str],
+    *,
+    dry_run: bool = False,
+) -> Edges:
+    """Opens everything that commands are carried out with; with `dry_run` nothing is made that is missing."""
+    top = repository.working_top()
+    landing = LandingRepository(places.landing, repository)
+    if not dry_run:
+        with exclusive(places.merge_lock):
+            landing.open_or_create()
+    trees = settings.worktrees
+    furnishing = {"setup": trees.setup, "copy": trees.copied, "share": trees.share}
+    pool = Pool(repository, top / trees.root / "pool", lock=places.worktrees_lock, **furnishing)  # type: ignore[arg-type]
+    scratch = Pool(
+        places.landing,
+        places.scratch,
+        lock=places.merge_lock.with_name("scratch.lock"),
+        source=top,
+        objects=landing.objects,
+        user_config=False,
+        saves=False,
+        **furnishing,  # type: ignore[arg-type]
+    )
+    return Edges(
+        places=places,
+        repository=repository,
+        settings=settings,
+        pool=pool,
+        scratch=scratch,
+        landing=landing,
+        refs=git.Refs(repository.common_dir),
+        host=Host(top, settings.limits.readings_file),
+        agents={
+            name: Agent(tuple(each.command), each.prompt, each.env) for name, each in settings.agents.items()
+        },
+        environ=environ,
+        identity=repository.identity(),
+    )

@@ -1,0 +1,87 @@
+"""`swarm recover`: what a crash or a person left of worktrees, branches and processes is found, mended and told."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import git, wait_until
+from tests.e2e.driver import Swarm
+from tests.e2e.test_ends import task_of
+
+WITH_AND_WITHOUT = pytest.mark.parametrize("daemon", [True, False], ids=["with a daemon", "without one"])
+
+
+def landed(swarm: Swarm, *, daemon: bool) -> dict[str, Any]:
+    """Lands one task and leaves another's work on its branch; with or without the daemon still there."""
+    swarm("start")
+    failing = swarm.task("kept", "echo precious > kept; exit 1", claims=["kept"], attempts=1)
+    swarm("submit", str(swarm.plan("r", [swarm.task("done"), failing])))
+    run = swarm.wait("r", code=1)
+    wait_until(lambda: (staging(swarm) / "out-done").exists())
+    if not daemon:
+        swarm("stop")
+    return run
+
+
+def staging(swarm: Swarm) -> Path:
+    return swarm.top / ".worktrees" / "r" / "staging"
+
+
+def found(swarm: Swarm, *args: str, code: int = 0) -> list[dict[str, Any]]:
+    """Gives what `swarm recover` found."""
+    document = swarm("recover", "--json", *args, code=code).json
+    assert document["schema"] == 1
+    return list(document["found"])
+
+
+def check_mended(swarm: Swarm, *kinds: str) -> None:
+    """A dry run tells of these kinds and changes nothing; then they are mended, once, and told in the journal by a daemon."""
+    before = git(swarm.top, "worktree", "list", "--porcelain"), git(swarm.top, "for-each-ref")
+    planned = found(swarm, "--dry-run")
+    assert {each["kind"] for each in planned if each["remedy"]} >= set(kinds), planned
+    assert not any(each["mended"] for each in planned)
+    assert (git(swarm.top, "worktree", "list", "--porcelain"), git(swarm.top, "for-each-ref")) == before
+    mended = [each for each in found(swarm) if each["mended"]]
+    assert {each["kind"] for each in mended} >= set(kinds)
+    assert not any(each["mended"] for each in found(swarm))
+    if swarm.status()["daemon"]["running"]:
+        told = swarm.events("Mended")
+        assert {each["text"] for each in mended} <= {each["text"] for each in told}
+
+
+@WITH_AND_WITHOUT
+def test_nothing_is_found_where_all_is_well(swarm: Swarm, daemon: bool) -> None:
+    """Where everything is as the journal has it, recover finds nothing, says so and ends with 0."""
+    landed(swarm, daemon=daemon)
+    assert found(swarm) == []
+    assert "as the journal has it" in swarm("recover").out
+    assert found(swarm, "--dry-run") == []
+
+
+@WITH_AND_WITHOUT
+@pytest.mark.parametrize("pruned", [False, True], ids=["deleted", "pruned"])
+def test_worktrees_gone_altogether(swarm: Swarm, daemon: bool, pruned: bool) -> None:
+    """Row 101: with `.worktrees` deleted, and perhaps pruned, recover makes the staging worktree again and the next run works."""
+    landed(swarm, daemon=daemon)
+    shutil.rmtree(swarm.top / ".worktrees")
+    if pruned:
+        git(swarm.top, "worktree", "prune")
+    check_mended(swarm, "staging", *(() if pruned else ("worktree",)))
+    assert (staging(swarm) / "out-done").read_text() == "done\n"
+    assert git(staging(swarm), "status", "--porcelain") == ""
+    swarm.check_landed(swarm.run(swarm.plan("next", [swarm.task("a"), swarm.task("b")])))
+
+
+@WITH_AND_WITHOUT
+def test_a_branch_of_kept_work_that_was_deleted_is_made_again(swarm: Swarm, daemon: bool) -> None:
+    """Finished work that has not landed stands on its branch again, after the branch was deleted and its objects pruned too."""
+    run = landed(swarm, daemon=daemon)
+    head = task_of(run, "kept")["attempts"][0]["head"]
+    git(swarm.top, "branch", "-D", "swarm/r/task/kept/1")
+    check_mended(swarm, "ref")
+    assert git(swarm.top, "rev-parse", "swarm/r/task/kept/1") == head
+    assert git(swarm.top, "show", "swarm/r/task/kept/1:kept") == "precious"
