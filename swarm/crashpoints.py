@@ -4,9 +4,9 @@ Every step that changes something outside lies between two of these points, so t
 are armed by the environment alone, read once when this module is imported; else `crash_at` is a function that does nothing
 (40 ns a call).
 
-    SWARM_CRASH=NAME:KIND:HIT   at the HIT-th time that NAME is reached (`*`: any point) do KIND, once:
-                                kill (SIGKILL to ourselves), raise (`CrashPointReached`), stall (stand still for two seconds)
-    SWARM_CRASH_LOG=FILE        append "PID NAME KIND" for every point that is reached, KIND being "-" where nothing is done
+    SWARM_CRASH=NAME:KIND:HIT,…  at the HIT-th time that this process reaches NAME (`*`: any point) do KIND, once:
+                                 kill (SIGKILL to ourselves), raise (`CrashPointReached`), stall (stand still for two seconds)
+    SWARM_CRASH_LOG=FILE         append "PID NAME KIND" for every point that is reached, KIND being "-" where nothing is done
 
 Rules for editing: a name is `area.what-has-just-happened` and says what is done, not what comes next; a new point needs its line in
 `POINTS`, with the bug that only a crash right there would show, and a test holds the two together. Neither variable may reach a
@@ -20,7 +20,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 VARIABLE = "SWARM_CRASH"
@@ -123,7 +123,7 @@ class CrashPointReached(Exception):
     """What `raise` raises: of no kind that anybody expects."""
 
 
-class _Order(NamedTuple):
+class _Fault(NamedTuple):
     name: str
     kind: str
     hit: int
@@ -133,27 +133,28 @@ def _nothing(_: str) -> None:
     pass
 
 
-def _order(text: str) -> _Order | None:
-    """Reads the variable. Raises `ValueError` for one that could never fire: a test that kills nothing must not pass."""
-    if not text:
-        return None
-    name, kind, hit = text.split(":")
-    if (name not in POINTS and name != ANY) or kind not in KINDS or int(hit) < 1:
-        raise ValueError(f"{VARIABLE}={text}: wants NAME:KIND:HIT, kinds {', '.join(KINDS)}")
-    return _Order(name, kind, int(hit))
+def _faults(text: str) -> list[_Fault]:
+    """Reads the variable. Raises `ValueError` for a fault that could never fire: a test that kills nothing must not pass."""
+    found = []
+    for each in text.split(",") if text else ():
+        name, kind, hit = each.split(":")
+        if (name not in POINTS and name != ANY) or kind not in KINDS or int(hit) < 1:
+            raise ValueError(f"{VARIABLE}={each}: wants NAME:KIND:HIT, kinds {', '.join(KINDS)}")
+        found.append(_Fault(name, kind, int(hit)))
+    return found
 
 
 class _Armed:
     """Counts the points that are reached, writes them down, and does what was ordered when its time has come."""
 
-    def __init__(self, order: _Order | None, log: str) -> None:
-        self._order = order
+    def __init__(self, faults: Sequence[_Fault], log: str) -> None:
+        self._faults = {(fault.name, fault.hit): fault.kind for fault in faults}
         self._log = log
         self._reached: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def __call__(self, name: str) -> None:
-        kind = self._kind_now(name)
+        kind = self._due(name, ANY)
         self._write_down(name, kind)
         if kind == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -164,20 +165,15 @@ class _Armed:
 
     def for_launcher(self) -> dict[str, str]:
         """Tells a launcher what to do at which of its points, as variables that it takes out of its environment at once."""
-        names = [name for name in POINTS if name.startswith(_LAUNCHER)]
-        todo = [f"{name}:{kind}" for name in names if (kind := self._kind_now(name)) != "-"]
-        return {VARIABLE: "".join(todo) or "-", LOG_VARIABLE: self._log or os.devnull}
+        told = [f"{name}:{self._due(name)}" for name in POINTS if name.startswith(_LAUNCHER)]
+        return {VARIABLE: " ".join(told), LOG_VARIABLE: self._log or os.devnull}
 
-    def _kind_now(self, name: str) -> str:
-        assert name in POINTS, name
-        order = self._order
+    def _due(self, *names: str) -> str:
+        assert names[0] in POINTS, names[0]
         with self._lock:
-            self._reached[name] += 1
-            self._reached[ANY] += not name.startswith(_LAUNCHER)
-            due = order is not None and order.name in (name, ANY) and self._reached[order.name] == order.hit
-            if due and order is not None and (order.name != ANY or not name.startswith(_LAUNCHER)):
-                return order.kind
-        return "-"
+            self._reached.update(names)
+            kinds = [self._faults.get((name, self._reached[name]), "-") for name in names]
+        return next((kind for kind in kinds if kind != "-"), "-")
 
     def _write_down(self, name: str, kind: str) -> None:
         if self._log:
@@ -189,8 +185,8 @@ class _Armed:
 
 
 def _arm(environ: Mapping[str, str]) -> _Armed | None:
-    order, log = _order(environ.get(VARIABLE, "")), environ.get(LOG_VARIABLE, "")
-    return _Armed(order, log) if order is not None or log else None
+    faults, log = _faults(environ.get(VARIABLE, "")), environ.get(LOG_VARIABLE, "")
+    return _Armed(faults, log) if faults or log else None
 
 
 _armed = _arm(os.environ)

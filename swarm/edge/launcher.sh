@@ -10,16 +10,14 @@
     set +eu # bash takes such options from the environment
     folder=$1
     shift
-    crash=${SWARM_CRASH-} crash_log=${SWARM_CRASH_LOG-}
-    unset SWARM_CRASH SWARM_CRASH_LOG # crashpoints.py; set in tests alone, and never for the command
-    crash_at() { :; }
-    [ -z "$crash" ] || crash_at() {
-        case $crash in
-        *"$1:kill"*) printf '%d %s kill\n' "$$" "$1" >>"$crash_log" && kill -KILL "$$" ;;
-        *"$1:raise"*) printf '%d %s raise\n' "$$" "$1" >>"$crash_log" && exit 70 ;;
-        *"$1:stall"*) printf '%d %s stall\n' "$$" "$1" >>"$crash_log" && sleep 2 ;;
-        *) printf '%d %s -\n' "$$" "$1" >>"$crash_log" ;;
-        esac
+    crash=${SWARM_CRASH-} crash_log=${SWARM_CRASH_LOG-} # crashpoints.py: "NAME:KIND …", in tests alone
+    unset SWARM_CRASH SWARM_CRASH_LOG
+    crash_at() {
+        [ -n "$crash" ] || return 0
+        kind=${crash##*"$1:"}
+        kind=${kind%% *}
+        printf '%d %s %s\n' "$$" "$1" "$kind" >>"$crash_log"
+        case $kind in kill) kill -KILL "$$" ;; raise) exit 70 ;; stall) sleep 2 ;; esac
     }
     start_ticks_of() { shift 19; ticks=$1; } # field 22 of proc(5) stat, counted from behind the name
     read -r boot_id </proc/sys/kernel/random/boot_id && read -r stat <"/proc/$$/stat" || exit 71

@@ -55,7 +55,7 @@ def test_unarmed_is_nothing() -> None:
 def test_an_order_that_could_never_fire_is_refused(text: str) -> None:
     """A name, kind or hit that can't be would make a test that kills nothing and passes."""
     with pytest.raises(ValueError):
-        crashpoints._order(text)
+        crashpoints._faults(text)
 
 
 def test_the_ordered_hit_fires_once() -> None:
@@ -72,9 +72,23 @@ def test_the_ordered_hit_fires_once() -> None:
         assert fired == expected
 
 
+def test_several_faults_each_fire_at_their_hit() -> None:
+    """Of several ordered faults each fires at its own hit."""
+    armed = crashpoints._arm(
+        {crashpoints.VARIABLE: "turn.decided:raise:1,turn.decided:stall:2,journal.begun:kill:1"}
+    )
+    assert armed is not None
+    assert [armed._due("turn.decided"), armed._due("turn.decided"), armed._due("turn.decided")] == [
+        "raise",
+        "stall",
+        "-",
+    ]
+    assert armed._due("journal.begun", crashpoints.ANY) == "kill"
+
+
 def test_a_launcher_is_told_at_the_ordered_start() -> None:
     """The launcher of the ordered start is told its fault, the others only to write down what they reach."""
     armed = crashpoints._arm({crashpoints.VARIABLE: "launcher.ended:kill:2"})
     assert armed is not None
-    told = [armed.for_launcher()[crashpoints.VARIABLE] for _ in range(3)]
-    assert told == ["-", "launcher.ended:kill", "-"]
+    told = [armed.for_launcher()[crashpoints.VARIABLE].split() for _ in range(3)]
+    assert ["launcher.ended:kill" in each for each in told] == [False, True, False]
