@@ -44,13 +44,16 @@ class Lineage:
                 self._onto.popitem(last=False)
 
     def advance(self, run: str, commits: Iterable[str], come_in: Iterable[str]) -> None:
-        """Lengthens the line of `run` by `commits`, oldest first, with what came in through them."""
+        """Lengthens the line of `run` by `commits`, oldest first, with what came in through them.
+
+        One that is on it already keeps its place: an advance is repeated after a crash, when the line was read with it.
+        """
         with self._lock:
             place = self._place.get(run)
             if place is None:
                 return
             for commit in commits:
-                place[commit] = len(place)
+                place.setdefault(commit, len(place))
                 self._runs_of[commit] = run
             self._come_in[run].update(come_in)
 

@@ -784,6 +784,21 @@ def test_advance_is_compare_and_swap(yard: Yard) -> None:
         yard.landing.advance("run", two, onto, lock=held)
 
 
+def test_an_advance_that_is_repeated_counts_once(yard: Yard) -> None:
+    """After a crash the last advance is made again, by a program that read the line with it: what lands next is still published."""
+    landed = yard.land(work(yard.repo, yard.base, {"one": "1\n"}), "one")
+    again = Yard(yard.repo)
+    try:
+        onto, new = again.candidate(work(yard.repo, yard.base, {"two": "2\n"}), "two")
+        with exclusive(again.lock, kind=MergeLockHeld) as held:
+            assert again.landing.advance("run", landed, yard.base, lock=held) is None
+            assert again.landing.advance("run", new, onto, lock=held) is None
+        again.landing.publish("run", new, onto)
+        assert sh(yard.repo, "rev-parse", "swarm/run/staging") == new
+    finally:
+        again.landing.close()
+
+
 def test_advance_may_move_over_several(yard: Yard) -> None:
     """A chain of candidates lands by one move to its last, and each of them is on the line."""
     onto, one = yard.candidate(work(yard.repo, yard.base, {"one": "1\n"}, name="one"), "one")
