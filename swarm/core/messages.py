@@ -378,6 +378,7 @@ class Finish(RunCommand):
     target: str
     commit: str
     base: str
+    at: float
     stage_only: bool = False
     suites: tuple[Any, ...] = ()
 

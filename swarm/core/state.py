@@ -142,6 +142,7 @@ def finish_command(run: Run, asked: m.FinishRequested) -> m.Finish:
         target=asked.target,
         commit=run.finish_from,
         base=run.base_commit,
+        at=asked.at,
         stage_only=asked.stage_only,
         suites=run.plan.verify,
     )

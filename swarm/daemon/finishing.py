@@ -2,14 +2,16 @@
 
 The new commit is made in the landing repository and packed over, like every landing. A checkout that has the target
 checked out moves along by a two-way `read-tree`, which leaves edits in other paths alone and refuses where it would
-overwrite any; files first, branch second, so that a kill in between is completed by doing the same again.
+overwrite any; files first, branch second. A kill in between is completed by doing the same again: the request's own time gives
+the same commit, and a file that is the new one already is not taken for the user's.
 
 Rules for editing: refuse first, then act; nothing is written in the user's repository before every check has passed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,9 +81,8 @@ class Finisher:
         self, command: m.Finish, in_thread: InThread, clock: Callable[[], float], nonce: str
     ) -> m.Event:
         """Carries a finish out; `Finished`, or `FinishRefused` with the reason. Doing it again after a crash completes it."""
-        at = clock()
         outlook: Outlook = await in_thread(
-            lambda: self.outlook(command.run, command.commit, command.target, at=at)
+            lambda: self.outlook(command.run, command.commit, command.target, at=command.at)
         )
         if outlook.conflict:
             return self._refused(command, clock(), _conflict_reason(command, outlook))
@@ -127,7 +128,7 @@ class Finisher:
                 {"exit_code": 4},
             )
         for checkout in checkouts:
-            dirty = _overwritten(checkout, outlook.paths)
+            dirty, _moved = _dirty(checkout, outlook.paths, outlook.new)
             if dirty:
                 return Reason(
                     "dirty",
@@ -141,9 +142,9 @@ class Finisher:
         crash_at("finish.carried")
         moved: list[Path] = []
         for checkout in checkouts:
-            why = _move_files(checkout, outlook.old, outlook.new)
+            why = _move_files(checkout, outlook)
             if why:
-                _move_all(moved, outlook.new, outlook.old)
+                _move_back(moved, outlook)
                 return Reason("dirty", f"{checkout}: {why}", {"exit_code": 4, "checkout": str(checkout)})
             moved.append(checkout)
             crash_at("finish.files")
@@ -152,7 +153,7 @@ class Finisher:
         try:
             self.refs.move(f"refs/heads/{command.target}", outlook.new, outlook.old)
         except git.RefMoved as error:
-            _move_all(moved, outlook.new, outlook.old)
+            _move_back(moved, outlook)
             return Reason(
                 "moved",
                 f"{command.target} moved to {error.found} meanwhile",
@@ -186,34 +187,69 @@ def _conflict_reason(command: m.Finish, outlook: Outlook) -> Reason:
     )
 
 
-def _overwritten(checkout: Path, paths: tuple[str, ...]) -> list[str]:
-    """Gives the paths of a change that hold something of the user's own in this checkout."""
+def _dirty(checkout: Path, paths: tuple[str, ...], new: str) -> tuple[list[str], list[str]]:
+    """Gives the paths of a change that hold something of the user's own in this checkout, and those that are the new ones already:
+    a finish that was killed moved them, and nothing is overwritten."""
     if not paths:
-        return []
+        return [], []
     found = git.run(
         "status", "--porcelain", "-z", "--untracked-files=all", "--ignored=matching", "--no-renames",
         cwd=checkout, user_config=True,
     )  # fmt: skip
     wanted = set(paths)
     folders = {path.rpartition("/")[0] for path in paths}
-    dirty = []
+    dirty: list[str] = []
+    whole: list[str] = []  # either only staged or only on disk: there is no third version that could be lost
     for entry in git.decode(found.out).split("\0"):
-        path = entry[3:]
-        if (
-            path in wanted
-            or path.rstrip("/") in wanted
-            or (entry[:2] == "!!" and path.rstrip("/") in folders)
-        ):
+        code, path = entry[:2], entry[3:]
+        if path in wanted or path.rstrip("/") in wanted or (code == "!!" and path.rstrip("/") in folders):
             dirty.append(path)
-    return dirty
+            if code in ("??", "!!") or " " in code:
+                whole.append(path)
+    moved = _same_in(checkout, new, whole)
+    return [path for path in dirty if path not in moved], moved
 
 
-def _move_files(checkout: Path, old: str, new: str) -> str:
+def _same_in(checkout: Path, new: str, paths: Sequence[str]) -> list[str]:
+    """Gives those of the paths whose files are what they are in `new`, which may not be there yet."""
+    if not paths or git.run("cat-file", "-e", f"{new}^{{commit}}", cwd=checkout, ok=range(256)).code != 0:
+        return []
+    listed = git.run("--literal-pathspecs", "ls-tree", "-r", "-z", new, "--", *paths, cwd=checkout)
+    entries = [entry.partition("\t") for entry in git.decode(listed.out).split("\0")]
+    wanted = {path: facts for facts, _, path in entries}
+    return [path for path in paths if _file_facts(checkout, path) == wanted.get(path)]
+
+
+def _file_facts(checkout: Path, path: str) -> str | None:
+    """Says of a file what `ls-tree` says of an entry, None where there is none; "" for what is neither a file nor a link."""
+    file = checkout / path
+    if not os.path.lexists(file):
+        return None
+    if file.is_symlink():
+        asked = git.run("hash-object", "--stdin", cwd=checkout, input=os.fsencode(os.readlink(file)))
+        return f"120000 blob {asked.text}"
+    if not file.is_file():
+        return ""
+    asked = git.run("hash-object", "--", path, cwd=checkout, user_config=True)
+    return f"{'100755' if os.access(file, os.X_OK) else '100644'} blob {asked.text}"
+
+
+def _move_files(checkout: Path, outlook: Outlook) -> str:
     """Moves index and files from one commit to the other; gives git's reason where it refuses. Again is harmless."""
+    _, moved = _dirty(checkout, outlook.paths, outlook.new)
+    if moved:  # a kill may have left the index behind its files
+        told = git.encode("".join(f"{path}\0" for path in moved))
+        git.run(
+            "update-index", "--add", "--remove", "-z", "--stdin", cwd=checkout, input=told, user_config=True
+        )
+    return _read_tree(checkout, outlook.old, outlook.new)
+
+
+def _read_tree(checkout: Path, old: str, new: str) -> str:
     done = git.run("read-tree", "-m", "-u", old, new, cwd=checkout, ok=range(256), user_config=True)
     return "" if done.code == 0 else git.last_line(done.err)
 
 
-def _move_all(checkouts: list[Path], old: str, new: str) -> None:
+def _move_back(checkouts: list[Path], outlook: Outlook) -> None:
     for checkout in checkouts:
-        _move_files(checkout, old, new)
+        _read_tree(checkout, outlook.new, outlook.old)

@@ -1,0 +1,50 @@
+"""One test for each rule of recovery that a crash test found missing: what was wrong comes back if the rule goes."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from tests.conftest import git, wait_until
+from tests.e2e.driver import Swarm
+
+
+def killed_at(swarm: Swarm, point: str, *command: str) -> None:
+    """Has a command done by a daemon that is killed at a point on the way."""
+    swarm("stop")
+    swarm("start", SWARM_CRASH=f"{point}:kill:1")
+    asked = swarm.spawn(*command)
+    wait_until(lambda: not swarm.status()["daemon"]["running"])
+    asked.kill()
+
+
+@pytest.mark.parametrize("point", ["finish.carried", "finish.files", "finish.moved"])
+def test_a_killed_finish_is_completed(swarm: Swarm, point: str) -> None:
+    """A finish whose daemon was killed is completed by the next one, by itself: files that were moved before the branch are not
+    the user's edits."""
+    work = "echo 2 >> src/b.py; rm README.md; ln -s src link; echo new > new; chmod +x new"
+    swarm.run(swarm.plan("r", [swarm.task("t", work, claims=["**"])], verify=["true"]))
+    (swarm.top / "mine").write_text("mine\n")
+    git(swarm.top, "add", "mine")
+    git(swarm.top, "commit", "-q", "-m", "mine")
+    (swarm.top / "src" / "a.py").write_text("edited\n")
+    killed_at(swarm, point, "finish")
+    swarm("start")
+    wait_until(lambda: swarm.status()["runs"][0]["state"] == "finished")
+    assert git(swarm.top, "merge-base", "main", swarm.staging("r")) == swarm.staging("r")
+    assert git(swarm.top, "status", "--porcelain") == " M src/a.py"
+    assert (swarm.top / "src" / "b.py").read_text() == "b = 1\n2\n"
+    swarm.look_again()
+
+
+def test_a_finish_keeps_what_is_staged_and_edited_again(swarm: Swarm) -> None:
+    """A file that is as on staging while something else of the user's is staged for it stops a finish: that version is nowhere else."""
+    swarm.run(swarm.plan("r", [swarm.task("t", "echo new > new", claims=["new"])]))
+    (swarm.top / "new").write_text("precious\n")
+    git(swarm.top, "add", "new")
+    (swarm.top / "new").write_text("new\n")
+    subprocess.run(["git", "fetch", "-q", ".", swarm.staging("r")], cwd=swarm.top, check=True)
+    swarm.look_again()
+    assert "new" in swarm("finish", code=4).err
+    assert git(swarm.top, "show", ":new") == "precious"
