@@ -1,0 +1,182 @@
+"""`python -m tests.crash`: trials of the fault plan, one JSON line each, and the table of what was hit.
+
+Without arguments the quick subset that every change must pass; `--long` is the night's work. Layers: F1 each crash point by each
+kind, F3 the n-th git call, F4 random kills, F5 kills while coming back. A trial is repeated by `--layer`, `--seed` and its number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from swarm.crashpoints import KINDS, POINTS
+from tests.crash import shim
+from tests.crash.day import Day, make_repository
+from tests.crash.storm import Storm
+from tests.crash.trial import Trial
+
+PROJECT = Path(__file__).resolve().parents[2]
+DEPTH_MAX = 5
+GIT_CALLS = 200  # so often a day's daemons call git
+RECOVERY_POINTS = 40  # so many are reached until a daemon is up and has taken up its work
+
+
+def seal(home: Path) -> None:
+    """Keeps this machine's settings out, as tests/conftest.py does."""
+    for name in list(os.environ):
+        if name.startswith(("GIT_", "SWARM_")):
+            del os.environ[name]
+    os.environ |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "LC_ALL": "C.UTF-8"}
+    os.environ |= {"XDG_RUNTIME_DIR": "", "HOME": str(home)}
+
+
+def f1(options: argparse.Namespace, chance: random.Random) -> Iterator[dict[str, Any]]:
+    """Each point by each kind at each hit; several faults share a day, in which each kills a daemon of its own."""
+    faults = [
+        f"{name}:{kind}:{hit}" for kind in options.kinds for hit in options.hits for name in options.points
+    ]
+    chance.shuffle(faults)
+    for at in range(0, len(faults), options.batch):
+        yield {"layer": "F1", "faults": faults[at : at + options.batch]}
+
+
+def f5(options: argparse.Namespace, chance: random.Random) -> Iterator[dict[str, Any]]:
+    """A kill at a random point, and kills at random points of the recovery from it, up to five deep."""
+    for _ in range(options.nested):
+        first = f"{chance.choice(options.points)}:kill:1"
+        depth = chance.randint(1, DEPTH_MAX)
+        again = [f"*:kill:{chance.randint(1, RECOVERY_POINTS)}" for _ in range(depth)]
+        yield {"layer": "F5", "faults": [first], "nested": again}
+
+
+def f3(options: argparse.Namespace, chance: random.Random) -> Iterator[dict[str, Any]]:
+    """The n-th call of git, for every n or a choice of them, with each fault."""
+    for fault in options.git_faults:
+        calls = list(range(1, GIT_CALLS + 1))
+        for call in sorted(chance.sample(calls, min(options.git_calls, len(calls)))):
+            yield {"layer": "F3", "fault": fault, "call": call}
+
+
+def f4(options: argparse.Namespace, chance: random.Random) -> Iterator[dict[str, Any]]:
+    """Storms, each with a seed of its own."""
+    for _ in range(options.storms):
+        yield {"layer": "F4", "storm": chance.randrange(1 << 32)}
+
+
+LAYERS = {"F1": f1, "F3": f3, "F4": f4, "F5": f5}
+
+
+def carry_out(base: Path, number: int, spec: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+    """Runs one trial in a folder of its own, which is left where something was wrong."""
+    folder = base / f"{spec['layer']}-{number}"
+    folder.mkdir()
+    trial: Trial
+    if spec["layer"] == "F4":
+        trial = Storm(folder, seed=spec["storm"], tasks=options.storm_tasks, kills_max=options.storm_kills)
+    elif spec["layer"] == "F3":
+        shim.make(folder / "shim", spec["fault"], spec["call"])
+        trial = Day(folder, env={"PATH": f"{folder / 'shim'}:{os.environ['PATH']}"})
+    else:
+        trial = Day(folder, spec["faults"], spec.get("nested", ()))
+    report = {**spec, **trial.run(base / "template")}
+    if spec["layer"] == "F3":
+        report |= {"calls": shim.calls(folder / "shim"), "misbehaved": shim.fired(folder / "shim")}
+    if report["wrong"]:
+        report["folder"] = str(folder)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    return {"trial": number, "seed": options.seed, **report}
+
+
+def table(options: argparse.Namespace, reports: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
+    """Gives the lines of "point x kind -> hits", and the faults that were ordered and never fired."""
+    fired = Counter(name for report in reports for name in report["fired"])
+    reached = Counter[str]()
+    for report in reports:
+        reached.update(report["points"])
+    kinds = sorted({name.rpartition(":")[2] for name in fired} | set(options.kinds), key=KINDS.index)
+    lines = [f"{'point':24}{'reached':>9}" + "".join(f"{kind:>7}" for kind in kinds)]
+    for name in options.points:
+        counts = "".join(f"{fired[f'{name}:{kind}']:>7}" for kind in kinds)
+        lines.append(f"{name:24}{reached[name]:>9}{counts}")
+    missed = [
+        f"{n}:{k}"
+        for n in options.points
+        for k in options.kinds
+        if "F1" in options.layers and not fired[f"{n}:{k}"]
+    ]
+    return lines, missed
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs what was asked for; 1 where anything was wrong or a point was never hit."""
+    options = parse(arguments)
+    chance = random.Random(options.seed)
+    specs = [spec for name in options.layers for spec in LAYERS[name](options, chance)]
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short=12", "HEAD"], cwd=PROJECT, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    base = Path(tempfile.mkdtemp(prefix="swarm-crash-"))
+    seal(base / "home")
+    (base / "home").mkdir()
+    make_repository(base / "template")
+    print(f"seed {options.seed}, commit {commit}, {len(specs)} trials, {options.jobs} at a time", flush=True)
+    began, reports, printing = monotonic(), [], threading.Lock()
+    with ThreadPoolExecutor(options.jobs) as pool:
+        running = [pool.submit(carry_out, base, n, spec, options) for n, spec in enumerate(specs, 1)]
+        for done in as_completed(running):
+            report = {"commit": commit, **done.result()}
+            reports.append(report)
+            with printing:
+                print(
+                    json.dumps({key: value for key, value in report.items() if key != "points"}), flush=True
+                )
+    lines, missed = table(options, reports)
+    wrong = [report for report in reports if report["wrong"]]
+    print("\n".join(lines))
+    print(
+        f"{len(reports)} trials, {sum(report['deaths'] for report in reports)} daemons died, {len(wrong)} trials wrong, "
+        f"{len(missed)} faults never hit, {monotonic() - began:.0f} s, seed {options.seed}"
+    )
+    for name in missed:
+        print(f"never hit: {name}")
+    if not wrong:
+        shutil.rmtree(base, ignore_errors=True)
+    return 1 if wrong or missed else 0
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__)
+    listed = lambda text: text.split(",")  # noqa: E731
+    parser.add_argument("--layers", type=listed, default=["F1"])
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--points", type=listed, default=list(POINTS))
+    parser.add_argument("--kinds", type=listed, default=["kill"])
+    parser.add_argument("--hits", type=listed, default=["1"])
+    parser.add_argument("--batch", type=int, default=6)
+    parser.add_argument("--git-faults", type=listed, default=list(shim.FAULTS))
+    parser.add_argument("--git-calls", type=int, default=2)
+    parser.add_argument("--storms", type=int, default=1)
+    parser.add_argument("--storm-tasks", type=int, default=32)
+    parser.add_argument("--storm-kills", type=int, default=60)
+    parser.add_argument("--nested", type=int, default=20)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
