@@ -39,7 +39,7 @@ def test_a_killed_finish_is_completed(swarm: Swarm, point: str) -> None:
 
 
 def test_a_finish_keeps_what_is_staged_and_edited_again(swarm: Swarm) -> None:
-    """A file that is as on staging while something else of the user's is staged for it stops a finish: that version is nowhere else."""
+    """A file that is as on staging while another version of it is staged stops a finish: that version is nowhere else."""
     swarm.run(swarm.plan("r", [swarm.task("t", "echo new > new", claims=["new"])]))
     (swarm.top / "new").write_text("precious\n")
     git(swarm.top, "add", "new")
