@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from swarm.core.model import Claim, WorkerResult
+from swarm.edge.trouble import raise_if_troubled
 from swarm.errors import UsageError
 
 RESULT_MAX_BYTES = 1 << 20
@@ -121,14 +122,16 @@ def _git_settings(base: Mapping[str, str]) -> dict[str, str]:
 def read_result(path: Path) -> tuple[WorkerResult, str]:
     """Gives what a worker says of itself in its result file, and a note where that is not as it should be, else "".
 
-    Never raises: no file is an empty result without a note; what can't be read, is over 1 MiB, or is no JSON object
-    is an empty result with one; a value of the wrong kind is left out and named.
+    No file is an empty result without a note; what can't be read, is over 1 MiB, or is no JSON object is an empty result
+    with one; a value of the wrong kind is left out and named. Raises only where the machine is in trouble (`OSError`).
     """
     try:
         data = _small_file(path)
     except FileNotFoundError:
         return WorkerResult(), ""
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError):
+            raise_if_troubled(error)
         return WorkerResult(), f"The result file can't be read: {error}."
     if not data.strip():
         return WorkerResult(), ""

@@ -23,13 +23,14 @@
     read -r boot_id </proc/sys/kernel/random/boot_id && read -r stat <"/proc/$$/stat" || exit 71
     start_ticks_of ${stat##*) }
     crash_at launcher.born
-    printf '{"boot_id": "%s", "pid": %d, "start_ticks": %d}\n' "$boot_id" "$$" "$ticks" >"$folder/identity" || exit 71
+    # Both files are written in place: their blocks are there already, so a full disk can lose neither who this is nor how
+    # paid work ended.
+    printf '{"boot_id": "%s", "pid": %d, "start_ticks": %d}\n' "$boot_id" "$$" "$ticks" 1<>"$folder/identity" || exit 71
     crash_at launcher.named
     exec 3>&2 2>/dev/null # a shell's own "Terminated" is not the command's output
     (exec "$@" 2>&3 3>&-) # exec, because of "test" or "exit" the shell would run its own
     status=$?
     crash_at launcher.ended
-    # In place: the block is there already, so a full disk can't lose the status of paid work.
     printf '%3d\n' "$status" 1<>"$folder/exit"
     crash_at launcher.wrote
     exit

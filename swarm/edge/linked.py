@@ -24,6 +24,7 @@ from swarm.crashpoints import crash_at
 from swarm.edge import git
 from swarm.edge.indexfile import Tracked
 from swarm.edge.lockfile import LockHeld
+from swarm.edge.trouble import raise_if_troubled
 
 MARKER = "swarm"  # a file in the admin folder; its text is the path of the worktree that we made
 _PARTS = frozenset({"HEAD", "gitdir", "commondir", MARKER})
@@ -78,7 +79,8 @@ class LinkedTree:
                 and stat.S_ISDIR(os.lstat(self.path).st_mode)
                 and _text(self.admin / "HEAD") is not None
             )
-        except OSError:
+        except OSError as error:
+            raise_if_troubled(error)
             return False
 
     def head(self) -> str | None:
@@ -334,7 +336,8 @@ def _text(path: Path) -> str | None:
     """Reads a one-line file; None where there is none, or something else lies there."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        raise_if_troubled(error)
         return None
     try:
         return os.read(descriptor, 8192).decode("utf-8", "surrogateescape").rstrip("\n")

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from swarm.crashpoints import crash_at, for_launcher
+from swarm.edge.trouble import raise_if_troubled
 from swarm.errors import SwarmError
 
 NONCE_NAME = "SWARM_NONCE"
@@ -43,6 +44,7 @@ SAMPLE_WINDOW_S = 0.5  # CPU time is counted in steps of 10 ms: a shorter window
 _SHELL = "/bin/sh"
 _LAUNCHER = Path(__file__).with_name("launcher.sh")
 _RUNNING = b"run\n"  # as long as an exit status, which is written over it
+_UNNAMED = b" " * 200  # no less than an identity, which is written over it
 _TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -121,7 +123,7 @@ def _spawn(
     lock: int,
 ) -> Identity:
     _write(folder / "exit", _RUNNING)
-    _write(folder / "identity", b"")
+    _write(folder / "identity", _UNNAMED)
     crash_at("worker.locked")
     with _open_files(stdin, output) as (source, sink):
         try:
@@ -199,7 +201,8 @@ def _raised(handle: int, above: int = 2) -> int:
 def _write(path: Path, data: bytes) -> None:
     handle = _opened(path, os.O_WRONLY | os.O_TRUNC)
     try:
-        os.write(handle, data)
+        while data:  # a disk that is all but full takes a part
+            data = data[os.write(handle, data) :]
     finally:
         os.close(handle)
 
@@ -253,7 +256,7 @@ def exit_of(folder: Path) -> Exit | None:
     try:
         code = int(_line(path, 100) or "")
         return Exit(code, os.stat(path).st_mtime)
-    except (ValueError, OSError):
+    except (ValueError, FileNotFoundError):
         return None
 
 
@@ -289,7 +292,8 @@ def _line(path: Path, most: int) -> str:
     """The first line of a small file, only where it is complete; otherwise nothing."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
+    except OSError as error:
+        raise_if_troubled(error)
         return ""
     try:
         data = os.read(handle, most)
@@ -311,7 +315,11 @@ def _handle(pid: int, start_ticks: int) -> int | None:
         raise SwarmError(
             f"Processes can't be watched: pidfd_open says {error.strerror}.", "", "swarm doctor"
         ) from error
-    found = _stat(pid)
+    try:
+        found = _stat(pid)
+    except BaseException:
+        os.close(handle)
+        raise
     if found is None or found.start_ticks != start_ticks:
         os.close(handle)
         return None
@@ -343,7 +351,8 @@ class _Stat(NamedTuple):
 def _stat(pid: int) -> _Stat | None:
     try:
         handle = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except OSError as error:
+        raise_if_troubled(error)
         return None
     try:
         data = os.read(handle, 1024)
@@ -515,7 +524,8 @@ def _mark(pid: int) -> bytes:
     try:
         with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
             data = b"\0" + (file.read(ENVIRON_MAX_BYTES) or b"")
-    except OSError:  # ended, or another user's
+    except OSError as error:  # ended, or another user's
+        raise_if_troubled(error)
         return b""
     at = data.find(_MARK)
     return data[at + len(_MARK) : data.find(b"\0", at + len(_MARK))] if at >= 0 else b""
@@ -524,8 +534,9 @@ def _mark(pid: int) -> bytes:
 def _locked(folder: Path) -> bool:
     """Whether a process has the folder's lock: the one question here that the kernel answers in one step."""
     try:
-        handle = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
+        handle = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise_if_troubled(error)
         return False
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -550,7 +561,8 @@ def _has_open(pid: int, path: str) -> bool:
     folder = f"/proc/{pid}/fd"
     try:
         return any(_link(f"{folder}/{name}") == path for name in os.listdir(folder))
-    except OSError:
+    except OSError as error:
+        raise_if_troubled(error)
         return False
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from swarm.edge import trouble
 from swarm.errors import SwarmError
 
 OUTPUT_MAX_BYTES = 256 * 1024 * 1024
@@ -63,7 +64,8 @@ class Outcome:
 class GitError(SwarmError):
     """Git could not do what was asked.
 
-    Holds `argv`, `code` (None where it never started or was killed) and, as `err`, the line of stderr that says most.
+    Holds `argv`, `code` (None where it never started or was killed) and, as `err`, the line of stderr that says most; `errno` is
+    the machine's trouble that git complains of, if it does.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class GitError(SwarmError):
         self.argv = tuple(argv)
         self.code = code
         self.err = last_line(err)
+        self.errno = trouble.named_in(err)
         what = _command_name(argv)
         super().__init__(cause or f"git {what} failed: {self.err or f'exit status {code}'}", "", next_step)
 
@@ -235,7 +238,8 @@ def run(
         kill_group(child)
         raise
     code = child.returncode
-    if code not in ok:
+    # Whatever a status means, it does not mean it where git could not write, or not start what it needs.
+    if code not in ok or (code != 0 and trouble.named_in(err) is not None):
         raise GitError(argv, code, err)
     return Outcome(code, out, err)
 

@@ -1,0 +1,77 @@
+"""Tells the machine's trouble from that of an attempt: no room, no descriptor, no memory, nothing that may be written.
+
+Such an error says nothing about the work. It passes, by itself or by somebody's hand, and what failed is tried again until then.
+Rules for editing: an edge that answers a question by "not there" where it could not look asks `raise_if_troubled` first: a worker
+must not be taken for dead because the daemon had no descriptor left to look at it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+FULL = "no space is left on the disk"
+READ_ONLY = "the file system is read-only"
+_WORDS = {
+    errno.ENOSPC: FULL,
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: READ_ONLY,
+    errno.EMFILE: "the daemon has no file descriptor left",
+    errno.ENFILE: "the machine has no file descriptor left",
+    errno.ENOMEM: "no memory is left",
+    errno.EAGAIN: "no process can be made",
+}
+_NUMBERS = {os.strerror(number): number for number in _WORDS}
+_COMPLAINT = re.compile(rf": ({'|'.join(map(re.escape, _NUMBERS))})$", re.MULTILINE)
+_NO_THREAD = "can't start new thread"  # the words of Python's RuntimeError
+_ROOM_BYTES = 64 << 10  # less than this is no room: what failed may have asked for more than one block
+
+
+def of(error: BaseException, places: Iterable[Path] = ()) -> str:
+    """Gives in a few words the machine's trouble that an error comes from; "" where it has another cause.
+
+    Git does not always say why it could not write, so with `places` the disks that they lie on are looked at too.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, MemoryError):
+            return _WORDS[errno.ENOMEM]
+        if isinstance(seen, RuntimeError) and _NO_THREAD in str(seen):
+            return _WORDS[errno.EAGAIN]
+        found = _WORDS.get(getattr(seen, "errno", None) or 0)
+        if found is not None:
+            return found
+        seen = seen.__cause__
+    return of_disks(places)
+
+
+def of_disks(places: Iterable[Path]) -> str:
+    """Says of the first of these places whose disk takes nothing more why that is; "" where all have room."""
+    for place in places:
+        try:
+            found = os.statvfs(place)
+        except OSError:
+            continue  # not made yet
+        if found.f_flag & os.ST_RDONLY:
+            return READ_ONLY
+        if found.f_bavail * found.f_frsize < _ROOM_BYTES or (found.f_files and not found.f_favail):
+            return FULL
+    return ""
+
+
+def named_in(text: str) -> int | None:
+    """Finds the system's error that a line of a program's complaint ends with; None where none ends so.
+
+    Only there: what comes before may be the name of a file, and a worker names files as it likes.
+    """
+    found = _COMPLAINT.search(text)
+    return None if found is None else _NUMBERS[found[1]]
+
+
+def raise_if_troubled(error: OSError) -> None:
+    """Raises `error` again where it says that the machine is in trouble, not that something is not there."""
+    if error.errno in _WORDS:
+        raise error
