@@ -151,6 +151,11 @@ def full_house(limits: Limits) -> Decision:
     return Decision(0, f"all {most} slots taken" if most > 1 else "the one slot is taken", most)
 
 
+def in_trouble(trouble: str) -> Decision:
+    """Gives the decision while something failed for want of what the machine lacks: `trouble`, in a few words."""
+    return Decision(0, f"{trouble}; nothing new starts, and what failed is tried again", 0)
+
+
 def _reason(readings: Readings, cpu: float, limits: Limits, running: int, target: int) -> str:
     """Says in a short sentence what the number of slots comes from."""
     if running >= limits.workers_max:

@@ -27,6 +27,10 @@ def invariants(swarm: Swarm) -> list[str]:
         wrong.append(
             f"slots {sorted(swarm.slots)} are not those of the live workers {sorted(map(str, used))}"
         )
+    for run_id, task, command in swarm.trouble:
+        run = swarm.runs[run_id]
+        if (run.tasks[task].live is None) if task else (command not in run.failures):
+            wrong.append(f"{run_id}: {task or command} waits for the machine and for nothing else")
     for run in swarm.runs.values():
         wrong.extend(f"{run.id}: {text}" for text in _wrong_in(run))
         wrong.extend(f"{run.id}: {text}" for text in _forgotten(swarm, run))

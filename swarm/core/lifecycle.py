@@ -10,7 +10,9 @@ from swarm.core.model import TASK_ENDS, WORKER_STEPS, Attempt, Reason, Step, Tas
 from swarm.core.run import Run
 from swarm.core.state import Deadline, Turn, command_for, due, give_back
 
-_INTERRUPTIONS = frozenset({"stopped", "lost", "try_later"})  # these say nothing about the work
+_BACKOFF_MAX_S = 30.0
+TROUBLE_EVERY_S = 5.0  # nobody says when the machine is well again, and asking is cheap
+_INTERRUPTIONS = frozenset({"stopped", "lost", "try_later", "machine"})  # these say nothing about the work
 
 
 def settle(turn: Turn, run: Run, task: Task) -> None:
@@ -87,6 +89,7 @@ def end_attempt(turn: Turn, run: Run, task: Task, attempt: Attempt, end: Step, r
     """Brings an attempt to an end: slot, claims, place in the queue and worktree go back."""
     name = task.spec.id
     attempt.step, attempt.ended_at, attempt.reason, attempt.retry_at = end, turn.at, reason, None
+    turn.swarm.trouble.pop((run.id, name, ""), None)
     free_slot(turn, attempt)
     run.release_claims(task)
     del run.live[name]
@@ -112,6 +115,21 @@ def return_worktree(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:
     if not attempt.returned and key not in run.returning:
         run.returning[key] = attempt
         turn.commands.append(give_back(turn.swarm, run, task, attempt))
+
+
+def try_again(turn: Turn, run: Run, task: Task, attempt: Attempt, text: str, *, trouble: str = "") -> None:
+    """Has what the attempt's step stands for carried out again, later each time. While it waits for what the machine lacks
+    (`trouble`) nothing new starts."""
+    if trouble:
+        attempt.troubles += 1
+        turn.swarm.trouble[run.id, task.spec.id, ""] = trouble
+        pause_s = min(0.25 * 2.0**attempt.troubles, TROUBLE_EVERY_S)
+    else:
+        attempt.infra_failures += 1
+        pause_s = min(0.25 * 2.0**attempt.infra_failures, _BACKOFF_MAX_S)
+    attempt.retry_at = turn.at + pause_s
+    attempt.reason = Reason("retrying", text, {"until": attempt.retry_at})
+    due(turn.swarm, Deadline(attempt.retry_at, "retry", run.id, task.spec.id, attempt.n))
 
 
 def held_against(turn: Turn, run: Run, task: Task, attempt: Attempt, end: Step, reason: Reason) -> None:

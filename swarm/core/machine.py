@@ -21,6 +21,7 @@ from swarm.core import admission, merge_queue
 from swarm.core import messages as m
 from swarm.core.claims import literal, strays
 from swarm.core.lifecycle import (
+    TROUBLE_EVERY_S,
     cancel,
     end_attempt,
     end_task,
@@ -30,6 +31,7 @@ from swarm.core.lifecycle import (
     held_against,
     run_ended,
     settle,
+    try_again,
 )
 from swarm.core.model import (
     TASK_ENDS,
@@ -54,6 +56,7 @@ from swarm.core.state import (
     StaleEvent,
     Swarm,
     Turn,
+    carried_out,
     command_for,
     due,
     finish_command,
@@ -66,7 +69,6 @@ from swarm.core.state import (
 )
 
 READINGS_MAX_AGE_S = 2.0
-_BACKOFF_MAX_S = 30.0
 _TRY_LATER = 75  # EX_TEMPFAIL
 _TRY_LATER_MAX_S = 7 * 86400.0
 
@@ -77,11 +79,16 @@ def step(swarm: Swarm, event: m.Event) -> Turn:
     if handler is None:
         raise IllegalEvent(f"{type(event).__name__} is not an event of the machine")
     turn = Turn(swarm, event.at)
+    troubled = bool(swarm.trouble)
     handler(turn, event)
     for run in turn.stirred.values():
         merge_queue.move(turn, run)
         run_ended(turn, run)
+    if troubled and not swarm.trouble:
+        swarm.capacity = admission.Decision(0, "measuring", 0)
     _schedule(turn)
+    if troubled != bool(swarm.trouble) and swarm.measuring is None:  # else the readings tell
+        turn.tell("CapacityChanged", None, slots_open=swarm.capacity.slots_open, reason=swarm.capacity.reason)
     return turn
 
 
@@ -93,6 +100,9 @@ def _schedule(turn: Turn) -> None:
     swarm = turn.swarm
     if swarm.stopping or swarm.paused:
         swarm.capacity = admission.Decision(0, "stopping" if swarm.stopping else "paused", 0)
+        return
+    if swarm.trouble:
+        swarm.capacity = admission.in_trouble(next(iter(swarm.trouble.values())))
         return
     while (run := _next_run(swarm)) is not None:
         if len(swarm.slots) >= swarm.limits.workers_max:  # no reading would change that
@@ -136,6 +146,9 @@ def _next_run(swarm: Swarm) -> Run | None:
 def _decide(turn: Turn) -> admission.Decision:
     swarm = turn.swarm
     assert swarm.readings is not None
+    if swarm.blind:
+        swarm.capacity = admission.Decision(0, f"the machine can't be looked at: {swarm.blind}", 0)
+        return swarm.capacity
     swarm.ramp = swarm.ramp.at(turn.at, running=len(swarm.slots), limits=swarm.limits)
     decision, swarm.step_of_ladder = admission.decide(
         swarm.readings,
@@ -237,7 +250,7 @@ def _daemon_started(turn: Turn, event: m.DaemonStarted) -> None:
     swarm.limits = event.limits
     swarm.version, swarm.pid, swarm.started_at = event.version, event.pid, event.at
     swarm.stopping, swarm.stop_grace_s = False, None
-    swarm.measuring, swarm.readings, swarm.measured_at = None, None, float("-inf")
+    swarm.measuring, swarm.readings, swarm.measured_at, swarm.blind = None, None, float("-inf"), ""
     swarm.ramp = admission.Ramp()
 
 
@@ -255,7 +268,9 @@ def _host_measured(turn: Turn, event: m.HostMeasured) -> None:
     if swarm.measuring is None:
         raise StaleEvent("nobody asked for readings")
     swarm.measuring = None
-    swarm.readings, swarm.measured_at = event.readings, event.at
+    swarm.readings, swarm.measured_at, swarm.blind = event.readings, event.at, event.trouble
+    if swarm.trouble:
+        return
     before = swarm.capacity.slots_open, swarm.capacity.target
     decision = _decide(turn)
     if (decision.slots_open, decision.target) != before:
@@ -447,7 +462,7 @@ def _run_prepared(turn: Turn, event: m.RunPrepared) -> None:
         raise StaleEvent(f"run {event.run!r} is prepared already")
     run.prepared, run.worktree = True, event.worktree
     run.staging = run.published = run.followed = event.commit
-    run.failures.pop("PrepareRun", None)
+    carried_out(turn, run, "PrepareRun")
 
 
 def _worktree_ready(turn: Turn, event: m.WorktreeReady) -> None:
@@ -472,6 +487,7 @@ def _worker_started(turn: Turn, event: m.WorkerStarted) -> None:
 def _worker_exited(turn: Turn, event: m.WorkerExited) -> None:
     run, task, attempt = live(turn, event, Step.RUNNING)
     attempt.exit_code, attempt.result, attempt.exited_at = event.exit_code, event.result, event.at
+    attempt.trouble = event.trouble
     if event.exit_code == 0 and attempt.ending is None:
         free_slot(turn, attempt)
         run.set_state(task, TaskState.QUEUED)
@@ -484,7 +500,7 @@ def _collected(turn: Turn, event: m.Collected) -> None:
     if attempt.ending in ("cancelled", "stopped"):
         _ended_on_request(turn, run, task, attempt)
     elif (reason := _worker_failure(task, attempt, event.problem)) is not None:
-        held_against(turn, run, task, attempt, Step.FAILED, reason)
+        _failed(turn, run, task, attempt, reason)
     elif attempt.exit_code is None:
         _lost(turn, run, task, attempt)
     elif attempt.exit_code == _TRY_LATER:
@@ -523,6 +539,20 @@ def _ended_on_request(turn: Turn, run: Run, task: Task, attempt: Attempt) -> Non
         reason = Reason("stopped", "the daemon was stopped while it ran")
         end_attempt(turn, run, task, attempt, Step.HANDED_BACK, reason)
         hand_back(turn, run, task, attempt, reason)
+
+
+def _failed(turn: Turn, run: Run, task: Task, attempt: Attempt, reason: Reason) -> None:
+    """Holds a failure against the task; a worker that failed while the machine was in trouble is forgiven, but not for ever: it may
+    have been what filled the disk."""
+    tried = task.attempts[task.budget_from :]
+    forgiven = sum(1 for each in tried if each.reason is not None and each.reason.code == "machine")
+    if not attempt.trouble or reason.code != "worker_failed" or forgiven >= turn.swarm.limits.lost_max:
+        held_against(turn, run, task, attempt, Step.FAILED, reason)
+        return
+    attempt.counts = False
+    reason = Reason("machine", f"{reason.text} while {attempt.trouble}", reason.facts)
+    end_attempt(turn, run, task, attempt, Step.HANDED_BACK, reason)
+    hand_back(turn, run, task, attempt, reason, not_before=turn.at + TROUBLE_EVERY_S)
 
 
 def _lost(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:
@@ -579,10 +609,6 @@ def _worktree_returned(turn: Turn, event: m.WorktreeReturned) -> None:
 # --- what went wrong at an edge ---
 
 
-def _backoff(failures: int) -> float:
-    return min(0.25 * 2.0**failures, _BACKOFF_MAX_S)
-
-
 def _command_failed(turn: Turn, event: m.CommandFailed) -> None:
     run, task, attempt = live(turn, event, *COMMANDS)
     expected = command_for(turn.swarm, run, task, attempt)
@@ -591,14 +617,11 @@ def _command_failed(turn: Turn, event: m.CommandFailed) -> None:
     if attempt.ending in ("cancelled", "stopped") and attempt.step in (Step.PREPARING, Step.STARTING):
         _ended_on_request(turn, run, task, attempt)
         return
-    failures = attempt.infra_failures + 1
-    if failures > turn.swarm.limits.infra_max and attempt.step in (Step.PREPARING, Step.STARTING):
-        reason = Reason("spawn_failed", event.text)
-        held_against(turn, run, task, attempt, Step.FAILED, reason)
+    spent = attempt.infra_failures >= turn.swarm.limits.infra_max
+    if spent and not event.trouble and attempt.step in (Step.PREPARING, Step.STARTING):
+        held_against(turn, run, task, attempt, Step.FAILED, Reason("spawn_failed", event.text))
         return
-    attempt.infra_failures, attempt.retry_at = failures, turn.at + _backoff(failures)
-    attempt.reason = Reason("retrying", event.text, {"until": attempt.retry_at})
-    due(turn.swarm, Deadline(attempt.retry_at, "retry", run.id, task.spec.id, attempt.n))
+    try_again(turn, run, task, attempt, event.text, trouble=event.trouble)
 
 
 def _run_command_failed(turn: Turn, event: m.RunCommandFailed) -> None:
@@ -607,6 +630,8 @@ def _run_command_failed(turn: Turn, event: m.RunCommandFailed) -> None:
         raise StaleEvent(f"{event.command} of run {event.run!r} is not outstanding")
     again = event.command in run.failures
     run.failures[event.command] = event.text
+    if event.trouble:
+        turn.swarm.trouble[run.id, "", event.command] = event.trouble
     run.retry_at[event.command] = turn.at + (5.0 if again else 0.5)
     due(turn.swarm, Deadline(run.retry_at[event.command], "run", run.id, event.command))
 
@@ -676,7 +701,7 @@ def _finished(turn: Turn, event: m.Finished | m.FinishRefused) -> None:
     if run.finish is None or run.finish.request != event.request:
         raise StaleEvent(f"request {event.request} is not outstanding")
     run.finish = None
-    run.failures.pop("Finish", None)
+    carried_out(turn, run, "Finish")
     run.retry_at.pop("Finish", None)
     if isinstance(event, m.Finished):
         if not event.stage_only:

@@ -9,10 +9,29 @@ Rules for editing: `move` is called once a turn for each run that was touched an
 from __future__ import annotations
 
 from swarm.core import messages as m
-from swarm.core.lifecycle import end_attempt, end_task, free_slot, hand_back, held_against, return_worktree
+from swarm.core.lifecycle import (
+    end_attempt,
+    end_task,
+    free_slot,
+    hand_back,
+    held_against,
+    return_worktree,
+    try_again,
+)
 from swarm.core.model import WORKER_STEPS, Attempt, Reason, Step, Task, TaskState
 from swarm.core.run import Run
-from swarm.core.state import Deadline, StaleEvent, Turn, due, go, live, run_commands, some, the_run
+from swarm.core.state import (
+    Deadline,
+    StaleEvent,
+    Turn,
+    carried_out,
+    due,
+    go,
+    live,
+    run_commands,
+    some,
+    the_run,
+)
 
 _FOLLOW_AGAIN_S = 30.0
 _MERGE_MOVES_MAX = 20
@@ -126,6 +145,11 @@ def verified(turn: Turn, event: m.Verified) -> None:
     run, task, attempt = live(turn, event, Step.VERIFYING)
     if event.candidate != attempt.candidate:
         raise StaleEvent(f"verified {event.candidate}, wanted {attempt.candidate}")
+    if (
+        event.trouble and attempt.troubles < turn.swarm.limits.lost_max
+    ):  # after that it is the suite's own doing
+        try_again(turn, run, task, attempt, f"verification failed: {event.trouble}", trouble=event.trouble)
+        return
     attempt.suites = event.suites
     bad = [suite for suite in event.suites if suite.outcome != "passed"]
     silent = len(attempt.to_pass) - len(event.suites)
@@ -171,7 +195,7 @@ def published(turn: Turn, event: m.Published) -> None:
     if run.publishing_commit is None or run.publishing_commit != event.commit:
         raise StaleEvent(f"{event.commit} is not what is being published")
     run.published, run.publishing_commit = event.commit, None
-    run.failures.pop("Publish", None)
+    carried_out(turn, run, "Publish")
     landed, run.publishing = run.publishing[: run.publishing_count], run.publishing[run.publishing_count :]
     for name in landed:
         _landed(turn, run, run.tasks[name])
@@ -216,7 +240,7 @@ def followed(turn: Turn, event: m.Followed) -> None:
     if run.following is None or run.following != event.commit:
         raise StaleEvent(f"{event.commit} is not what the staging worktree follows")
     run.following, run.followed_at = None, event.at
-    run.failures.pop("Follow", None)
+    carried_out(turn, run, "Follow")
     if event.reason != run.follow_reason:
         run.follow_reason = event.reason
         turn.tell("StagingWorktreeFollows", run, commit=event.commit, reason=event.reason)

@@ -80,9 +80,10 @@ class Ticked(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostMeasured(Event):
-    """The machine was looked at."""
+    """The machine was looked at; `trouble` says why it could not be, and nothing may start on it."""
 
     readings: Readings
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,10 +209,11 @@ class Followed(RunEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunCommandFailed(RunEvent):
-    """A command of the run could not be carried out; it is tried again later."""
+    """A command of the run could not be carried out; it is tried again later. `trouble` as in `CommandFailed`."""
 
     command: str
     text: str
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,10 +233,12 @@ class WorkerStarted(AttemptEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerExited(AttemptEvent):
-    """The worker's process tree is gone. `exit_code` is None where nobody wrote it down: the worker is lost."""
+    """The worker's process tree is gone. `exit_code` is None where nobody wrote it down: the worker is lost. `trouble` is the
+    machine's at that moment (its disk was full)."""
 
     exit_code: int | None
     result: WorkerResult = field(default_factory=WorkerResult)
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,10 +300,12 @@ class RebaseConflicted(AttemptEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified(AttemptEvent):
-    """The suites were run on `candidate`; it passed when every one did. No suite at all passes unverified."""
+    """The suites were run on `candidate`; it passed when every one did. No suite at all passes unverified. `trouble` is the
+    machine's when one did not pass: they are then forgotten and can be run again."""
 
     candidate: str
     suites: tuple[SuiteResult, ...] = ()
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,10 +324,14 @@ class StagingMoved(AttemptEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandFailed(AttemptEvent):
-    """A command could not be carried out for a reason that is not the attempt's doing; it is tried again, a few times."""
+    """A command could not be carried out for a reason that is not the attempt's doing; it is tried again, a few times.
+
+    `trouble` says in a few words what the machine lacks, if that is the reason: then it is tried until it succeeds.
+    """
 
     command: str
     text: str
+    trouble: str = ""
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------------

@@ -241,7 +241,8 @@ class Attempt:
     """One try at a task. `n` is the fencing number: an answer that carries another one is refused.
 
     `counts` is false where the attempt is not held against the task (try later, lost, conflict). `ending` is why its worker is
-    being ended. `retry_at` is set while a failed command waits to be carried out again. `slot` keeps its number after `slot_free`.
+    being ended. `retry_at` is set while a failed command waits to be carried out again; `troubles` counts how often the machine's
+    trouble made the step fail, `trouble` is what it was when the worker ended. `slot` keeps its number after `slot_free`.
     `to_pass` are the suites that its candidate has to pass, as they were when its merge began.
     """
 
@@ -275,6 +276,8 @@ class Attempt:
     reason: Reason | None = None
     counts: bool = True
     infra_failures: int = 0
+    troubles: int = 0
+    trouble: str = ""
     retry_at: float | None = None
     queued_at: float | None = None
     waits_for: set[str] = field(default_factory=set)

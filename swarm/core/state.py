@@ -40,7 +40,11 @@ class Deadline(NamedTuple):
 @dataclass(slots=True)
 class Swarm:
     """Everything the coordinator knows. `slots` are the numbers of the workers that live; `measuring` is the outstanding look
-    at the machine."""
+    at the machine.
+
+    `trouble` is what the machine lacks, by who waits for it: (run, task, ""), or (run, "", command) for a command of the run.
+    `blind` says why the last look at the machine saw nothing.
+    """
 
     limits: Limits = field(default_factory=Limits)
     runs: dict[str, Run] = field(default_factory=dict)
@@ -51,6 +55,8 @@ class Swarm:
     readings: Readings | None = None
     measured_at: float = float("-inf")
     measuring: m.MeasureHost | None = None
+    blind: str = ""
+    trouble: dict[tuple[str, str, str], str] = field(default_factory=dict)
     ramp: admission.Ramp = field(default_factory=lambda: admission.Ramp())
     ramp_at: float | None = None
     step_of_ladder: int | None = None
@@ -286,11 +292,18 @@ def give_back(swarm: Swarm, run: Run, task: Task, attempt: Attempt) -> m.GiveBac
 def go(turn: Turn, run: Run, task: Task, attempt: Attempt, to: Step) -> None:
     """Moves an attempt to its next step and sends out the command that the step stands for."""
     attempt.step = to
-    attempt.infra_failures, attempt.reason = 0, None
+    attempt.infra_failures, attempt.troubles, attempt.reason = 0, 0, None
+    turn.swarm.trouble.pop((run.id, task.spec.id, ""), None)
     turn.stir(run)
     command = command_for(turn.swarm, run, task, attempt)
     if command is not None:
         turn.commands.append(command)
+
+
+def carried_out(turn: Turn, run: Run, command: str) -> None:
+    """Forgets what kept a command of the run from being carried out."""
+    run.failures.pop(command, None)
+    turn.swarm.trouble.pop((run.id, "", command), None)
 
 
 def due(swarm: Swarm, deadline: Deadline) -> None:
@@ -325,7 +338,7 @@ def still_due(swarm: Swarm, due: Deadline) -> bool:
 
 def wants_readings(swarm: Swarm) -> bool:
     """Tells whether a ready task waits for room."""
-    if swarm.paused or swarm.stopping or len(swarm.slots) >= swarm.limits.workers_max:
+    if swarm.paused or swarm.stopping or swarm.trouble or len(swarm.slots) >= swarm.limits.workers_max:
         return False
     return any(run.prepared and not run.paused and run.peek() is not None for run in swarm.active())
 

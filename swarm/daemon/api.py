@@ -157,8 +157,9 @@ class Api:
         """Builds the status document with what the workers use now."""
         watches = {key[:2]: identity for key, identity in self.service.execution.watches.items()}
         samples = await self._thread(lambda: self.sampler.sample(watches)) if watches else {}
-        readings = await self._thread(self.service.execution.measure)
-        live = report.Live(True, samples, readings, self.edges.host.note)
+        readings, why = await self._thread(self.service.execution.look)
+        note = f"The machine can't be looked at: {why}." if why else self.edges.host.note
+        live = report.Live(True, samples, readings, note)
         return report.status(self.swarm, live, run=run, summary=summary)
 
     async def wait(self, request: Request) -> Response:
@@ -616,6 +617,7 @@ def _finish_error(refused: m.FinishRefused, run: Run) -> SwarmError:
         "dirty": "commit or stash them there, then swarm finish again",
         "conflict": f"merge {refused.target} into the work yourself, or add a task that does: swarm add",
         "moved": "swarm finish again",
+        "machine": "see to the machine, then swarm finish again",
         "verify_failed": f"look at {', '.join(map(str, reason.facts.get('logs', ())))}",
         "no_checkout": f"check {refused.target} out, or finish without --stage-only",
     }

@@ -27,7 +27,7 @@ from swarm.core.places import AttemptPlaces, Places
 from swarm.crashpoints import crash_at
 from swarm.daemon.finishing import Finisher
 from swarm.daemon.verification import Verifier
-from swarm.edge import contract, git, process
+from swarm.edge import contract, git, process, trouble
 from swarm.edge.host import Host
 from swarm.edge.landing import Incoming, LandingRepository
 from swarm.edge.lockfile import MergeLockHeld, exclusive
@@ -37,6 +37,9 @@ from swarm.errors import SwarmError
 from swarm.worker import agents
 
 THREADS = 16  # git waits on the disk and on the other core; more only queue elsewhere
+AGAIN_S = (
+    2.0  # after which a worktree is given back again that could not be for want of what the machine lacks
+)
 LEFTOVER_GRACE_S = 1.0  # for what a worker that has ended left running
 _log = log.get("execution")
 
@@ -60,6 +63,11 @@ class Edges:
     agents: Mapping[str, agents.Agent]
     environ: Mapping[str, str]
     identity: tuple[str, str] | None = None
+
+    @property
+    def disks(self) -> tuple[Path, ...]:
+        """Folders on every disk that is written to."""
+        return self.places.state, self.pool.root, self.pool.root.parent.parent
 
     def close(self) -> None:
         """Ends the standing helpers."""
@@ -123,29 +131,34 @@ class Execution:
         if event is not None:
             self.post(event)
 
-    def _failed(self, command: m.Command, error: BaseException) -> m.Event:
-        """Makes the answer of a command that could not be carried out."""
+    def _failed(self, command: m.Command, error: BaseException) -> m.Event | None:
+        """Makes the answer of a command that could not be carried out; None where it is carried out again first."""
         text = error.cause if isinstance(error, SwarmError) else f"{type(error).__name__}: {error}"
         if isinstance(error, SwarmError) and error.next_step:
             text = f"{text} Next: {error.next_step}"
         expected = isinstance(error, (SwarmError, OSError))
         kind = type(command).__name__
-        _log.warning("command.failed", command=kind, text=text, exc_info=None if expected else error)
+        lacks = trouble.of(error, self.edges.disks)
+        _log.warning(
+            "command.failed", command=kind, text=text, trouble=lacks, exc_info=None if expected else error
+        )
         at = self.clock()
         if isinstance(command, m.GiveBackWorktree):
+            if lacks:  # what was never collected lies in it, and can't be saved now
+                self.loop.call_soon_threadsafe(self.loop.call_later, AGAIN_S, self.carry_out, command)
+                return None
             return m.WorktreeReturned(at=at, run=command.run, task=command.task, attempt=command.attempt)
         if isinstance(command, m.AttemptCommand):
-            where = {"run": command.run, "task": command.task, "attempt": command.attempt}
-            return m.CommandFailed(at=at, command=kind, text=text, **where)  # type: ignore[arg-type]
+            return m.CommandFailed(at=at, command=kind, text=text, trouble=lacks, **_where(command))
         if isinstance(command, m.Finish):
             reason = Reason("error", text)
             return m.FinishRefused(
                 at=at, run=command.run, request=command.request, target=command.target, reason=reason
             )
         if isinstance(command, m.MeasureHost):
-            return m.HostMeasured(at=at, readings=NO_ROOM)
+            return m.HostMeasured(at=at, readings=NO_ROOM, trouble=lacks or text)
         assert isinstance(command, m.RunCommand)
-        return m.RunCommandFailed(at=at, run=command.run, command=kind, text=text)
+        return m.RunCommandFailed(at=at, run=command.run, command=kind, text=text, trouble=lacks)
 
     def in_thread(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
         """Does blocking work in a thread; awaited in the loop."""
@@ -185,21 +198,21 @@ class Execution:
         """Looks at the machine; with a target, until it would allow another width or nobody wants to know any more."""
         while True:
             limits = self.limits()
-            readings = await self.in_thread(self._measured)
+            readings, why = await self.in_thread(self.look)
             if command.target is None or not self.wants_readings():
                 break
             if admission.width(readings, limits=limits, previous=command.target) != command.target:
                 break
             await asyncio.sleep(limits.readings_every_s)
-        return m.HostMeasured(at=self.clock(), readings=readings)
+        return m.HostMeasured(at=self.clock(), readings=readings, trouble=why)
 
-    def _measured(self) -> Readings:
-        """A machine that can't be looked at is taken for one without room; it is asked again like any other."""
+    def look(self) -> tuple[Readings, str]:
+        """A machine that can't be looked at, for the reason given, is taken for one without room; it is looked at again."""
         try:
-            return self.measure()
+            return self.measure(), ""
         except (SwarmError, OSError) as error:
             _log.error("host.unreadable", text=str(error))
-            return NO_ROOM
+            return NO_ROOM, trouble.of(error) or str(error)
 
     def measure(self) -> Readings:
         """Reads the machine, CPU smoothed over time. Readings from a file are taken as they are.
@@ -303,6 +316,7 @@ class Execution:
 
     def _worker_exited(self, command: m.AttemptCommand, identity: process.Identity | None) -> m.Event:
         """Ends what the worker left running, and reads what it left behind."""
+        lacks = trouble.of_disks(self.edges.disks)  # now: what it left may go, and make room
         places = self._places(command)
         crash_at("worker.exited")
         if identity is not None:
@@ -317,7 +331,9 @@ class Execution:
         if problem:
             _log.warning("worker.result", task=command.task, attempt=command.attempt, problem=problem)
         code = ended.code if ended is not None else None
-        return m.WorkerExited(at=self.clock(), **_where(command), exit_code=code, result=result)
+        return m.WorkerExited(
+            at=self.clock(), **_where(command), exit_code=code, result=result, trouble=lacks
+        )
 
     async def _end_worker(self, command: m.EndWorker) -> m.Event | None:
         """Ends a worker's whole tree; the watch answers, or this where there is none, as after a restart."""
@@ -424,10 +440,16 @@ class Execution:
 
     async def _verify(self, command: m.Verify) -> m.Event:
         key = self._key(command)
-        suites = await self._verifier().verify(
+        found = await self._verifier().verify(
             key, self.nonce(command), self._places(command), command.candidate, command.suites
         )
-        return m.Verified(at=self.clock(), **_where(command), candidate=command.candidate, suites=suites)
+        return m.Verified(
+            at=self.clock(),
+            **_where(command),
+            candidate=command.candidate,
+            suites=found.suites,
+            trouble=found.trouble,
+        )
 
     def _advance(self, command: m.Advance) -> m.Event:
         landing = self.edges.landing

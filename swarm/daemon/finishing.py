@@ -106,12 +106,14 @@ class Finisher:
         assert self.verifier is not None
         places = self.places.finish(command.run, command.request)
         key = f"finish/{command.run}/{command.request}"
-        results = await self.verifier.verify(
+        results, lacks = await self.verifier.verify(
             key, f"{nonce}-{command.request}", places, outlook.new, command.suites
         )
         bad = [result for result in results if result.outcome != "passed"]
         if not bad:
             return None
+        if lacks:
+            return Reason("machine", f"its suites could not do their work: {lacks}", {"exit_code": 1})
         text = ", ".join(f"{result.name} ({result.outcome})" for result in bad)
         return Reason(
             "verify_failed",

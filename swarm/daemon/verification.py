@@ -16,12 +16,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 from swarm.core.model import Suite, SuiteResult
 from swarm.core.places import AttemptPlaces, Places
 from swarm.crashpoints import crash_at
-from swarm.edge import contract, process
+from swarm.edge import contract, process, trouble
 from swarm.edge.worktrees import Pool
 
 TAIL_BYTES = 6000
@@ -32,6 +32,13 @@ _NO_TESTS = 5  # pytest's exit code where it found no test
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 Exited = Callable[[process.Identity], Awaitable[None]]
+
+
+class Outcomes(NamedTuple):
+    """What the suites said, and what the machine lacked when one of them failed."""
+
+    suites: tuple[SuiteResult, ...]
+    trouble: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +55,11 @@ class Verifier:
 
     async def verify(
         self, key: str, nonce: str, places: AttemptPlaces, candidate: str, suites: Sequence[Suite]
-    ) -> tuple[SuiteResult, ...]:
+    ) -> Outcomes:
         """Runs every suite, side by side, in one worktree at `candidate`; gives their outcomes in the same order.
 
-        When cancelled, ends what it started.
+        Where the disk is full when one has failed, none of it counts: they are forgotten and run anew when asked for again. When
+        cancelled, ends what it started.
         """
         key = f"verify/{key}"
         folders = [places.suite(candidate, n, suite.name) for n, suite in enumerate(suites, 1)]
@@ -68,8 +76,12 @@ class Verifier:
                 await asyncio.shield(self.in_thread(lambda: self._drop(key, folders, names)))
             raise
         crash_at("verify.settled")
-        await self.in_thread(lambda: self.scratch.give_back(key))
-        return tuple(results)
+        lacks = next((said for result, said in results if said and result.outcome == "failed"), "")
+        if lacks:
+            await self.in_thread(lambda: self._drop(key, folders, names))
+        else:
+            await self.in_thread(lambda: self.scratch.give_back(key))
+        return Outcomes(tuple(result for result, _ in results), lacks)
 
     def _prepare(self, key: str, candidate: str, folders: Sequence[Path], names: Sequence[str]) -> Path:
         """Gives the worktree in which the suites run already, else a clean one at the candidate."""
@@ -94,7 +106,8 @@ class Verifier:
             _void(folder, name)
         self.scratch.give_back(key)
 
-    async def _run(self, suite: Suite, folder: Path, nonce: str, tree: Path) -> SuiteResult:
+    async def _run(self, suite: Suite, folder: Path, nonce: str, tree: Path) -> tuple[SuiteResult, str]:
+        """Runs one suite; gives its outcome, and what the machine lacked when it ended."""
         started = monotonic()
         worker, output = folder / "worker", folder / "output.log"
 
@@ -112,9 +125,10 @@ class Verifier:
             await asyncio.wait_for(self.exited(identity), suite.timeout_s)
         except TimeoutError:
             timed_out = True
+        lacks = trouble.of_disks((folder, tree))  # now: what it left in its folder goes, and makes room
         code = await self.in_thread(lambda: _settle(identity, nonce, folder, timed_out=timed_out))
         outcome = "timeout" if timed_out else _outcome(suite, code)
-        return SuiteResult(
+        result = SuiteResult(
             name=suite.name,
             outcome=outcome,
             exit_code=code,
@@ -122,6 +136,7 @@ class Verifier:
             log=str(output),
             tail="" if outcome == "passed" else tail_of(output),
         )
+        return result, lacks
 
 
 def _environment(base: Mapping[str, str], temporary: Path) -> dict[str, str]:

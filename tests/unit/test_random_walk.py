@@ -119,16 +119,23 @@ class World:
             where |= {"task": command.task, "attempt": command.attempt}
             may_fail = not isinstance(command, m.GiveBackWorktree)
             if may_fail and self.chance(4):
-                return m.CommandFailed(**where, command=type(command).__name__, text="the disk is full")
+                return m.CommandFailed(
+                    **where, command=type(command).__name__, text="it failed", trouble=self.trouble(50)
+                )
         elif isinstance(command, m.RunCommand) and not isinstance(command, m.Finish) and self.chance(10):
-            return m.RunCommandFailed(**where, command=type(command).__name__, text="the disk is full")
+            return m.RunCommandFailed(
+                **where, command=type(command).__name__, text="it failed", trouble=self.trouble(50)
+            )
         return maker(command, where)
+
+    def trouble(self, percent: float) -> str:
+        return "the disk is full" if self.chance(percent) else ""
 
     def _on_MeasureHost(self, _: m.MeasureHost, where: dict[str, Any]) -> m.Event:
         if self.chance(20):
             busy = Readings(self.random.choice([60.0, 75.0, 85.0, 95.0]), 30.0, 2**30, 2**40)
             return m.HostMeasured(**where, readings=busy)
-        return m.HostMeasured(**where, readings=CALM)
+        return m.HostMeasured(**where, readings=CALM, trouble=self.trouble(5))
 
     def _on_PrepareRun(self, command: m.PrepareRun, where: dict[str, Any]) -> m.Event:
         return m.RunPrepared(**where, commit=command.base, worktree="/staging")
@@ -145,7 +152,10 @@ class World:
     def _on_WatchWorker(self, _: m.Command, where: dict[str, Any]) -> m.Event:
         code = self.random.choice([1, 75, None, 0, 0]) if self.chance(40) else 0
         return m.WorkerExited(
-            **where, exit_code=code, result=WorkerResult(retry_after_s=self.random.choice([None, 3.0]))
+            **where,
+            exit_code=code,
+            result=WorkerResult(retry_after_s=self.random.choice([None, 3.0])),
+            trouble=self.trouble(20),
         )
 
     def _on_EndWorker(self, _: m.EndWorker, where: dict[str, Any]) -> m.Event:
@@ -180,7 +190,8 @@ class World:
     def _on_Verify(self, command: m.Verify, where: dict[str, Any]) -> m.Event:
         outcome = self.random.choice(["failed", "timeout", "none"]) if self.chance(20) else "passed"
         suites = tuple(SuiteResult(name=suite.name, outcome=outcome) for suite in command.suites)
-        return m.Verified(**where, candidate=command.candidate, suites=suites)
+        trouble = self.trouble(50) if outcome != "passed" else ""
+        return m.Verified(**where, candidate=command.candidate, suites=suites, trouble=trouble)
 
     def _on_Advance(self, command: m.Advance, where: dict[str, Any]) -> m.Event:
         if self.chance(5):
@@ -327,6 +338,7 @@ def _shape(swarm: Swarm) -> str:
         (
             runs,
             sorted(swarm.slots),
+            swarm.trouble,
             swarm.paused,
             swarm.stopping,
             sorted({d for d in swarm.deadlines if still_due(swarm, d)}),

@@ -1,0 +1,181 @@
+"""The machine in trouble: nothing new starts, what failed is tried until it succeeds, and no task pays for it."""
+
+from __future__ import annotations
+
+import pytest
+
+from swarm.core import messages as m
+from swarm.core.model import Limits, Reason, Step, SuiteResult
+from swarm.core.state import pending_commands, wants_readings
+from tests.builders import BASE, CALM, a_plan, a_task, submitted
+from tests.stories import Story, a_story
+
+FULL = "no space is left on the disk"
+CLOSED = f"{FULL}; nothing new starts, and what failed is tried again"
+
+
+def fails(story: Story, kind: type[m.AttemptCommand], task: str, trouble: str = FULL) -> None:
+    """The outstanding command of an attempt can't be carried out, for want of what the machine lacks."""
+    command = story.sole(kind, task)
+    story.send(
+        m.CommandFailed(**story.where(command), command=kind.__name__, text="write failed", trouble=trouble)
+    )
+
+
+def exits(story: Story, task: str, code: int, trouble: str) -> None:
+    command = story.sole(m.WatchWorker, task)
+    story.send(m.WorkerExited(**story.where(command), exit_code=code, trouble=trouble))
+
+
+@pytest.mark.parametrize("failing", [m.TakeWorktree, m.StartWorker])
+def test_the_machines_trouble_uses_up_no_attempt(failing: type[m.AttemptCommand]) -> None:
+    """However often a worktree or worker can't be had because the disk is full, the task waits, is told why, and works after it."""
+    story = a_story(a_plan(a_task("a", attempts=1)))
+    for _ in range(40):
+        if failing is m.StartWorker and story.has(m.TakeWorktree):
+            story.send(m.WorktreeReady(**story.where(story.sole(m.TakeWorktree)), path="/pool/a"))
+        fails(story, failing, "a")
+        reason = story.attempt("a").reason
+        assert reason is not None
+        assert (story.state("a"), reason.code, reason.text) == ("running", "retrying", "write failed")
+        story.wait(5.0)
+    if failing is m.TakeWorktree:
+        story.land("a")
+    else:
+        story.send(m.WorkerStarted(**story.where(story.sole(m.StartWorker)), pid=1, started_at=story.now))
+        assert story.attempt("a").step is Step.RUNNING
+    assert len(story.task("a").attempts) == 1
+
+
+def test_nothing_new_starts_until_it_is_over() -> None:
+    """From the first failure on nothing starts, whatever the readings say; the first success opens the house again."""
+    story = a_story(
+        a_plan(*(a_task(name) for name in "abc")), bench=Story(Limits(workers_max=2, ramp_per_s=99.0))
+    )
+    assert story.at_work() == ["a", "b"]
+    fails(story, m.TakeWorktree, "a")
+    story.land("b")
+    story.measure(CALM)
+    assert story.at_work() == ["a"]
+    assert (story.swarm.capacity.slots_open, story.swarm.capacity.reason) == (0, CLOSED)
+    assert not wants_readings(story.swarm)
+    story.wait(5.0)
+    assert story.swarm.capacity.reason == CLOSED
+    story.up("a")
+    story.measure(CALM)
+    assert story.at_work() == ["a", "c"]
+    told = [(fact.data["slots_open"], fact.data["reason"]) for fact in story.told("CapacityChanged")]
+    assert told[-2][1] == CLOSED
+    assert told[-1][1] != CLOSED
+
+
+def test_it_is_over_only_when_nobody_waits_for_the_machine() -> None:
+    """Of two that failed, the first success opens nothing; a task that is cancelled does not keep the house shut."""
+    story = a_story(
+        a_plan(*(a_task(name) for name in "abc")), bench=Story(Limits(workers_max=2, ramp_per_s=99.0))
+    )
+    fails(story, m.TakeWorktree, "a")
+    fails(story, m.TakeWorktree, "b")
+    story.wait(1.0)
+    story.land("a")
+    assert story.swarm.capacity.reason == CLOSED
+    story.send(m.TasksCancelled(at=story.now, run="plan", tasks=("b",)))
+    fails(story, m.TakeWorktree, "b")
+    story.measure(CALM)
+    assert story.swarm.trouble == {}
+    assert story.at_work() == ["c"]
+
+
+def test_a_command_of_the_run_shuts_the_house_too() -> None:
+    """Staging that can't be published for want of room keeps new workers from starting, until it is."""
+    story = a_story(a_plan(a_task("a"), a_task("b")), bench=Story(Limits(workers_max=1, ramp_per_s=99.0)))
+    story.up("a")
+    story.exit("a")
+    story.measure(CALM)
+    story.collect("a")
+    story.send(m.BroughtIn(**story.where(story.sole(m.BringIn, "a"))))
+    story.merge("a")
+    story.advance("a")
+    story.take(m.Publish)
+    story.send(
+        m.RunCommandFailed(at=story.now, run="plan", command="Publish", text="write failed", trouble=FULL)
+    )
+    assert story.swarm.capacity.reason == CLOSED
+    assert story.run.failures == {"Publish": "write failed"}
+    story.wait(1.0)
+    story.publish()
+    assert story.swarm.trouble == {}
+    assert story.state("a") == "landed"
+
+
+def test_a_next_daemon_knows_of_the_trouble() -> None:
+    """After a restart the house is still shut, and what failed is outstanding at the time that it was to be tried again."""
+    story = a_story(a_plan(a_task("a"), a_task("b")))
+    story.up("b")
+    fails(story, m.TakeWorktree, "a")
+    story.send(m.DaemonStarted(at=story.now, version="2", pid=2, limits=Limits()))
+    assert [type(c).__name__ for c in pending_commands(story.swarm)] == ["WatchWorker"]
+    assert story.swarm.capacity.reason == CLOSED
+    story.take(m.TakeWorktree)
+    story.wait(1.0)
+    assert story.has(m.TakeWorktree)
+
+
+def test_a_worker_that_fails_on_a_full_disk_is_forgiven_a_few_times() -> None:
+    """A worker that fails while the disk is full has used up no attempt, three times; what fills the disk each time fails in the
+    end. One that ends well, and one that fails with room left, are taken at their word."""
+    story = a_story(a_plan(a_task("a", attempts=1)))
+    for n in range(3):
+        story.up("a")
+        exits(story, "a", 1, FULL)
+        story.collect("a")
+        assert story.attempt("a").reason == Reason(
+            "machine", f"the worker ended with exit code 1 while {FULL}", {"exit_code": 1}
+        )
+        assert story.state("a") == "ready"
+        story.wait(6.0)
+        assert story.attempt("a").n == n + 2
+    story.up("a")
+    exits(story, "a", 1, FULL)
+    story.collect("a")
+    assert (story.state("a"), story.why("a")) == ("failed", "worker_failed")
+
+    story = a_story(a_plan(a_task("b", attempts=1)))
+    story.up("b")
+    exits(story, "b", 0, FULL)
+    story.collect("b")
+    assert story.state("b") in ("queued", "landing")
+
+
+def test_a_verification_that_fails_on_a_full_disk_is_done_again() -> None:
+    """A red suite says nothing while the disk is full: it runs again on the same candidate, a few times before it is believed."""
+    story = a_story(a_plan(a_task("a", verify=["make"], attempts=1)))
+    story.work("a")
+    story.merge("a")
+    for _ in range(3):
+        command = story.sole(m.Verify)
+        red = (SuiteResult(name=command.suites[0].name, outcome="failed"),)
+        answer = m.Verified(**story.where(command), candidate=command.candidate, suites=red, trouble=FULL)
+        story.send(answer)
+        assert story.swarm.capacity.reason == CLOSED
+        story.wait(5.0)
+    assert story.attempt("a").suites == ()
+    again = story.sole(m.Verify)
+    assert again == command
+    story.send(m.Verified(**story.where(again), candidate=again.candidate, suites=red, trouble=FULL))
+    assert (story.state("a"), story.why("a")) == ("failed", "verify_failed")
+    assert story.swarm.trouble == {}
+
+
+def test_a_machine_that_cannot_be_looked_at_says_why() -> None:
+    """Where the readings fail nothing starts, the reason is the failure and not a figure, and the machine is looked at again."""
+    story = Story()
+    story.send(submitted(a_plan(a_task("a")), at=story.now))
+    story.send(m.RunPrepared(at=story.now, run="plan", commit=BASE, worktree="/staging"))
+    assert story.sole(m.MeasureHost).target is None
+    story.send(m.HostMeasured(at=story.now, readings=CALM, trouble="no memory is left"))
+    assert story.at_work() == []
+    assert story.sole(m.MeasureHost).target == 0
+    assert "can't be looked at: no memory is left" in story.swarm.capacity.reason
+    story.send(m.HostMeasured(at=story.now, readings=CALM))
+    assert story.at_work() == ["a"]
