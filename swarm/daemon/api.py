@@ -31,7 +31,7 @@ from swarm.daemon import reconcile
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution
 from swarm.daemon.finishing import Finisher, Outlook
-from swarm.edge import process
+from swarm.edge.usage import Sampler
 from swarm.errors import NoDaemon, Refused, SwarmError, UsageError
 from swarm.worker import agents
 
@@ -93,7 +93,7 @@ class Api:
         self.service = service
         self.coordinator = service.coordinator
         self.edges = service.execution.edges
-        self.sampler: process.Sampler[tuple[str, str]] = process.Sampler()
+        self.sampler: Sampler[tuple[str, str]] = Sampler()
         self._plan_lock = asyncio.Lock()
         self._requests = 0
 

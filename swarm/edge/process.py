@@ -1,11 +1,11 @@
 """Worker processes: started so that they outlive the daemon, recognised after a restart, ended with all they started.
 
-Hides `/proc`, sessions, signals and process descriptors (pidfd). A worker is a small shell (`launcher.sh`) that leads a
-session of its own and runs the command in it. Three marks tell what belongs to a worker: its session, the environment
-variable `SWARM_NONCE`, and descent; two more serve where a process shed those: the inherited lock, and a working
-directory inside the worktree. A process that cleared its environment, left the session, lost its parent, closed the
-lock *and* changed its directory can't be told from anybody else's: only a cgroup or a pid namespace of the sandbox's
-could hold it.
+Hides sessions, signals and process descriptors (pidfd); the process table is `proctable`'s. A worker is a small shell
+(`launcher.sh`) that leads a session of its own and runs the command in it. Three marks tell what belongs to a worker: its
+session, the environment variable `SWARM_NONCE`, and descent; two more serve where a process shed those: the inherited
+lock, and a working directory inside the worktree. A process that cleared its environment, left the session, lost its
+parent, closed the lock *and* changed its directory can't be told from anybody else's: only a cgroup or a pid namespace of
+the sandbox's could hold it.
 
 Rules for editing: no process is signalled by its bare number, which may have a new owner: always through a descriptor
 whose start time was compared. Never `preexec_fn` (it costs 25 ms with a large daemon, and deadlocks), never
@@ -23,14 +23,17 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from swarm.crashpoints import crash_at, for_launcher
+from swarm.edge import proctable
+from swarm.edge.proctable import Identity as Identity
+from swarm.edge.proctable import PidSpace, Stat, link, stat_of
+from swarm.edge.proctable import boot_id as boot_id
 from swarm.edge.trouble import raise_if_troubled
 from swarm.errors import SwarmError
 
@@ -39,35 +42,11 @@ IDENTITY_WAIT_S = 5.0  # for a launcher that holds the lock and has not yet writ
 LAUNCHER_WAIT_S = 1.0  # for a launcher whose command has ended to write the exit status
 KILL_BOUND_S = 10.0  # after this a tree that still has members is given up
 ENVIRON_MAX_BYTES = 4 << 20
-SAMPLE_WINDOW_S = 0.5  # CPU time is counted in steps of 10 ms: a shorter window would tell noise
 
 _SHELL = "/bin/sh"
 _LAUNCHER = Path(__file__).with_name("launcher.sh")
 _RUNNING = b"run\n"  # as long as an exit status, which is written over it
 _UNNAMED = b" " * 200  # no less than an identity, which is written over it
-_TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Which process it is, for as long as the machine's disk lives: a pid alone is given to others again."""
-
-    boot_id: str
-    pid: int
-    start_ticks: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Gives it as plain JSON data."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Identity:
-        """Reads it back. Raises `ValueError` where a part is missing or of the wrong kind."""
-        boot_id, pid, ticks = data.get("boot_id"), data.get("pid"), data.get("start_ticks")
-        if not isinstance(boot_id, str) or type(pid) is not int or type(ticks) is not int or pid <= 0:
-            raise ValueError(f"not an identity: {data!r}")
-        return cls(boot_id, pid, ticks)
 
 
 class Exit(NamedTuple):
@@ -146,7 +125,7 @@ def _spawn(
     # Nobody asks this object again (`exit_handle` and `reap` do that), so it must not complain that it was dropped.
     process.returncode = 0
     crash_at("worker.spawned")
-    found = _stat(process.pid)
+    found = stat_of(process.pid)
     assert (
         found is not None
     )  # it is our child: even when it has ended already, its number stays taken until reaped
@@ -210,12 +189,6 @@ def _write(path: Path, data: bytes) -> None:
 # --- recognising --------------------------------------------------------------------------------------------
 
 
-@cache
-def boot_id() -> str:
-    """Gives the kernel's name for this boot."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
 def identity(folder: Path) -> Identity | None:
     """Gives the identity that a launcher wrote in `folder`; None where none was written, or not to its end."""
     line = _line(folder / "identity", 1000)
@@ -236,7 +209,7 @@ def started(folder: Path) -> Identity | None:
 
 def identity_of(pid: int) -> Identity:
     """Gives the identity of a process that certainly lives, such as this one. Raises `ProcessLookupError`."""
-    found = _stat(pid)
+    found = stat_of(pid)
     if found is None:
         raise ProcessLookupError(f"there is no process {pid}")
     return Identity(boot_id(), pid, found.start_ticks)
@@ -246,7 +219,7 @@ def alive(identity: Identity) -> bool:
     """Tells whether exactly this process still runs; a zombie, which only waits to be reaped, does not."""
     if identity.boot_id != boot_id():
         return False
-    found = _stat(identity.pid)
+    found = stat_of(identity.pid)
     return found is not None and found.start_ticks == identity.start_ticks and found.running
 
 
@@ -316,7 +289,7 @@ def _handle(pid: int, start_ticks: int) -> int | None:
             f"Processes can't be watched: pidfd_open says {error.strerror}.", "", "swarm doctor"
         ) from error
     try:
-        found = _stat(pid)
+        found = stat_of(pid)
     except BaseException:
         os.close(handle)
         raise
@@ -326,101 +299,7 @@ def _handle(pid: int, start_ticks: int) -> int | None:
     return handle
 
 
-# --- the process table --------------------------------------------------------------------------------------
-
-
-class _Stat(NamedTuple):
-    """The part of proc(5) stat that is used here; times in ticks, memory in pages."""
-
-    state: bytes
-    parent: int
-    group: int
-    session: int
-    terminal: int
-    cpu_ticks: int
-    threads: int
-    start_ticks: int
-    resident: int
-
-    @property
-    def running(self) -> bool:
-        # The main thread may have ended before others: the process is then shown as a zombie and runs on.
-        return self.state not in (b"Z", b"X") or self.threads > 1
-
-
-def _stat(pid: int) -> _Stat | None:
-    try:
-        handle = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise_if_troubled(error)
-        return None
-    try:
-        data = os.read(handle, 1024)
-    except OSError:  # it ended in between
-        return None
-    finally:
-        os.close(handle)
-    # The name in parentheses may hold anything, parentheses too.
-    f = data[data.rindex(b")") + 2 :].split(b" ", 22)
-    cpu = (
-        int(f[11]) + int(f[12]) + int(f[13]) + int(f[14])
-    )  # reaped children count, so that a sum never goes down
-    return _Stat(f[0], int(f[1]), int(f[2]), int(f[3]), int(f[4]), cpu, int(f[17]), int(f[19]), int(f[21]))
-
-
-def _table(since_ticks: int = 0, above: int = 0) -> dict[int, _Stat]:
-    """Every running process that started at `since_ticks` or later; ours is left out. One pass over /proc."""
-    own = os.getpid()
-    table: dict[int, _Stat] = {}
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        pid = int(name)
-        if pid < above or pid == own:
-            continue
-        found = _stat(pid)
-        if found is not None and found.start_ticks >= since_ticks and found.running:
-            table[pid] = found
-    return table
-
-
-class _PidSpace:
-    """Tells whether pids may have started again from the bottom since a process got its own: then looking only above
-    it would miss some. Sound, not exact: forks are counted for the whole machine, and every task counts as skipped."""
-
-    def __init__(self) -> None:
-        self._wraps_at: dict[Identity, int] = {}
-        self._read_at = -math.inf
-        self._forks = self._tasks = 0
-        self._most = 0
-
-    def note(self, process: Callable[[], Identity]) -> Identity:
-        """Remembers, for the process made meanwhile, up to which count of forks its pid is lower than all later ones."""
-        if time.monotonic() - self._read_at > 1.0:  # an older count is as true, it only ends earlier
-            self._tasks = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[2])
-            self._most = int(Path("/proc/sys/kernel/pid_max").read_text())
-            self._forks = _forks()
-            self._read_at = time.monotonic()
-        limit = self._forks + self._most - self._tasks
-        made = process()
-        if len(self._wraps_at) > 10_000:
-            self._wraps_at.clear()  # forgetting costs time, never truth
-        self._wraps_at[made] = limit - made.pid
-        return made
-
-    def lowest(self, identity: Identity) -> int:
-        """Gives the pid below which nothing that `identity` started can be."""
-        limit = self._wraps_at.get(identity)
-        return identity.pid if limit is not None and _forks() < limit else 0
-
-
-def _forks() -> int:
-    with open("/proc/stat", "rb") as file:
-        text = file.read()
-    return int(text[text.index(b"\nprocesses ") + 11 :].split(b"\n", 1)[0])
-
-
-_pid_space = _PidSpace()
+_pid_space = PidSpace()
 
 
 # --- what belongs to a worker -------------------------------------------------------------------------------
@@ -445,13 +324,13 @@ def members(
 
 def _members(
     nonce: str, identity: Identity | None, worktree: Path | None, folder: Path | None
-) -> dict[int, _Stat]:
+) -> dict[int, Stat]:
     if identity is None:
-        table = _table()
+        table = proctable.table()
         return _with_descendants(table, _marked(table, nonce, {}))
     if identity.boot_id != boot_id():
         return {}
-    table = _table(identity.start_ticks, _pid_space.lowest(identity))
+    table = proctable.table(identity.start_ticks, _pid_space.lowest(identity))
     found = _with_descendants(table, _in_session(table, identity))
     found = _with_descendants(table, found | _marked(table, nonce, found))
     if folder is not None and identity.pid not in found and _locked(folder):
@@ -461,14 +340,14 @@ def _members(
     return found
 
 
-def _in_session(table: Mapping[int, _Stat], identity: Identity) -> dict[int, _Stat]:
+def _in_session(table: Mapping[int, Stat], identity: Identity) -> dict[int, Stat]:
     leader = table.get(identity.pid)
     if leader is not None and leader.start_ticks != identity.start_ticks:
         return {}  # the session is gone, and its number belongs to somebody else
     return {pid: process for pid, process in table.items() if process.session == identity.pid}
 
 
-def _with_descendants(table: Mapping[int, _Stat], found: Mapping[int, _Stat]) -> dict[int, _Stat]:
+def _with_descendants(table: Mapping[int, Stat], found: Mapping[int, Stat]) -> dict[int, Stat]:
     if not found:
         return {}
     children: dict[int, list[int]] = {}
@@ -489,7 +368,7 @@ def _with_descendants(table: Mapping[int, _Stat], found: Mapping[int, _Stat]) ->
 _marks: dict[tuple[int, int], bytes] = {}
 
 
-def _marked(table: Mapping[int, _Stat], nonce: str, known: Mapping[int, _Stat]) -> dict[int, _Stat]:
+def _marked(table: Mapping[int, Stat], nonce: str, known: Mapping[int, Stat]) -> dict[int, Stat]:
     wanted = nonce.encode()
     found = {}
     for pid, process in table.items():
@@ -509,7 +388,7 @@ def _marked(table: Mapping[int, _Stat], nonce: str, known: Mapping[int, _Stat]) 
 def nonces(head: str) -> dict[str, list[int]]:
     """Gives every nonce that begins with `head` and that a live process carries, with the pids. One pass over /proc."""
     found: dict[str, list[int]] = {}
-    for pid in _table():
+    for pid in proctable.table():
         nonce = _mark(pid).decode(errors="replace")
         if nonce.startswith(head):
             found.setdefault(nonce, []).append(pid)
@@ -547,7 +426,7 @@ def _locked(folder: Path) -> bool:
         os.close(handle)
 
 
-def _holding(table: Mapping[int, _Stat], lock: Path, known: Mapping[int, _Stat]) -> dict[int, _Stat]:
+def _holding(table: Mapping[int, Stat], lock: Path, known: Mapping[int, Stat]) -> dict[int, Stat]:
     """Whoever was handed the lock on. Not our own children: between fork and exec a child of any thread has every descriptor."""
     wanted, us = os.fspath(lock.resolve()), os.getpid()
     return {
@@ -560,13 +439,13 @@ def _holding(table: Mapping[int, _Stat], lock: Path, known: Mapping[int, _Stat])
 def _has_open(pid: int, path: str) -> bool:
     folder = f"/proc/{pid}/fd"
     try:
-        return any(_link(f"{folder}/{name}") == path for name in os.listdir(folder))
+        return any(link(f"{folder}/{name}") == path for name in os.listdir(folder))
     except OSError as error:
         raise_if_troubled(error)
         return False
 
 
-def _working_in(table: Mapping[int, _Stat], worktree: Path, known: Mapping[int, _Stat]) -> dict[int, _Stat]:
+def _working_in(table: Mapping[int, Stat], worktree: Path, known: Mapping[int, Stat]) -> dict[int, Stat]:
     """Orphans that work inside the worktree. A shell or an editor of a person's has a terminal or a parent: left alone."""
     top = os.fspath(worktree.resolve())
     adopters = _ancestors() | {1}
@@ -574,7 +453,7 @@ def _working_in(table: Mapping[int, _Stat], worktree: Path, known: Mapping[int, 
     for pid, process in table.items():
         if pid in known or process.terminal or process.parent not in adopters:
             continue
-        place = _link(f"/proc/{pid}/cwd").removesuffix(" (deleted)")
+        place = link(f"/proc/{pid}/cwd").removesuffix(" (deleted)")
         if place == top or place.startswith(f"{top}/"):
             found[pid] = process
     return found
@@ -586,16 +465,9 @@ def _ancestors() -> set[int]:
     pid = os.getppid()
     while pid > 0 and pid not in above:
         above.add(pid)
-        found = _stat(pid)
+        found = stat_of(pid)
         pid = found.parent if found else 0
     return above
-
-
-def _link(path: str) -> str:
-    try:
-        return os.readlink(path)
-    except OSError:
-        return ""
 
 
 # --- ending -------------------------------------------------------------------------------------------------
@@ -631,7 +503,7 @@ class _Tree:
     def launcher(self) -> int:
         return self.identity.pid if self.identity else 0
 
-    def find(self) -> dict[int, _Stat]:
+    def find(self) -> dict[int, Stat]:
         return _members(self.nonce, self.identity, self.worktree, self.folder)
 
     def quiet(self) -> bool:
@@ -679,16 +551,16 @@ def _killed(tree: _Tree) -> bool:
     return True
 
 
-def _kill_groups(found: Mapping[int, _Stat], identity: Identity | None) -> None:
+def _kill_groups(found: Mapping[int, Stat], identity: Identity | None) -> None:
     """Kills whole process groups in one step of the kernel's, which no fork can slip out of.
 
     Only groups of sessions in which nobody is a stranger, ourselves included.
     """
-    strangers = {process.session for pid, process in _table().items() if pid not in found}
+    strangers = {process.session for pid, process in proctable.table().items() if pid not in found}
     strangers.add(os.getsid(0))
     groups = {process.group for process in found.values() if process.session not in strangers}
     if identity is not None:
-        leader = _stat(identity.pid)
+        leader = stat_of(identity.pid)
         if leader is None or leader.start_ticks == identity.start_ticks:
             groups.add(
                 identity.pid
@@ -700,7 +572,7 @@ def _kill_groups(found: Mapping[int, _Stat], identity: Identity | None) -> None:
             pass  # it ended meanwhile
 
 
-def _signal(pid: int, process: _Stat, number: signal.Signals) -> None:
+def _signal(pid: int, process: Stat, number: signal.Signals) -> None:
     handle = _handle(pid, process.start_ticks)
     if handle is None:
         return
@@ -712,7 +584,7 @@ def _signal(pid: int, process: _Stat, number: signal.Signals) -> None:
         os.close(handle)
 
 
-def _wait_for(processes: Mapping[int, _Stat], at_most_s: float) -> None:
+def _wait_for(processes: Mapping[int, Stat], at_most_s: float) -> None:
     """Sleeps until all of them have ended, at most so long."""
     deadline = time.monotonic() + at_most_s
     poll = select.poll()
@@ -731,73 +603,3 @@ def _wait_for(processes: Mapping[int, _Stat], at_most_s: float) -> None:
     finally:
         for handle in handles:
             os.close(handle)
-
-
-# --- measuring ----------------------------------------------------------------------------------------------
-
-Key = TypeVar("Key")
-
-
-class Sampler(Generic[Key]):
-    """Tells what workers use now. Keeps the last counts of CPU time, so there is one for as long as one asks."""
-
-    def __init__(self) -> None:
-        self._last: dict[Identity, tuple[float, int, float | None]] = {}  # when, ticks, percent then
-
-    def sample(self, identities: Mapping[Key, Identity]) -> dict[Key, tuple[float | None, int]]:
-        """Gives (percent of one core, resident bytes) for each worker with all it started, in one pass over /proc.
-
-        The percentage is over the time since the last call (half a second at least), None at the first. Processes
-        that left both the session and the descent of their worker are not counted. 10 us for each process.
-        """
-        now = time.monotonic()
-        totals = _totals({i.pid: i for i in identities.values() if i.boot_id == boot_id()})
-        kept: dict[Identity, tuple[float, int, float | None]] = {}
-        result: dict[Key, tuple[float | None, int]] = {}
-        for key, identity in identities.items():
-            ticks, resident = totals.get(identity, (0, 0))
-            before = self._last.get(identity)
-            if before is None:
-                kept[identity] = (now, ticks, None)
-            elif now - before[0] < SAMPLE_WINDOW_S:
-                kept[identity] = before
-            else:
-                percent = max(0, ticks - before[1]) * _TICK_S / (now - before[0]) * 100.0
-                kept[identity] = (now, ticks, percent)
-            result[key] = (kept[identity][2], resident * _PAGE_BYTES)
-        self._last = kept
-        return result
-
-
-def _totals(launchers: Mapping[int, Identity]) -> dict[Identity, tuple[int, int]]:
-    """Ticks and pages for each worker: a process counts for the launcher that leads its session or is above it."""
-    if not launchers:
-        return {}
-    table = _table(min(identity.start_ticks for identity in launchers.values()))
-    owners: dict[int, Identity | None] = {0: None, 1: None}
-
-    def owner(pid: int) -> Identity | None:
-        path = []
-        while pid not in owners:
-            process = table.get(pid)
-            if process is None:
-                owners[pid] = None
-                break
-            led = launchers.get(process.session)
-            if led is not None and led.start_ticks <= process.start_ticks:
-                owners[pid] = led
-                break
-            path.append(pid)
-            owners[pid] = None  # a table read while it changes may hold a circle
-            pid = process.parent
-        for below in path:
-            owners[below] = owners[pid]
-        return owners[pid]
-
-    totals: dict[Identity, tuple[int, int]] = {}
-    for pid, process in table.items():
-        owned_by = owner(pid)
-        if owned_by is not None:
-            ticks, resident = totals.get(owned_by, (0, 0))
-            totals[owned_by] = (ticks + process.cpu_ticks, resident + process.resident)
-    return totals

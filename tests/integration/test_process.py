@@ -21,8 +21,10 @@ from time import monotonic
 
 import pytest
 
-from swarm.edge import process
-from swarm.edge.process import Identity, Sampler
+from swarm.edge import process, usage
+from swarm.edge.process import Identity
+from swarm.edge.proctable import PidSpace, stat_of
+from swarm.edge.usage import Sampler
 from swarm.errors import SwarmError
 
 TOP = Path(__file__).resolve().parents[2]
@@ -48,7 +50,7 @@ def wait_for_end(identity: Identity) -> None:
 
 def running(pid: int) -> bool:
     """Whether the process runs (a zombie does not)."""
-    found = process._stat(pid)
+    found = stat_of(pid)
     return found is not None and found.running
 
 
@@ -302,7 +304,7 @@ def test_what_cannot_be_started_is_told(place: Workplace) -> None:
 _WITHOUT_STANDARD_STREAMS = """
 import os, sys
 from pathlib import Path
-from swarm.edge import process
+from swarm.edge import process, usage
 folder = Path(sys.argv[1])
 os.close(0), os.close(1), os.close(2)
 process.start(folder, ["sh", "-c", "cat; echo out; echo err >&2; ls -l /proc/$$/fd | grep -c lock"], cwd=folder.parent,
@@ -349,7 +351,7 @@ def test_alive_means_exactly_this_process(place: Workplace) -> None:
 def test_reaping_takes_nobody_elses_child(place: Workplace) -> None:
     """Reaping an identity whose number belongs to another process by now leaves that one's status to its owner."""
     other = subprocess.Popen(["sh", "-c", "exit 3"])
-    found = process._stat(other.pid)
+    found = stat_of(other.pid)
     assert found is not None
     os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
     process.reap(Identity(process.boot_id(), other.pid, found.start_ticks - 5))
@@ -379,7 +381,7 @@ def test_a_main_thread_that_ended_does_not_end_the_process(place: Workplace) -> 
         """)
     )
     pid = place.told("up")
-    wait_until(lambda: (found := process._stat(pid)) is not None and found.state == b"Z")
+    wait_until(lambda: (found := stat_of(pid)) is not None and found.state == b"Z")
     assert pid in place.members(identity)
     assert place.end(identity)
     assert not running(pid)
@@ -388,7 +390,7 @@ def test_a_main_thread_that_ended_does_not_end_the_process(place: Workplace) -> 
 _DAEMON = """
 import os, signal, sys
 from pathlib import Path
-from swarm.edge import process
+from swarm.edge import process, usage
 folder = Path(sys.argv[1])
 process.start(folder, ["sh", "-c", "echo up; until [ -e go ]; do sleep 0.01; done; exit 5"], cwd=folder.parent,
               env=os.environ, nonce=sys.argv[2], output=folder / "output.log")
@@ -474,7 +476,7 @@ def test_nothing_gets_away(place: Workplace, escape: str, adopted: bool) -> None
     identity = place.start(place.python(_ESCAPES[escape]))
     away = place.told("away")
     if adopted:
-        process._pid_space = process._PidSpace()
+        process._pid_space = PidSpace()
     wait_until(lambda: away in place.members(identity))
     assert place.end(identity, grace_s=0.2)
     assert not running(away)
@@ -680,7 +682,7 @@ def test_another_boots_worker_is_gone(place: Workplace) -> None:
 
 def test_pids_that_start_again_from_the_bottom(place: Workplace) -> None:
     """Once so many processes were made that pids may have wrapped, lower pids are looked at too."""
-    space = process._PidSpace()
+    space = PidSpace()
     identity = space.note(lambda: place.start(["true"]))
     assert space.lowest(identity) == identity.pid
     assert space.lowest(replace(identity, pid=identity.pid + 1)) == 0  # one of an earlier daemon
@@ -692,7 +694,7 @@ def test_pids_that_start_again_from_the_bottom(place: Workplace) -> None:
 _AS_NOBODY = """
 import os, sys, tempfile, shutil
 from pathlib import Path
-from swarm.edge import process
+from swarm.edge import process, usage
 if os.getuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
 top = Path(sys.argv[1])
@@ -720,7 +722,7 @@ def test_an_ordinary_user_can_do_all_this() -> None:
 
 def test_use_is_told_for_a_whole_tree(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker's CPU and memory include its children, also those in sessions of their own; an idle one uses no CPU."""
-    monkeypatch.setattr(process, "SAMPLE_WINDOW_S", 0.0)
+    monkeypatch.setattr(usage, "SAMPLE_WINDOW_S", 0.0)
     busy = place.start(
         place.python("""
             hold = b"x" * 50_000_000

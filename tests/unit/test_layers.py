@@ -91,7 +91,7 @@ HOUSE: dict[str, tuple[str, ...]] = {
 # Outside things that have one owner each (house rule 4).
 OWNED: dict[str, tuple[str, ...]] = {
     "sqlite3": ("swarm.edge.journal",),
-    "psutil": ("swarm.edge.host", "swarm.edge.process"),
+    "psutil": ("swarm.edge.host",),
     "git": ("swarm.edge.history",),
     "anthropic": ("swarm.worker.anthropic",),
     "uvicorn": ("swarm.daemon",),
