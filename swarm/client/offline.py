@@ -143,14 +143,14 @@ def swarm_of(state: Path) -> Swarm:
     """Rebuilds the swarm from the journal; an empty one where there has never been a daemon."""
     from swarm.core.places import Places
     from swarm.core.state import Swarm
-    from swarm.daemon.recovery import replay
+    from swarm.daemon.recovery import restore
     from swarm.edge.journal import Journal
 
     places = Places(state)
     if not places.journal.exists() and not places.landing.exists():
         return Swarm()
     with Journal.open(places.journal, readonly=True) as journal:
-        return replay(journal, check=False)
+        return restore(places, journal, check=False)
 
 
 def status(state: Path) -> dict[str, Any]:

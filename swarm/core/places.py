@@ -66,6 +66,11 @@ class Places:
         return self.state / "journal.sqlite"
 
     @property
+    def snapshot(self) -> Path:
+        """The whole swarm as it was at one record of the journal; may be deleted at any time."""
+        return self.state / "journal.snapshot"
+
+    @property
     def landing(self) -> Path:
         """The landing repository."""
         return self.state / "landing.git"

@@ -50,6 +50,7 @@ class Coordinator:
         self._last_at = 0.0
         self.finished: dict[str, m.Finished | m.FinishRefused] = {}  # by request, for those who wait for it
         self.ended = False
+        self.at_rest: Callable[[], None] = lambda: None  # called when nothing more is to be taken in
 
     # --- events in
 
@@ -96,6 +97,7 @@ class Coordinator:
                 while self._inbox:
                     self._turn()
                     await asyncio.sleep(0)
+                self.at_rest()
         finally:
             self.ended = True
             if self._timer is not None:

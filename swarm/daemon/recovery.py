@@ -1,19 +1,31 @@
 """What a daemon does before its first turn: open the journal, rebuild the swarm from it, and look after what a crash left.
 
-There is no second way of doing things for recovery: the replayed state says which commands are outstanding, and carrying them
-out finds what is already done. Here is only what no command stands for: stale locks and half-removed worktrees.
+There is no second way of doing things for recovery: the rebuilt state says which commands are outstanding, and carrying them
+out finds what is already done. Here is only what no command stands for.
+
+The state is the fold of the journal's events, and `replay` is that fold. A snapshot only shortens the way: `restore` starts from
+one where it fits this journal and this code, and gives what `replay` would have given.
 
 Rules for editing: everything here may be killed at any point and done again.
 """
 
 from __future__ import annotations
 
+import gc
+import threading
+import time
+from pathlib import Path
+
 from swarm.core import machine
 from swarm.core.messages import event_from_json
 from swarm.core.places import Places
 from swarm.core.state import IllegalEvent, Swarm
-from swarm.edge.journal import Journal
+from swarm.edge.journal import Journal, JournalDamaged, snapshot
 from swarm.errors import SwarmError
+
+RECORDS_APART = 10_000  # a start replays so many in about a second
+RECORDS_AT_END = 1_000  # … and so many in no time
+REST = 50  # a snapshot that took a second is followed by at least so many seconds without one
 
 
 def open_journal(places: Places) -> Journal:
@@ -21,16 +33,89 @@ def open_journal(places: Places) -> Journal:
     return Journal.open(places.journal, expect_existing=(places.landing / "HEAD").exists())
 
 
+# --- the state ----------------------------------------------------------------------------------------------------------
+
+
 def replay(journal: Journal, *, check: bool = True) -> Swarm:
-    """Rebuilds the swarm from the journal's events. Raises `SwarmError` where they don't make sense to this version."""
-    swarm = Swarm()
-    for row in journal.read(kind="event", check=check):
-        try:
-            machine.step(swarm, event_from_json(row.data))
-        except (IllegalEvent, ValueError, KeyError) as error:
-            raise SwarmError(
-                f"Record {row.seq} of {journal.path} can't be taken in: {error}.",
-                "Nothing was started and nothing was changed.",
-                "start the version of swarm that wrote it, or keep the file and report this",
-            ) from error
+    """Rebuilds the swarm from the first event on. Raises `SwarmError` where they don't make sense to this version."""
+    return _step_through(Swarm(), journal, 0, check=check)
+
+
+def restore(places: Places, journal: Journal, *, check: bool = True) -> Swarm:
+    """Rebuilds the swarm from the newest snapshot and what came after it; from the first event on where none fits.
+
+    Raises `JournalDamaged` where the snapshot is of a record that the journal does not have: the journal is older than it was.
+    """
+    try:
+        taken = snapshot.read(places.snapshot)
+    except snapshot.SnapshotUnusable:
+        return replay(journal, check=check)
+    if journal.checksum_at(taken.seq) != taken.checksum:
+        _refuse_older(journal, taken.seq)
+        return replay(journal, check=check)  # the journal is another one
+    return _step_through(taken.swarm, journal, taken.seq, check=check)
+
+
+def _step_through(swarm: Swarm, journal: Journal, after: int, *, check: bool) -> Swarm:
+    collects = gc.isenabled()
+    gc.disable()  # it would go through all that is known, again and again, and find nothing
+    try:
+        for row in journal.read(after=after, kind="event", check=check):
+            try:
+                machine.step(swarm, event_from_json(row.data))
+            except (IllegalEvent, ValueError, KeyError) as error:
+                raise SwarmError(
+                    f"Record {row.seq} of {journal.path} can't be taken in: {error}.",
+                    "Nothing was started and nothing was changed.",
+                    "start the version of swarm that wrote it, or keep the file and report this",
+                ) from error
+    finally:
+        if collects:
+            gc.enable()
     return swarm
+
+
+def _refuse_older(journal: Journal, seq: int) -> None:
+    last = journal.last_seq()
+    if last < seq:
+        raise JournalDamaged(
+            f"The journal {journal.path} ends at record {last}, but a snapshot was taken at record {seq}.",
+            "An older copy was put in its place, or its -wal file was lost; nothing was started and nothing was changed.",
+            "put the newer file back",
+        )
+
+
+# --- snapshots ----------------------------------------------------------------------------------------------------------
+
+
+class Snapshots:
+    """Keeps the snapshot so fresh that a start is quick, at little cost to the loop: see `due`."""
+
+    def __init__(self, path: Path, journal: Journal) -> None:
+        self._path = path
+        self._journal = journal
+        self._seq = min(snapshot.seq_of(path), journal.last_seq())
+        self._not_before = 0.0
+        self._writing = threading.Lock()
+
+    def behind(self, seq: int) -> int:
+        """Tells how many records up to `seq` the snapshot does not have."""
+        return seq - self._seq
+
+    def due(self, seq: int) -> bool:
+        """Tells whether enough has happened since the last one, and whether its cost has been spread over enough time."""
+        return self.behind(seq) >= RECORDS_APART and time.monotonic() >= self._not_before
+
+    def take(self, swarm: Swarm) -> bytes:
+        """Gives the content of a snapshot of the swarm, which is as the journal says that it is."""
+        began = time.monotonic()
+        self._seq, checksum = self._journal.position()
+        content = snapshot.encode(snapshot.Snapshot(self._seq, checksum, swarm))
+        now = time.monotonic()
+        self._not_before = now + REST * (now - began)
+        return content
+
+    def write(self, content: bytes) -> None:
+        """Puts a snapshot in the place of the last one; from any thread. Raises `OSError`, and the last one stands."""
+        with self._writing:
+            snapshot.write(self._path, content)

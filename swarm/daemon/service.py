@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -219,7 +220,8 @@ async def _serve(
     listener: socket.socket | None = None
     try:
         journal.begin_epoch()
-        swarm = recovery.replay(journal)
+        swarm = recovery.restore(places, journal)
+        gc.freeze()  # what is known by now stays: the collector need not look through it again and again
         crash_at("daemon.replayed")
         edges = reconcile.open_edges(places, repository, settings, environ)
         found = reconcile.reconcile(reconcile.known(swarm, places), edges, alone=True)
@@ -256,6 +258,8 @@ async def _run(
     )
     crash_at("daemon.begun")
     service.tell_found(service.found)
+    snapshots = recovery.Snapshots(places.snapshot, coordinator.journal)
+    coordinator.at_rest = lambda: _keep_snapshot(snapshots, coordinator)
     turning = loop.create_task(coordinator.run())
     server = _Server(_server_settings(api.application(service)))
     serving = loop.create_task(server.serve(sockets=[listener]))
@@ -282,6 +286,23 @@ async def _run(
     _leave_status(places, coordinator)
     if turning.done() and not turning.cancelled() and (error := turning.exception()) is not None:
         raise error
+    if snapshots.behind(coordinator.seq) >= recovery.RECORDS_AT_END:
+        _write_snapshot(snapshots, snapshots.take(coordinator.swarm))
+
+
+def _keep_snapshot(snapshots: recovery.Snapshots, coordinator: Coordinator) -> None:
+    """Takes a snapshot where one is due; only taking it holds the loop up, writing it does not."""
+    if snapshots.due(coordinator.seq):
+        content = snapshots.take(coordinator.swarm)
+        _log.info("snapshot.taken", seq=coordinator.seq, bytes=len(content))
+        asyncio.get_running_loop().run_in_executor(None, _write_snapshot, snapshots, content)
+
+
+def _write_snapshot(snapshots: recovery.Snapshots, content: bytes) -> None:
+    try:
+        snapshots.write(content)
+    except OSError as error:  # the next start takes longer, and that is all
+        _log.warning("snapshot.not_written", reason=str(error))
 
 
 def _server_settings(app: Any) -> uvicorn.Config:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -375,10 +376,8 @@ def _random_plan(world: World, name: str) -> Any:
     return a_plan(*tasks, phases=phases, name=name)
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
-def test_whatever_happens_the_invariants_hold_and_everything_ends(seed: int) -> None:
-    """After every step the invariants hold, the outstanding commands are the pending ones, a replay gives the same, and in the end
-    every task has ended, each landed one exactly once."""
+def walk(seed: int, steps: int = STEPS) -> Iterator[World]:
+    """Leads a world through its steps and then to its end; gives it after each step."""
     world = World(seed)
     world.kind = False
     for name in ("one", "two"):
@@ -390,7 +389,7 @@ def test_whatever_happens_the_invariants_hold_and_everything_ends(seed: int) -> 
                 at=world.now, run=plan.id, plan=plan, base_branch="main", base_commit=BASE, **options
             )
         )
-    for _ in range(STEPS):
+    for _ in range(steps):
         what = world.random.random()
         if what < 0.85:
             world.answer()
@@ -402,13 +401,21 @@ def test_whatever_happens_the_invariants_hold_and_everything_ends(seed: int) -> 
             world.late()
         else:
             world.crash()
-        world.check()
+        yield world
     world.calm_down()
     for _ in range(3000):
         if not world.outstanding and next_deadline(world.swarm) is None:
             break
         world.answer()
         world.tick()
+        yield world
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_whatever_happens_the_invariants_hold_and_everything_ends(seed: int) -> None:
+    """After every step the invariants hold, the outstanding commands are the pending ones, a replay gives the same, and in the end
+    every task has ended, each landed one exactly once."""
+    for world in walk(seed):
         world.check()
     for run in world.swarm.runs.values():
         assert {t.state for t in run.tasks.values()} <= TASK_ENDS, {

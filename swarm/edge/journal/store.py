@@ -255,7 +255,10 @@ class Journal:
 
     def _checked_rows(self, after: int) -> Iterator[tuple[int, _Columns]]:
         """Every row after `after`, each held against the chain: a chain can't be followed through filtered rows."""
-        checksum = self._checksum_of(after)
+        found = self.checksum_at(after)
+        if found is None:
+            raise _damaged(self.path, f"record {after} is missing")
+        checksum = found
         while chunk := self._chunk(after, _NO_FILTERS):
             for seq, *rest, stored in chunk:
                 columns: _Columns = tuple(rest)
@@ -277,14 +280,6 @@ class Journal:
         query = f"SELECT * FROM journal WHERE {' AND '.join(where)} ORDER BY seq LIMIT {ROWS_AT_ONCE}"  # noqa: S608
         return self._all(query, values)
 
-    def _checksum_of(self, seq: int) -> int:
-        if seq == 0:
-            return 0
-        found = self._all("SELECT checksum FROM journal WHERE seq = ?", (seq,))
-        if not found:
-            raise _damaged(self.path, f"record {seq} is missing")
-        return int(found[0][0])
-
     def _promised(self, after: int) -> int:
         """The last number by the head, for a reader who found nothing above `after`; newer rows are no damage."""
         rows = self._all("SELECT head.seq, (SELECT max(seq) FROM journal) FROM head", ())
@@ -300,6 +295,18 @@ class Journal:
     def last_seq(self) -> int:
         """Gives the number of the last record, 0 where there is none."""
         return int(self._all("SELECT seq FROM head", ())[0][0])
+
+    def position(self) -> tuple[int, int]:
+        """Gives the number of the last record and the checksum of the chain there."""
+        with self._lock:
+            return self._head()[1:]
+
+    def checksum_at(self, seq: int) -> int | None:
+        """Gives the checksum of the chain at a record, 0 before the first; None where there is no such record."""
+        if seq == 0:
+            return 0
+        found = self._all("SELECT checksum FROM journal WHERE seq = ?", (seq,))
+        return int(found[0][0]) if found else None
 
     @property
     def epoch(self) -> int:
