@@ -265,6 +265,9 @@ class Pool:
         Leases are kept.
         """
         found = self._sweep_trash(dry_run)
+        if not dry_run:
+            with exclusive(self._lock) as held:
+                linked.sweep_drafts(self.common, lock=held)
         found += [self._lost(tree, dry_run) for tree in self._records() if linked.seat(tree) is None]
         for member in self._sorted():
             if not member.key and not member.path.is_dir() and not dry_run:

@@ -575,6 +575,8 @@ def test_sweep_removes_what_is_left_and_keeps_what_is_not_ours(repo: Path, pool:
     pool.give_back("r/a/1")
     shutil.rmtree(lost)
     (pool.root / ".trash" / "x").mkdir(parents=True)
+    half_removed = repo / ".git" / "swarm" / "linking" / "old-0123abcd"
+    half_removed.mkdir(parents=True)
     (pool.root / "7").mkdir()
     (pool.root / "7" / "precious").write_text("x")
     planned = pool.sweep(dry_run=True)
@@ -588,6 +590,7 @@ def test_sweep_removes_what_is_left_and_keeps_what_is_not_ours(repo: Path, pool:
     left = [each for each in found if not each.mended]
     assert [str(pool.root / "7") in each.text for each in left] == [True]
     assert (pool.root / "7" / "precious").exists()
+    assert not half_removed.exists()
     assert [entry.path for entry in pool.members()] == [kept]
     assert len(sh(repo, "worktree", "list").splitlines()) == 2
     assert pool.sweep() == left
