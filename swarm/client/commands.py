@@ -54,7 +54,10 @@ THEMES: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
     ),
     (
         "Mend",
-        (("recover", "mending", "recover", "Bring worktrees, processes and refs into agreement"),),
+        (
+            ("audit", "mending", "audit", "Check that all that must be true is"),
+            ("recover", "mending", "recover", "Bring worktrees, processes and refs into agreement"),
+        ),
     ),
     (
         "Settings",

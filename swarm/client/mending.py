@@ -1,4 +1,4 @@
-"""Commands for when something went wrong: recover."""
+"""Commands for when something went wrong, or may have: audit, recover."""
 
 from __future__ import annotations
 
@@ -8,8 +8,32 @@ from typing import Any
 import click
 
 from swarm import protocol
-from swarm.client.options import command
+from swarm.client.options import command, run_option
 from swarm.client.session import Session
+
+
+@command("audit", shows=True)
+@run_option
+@click.option(
+    "--verify",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Also run the suites of N landings again, spread over staging, in a throw-away checkout.",
+)
+def audit(session: Session, run: str | None, verify: int | None) -> int:
+    """Check that everything that must be true of the repository and the journal is.
+
+    Changes nothing, needs no daemon and may be run while one works. Ends with 1 where an invariant is broken, with its number and
+    what to do; the invariants are explained in docs/explanation/invariants.md.
+    """
+    from swarm.client import offline
+
+    document, text, code = offline.audit(session.top, run, verify or 0)
+    if session.as_json:
+        session.json(document)
+    else:
+        session.out(text)
+    return code
 
 
 @command("recover", shows=True, steers=True)

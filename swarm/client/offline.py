@@ -1,4 +1,4 @@
-"""What works without a daemon: checking plans, reading the journal, starting the daemon, opening a worktree.
+"""What works without a daemon: checking plans, reading the journal, starting the daemon, opening a worktree, the audit.
 
 Rules for editing: this is the only part of the client that may use `core`, `edge` and `daemon/recovery`, and it never writes to the
 journal. Imports that cost start-up time are inside the functions that need them.
@@ -266,6 +266,17 @@ def diff_text(top: Path, state: Path, run: str, task: str) -> str:
         if attempt.head is not None and attempt.head != attempt.base:
             return history.diff_text(top, attempt.base, attempt.head)
     return ""
+
+
+# --- the audit ------------------------------------------------------------------------------------------------------
+
+
+def audit(top: Path, run: str | None, verify: int) -> tuple[dict[str, Any], str, int]:
+    """Checks the invariants of repository and journal; gives the document, the text for people, and the exit code (0 or 1)."""
+    from swarm.audit import breaches, inspection
+
+    report = inspection.audit(top, os.environ, run=run, verify=verify)
+    return breaches.document(report), breaches.text(report), 0 if report.ok else 1
 
 
 # --- worktrees ------------------------------------------------------------------------------------------------------

@@ -33,12 +33,15 @@ def invariants(swarm: Swarm) -> list[str]:
             wrong.append(f"{run_id}: {task or command} waits for the machine and for nothing else")
     for run in swarm.runs.values():
         wrong.extend(f"{run.id}: {text}" for text in _wrong_in(run))
-        wrong.extend(f"{run.id}: {text}" for text in _forgotten(swarm, run))
-    return wrong
+    return [*wrong, *forgotten(swarm)]
+
+
+def forgotten(swarm: Swarm) -> list[str]:
+    """Gives a sentence for each ready task that would wait for ever, because no event will bring it up again."""
+    return [f"{run.id}: {text}" for run in swarm.runs.values() for text in _forgotten(swarm, run)]
 
 
 def _forgotten(swarm: Swarm, run: Run) -> Iterator[str]:
-    """Finds ready tasks that would wait for ever, because no event will bring them up again."""
     filed = run.filed()
     for name, task in run.tasks.items():
         if task.state is not TaskState.READY:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
+import select
 import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -137,6 +139,31 @@ class Verifier:
             tail="" if outcome == "passed" else tail_of(output),
         )
         return result, lacks
+
+
+def verify_alone(
+    scratch: Pool, places: AttemptPlaces, environ: Mapping[str, str], candidate: str, suites: Sequence[Suite]
+) -> Outcomes:
+    """Verifies one commit where no daemon is, and waits for the outcome; `places` gets what a verification leaves."""
+    verifier = Verifier(Places(places.folder), scratch, environ, asyncio.to_thread, _exited_by_thread)
+    nonce = f"alone-{secrets.token_hex(8)}"
+    return asyncio.run(verifier.verify(nonce, nonce, places, candidate, suites))
+
+
+async def _exited_by_thread(identity: process.Identity) -> None:
+    """Waits for the end of a process; a thread that is left waiting ends with the process, which a timeout ends."""
+    handle = process.exit_handle(identity)
+    if handle is not None:
+        await asyncio.to_thread(_wait_and_close, handle)
+
+
+def _wait_and_close(handle: int) -> None:
+    try:
+        waiter = select.poll()
+        waiter.register(handle, select.POLLIN)
+        waiter.poll()
+    finally:
+        os.close(handle)
 
 
 def _environment(base: Mapping[str, str], temporary: Path) -> dict[str, str]:

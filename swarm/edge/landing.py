@@ -143,10 +143,19 @@ class LandingRepository:
         """
         lock.require()
         self.close()
-        stale = [Path(each) for each in _lock_files(self.path)]
+        stale = self.lock_files()
         for each in stale if not dry_run else ():
             each.unlink(missing_ok=True)
         return stale
+
+    def lock_files(self) -> list[Path]:
+        """Lists lock files of the repository itself; those of its worktrees may belong to processes that still run."""
+        found: list[Path] = []
+        for here, folders, files in os.walk(self.path):
+            if here == os.fspath(self.path):
+                folders[:] = [name for name in folders if name not in ("worktrees", "objects")]
+            found.extend(Path(here, name) for name in files if name.endswith(".lock"))
+        return found
 
     # --- a run --------------------------------------------------------------------------------------------------------------
 
@@ -383,13 +392,13 @@ class LandingRepository:
         own = set(self.objects.changed_paths(base, head))
         foreign = [path for path in self.objects.changed_paths(onto, candidate) if path not in own]
         if foreign:
-            foreign = [path for path in foreign if path not in self._renamed_targets(base, onto, own)]
+            foreign = [path for path in foreign if path not in self.renamed_targets(base, onto, own)]
         if foreign:
             raise LandingCheckFailed(
                 "paths", candidate, f"it changes {', '.join(foreign[:5])}, which the attempt did not."
             )
 
-    def _renamed_targets(self, base: str, onto: str, own: set[str]) -> set[str]:
+    def renamed_targets(self, base: str, onto: str, own: set[str]) -> set[str]:
         """Lists where staging has moved files that the attempt changed: the merge follows them there."""
         listed = git.run(
             "diff-tree", "-r", "-M", "-z", "--name-status", "--diff-filter=R", base, onto, git_dir=self.path
@@ -534,13 +543,3 @@ def _write_whole(path: Path, text: str) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
-
-
-def _lock_files(folder: Path) -> list[str]:
-    """Lists lock files of the repository itself; those of its worktrees may belong to processes that still run."""
-    found: list[str] = []
-    for here, folders, files in os.walk(folder):
-        if here == os.fspath(folder):
-            folders[:] = [name for name in folders if name not in ("worktrees", "objects")]
-        found.extend(os.path.join(here, name) for name in files if name.endswith(".lock"))
-    return found

@@ -80,6 +80,16 @@ class WorktreeEntry:
     age_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What the pool's own records tell of a member, also of one whose folder is gone: `key` is "" when nobody has it, `whole`
+    whether its folder, git's record and ours are all there and are each other's."""
+
+    path: Path
+    key: str
+    whole: bool
+
+
 class WorktreeFailed(SwarmError):
     """The file system refused something in a worktree; its files and lease are as the next try needs them."""
 
@@ -233,6 +243,10 @@ class Pool:
         """Lists the members by number; with `dirty` each is asked for changes, at one git process each."""
         return [self._entry(member, dirty) for member in self._sorted() if member.path.is_dir()]
 
+    def leases(self) -> list[Lease]:
+        """Lists the members by number as they were recorded, whatever has become of them. Looks only."""
+        return [Lease(member.path, member.key, self._is_whole(member)) for member in self._sorted()]
+
     def teardown(self, path: Path) -> None:
         """Removes the member at `path`, folder and record; one that is gone is no error. What is in it is
         lost."""
@@ -272,7 +286,7 @@ class Pool:
         for member in self._sorted():
             if not member.key and not member.path.is_dir() and not dry_run:
                 self.teardown(member.path)
-        found += [Finding("worktree", f"nothing says whose {path} is") for path in self._strangers()]
+        found += [Finding("worktree", f"nothing says whose {path} is") for path in self.strangers()]
         return found
 
     def _records(self) -> list[LinkedTree]:
@@ -549,7 +563,8 @@ class Pool:
                 continue  # its folder is then a stranger: told by `sweep`, handed to nobody
         return members
 
-    def _strangers(self) -> list[Path]:
+    def strangers(self) -> list[Path]:
+        """Lists the folders where members lie that nothing says anything of."""
         known = {member.path for member in self._sorted()}
         if not self.root.is_dir():
             return []

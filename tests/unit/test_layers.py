@@ -65,6 +65,14 @@ HOUSE: dict[str, tuple[str, ...]] = {
         "swarm.worker.agents",
         "swarm.daemon",
     ),
+    "swarm.audit": (
+        "swarm.errors",
+        "swarm.core",
+        "swarm.config",
+        "swarm.edge",
+        "swarm.daemon.verification",  # what landed is verified again as it was verified
+        "swarm.audit",
+    ),
     "swarm.client": (
         "swarm.errors",
         "swarm.core.report",
@@ -83,6 +91,7 @@ HOUSE: dict[str, tuple[str, ...]] = {
         "swarm.edge",
         "swarm.daemon.recovery",
         "swarm.daemon.reconcile",
+        "swarm.audit",
         "swarm.daemon.service",  # `swarm start --foreground` becomes the daemon
         "swarm.client",
     ),
@@ -384,6 +393,8 @@ def test_every_module_says_what_it_hides() -> None:
         ("swarm.client.x", "from swarm.edge import git", "swarm.client may import"),
         ("swarm.daemon.x", "from swarm.client import render", "swarm.daemon may import"),
         ("swarm.daemon.x", "from swarm.worker import roles", "swarm.daemon may import"),
+        ("swarm.daemon.x", "from swarm.audit import line", "swarm.daemon may import"),
+        ("swarm.audit.x", "from swarm.daemon import execution", "swarm.audit may import"),
         ("swarm.kitchen.x", "import os", "in no room"),
     ],
 )

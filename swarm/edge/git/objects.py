@@ -154,10 +154,19 @@ class Objects:
         question = f"{old_tree} {new_tree}\n".encode() + self._mark
         mark = self._mark
         answer = self._differences.ask(question, lambda got: len(got) if got.endswith(mark) else None)
-        changes = _parse_diff(answer.removesuffix(mark), f"{old_tree} {new_tree}\n")
+        (changes,) = _parse_diffs(answer.removesuffix(mark), [f"{old_tree} {new_tree}\n"])
         if len(changes) <= REMEMBERED_CHANGES:
             _remember(self._diffs, (old_tree, new_tree), changes, REMEMBERED_DIFFS)
         return changes
+
+    def diffs(self, pairs: Sequence[tuple[str, str]]) -> list[list[Change]]:
+        """Gives for many pairs of trees what `diff` gives for one, in one question; nothing of it is remembered."""
+        if not pairs:
+            return []
+        mark = self._mark
+        question = "".join(f"{old} {new}\n" for old, new in pairs).encode() + mark
+        answer = self._differences.ask(question, lambda got: len(got) if got.endswith(mark) else None)
+        return _parse_diffs(answer.removesuffix(mark), [f"{old} {new}\n" for old, new in pairs])
 
     def changed_paths(self, old: str, new: str) -> tuple[str, ...]:
         """Lists the files that differ between two commits, in git's order, folders left out."""
@@ -244,15 +253,20 @@ class _Answers:
         return self.found
 
 
-def _parse_diff(answer: bytes, header: str) -> list[Change]:
-    changes: list[Change] = []
-    fields = iter(answer.removeprefix(header.encode()).split(b"\0"))
-    for field in fields:
-        if not field:
-            continue
-        old_mode, new_mode, old, new, _status = field.decode("ascii")[1:].split(" ")
-        changes.append(Change(decode(next(fields)), old_mode, new_mode, old, new))
-    return changes
+def _parse_diffs(answer: bytes, headers: Iterable[str]) -> list[list[Change]]:
+    """Cuts the answers to several questions: each begins with its header, and its fields end with NUL."""
+    fields = answer.split(b"\0")
+    found: list[list[Change]] = []
+    at = 0
+    for header in headers:
+        fields[at] = fields[at].removeprefix(header.encode())
+        changes: list[Change] = []
+        while fields[at].startswith(b":"):
+            old_mode, new_mode, old, new, _status = fields[at].decode("ascii")[1:].split(" ")
+            changes.append(Change(decode(fields[at + 1]), old_mode, new_mode, old, new))
+            at += 2
+        found.append(changes)
+    return found
 
 
 def files_of(changes: Iterable[Change]) -> tuple[str, ...]:

@@ -82,9 +82,9 @@ def _ask_for_ref(common_dir: Path | str, ref: str) -> str | None:
     return None
 
 
-def refs_below(common_dir: Path | str, prefix: str) -> dict[str, str]:
-    """Gives the object of every ref whose full name begins with `prefix`, which ends in a slash."""
-    listed = run("for-each-ref", "--format=%(objectname) %(refname)", prefix, git_dir=common_dir).text
+def refs_below(common_dir: Path | str, *prefixes: str) -> dict[str, str]:
+    """Gives the object of every ref whose full name begins with one of `prefixes`, which end in a slash."""
+    listed = run("for-each-ref", "--format=%(objectname) %(refname)", *prefixes, git_dir=common_dir).text
     return {name: oid for oid, _, name in (line.partition(" ") for line in listed.splitlines())}
 
 

@@ -1,0 +1,109 @@
+"""Runs the suites of landings again, in a throw-away checkout, as their verification did.
+
+Hides the throw-away repository: it borrows the landing repository's objects and nothing is ever written back. Rules for editing:
+what is sampled is spread over each line and always holds the newest landing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from swarm import config
+from swarm.audit.breaches import Breach
+from swarm.audit.line import Landing
+from swarm.core.places import AttemptPlaces
+from swarm.daemon.verification import verify_alone
+from swarm.edge import git
+from swarm.edge.worktrees import Pool
+from swarm.errors import SwarmError
+
+
+def look(
+    landings: Sequence[Landing],
+    count: int,
+    repository: git.Repository,
+    landing: Path,
+    environ: Mapping[str, str],
+) -> Iterator[Breach]:
+    """Verifies `count` landings again, or all where there are fewer; those that nothing verifies are passed over."""
+    verified = [each for each in landings if each.attempt is not None and each.attempt.to_pass]
+    folder = Path(tempfile.mkdtemp(prefix="swarm-audit-"))
+    try:
+        pool = _pool(folder, repository, landing, environ)
+        try:
+            for each in _sample(verified, count):
+                yield from _again(each, pool, folder, environ)
+        finally:
+            pool.close()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sample(landings: Sequence[Landing], count: int) -> list[Landing]:
+    if count >= len(landings):
+        return list(landings)
+    last = len(landings) - 1
+    places = {last - round(number * last / max(1, count - 1)) for number in range(count)}
+    return [landings[place] for place in sorted(places)]
+
+
+def _pool(folder: Path, repository: git.Repository, landing: Path, environ: Mapping[str, str]) -> Pool:
+    bare = folder / "repository.git"
+    made = (
+        "init",
+        "-q",
+        "--bare",
+        "--template=",
+        f"--object-format={repository.object_format}",
+        os.fspath(bare),
+    )
+    git.run(*made, cwd=folder)
+    (bare / "objects" / "info").mkdir(exist_ok=True)
+    (bare / "objects" / "info" / "alternates").write_text(
+        f"{landing / 'objects'}\n", "utf-8", "surrogateescape"
+    )
+    if (landing / "shallow").exists():
+        shutil.copyfile(landing / "shallow", bare / "shallow")
+    top = repository.working_top()
+    trees = config.load(top, environ).worktrees
+    return Pool(
+        bare,
+        folder / "trees",
+        lock=folder / "trees.lock",
+        source=top,
+        setup=trees.setup,
+        copy=trees.copied,
+        share=trees.share,
+        user_config=False,
+        saves=False,
+    )
+
+
+def _again(landing: Landing, pool: Pool, folder: Path, environ: Mapping[str, str]) -> Iterator[Breach]:
+    attempt, commit = landing.attempt, landing.commit.oid
+    assert attempt is not None
+    places = AttemptPlaces(folder / "runs" / commit)
+    try:
+        outcomes = verify_alone(pool, places, environ, commit, attempt.to_pass)
+    except (SwarmError, OSError) as error:
+        cause = error.cause if isinstance(error, SwarmError) else str(error)
+        yield Breach("I5", f"{landing.name} could not be verified again: {cause}", run=landing.run.id)
+        return
+    if outcomes.trouble:
+        text = f"{landing.name} could not be verified again: {outcomes.trouble}"
+        yield Breach("I5", f"{text}.", run=landing.run.id, next_step="make room, then audit again")
+        return
+    for result in outcomes.suites:
+        if result.outcome != "passed":
+            last = result.tail.splitlines()[-1:] or ["no output"]
+            text = f"{landing.name} does not pass {result.name} again ({result.outcome}: {last[0][:200]})"
+            yield Breach(
+                "I5",
+                f"{text}.",
+                run=landing.run.id,
+                next_step=f"git checkout {commit}, and run: {result.name}",
+            )

@@ -1,0 +1,218 @@
+"""The journal, folded again: the state that its events give, held against the facts that were told at the time.
+
+The fold decides as the daemon did. The facts were written by the daemon itself, so what is checked on them (numbers of attempts,
+claims, slots, ends) does not rest on the machine being right.
+
+Rules for editing: a journal that can't be read, or not to its end, is a breach; then there is no state, and what needs one is
+left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from swarm import __version__
+from swarm.audit.breaches import Breach
+from swarm.core import machine
+from swarm.core import messages as m
+from swarm.core.claims import ClaimHeld, ClaimTable
+from swarm.core.invariants import forgotten, invariants
+from swarm.core.state import IllegalEvent, Swarm
+from swarm.edge.journal import Journal, Row
+from swarm.errors import SwarmError
+
+_ENDS = frozenset({"TaskLanded", "TaskHandedBack", "TaskFailed", "TaskCancelled"})
+_FINAL = _ENDS - {"TaskHandedBack"}
+
+TaskKey = tuple[str, str]  # run, task
+
+
+class Advance(NamedTuple):
+    """A move of staging, as the journal has it."""
+
+    task: str
+    attempt: int
+    commit: str
+
+
+@dataclass(slots=True)
+class Fold:
+    """What a journal gives up to record `seq`. `swarm` is None where its events could not be followed to the end."""
+
+    seq: int = 0
+    swarm: Swarm | None = None
+    advances: dict[str, list[Advance]] = field(default_factory=lambda: defaultdict(list))
+    brought_in: set[tuple[str, str, int]] = field(default_factory=set)
+    keeps_worktrees: bool = False
+    breaches: list[Breach] = field(default_factory=list)
+
+
+def fold(path: Path) -> Fold:
+    """Reads and folds the journal at `path`; whatever is wrong with it is a breach."""
+    made = Fold()
+    try:
+        with Journal.open(path, readonly=True) as journal:
+            made.seq = journal.last_seq()
+            made.breaches += [Breach("I18", f"The journal is damaged: {text}.") for text in journal.verify()]
+            swarm = _follow(journal, made)
+    except SwarmError as error:
+        made.breaches.append(Breach("I18", error.cause, next_step=error.next_step))
+        return made
+    if swarm is not None:
+        made.swarm = swarm
+        waiting = list(forgotten(swarm))
+        made.breaches += [Breach("I19", f"{text}.") for text in waiting]
+        sound = [text for text in invariants(swarm) if text not in waiting]
+        made.breaches += [Breach("I8", f"{text}.") for text in sound]
+    return made
+
+
+def _follow(journal: Journal, made: Fold) -> Swarm | None:
+    """Takes every event in and holds the facts against what follows from it; None where an event does not fit."""
+    swarm = Swarm()
+    told = _Told(swarm)
+    expected: list[dict[str, Any]] = []
+    for row in _up_to(journal, made.seq):
+        if row.kind != "event":
+            made.breaches += _told_as_expected(row, expected, swarm)
+            made.breaches += told.take(row)
+            continue
+        made.breaches += _never_told(row, expected, swarm)
+        try:
+            event = m.event_from_json(row.data)
+            turn = machine.step(swarm, event)
+        except (IllegalEvent, ValueError, KeyError, TypeError, AssertionError) as error:
+            text = f"Record {row.seq} ({row.data.get('type')}) can't follow on what was before it: {error}."
+            made.breaches.append(Breach("I8", text, run=_run_of(row)))
+            return None
+        made.breaches += told.heard(row, event)
+        _note(made, swarm, event)
+        expected = [fact.to_json() for fact in turn.facts]
+    return swarm
+
+
+def _up_to(journal: Journal, last: int) -> Iterator[Row]:
+    for row in journal.read():
+        if row.seq > last:
+            return
+        yield row
+
+
+def _run_of(row: Row) -> str | None:
+    run = row.data.get("run")
+    return run if isinstance(run, str) else None
+
+
+def _note(made: Fold, swarm: Swarm, event: m.Event) -> None:
+    if isinstance(event, m.StagingAdvanced):
+        made.advances[event.run].append(Advance(event.task, event.attempt, event.candidate))
+    elif isinstance(event, m.BroughtIn):
+        made.brought_in.add((event.run, event.task, event.attempt))
+    elif isinstance(event, m.DaemonStarted):
+        made.keeps_worktrees = made.keeps_worktrees or swarm.limits.keep_worktrees
+
+
+# --- facts against the fold (I9) ---
+
+
+def _told_as_expected(row: Row, expected: list[dict[str, Any]], swarm: Swarm) -> Iterator[Breach]:
+    wanted = expected.pop(0) if expected else None
+    if swarm.version != __version__:  # another version may have had other words
+        return
+    if wanted is None or json.loads(json.dumps(wanted)) != row.data:
+        what = f"the events before it give {wanted['type'] if wanted else 'nothing'}"
+        if wanted and wanted["type"] == row.data.get("type"):
+            what = f"the events give it otherwise: {json.dumps(wanted, sort_keys=True)[:300]}"
+        yield Breach("I9", f"Record {row.seq} tells {row.data.get('type')}, and {what}.", run=_run_of(row))
+
+
+def _never_told(row: Row, expected: list[dict[str, Any]], swarm: Swarm) -> Iterator[Breach]:
+    if expected and swarm.version == __version__:
+        types = ", ".join(str(each["type"]) for each in expected)
+        yield Breach("I9", f"Before record {row.seq} {types} should have been told and was not.")
+
+
+# --- what the facts alone say (I8, I10, I11, I17) ---
+
+
+class _Told:
+    """Follows the facts; the fold is asked only for what a task claims and for how many workers were allowed at that moment."""
+
+    def __init__(self, swarm: Swarm) -> None:
+        self._swarm = swarm
+        self._last: dict[TaskKey, int] = {}
+        self._live: set[TaskKey] = set()
+        self._final: dict[TaskKey, str] = {}
+        self._running: dict[TaskKey, object] = {}  # to its slot
+        self._claims: dict[str, ClaimTable[str]] = defaultdict(ClaimTable)
+
+    def take(self, row: Row) -> Iterator[Breach]:
+        kind, run, task = row.data.get("type"), row.data.get("run"), row.data.get("task")
+        if not isinstance(run, str) or not isinstance(task, str):
+            return
+        if kind == "TaskStarted":
+            yield from self._started(row, (run, task))
+        elif kind in _ENDS:
+            self._ended((run, task), str(kind))
+        elif kind == "TaskRetried":
+            self._final.pop((run, task), None)
+
+    def heard(self, row: Row, event: m.Event) -> Iterator[Breach]:
+        """Looks at an answer: it must be the newest attempt's, and after the end of a worker its slot is free."""
+        if not isinstance(event, m.AttemptEvent) or isinstance(event, m.WorktreeReturned):
+            return
+        key = (event.run, event.task)
+        if event.attempt != self._last.get(key):
+            text = f"Record {row.seq}: {row.data['type']} of attempt {event.attempt} of {event.task} was listened to"
+            yield Breach("I10", f"{text}, while attempt {self._last.get(key)} is the newest.", run=event.run)
+        if isinstance(event, m.WorkerExited):
+            self._running.pop(key, None)
+
+    def _started(self, row: Row, key: TaskKey) -> Iterator[Breach]:
+        run, task = key
+        n, slot = row.data.get("attempt"), row.data.get("slot")
+        here = f"Record {row.seq}: attempt {n} of {task} started"
+        if key in self._live:
+            yield Breach("I10", f"{here} while attempt {self._last[key]} was live.", run=run)
+        if n != self._last.get(key, 0) + 1:
+            yield Breach("I10", f"{here} after attempt {self._last.get(key, 0)}.", run=run)
+        if key in self._final:
+            yield Breach("I8", f"{here} after {self._final[key]}, without a retry.", run=run)
+        for other, taken in self._running.items():
+            if taken == slot:
+                yield Breach("I17", f"{here} in slot {slot}, which {other[1]} had.", run=run)
+        self._running[key] = slot
+        if len(self._running) > self._swarm.limits.workers_max:
+            allowed = self._swarm.limits.workers_max
+            yield Breach(
+                "I17", f"{here} as number {len(self._running)}, and {allowed} were allowed.", run=run
+            )
+        yield from self._claim(here, key)
+        self._last[key] = n if isinstance(n, int) else 0
+        self._live.add(key)
+
+    def _claim(self, here: str, key: TaskKey) -> Iterator[Breach]:
+        run, task = key
+        known = self._swarm.runs.get(run)
+        if known is None or task not in known.tasks:
+            yield Breach("I8", f"{here}, and no plan has that task.", run=run)
+            return
+        try:
+            self._claims[run].take(task, known.wanted_claims(known.tasks[task]))
+        except ClaimHeld as held:
+            other = held.holding
+            yield Breach(
+                "I11", f"{here} with a claim that meets {other.claim.path!r} of {other.holder}.", run=run
+            )
+
+    def _ended(self, key: TaskKey, kind: str) -> None:
+        self._live.discard(key)
+        self._running.pop(key, None)
+        self._claims[key[0]].release(key[1])
+        if kind in _FINAL and key in self._last:
+            self._final[key] = kind

@@ -1,0 +1,96 @@
+"""The audit as people use it: its answer and exit code, live, stopped, broken, and where there is nothing. What it can find is in
+tests/crash/test_audit.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.conftest import git, wait_until
+from tests.e2e.driver import Swarm, common_dir
+
+
+def audit(swarm: Swarm, *args: str, code: int = 0) -> dict[str, Any]:
+    found: dict[str, Any] = swarm("audit", "--json", *args, code=code).json
+    return found
+
+
+def broken(document: dict[str, Any]) -> set[str]:
+    return {each["invariant"] for each in document["broken"]}
+
+
+def test_nothing_of_swarm_is_nothing_broken(swarm: Swarm) -> None:
+    """In a repository where swarm was never used the audit ends with 0 and makes nothing."""
+    assert audit(swarm)["ok"] is True
+    assert not (common_dir(swarm.top) / "swarm").exists()
+
+
+def test_a_healthy_run_is_clean_while_it_works_and_afterwards(swarm: Swarm) -> None:
+    """At every moment of a run, and after it with and without a daemon, no invariant is broken; the document says what was seen."""
+    tasks = [swarm.task(f"t{n}") for n in range(6)]
+    tasks += [swarm.task("slow", gate="open"), swarm.task("bad", "exit 1", claims=["bad"], attempts=2)]
+    swarm("start", "--workers", "4")
+    swarm("submit", str(swarm.plan("r", tasks, verify=["test -f README.md"])))
+    while not {"TaskLanded", "TaskFailed"} <= {event["type"] for event in swarm.events()}:
+        assert audit(swarm)["broken"] == []
+    swarm.wait_for_start("slow")
+    assert audit(swarm)["broken"] == []
+    swarm.gate("open").touch()
+    swarm.wait("r", code=1)
+    assert audit(swarm)["broken"] == []
+    swarm("stop")
+    document = audit(swarm, "--run", "r")
+    assert document["broken"] == []
+    assert document["schema"] == 1
+    assert (document["runs"], document["landings"]) == (["r"], 7)
+    assert [each["id"] for each in document["invariants"]] == [f"I{n}" for n in range(1, 21)]
+    assert [each["id"] for each in document["invariants"] if each["ok"] is None] == ["I5"]
+    assert "hold" in swarm("audit").out
+    assert "swarm status" in swarm("audit", "--run", "other", code=2).err
+
+
+def test_suites_run_again_on_request(swarm: Swarm) -> None:
+    """With --verify the suites of landings run again in a checkout of their own; one that fails now is I5, with its output."""
+    flag = swarm.outside / "flag"
+    flag.touch()
+    swarm.run(
+        swarm.plan(
+            "r", [swarm.task("a"), swarm.task("b")], verify=[f"test -e {flag} || {{ echo torn; exit 1; }}"]
+        )
+    )
+    assert audit(swarm, "--verify", "2")["ok"] is True
+    flag.unlink()
+    document = audit(swarm, "--verify", "1", code=1)
+    assert broken(document) == {"I5"}
+    assert "torn" in document["broken"][0]["cause"]
+    assert audit(swarm)["ok"] is True
+
+
+def test_what_is_broken_is_told_with_its_number(swarm: Swarm) -> None:
+    """A breach ends with 1 and is told by number, cause, consequence and next step; the same with a daemon that lives."""
+    swarm.run(swarm.plan("r", [swarm.task("a"), swarm.task("b", needs=["a"])]))
+    wait_until(lambda: not swarm.status()["daemon"]["running"])
+    landing = common_dir(swarm.top) / "swarm" / "landing.git"
+    stood = git(landing, "rev-parse", "refs/heads/r/staging")
+    git(landing, "update-ref", "refs/heads/r/staging", f"{stood}^")
+    document = audit(swarm, code=1)
+    assert {"I1", "I3"} <= broken(document)
+    assert all(each["cause"] and each["consequence"] and each["next"] for each in document["broken"])
+    text = swarm("audit", code=1).out
+    assert "I1 is broken" in text
+    assert "Next: " in text
+    swarm("start")
+    assert "I1" in broken(audit(swarm, code=1))
+    git(landing, "update-ref", "refs/heads/r/staging", stood)
+    swarm("stop")
+
+
+def test_a_journal_that_is_gone_is_a_finding(swarm: Swarm) -> None:
+    """Without its journal the audit says that it is missing and what it could not look at; no traceback, exit 1."""
+    swarm.run(swarm.plan("r", [swarm.task("a")]))
+    wait_until(lambda: not swarm.status()["daemon"]["running"])
+    journal = common_dir(swarm.top) / "swarm" / "journal.sqlite"
+    journal.rename(swarm.outside / "journal")
+    document = audit(swarm, code=1)
+    assert broken(document) == {"I18"}
+    assert next(each for each in document["invariants"] if each["id"] == "I1")["ok"] is None
+    (swarm.outside / "journal").rename(journal)
