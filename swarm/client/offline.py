@@ -409,36 +409,45 @@ def start_daemon(top: Path, *, workers: int | None, foreground: bool, ends_when_
 
         serve(Options(top, flags, ends_when_idle), dict(os.environ))
         return {}
-    import subprocess
+    from swarm.edge.trouble import explained
 
     reader, writer = os.pipe()
     try:
-        with _start_log(top) as log:
-            subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "swarm.daemon.service",
-                    str(top),
-                    str(writer),
-                    str(int(ends_when_idle)),
-                    json.dumps(flags),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                pass_fds=(writer,),
-                start_new_session=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in _import_path() if path)},
-            )
-            os.close(writer)
-            writer = -1
-            return _await_ready(reader, Path(log.name))
+        with explained("The daemon can't be started"):
+            log = _spawn_daemon(top, writer, flags, ends_when_idle=ends_when_idle)
+        os.close(writer)
+        writer = -1
+        return _await_ready(reader, log)
     finally:
         os.close(reader)
         if writer >= 0:
             os.close(writer)
+
+
+def _spawn_daemon(top: Path, writer: int, flags: Mapping[str, Any], *, ends_when_idle: bool) -> Path:
+    """Starts the daemon's process, which says one line to the descriptor; gives the file with what it prints meanwhile."""
+    import subprocess
+
+    with _start_log(top) as log:
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "swarm.daemon.service",
+                str(top),
+                str(writer),
+                str(int(ends_when_idle)),
+                json.dumps(flags),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            pass_fds=(writer,),
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in _import_path() if path)},
+        )
+        return Path(log.name)
 
 
 def _import_path() -> list[str]:

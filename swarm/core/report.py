@@ -50,12 +50,13 @@ _QUEUE_STATE = {
 @dataclass(frozen=True, slots=True)
 class Live:
     """What only a running daemon can tell: samples are (CPU percent, resident bytes) of each worker by (run, task), activity what
-    it does at the moment, `readings` the newest look at the machine."""
+    it does at the moment, `readings` the newest look at the machine; `stuck` why nothing can be remembered at present."""
 
     running: bool = False
     samples: Mapping[tuple[str, str], tuple[float | None, int]] = field(default_factory=dict)
     readings: Readings | None = None
     note: str = ""
+    stuck: str = ""
 
 
 def rfc3339(at: float | None) -> str | None:
@@ -89,11 +90,13 @@ def status(swarm: Swarm, live: Live, *, run: str | None = None, summary: bool = 
 def _capacity(swarm: Swarm, live: Live) -> dict[str, Any]:
     readings = live.readings or swarm.readings
     running = len(swarm.slots)
+    width = 0 if live.stuck else min(swarm.capacity.target, swarm.limits.workers_max)
+    reason = f"{live.stuck} Until it can, nothing is begun." if live.stuck else swarm.capacity.reason
     return {
         "workers_max": swarm.limits.workers_max,
-        "slots_open": max(0, min(swarm.capacity.target - running, swarm.limits.workers_max - running)),
+        "slots_open": max(0, width - running),
         "running": running,
-        "reason": swarm.capacity.reason if live.running else "no daemon runs",
+        "reason": reason if live.running else "no daemon runs",
         "note": live.note,
         "readings": None
         if readings is None

@@ -159,7 +159,8 @@ class Api:
         samples = await self._thread(lambda: self.sampler.sample(watches)) if watches else {}
         readings, why = await self._thread(self.service.execution.look)
         note = f"The machine can't be looked at: {why}." if why else self.edges.host.note
-        live = report.Live(True, samples, readings, note)
+        stuck = self.coordinator.stuck.cause if self.coordinator.stuck is not None else ""
+        live = report.Live(True, samples, readings, note, stuck)
         return report.status(self.swarm, live, run=run, summary=summary)
 
     async def wait(self, request: Request) -> Response:
@@ -451,6 +452,12 @@ class Api:
         mode = (await self._body(request))["mode"]
         if mode not in protocol.STOP_MODES:
             raise UsageError(f"{mode!r} is no way to stop: {', '.join(protocol.STOP_MODES)}.")
+        if self.coordinator.stuck is not None and mode != "leave-workers":
+            raise SwarmError(
+                self.coordinator.stuck.cause,
+                "The end of a worker could not be remembered, so the daemon goes on.",
+                "see to that disk; or swarm stop --leave-workers, which has nothing to remember",
+            )
         self.service.stop(mode)
         return JSONResponse({"pid": self.swarm.pid})
 

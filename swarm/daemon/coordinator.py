@@ -1,8 +1,10 @@
 """The loop at the centre: events in, decisions made, remembered, and only then carried out.
 
 Order within a turn: `machine.step` for every event that is there, one durable append of all of them, then the answers to those
-who asked, then the commands. If the journal can't be written the loop ends with that error and nothing was acted on: the
-next daemon goes on from what the journal holds. Nothing polls: the loop sleeps until an event comes or a deadline falls due.
+who asked, then the commands. While the machine does not let the journal be written (its disk is full) the turn stands still:
+nothing is acted on and nothing answered, reading goes on and says why, and the same records are tried again. If it can't be written
+for another reason the loop ends with that: the next daemon goes on from what the journal holds. Nothing polls: the loop sleeps
+until an event comes or a deadline falls due.
 
 Rules for editing: no decision is made here, and nothing is carried out here; both would escape the journal.
 """
@@ -15,6 +17,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from swarm import log
@@ -22,14 +25,28 @@ from swarm.core import machine
 from swarm.core import messages as m
 from swarm.core.state import IllegalEvent, StaleEvent, Swarm, Turn, next_deadline, pending_commands
 from swarm.crashpoints import crash_at
-from swarm.edge.journal import Journal, Record
+from swarm.edge.journal import Journal, JournalStuck, Record
+from swarm.errors import SwarmError
 
 BATCH_MAX = 512  # events that share one durable write
 RECENT = 2000  # records kept in memory for those who follow
 READ_AT_ONCE = 500
+AGAIN_S = (
+    0.25,
+    5.0,
+)  # after how long a journal that could not be written is tried again, first and at the most
 _log = log.get("coordinator")
 
 CarryOut = Callable[[m.Command], None]
+
+
+@dataclass(slots=True)
+class _Decided:
+    """A turn that was decided: what is to be remembered of it, and what follows once that is done."""
+
+    records: list[Record] = field(default_factory=list)
+    commands: list[m.Command] = field(default_factory=list)
+    answers: list[tuple[asyncio.Future[Turn], Turn]] = field(default_factory=list)
 
 
 class Coordinator:
@@ -50,6 +67,9 @@ class Coordinator:
         self._last_at = 0.0
         self.finished: dict[str, m.Finished | m.FinishRefused] = {}  # by request, for those who wait for it
         self.ended = False
+        self.stuck: JournalStuck | None = None  # why what was decided last can't be remembered
+        self._decided: _Decided | None = None  # … and what that is
+        self._again_s = AGAIN_S[0]
         self.at_rest: Callable[[], None] = lambda: None  # called when nothing more is to be taken in
 
     # --- events in
@@ -70,7 +90,14 @@ class Coordinator:
             self._loop.call_soon_threadsafe(self.post, event)
 
     async def ask(self, event: m.Event) -> Turn:
-        """Takes an event in and waits until it is in the journal. Raises `IllegalEvent` where it can't happen."""
+        """Takes an event in and waits until it is in the journal. Raises `IllegalEvent` where it can't happen, `SwarmError` where
+        nothing can be remembered at present."""
+        if self.stuck is not None:
+            raise SwarmError(
+                self.stuck.cause,
+                "The daemon can't take anything in until it can be remembered; nothing was changed.",
+                "see to that disk, then again; swarm status tells when it goes on",
+            )
         answer: asyncio.Future[Turn] = self._loop.create_future()
         self._inbox.append((event, answer))
         self._wake.set()
@@ -94,45 +121,72 @@ class Coordinator:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                while self._inbox:
+                while self._inbox or self._decided:
                     self._turn()
+                    if self.stuck is not None:
+                        break
                     await asyncio.sleep(0)
-                self.at_rest()
+                else:
+                    self.at_rest()
         finally:
             self.ended = True
             if self._timer is not None:
                 self._timer.cancel()
-            for _, answer in self._inbox:
+            waiting = [answer for answer, _ in self._decided.answers] if self._decided else []
+            for answer in (*waiting, *(answer for _, answer in self._inbox)):
                 if answer is not None and not answer.done():
                     answer.cancel()
             self._announce()
 
     def _turn(self) -> None:
-        """Takes in what is there, remembers it in one write, answers, and carries out."""
-        records: list[Record] = []
-        commands: list[m.Command] = []
-        answers: list[tuple[asyncio.Future[Turn], Turn]] = []
+        """Takes in what is there, remembers it in one write, answers, and carries out; what could not be remembered comes first."""
+        if self._decided is None:
+            self._decided = self._decide()
+        if not self._remembered(self._decided):
+            return
+        decided, self._decided = self._decided, None
+        for answer, turn in decided.answers:
+            if not answer.done():
+                answer.set_result(turn)
+        crash_at("turn.answered")
+        self.start(decided.commands)
+        self._set_timer()
+        self._announce()
+
+    def _decide(self) -> _Decided:
+        decided = _Decided()
         for _ in range(min(len(self._inbox), BATCH_MAX)):
             event, answer = self._inbox.popleft()
             turn = self._step(event, answer)
             if turn is None:
                 continue
-            records.append(Record("event", m.event_to_json(event)))
-            records.extend(Record("fact", fact.to_json()) for fact in turn.facts)
-            commands.extend(turn.commands)
+            decided.records.append(Record("event", m.event_to_json(event)))
+            decided.records.extend(Record("fact", fact.to_json()) for fact in turn.facts)
+            decided.commands.extend(turn.commands)
             if answer is not None:
-                answers.append((answer, turn))
-        if records:
-            crash_at("turn.decided")
-            self.seq = self.journal.append(records)
-            self._recent.extend(record.data for record in records)
-        for answer, turn in answers:
-            if not answer.done():
-                answer.set_result(turn)
-        crash_at("turn.answered")
-        self.start(commands)
-        self._set_timer()
-        self._announce()
+                decided.answers.append((answer, turn))
+        return decided
+
+    def _remembered(self, decided: _Decided) -> bool:
+        """Tells whether the turn is in the journal now; where the machine does not let it be, it is tried again later."""
+        if not decided.records:
+            return True
+        crash_at("turn.decided")
+        try:
+            self.seq = self.journal.append(decided.records, after=self.seq)
+        except JournalStuck as error:
+            if self.stuck is None:
+                _log.error("journal.stuck", reason=error.cause)
+            self.stuck = error
+            self._loop.call_later(self._again_s, self._wake.set)
+            self._again_s = min(2 * self._again_s, AGAIN_S[1])
+            self._announce()
+            return False
+        if self.stuck is not None:
+            _log.info("journal.goes_on", seq=self.seq)
+            self.stuck, self._again_s = None, AGAIN_S[0]
+        self._recent.extend(record.data for record in decided.records)
+        return True
 
     def _step(self, event: m.Event, answer: asyncio.Future[Turn] | None) -> Turn | None:
         try:

@@ -38,6 +38,7 @@ from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution
 from swarm.edge import git, process
 from swarm.edge.lockfile import LockTaken, exclusive
+from swarm.edge.trouble import explained
 from swarm.errors import SwarmError, UsageError
 
 IDLE_S = 1.0  # how long a daemon that was started for one run stays after its end, so that those who wait hear of it
@@ -109,7 +110,8 @@ class Service:
             self.announce(False)
 
     def stop(self, mode: str) -> None:
-        """Begins to stop; a second request only makes it faster. See `swarm stop` for the modes."""
+        """Begins to stop; a second request only makes it faster. See `swarm stop` for the modes. Where nothing can be remembered,
+        workers are left to the next daemon, whatever was asked."""
         _log.info("stop.requested", mode=mode)
         if self.ending is not None:
             self.ending.cancel()
@@ -117,7 +119,7 @@ class Service:
 
     async def _stop(self, mode: str) -> None:
         coordinator = self.coordinator
-        if mode == "leave-workers":
+        if mode == "leave-workers" or coordinator.stuck is not None:
             self.leave_workers = True
             self.over.set()
             return
@@ -180,7 +182,7 @@ def serve(options: Options, environ: Mapping[str, str], ready: int | None = None
     repository = git.Repository.discover(options.top)
     git.probe()
     places = Places(repository.common_dir / "swarm")
-    with exclusive(places.daemon_lock, wait_s=0):
+    with explained("The daemon can't come up"), exclusive(places.daemon_lock, wait_s=0):
         crash_at("daemon.locked")
         settings = config.load(repository.working_top(), environ, options.flags)
         _refuse_unkept(settings)
@@ -275,18 +277,21 @@ async def _run(
     await asyncio.wait({turning, over, serving}, return_when=asyncio.FIRST_COMPLETED)
     if service.idle is not None:
         service.idle.cancel()
-    await execution.close(leave=service.leave_workers)
+    # Who can't go on because the journal is another's, or not to be written, ends nothing that the next one waits for.
+    await execution.close(leave=service.leave_workers or turning.done())
     crash_at("stop.closed")
     if not turning.done():
-        await coordinator.ask(m.DaemonStopped(at=coordinator.now()))
+        with contextlib.suppress(SwarmError):  # where it can't be remembered it was like a crash
+            await coordinator.ask(m.DaemonStopped(at=coordinator.now()))
         turning.cancel()
     crash_at("stop.told")
     server.over.set()
     await asyncio.wait({turning, serving}, timeout=5.0)
-    _leave_status(places, coordinator)
+    if coordinator.stuck is None:
+        _leave_status(places, coordinator)
     if turning.done() and not turning.cancelled() and (error := turning.exception()) is not None:
         raise error
-    if snapshots.behind(coordinator.seq) >= recovery.RECORDS_AT_END:
+    if coordinator.stuck is None and snapshots.behind(coordinator.seq) >= recovery.RECORDS_AT_END:
         _write_snapshot(snapshots, snapshots.take(coordinator.swarm))
 
 

@@ -10,8 +10,11 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from swarm.errors import SwarmError
 
 FULL = "no space is left on the disk"
 READ_ONLY = "the file system is read-only"
@@ -46,6 +49,18 @@ def of(error: BaseException, places: Iterable[Path] = ()) -> str:
             return found
         seen = seen.__cause__
     return of_disks(places)
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Makes an error of the machine one that a person is told: "`what`: why." Others pass as they are."""
+    try:
+        yield
+    except (OSError, RuntimeError, MemoryError) as error:
+        lacks = of(error)
+        if not lacks:
+            raise
+        raise SwarmError(f"{what}: {lacks}.", "Nothing was changed.", "see to that, then again") from error
 
 
 def of_disks(places: Iterable[Path]) -> str:

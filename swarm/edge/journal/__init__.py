@@ -9,9 +9,10 @@ from swarm.edge.journal.store import (
     Journal,
     JournalDamaged,
     JournalFull,
+    JournalStuck,
     JournalTaken,
     Record,
     Row,
 )
 
-__all__ = ["Journal", "JournalDamaged", "JournalFull", "JournalTaken", "Record", "Row"]
+__all__ = ["Journal", "JournalDamaged", "JournalFull", "JournalStuck", "JournalTaken", "Record", "Row"]

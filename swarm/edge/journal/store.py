@@ -3,8 +3,8 @@
 Hides SQLite. A record is an event (what the machine is rebuilt from) or a fact (told to people); both share
 one numbering that starts at 1 and has no gaps. `append` is one durable transaction: when it returns the records
 survive a kill and a power cut, when it raises the file is as it was before. An error of a commit on a failing
-disk is the one exception: the records may then appear at the next opening, so the daemon stops at the first
-failed append and reads the file again.
+disk is the one exception: the records may then appear at the next opening, so the daemon stops at such a failure
+and reads the file again. `JournalStuck` is none: what it refuses can be appended again as it is.
 
 Rules for editing: every write goes through `_writing`, which checks the epoch (whoever lost the lock must not
 write); a change of schema is a new function at the end of `_MIGRATIONS` and never an edit of an old one; nothing
@@ -42,14 +42,22 @@ _IO_ERROR = 10  # sqlite's primary codes, the low byte of an extended one
 _FULL = 13
 _NOT_A_DATABASE = 26
 _CORRUPT = 11
+# Somebody else holds it; no memory; read-only; no descriptor. They pass, and nothing has been written.
+_STUCK = frozenset({5, 7, 8, 14})
+# Of errors of the disk those of writing and of memory. One of fsync is none of them: nobody knows then what is on the disk.
+_STUCK_IO = frozenset({sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_NOMEM, sqlite3.SQLITE_IOERR_SHMSIZE})
 
 
 class JournalTaken(Refused):
     """Another daemon began a newer epoch, or the file was replaced: this process must not write any more."""
 
 
-class JournalFull(SwarmError):
-    """There is no room to write; the journal stands as it was before the append."""
+class JournalStuck(SwarmError):
+    """The machine does not let the journal be written at present; it stands as it was, and the same append may be tried again."""
+
+
+class JournalFull(JournalStuck):
+    """There is no room to write."""
 
 
 class JournalDamaged(SwarmError):
@@ -152,17 +160,20 @@ class Journal:
             self._epoch = epoch
             return epoch
 
-    def append(self, records: Sequence[Record]) -> int:
+    def append(self, records: Sequence[Record], *, after: int | None = None) -> int:
         """Remembers the records durably, all or none, and gives the number of the last.
 
-        Raises `JournalTaken` when somebody else began an epoch (or this one never did), `JournalFull` when there is
-        no room, `ValueError` or `TypeError` for data that is not JSON or lacks `type` or `at`; nothing was written
-        then.
+        With `after`, the last number that the caller knows, an append that failed may be tried again: where it had been
+        written all the same, it is not written twice. Raises `JournalTaken` when somebody else began an epoch (or this
+        one never did), `JournalStuck` when the machine does not let it write, `ValueError` or `TypeError` for data that
+        is not JSON or lacks `type` or `at`; nothing was written then.
         """
         split = [_split(record) for record in records]
         if not split:
             return self.last_seq()
         with self._lock, self._writing() as (seq, checksum):
+            if after is not None and seq != after:
+                return self._written_already(split, after, seq, checksum)
             rows = []
             for columns in split:
                 seq += 1
@@ -170,6 +181,15 @@ class Journal:
                 rows.append((seq, *columns, checksum))
             self._connection.executemany("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
             self._connection.execute("UPDATE head SET seq = ?, checksum = ?", (seq, checksum))
+        return seq
+
+    def _written_already(self, split: Sequence[_Columns], after: int, seq: int, checksum: int) -> int:
+        """Gives the last number where exactly these records follow `after`, and nothing else."""
+        expected = self.checksum_at(after) or 0
+        for number, columns in enumerate(split, after + 1):
+            expected = _chain(expected, number, columns)
+        if (after + len(split), expected) != (seq, checksum):
+            raise _damaged(self.path, f"it ends with record {seq}, where {after} was the last")
         return seq
 
     def set_meta(self, key: str, value: str) -> None:
@@ -604,7 +624,8 @@ def _damaged(path: Path, what: str) -> JournalDamaged:
 
 def _explained(error: sqlite3.Error, path: Path) -> SwarmError:
     """Gives the error that a person sees for one of SQLite's."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    whole = getattr(error, "sqlite_errorcode", 0)
+    code = whole & 0xFF
     if code == _FULL or (code == _IO_ERROR and _no_room(path)):
         return JournalFull(
             f"There is no room to write the journal {path}.",
@@ -615,6 +636,12 @@ def _explained(error: sqlite3.Error, path: Path) -> SwarmError:
         return _damaged(path, "it is not a database")
     if code == _CORRUPT or "decode" in str(error):  # the module's own words for a text that is not UTF-8
         return _damaged(path, "its pages are damaged")
+    if code in _STUCK or whole in _STUCK_IO:
+        return JournalStuck(
+            f"The journal {path} can't be written at present: {error}.",
+            "The last step was not remembered and not carried out; everything before it is safe.",
+            "swarm doctor checks the place.",
+        )
     return SwarmError(
         f"The journal {path} can't be read or written: {error}.",
         "The last step was not remembered and not carried out.",
