@@ -21,6 +21,7 @@ from swarm.core.model import Claim, Mode, PlanSpec, TaskSpec
 PAIRS_MAX = 200_000  # pairs of tasks looked at for overlaps
 TASKS_MAX = 20_000  # tasks with claims looked at: their ancestors are kept as one bit each
 OVERLAPS_MAX = 200  # overlaps reported
+ROUNDS_MAX = 10  # rings named of one knot of needs
 WILD_MAX = 1_000  # patterns with wildcards compared with each other
 
 
@@ -230,25 +231,44 @@ def _width(tasks: list[TaskSpec]) -> int:
 
 
 def _cycles(net: _Net, order: list[int]) -> list[list[str]]:
-    """Names one shortest ring of each knot of needs, along the needs: a needs b needs a gives `[a, b, a]`."""
+    """Names every self-need and the shortest rings of each knot of needs, along the needs: a needs b needs a gives `[a, b, a]`.
+
+    A ring that was named is cut and what is left looked at again, so that rings which share a task are all told at once, up to
+    `ROUNDS_MAX` of one knot.
+    """
     if len(order) == len(net.after):
         return []
     sorted_nodes = set(order)
-    before: dict[int, list[int]] = {node: [] for node in range(len(net.after)) if node not in sorted_nodes}
+    before: dict[int, dict[int, None]] = {
+        node: {} for node in range(len(net.after)) if node not in sorted_nodes
+    }
     for node in before:
         for target in net.after[node]:
             if target in before:
-                before[target].append(node)
-    rings = []
-    for knot in _knots(before):
-        ring = [net.name(node) for node in _ring(before, knot)]
-        named = [name for place, name in enumerate(ring) if not place or ring[place - 1] != name]
-        rings.append(named if len(named) > 1 else named * 2)
-    return rings
+                before[target][node] = None
+    rings = [[node, node] for node in before if node in before[node]]
+    for node, _ in rings:
+        del before[node][node]
+    for _ in range(ROUNDS_MAX):
+        found = [_ring(before, knot) for knot in _knots(before)]
+        rings += found
+        for first, second in (step for ring in found for step in pairwise(ring)):
+            del before[first][second]
+        if not found:
+            break
+    named = (_named(net, ring) for ring in sorted(rings, key=lambda ring: ring[0]))
+    return [list(ring) for ring in dict.fromkeys(named)]
 
 
-def _knots(edges: dict[int, list[int]]) -> Iterator[list[int]]:
-    """Finds the strongly connected parts that hold a cycle (Tarjan's algorithm, without recursion), in plan order."""
+def _named(net: _Net, ring: list[int]) -> tuple[str, ...]:
+    """Names a ring; a phase on it counts once, not once for each of its gates."""
+    names = [net.name(node) for node in ring]
+    short = tuple(name for place, name in enumerate(names) if not place or names[place - 1] != name)
+    return short if len(short) > 1 else short * 2
+
+
+def _knots(edges: dict[int, dict[int, None]]) -> Iterator[list[int]]:
+    """Finds the strongly connected parts of more than one node (Tarjan's algorithm, without recursion), in plan order."""
     index: dict[int, int] = {}
     low: dict[int, int] = {}
     stack: list[int] = []
@@ -281,12 +301,12 @@ def _knots(edges: dict[int, list[int]]) -> Iterator[list[int]]:
                     while knot[-1] != node:
                         knot.append(stack.pop())
                     on_stack.difference_update(knot)
-                    if len(knot) > 1 or node in edges[node]:
+                    if len(knot) > 1:
                         knots.append(sorted(knot))
     yield from sorted(knots)
 
 
-def _ring(edges: dict[int, list[int]], knot: list[int]) -> list[int]:
+def _ring(edges: dict[int, dict[int, None]], knot: list[int]) -> list[int]:
     """Finds a shortest way round from the first node of a knot back to itself."""
     inside, start = set(knot), knot[0]
     came_from: dict[int, int] = {}

@@ -441,6 +441,23 @@ def test_two_cycles_are_two_errors_and_phases_can_form_one() -> None:
     assert len(problem.text) < 400
 
 
+def test_cycles_that_share_a_task_are_all_told_at_once() -> None:
+    """A self-need on or beside another ring, and two rings through one task, are each an error of their own."""
+    knot = native(
+        {"id": "a", "needs": ["a", "b"]},
+        {"id": "b", "needs": ["a", "c"]},
+        {"id": "c", "needs": ["b", "c"]},
+        {"id": "d", "needs": ["d", "a"]},
+    )
+    assert sorted(problem.text.partition(": ")[2] for problem in knot.errors) == [
+        "a -> a",
+        "a -> b -> a",
+        "b -> c -> b",
+        "c -> c",
+        "d -> d",
+    ]
+
+
 def test_a_sequential_phase_never_puts_a_task_before_what_it_needs() -> None:
     """Tasks of a phase that goes one at a time are put in an order in which none waits for a later one, and it is said."""
     reading = native(
