@@ -15,7 +15,7 @@ from swarm.errors import Refused, SwarmError, UsageError
 
 TYPE_CHECKING = False  # typing would cost more start-up time than this file
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
     from swarm.core.model import Attempt, Defaults, Task
@@ -72,12 +72,12 @@ def check(arguments: Iterable[str], top: Path, defaults: Defaults) -> tuple[dict
     readings = []
     for argument in arguments:
         path = resolve_plan(argument, top)
-        readings.append((str(path), plans.read(_bytes(path), source=str(path), defaults=defaults)))
+        readings.append((str(path), plans.read(plan_bytes(path), source=str(path), defaults=defaults)))
     document = plans.check_document(readings)
     return document, plans.check_text(document), 0 if document["ok"] else 2
 
 
-def _bytes(path: Path) -> bytes:
+def plan_bytes(path: Path) -> bytes:
     """Reads a plan file, one byte more than allowed at the most, so that a huge one is refused without being read."""
     from swarm.core import plan as plans
 
@@ -85,14 +85,27 @@ def _bytes(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(plans.MAX_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}.", "Nothing was done.") from error
+        raise UsageError(f"The plan {path} can't be read: {error.strerror}.", "Nothing was done.") from error
+
+
+def check_plan(data: bytes, source: str, only: Iterable[str], top: Path, state: Path) -> None:
+    """Raises what a daemon would answer to a plan that it can't take in, so that none is started for it."""
+    from swarm import config
+    from swarm.core.places import Places
+    from swarm.daemon import intake
+    from swarm.edge import git
+
+    repository = git.Repository.discover(top)
+    settings = config.load(repository.working_top(), os.environ)
+    known = Places(state).journal.exists()  # then it may go on with a run, whose base is recorded
+    intake.check(data, source, tuple(only), settings, None if known else repository)
 
 
 def check_write_back(path: Path) -> None:
     """Raises `UsageError` where no progress can be written back to a plan file: a native plan holds no states."""
     from swarm.core import plan as plans
 
-    plans.write_back(_bytes(path), {}, source=str(path))
+    plans.write_back(plan_bytes(path), {}, source=str(path))
 
 
 def write_back(path: Path, state: Path, states: Mapping[str, str]) -> None:
@@ -111,7 +124,7 @@ def write_back(path: Path, state: Path, states: Mapping[str, str]) -> None:
     path = path.resolve()
     name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
     with exclusive(state / "locks" / f"plan-{name}.lock"):
-        before = _bytes(path)
+        before = plan_bytes(path)
         after = plans.write_back(
             before, {task: TaskState(word) for task, word in states.items()}, source=str(path)
         )
@@ -400,21 +413,37 @@ def recover(top: Path, state: Path, *, dry_run: bool) -> list[dict[str, Any]]:
 # --- the daemon -----------------------------------------------------------------------------------------------------
 
 
-def start_daemon(top: Path, *, workers: int | None, foreground: bool, ends_when_idle: bool) -> dict[str, Any]:
-    """Starts the daemon of a repository and gives what it says of itself once its socket answers; `running` where one runs
-    already. In the foreground it returns when the daemon has ended. Raises what kept it from coming up."""
-    flags = {} if workers is None else {"limits": {"workers_max": workers}}
-    if foreground:
-        from swarm.daemon.service import Options, serve
+def become_daemon(top: Path, *, workers: int | None, when_ready: Callable[[], None] | None) -> None:
+    """Is the daemon of a repository until that is told to stop. `when_ready` is called, in a thread, once its socket answers."""
+    import threading
 
-        serve(Options(top, flags, ends_when_idle), dict(os.environ))
-        return {}
+    from swarm.daemon.service import Options, serve
+
+    reader, writer = os.pipe()
+
+    def await_ready() -> None:
+        with os.fdopen(reader, "rb") as file:
+            if file.readline() and when_ready is not None:
+                when_ready()
+
+    waiting = threading.Thread(target=await_ready, daemon=True)
+    waiting.start()
+    serve(Options(top, _flags(workers), ends_when_idle=False), dict(os.environ), writer)
+
+
+def _flags(workers: int | None) -> dict[str, Any]:
+    return {} if workers is None else {"limits": {"workers_max": workers}}
+
+
+def start_daemon(top: Path, *, workers: int | None, ends_when_idle: bool) -> dict[str, Any]:
+    """Starts the daemon of a repository and gives what it says of itself once its socket answers; `running` where one runs
+    already. Raises what kept it from coming up."""
     from swarm.edge.trouble import explained
 
     reader, writer = os.pipe()
     try:
         with explained("The daemon can't be started"):
-            log = _spawn_daemon(top, writer, flags, ends_when_idle=ends_when_idle)
+            log = _spawn_daemon(top, writer, _flags(workers), ends_when_idle=ends_when_idle)
         os.close(writer)
         writer = -1
         return _await_ready(reader, log)

@@ -14,7 +14,8 @@ from swarm.client import place
 from swarm.client.connection import Connection, handle
 from swarm.client.options import command
 from swarm.client.session import Session
-from swarm.errors import NoDaemon, Refused, SwarmError, UsageError
+from swarm.client.submitting import Submission
+from swarm.errors import NoDaemon, Refused, SwarmError
 
 STOP_TIMEOUT_S = 120.0  # beyond the grace time of workers and the landing that is under way
 
@@ -46,23 +47,22 @@ def init(session: Session) -> None:
 @click.option("--workers", type=click.IntRange(1, 1000), metavar="N", help="Most workers at the same time.")
 @click.option("--foreground", is_flag=True, help="Stay in the foreground, for systemd and friends.")
 @click.option("--plan", metavar="PLAN", help="Submit this plan when it has started.")
-def start(session: Session, workers: int | None, foreground: bool, plan: str | None) -> int | None:
+def start(session: Session, workers: int | None, foreground: bool, plan: str | None) -> None:
     """Start the background service of this repository.
 
     There is one per repository; where it runs already this says so and is well. It goes on until swarm stop.
     """
+    submission = Submission(session, plan) if plan is not None else None
     if foreground:
-        return _serve(session, workers, plan)
+        _serve(session, workers, submission)
+        return
     running = session.with_daemon(
         lambda daemon, started: _stays(session, daemon, started, workers),
         workers=workers,
         ends_when_idle=False,
     )
-    if plan is not None:
-        from swarm.client.submitting import submit_plan
-
-        submit_plan(session, running, plan)
-    return None
+    if submission is not None:
+        submission.submit(running)
 
 
 def _stays(session: Session, daemon: Connection, started: bool, workers: int | None) -> Connection:
@@ -79,18 +79,19 @@ def _stays(session: Session, daemon: Connection, started: bool, workers: int | N
     return daemon
 
 
-def _serve(session: Session, workers: int | None, plan: str | None) -> int | None:
-    from swarm.client import offline
+def _serve(session: Session, workers: int | None, submission: Submission | None) -> None:
+    """Is the daemon until it is told to stop; a plan is submitted as soon as it answers."""
+    from swarm.client import failure, offline
 
-    if plan is not None:
-        raise UsageError(
-            "--plan can't be given together with --foreground.",
-            "Nothing was done.",
-            "start it, then swarm submit PLAN from elsewhere",
-        )
+    def submit() -> None:
+        try:
+            if submission is not None:
+                submission.submit(session.daemon())
+        except SwarmError as error:
+            failure.exit_code(error)  # says it; the daemon goes on
+
     place.remember(session.place, session.environ)
-    offline.start_daemon(session.top, workers=workers, foreground=True, ends_when_idle=False)
-    return None
+    offline.become_daemon(session.top, workers=workers, when_ready=submit)
 
 
 @command("stop", steers=True)

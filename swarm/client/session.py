@@ -76,12 +76,10 @@ class Session:
         """Starts a daemon in the background and finds it; it ends by itself once no run is active, if so wanted."""
         from swarm.client import offline
 
-        said = offline.start_daemon(
-            self.top, workers=workers, foreground=False, ends_when_idle=ends_when_idle
-        )
+        said = offline.start_daemon(self.top, workers=workers, ends_when_idle=ends_when_idle)
         if said.get("running") and self.daemon_or_none() is None:  # it has not come up yet, or not ended yet
             self._outlast(said.get("pid"))
-            offline.start_daemon(self.top, workers=workers, foreground=False, ends_when_idle=ends_when_idle)
+            offline.start_daemon(self.top, workers=workers, ends_when_idle=ends_when_idle)
         place.remember(self.place, self.environ)
         started = self.daemon()
         self.note(f"Started the daemon (process {started.pid}).")
@@ -100,13 +98,14 @@ class Session:
         self,
         work: Callable[[connection.Connection, bool], Result],
         *,
+        before_start: Callable[[], None] | None = None,
         workers: int | None = None,
         ends_when_idle: bool = True,
     ) -> Result:
         """Does something with the daemon that runs (False), or with one started for it (True).
 
         Where the one that runs turns out to be just ending, it is done with one that is started then; so `work` must be something
-        that may be asked for twice.
+        that may be asked for twice. `before_start` raises where none is to be started.
         """
         daemon = self.daemon_or_none()
         if daemon is not None:
@@ -115,6 +114,8 @@ class Session:
             except (NoDaemon, connection.AnswerBroken):
                 if not connection.wait_for_end(daemon.pid, LAST_BREATH_S):
                     raise
+        if before_start is not None:
+            before_start()
         return work(self.start_daemon(workers=workers, ends_when_idle=ends_when_idle), True)
 
     def document(self, *, run: str | None = None, full: bool = True) -> dict[str, Any]:

@@ -79,7 +79,9 @@ def run(
     body = _request(session, plan, more, wanted)
     path = _plan_to_write(body) if write_back else None
     daemon, after, answer = session.with_daemon(
-        lambda daemon, started: _submit_for_run(daemon, started, body, workers), workers=workers
+        lambda daemon, started: _submit_for_run(daemon, started, body, workers),
+        before_start=lambda: _check(session, body),
+        workers=workers,
     )
     if not session.as_json:
         session.note(_submitted(answer))
@@ -115,15 +117,16 @@ def _submit_for_run(
     daemon: Connection, started: bool, body: dict[str, Any], workers: int | None
 ) -> tuple[Connection, int, dict[str, Any]]:
     """Submits; gives the daemon, the last event before, and the answer."""
-    if workers is not None and not started:
-        daemon.post(protocol.SCALE, {"workers_max": workers})
     after = int(daemon.get(protocol.PING).get("seq") or 0)
     try:
-        return daemon, after, daemon.post(protocol.SUBMIT, body)
+        answer = daemon.post(protocol.SUBMIT, body)
     except SwarmError:
         if started:  # for a plan that was not taken nothing should stay behind
             daemon.post(protocol.STOP, {"mode": "graceful"})
         raise
+    if workers is not None and not started:
+        daemon.post(protocol.SCALE, {"workers_max": workers})
+    return daemon, after, answer
 
 
 def _say_detached(run_id: str) -> None:
@@ -166,10 +169,7 @@ def _request(session: Session, plan: str, more: tuple[str, ...], wanted: dict[st
             "swarm run PLAN --only TASK names single tasks",
         )
     path = Path(offline.resolve_plan(plan, session.top))
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"The plan {path} can't be read: {error.strerror}.", "Nothing was done.") from None
+    data = offline.plan_bytes(path)
     return {
         "plan": {"source": str(path), "data_base64": binascii.b2a_base64(data, newline=False).decode()},
         "only": only + split(more),
@@ -186,10 +186,29 @@ def _submitted(answer: dict[str, Any]) -> str:
     return f"{protocol.printable(answer['run'])}: {counts}"
 
 
-def submit_plan(session: Session, daemon: Connection, plan: str) -> None:
-    """Submits a plan as it is and says what that changed."""
-    nothing = {"only": (), "sequential": False, "fail_fast": False, "verify": ()}
-    session.line(_submitted(daemon.post(protocol.SUBMIT, _request(session, plan, (), nothing))))
+def _check(session: Session, body: dict[str, Any]) -> None:
+    """Raises what a daemon would say against a submission, so that none is started for it."""
+    import binascii
+
+    from swarm.client import offline
+
+    plan = body["plan"]
+    data = binascii.a2b_base64(plan["data_base64"])
+    offline.check_plan(data, plan["source"], body["only"], session.top, session.state)
+
+
+class Submission:
+    """A plan to be submitted as it is, once there is a daemon. Raises at once where none would take it in."""
+
+    def __init__(self, session: Session, plan: str) -> None:
+        self._session = session
+        nothing = {"only": (), "sequential": False, "fail_fast": False, "verify": ()}
+        self._body = _request(session, plan, (), nothing)
+        _check(session, self._body)
+
+    def submit(self, daemon: Connection) -> None:
+        """Submits it and says what that changed."""
+        self._session.line(_submitted(daemon.post(protocol.SUBMIT, self._body)))
 
 
 @command("submit", shows=True, steers=True)
@@ -202,8 +221,12 @@ def submit(session: Session, plan: str, more: tuple[str, ...], **wanted: Any) ->
     What has landed stays, what is new is added, what changed and has not started is replaced. A change to a task that has started
     is refused.
     """
-    daemon = session.daemon()
-    _tell_submitted(session, daemon, daemon.post(protocol.SUBMIT, _request(session, plan, more, wanted)))
+    body = _request(session, plan, more, wanted)
+    daemon = session.daemon_or_none()
+    if daemon is None:
+        _check(session, body)
+        daemon = session.daemon()  # says that none runs
+    _tell_submitted(session, daemon, daemon.post(protocol.SUBMIT, body))
 
 
 def _tell_submitted(session: Session, daemon: Connection, answer: dict[str, Any]) -> None:

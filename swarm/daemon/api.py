@@ -27,13 +27,12 @@ from swarm.core import messages as m
 from swarm.core.model import TASK_ENDS, Finding, PhaseSpec, PlanSpec, Suite, Task, TaskState
 from swarm.core.run import Run
 from swarm.core.state import IllegalEvent, Swarm
-from swarm.daemon import reconcile
+from swarm.daemon import intake, reconcile
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution
 from swarm.daemon.finishing import Finisher, Outlook
 from swarm.edge.usage import Sampler
 from swarm.errors import NoDaemon, Refused, SwarmError, UsageError
-from swarm.worker import agents
 
 FOLLOW_EVERY_S = 0.05  # at most so often is a client that follows woken up
 _log = log.get("api")
@@ -203,17 +202,13 @@ class Api:
         body = await self._body(request)
         source = body["plan"]
         data = base64.b64decode(source["data_base64"])
-        plan: PlanSpec = await self._thread(lambda: self._read_plan(data, source["source"]))
+        plan: PlanSpec = await self._thread(lambda: intake.read(data, source["source"], self.edges.settings))
         extra = tuple(
             Suite(name=f"verify-{n}", run=text) for n, text in enumerate(body.get("verify") or (), 1)
         )
         plan = dataclasses.replace(plan, verify=(*plan.verify, *extra))
         only = tuple(body.get("only") or ())
-        unknown = [name for name in only if name not in {task.id for task in plan.tasks}]
-        if unknown:
-            raise UsageError(
-                f"--only names no task of the plan: {', '.join(unknown)}.", "Nothing was submitted."
-            )
+        intake.check_only(plan, only)
         async with self._plan_lock:
             return await self._submit(
                 plan,
@@ -222,30 +217,8 @@ class Api:
                 fail_fast=bool(body.get("fail_fast")),
             )
 
-    def _read_plan(self, data: bytes, source: str) -> PlanSpec:
-        from swarm.core import plan as plans
-
-        reading = plans.read(data, source=source, defaults=config.to_defaults(self.edges.settings))
-        if reading.errors or reading.plan is None:
-            listed = "\n".join(f"  {problem.place}: {problem.text}" for problem in reading.errors[:20])
-            more = f"\n  and {len(reading.errors) - 20} more" if len(reading.errors) > 20 else ""
-            raise UsageError(
-                f"The plan {source} is not valid:\n{listed}{more}",
-                "Nothing was submitted.",
-                f"mend it; swarm check {source} shows everything at once",
-            )
-        return reading.plan
-
     async def _submit(self, plan: PlanSpec, **options: Any) -> Response:
-        wrong = agents.missing(plan.tasks, self.edges.agents)
-        if wrong:
-            listed = "\n".join(f"  {text}" for text in wrong[:10])
-            more = f"\n  and {len(wrong) - 10} more" if len(wrong) > 10 else ""
-            raise UsageError(
-                f"Tasks of the plan can't be carried out:\n{listed}{more}",
-                "Nothing was submitted.",
-                "give them a `run`, or define the agent in swarm.toml and name it by `agent`",
-            )
+        intake.check_agents(plan, self.edges.agents)
         change = machine.submission(self.swarm, plan.id, plan)
         if change.refused:
             raise Refused(
@@ -265,9 +238,10 @@ class Api:
                 "Nothing was submitted: tasks have been put in order by them already.",
                 "leave the phase as it was, and put new tasks into a phase of their own",
             )
-        base = (
-            (known.base_branch, known.base_commit) if known else await self._thread(lambda: self._base(plan))
-        )
+        if known is not None:
+            base = known.base_branch, known.base_commit
+        else:
+            base = await self._thread(lambda: intake.base_of(plan, self.edges.repository))
         await self.coordinator.ask(
             m.PlanSubmitted(
                 at=self.coordinator.now(),
@@ -286,22 +260,6 @@ class Api:
                 "unchanged": change.unchanged,
             }
         )
-
-    def _base(self, plan: PlanSpec) -> tuple[str, str]:
-        """Finds what a new run starts from; it is recorded and never looked up again."""
-        repository = self.edges.repository
-        if repository.branch_commit("swarm") is not None:
-            raise Refused(
-                'A branch named "swarm" is in the way: git can\'t have it beside swarm/<run>/….',
-                "Nothing was submitted.",
-                "rename it: git branch -m swarm SOME-OTHER-NAME",
-            )
-        if plan.base:
-            commit = repository.branch_commit(plan.base) or repository.resolve(plan.base)
-            if commit is None:
-                raise UsageError(f'The plan starts from "{plan.base}", which is no branch or commit here.')
-            return (plan.base if repository.branch_commit(plan.base) else "", commit)
-        return repository.head_branch() or "", repository.head_commit()
 
     async def add(self, request: Request) -> Response:
         """Adds one task to a run."""

@@ -19,6 +19,7 @@ from swarm.core.places import Places
 from swarm.core.run import Run
 from swarm.core.state import Swarm
 from swarm.crashpoints import crash_at
+from swarm.daemon import intake
 from swarm.daemon.execution import Edges
 from swarm.edge import git, process
 from swarm.edge.host import Host
@@ -26,7 +27,6 @@ from swarm.edge.landing import LandingRepository
 from swarm.edge.lockfile import MergeLockHeld, exclusive
 from swarm.edge.worktrees import Pool
 from swarm.errors import SwarmError
-from swarm.worker.agents import Agent
 
 END_GRACE_S = 2.0  # for processes of attempts that have ended
 
@@ -190,9 +190,7 @@ def open_edges(
         landing=landing,
         refs=git.Refs(repository.common_dir),
         host=Host(top, settings.limits.readings_file),
-        agents={
-            name: Agent(tuple(each.command), each.prompt, each.env) for name, each in settings.agents.items()
-        },
+        agents=intake.agents_of(settings),
         environ=environ,
         identity=repository.identity(),
     )

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import git
-from tests.e2e.driver import PROJECT, Swarm
+from tests.conftest import git, wait_until
+from tests.e2e.driver import PROJECT, Swarm, widest
 
 REAL = PROJECT / "tests" / "data" / "plans"
 
@@ -174,6 +174,49 @@ def test_what_is_no_plan_is_refused(swarm: Swarm) -> None:
     assert swarm("run", str(paths[0]), code=2).err
     assert git(swarm.top, "for-each-ref", "refs/heads/swarm") == ""
     assert swarm.status()["runs"] == []
+
+
+def test_a_plan_that_nobody_would_take_has_no_side_effect(swarm: Swarm) -> None:
+    """Whatever is wrong with it, run, start --plan and submit end with 2 before a daemon is started or anything is written."""
+    cut_off = swarm.outside / "cut.json"
+    cut_off.write_text('{"name": "x", "tasks": [')
+    bad = [
+        ([str(cut_off)], 2),
+        ([str(swarm.plan("idle", [{"id": "a", "title": "No command"}]))], 2),
+        ([str(swarm.plan("nowhere", [swarm.task("a")], base="no-such-branch"))], 2),
+        ([str(swarm.plan("good", [swarm.task("a")])), "--only", "b"], 2),
+        ([str(swarm.outside / "missing.toml")], 2),
+    ]
+    for words, code in bad:
+        for command in ("run", "submit"):
+            said = swarm(command, *words, code=code).err
+            assert "Nothing was" in said, said
+        if "--only" not in words:
+            for flags in ([], ["--foreground"]):
+                swarm("start", *flags, "--plan", words[0], code=code)
+        assert not (swarm.top / ".git" / "swarm").exists(), words
+        assert not (swarm.top / ".worktrees").exists()
+    assert "No daemon" in swarm("submit", str(swarm.plan("good", [swarm.task("a")])), code=3).err
+
+
+def test_a_plan_is_submitted_by_a_daemon_in_the_foreground(swarm: Swarm) -> None:
+    """`start --foreground --plan` is the daemon, and carries the plan out as soon as it answers."""
+    daemon = swarm.spawn(
+        "start",
+        "--foreground",
+        "--workers",
+        "1",
+        "--plan",
+        str(swarm.plan("fg", [swarm.task("a"), swarm.task("b")])),
+    )
+    wait_until(lambda: swarm.status()["daemon"]["running"] and swarm.status()["runs"], at_most_s=60)
+    assert swarm.status()["daemon"]["pid"] == daemon.pid
+    swarm.check_landed(swarm.wait("fg"))
+    assert widest(swarm.spans()) == 1
+    swarm("stop")
+    out, err = daemon.communicate(timeout=30)
+    assert daemon.returncode == 0, err
+    assert out == "fg: 2 added, 0 replaced, 0 unchanged\n"
 
 
 def test_every_error_at_once(swarm: Swarm) -> None:

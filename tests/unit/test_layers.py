@@ -92,6 +92,7 @@ HOUSE: dict[str, tuple[str, ...]] = {
         "swarm.daemon.recovery",
         "swarm.daemon.reconcile",
         "swarm.audit",
+        "swarm.daemon.intake",  # a daemon is started only for a plan that it would take in
         "swarm.daemon.service",  # `swarm start --foreground` becomes the daemon
         "swarm.client",
     ),

@@ -1,0 +1,95 @@
+"""What a plan is held against before anything is done for it, by the daemon that takes it in and by a client that would start one.
+
+Rules for editing: reads only, and says everything that can be said without knowing the run; what depends on the run is the API's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from swarm import config
+from swarm.core.model import PlanSpec
+from swarm.edge import git
+from swarm.errors import Refused, UsageError
+from swarm.worker.agents import Agent, missing
+
+ERRORS_SHOWN = 20
+
+
+def agents_of(settings: config.Settings) -> dict[str, Agent]:
+    """Gives the agents that the settings define."""
+    return {name: Agent(tuple(each.command), each.prompt, each.env) for name, each in settings.agents.items()}
+
+
+def check(
+    data: bytes,
+    source: str,
+    only: Collection[str],
+    settings: config.Settings,
+    repository: git.Repository | None,
+) -> None:
+    """Raises `UsageError` or `Refused` for a plan that no daemon would take in. `repository` is given where it begins a new run."""
+    plan = read(data, source, settings)
+    check_only(plan, only)
+    check_agents(plan, agents_of(settings))
+    if repository is not None:
+        base_of(plan, repository)
+
+
+def read(data: bytes, source: str, settings: config.Settings) -> PlanSpec:
+    """Reads a plan. Raises `UsageError` with the errors and their places where it is not valid."""
+    from swarm.core import plan as plans
+
+    reading = plans.read(data, source=source, defaults=config.to_defaults(settings))
+    if reading.errors or reading.plan is None:
+        listed = [f"{problem.place}: {problem.text}" for problem in reading.errors]
+        raise UsageError(
+            f"The plan {source} is not valid:\n{_some(listed, ERRORS_SHOWN)}",
+            "Nothing was submitted.",
+            f"mend it; swarm check {source} shows everything at once",
+        )
+    return reading.plan
+
+
+def check_only(plan: PlanSpec, only: Collection[str]) -> None:
+    """Raises `UsageError` where `--only` names what is not in the plan."""
+    known = {task.id for task in plan.tasks}
+    unknown = [name for name in only if name not in known]
+    if unknown:
+        raise UsageError(f"--only names no task of the plan: {', '.join(unknown)}.", "Nothing was submitted.")
+
+
+def check_agents(plan: PlanSpec, agents: Mapping[str, Agent]) -> None:
+    """Raises `UsageError` where a task could not be started."""
+    wrong = missing(plan.tasks, agents)
+    if wrong:
+        raise UsageError(
+            f"Tasks of the plan can't be carried out:\n{_some(wrong, 10)}",
+            "Nothing was submitted.",
+            "give them a `run`, or define the agent in swarm.toml and name it by `agent`",
+        )
+
+
+def base_of(plan: PlanSpec, repository: git.Repository) -> tuple[str, str]:
+    """Finds what a new run of the plan starts from: the branch, or "" for none, and the commit."""
+    if repository.branch_commit("swarm") is not None:
+        raise Refused(
+            'A branch named "swarm" is in the way: git can\'t have it beside swarm/<run>/….',
+            "Nothing was submitted.",
+            "rename it: git branch -m swarm SOME-OTHER-NAME",
+        )
+    if plan.base:
+        branch = repository.branch_commit(plan.base)
+        commit = branch or repository.resolve(plan.base)
+        if commit is None:
+            raise UsageError(
+                f'The plan starts from "{plan.base}", which is no branch or commit here.',
+                "Nothing was submitted.",
+            )
+        return (plan.base if branch else "", commit)
+    return repository.head_branch() or "", repository.head_commit()
+
+
+def _some(lines: list[str], most: int) -> str:
+    shown = [*lines[:most], f"and {len(lines) - most} more"] if len(lines) > most else lines
+    return "\n".join(f"  {line}" for line in shown)
