@@ -29,7 +29,7 @@ THEMES: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
         "Look",
         (
             ("status", "watching", "status", "Show runs, workers and what waits for what"),
-            ("logs", "watching", "logs", "Show the output of a task's worker and verification"),
+            ("logs", "logs", "logs", "Show the output of a task's worker and verification"),
             ("show", "watching", "show", "Show everything known of a task"),
             ("diff", "watching", "diff", "Show what a task changed"),
             ("claims", "watching", "claims", "Show who may change what now"),

@@ -89,7 +89,9 @@ def open_task(session: Session, task: str, run: str | None, attempt: int | None)
     """Give a task's kept work a worktree again and print its path."""
     from swarm.client import offline
 
-    run_id, found = naming.task_of(session.document(), task, run)
+    run_id, found = session.task(task, run)
+    if attempt is not None:
+        naming.attempt_of(found, attempt)
     session.line(str(offline.open_worktree(session.top, session.state, run_id, str(found["id"]), attempt)))
 
 

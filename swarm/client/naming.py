@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 ACTIVE = frozenset({"preparing", "active", "paused"})
+UNDER_WAY = frozenset(
+    {"pending", "ready", "running", "queued", "landing"}
+)  # states of a task that has not ended
 
 
 def run_of(document: Mapping[str, Any], name: str | None) -> dict[str, Any]:
@@ -59,6 +62,27 @@ def task_of(document: Mapping[str, Any], text: str, run: str | None = None) -> t
     known = [str(task.get("id")) for each in runs for task in each.get("tasks") or []]
     raise UsageError(
         f"There is no task {printable(text)}.", _near(text, known) or "Nothing was done.", "swarm status"
+    )
+
+
+def attempt_of(task: Mapping[str, Any], n: int) -> dict[str, Any]:
+    """Gives attempt `n` of a task. Raises `UsageError` with those that there are where there is none."""
+    attempts: list[dict[str, Any]] = list(task.get("attempts") or [])
+    for attempt in attempts:
+        if attempt.get("n") == n:
+            return attempt
+    numbers = ", ".join(str(each.get("n")) for each in attempts)
+    there = (
+        f"There is {numbers}."
+        if len(attempts) == 1
+        else f"There are {numbers}."
+        if attempts
+        else "It has had none."
+    )
+    raise UsageError(
+        f"Task {printable(task.get('id'))} has had no attempt {n}.",
+        there,
+        f"swarm show {printable(task.get('id'))}",
     )
 
 

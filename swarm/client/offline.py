@@ -241,24 +241,21 @@ def _attempt(task: Task, n: int | None) -> Attempt | None:
     return next((each for each in task.attempts if each.n == n), None)
 
 
-def log_path(state: Path, run: str, task: str, attempt: int | None, which: str) -> Path | None:
-    """Gives the file with the output of an attempt's worker, or (`which` "verify") of its newest verification."""
-    from swarm.core.model import slug
+def outputs(state: Path, run: str, task: str, attempt: int, which: str | None) -> list[tuple[str, str]]:
+    """Gives (label, file) of what an attempt put out: its worker and each suite of its newest verification, or `which` of both."""
     from swarm.core.places import Places
 
-    folder = state / "attempts" / run / slug(task)
-    numbers = sorted((int(name.name) for name in _entries(folder) if name.name.isdigit()), reverse=True)
-    if attempt is not None:
-        numbers = [attempt]
-    for number in numbers:
-        places = Places(state).attempt(run, task, number)
-        if which != "verify":
-            return places.output
-        logs = [suite / "output.log" for each in _entries(places.verify) for suite in _entries(each)]
-        logs = [each for each in logs if each.exists()]
-        if logs:
-            return max(logs, key=lambda path: path.stat().st_mtime_ns)
-    return None
+    places = Places(state).attempt(run, task, attempt)
+    found = [("worker", places.output)] if which != "verify" and places.output.exists() else []
+    if which != "worker":
+        suites = [log for each in _entries(places.verify) for log in each.glob("*/output.log")]
+        newest = max(suites, key=lambda log: log.stat().st_mtime_ns, default=None)
+        found += [
+            (f"verification {log.parent.name}", log)
+            for log in sorted(suites)
+            if newest is not None and log.parent.parent == newest.parent.parent
+        ]
+    return [(label, str(path)) for label, path in found]
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ import os
 import sys
 
 from swarm.client import connection, place
-from swarm.errors import EXIT_OK, NoDaemon
+from swarm.errors import EXIT_OK, NoDaemon, UsageError
 
 TYPE_CHECKING = False  # typing would cost more start-up time than this file
 if TYPE_CHECKING:
@@ -141,12 +141,34 @@ class Session:
             document["runs"] = [naming.run_of(document, run)]
         return document
 
+    def task(self, text: str, run: str | None = None) -> tuple[str, dict[str, Any]]:
+        """Gives (run id, task) of the status document for `task` or `run/task`. Raises `UsageError` where that is not clear."""
+        from swarm.client import naming
+
+        some = self.document(run=run, full=False)
+        if (
+            len(some.get("runs") or []) == 1
+        ):  # then nothing that the summary leaves out can have the same name
+            try:
+                return naming.task_of(some, text, run)
+            except UsageError:
+                pass
+        return naming.task_of(self.document(run=run), text, run)
+
     # --- output ---
 
     def out(self, text: str) -> None:
         """Writes a result to stdout; ends the program well when its reader has enough (`swarm events | head`)."""
+        self._write(lambda: sys.stdout.write(text))
+
+    def out_bytes(self, data: bytes) -> None:
+        """Writes a result that is no text, or is encoded already."""
+        sys.stdout.flush()
+        self._write(lambda: sys.stdout.buffer.write(data))
+
+    def _write(self, write: Callable[[], object]) -> None:
         try:
-            sys.stdout.write(text)
+            write()
             sys.stdout.flush()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains when it flushes at exit

@@ -221,6 +221,33 @@ def test_logs_can_be_filtered_and_followed(swarm: Swarm) -> None:
     assert len(swarm("logs", "t", "--attempt", "1").out.splitlines()) == 400
     swarm("logs", "nobody", code=2)
     swarm("logs", "t", "--grep", "(", code=2)
+    for words in (["logs", "t"], ["worktrees", "open", "t"], ["logs", "-f", "t"]):
+        said = swarm(*words, "--attempt", "9", code=2).err
+        assert "has had no attempt 9" in said
+        assert "There are 1, 2." in said
+
+
+def test_the_last_words_of_a_worker_are_followed(swarm: Swarm) -> None:
+    """logs -f begins with the last lines and shows each further one once and whole, the very last too, and that of every suite."""
+    work = swarm.does("echo one; echo two; printf thr; true", gate="w") + "; printf ee; echo x > x"
+    task = {
+        "id": "w",
+        "title": "w",
+        "run": work,
+        "claims": ["x"],
+        "verify": ["echo first suite", "echo second suite"],
+    }
+    swarm("start")
+    swarm("submit", str(swarm.plan("words", [task])))
+    swarm.wait_for_start("w")
+    following = swarm.spawn("logs", "w", "-f", "--lines", "2")
+    assert following.stdout is not None
+    assert following.stdout.readline() == "two\n"
+    swarm.open("w")
+    out, err = following.communicate(timeout=60)
+    assert out == "three\nfirst suite\nsecond suite\n"
+    assert [line for line in err.splitlines() if line.startswith("==>")][-1].startswith("==> verification")
+    swarm.wait("words")
 
 
 def test_show_and_diff_of_a_task(swarm: Swarm) -> None:

@@ -1,0 +1,267 @@
+"""`swarm logs`: the output of a task's worker and of its verification, from the end, filtered, followed.
+
+An output file may have any size and hold anything: it is read in blocks, the last lines are looked for from its end, and no more of
+it is kept than a block and one line. Rules for editing: what a worker wrote reaches a terminal only through `View`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from typing import IO, Any
+
+import click
+
+from swarm import protocol
+from swarm.client import naming
+from swarm.client.options import command, run_option
+from swarm.client.session import Session
+from swarm.errors import NoDaemon, UsageError
+
+FOLLOW_S = 0.2
+BLOCK_BYTES = 1 << 18
+LINE_BYTES_MAX = 1 << 20  # a longer line is taken as several
+TERMINAL_LINE_MAX = 1 << 14  # characters of one line that a terminal is given
+# Terminal commands as ECMA-48 has them (CSI: colours, moving about, wiping) and those that name windows and links (OSC).
+_COMMANDS = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b\n]*(?:\x07|\x1b\\\\))")
+
+
+@command("logs")
+@click.argument("task")
+@run_option
+@click.option("-f", "--follow", is_flag=True, help="Keep showing what comes, until the attempt has ended.")
+@click.option("--attempt", type=click.IntRange(1), metavar="N", help="Which attempt; the last if not given.")
+@click.option("--grep", "pattern", metavar="RE", help="Only lines in which this regular expression is found.")
+@click.option("--lines", type=click.IntRange(0), metavar="N", help="Only the last N lines of each output.")
+@click.option(
+    "--of",
+    "which",
+    type=click.Choice(["worker", "verify"]),
+    help="Only the worker's output, or verification's.",
+)
+@click.option("--raw", is_flag=True, help="As it was written, terminal commands in it too.")
+def logs(
+    session: Session,
+    task: str,
+    run: str | None,
+    follow: bool,
+    attempt: int | None,
+    pattern: str | None,
+    lines: int | None,
+    which: str | None,
+    raw: bool,
+) -> None:
+    """Show the output of a task's worker and of its verification."""
+    view = View(pattern, raw=raw, width_max=TERMINAL_LINE_MAX if session.interactive else None)
+    run_id, found = session.task(task, run)
+    if attempt is not None:
+        naming.attempt_of(found, attempt)
+    reader = _Reader(session, view, run_id, str(found["id"]), attempt, which, lines)
+    reader.show(found, last=not follow)
+    if follow:
+        reader.follow()
+    elif not reader.seen:
+        session.note(f"There is no output of {protocol.printable(task)} yet.")
+
+
+# --- what is shown of a line ------------------------------------------------------------------------------------------------
+
+
+class View:
+    """Which lines are shown, and how. Raises `UsageError` for a pattern that is none."""
+
+    def __init__(self, pattern: str | None, *, raw: bool = False, width_max: int | None = None) -> None:
+        try:
+            self._search = re.compile(pattern).search if pattern else None
+        except re.error as error:
+            raise UsageError(f"--grep: {error}.", "Nothing was done.") from None
+        self._raw = raw
+        self._width_max = width_max
+
+    @property
+    def filters(self) -> bool:
+        """Whether there are lines that are not shown."""
+        return self._search is not None
+
+    def found(self, block: bytes) -> list[bool]:
+        """Tells of each line of a block whether it is shown."""
+        rows = self._rows(block)
+        return [True] * len(rows) if self._search is None else [bool(self._search(row)) for row in rows]
+
+    def shown(self, block: bytes) -> bytes:
+        """Gives the lines of a block as they are shown, each with its end."""
+        if self._raw:
+            lines = [line for line, found in zip(block.split(b"\n"), self.found(block), strict=True) if found]
+            return b"".join(line + b"\n" for line in lines)
+        rows = (row for row in self._rows(block) if self._search is None or self._search(row))
+        return "".join(f"{self._as_seen(row)}\n" for row in rows).encode("utf-8", "replace")
+
+    def _rows(self, block: bytes) -> list[str]:
+        text = block.decode("utf-8", "replace")
+        return (_COMMANDS.sub("", text) if "\x1b" in text else text).split("\n")
+
+    def _as_seen(self, row: str) -> str:
+        """Of a line that a progress bar has written over and over, the last state is what a person would see."""
+        row = row.rstrip("\r").rpartition("\r")[2]
+        if self._width_max is not None and len(row) > self._width_max:
+            row = f"{row[: self._width_max]} … and {len(row) - self._width_max} more characters"
+        return protocol.printable(row)
+
+
+# --- reading files of any size ----------------------------------------------------------------------------------------------
+
+
+class Tail:
+    """An output file that may still grow: what has come since it was last read, in blocks of whole lines."""
+
+    def __init__(self, path: str, start: int = 0) -> None:
+        self.path = path
+        self._place = start
+        self._rest = b""
+
+    def blocks(self, *, last: bool = False) -> Iterator[bytes]:
+        """Yields what is there by now, without the line end of each block; a line without an end waits for it, unless nothing more
+        will come."""
+        with open(self.path, "rb") as file:
+            left = os.fstat(file.fileno()).st_size - self._place
+            file.seek(self._place)
+            while left > 0 and (block := file.read(min(BLOCK_BYTES, left))):
+                left -= len(block)
+                self._place += len(block)
+                whole, end, rest = (self._rest + block).rpartition(b"\n")
+                self._rest = rest
+                if end:
+                    yield whole
+                if len(self._rest) >= LINE_BYTES_MAX:
+                    whole, self._rest = self._rest, b""
+                    yield whole
+        if last and self._rest:
+            whole, self._rest = self._rest, b""
+            yield whole
+
+
+def start_of_last(path: str, number: int, view: View) -> int:
+    """Finds from the end where the last `number` lines begin that are shown; 0 where there are not so many."""
+    with open(path, "rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        if number == 0 or end == 0:
+            return end
+        file.seek(end - 1)
+        stop = end - (file.read(1) == b"\n")
+        return _start_of_found(file, stop, number, view) if view.filters else _start(file, stop, number)
+
+
+def _start(file: IO[bytes], stop: int, number: int) -> int:
+    """Counts line ends, back from `stop`, and not further than so many lines of the greatest length."""
+    least = max(0, stop - number * LINE_BYTES_MAX)
+    place = stop
+    while place > least:
+        size = min(BLOCK_BYTES, place)
+        place -= size
+        file.seek(place)
+        block = file.read(size)
+        ends = block.count(b"\n")
+        if ends >= number:
+            at = len(block)
+            for _ in range(number):
+                at = block.rfind(b"\n", 0, at)
+            return max(least, place + at + 1)
+        number -= ends
+    return least
+
+
+def _start_of_found(file: IO[bytes], stop: int, number: int, view: View) -> int:
+    """Counts lines that are shown, back from `stop`, block by block; what a block begins with belongs to the one before it."""
+    place, tail = stop, b""
+    while place > 0:
+        size = min(BLOCK_BYTES, place)
+        place -= size
+        file.seek(place)
+        block = file.read(size) + tail
+        end = block.find(b"\n")
+        if end < 0 and place > 0 and len(block) < LINE_BYTES_MAX:
+            tail = block
+            continue
+        cut = 0 if place == 0 else end + 1
+        tail, body = block[: max(0, cut - 1)], block[cut:]
+        found = view.found(body)
+        if sum(found) >= number:
+            first = [line for line, is_found in enumerate(found) if is_found][-number]
+            return place + cut + sum(len(line) + 1 for line in body.split(b"\n")[:first])
+        number -= sum(found)
+    return 0
+
+
+# --- the outputs of a task --------------------------------------------------------------------------------------------------
+
+
+class _Reader:
+    """Shows the outputs of one task. `attempt` is None for the newest, which may be another one by the time of the next look."""
+
+    def __init__(
+        self,
+        session: Session,
+        view: View,
+        run: str,
+        task: str,
+        attempt: int | None,
+        which: str | None,
+        lines: int | None,
+    ) -> None:
+        self._session = session
+        self._view = view
+        self._run, self._task = run, task
+        self._attempt, self._which, self._lines = attempt, which, lines
+        self._tails: dict[str, Tail] = {}
+        self._shown: Tail | None = None
+
+    @property
+    def seen(self) -> bool:
+        """Whether there was any output."""
+        return bool(self._tails)
+
+    def show(self, found: dict[str, Any], *, last: bool) -> None:
+        """Shows what has come since the last time. With `last` nothing more will come."""
+        from swarm.client import offline
+
+        n = self._attempt or max((each["n"] for each in found.get("attempts") or []), default=None)
+        if n is None:
+            return
+        outputs = offline.outputs(self._session.state, self._run, self._task, n, self._which)
+        for label, path in outputs:
+            if path not in self._tails:
+                start = 0 if self._lines is None else start_of_last(path, self._lines, self._view)
+                self._tails[path] = Tail(path, start)
+            over = last or (label == "worker" and len(outputs) > 1)  # being verified, the work is done
+            self._show(self._tails[path], label, several=len(outputs) > 1, last=over)
+
+    def _show(self, tail: Tail, label: str, *, several: bool, last: bool) -> None:
+        for block in tail.blocks(last=last):
+            shown = self._view.shown(block)
+            if shown and self._shown is not tail:
+                if several or self._shown is not None:
+                    self._session.note(f"==> {protocol.printable(label)} <==")
+                self._shown = tail
+            self._session.out_bytes(shown)
+
+    def follow(self) -> None:
+        """Shows what is added until the attempt has ended."""
+        while True:
+            found, over = self._now()  # asked before reading, so that the last words are read
+            self.show(found, last=over)
+            if over:
+                return
+            time.sleep(FOLLOW_S)
+
+    def _now(self) -> tuple[dict[str, Any], bool]:
+        """Gives the task as it is now, and whether nothing more will come of what is followed."""
+        try:
+            self._session.daemon()
+        except NoDaemon:
+            return self._session.task(self._task, self._run)[1], True
+        _, found = self._session.task(self._task, self._run)
+        newest = max((each["n"] for each in found.get("attempts") or []), default=0)
+        over = found.get("state") not in naming.UNDER_WAY
+        return found, over or (self._attempt is not None and self._attempt != newest)
