@@ -11,7 +11,7 @@ Rules for editing: refuse first, then act; nothing is written in the user's repo
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,7 @@ class Finisher:
                 {"exit_code": 4},
             )
         for checkout in checkouts:
-            dirty, _moved = _dirty(checkout, outlook.paths, outlook.new)
+            dirty, _ = self._look(checkout, outlook)
             if dirty:
                 return Reason(
                     "dirty",
@@ -143,16 +143,16 @@ class Finisher:
         self.landing.hand_over(command.run, outlook.new, outlook.old)
         crash_at("finish.carried")
         moved: list[Path] = []
-        for checkout in checkouts:
-            why = _move_files(checkout, outlook)
-            if why:
-                _move_back(moved, outlook)
-                return Reason("dirty", f"{checkout}: {why}", {"exit_code": 4, "checkout": str(checkout)})
-            moved.append(checkout)
-            crash_at("finish.files")
-        if command.stage_only:
-            return None
         try:
+            for checkout in checkouts:
+                why = self._move_files(checkout, outlook)
+                if why:
+                    _move_back(moved, outlook)
+                    return Reason("dirty", f"{checkout}: {why}", {"exit_code": 4, "checkout": str(checkout)})
+                moved.append(checkout)
+                crash_at("finish.files")
+            if command.stage_only:
+                return None
             self.refs.move(f"refs/heads/{command.target}", outlook.new, outlook.old)
         except git.RefMoved as error:
             _move_back(moved, outlook)
@@ -161,8 +161,34 @@ class Finisher:
                 f"{command.target} moved to {error.found} meanwhile",
                 {"exit_code": 4, "found": error.found},
             )
+        except BaseException:
+            _move_back(moved, outlook)
+            raise
         crash_at("finish.moved")
         return None
+
+    def _move_files(self, checkout: Path, outlook: Outlook) -> str:
+        """Moves index and files from one commit to the other; gives git's reason where it refuses. Again is harmless."""
+        _, moved = self._look(checkout, outlook)
+        if moved:  # a kill may have left the index behind its files
+            told = git.encode("".join(f"{path}\0" for path in moved))
+            take_in = ("update-index", "--add", "--remove", "-z", "--stdin")
+            git.run(*take_in, cwd=checkout, input=told, user_config=True)
+        return _read_tree(checkout, outlook.old, outlook.new)
+
+    def _look(self, checkout: Path, outlook: Outlook) -> tuple[list[str], list[str]]:
+        """Gives the paths of the change that hold something of the user's own in this checkout, and those that are the new ones
+        already: a finish that was killed moved them, and nothing would be overwritten."""
+        found = _changed(checkout, outlook.paths)
+        whole = [path for path, lone in found.items() if lone]
+        moved = set(_same(checkout, self._entries(outlook.new), whole)) if whole else set()
+        return [path for path in found if path not in moved], sorted(moved)
+
+    def _entries(self, commit: str) -> dict[str, str]:
+        """Gives mode and object of each file of a commit that the landing repository has."""
+        listed = git.run("ls-tree", "-r", "-z", commit, git_dir=self.landing.path).out
+        entries = [entry.partition("\t") for entry in git.decode(listed).split("\0")]
+        return {path: facts for facts, _, path in entries}
 
     def _finished(self, command: m.Finish, at: float, commit: str) -> m.Event:
         return m.Finished(
@@ -189,62 +215,43 @@ def _conflict_reason(command: m.Finish, outlook: Outlook) -> Reason:
     )
 
 
-def _dirty(checkout: Path, paths: tuple[str, ...], new: str) -> tuple[list[str], list[str]]:
-    """Gives the paths of a change that hold something of the user's own in this checkout, and those that are the new ones already:
-    a finish that was killed moved them, and nothing is overwritten."""
+def _changed(checkout: Path, paths: tuple[str, ...]) -> dict[str, bool]:
+    """Gives those of the paths that are not as in this checkout's HEAD, and whether there is only one version besides: a file that
+    is staged and edited again has two, and one of them could be lost."""
     if not paths:
-        return [], []
+        return {}
     found = git.run(
         "status", "--porcelain", "-z", "--untracked-files=all", "--ignored=matching", "--no-renames",
         cwd=checkout, user_config=True,
     )  # fmt: skip
     wanted = set(paths)
     folders = {path.rpartition("/")[0] for path in paths}
-    dirty: list[str] = []
-    whole: list[str] = []  # either only staged or only on disk: there is no third version that could be lost
+    changed = {}
     for entry in git.decode(found.out).split("\0"):
         code, path = entry[:2], entry[3:]
         if path in wanted or path.rstrip("/") in wanted or (code == "!!" and path.rstrip("/") in folders):
-            dirty.append(path)
-            if code in ("??", "!!") or " " in code:
-                whole.append(path)
-    moved = _same_in(checkout, new, whole)
-    return [path for path in dirty if path not in moved], moved
+            changed[path] = code in ("??", "!!") or " " in code
+    return changed
 
 
-def _same_in(checkout: Path, new: str, paths: Sequence[str]) -> list[str]:
-    """Gives those of the paths whose files are what they are in `new`, which may not be there yet."""
-    if not paths or git.run("cat-file", "-e", f"{new}^{{commit}}", cwd=checkout, ok=range(256)).code != 0:
-        return []
-    listed = git.run("--literal-pathspecs", "ls-tree", "-r", "-z", new, "--", *paths, cwd=checkout)
-    entries = [entry.partition("\t") for entry in git.decode(listed.out).split("\0")]
-    wanted = {path: facts for facts, _, path in entries}
-    return [path for path in paths if _file_facts(checkout, path) == wanted.get(path)]
+def _same(checkout: Path, entries: Mapping[str, str], paths: Sequence[str]) -> list[str]:
+    """Gives those of the paths whose files are what `entries`, by mode and object, say of them."""
+    files = {path: checkout / path for path in paths}
+    gone = [path for path, file in files.items() if not os.path.lexists(file) and path not in entries]
+    links = {path: os.readlink(file) for path, file in files.items() if file.is_symlink()}
+    plain = [
+        path for path, file in files.items() if path not in links and file.is_file() and "\n" not in path
+    ]
+    there = {path: f"120000 blob {_hash(checkout, '--stdin', os.fsencode(to))}" for path, to in links.items()}
+    told = git.encode("".join(f"{path}\n" for path in plain))
+    ids = _hash(checkout, "--stdin-paths", told).split() if plain else []
+    for path, oid in zip(plain, ids, strict=True):
+        there[path] = f"{'100755' if os.access(files[path], os.X_OK) else '100644'} blob {oid}"
+    return [*gone, *(path for path, facts in there.items() if entries.get(path) == facts)]
 
 
-def _file_facts(checkout: Path, path: str) -> str | None:
-    """Says of a file what `ls-tree` says of an entry, None where there is none; "" for what is neither a file nor a link."""
-    file = checkout / path
-    if not os.path.lexists(file):
-        return None
-    if file.is_symlink():
-        asked = git.run("hash-object", "--stdin", cwd=checkout, input=os.fsencode(os.readlink(file)))
-        return f"120000 blob {asked.text}"
-    if not file.is_file():
-        return ""
-    asked = git.run("hash-object", "--", path, cwd=checkout, user_config=True)
-    return f"{'100755' if os.access(file, os.X_OK) else '100644'} blob {asked.text}"
-
-
-def _move_files(checkout: Path, outlook: Outlook) -> str:
-    """Moves index and files from one commit to the other; gives git's reason where it refuses. Again is harmless."""
-    _, moved = _dirty(checkout, outlook.paths, outlook.new)
-    if moved:  # a kill may have left the index behind its files
-        told = git.encode("".join(f"{path}\0" for path in moved))
-        git.run(
-            "update-index", "--add", "--remove", "-z", "--stdin", cwd=checkout, input=told, user_config=True
-        )
-    return _read_tree(checkout, outlook.old, outlook.new)
+def _hash(checkout: Path, how: str, told: bytes) -> str:
+    return git.run("hash-object", how, cwd=checkout, input=told, user_config=True).text
 
 
 def _read_tree(checkout: Path, old: str, new: str) -> str:

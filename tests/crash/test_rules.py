@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 
 import pytest
@@ -48,3 +49,26 @@ def test_a_finish_keeps_what_is_staged_and_edited_again(swarm: Swarm) -> None:
     swarm.look_again()
     assert "new" in swarm("finish", code=4).err
     assert git(swarm.top, "show", ":new") == "precious"
+
+
+def test_a_finish_that_fails_midway_leaves_the_checkout_as_it_was(swarm: Swarm) -> None:
+    """An error after the files were moved takes them back; asked again, the finish is made."""
+    swarm.run(swarm.plan("r", [swarm.task("t", "echo new > new; rm README.md", claims=["**"])]))
+    swarm("stop")
+    swarm("start", SWARM_CRASH="finish.files:raise:1")
+    swarm("finish", code=None)
+    assert git(swarm.top, "status", "--porcelain") == ""
+    assert git(swarm.top, "rev-parse", "main") != swarm.staging("r")
+    swarm("finish")
+    assert git(swarm.top, "rev-parse", "main") == swarm.staging("r")
+    assert git(swarm.top, "status", "--porcelain") == ""
+    swarm.look_again()
+
+
+def test_a_worktree_that_could_not_be_given_back_is_given_back(swarm: Swarm) -> None:
+    """An error while a worktree is given back leaves it leased to nobody in the end."""
+    swarm("start", SWARM_CRASH="give-back.saved:raise:1")
+    swarm("submit", str(swarm.plan("r", [swarm.task("t")])))
+    swarm.wait("r")
+    lease = swarm.top / ".worktrees" / "pool" / ".pool" / "1.json"
+    wait_until(lambda: json.loads(lease.read_text())["key"] == "")
