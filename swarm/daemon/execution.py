@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -37,9 +38,8 @@ from swarm.errors import SwarmError
 from swarm.worker import agents
 
 THREADS = 16  # git waits on the disk and on the other core; more only queue elsewhere
-AGAIN_S = (
-    2.0  # after which a worktree is given back again that could not be for want of what the machine lacks
-)
+AGAIN_S = 2.0  # after which a worktree that could not be given back is given back again
+RETURNS_MAX = 5  # so often, save where the machine lacks something
 LEFTOVER_GRACE_S = 1.0  # for what a worker that has ended left running
 _log = log.get("execution")
 
@@ -90,6 +90,7 @@ class Execution:
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "edge"))
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _verifying: dict[tuple[str, str, int], asyncio.Task[None]] = field(default_factory=dict)
+    _returns: Counter[str] = field(default_factory=Counter)  # failed ones
     _smoothed: tuple[float, float] | None = None
     closing: bool = False
     leaving: bool = False
@@ -144,7 +145,10 @@ class Execution:
         )
         at = self.clock()
         if isinstance(command, m.GiveBackWorktree):
-            if lacks:  # what was never collected lies in it, and can't be saved now
+            self._returns[self._key(command)] += 1
+            if (
+                lacks or self._returns[self._key(command)] < RETURNS_MAX
+            ):  # work that nobody has collected may lie in it
                 self.loop.call_soon_threadsafe(self.loop.call_later, AGAIN_S, self.carry_out, command)
                 return None
             return m.WorktreeReturned(at=at, run=command.run, task=command.task, attempt=command.attempt)
