@@ -275,9 +275,9 @@ def find_git_below(top: Path) -> list[str]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a small file in one step: its readers see the old or the new text."""
-    temporary = f"{path}.{secrets.token_hex(4)}"
-    with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:
+    """Writes a small file in one step: its readers see the old or the new text. One thread at a time for one path."""
+    temporary = _free_beside(path)
+    with open(temporary, "x", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)
     os.replace(temporary, path)
 
@@ -285,13 +285,21 @@ def write_text(path: Path, text: str) -> None:
 def copy_index(source: Path, target: Path) -> None:
     """Copies an index with its time: git trusts an entry only when it is older than the index that lists
     it."""
-    temporary = f"{target}.{secrets.token_hex(4)}"
+    temporary = _free_beside(target)
     shutil.copyfile(source, temporary)
     times = os.stat(source)
     os.utime(temporary, ns=(times.st_atime_ns, times.st_mtime_ns))
     if os.path.isdir(target) and not os.path.islink(target):
         remove(target)
     os.replace(temporary, target)
+
+
+def _free_beside(path: Path) -> Path:
+    """Names the file in which the next version of `path` is made: always the same, so that what a killed call left there goes, and
+    removed, because a worker may have put a link there."""
+    temporary = Path(f"{path}.new")
+    remove(temporary)
+    return temporary
 
 
 def _link_by_git(path: Path, common: Path, commit: str, user_config: bool) -> LinkedTree:

@@ -21,7 +21,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -280,14 +280,22 @@ class Pool:
         """
         found = self._sweep_trash(dry_run)
         if not dry_run:
-            with exclusive(self._lock) as held:
-                linked.sweep_drafts(self.common, lock=held)
+            self._sweep_drafts()
         found += [self._lost(tree, dry_run) for tree in self._records() if linked.seat(tree) is None]
         for member in self._sorted():
             if not member.key and not member.path.is_dir() and not dry_run:
                 self.teardown(member.path)
         found += [Finding("worktree", f"nothing says whose {path} is") for path in self.strangers()]
         return found
+
+    def _sweep_drafts(self) -> None:
+        """Removes what killed calls were writing; nobody ever read it."""
+        with exclusive(self._lock) as held:
+            linked.sweep_drafts(self.common, lock=held)
+        for draft in (self.root / RECORDS).glob("*.new"):
+            member = self._members.get(_number(Path(draft.name.partition(".")[0])))
+            with member.lock if member is not None else nullcontext():
+                linked.remove(draft)
 
     def _records(self) -> list[LinkedTree]:
         """Lists the records of worktrees below the pool's folder."""
@@ -457,8 +465,9 @@ class Pool:
                 linked.unlink(LinkedTree(member.path, admin, self.common), lock=held)
         crash_at("teardown.unlinked")
         member.admin = None
-        for path in (self._index(member), Path(f"{self._index(member)}.lock"), self._record(member)):
-            linked.remove(path)
+        for path in (self._index(member), self._record(member)):
+            for suffix in ("", ".lock", ".new"):
+                linked.remove(Path(f"{path}{suffix}"))
         if member.key and member.key != _RETIRING:
             self._save(member)
         crash_at("teardown.forgotten")

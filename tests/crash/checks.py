@@ -15,7 +15,7 @@ from typing import Any
 from tests.conftest import git
 from tests.e2e.driver import Swarm, common_dir, lock_files, snapshot
 
-_TEMPORARY = re.compile(r"(\.[0-9a-f]{8}|\.tmp|\.saving)$")
+_TEMPORARY = re.compile(r"(\.[0-9a-f]{8}|\.tmp|\.new|\.saving)$")
 
 
 def broken(swarm: Swarm, run: dict[str, Any]) -> list[str]:

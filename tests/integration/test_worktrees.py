@@ -577,6 +577,9 @@ def test_sweep_removes_what_is_left_and_keeps_what_is_not_ours(repo: Path, pool:
     (pool.root / ".trash" / "x").mkdir(parents=True)
     half_removed = repo / ".git" / "swarm" / "linking" / "old-0123abcd"
     half_removed.mkdir(parents=True)
+    half_written = [pool.root / ".pool" / name for name in ("1.json.new", "9.index.new")]
+    for draft in half_written:
+        draft.write_text("{")
     (pool.root / "7").mkdir()
     (pool.root / "7" / "precious").write_text("x")
     planned = pool.sweep(dry_run=True)
@@ -590,10 +593,23 @@ def test_sweep_removes_what_is_left_and_keeps_what_is_not_ours(repo: Path, pool:
     left = [each for each in found if not each.mended]
     assert [str(pool.root / "7") in each.text for each in left] == [True]
     assert (pool.root / "7" / "precious").exists()
-    assert not half_removed.exists()
+    assert not any(draft.exists() for draft in (half_removed, *half_written))
     assert [entry.path for entry in pool.members()] == [kept]
     assert len(sh(repo, "worktree", "list").splitlines()) == 2
     assert pool.sweep() == left
+
+
+def test_a_link_where_a_draft_goes_is_not_followed(pool: Pool, base: str, tmp_path: Path) -> None:
+    """A worker that puts a link where our next version of a file is made has nothing written through it."""
+    path = pool.take("r/a/1", base)
+    precious = tmp_path / "precious"
+    precious.write_text("mine\n")
+    (path / ".git.new").symlink_to(precious)
+    (path / ".git").write_text("gitdir: /nowhere\n")
+    pool.give_back("r/a/1")
+    again = pool.take("r/b/1", base)
+    assert precious.read_text() == "mine\n"
+    assert not os.path.lexists(again / ".git.new")
 
 
 def test_trim_removes_free_members_only(repo: Path, pool: Pool, base: str) -> None:
