@@ -41,6 +41,7 @@ class Point(NamedTuple):
 POINTS: Mapping[str, Point] = {
     # --- the daemon comes up and goes down
     "daemon.locked": Point("a dead daemon's lock keeps the next one out", "C28"),
+    "daemon.claimed": Point("a start that died early keeps the next one out by its name", "C28"),
     "daemon.opened": Point("a journal opened and not yet replayed counts as empty", "C24 C27"),
     "daemon.replayed": Point("a start that was cut short leaves a half-opened epoch behind", "C24 C28"),
     "daemon.swept": Point("sweeping stale locks twice, or half, loses a lock that somebody holds", "C17"),

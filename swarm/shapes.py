@@ -130,7 +130,8 @@ class StopRequest(TypedDict):
 
 
 class DaemonFile(TypedDict):
-    """What `<state>/daemon.json` holds; times are RFC 3339."""
+    """What `<state>/daemon.json` holds; times are RFC 3339. `folder` are device and inode of the state folder that it is about;
+    `socket` is missing while the daemon comes up."""
 
     pid: int
     start_ticks: int
@@ -139,3 +140,4 @@ class DaemonFile(TypedDict):
     socket: str
     started_at: str
     ends_when_idle: bool
+    folder: list[int]

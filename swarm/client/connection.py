@@ -34,7 +34,12 @@ def daemon_file(state: str) -> dict[str, Any] | None:
             data = json.loads(file.read(protocol.HEADER_BYTES_MAX))
     except (OSError, ValueError):
         return None
-    return data if isinstance(data, dict) and isinstance(data.get("socket"), str) else None
+    if not isinstance(data, dict) or not isinstance(data.get("socket"), str):
+        return None
+    folder = os.stat(state)
+    if data.get("folder", [folder.st_dev, folder.st_ino]) != [folder.st_dev, folder.st_ino]:
+        return None  # it came here when the repository was copied, and tells of the daemon of another one
+    return data
 
 
 class AnswerBroken(SwarmError):

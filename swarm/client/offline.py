@@ -389,14 +389,14 @@ def recover(top: Path, state: Path, *, dry_run: bool) -> list[dict[str, Any]]:
     from swarm.core.messages import dump
     from swarm.core.places import Places
     from swarm.daemon import reconcile
+    from swarm.daemon.presence import alone
     from swarm.edge import git
-    from swarm.edge.lockfile import exclusive
 
     places = Places(state)
     if not places.journal.exists() and not places.landing.exists():
         return []
     repository = git.Repository.discover(top)
-    with exclusive(places.daemon_lock, wait_s=0):
+    with alone(places):
         must = reconcile.known(swarm_of(state), places)
         settings = config.load(repository.working_top(), os.environ)
         edges = reconcile.open_edges(places, repository, settings, dict(os.environ), dry_run=dry_run)
@@ -414,7 +414,7 @@ def become_daemon(top: Path, *, workers: int | None, when_ready: Callable[[], No
     """Is the daemon of a repository until that is told to stop. `when_ready` is called, in a thread, once its socket answers."""
     import threading
 
-    from swarm.daemon.service import Options, serve
+    from swarm.daemon.service import Options, Starter, serve
 
     reader, writer = os.pipe()
 
@@ -425,7 +425,7 @@ def become_daemon(top: Path, *, workers: int | None, when_ready: Callable[[], No
 
     waiting = threading.Thread(target=await_ready, daemon=True)
     waiting.start()
-    serve(Options(top, _flags(workers), ends_when_idle=False), dict(os.environ), writer)
+    serve(Options(top, _flags(workers), ends_when_idle=False), dict(os.environ), Starter(writer))
 
 
 def _flags(workers: int | None) -> dict[str, Any]:

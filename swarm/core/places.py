@@ -86,6 +86,11 @@ class Places:
         return self.state / "status.json"
 
     @property
+    def place(self) -> Path:
+        """Which state folder this is, and where it was last: by it a copy is told from one that was moved."""
+        return self.state / "place.json"
+
+    @property
     def log(self) -> Path:
         """The daemon's log."""
         return self.state / "log" / "daemon.log"

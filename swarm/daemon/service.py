@@ -17,7 +17,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +35,9 @@ from swarm.crashpoints import crash_at
 from swarm.daemon import api, reconcile, recovery
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution
-from swarm.edge import git, process
-from swarm.edge.lockfile import LockTaken, exclusive
+from swarm.daemon.presence import Presence, hold, write_whole
+from swarm.edge import git
+from swarm.edge.lockfile import LockTaken
 from swarm.edge.trouble import explained
 from swarm.errors import SwarmError, UsageError
 
@@ -80,13 +80,14 @@ class Service:
         self.execution = execution
         self.ending: asyncio.Task[None] | None = None
         self.leave_workers = False
+        self.lost = False  # its place was taken away: nothing is written any more
         self.over = asyncio.Event()
         self.changing = 0  # requests for a change that are being answered
         self.used = asyncio.Event()  # one has been answered
         self.leaving = False
         self.idle: asyncio.Task[None] | None = None
         self.found: Sequence[Finding] = ()  # what was not as the journal has it when the daemon came up
-        self.announce: Callable[[bool], None] = lambda _: None
+        self.announce: Callable[[bool], object] = lambda _: None
 
     @property
     def closed(self) -> bool:
@@ -108,6 +109,12 @@ class Service:
             self.idle.cancel()
             self.idle = None
             self.announce(False)
+
+    def lose(self, reason: str) -> None:
+        """Ends the daemon, which is not the one of its repository any more, and leaves everything to the next one."""
+        _log.error("presence.lost", reason=reason)
+        self.lost = self.leave_workers = True
+        self.over.set()
 
     def stop(self, mode: str) -> None:
         """Begins to stop; a second request only makes it faster. See `swarm stop` for the modes. Where nothing can be remembered,
@@ -174,21 +181,20 @@ class Service:
 # --- up and down ----------------------------------------------------------------------------------------------------
 
 
-def serve(options: Options, environ: Mapping[str, str], ready: int | None = None) -> None:
-    """Runs the daemon until it is told to stop. `ready` is a descriptor that gets one line when the socket answers.
+def serve(options: Options, environ: Mapping[str, str], starter: Starter | None = None) -> None:
+    """Runs the daemon until it is told to stop. `starter` hears when the socket answers.
 
     Raises `LockTaken` when one runs for this repository already, `SwarmError` when it can't come up.
     """
     repository = git.Repository.discover(options.top)
     git.probe()
     places = Places(repository.common_dir / "swarm")
-    with explained("The daemon can't come up"), exclusive(places.daemon_lock, wait_s=0):
-        crash_at("daemon.locked")
+    with explained("The daemon can't come up"), hold(places, environ) as presence:
         settings = config.load(repository.working_top(), environ, options.flags)
         _refuse_unkept(settings)
         os.chmod(places.state, 0o700)
         log.setup(places.log)
-        asyncio.run(_serve(options, environ, repository, places, settings, ready))
+        asyncio.run(_serve(options, environ, repository, presence, settings, starter or Starter()))
 
 
 def _refuse_unkept(settings: config.Settings) -> None:
@@ -212,11 +218,11 @@ async def _serve(
     options: Options,
     environ: Mapping[str, str],
     repository: git.Repository,
-    places: Places,
+    presence: Presence,
     settings: config.Settings,
-    ready: int | None,
+    starter: Starter,
 ) -> None:
-    loop = asyncio.get_running_loop()
+    loop, places = asyncio.get_running_loop(), presence.places
     journal = recovery.open_journal(places)
     crash_at("daemon.opened")
     listener: socket.socket | None = None
@@ -227,7 +233,7 @@ async def _serve(
         crash_at("daemon.replayed")
         edges = reconcile.open_edges(places, repository, settings, environ)
         found = reconcile.reconcile(reconcile.known(swarm, places), edges, alone=True)
-        listener = _listen(places, environ)
+        listener = presence.listen()
         crash_at("daemon.listening")
         coordinator = Coordinator(swarm, journal, lambda command: execution.carry_out(command))
         execution = Execution(
@@ -240,16 +246,14 @@ async def _serve(
         )
         service = Service(options, coordinator, execution)
         service.found = found
-        await _run(service, listener, environ, ready)
+        await _run(service, presence, listener, starter)
     finally:
         journal.close()
         if listener is not None:
-            _take_down(places, environ, listener)
+            listener.close()
 
 
-async def _run(
-    service: Service, listener: socket.socket, environ: Mapping[str, str], ready: int | None
-) -> None:
+async def _run(service: Service, presence: Presence, listener: socket.socket, starter: Starter) -> None:
     coordinator, execution, loop = service.coordinator, service.execution, asyncio.get_running_loop()
     places, settings = execution.edges.places, execution.edges.settings
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -268,10 +272,11 @@ async def _run(
     while not server.started:
         await asyncio.sleep(0)
     ends_when_idle = service.options.ends_when_idle
-    service.announce = lambda ends: _announce(places, environ, ends, None)
+    service.announce = lambda ends: presence.announce(ends_when_idle=ends)
     if ends_when_idle:
         service.idle = loop.create_task(service.end_when_idle())
-    _announce(places, environ, ends_when_idle, ready)
+    presence.watch(loop.add_reader, service.lose)
+    starter.tell(presence.announce(ends_when_idle=ends_when_idle))
     crash_at("daemon.announced")
     over = loop.create_task(service.over.wait())
     await asyncio.wait({turning, over, serving}, return_when=asyncio.FIRST_COMPLETED)
@@ -281,17 +286,19 @@ async def _run(
     await execution.close(leave=service.leave_workers or turning.done())
     crash_at("stop.closed")
     if not turning.done():
-        with contextlib.suppress(SwarmError):  # where it can't be remembered it was like a crash
+        # Where it can't be remembered, or the journal is another's by now, it was like a crash.
+        with contextlib.suppress(SwarmError, asyncio.CancelledError):
             await coordinator.ask(m.DaemonStopped(at=coordinator.now()))
         turning.cancel()
     crash_at("stop.told")
     server.over.set()
     await asyncio.wait({turning, serving}, timeout=5.0)
-    if coordinator.stuck is None:
+    whole = coordinator.stuck is None and not service.lost
+    if whole:
         _leave_status(places, coordinator)
     if turning.done() and not turning.cancelled() and (error := turning.exception()) is not None:
         raise error
-    if coordinator.stuck is None and snapshots.behind(coordinator.seq) >= recovery.RECORDS_AT_END:
+    if whole and snapshots.behind(coordinator.seq) >= recovery.RECORDS_AT_END:
         _write_snapshot(snapshots, snapshots.take(coordinator.swarm))
 
 
@@ -325,85 +332,48 @@ def _server_settings(app: Any) -> uvicorn.Config:
     )
 
 
-# --- socket and announcement ----------------------------------------------------------------------------------------
+# --- what it leaves, and what it says to who started it --------------------------------------------------------------
 
 
-def _listen(places: Places, environ: Mapping[str, str]) -> socket.socket:
-    """Binds the socket ourselves, mode 0600 from its first moment; a leftover of a dead daemon is removed, as the lock is ours."""
-    path = protocol.socket_path(str(places.state), environ)
-    if os.path.dirname(path) != str(places.state):
-        protocol.private_folder(os.path.dirname(path))
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
-    try:
-        listener.bind(path)
-    finally:
-        os.umask(before)
-    listener.setblocking(False)
-    return listener
+class Starter:
+    """Who started the daemon and waits for one line of it, on a descriptor; with none, nobody does."""
 
+    def __init__(self, descriptor: int | None = None) -> None:
+        self._descriptor = descriptor
 
-def _announce(places: Places, environ: Mapping[str, str], ends_when_idle: bool, ready: int | None) -> None:
-    identity = process.identity_of(os.getpid())
-    document = {
-        **identity.to_json(),
-        "version": package.__version__,
-        "socket": protocol.socket_path(str(places.state), environ),
-        "started_at": report.rfc3339(time.time()),
-        "ends_when_idle": ends_when_idle,
-    }
-    _write_whole(places.state / protocol.DAEMON_FILE, document)
-    if ready is not None:
-        os.write(ready, (json.dumps(document) + "\n").encode())
-        os.close(ready)
+    def tell(self, document: Mapping[str, Any]) -> None:
+        """Says how it went. Once: after that the number of the descriptor may be that of any file."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.write(descriptor, (json.dumps(document) + "\n").encode())
+            os.close(descriptor)
 
 
 def _leave_status(places: Places, coordinator: Coordinator) -> None:
     """Leaves the summary for `swarm status` without a daemon, which otherwise has to replay the journal."""
     document = report.status(coordinator.swarm, report.Live(), summary=True)
-    _write_whole(places.last_status, {"seq": coordinator.seq, "document": document})
-
-
-def _write_whole(path: Path, document: Mapping[str, Any]) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(document) + "\n", "utf-8")
-    os.replace(temporary, path)
-
-
-def _take_down(places: Places, environ: Mapping[str, str], listener: socket.socket) -> None:
-    """Removes socket and announcement. The server has closed the listener by now, so that it no longer knows its path."""
-    path = protocol.socket_path(str(places.state), environ)
-    listener.close()
-    for leftover in (path, places.state / protocol.DAEMON_FILE):
-        with contextlib.suppress(OSError):
-            os.unlink(leftover)
+    write_whole(places.last_status, {"seq": coordinator.seq, "document": document})
 
 
 def main(arguments: list[str]) -> int:
     """The daemon's own process: `TOP READY_FD IDLE FLAGS_JSON`. What went wrong goes to the descriptor, for who started it."""
-    top, ready, idle, flags = (
+    top, starter, idle, flags = (
         Path(arguments[0]),
-        int(arguments[1]),
+        Starter(int(arguments[1])),
         arguments[2] == "1",
         json.loads(arguments[3]),
     )
     try:
-        serve(Options(top, flags, idle), dict(os.environ), ready)
+        serve(Options(top, flags, idle), dict(os.environ), starter)
     except LockTaken as error:
-        _report(ready, {"running": True, "pid": error.pid})
+        starter.tell({"running": True, "pid": error.pid})
         return 0
     except SwarmError as error:
         _log.error("daemon.failed", cause=error.cause, next_step=error.next_step)
-        _report(ready, protocol.error_body(error))
+        starter.tell(protocol.error_body(error))
         return error.exit_code
     return 0
-
-
-def _report(ready: int, document: Mapping[str, Any]) -> None:
-    with contextlib.suppress(OSError):
-        os.write(ready, (json.dumps(document) + "\n").encode())
 
 
 if __name__ == "__main__":

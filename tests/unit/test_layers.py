@@ -91,6 +91,7 @@ HOUSE: dict[str, tuple[str, ...]] = {
         "swarm.edge",
         "swarm.daemon.recovery",
         "swarm.daemon.reconcile",
+        "swarm.daemon.presence",
         "swarm.audit",
         "swarm.daemon.intake",  # a daemon is started only for a plan that it would take in
         "swarm.daemon.service",  # `swarm start --foreground` becomes the daemon

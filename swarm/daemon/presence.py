@@ -1,0 +1,222 @@
+"""A daemon's presence in its repository: that it is the only one, how it is found, and that nobody takes its place unnoticed.
+
+There is one daemon for each state folder, by two marks: the lock, which the kernel frees at death, and the announcement
+(`daemon.json`), which names its process so exactly that it holds when somebody deleted the lock. A state folder is known by its
+inode: through a link, a mount or a new name it is the same one, and that of a copied repository is another.
+
+Rules for editing: what another daemon may have put in our place (its socket, its announcement) is never removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import swarm as package
+from swarm import log, protocol
+from swarm.core import report
+from swarm.core.places import Places
+from swarm.crashpoints import crash_at
+from swarm.edge import process
+from swarm.edge.lockfile import LockTaken, exclusive
+from swarm.edge.notice import Notice
+from swarm.errors import Refused, SwarmError
+
+HEAL_S = 2.0  # how long a lock that was deleted is asked for again: another start may hold it to find us here
+_log = log.get("presence")
+
+
+class Presence:
+    """The one daemon of a repository, from the moment it has the lock; made by `hold`."""
+
+    def __init__(self, places: Places, environ: Mapping[str, str], locks: contextlib.ExitStack) -> None:
+        self.places = places
+        self.socket_path = Path(protocol.socket_path(str(places.state), environ))
+        self._locks = locks
+        self._folder = _inode(places.state)
+        self._ours: dict[Path, list[int] | None] = {}
+        self._notice: Notice | None = None
+        self._about: dict[str, Any] = {
+            **process.identity_of(os.getpid()).to_json(),
+            "version": package.__version__,
+            "started_at": report.rfc3339(time.time()),
+            "folder": self._folder,
+        }
+        self._write()
+
+    # --- how it is found
+
+    def listen(self) -> socket.socket:
+        """Binds the socket ourselves, mode 0600 from its first moment; a dead daemon's is removed, as the lock is ours."""
+        path = self.socket_path
+        if path.parent != self.places.state:
+            protocol.private_folder(str(path.parent))
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        listener.setblocking(False)
+        self._ours[path] = _inode(path)
+        return listener
+
+    def announce(self, *, ends_when_idle: bool) -> dict[str, Any]:
+        """Writes down where the socket is; gives what was written."""
+        self._about |= {"socket": str(self.socket_path), "ends_when_idle": ends_when_idle}
+        self._write()
+        return self._about
+
+    def _write(self) -> None:
+        path = self.places.state / protocol.DAEMON_FILE
+        write_whole(path, self._about)
+        self._ours[path] = _inode(path)
+        if self._notice is not None:
+            self._notice.watch(path)
+
+    def take_down(self) -> None:
+        """Removes socket and announcement, where they are still ours."""
+        if self._notice is not None:
+            self._notice.close()
+        for path, inode in self._ours.items():
+            if inode is not None and _inode(path) == inode:
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+
+    # --- that nobody takes its place
+
+    def watch(
+        self, add_reader: Callable[[int, Callable[[], None]], None], lost: Callable[[str], None]
+    ) -> None:
+        """From now on calls `lost` with the reason, once, when what makes this the daemon was taken away. A lock or an announcement
+        that was only deleted is put back."""
+        watched = [self.places.journal, self.places.daemon_lock, *self._ours]
+        try:
+            notice = Notice()
+            for path in (self.places.state, self.places.daemon_lock.parent, *watched):
+                notice.watch(path)
+        except OSError as error:  # then it is the next append to the journal that finds out
+            _log.warning("presence.unwatched", reason=str(error))
+            return
+        self._notice = notice
+        self._journal, self._lock = _inode(self.places.journal), _inode(self.places.daemon_lock)
+
+        def look() -> None:
+            notice.take()
+            reason = self._taken_away()
+            if reason:
+                lost(reason)
+
+        add_reader(notice.fileno(), look)
+
+    def _taken_away(self) -> str:
+        """Says what of ours is gone or another's; puts back what can be. Empty where all is well."""
+        assert self._notice is not None
+        if _inode(self.places.journal) != self._journal:
+            return f"the journal {self.places.journal} was moved, deleted or replaced"
+        if _inode(self.socket_path) != self._ours.get(self.socket_path):
+            return f"the socket {self.socket_path} was moved, deleted or replaced"
+        try:
+            if _inode(self.places.daemon_lock) != self._lock:
+                self._locks.enter_context(exclusive(self.places.daemon_lock, wait_s=HEAL_S))
+                self._lock = _inode(self.places.daemon_lock)
+                self._notice.watch(self.places.daemon_lock)
+                _log.warning("presence.healed", what=str(self.places.daemon_lock))
+            announced = self.places.state / protocol.DAEMON_FILE
+            if _inode(announced) is None:
+                self._write()
+                _log.warning("presence.healed", what=str(announced))
+        except (SwarmError, OSError) as error:
+            return f"the lock {self.places.daemon_lock} was taken away: {error}"
+        return ""
+
+
+@contextlib.contextmanager
+def hold(places: Places, environ: Mapping[str, str]) -> Iterator[Presence]:
+    """Holds the place of the one daemon of a repository for a `with` block.
+
+    Raises `LockTaken` where one runs already, however its lock was treated, and `Refused` in a copy of another repository.
+    """
+    with alone(places) as locks:
+        crash_at("daemon.locked")
+        presence = Presence(places, environ, locks)
+        crash_at("daemon.claimed")
+        try:
+            yield presence
+        finally:
+            presence.take_down()
+
+
+@contextlib.contextmanager
+def alone(places: Places) -> Iterator[contextlib.ExitStack]:
+    """Makes sure that no daemon is at work here, and that none comes, for a `with` block. Raises as `hold` does."""
+    with contextlib.ExitStack() as locks:
+        locks.enter_context(exclusive(places.daemon_lock, wait_s=0))
+        _refuse_another(places)
+        _refuse_copy(places)
+        yield locks
+
+
+def _refuse_another(places: Places) -> None:
+    """Refuses beside a daemon that lives although its lock was deleted."""
+    about = _read(places.state / protocol.DAEMON_FILE)
+    try:
+        identity = process.Identity.from_json(about)
+    except ValueError:
+        return
+    if about.get("folder", _inode(places.state)) != _inode(places.state):
+        return  # it came here with a copy
+    if identity.pid != os.getpid() and process.alive(identity):
+        raise LockTaken(places.daemon_lock, identity.pid)
+
+
+def _refuse_copy(places: Places) -> None:
+    """Refuses a state folder that is a copy of one that is still at its place: the worktrees and workers that it names are that
+    one's. One that was moved is its own; the place is noted for the next time."""
+    here: dict[str, Any] = {"path": os.path.realpath(places.state), "folder": _inode(places.state)}
+    noted = _read(places.place)
+    original = Path(str(noted.get("path", here["path"])))
+    if here["path"] != str(original) and here["folder"] != noted.get("folder"):
+        other = _read(Places(original).place)
+        if noted.get("id") and other.get("id") == noted.get("id"):
+            raise Refused(
+                f"{places.state} is a copy of {original}: its worktrees and workers are those of that repository.",
+                "No daemon was started and nothing was changed.",
+                f"to begin anew in this one: mv {places.state} {places.state}-of-another, then swarm start",
+            )
+    wanted = {"id": noted.get("id") or secrets.token_hex(8), **here}
+    if noted != wanted:
+        write_whole(places.place, wanted)
+
+
+def write_whole(path: Path, document: Mapping[str, Any]) -> None:
+    """Writes a JSON file in one step: its readers see the old or the new one."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(document) + "\n", "utf-8")
+    os.replace(temporary, path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _inode(path: Path) -> list[int] | None:
+    """Names a file or folder wherever it is shown; None where there is none."""
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return [found.st_dev, found.st_ino]

@@ -1,0 +1,168 @@
+"""There is one daemon for a repository, however it is reached and whatever is done to what it stands on; a copy is another one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.adversity import bound
+from tests.conftest import git, wait_until
+from tests.e2e.driver import Swarm, common_dir, runs
+from tests.e2e.test_ends import task_of
+
+
+def pid_of(swarm: Swarm) -> int:
+    return int(swarm.status()["daemon"]["pid"])
+
+
+def daemons(swarm: Swarm) -> list[str]:
+    return [line for line in swarm.left_running() if "swarm.daemon.service" in line]
+
+
+def at_work(swarm: Swarm, *names: str) -> int:
+    """Starts the daemon with these tasks at work, each waiting at the gate of its name; gives the daemon's process."""
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [swarm.task(name, gate=name) for name in names])))
+    swarm.wait_for_start(*names)
+    wait_until(lambda: all(task_of(the_run(swarm), name)["attempts"][0]["pid"] for name in names))
+    return pid_of(swarm)
+
+
+def the_run(swarm: Swarm) -> dict[str, object]:
+    return dict(swarm.status()["runs"][0])
+
+
+def lands_once(swarm: Swarm, *names: str) -> None:
+    """Lets the workers go on and holds what comes of it: each ran once and landed once."""
+    for name in names:
+        swarm.open(name)
+    swarm.check_landed(swarm.wait("r"))
+    assert sorted(swarm.starts()) == sorted(names)
+    assert sorted(swarm.landings("r")) == sorted(names)
+
+
+def test_twenty_starts_at_once(swarm: Swarm) -> None:
+    """Of twenty starts at the same moment one daemon comes, each of them ends with 0, and all tell of the same one."""
+    with ThreadPoolExecutor(20) as pool:
+        done = list(pool.map(lambda _: swarm("start", timeout_s=110), range(20)))
+    assert len(daemons(swarm)) == 1
+    assert all(str(pid_of(swarm)) in each.out + each.err for each in done)
+
+
+@pytest.mark.parametrize("way", ["symlink", "worktree", "subfolder", "bind mount"])
+def test_every_way_into_a_repository_leads_to_its_daemon(swarm: Swarm, tmp_path: Path, way: str) -> None:
+    """Started through a link, a linked worktree, a folder inside or a mount, a second daemon is none: the one that runs is told."""
+    pid = at_work(swarm, "a")
+    other = tmp_path / "other"
+    if way == "bind mount":
+        with bound(swarm.top, other):
+            assert f"{pid}" in swarm("-C", str(other), "start").out
+            assert swarm("-C", str(other), "status", "--json").json["daemon"]["pid"] == pid
+    else:
+        if way == "symlink":
+            other.symlink_to(swarm.top)
+        elif way == "worktree":
+            git(swarm.top, "worktree", "add", "-q", "--detach", str(other))
+        else:
+            other = swarm.top / "src"
+        assert f"{pid}" in swarm("-C", str(other), "start").out
+        assert swarm("-C", str(other), "status", "--json").json["daemon"]["pid"] == pid
+        if way == "worktree":
+            git(swarm.top, "worktree", "remove", "--force", str(other))
+    assert len(daemons(swarm)) == 1
+    lands_once(swarm, "a")
+
+
+@pytest.mark.parametrize("what", ["locks/daemon.lock", "locks", "daemon.json"])
+def test_a_daemon_whose_lock_was_deleted_stays_the_only_one(swarm: Swarm, what: str) -> None:
+    """Deleting the lock, its folder or the announcement lets no second daemon in; the one that runs puts them back at once."""
+    pid = at_work(swarm, "a")
+    path = common_dir(swarm.top) / "swarm" / what
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: swarm("start"), range(4)))
+    wait_until(path.exists)
+    assert pid_of(swarm) == pid
+    assert len(daemons(swarm)) == 1
+    lands_once(swarm, "a")
+
+
+@pytest.mark.parametrize("how", ["replaced", "moved away", "journal replaced", "socket deleted"])
+def test_a_daemon_whose_place_was_taken_ends_by_itself(swarm: Swarm, how: str) -> None:
+    """A daemon whose state folder, journal or socket is another's by now, or gone, ends though nobody asks it anything, and harms
+    neither what stands there now nor its workers; the next one goes on with them."""
+    pid = at_work(swarm, "a", "b")
+    state = common_dir(swarm.top) / "swarm"
+    aside = state.with_name("swarm-aside")
+    workers = [task_of(the_run(swarm), name)["attempts"][0]["pid"] for name in ("a", "b")]
+    if how == "replaced":
+        shutil.copytree(state, aside, ignore=lambda *_: ["api.sock"])
+        os.rename(state, state.with_name("swarm-old"))
+        os.rename(aside, state)
+    elif how == "moved away":
+        os.rename(state, aside)
+    elif how == "journal replaced":
+        shutil.copy(state / "journal.sqlite", state / "new")
+        os.rename(state / "new", state / "journal.sqlite")
+    else:
+        os.unlink(json.loads((state / "daemon.json").read_text())["socket"])
+    wait_until(lambda: not runs(pid))
+    assert all(runs(worker) for worker in workers)
+    if how == "moved away":
+        assert not state.exists()
+        os.rename(aside, state)
+    elif how == "replaced":  # its workers hold locks and write down their ends in the one that they know
+        shutil.rmtree(state)
+        os.rename(state.with_name("swarm-old"), state)
+    swarm("start")
+    assert [task_of(the_run(swarm), name)["attempts"][0]["pid"] for name in ("a", "b")] == workers
+    lands_once(swarm, "a", "b")
+
+
+def test_a_daemon_that_another_has_followed_writes_nothing_more(swarm: Swarm) -> None:
+    """A daemon in whose journal another epoch was begun ends at its next word, with nothing written and no worker ended."""
+    pid = at_work(swarm, "a")
+    worker = task_of(the_run(swarm), "a")["attempts"][0]["pid"]
+    journal = common_dir(swarm.top) / "swarm" / "journal.sqlite"
+    with sqlite3.connect(journal) as other:
+        before = other.execute("SELECT seq FROM head").fetchone()
+        other.execute("UPDATE head SET epoch = epoch + 1")
+    other.close()
+    swarm("pause", code=None)
+    wait_until(lambda: not runs(pid))
+    with sqlite3.connect(journal) as other:
+        assert other.execute("SELECT seq FROM head").fetchone() == before
+    other.close()
+    assert runs(worker)
+    swarm("start")
+    lands_once(swarm, "a")
+
+
+def test_a_copy_is_another_repository(swarm: Swarm, swarm_in: Callable[..., Swarm], tmp_path: Path) -> None:
+    """In a copy of a repository whose daemon is at work nobody speaks to that daemon, touches its worktrees or ends its workers;
+    starting one there is refused, with the way on."""
+    pid = at_work(swarm, "a")
+    worker = task_of(the_run(swarm), "a")["attempts"][0]["pid"]
+    shutil.copytree(swarm.top, tmp_path / "copy", symlinks=True, ignore=lambda *_: ["api.sock"])
+    copy = swarm_in(tmp_path / "copy")
+    state = common_dir(copy.top) / "swarm"
+    assert (state / "daemon.json").exists()
+    assert copy.status()["daemon"] == {**copy.status()["daemon"], "running": False, "pid": None}
+    copy("pause", code=3)
+    for args in (("start",), ("recover",), ("run", str(copy.plan("s", [copy.task("x")])))):
+        refused = copy(*args, code=4)
+        assert f"copy of {common_dir(swarm.top) / 'swarm'}" in refused.err
+        assert f"mv {state}" in refused.err
+    assert runs(worker)
+    os.rename(state, tmp_path / "not-ours")
+    other = copy.run(copy.plan("s", [copy.task("x")]))
+    assert other["counts"]["landed"] == 1
+    assert pid_of(swarm) == pid
+    lands_once(swarm, "a")
