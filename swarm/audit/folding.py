@@ -85,12 +85,12 @@ def _follow(journal: Journal, made: Fold) -> Swarm | None:
         made.breaches += _never_told(row, expected, swarm)
         try:
             event = m.event_from_json(row.data)
+            made.breaches += told.heard(row, event)
             turn = machine.step(swarm, event)
         except (IllegalEvent, ValueError, KeyError, TypeError, AssertionError) as error:
             text = f"Record {row.seq} ({row.data.get('type')}) can't follow on what was before it: {error}."
             made.breaches.append(Breach("I8", text, run=_run_of(row)))
             return None
-        made.breaches += told.heard(row, event)
         _note(made, swarm, event)
         expected = [fact.to_json() for fact in turn.facts]
     return swarm
