@@ -110,6 +110,7 @@ POINTS: Mapping[str, Point] = {
     "landing.advanced": Point("a landing that was made is made again, or never becomes landed", "C17 C18"),
     "publish.carried": Point("objects in the user's repository that nothing names stop the publishing", "C12 C23"),
     "publish.moved": Point("a branch that has moved already counts as moved by somebody else", "C19 C23"),
+    "staging.restored": Point("a staging branch that was made again counts as moved by somebody", "C23"),
     "follow.noted": Point("a move that was intended counts as a person's edits", "C20"),
     "follow.moved": Point("a move that was made counts as a person's edits", "C20"),
     "follow.finishing": Point("finishing a killed move, killed itself, leaves files of two commits", "C20"),

@@ -65,7 +65,7 @@ def end_task(turn: Turn, run: Run, task: Task, state: TaskState, reason: Reason 
     following = run.needs.over(name)
     if following is not None:
         _unless_started(turn, run, following)
-    if state is TaskState.FAILED and run.fail_fast:
+    if state is TaskState.FAILED and run.fail_fast and not task.spec.by_hand:
         cancel(
             turn, run, [other for other in run.tasks.values() if other.state not in TASK_ENDS], "fail-fast"
         )

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from swarm.core import admission, merge_queue
+from swarm.core import admission, astray, merge_queue
 from swarm.core import messages as m
 from swarm.core.claims import literal, strays
 from swarm.core.lifecycle import (
@@ -252,6 +252,9 @@ def _daemon_started(turn: Turn, event: m.DaemonStarted) -> None:
     swarm.stopping, swarm.stop_grace_s = False, None
     swarm.measuring, swarm.readings, swarm.measured_at, swarm.blind = None, None, float("-inf"), ""
     swarm.ramp = admission.Ramp()
+    for run in swarm.runs.values():
+        if run.open_tasks or run.finished_commit is None:
+            astray.look(turn, run)  # much may have been done by hand while no daemon ran
 
 
 def _daemon_stopped(turn: Turn, _: m.DaemonStopped) -> None:
@@ -657,6 +660,8 @@ def _tasks_retried(turn: Turn, event: m.TasksRetried) -> None:
     wrong = [t.spec.id for t in tasks if t.state not in TASK_ENDS or t.state is TaskState.LANDED]
     if wrong:
         raise IllegalEvent(f"{some(wrong)} can't be retried")
+    for task in tasks:
+        astray.check_retry(run, task)
     run.ended_at = None
     freed: list[str] = []
     for task in tasks:
@@ -664,6 +669,9 @@ def _tasks_retried(turn: Turn, event: m.TasksRetried) -> None:
             continue
         task.budget_from, task.alone, task.ended_at = len(task.attempts), False, None
         freed.extend(run.needs.revived(task.spec.id))
+        if task.spec.by_hand:
+            astray.again(turn, run, task)
+            continue
         run.set_state(task, TaskState.PENDING)
         task.reason = None
         turn.tell("TaskRetried", run, task)
@@ -728,6 +736,8 @@ _HANDLERS: dict[type[m.Event], Callable[[Turn, Any], None]] = {
     m.FinishRefused: _finished,
     m.RunPrepared: _run_prepared,
     m.Published: merge_queue.published,
+    m.StagingLookAsked: astray.look_asked,
+    m.StagingSeen: astray.seen,
     m.Followed: merge_queue.followed,
     m.RunCommandFailed: _run_command_failed,
     m.WorktreeReady: _worktree_ready,

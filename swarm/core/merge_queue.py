@@ -8,6 +8,7 @@ Rules for editing: `move` is called once a turn for each run that was touched an
 
 from __future__ import annotations
 
+from swarm.core import astray
 from swarm.core import messages as m
 from swarm.core.lifecycle import (
     end_attempt,
@@ -68,6 +69,8 @@ def _merge_next(turn: Turn, run: Run) -> None:
     if run.landing:
         return
     for name in run.queue:
+        if run.astray is not None and name != run.astray.task:
+            continue
         task = run.tasks[name]
         attempt = task.live
         if attempt is not None and attempt.step is Step.WAITING and not _waits_for_holder(run, attempt):
@@ -99,9 +102,10 @@ def candidate_made(turn: Turn, event: m.CandidateMade) -> None:
 
 
 def merge_conflicted(turn: Turn, event: m.MergeConflicted) -> None:
-    """Lets the machine rebase an attempt of several commits once; one commit merged again is the same merge."""
+    """Lets the machine rebase an attempt of several commits once; one commit merged again is the same merge, and a person's
+    commits land as they are, since the branch they stand on goes forward from them."""
     run, task, attempt = live(turn, event, Step.MERGING)
-    if attempt.commits > 1 and attempt.rebased is None:
+    if attempt.commits > 1 and attempt.rebased is None and not task.spec.by_hand:
         go(turn, run, task, attempt, Step.REBASING)
     else:
         _conflict(turn, run, task, attempt, event)
@@ -123,7 +127,8 @@ def rebase_conflicted(turn: Turn, event: m.RebaseConflicted) -> None:
 def _conflict(
     turn: Turn, run: Run, task: Task, attempt: Attempt, event: m.MergeConflicted | m.RebaseConflicted
 ) -> None:
-    """A conflict is tried once more, alone, after the others; then the task has failed. It never counts as an attempt."""
+    """A conflict is tried once more, alone, after the others; then the task has failed. It never counts as an attempt. What a
+    person made nobody makes again, so that has failed at once."""
     against = f", changed there by {some(event.landings)}" if event.landings else ""
     reason = Reason(
         "conflict",
@@ -133,7 +138,7 @@ def _conflict(
     attempt.counts = False
     alone = attempt.alone
     end_attempt(turn, run, task, attempt, Step.HANDED_BACK, reason)
-    if alone:
+    if alone or task.spec.by_hand:
         end_task(turn, run, task, TaskState.FAILED, reason)
     else:
         task.alone = True
@@ -184,21 +189,31 @@ def staging_moved(turn: Turn, event: m.StagingMoved) -> None:
 
 
 def _publish(turn: Turn, run: Run) -> None:
-    if run.publishing_commit is None and run.staging != run.published:
-        run.publishing_commit, run.publishing_count = run.staging, len(run.publishing)
+    """Publishes all that has advanced, unless that goes on already, or has to wait because staging went astray."""
+    if run.staging == run.published or (run.publishing_commit is not None and not run.publish_waits):
+        return
+    run.publishing_commit, run.publishing_count = run.staging, len(run.publishing)
+    run.publish_waits = run.held_up()
+    if not run.publish_waits:
+        found = run.astray.seen if run.astray is not None else None
+        on_branch = found is not None and found.where == "branch"
+        run.publishing_from = str(found.found) if found is not None and on_branch else run.published
         turn.commands.extend(c for c in run_commands(run) if isinstance(c, m.Publish))
 
 
 def published(turn: Turn, event: m.Published) -> None:
     """Lands everything up to the commit that is published."""
     run = the_run(turn, event.run)
-    if run.publishing_commit is None or run.publishing_commit != event.commit:
+    if run.publishing_commit is None or run.publishing_commit != event.commit or run.publish_waits:
         raise StaleEvent(f"{event.commit} is not what is being published")
     run.published, run.publishing_commit = event.commit, None
     carried_out(turn, run, "Publish")
     landed, run.publishing = run.publishing[: run.publishing_count], run.publishing[run.publishing_count :]
     for name in landed:
         _landed(turn, run, run.tasks[name])
+    if run.astray is not None and run.astray.task in landed:
+        run.astray = None
+        turn.tell("StagingSettled", run)
     turn.stir(run)
 
 
@@ -208,6 +223,8 @@ def _landed(turn: Turn, run: Run, task: Task) -> None:
     assert attempt.candidate is not None
     task.landed_commit = attempt.landed_commit = attempt.candidate
     run.landed.append((task.spec.id, attempt.candidate))
+    if task.spec.by_hand:
+        run.by_hand.append(attempt.submitted)
     suites = [suite.name for suite in attempt.suites]
     turn.tell("TaskLanded", run, task, commit=attempt.candidate, title=task.spec.title, verified=suites)
     end_attempt(turn, run, task, attempt, Step.LANDED, None)
@@ -247,6 +264,7 @@ def followed(turn: Turn, event: m.Followed) -> None:
     if event.reason:
         run.follow_refused, run.follow_at = event.commit, event.at + _FOLLOW_AGAIN_S
         due(turn.swarm, Deadline(run.follow_at, "follow", run.id))
+        astray.look(turn, run)  # a worktree that was left may hold commits made by hand
     else:
         run.followed, run.follow_refused = event.commit, None
     turn.stir(run)

@@ -22,6 +22,7 @@ from swarm.core.model import (
     PlanSpec,
     Readings,
     Reason,
+    Seen,
     SuiteResult,
     TaskSpec,
     WorkerResult,
@@ -200,6 +201,19 @@ class Published(RunEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StagingLookAsked(RunEvent):
+    """Somebody wants to be sure that nothing was done to staging in the user's repository."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagingSeen(RunEvent):
+    """Staging in the user's repository was looked at, in answer to LookAtStaging or to a Publish that found it not as left."""
+
+    command: str
+    seen: Seen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Followed(RunEvent):
     """The staging worktree stands at `commit`, or stays where it is because of `reason`."""
 
@@ -366,18 +380,30 @@ class PrepareRun(RunCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publish(RunCommand):
-    """Bring `commit` and the branch staging into the user's repository, from `old`: `Published` or `RunCommandFailed`."""
+    """Bring `commit` and the branch staging into the user's repository, from `old`: `Published`, or `StagingSeen` where the branch
+    is not there, or `RunCommandFailed`. `published` is where the last landing left it."""
 
     commit: str
     old: str
+    published: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookAtStaging(RunCommand):
+    """Look whether staging in the user's repository is as the landing of `published` left it: `StagingSeen` or `RunCommandFailed`.
+    With `known`, the answer may wait until something else is to be seen."""
+
+    published: str
+    known: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Follow(RunCommand):
-    """Move the staging worktree from `old` to `commit`: `Followed` or `RunCommandFailed`."""
+    """Move the staging worktree from `old`, or from a commit in `by_hand`, to `commit`: `Followed` or `RunCommandFailed`."""
 
     commit: str
     old: str
+    by_hand: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -453,10 +479,11 @@ class GiveBackWorktree(AttemptCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BringIn(AttemptCommand):
-    """`BroughtIn` or `CommandFailed`."""
+    """`BroughtIn` or `CommandFailed`. With `branch` the work is kept on it first, as no `Collect` did."""
 
     head: str
     base: str
+    branch: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -469,6 +496,7 @@ class Merge(AttemptCommand):
     verified: tuple[str, ...]
     at: float
     base: str
+    by_hand: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -515,6 +543,9 @@ FACTS: dict[str, str] = {
     "TaskBlocked": "something that the task needs ended without landing",
     "TaskRetried": "the task is tried again",
     "RunEnded": "every task that takes part has ended: how many `landed`, `failed`, `cancelled`, `blocked`",
+    "StagingAstray": "staging in your repository is not as it was left: `code` and `text` say how, `found` where it is",
+    "StagingSettled": "staging in your repository is as it should be again",
+    "StagingRestored": "the staging branch was gone and was made again at `commit`",
     "StagingWorktreeFollows": "the staging worktree stands at `commit`, or stays for the `reason` given",
     "RunFinished": "staging is on `target` at `commit`",
     "Mended": "something that a crash or a person left was mended: `kind`, `text` says what was found, `remedy` what was done",

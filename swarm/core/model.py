@@ -60,6 +60,17 @@ QUEUE_STEPS = frozenset({Step.BRINGING_IN, Step.WAITING})
 LANDING_STEPS = frozenset({Step.MERGING, Step.REBASING, Step.VERIFYING, Step.ADVANCING, Step.PUBLISHING})
 
 
+class Standing(StrEnum):
+    """How staging was found in the user's repository: as swarm left it, with a person's commits on it, made again because the
+    branch was gone, elsewhere, or checked out somewhere so that moving it would put that checkout out of step."""
+
+    AS_LEFT = "as_left"
+    BY_HAND = "by_hand"
+    RESTORED = "restored"
+    MOVED = "moved"
+    CHECKED_OUT = "checked_out"
+
+
 class Mode(StrEnum):
     """How a claim is held: by one attempt alone, or by several at once."""
 
@@ -90,7 +101,8 @@ class TaskSpec:
     """One wanted change, as a plan says it, with the plan's defaults already filled in.
 
     `needs` are ids of tasks, `phase_needs` ids of phases. `finished` is true for a task that a foreign plan says is done: it
-    satisfies needs and is never run. `extra` keeps the keys that were not understood.
+    satisfies needs and is never run. `by_hand` marks a task that no plan has: it takes in what a person committed on staging.
+    `extra` keeps the keys that were not understood.
     """
 
     id: str
@@ -110,6 +122,7 @@ class TaskSpec:
     memory_mb: int = 0
     role: str = ""
     finished: bool = False
+    by_hand: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -222,6 +235,37 @@ class SuiteResult:
     duration_s: float = 0.0
     log: str = ""
     tail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How and where staging was found: `where` is branch or worktree, `found` the commit, `place` the checkout that has the branch.
+
+    Of commits made by hand: `base` is the newest commit of staging that they contain, `title` the subject of the last,
+    `commits` their number and `touched` the paths that they change.
+    """
+
+    kind: Standing
+    found: str | None = None
+    where: str = "branch"
+    base: str = ""
+    title: str = ""
+    commits: int = 0
+    touched: tuple[str, ...] = ()
+    place: str = ""
+
+    @property
+    def known(self) -> str:
+        """Tells one finding from another."""
+        return f"{self.kind} {self.where} {self.found or '-'} {self.place}"
+
+
+@dataclass(frozen=True, slots=True)
+class Astray:
+    """Staging in the user's repository is not as it was left: how, and the task, if any, that takes a person's commits in."""
+
+    seen: Seen
+    task: str = ""
 
 
 @dataclass(frozen=True, slots=True)

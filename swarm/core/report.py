@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
+from swarm.core.astray import explain
 from swarm.core.model import (
     ATTEMPT_ENDS,
     TASK_ENDS,
@@ -132,6 +133,7 @@ def run_document(swarm: Swarm, run: Run, live: Live, *, summary: bool = False) -
             "worktree": run.worktree,
             "worktree_commit": run.followed,
             "worktree_reason": run.follow_reason,
+            "reason": _reason_document(explain(run)),
             "verified": _verified(run),
         },
         "created_at": rfc3339(run.created_at),
@@ -139,13 +141,21 @@ def run_document(swarm: Swarm, run: Run, live: Live, *, summary: bool = False) -
         "finished_commit": run.finished_commit,
         "counts": {state.value: run.counts[state] for state in TaskState},
         "finished_before": list(run.finished_before),
-        "problems": [f"{command}: {text}" for command, text in run.failures.items()],
+        "problems": _problems(run),
         "tasks": [task_document(swarm, run, task, live) for task in tasks],
     }
     if summary:
         document["tasks_omitted"] = len(run.tasks) - len(tasks)
         document["ended"] = run.open_tasks == 0 and not run.live
     return document
+
+
+def _problems(run: Run) -> list[str]:
+    astray = explain(run)
+    return [
+        *([astray.text] if astray is not None else ()),
+        *(f"{name}: {text}" for name, text in run.failures.items()),
+    ]
 
 
 def _verified(run: Run) -> bool:
@@ -186,6 +196,7 @@ def task_document(swarm: Swarm, run: Run, task: Task, live: Live) -> dict[str, A
     return {
         "id": spec.id,
         "title": spec.title,
+        "by_hand": spec.by_hand,
         "phase": spec.phase,
         "state": task.state.value,
         "reason": _reason_document(_reason_of(swarm, run, task)),
@@ -214,6 +225,8 @@ def _reason_of(swarm: Swarm, run: Run, task: Task) -> Reason | None:
         )
     if attempt is not None and attempt.step is Step.PUBLISHING and "Publish" in run.failures:
         return Reason("publish", run.failures["Publish"])
+    if attempt is not None and attempt.step in (Step.PUBLISHING, Step.WAITING) and run.held_up():
+        return explain(run)
     if attempt is not None and attempt.reason is not None:
         return attempt.reason
     return task.reason

@@ -17,7 +17,20 @@ from dataclasses import dataclass, field
 
 from swarm.core.claims import ClaimTable
 from swarm.core.messages import FinishRequested
-from swarm.core.model import TASK_ENDS, Attempt, Claim, PhaseSpec, PlanSpec, Suite, Task, TaskSpec, TaskState
+from swarm.core.model import (
+    TASK_ENDS,
+    Astray,
+    Attempt,
+    Claim,
+    PhaseSpec,
+    PlanSpec,
+    Standing,
+    Step,
+    Suite,
+    Task,
+    TaskSpec,
+    TaskState,
+)
 from swarm.core.needs import Needs
 
 _Key = tuple[int, int]
@@ -32,6 +45,10 @@ class Run:
     `landing` are the tasks being merged and verified, `publishing` those that stand on staging and not yet in the user's
     repository, both in landing order; the first `publishing_count` of these are in what is being published. `queue` are those that
     wait, in the order in which they came.
+
+    `publish_waits` is set while `publishing_commit` can't be published because staging went `astray`; `publishing_from` is where
+    the branch is expected. `looking` is set while the user's repository is being looked at: to what is known of it, "" to be told
+    at once. `by_hand` are the commits of people that have landed.
     """
 
     id: str
@@ -52,6 +69,11 @@ class Run:
     follow_at: float | None = None
     publishing_commit: str | None = None
     publishing_count: int = 0
+    publishing_from: str = ""
+    publish_waits: bool = False
+    astray: Astray | None = None
+    looking: str | None = None
+    by_hand: list[str] = field(default_factory=list)
     tasks: dict[str, Task] = field(default_factory=dict)
     phases: dict[str, PhaseSpec] = field(default_factory=dict)
     needs: Needs = field(default_factory=Needs)
@@ -108,7 +130,7 @@ class Run:
 
     def selected(self, task: Task) -> bool:
         """Tells whether `--only` lets the task take part."""
-        return self.only is None or task.spec.id in self.only
+        return self.only is None or task.spec.id in self.only or task.spec.by_hand
 
     def select(self, wanted: Iterable[str]) -> None:
         """Limits the run to these tasks and what they need, through phases; to everything when nothing is named."""
@@ -159,6 +181,15 @@ class Run:
         if self.selected(task):
             self.open_tasks += (state not in TASK_ENDS) - (task.state not in TASK_ENDS)
         task.state = state
+
+    def held_up(self) -> bool:
+        """Tells whether publishing waits because staging went astray; a person's commits, once on staging, let it go on."""
+        if self.astray is None:
+            return False
+        if self.astray.seen.kind is not Standing.BY_HAND:
+            return True
+        attempt = self.tasks[self.astray.task].live if self.astray.task else None
+        return attempt is None or attempt.step is not Step.PUBLISHING
 
     def suites(self, task: Task) -> tuple[Suite, ...]:
         """Gives what verifies this task: the plan's suites, its phase's and its own; the same command once."""

@@ -132,10 +132,13 @@ def run_commands(run: Run) -> Iterator[m.Command]:
         if "PrepareRun" not in run.retry_at:
             yield m.PrepareRun(run=run.id, base=run.base_commit)
         return
-    if run.publishing_commit is not None and "Publish" not in run.retry_at:
-        yield m.Publish(run=run.id, commit=run.publishing_commit, old=run.published)
+    if run.publishing_commit is not None and not run.publish_waits and "Publish" not in run.retry_at:
+        commit, old = run.publishing_commit, run.publishing_from
+        yield m.Publish(run=run.id, commit=commit, old=old, published=run.published)
+    if run.looking is not None and "LookAtStaging" not in run.retry_at:
+        yield m.LookAtStaging(run=run.id, published=run.published, known=run.looking)
     if run.following is not None and "Follow" not in run.retry_at:
-        yield m.Follow(run=run.id, commit=run.following, old=run.followed)
+        yield m.Follow(run=run.id, commit=run.following, old=run.followed, by_hand=tuple(run.by_hand))
     if run.finish is not None and "Finish" not in run.retry_at:
         yield finish_command(run, run.finish)
 
@@ -204,7 +207,14 @@ def _collect(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
 
 def _bring_in(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
     assert attempt.head is not None
-    return m.BringIn(run=run.id, task=task.spec.id, attempt=attempt.n, head=attempt.head, base=attempt.base)
+    return m.BringIn(
+        run=run.id,
+        task=task.spec.id,
+        attempt=attempt.n,
+        head=attempt.head,
+        base=attempt.base,
+        branch=attempt.branch if task.spec.by_hand else "",
+    )
 
 
 def _merge(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
@@ -220,6 +230,7 @@ def _merge(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
         verified=tuple(suite.name for suite in attempt.to_pass),
         at=attempt.queued_at,
         base=attempt.base if attempt.rebased is None else attempt.onto,
+        by_hand=task.spec.by_hand,
     )
 
 

@@ -24,7 +24,8 @@ import swarm as package
 from swarm import config, log, protocol
 from swarm.core import machine, report
 from swarm.core import messages as m
-from swarm.core.model import TASK_ENDS, Finding, PhaseSpec, PlanSpec, Suite, Task, TaskState
+from swarm.core.astray import explain
+from swarm.core.model import TASK_ENDS, Finding, PhaseSpec, PlanSpec, Standing, Suite, Task, TaskState
 from swarm.core.run import Run
 from swarm.core.state import IllegalEvent, Swarm
 from swarm.daemon import intake, reconcile
@@ -430,6 +431,7 @@ class Api:
             raise UsageError(
                 "The run started from no branch.", "Nothing was done.", "name one with --into BRANCH"
             )
+        await self._look_at_staging(run)
         self._check_finish(run, partial=bool(body.get("partial")), preview=bool(body.get("preview")))
         old = await self._thread(lambda: self.edges.repository.branch_commit(target))
         finisher = Finisher(self.edges.repository, self.edges.landing, self.edges.refs, self.edges.places)
@@ -441,6 +443,20 @@ class Api:
         else:
             facts |= await self._finish(run, target, outlook, stage_only=bool(body.get("stage_only")))
         return JSONResponse({**await self.document(run.id, summary=True), "finish": facts})
+
+    async def _look_at_staging(self, run: Run) -> None:
+        """Makes sure that nothing that a person committed on staging is left behind: it lands first. Raises `Refused`."""
+        await self.coordinator.ask(m.StagingLookAsked(at=self.coordinator.now(), run=run.id))
+        while (run.looking == "" or self._takes_in(run)) and not self.coordinator.ended:
+            await self.coordinator.changed()
+        reason = explain(run)
+        if reason is not None:
+            raise Refused(f"Run {run.id} was not finished: {reason.text}.", "Nothing was merged.")
+
+    def _takes_in(self, run: Run) -> bool:
+        task = run.tasks[run.astray.task] if run.astray is not None and run.astray.task else None
+        held_up = run.astray is not None and run.astray.seen.kind is not Standing.BY_HAND
+        return task is not None and task.live is not None and not held_up
 
     def _check_finish(self, run: Run, *, partial: bool, preview: bool) -> None:
         if run.open_tasks and not (partial or preview):
@@ -528,7 +544,7 @@ def _ending() -> NoDaemon:
 
 def _settling(run: Run) -> bool:
     """Tells whether staging or its worktree is still on its way; what failed and is tried again later is not waited for."""
-    publishing = run.publishing_commit is not None and "Publish" not in run.retry_at
+    publishing = run.publishing_commit is not None and not run.publish_waits and "Publish" not in run.retry_at
     return publishing or (run.following is not None and "Follow" not in run.retry_at)
 
 

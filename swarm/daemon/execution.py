@@ -30,8 +30,9 @@ from swarm.daemon.finishing import Finisher
 from swarm.daemon.verification import Verifier
 from swarm.edge import contract, git, process, trouble
 from swarm.edge.host import Host
-from swarm.edge.landing import Incoming, LandingRepository
+from swarm.edge.landing import Incoming, LandingRepository, StagingBranchMoved
 from swarm.edge.lockfile import MergeLockHeld, exclusive
+from swarm.edge.lookout import Lookout
 from swarm.edge.merging import Conflict
 from swarm.edge.worktrees import Pool
 from swarm.errors import SwarmError
@@ -40,6 +41,7 @@ from swarm.worker import agents
 THREADS = 16  # git waits on the disk and on the other core; more only queue elsewhere
 AGAIN_S = 2.0  # after which a worktree that could not be given back is given back again
 RETURNS_MAX = 5  # so often, save where the machine lacks something
+LOOK_EVERY_S = 1.0  # while staging has gone astray
 LEFTOVER_GRACE_S = 1.0  # for what a worker that has ended left running
 _log = log.get("execution")
 
@@ -402,6 +404,8 @@ class Execution:
         return self.edges.repository.working_top() / root / run / "staging"
 
     def _bring_in(self, command: m.BringIn) -> m.Event:
+        if command.branch:
+            self._keep(command.branch, command.head)
         pin = f"{command.run}/{slug(command.task)}/{command.attempt}"
         self.edges.landing.bring_in([Incoming(pin, command.head, command.base)])
         return m.BroughtIn(at=self.clock(), **_where(command))
@@ -410,6 +414,8 @@ class Execution:
         landing = self.edges.landing
         merged = landing.merge(command.onto, command.head, run=command.run, base=command.base)
         if isinstance(merged, Conflict):
+            if command.by_hand:  # whoever made it can only settle it with what it conflicts with
+                landing.hand_over(command.run, command.onto, command.base)
             return self._conflicted(m.MergeConflicted, command, merged)
         message = landing_message(command)
         candidate = landing.candidate(merged.tree, command.onto, command.head, message=message, at=command.at)
@@ -465,12 +471,32 @@ class Execution:
         return m.StagingAdvanced(at=self.clock(), **_where(command), candidate=command.new)
 
     def _publish(self, command: m.Publish) -> m.Event:
-        self.edges.landing.publish(command.run, command.commit, command.old)
+        try:
+            self.edges.landing.publish(command.run, command.commit, command.old)
+        except StagingBranchMoved:
+            seen = self._lookout().look(command.run, command.published, self.staging_worktree(command.run))
+            return m.StagingSeen(at=self.clock(), run=command.run, command="Publish", seen=seen)
         return m.Published(at=self.clock(), run=command.run, commit=command.commit)
+
+    def _lookout(self) -> Lookout:
+        return Lookout(self.edges.repository, self.edges.landing, self.edges.pool.objects)
+
+    async def _look_at_staging(self, command: m.LookAtStaging) -> m.Event:
+        """Looks at staging in the user's repository; where something is known of it, until there is something else to tell."""
+        lookout, worktree = self._lookout(), self.staging_worktree(command.run)
+        mend = not command.known
+        while True:
+            seen = await self.in_thread(
+                lambda: lookout.look(command.run, command.published, worktree, mend=mend)
+            )
+            if seen.known != command.known:
+                break
+            await asyncio.sleep(LOOK_EVERY_S)
+        return m.StagingSeen(at=self.clock(), run=command.run, command="LookAtStaging", seen=seen)
 
     def _follow(self, command: m.Follow) -> m.Event:
         worktree = self.staging_worktree(command.run)
-        reason = self.edges.pool.follow(worktree, command.old, command.commit)
+        reason = self.edges.pool.follow(worktree, command.old, command.commit, command.by_hand)
         return m.Followed(at=self.clock(), run=command.run, commit=command.commit, reason=reason)
 
     async def _finish(self, command: m.Finish) -> m.Event:
@@ -493,9 +519,10 @@ def landing_message(command: m.Merge) -> str:
     """Writes the message of a landing: subject and trailers of the public contract, section 3."""
     title = " ".join(command.title.split()) or command.task
     verified = ", ".join(command.verified) or "none"
+    by_hand = "Swarm-By-Hand: yes\n" if command.by_hand else ""
     return (
         f"Land {command.task}: {title}\n\nSwarm-Run: {command.run}\nSwarm-Task: {command.task}\n"
-        f"Swarm-Attempt: {command.attempt}\nSwarm-Verified: {verified}\n"
+        f"Swarm-Attempt: {command.attempt}\nSwarm-Verified: {verified}\n{by_hand}"
     )
 
 
@@ -505,6 +532,7 @@ _IN_LOOP: dict[type[m.Command], Callable[[Execution, Any], Coroutine[Any, Any, m
     m.EndWorker: Execution._end_worker,
     m.Verify: Execution._verify,
     m.Finish: Execution._finish,
+    m.LookAtStaging: Execution._look_at_staging,
 }
 _IN_THREAD: dict[type[m.Command], Callable[[Execution, Any], m.Event | None]] = {
     m.TakeWorktree: Execution._take_worktree,

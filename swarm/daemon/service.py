@@ -145,7 +145,8 @@ class Service:
     def _busy(self, *, drain: bool) -> bool:
         """Whether there is something to wait for: workers and what they leave, or, draining, all that is under way."""
         for run in self.coordinator.swarm.runs.values():
-            if drain and (run.live or run.publishing_commit is not None or run.following is not None):
+            moving = run.live or run.publishing_commit is not None or run.following is not None
+            if drain and moving and not run.held_up():  # what waits for a person is not waited for
                 return True
             if any((a := run.tasks[name].live) and a.step in WORKER_STEPS for name in run.live):
                 return True

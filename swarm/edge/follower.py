@@ -12,7 +12,7 @@ only to finish our own move.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,9 +50,10 @@ class Follower:
             return
         self._finish(tree, None, commit)
 
-    def follow(self, path: Path, old: str, new: str) -> str:
+    def follow(self, path: Path, old: str, new: str, by_hand: Collection[str] = ()) -> str:
         """Moves the worktree at `path` from `old` to `new`, files and all; gives "" or why it was left.
 
+        One that stands at a commit in `by_hand`, which a person made there and which `new` has, is moved from that.
         Standing at `new` already is done, and one that was deleted is made again. Raises GitError and
         OSError where the move could not be made; the next call finishes it.
         """
@@ -63,6 +64,7 @@ class Follower:
         edits = self._finish_killed(tree)
         if edits:
             return _dirty(edits, old)
+        old = next((commit for commit in by_hand if commit == tree.head()), old)
         reason = self._reason_to_leave(tree, old, new)
         if reason or tree.head() == new:
             return reason

@@ -67,14 +67,16 @@ class LandingCheckFailed(SwarmError):
 
 
 class StagingBranchMoved(Refused):
-    """The staging branch in the user's repository is not where the last landing left it; `found` is where, None: gone."""
+    """The staging branch in the user's repository can't be moved: it is at `found` (None: gone), or `place` has it checked out."""
 
-    def __init__(self, branch: str, old: str, found: str | None) -> None:
-        where = f"stands at {found[:12]}" if found else "is gone"
+    def __init__(self, branch: str, old: str, found: str | None, place: Path | None = None) -> None:
+        where = f"is checked out in {place}" if place else f"stands at {found[:12]}" if found else "is gone"
         super().__init__(
-            f"Branch {branch} {where}, but the last landing left it at {old[:12]}.",
+            f"Branch {branch} {where}, and not where it was left: at {old[:12]}.",
             "Landed work is safe in the landing repository and is not shown on the branch until this is settled.",
-            f"git branch --force {branch} {old} (after keeping commits of your own under another name)",
+            f"git -C {place} switch --detach"
+            if place
+            else f"git branch --force {branch} {old} (after keeping commits of your own under another name)",
         )
         self.found = found
 
@@ -195,6 +197,12 @@ class LandingRepository:
             return []
         return git.run(
             "rev-list", "--first-parent", "--reverse", f"{base}..{tip}", git_dir=self.path
+        ).text.split()
+
+    def above(self, run: str, commit: str) -> list[str]:
+        """Lists the landings above `commit`, which is one, oldest first."""
+        return git.run(
+            "rev-list", "--first-parent", "--reverse", f"{commit}..{staging_ref(run)}", git_dir=self.path
         ).text.split()
 
     def _refuse_branch_in_the_way(self, run: str) -> None:
@@ -463,21 +471,24 @@ class LandingRepository:
     def publish(self, run: str, commit: str, old: str) -> None:
         """Brings `commit` into the user's repository and moves the staging branch there from `old`; already there is done.
 
-        A branch that is missing is made when `old` is the run's base; one that stands at another landing of ours goes forward
-        from there. Raises `StagingBranchMoved` where it stands anywhere else; it is never forced.
+        A branch that is not there is made at the run's base only; one that stands at a later landing of ours goes forward from
+        there. Raises `StagingBranchMoved` where it stands anywhere else or is checked out; it is never forced.
         """
         branch = staging_branch(run)
         ref = f"refs/heads/{branch}"
         found = self._user_refs.read(ref)
         if found == commit:
             return
-        if found is None and old != self.base(run):
+        if found is None and commit != self.base(run):
             raise StagingBranchMoved(branch, old, None)
-        here, there = self._place(run, found or old), self._place(run, commit)
-        if here is not None and there is not None and there <= here and found is not None:
-            return
-        if found not in (None, old) and (here is None or there is None):
-            raise StagingBranchMoved(branch, old, found)
+        if found not in (None, old):
+            left, here, there = (self.place(run, each) for each in (old, found, commit))
+            if left is None or here is None or there is None or here < left:
+                raise StagingBranchMoved(branch, old, found)
+            if there <= here:
+                return
+        for place in self._user.worktrees_of_branch(branch):
+            raise StagingBranchMoved(branch, old, found, place)
         if commit != (found or old):
             self.hand_over(run, commit, found or old)
         crash_at("publish.carried")
@@ -487,9 +498,35 @@ class LandingRepository:
             raise StagingBranchMoved(branch, old, moved.found) from moved
         crash_at("publish.moved")
 
+    def restore(self, run: str, commit: str) -> None:
+        """Makes the staging branch in the user's repository again at `commit`, a landing, with all that may be missing of it there.
+
+        Raises `Refused` where even what the run started from is gone from there: history before that is nowhere else.
+        """
+        self.mend(run, commit)
+        self._user_refs.move(f"refs/heads/{staging_branch(run)}", commit, "0" * len(commit))
+
+    def mend(self, run: str, commit: str) -> None:
+        """Copies into the user's repository whatever of `commit` is missing there, down to the commit that the run started from.
+
+        A `gc --prune=now` there may have come between the copying of a landing and the move of the branch.
+        """
+        base = self.base(run)
+        assert base is not None
+        common = self._user.common_dir
+        if git.run("cat-file", "-e", base, git_dir=common, ok=(0, 1, 128)).code != 0:
+            raise Refused(
+                f"Commit {base[:12]}, from which run {run} started, is gone from this repository.",
+                "Landed work is safe in the landing repository but can't be shown without it.",
+                "bring it back from another clone: git fetch REMOTE BRANCH",
+            )
+        whole = ("rev-list", "--objects", "--quiet", commit, f"^{base}")
+        if commit != base and git.run(*whole, git_dir=common, ok=(0, 128)).code != 0:
+            Packed(self.path, {}, store_env(self._user_store)).carry([commit], [base])
+
     def hand_over(self, run: str, commit: str, known: str) -> None:
         """Copies `commit` into the user's repository, which has `known`, and moves no branch there."""
-        limit = self._place(run, known)
+        limit = self.place(run, known)
 
         def is_there(each: str) -> bool:
             at = self._lineage.place(run, each)
@@ -498,7 +535,8 @@ class LandingRepository:
         if not self._outward.carry_small(commit, is_there):
             Packed(self.path, {}, store_env(self._user_store)).carry([commit], [known])
 
-    def _place(self, run: str, commit: str) -> int | None:
+    def place(self, run: str, commit: str) -> int | None:
+        """Gives how many landings below `commit` there are on staging, or None where it is no landing."""
         self._know_line(run)
         return self._lineage.place(run, commit)
 

@@ -20,7 +20,7 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -340,10 +340,10 @@ class Pool:
             self.prepare_staging(path, commit)
         return [Finding("staging", text, remedy, bool(remedy) and not dry_run)] if text else []
 
-    def follow(self, path: Path, old: str, new: str) -> str:
+    def follow(self, path: Path, old: str, new: str, by_hand: Collection[str] = ()) -> str:
         """Moves the staging worktree from `old` to `new`; gives "" or why it was left, see
         `Follower.follow`."""
-        return self._follower.follow(path, old, new)
+        return self._follower.follow(path, old, new, by_hand)
 
     # --- choosing -------------------------------------------------------------------------------------------
 

@@ -69,6 +69,7 @@ class Yard:
         self.landing.open_or_create()
         self.base = self.user.head_commit()
         self.landing.seed("run", self.base)
+        self.landing.publish("run", self.base, self.base)
         self.lock = repo.parent / f"{repo.name}.lock"
 
     def bring(self, head: str, task: str = "t", base: str = "") -> None:
@@ -172,6 +173,7 @@ def test_seed_after_a_killed_seed(repo: Path, tmp_path: Path) -> None:
 
 def test_branch_in_the_way_is_named(yard: Yard) -> None:
     """A branch called swarm, or swarm/<run>, refuses the run before anything is made."""
+    sh(yard.repo, "branch", "-D", "swarm/run/staging")
     sh(yard.repo, "branch", "swarm")
     with pytest.raises(Refused, match="branch swarm is in the way"):
         yard.landing.seed("other", yard.base)
@@ -901,8 +903,8 @@ STORM = textwrap.dedent(
         landing.sweep_locks(lock=held)
         base = user.branch_commit("main")
         staging = landing.seed("run", base)
-        published = user.branch_commit("swarm/run/staging") or base
-        landing.publish("run", staging, published)
+        landing.publish("run", base, base)
+        landing.publish("run", staging, user.branch_commit("swarm/run/staging"))
         done = {landing.objects.commit(each).parents[1] for each in landing.first_parent("run")}
         print("up", flush=True)
         for n, head in enumerate(heads):

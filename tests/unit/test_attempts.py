@@ -468,7 +468,8 @@ def test_workers_are_adopted_by_the_next_daemon() -> None:
     story.up("a")
     story.now += 50.0
     story.send(m.DaemonStarted(at=story.now, version="2", pid=2, limits=Limits()))
-    assert pending_commands(story.swarm) == [m.WatchWorker(run="plan", task="a", attempt=1)]
+    look = m.LookAtStaging(run="plan", published=BASE, known="")
+    assert pending_commands(story.swarm) == [look, m.WatchWorker(run="plan", task="a", attempt=1)]
     assert next_deadline(story.swarm) == 100.0
     story.exit("a")
     story.collect("a")

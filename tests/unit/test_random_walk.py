@@ -20,6 +20,8 @@ from swarm.core.model import (
     PhaseSpec,
     PlanSpec,
     Readings,
+    Seen,
+    Standing,
     Step,
     SuiteResult,
     TaskState,
@@ -51,6 +53,7 @@ class World:
         self.commits = 0
         self.kind = True
         self.requests = 0
+        self.branches: dict[str, Seen] = {}  # how each staging branch was last seen or put
         limits = Limits(
             workers_max=self.random.choice([1, 2, 4, 9]),
             strays=self.random.choice(["extend", "reject", "warn"]),
@@ -178,7 +181,9 @@ class World:
         return m.BroughtIn(**where)
 
     def _on_Merge(self, command: m.Merge, where: dict[str, Any]) -> m.Event:
-        assert command.onto == self.swarm.runs[command.run].staging
+        run = self.swarm.runs[command.run]
+        assert command.onto == run.staging
+        assert run.astray is None or command.by_hand or run.landing == [command.task]
         if self.chance(20):
             return m.MergeConflicted(**where, onto=command.onto, paths=("a/1",), landings=("x",))
         return m.CandidateMade(**where, onto=command.onto, candidate=self.commit())
@@ -200,7 +205,35 @@ class World:
         return m.StagingAdvanced(**where, candidate=command.new)
 
     def _on_Publish(self, command: m.Publish, where: dict[str, Any]) -> m.Event:
+        if self.chance(10):
+            return m.StagingSeen(**where, command="Publish", seen=self.meddle(command.run, command.published))
+        there = self.branches.get(command.run, Seen(Standing.AS_LEFT, BASE))
+        if command.old != there.found:
+            return m.StagingSeen(**where, command="Publish", seen=there)
+        self.branches[command.run] = Seen(Standing.AS_LEFT, command.commit)
         return m.Published(**where, commit=command.commit)
+
+    def _on_LookAtStaging(self, command: m.LookAtStaging, where: dict[str, Any]) -> m.Event:
+        if self.chance(40):
+            seen = self.meddle(command.run, command.published)
+        else:
+            seen = self.branches[command.run] = Seen(Standing.AS_LEFT, self.swarm.runs[command.run].published)
+        return m.StagingSeen(**where, command="LookAtStaging", seen=seen)
+
+    def meddle(self, run: str, published: str) -> Seen:
+        """A person does something to staging."""
+        kind = self.random.choice([Standing.BY_HAND, Standing.BY_HAND, *Standing])
+        if kind in (Standing.AS_LEFT, Standing.RESTORED):
+            self.branches[run] = Seen(Standing.AS_LEFT, self.swarm.runs[run].published)
+            return Seen(kind, self.swarm.runs[run].published)
+        if kind is Standing.CHECKED_OUT:
+            return Seen(kind, published, place="/away")
+        found = self.commit()
+        where = self.random.choice(["branch", "worktree"]) if kind is Standing.BY_HAND else "branch"
+        seen = Seen(kind, found, where, published, "By hand", self.random.randint(1, 2), ("a/1",))
+        if where == "branch":
+            self.branches[run] = seen
+        return seen
 
     def _on_Follow(self, command: m.Follow, where: dict[str, Any]) -> m.Event:
         return m.Followed(**where, commit=command.commit, reason="dirty" if self.chance(20) else "")
@@ -235,6 +268,7 @@ class World:
                 m.Resumed(at=self.now),
                 m.LimitsChanged(at=self.now, workers_max=self.random.randint(1, 6)),
                 m.TaskTold(at=self.now, run=run.id, task=some[0], text="do it well"),
+                m.StagingLookAsked(at=self.now, run=run.id),
                 m.FinishRequested(at=self.now, run=run.id, request=str(self.requests), target="main"),
                 m.StopRequested(at=self.now, end_workers=self.random.random() < 0.5),
                 self.another_plan(run.id, some[0]),
@@ -330,6 +364,14 @@ def _shape(swarm: Swarm) -> str:
             run.landing,
             run.publishing,
             run.landed,
+            (
+                run.astray,
+                run.looking,
+                run.publish_waits,
+                run.publishing_commit,
+                run.publishing_from,
+                run.by_hand,
+            ),
             {name: (task.state, task.reason, task.attempts, task.told) for name, task in run.tasks.items()},
             sorted((str(h.holder), h.claim.path) for h in run.claims.held()),
         )

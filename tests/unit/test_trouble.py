@@ -114,7 +114,7 @@ def test_a_next_daemon_knows_of_the_trouble() -> None:
     story.up("b")
     fails(story, m.TakeWorktree, "a")
     story.send(m.DaemonStarted(at=story.now, version="2", pid=2, limits=Limits()))
-    assert [type(c).__name__ for c in pending_commands(story.swarm)] == ["WatchWorker"]
+    assert [type(c).__name__ for c in pending_commands(story.swarm)] == ["LookAtStaging", "WatchWorker"]
     assert story.swarm.capacity.reason == CLOSED
     story.take(m.TakeWorktree)
     story.wait(1.0)

@@ -153,6 +153,8 @@ class Repository:
 
     def worktrees_of_branch(self, branch: str) -> list[Path]:
         """Lists the worktrees that have `branch` (without `refs/heads/`) checked out; one whose folder is gone is no checkout."""
+        if not self._is_some_head(f"ref: refs/heads/{branch}"):
+            return []
         found: list[Path] = []
         current = ""
         for item in decode(run("worktree", "list", "--porcelain", "-z", git_dir=self.common_dir).out).split(
@@ -164,10 +166,24 @@ class Repository:
                 found.append(Path(current))
         return [path for path in found if path.is_dir()]
 
+    def _is_some_head(self, text: str) -> bool:
+        """Tells without a process whether any worktree's HEAD may hold this text; where refs are kept otherwise any may."""
+        if (self.common_dir / "reftable").is_dir():
+            return True
+        heads = [self.common_dir / "HEAD", *(self.common_dir / "worktrees").glob("*/HEAD")]
+        return any(_first_line(head) == text for head in heads)
+
     def config(self, key: str) -> str | None:
         """Gives the value of a setting as git would use it in this repository, the user's own settings included, or None."""
         asked = run("config", "--get", key, git_dir=self.git_dir, user_config=True, ok=(0, 1))
         return asked.text if asked.code == 0 else None
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "surrogateescape").rstrip("\n")
+    except OSError:
+        return ""
 
 
 # `git var` would make up an identity from the host's name; user.useConfigOnly=true makes it say that there is none.

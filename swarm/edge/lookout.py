@@ -1,0 +1,84 @@
+"""Looks how staging stands in the user's repository: as it was left, or what a person did to it meanwhile.
+
+Hides how a person's own commits on staging are told from a branch that was moved, and from a staging worktree in which somebody
+only looks at another commit. Rules for editing: looking moves nothing of a person's; the one thing made here is a staging branch
+that is gone, where the last landing left it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm.core.model import Seen, Standing, staging_branch
+from swarm.crashpoints import crash_at
+from swarm.edge import git, linked
+from swarm.edge.landing import LandingRepository
+
+
+@dataclass(frozen=True, slots=True)
+class Lookout:
+    """Looks at staging in the repository `user`; `objects` reads its commits."""
+
+    user: git.Repository
+    landing: LandingRepository
+    objects: git.Objects
+
+    def look(self, run: str, published: str, worktree: Path, *, mend: bool = False) -> Seen:
+        """Says how staging stands in the user's repository, where the last landing left it at `published`.
+
+        With `mend`, what gc took away of it is brought back. Raises `GitError`, and `Refused` where staging can't be made again.
+        """
+        branch = staging_branch(run)
+        found = git.read_ref(self.user.common_dir, f"refs/heads/{branch}")
+        if found is None:
+            self.landing.restore(run, published)
+            crash_at("staging.restored")
+            return Seen(Standing.RESTORED, published)
+        for checkout in self.user.worktrees_of_branch(branch):
+            return Seen(Standing.CHECKED_OUT, found, place=str(checkout))
+        place, left = self.landing.place(run, found), self.landing.place(run, published)
+        if place is None:
+            base = self._stands_on(run, published, found)
+            at = self.landing.place(run, base) if base is not None else None
+            if base is None or at is None or left is None or at < left:
+                return Seen(Standing.MOVED, found)
+            return self._by_hand(found, "branch", base)
+        if left is not None and place < left:
+            return Seen(Standing.MOVED, found)
+        if mend:
+            self.landing.mend(run, found)
+        return self._look_at_worktree(run, published, worktree) or Seen(Standing.AS_LEFT, found)
+
+    def _look_at_worktree(self, run: str, published: str, worktree: Path) -> Seen | None:
+        """Finds commits that were made on the detached HEAD of the staging worktree, which no branch has."""
+        tree = linked.find(worktree, self.user.common_dir)
+        head = tree.head() if tree is not None and tree.branch() is None else None
+        if head is None or self.landing.place(run, head) is not None or self._is_on_a_branch(run, head):
+            return None
+        base = self._stands_on(run, published, head)
+        return self._by_hand(head, "worktree", base) if base is not None else None
+
+    def _is_on_a_branch(self, run: str, commit: str) -> bool:
+        """Tells whether a branch or tag has this commit, so that it was only checked out. Those that keep what was already taken in
+        do not count."""
+        asked = ("for-each-ref", "--format=%(refname)", "--contains", commit, "refs/")
+        listed = git.run(*asked, git_dir=self.user.common_dir).text.splitlines()
+        return any(not name.startswith(f"refs/heads/swarm/{run}/task/by-hand-") for name in listed)
+
+    def _stands_on(self, run: str, published: str, found: str) -> str | None:
+        """Gives the newest commit of staging that `found` contains; None where that is none."""
+        common = self.user.common_dir
+        for commit in self.landing.above(run, published)[::-1]:  # not published, but perhaps handed over
+            asked = git.run("merge-base", "--is-ancestor", commit, found, git_dir=common, ok=(0, 1, 128))
+            if asked.code == 0:
+                return commit
+        shared = git.run("merge-base", published, found, git_dir=common, ok=(0, 1)).text
+        return shared if shared and self.landing.place(run, shared) is not None else None
+
+    def _by_hand(self, found: str, where: str, base: str) -> Seen:
+        commits = int(git.run("rev-list", "--count", f"{base}..{found}", git_dir=self.user.common_dir).text)
+        subject = self.objects.commit(found).subject
+        title = subject if commits == 1 else f"{subject} (and {commits - 1} more)"
+        touched = self.objects.changed_paths(base, found)
+        return Seen(Standing.BY_HAND, found, where, base, title, commits, touched)

@@ -1,0 +1,263 @@
+"""What a person does to staging, its branch and its worktree while a run goes on, or while no daemon runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import git, wait_until
+from tests.e2e.driver import Swarm
+from tests.e2e.test_ends import code_of, task_of
+
+
+def staging_tree(run: dict[str, Any]) -> Path:
+    return Path(run["staging"]["worktree"])
+
+
+def commit(top: Path, path: str, text: str, message: str) -> str:
+    """Commits a file as a person would and gives the commit."""
+    (top / path).write_text(text)
+    git(top, "add", path)
+    git(top, "-c", "user.name=Eve", "-c", "user.email=eve@example.org", "commit", "-q", "-m", message)
+    return git(top, "rev-parse", "HEAD")
+
+
+def commit_on_branch(swarm: Swarm, run: str, path: str, text: str, message: str) -> str:
+    """Commits on the staging branch from another checkout, which leaves the branch again."""
+    away = swarm.outside / "away"
+    git(swarm.top, "worktree", "add", "-q", str(away), f"swarm/{run}/staging")
+    try:
+        return commit(away, path, text, message)
+    finally:
+        git(swarm.top, "worktree", "remove", "--force", str(away))
+
+
+def trailers(swarm: Swarm, commit: str, key: str) -> str:
+    return git(swarm.top, "log", "-1", f"--format=%(trailers:key={key},valueonly,separator=)", commit)
+
+
+def run_of(swarm: Swarm, name: str) -> dict[str, Any]:
+    return next(run for run in swarm.status("--run", name)["runs"] if run["id"] == name)
+
+
+def state_of(swarm: Swarm, run: str, task: str) -> str | None:
+    return next((t["state"] for t in run_of(swarm, run)["tasks"] if t["id"] == task), None)
+
+
+def up(swarm: Swarm, name: str, *tasks: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Lands one task, with the others waiting at their gates, and gives the run."""
+    plan = swarm.plan(name, [swarm.task("first"), *tasks], **more)
+    swarm("start")
+    swarm("submit", str(plan))
+    wait_until(lambda: state_of(swarm, name, "first") == "landed", at_most_s=40)
+    swarm.wait_for_start(*(task["id"] for task in tasks))
+    return run_of(swarm, name)
+
+
+@pytest.mark.parametrize("where", ["branch", "worktree"])
+def test_a_persons_commit_on_staging_lands_as_their_own(swarm: Swarm, where: str) -> None:
+    """A commit made by hand on the staging branch, or in its worktree, lands verified, under a name of its own."""
+    run = up(swarm, "hand", swarm.task("second", gate="go"), verify=["test -f README.md"])
+    tree = staging_tree(run)
+    wait_until(lambda: git(tree, "rev-parse", "HEAD") == swarm.staging("hand"))
+    if where == "branch":
+        theirs = commit_on_branch(swarm, "hand", "theirs.txt", "mine\n", "Mend a thing")
+    else:
+        theirs = commit(tree, "theirs.txt", "mine\n", "Mend a thing")
+        swarm("finish", "--run", "hand", "--preview", "--partial")
+    swarm.open("go")
+    run = swarm.wait("hand")
+    swarm.check_landed(run)
+    # On the branch it is found when the next landing is to be published, and that one has advanced by then.
+    theirs_first = ["first", "by-hand-1", "second"]
+    assert swarm.landings("hand") == (
+        theirs_first if where == "worktree" else ["first", "second", "by-hand-1"]
+    )
+    task = task_of(run, "by-hand-1")
+    assert (task["state"], task["title"], task["by_hand"]) == ("landed", "Mend a thing", True)
+    assert not task_of(run, "second")["by_hand"]
+    landed = task["landed_commit"]
+    assert git(swarm.top, "rev-parse", f"{landed}^2") == theirs
+    assert trailers(swarm, landed, "Swarm-By-Hand") == "yes"
+    assert trailers(swarm, landed, "Swarm-Verified") == "test -f README.md"
+    assert swarm.content("hand", "theirs.txt") == "mine\n"
+    assert git(tree, "rev-parse", "HEAD") == swarm.staging("hand")
+    assert git(tree, "status", "--porcelain") == ""
+    told = [
+        (event["type"], event.get("code")) for event in swarm.events() if event["type"].startswith("Staging")
+    ]
+    assert ("StagingAstray", "by_hand") in told
+    assert ("StagingSettled", None) in told
+    assert run["staging"]["reason"] is None
+
+
+def test_what_a_person_commits_while_no_daemon_runs_is_found_at_the_start(swarm: Swarm) -> None:
+    """Commits made by hand while no daemon runs are taken in at the next start, several of them as one landing."""
+    run = swarm.run(swarm.plan("down", [swarm.task("first")]))
+    swarm("stop")
+    tree = staging_tree(run)
+    commit(tree, "one.txt", "1\n", "One")
+    commit(tree, "two.txt", "2\n", "Two")
+    swarm("start")
+    wait_until(lambda: state_of(swarm, "down", "by-hand-1") == "landed", at_most_s=40)
+    run = swarm.wait("down")
+    assert task_of(run, "by-hand-1")["title"] == "Two (and 1 more)"
+    swarm.check_landed(run)
+    wait_until(lambda: git(tree, "rev-parse", "HEAD") == swarm.staging("down"))
+
+
+def test_finish_lands_first_what_a_person_committed(swarm: Swarm) -> None:
+    """`finish`, and its preview, take in commits made by hand first, so that nothing is left behind."""
+    run = swarm.run(swarm.plan("fin", [swarm.task("first")]))
+    swarm("start")
+    theirs = commit(staging_tree(run), "theirs.txt", "mine\n", "Mine")
+    preview = swarm("finish", "--run", "fin", "--preview", "--json").json["finish"]
+    assert "theirs.txt" in preview["paths"]
+    done = swarm("finish", "--run", "fin", "--json").json["finish"]
+    assert done["commit"] == preview["commit"] == git(swarm.top, "rev-parse", "main")
+    git(swarm.top, "merge-base", "--is-ancestor", theirs, "main")
+    swarm.look_again()
+
+
+def test_commits_by_hand_that_do_not_pass_hold_landings_up_until_they_are_mended(swarm: Swarm) -> None:
+    """A person's commit that fails verification is neither landed nor lost: others wait, it is told what to do, and a fix on top
+    lands both."""
+    run = up(swarm, "red", swarm.task("second", gate="go"), verify=["! test -f broken"])
+    tree = staging_tree(run)
+    commit_on_branch(swarm, "red", "broken", "", "Break it")
+    before = swarm.staging("red")
+    swarm.open("go")
+    wait_until(lambda: state_of(swarm, "red", "by-hand-1") == "failed", at_most_s=40)
+    run = run_of(swarm, "red")
+    assert code_of(run, "by-hand-1") == "verify_failed"
+    assert task_of(run, "second")["state"] in ("queued", "landing")
+    assert swarm.staging("red") == before
+    assert "commit a fix on top" in run["staging"]["reason"]["text"]
+    assert "by hand" in swarm("status").out
+    assert "! test -f broken" in swarm("show", "by-hand-1").out
+    refused = swarm("finish", "--run", "red", "--partial", code=4)
+    assert "Break it" in refused.err
+    away = swarm.outside / "away"
+    git(swarm.top, "worktree", "add", "-q", str(away), "swarm/red/staging")
+    git(away, "rm", "-q", "broken")
+    git(away, "commit", "-q", "-m", "Mend it")
+    git(swarm.top, "worktree", "remove", str(away))
+    run = swarm.wait("red")
+    swarm.check_landed(run)
+    assert task_of(run, "by-hand-1")["state"] == "landed"
+    assert len(task_of(run, "by-hand-1")["attempts"]) == 2
+    assert swarm.content("red", "broken") is None
+    wait_until(lambda: git(tree, "rev-parse", "HEAD") == swarm.staging("red"))
+
+
+@pytest.mark.parametrize("way", ["merge", "take off"])
+def test_commits_by_hand_that_conflict_can_be_merged_or_taken_off(swarm: Swarm, way: str) -> None:
+    """A person's commit that conflicts with a landing which is not on the branch yet is held up with it; merging what it is told to
+    merge, or taking the commit off, lets both go on, and the commit is kept."""
+    up(swarm, "clash", swarm.task("second", "echo swarm > clash.txt", gate="go"))
+    left = swarm.staging("clash")
+    theirs = commit_on_branch(swarm, "clash", "clash.txt", "person\n", "Mine")
+    swarm.open("go")
+    wait_until(lambda: state_of(swarm, "clash", "by-hand-1") == "failed", at_most_s=40)
+    run = run_of(swarm, "clash")
+    reason = run["staging"]["reason"]["text"]
+    onto = task_of(run, "by-hand-1")["reason"]["onto"]
+    assert task_of(run, "by-hand-1")["reason"]["landings"] == ["second"]
+    assert swarm.staging("clash") == theirs == git(swarm.top, "rev-parse", "swarm/clash/task/by-hand-1/1")
+    assert f"git merge {onto}" in reason
+    if way == "merge":
+        away = swarm.outside / "away"
+        git(swarm.top, "worktree", "add", "-q", str(away), "swarm/clash/staging")
+        git(away, "merge", "-q", onto, check=False)
+        commit(away, "clash.txt", "both\n", "Merge by hand")
+        git(swarm.top, "worktree", "remove", str(away))
+    else:
+        off = f"git branch --force swarm/clash/staging {left}"
+        assert off in reason
+        git(swarm.top, *off.split()[1:])
+    run = swarm.wait("clash", code=0 if way == "merge" else 1)
+    swarm.check_landed(run)
+    assert task_of(run, "by-hand-1")["state"] == ("landed" if way == "merge" else "cancelled")
+    assert swarm.content("clash", "clash.txt") == ("both\n" if way == "merge" else "swarm\n")
+
+
+@pytest.mark.parametrize("to", ["back", "away"])
+def test_a_staging_branch_that_was_moved_is_left_alone_and_told(swarm: Swarm, to: str) -> None:
+    """A staging branch moved back or to something else stays there; landings wait, the way on is told, and typing it is enough."""
+    up(swarm, "moved", swarm.task("second", gate="go"))
+    left = swarm.staging("moved")
+    target = git(swarm.top, "rev-parse", "main")
+    if to == "away":
+        target = git(swarm.top, "commit-tree", "-m", "unrelated", "main^{tree}")
+    git(swarm.top, "branch", "--force", "swarm/moved/staging", target)
+    swarm.open("go")
+    wait_until(lambda: run_of(swarm, "moved")["staging"]["reason"] is not None, at_most_s=40)
+    run = run_of(swarm, "moved")
+    assert run["staging"]["reason"]["code"] == "moved"
+    told = f"git branch --force swarm/moved/staging {left}"
+    assert told in run["staging"]["reason"]["text"]
+    assert told in swarm("status").out.replace("\n", " ")
+    assert swarm.staging("moved") == target
+    git(swarm.top, *told.split()[1:])
+    swarm.check_landed(swarm.wait("moved"))
+
+
+def test_a_staging_branch_that_is_gone_is_made_again(swarm: Swarm) -> None:
+    """A deleted staging branch is made again where the last landing left it, and told, at the next landing or start."""
+    up(swarm, "gone", swarm.task("second", gate="go"))
+    git(swarm.top, "branch", "-q", "-D", "swarm/gone/staging")
+    git(swarm.top, "reflog", "expire", "--expire=now", "--all")
+    git(swarm.top, "gc", "-q", "--prune=now")
+    swarm.open("go")
+    run = swarm.wait("gone")
+    swarm.check_landed(run)
+    assert len(swarm.events("StagingRestored")) == 1
+    swarm("stop")
+    left = swarm.staging("gone")
+    git(swarm.top, "branch", "-q", "-D", "swarm/gone/staging")
+    git(staging_tree(run), "checkout", "-q", "--detach", "main")
+    git(swarm.top, "reflog", "expire", "--expire=now", "--all")
+    git(swarm.top, "gc", "-q", "--prune=now")
+    swarm.look_again()
+    swarm("start")
+    wait_until(
+        lambda: git(swarm.top, "rev-parse", "-q", "--verify", "swarm/gone/staging", check=False) == left
+    )
+    wait_until(lambda: len(swarm.events("StagingRestored")) == 2)
+
+
+def test_a_staging_branch_that_is_checked_out_is_not_moved_under_the_checkout(swarm: Swarm) -> None:
+    """While somebody has the staging branch checked out it does not move; commits made there land once it is left."""
+    run = up(swarm, "held", swarm.task("second", gate="go"))
+    tree = staging_tree(run)
+    wait_until(lambda: git(tree, "rev-parse", "HEAD") == swarm.staging("held"))
+    git(tree, "switch", "-q", "swarm/held/staging")
+    commit(tree, "theirs.txt", "mine\n", "Mine")
+    swarm.open("go")
+    wait_until(lambda: run_of(swarm, "held")["staging"]["reason"] is not None, at_most_s=40)
+    reason = run_of(swarm, "held")["staging"]["reason"]
+    assert reason["code"] == "checked_out"
+    assert f"git -C {tree} switch --detach" in reason["text"]
+    assert git(tree, "status", "--porcelain") == ""
+    git(tree, "switch", "-q", "--detach")
+    run = swarm.wait("held")
+    swarm.check_landed(run)
+    assert task_of(run, "by-hand-1")["state"] == "landed"
+    wait_until(lambda: git(tree, "rev-parse", "HEAD") == swarm.staging("held"))
+    assert git(tree, "status", "--porcelain") == ""
+
+
+def test_looking_at_something_else_in_the_staging_worktree_is_no_commit_by_hand(swarm: Swarm) -> None:
+    """A person who checks out another branch or an attempt's work in the staging worktree has made nothing: it is left there."""
+    run = swarm.run(swarm.plan("look", [swarm.task("first")]))
+    swarm("stop")
+    tree = staging_tree(run)
+    commit(swarm.top, "later.txt", "later\n", "Later on main")
+    swarm.look_again()
+    git(tree, "checkout", "-q", "--detach", "main")
+    swarm("start")
+    wait_until(lambda: any(e["type"] == "StagingSeen" for e in swarm.events()), at_most_s=40)
+    assert [task["id"] for task in run_of(swarm, "look")["tasks"]] == ["first"]
+    assert git(tree, "rev-parse", "HEAD") == git(swarm.top, "rev-parse", "main")
