@@ -168,6 +168,13 @@ class WorktreeSettings(_Table):
         default=_MACHINE.keep_worktrees,
         description="Keep the worktree of an attempt that did not land instead of using it again.",
     )
+    spare: int = Field(
+        default=1,
+        ge=0,
+        le=64,
+        description="How many worktrees more than workers the pool may grow to, so that a start need not wait for the last one's "
+        "to be cleaned.",
+    )
 
     @field_validator("copied", "share")
     @classmethod
@@ -509,6 +516,7 @@ def to_limits(settings: Settings) -> MachineLimits:
         follow_every_s=limits.follow_every_s,
         grace_s=limits.grace_s,
         keep_worktrees=settings.worktrees.keep,
+        spare_worktrees=settings.worktrees.spare,
     )
 
 

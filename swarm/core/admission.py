@@ -156,6 +156,11 @@ def in_trouble(trouble: str) -> Decision:
     return Decision(0, f"{trouble}; nothing new starts, and what failed is tried again", 0)
 
 
+def waits_for_worktree(before: Decision) -> Decision:
+    """Gives the decision where there is room, and the next start takes a worktree that is on its way back to the pool."""
+    return Decision(0, "a worktree is on its way back", before.target)
+
+
 def _reason(readings: Readings, cpu: float, limits: Limits, running: int, target: int) -> str:
     """Says in a short sentence what the number of slots comes from."""
     if running >= limits.workers_max:

@@ -31,6 +31,9 @@ def invariants(swarm: Swarm) -> list[str]:
         run = swarm.runs[run_id]
         if (run.tasks[task].live is None) if task else (command not in run.failures):
             wrong.append(f"{run_id}: {task or command} waits for the machine and for nothing else")
+    coming = {key for run in swarm.runs.values() for key in _coming(run)}
+    if coming != swarm.coming:
+        wrong.append(f"worktrees on their way back are {sorted(coming)}, counted are {sorted(swarm.coming)}")
     for run in swarm.runs.values():
         wrong.extend(f"{run.id}: {text}" for text in _wrong_in(run))
     return [*wrong, *forgotten(swarm)]
@@ -61,6 +64,14 @@ def _attempts_with_slot(run: Run) -> Iterator[Attempt]:
         attempt = run.tasks[name].live
         if attempt is not None and not attempt.slot_free:
             yield attempt
+
+
+def _coming(run: Run) -> Iterator[tuple[str, str, int]]:
+    yield from ((run.id, name, n) for name, n in run.returning)
+    for name in run.live:
+        attempt = run.tasks[name].live
+        if attempt is not None and attempt.step is Step.COLLECTING and attempt.slot_free:
+            yield run.id, name, attempt.n
 
 
 def _wrong_in(run: Run) -> Iterator[str]:

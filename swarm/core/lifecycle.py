@@ -114,6 +114,7 @@ def return_worktree(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:
     key = (task.spec.id, attempt.n)
     if not attempt.returned and key not in run.returning:
         run.returning[key] = attempt
+        turn.swarm.coming.add((run.id, *key))
         turn.commands.append(give_back(turn.swarm, run, task, attempt))
 
 

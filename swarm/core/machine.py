@@ -108,6 +108,9 @@ def _schedule(turn: Turn) -> None:
         if len(swarm.slots) >= swarm.limits.workers_max:  # no reading would change that
             swarm.capacity = admission.full_house(swarm.limits)
             return
+        if _worktrees_are_coming(swarm):
+            swarm.capacity = admission.waits_for_worktree(swarm.capacity)
+            return
         if turn.at - swarm.measured_at > READINGS_MAX_AGE_S and not _watched(swarm):
             _measure(turn, target=None)
             return
@@ -119,6 +122,14 @@ def _schedule(turn: Turn) -> None:
         if task is not None:
             _start(turn, run, task)
     swarm.capacity = _nothing_waits(swarm)
+
+
+def _worktrees_are_coming(swarm: Swarm) -> bool:
+    """Tells whether a start had better wait for a worktree that is on its way back: making one costs as much as all its files."""
+    spare = swarm.limits.spare_worktrees
+    if spare is None or not swarm.coming:
+        return False
+    return len(swarm.slots) + len(swarm.coming) >= swarm.limits.workers_max + spare
 
 
 def _watched(swarm: Swarm) -> bool:
@@ -493,6 +504,7 @@ def _worker_exited(turn: Turn, event: m.WorkerExited) -> None:
     attempt.trouble = event.trouble
     if event.exit_code == 0 and attempt.ending is None:
         free_slot(turn, attempt)
+        turn.swarm.coming.add((run.id, task.spec.id, attempt.n))
         run.set_state(task, TaskState.QUEUED)
     go(turn, run, task, attempt, Step.COLLECTING)
 
@@ -607,6 +619,7 @@ def _worktree_returned(turn: Turn, event: m.WorktreeReturned) -> None:
     if attempt is None:
         raise StaleEvent(f"no worktree of {event.task!r} attempt {event.attempt} is being given back")
     attempt.returned = True
+    turn.swarm.coming.discard((run.id, event.task, event.attempt))
 
 
 # --- what went wrong at an edge ---

@@ -53,7 +53,9 @@ def enqueue(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:
     run.queue[task.spec.id] = None
     run.set_state(task, TaskState.QUEUED)
     turn.tell("TaskQueued", run, task, head=attempt.head, touched=len(attempt.touched))
-    if not turn.swarm.limits.keep_worktrees:
+    if turn.swarm.limits.keep_worktrees:
+        turn.swarm.coming.discard((run.id, task.spec.id, attempt.n))
+    else:
         return_worktree(turn, run, task, attempt)
     go(turn, run, task, attempt, Step.BRINGING_IN)
 

@@ -204,7 +204,8 @@ class Limits:
 
     `ramp_per_s` is how many workers more than before may run for each second that has passed; replacing one that ended is free.
     `try_later_s` is how long a worker that exits 75 without saying is left alone; `lost_max`, `try_later_max` and `infra_max` bound
-    what does not count as an attempt.
+    what does not count as an attempt. `spare_worktrees` is how many worktrees more than workers there may be before a start waits
+    for one that is on its way back; None: no start waits for that, as in journals of 0.1.0.
     """
 
     workers_max: int = 4
@@ -223,6 +224,7 @@ class Limits:
     follow_every_s: float = 0.5
     grace_s: float = 5.0
     keep_worktrees: bool = False
+    spare_worktrees: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

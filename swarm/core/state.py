@@ -39,8 +39,8 @@ class Deadline(NamedTuple):
 
 @dataclass(slots=True)
 class Swarm:
-    """Everything the coordinator knows. `slots` are the numbers of the workers that live; `measuring` is the outstanding look
-    at the machine.
+    """Everything the coordinator knows. `slots` are the numbers of the workers that live; `coming` are the attempts whose
+    worker has ended and whose worktree is on its way back to the pool; `measuring` is the outstanding look at the machine.
 
     `trouble` is what the machine lacks, by who waits for it: (run, task, ""), or (run, "", command) for a command of the run.
     `blind` says why the last look at the machine saw nothing.
@@ -52,6 +52,7 @@ class Swarm:
     stopping: bool = False
     stop_grace_s: float | None = None
     slots: set[int] = field(default_factory=set)
+    coming: set[tuple[str, str, int]] = field(default_factory=set)
     readings: Readings | None = None
     measured_at: float = float("-inf")
     measuring: m.MeasureHost | None = None

@@ -270,6 +270,36 @@ def test_worktrees_are_kept_where_that_is_asked() -> None:
     assert not story.sole(m.GiveBackWorktree).keep
 
 
+@pytest.mark.parametrize("spare", [0, 1, 2])
+def test_a_start_waits_for_a_worktree_on_its_way_back(spare: int) -> None:
+    """Where so many worktrees are on their way back that the pool would grow beyond its spare ones, a start waits for the first."""
+    names = [f"t{n}" for n in range(6)]
+    limits = Limits(workers_max=2, ramp_per_s=1000.0, spare_worktrees=spare)
+    story = Story(limits)
+    story.submit(a_plan(*(a_task(name) for name in names)))
+    for name in names[:spare]:
+        story.up(name)
+        story.exit(name)
+    assert len(story.at_work()) == 2
+    story.up(*names[spare : spare + 2])
+    story.exit(names[spare])
+    assert story.at_work() == names[spare + 1 : spare + 2]
+    assert story.swarm.capacity.reason == "a worktree is on its way back"
+    story.collect(names[0])
+    assert story.at_work() == names[spare + 1 : spare + 3]
+
+
+def test_a_kept_worktree_holds_up_no_start() -> None:
+    """Worktrees that are kept until their work has landed do not come back soon, so nothing waits for them."""
+    story = Story(Limits(workers_max=1, ramp_per_s=1000.0, spare_worktrees=0, keep_worktrees=True))
+    story.submit(a_plan(a_task("a"), a_task("b")))
+    story.up("a")
+    story.exit("a")
+    assert story.at_work() == []
+    story.collect("a")
+    assert story.at_work() == ["b"]
+
+
 def test_an_interruption_does_not_hide_what_was_wrong() -> None:
     """After a failed verification, an attempt that asks for later leaves the next one still told of the verification."""
     story = a_story(a_plan(a_task("a", verify=["make"], attempts=3)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import tomllib
@@ -31,10 +32,13 @@ def problems(folder: Path, text: str, environ: dict[str, str] | None = None, **f
 
 
 def test_without_a_file_everything_is_the_default(tmp_path: Path) -> None:
-    """Nothing written gives the defaults, the machine's own among them, and each says that it is one."""
+    """Nothing written gives the defaults, the machine's own among them, and each says that it is one.
+
+    Only the spare worktrees differ: the machine's own default is that of journals which do not know them.
+    """
     settings = config.load(tmp_path, {})
     assert settings == config.Settings()
-    assert config.to_limits(settings) == Limits()
+    assert config.to_limits(settings) == dataclasses.replace(Limits(), spare_worktrees=1)
     assert config.to_defaults(settings) == Defaults()
     assert {source for _, _, source in config.flat(settings)} == {"default"}
 

@@ -57,6 +57,7 @@ class World:
         limits = Limits(
             workers_max=self.random.choice([1, 2, 4, 9]),
             strays=self.random.choice(["extend", "reject", "warn"]),
+            spare_worktrees=self.random.choice([None, 0, 1, 3]),
         )
         self.swarm = Swarm()
         self.start = m.DaemonStarted(at=self.now, version="walk", pid=1, limits=limits)
