@@ -6,7 +6,7 @@ survive a kill and a power cut, when it raises the file is as it was before. An 
 disk is the one exception: the records may then appear at the next opening, so the daemon stops at such a failure
 and reads the file again. `JournalStuck` is none: what it refuses can be appended again as it is.
 
-Rules for editing: every write goes through `_writing`, which checks the epoch (whoever lost the lock must not
+Rules for editing: every write checks the epoch in its own transaction (whoever lost the lock must not
 write); a change of schema is a new function at the end of `_MIGRATIONS` and never an edit of an old one; nothing
 here ever starts empty where something was before. A `Journal` may be used from several threads.
 """
@@ -19,12 +19,11 @@ import sqlite3
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from swarm.crashpoints import crash_at
 from swarm.errors import Refused, SwarmError
@@ -37,6 +36,7 @@ ROWS_AT_ONCE = 2000  # one read transaction per chunk, so that a slow reader nev
 CHECKED_ON_OPEN_BYTES = 64 << 20  # quick_check reads every page: about 0.1 s for this much
 PROBLEMS_MAX = 100
 WAL_KEPT_BYTES = 16 << 20
+INSERTED_AT_ONCE = 64
 _NO_ROOM_BYTES = 64 << 10
 _IO_ERROR = 10  # sqlite's primary codes, the low byte of an extended one
 _FULL = 13
@@ -46,6 +46,9 @@ _CORRUPT = 11
 _STUCK = frozenset({5, 7, 8, 14})
 # Of errors of the disk those of writing and of memory. One of fsync is none of them: nobody knows then what is on the disk.
 _STUCK_IO = frozenset({sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_NOMEM, sqlite3.SQLITE_IOERR_SHMSIZE})
+
+
+T = TypeVar("T")
 
 
 class JournalTaken(Refused):
@@ -92,6 +95,9 @@ class Journal:
         self._scratch = scratch
         self._lock = threading.RLock()
         self._epoch: int | None = None
+        self._tip: tuple[int, int] | None = (
+            None  # last record and its checksum, as far as we know: nobody else moves them now
+        )
         found = os.stat(path)
         self._inode = (found.st_dev, found.st_ino)
 
@@ -154,11 +160,13 @@ class Journal:
         assert not self.readonly
         with self._lock:
             self._epoch = None
-            with self._transaction():
+
+            def begin() -> int:
                 self._connection.execute("UPDATE head SET epoch = epoch + 1")
-                epoch = self._head()[0]
-            self._epoch = epoch
-            return epoch
+                return self._head()[0]
+
+            self._epoch, self._tip = self._durably(begin), None
+            return self._epoch
 
     def append(self, records: Sequence[Record], *, after: int | None = None) -> int:
         """Remembers the records durably, all or none, and gives the number of the last.
@@ -171,63 +179,92 @@ class Journal:
         split = [_split(record) for record in records]
         if not split:
             return self.last_seq()
-        with self._lock, self._writing() as (seq, checksum):
-            if after is not None and seq != after:
-                return self._written_already(split, after, seq, checksum)
-            rows = []
-            for columns in split:
-                seq += 1
-                checksum = _chain(checksum, seq, columns)
-                rows.append((seq, *columns, checksum))
-            self._connection.executemany("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-            self._connection.execute("UPDATE head SET seq = ?, checksum = ?", (seq, checksum))
-        return seq
+        with self._lock:
+            self._check_not_replaced()
+            tip, self._tip = self._tip, None  # not known again before this has succeeded
+            self._tip = self._durably(lambda: self._appended(split, tip or self._current_tip(), after))
+            return self._tip[0]
 
-    def _written_already(self, split: Sequence[_Columns], after: int, seq: int, checksum: int) -> int:
-        """Gives the last number where exactly these records follow `after`, and nothing else."""
+    def _appended(
+        self, split: Sequence[_Columns], tip: tuple[int, int], after: int | None
+    ) -> tuple[int, int]:
+        """Appends to the record `tip` within a transaction; gives the new last one."""
+        seq, checksum = tip
+        if after is not None and seq != after:
+            return self._written_already(split, after, tip)
+        rows: list[tuple[Any, ...]] = []
+        for columns in split:
+            seq += 1
+            checksum = _chain(checksum, seq, columns)
+            rows.append((seq, *columns, checksum))
+        head = "UPDATE head SET seq = ?, checksum = ? WHERE epoch = ?"
+        if self._connection.execute(head, (seq, checksum, self._epoch)).rowcount != 1:
+            raise self._taken()
+        self._insert(rows)
+        return seq, checksum
+
+    def _insert(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Inserts rows, many by one statement: each statement lets other threads have the interpreter and must get it back."""
+        for start in range(0, len(rows), INSERTED_AT_ONCE):
+            some = rows[start : start + INSERTED_AT_ONCE]
+            values = ", ".join([_VALUES] * len(some))
+            self._connection.execute(f"INSERT INTO journal VALUES {values}", [*chain.from_iterable(some)])  # noqa: S608
+
+    def _written_already(
+        self, split: Sequence[_Columns], after: int, tip: tuple[int, int]
+    ) -> tuple[int, int]:
+        """Gives the last record where exactly these follow `after`, and nothing else."""
         expected = self.checksum_at(after) or 0
         for number, columns in enumerate(split, after + 1):
             expected = _chain(expected, number, columns)
-        if (after + len(split), expected) != (seq, checksum):
-            raise _damaged(self.path, f"it ends with record {seq}, where {after} was the last")
-        return seq
+        if (after + len(split), expected) != tip:
+            raise _damaged(self.path, f"it ends with record {tip[0]}, where {after} was the last")
+        return tip
 
     def set_meta(self, key: str, value: str) -> None:
         """Keeps a setting of the journal itself (the repository's path, …) durably. Raises as `append` does."""
-        with self._lock, self._writing():
+
+        def work() -> None:
+            self._current_tip()
             self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
-    @contextmanager
-    def _writing(self) -> Iterator[tuple[int, int]]:
-        """Holds a write transaction that checked its epoch; gives the last number and its checksum."""
-        assert not self.readonly
-        self._check_not_replaced()
-        with self._transaction():
-            epoch, seq, checksum = self._head()
-            if epoch != self._epoch:
-                raise JournalTaken(
-                    f"The journal {self.path} is in epoch {epoch}, this process in {self._epoch or 'none'}.",
-                    "Another daemon took over; nothing was written.",
-                    "swarm status shows the one that runs.",
-                )
-            yield seq, checksum
+        with self._lock:
+            self._check_not_replaced()
+            self._durably(work)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _current_tip(self) -> tuple[int, int]:
+        """Reads the number and checksum of the last record, where this is still the daemon's epoch."""
+        epoch, seq, checksum = self._head()
+        if epoch != self._epoch:
+            raise self._taken()
+        return seq, checksum
+
+    def _taken(self) -> JournalTaken:
+        return JournalTaken(
+            f"The journal {self.path} is in epoch {self._head()[0]}, this process in {self._epoch or 'none'}.",
+            "Another daemon took over; nothing was written.",
+            "swarm status shows the one that runs.",
+        )
+
+    def _durably(self, work: Callable[[], T]) -> T:
+        """Does work in one transaction. Not a context manager: its generator costs as much here as two statements."""
+        assert not self.readonly
+        execute = self._connection.execute
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
+            execute("BEGIN IMMEDIATE")
             try:
                 crash_at("journal.begun")
-                yield
+                result = work()
                 crash_at("journal.written")
-                self._connection.execute("COMMIT")
+                execute("COMMIT")
                 crash_at("journal.committed")
             except BaseException:
                 if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+                    execute("ROLLBACK")
                 raise
         except sqlite3.Error as error:
             raise _explained(error, self.path) from error
+        return result
 
     def _check_not_replaced(self) -> None:
         try:
@@ -388,6 +425,7 @@ class Journal:
 
 # kind, at, type, run, task, attempt, data
 _Columns = tuple[str, float, str, str | None, str | None, int | None, str]
+_VALUES = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _Filters = tuple[str | None, str | None, str | None]  # kind, run, task
 _NO_FILTERS: _Filters = (None, None, None)
 # ASCII, so that a path that is not UTF-8 survives.
