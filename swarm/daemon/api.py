@@ -155,7 +155,7 @@ class Api:
 
     async def document(self, run: str | None, *, summary: bool) -> dict[str, Any]:
         """Builds the status document with what the workers use now."""
-        watches = {key[:2]: identity for key, identity in self.service.execution.watches.items()}
+        watches = {key[:2]: identity for key, identity in self.service.execution.watcher.identities().items()}
         samples = await self._thread(lambda: self.sampler.sample(watches)) if watches else {}
         readings, why = await self._thread(self.service.execution.look)
         note = f"The machine can't be looked at: {why}." if why else self.edges.host.note

@@ -58,7 +58,8 @@ class Coordinator:
         self.seq = journal.last_seq()
         self._carry_out = carry_out
         self._inbox: deque[tuple[m.Event, asyncio.Future[Turn] | None]] = deque()
-        self._wake = asyncio.Event()
+        self._awake = False  # a turn is coming that takes in whatever is in the inbox by then
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -81,13 +82,12 @@ class Coordinator:
 
     def post(self, event: m.Event) -> None:
         """Takes an event in; from the loop's own thread."""
-        self._inbox.append((event, None))
-        self._wake.set()
+        self._put(event, None, self._loop.call_soon)
 
     def post_from_thread(self, event: m.Event) -> None:
         """Takes an event in from any thread; one that comes after the loop has ended is dropped, as after a crash."""
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self.post, event)
+            self._put(event, None, self._loop.call_soon_threadsafe)
 
     async def ask(self, event: m.Event) -> Turn:
         """Takes an event in and waits until it is in the journal. Raises `IllegalEvent` where it can't happen, `SwarmError` where
@@ -99,9 +99,18 @@ class Coordinator:
                 "see to that disk, then again; swarm status tells when it goes on",
             )
         answer: asyncio.Future[Turn] = self._loop.create_future()
-        self._inbox.append((event, answer))
-        self._wake.set()
+        self._put(event, answer, self._loop.call_soon)
         return await answer
+
+    def _put(self, event: m.Event, answer: asyncio.Future[Turn] | None, call: Callable[..., object]) -> None:
+        """Lays an event in the inbox. Waking the loop costs more than the event, so all that come before its turn share one."""
+        self._inbox.append((event, answer))
+        self._wake(call)
+
+    def _wake(self, call: Callable[..., object]) -> None:
+        if not self._awake:
+            self._awake = True
+            call(self._take_turn)
 
     # --- the loop
 
@@ -118,16 +127,7 @@ class Coordinator:
         """Turns until cancelled. Raises what the journal raises when it can't be written."""
         try:
             self._set_timer()
-            while True:
-                await self._wake.wait()
-                self._wake.clear()
-                while self._inbox or self._decided:
-                    self._turn()
-                    if self.stuck is not None:
-                        break
-                    await asyncio.sleep(0)
-                else:
-                    self.at_rest()
+            await self._over
         finally:
             self.ended = True
             if self._timer is not None:
@@ -137,6 +137,21 @@ class Coordinator:
                 if answer is not None and not answer.done():
                     answer.cancel()
             self._announce()
+
+    def _take_turn(self) -> None:
+        """Turns once, and comes again where more has arrived meanwhile than one write may hold."""
+        self._awake = False  # before the inbox is looked at: an event that comes now finds it so and wakes the loop again
+        if self.ended or self._over.done():
+            return
+        try:
+            self._turn()
+            if self.stuck is None and not self._inbox:
+                self.at_rest()
+        except Exception as error:
+            self._over.set_exception(error)
+            return
+        if self.stuck is None and self._inbox:
+            self._wake(self._loop.call_soon)
 
     def _turn(self) -> None:
         """Takes in what is there, remembers it in one write, answers, and carries out; what could not be remembered comes first."""
@@ -178,7 +193,7 @@ class Coordinator:
             if self.stuck is None:
                 _log.error("journal.stuck", reason=error.cause)
             self.stuck = error
-            self._loop.call_later(self._again_s, self._wake.set)
+            self._loop.call_later(self._again_s, self._take_turn)
             self._again_s = min(2 * self._again_s, AGAIN_S[1])
             self._announce()
             return False

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import os
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
@@ -28,6 +29,7 @@ from swarm.core.places import AttemptPlaces, Places
 from swarm.crashpoints import crash_at
 from swarm.daemon.finishing import Finisher
 from swarm.daemon.verification import Verifier
+from swarm.daemon.watching import Watched, Watcher
 from swarm.edge import contract, git, process, trouble
 from swarm.edge.host import Host
 from swarm.edge.landing import Incoming, LandingRepository, StagingBranchMoved
@@ -88,7 +90,6 @@ class Execution:
     wants_readings: Callable[[], bool]
     limits: Callable[[], Limits]
     readings: Readings | None = None
-    watches: dict[tuple[str, str, int], process.Identity] = field(default_factory=dict)
     _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "edge"))
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _verifying: dict[tuple[str, str, int], asyncio.Task[None]] = field(default_factory=dict)
@@ -96,6 +97,12 @@ class Execution:
     _smoothed: tuple[float, float] | None = None
     closing: bool = False
     leaving: bool = False
+    watcher: Watcher = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.watcher = Watcher(
+            self.loop, self._start, lambda command: self._places(command).worker, self._worker_exited
+        )
 
     # --- dispatch
 
@@ -104,14 +111,21 @@ class Execution:
         if self.closing:
             return
         kind = type(command)
-        if kind in _IN_LOOP:
+        if kind in _IN_THREAD:
+            self._start(functools.partial(_IN_THREAD[kind], self), command)
+        elif kind in _IN_LOOP:
             self._spawn(_IN_LOOP[kind](self, command), command)
         else:
-            self._threads.submit(self._in_thread, _IN_THREAD[kind], command)
+            _AT_ONCE[kind](self, command)
 
-    def _in_thread(self, work: Callable[[Execution, Any], m.Event | None], command: m.Command) -> None:
+    def _start(self, work: Callable[[Any], m.Event | None], command: m.Command) -> None:
+        """Has blocking work done in a thread; what it gives is posted."""
+        if not self.closing:
+            self._threads.submit(self._in_thread, work, command)
+
+    def _in_thread(self, work: Callable[[Any], m.Event | None], command: m.Command) -> None:
         try:
-            event = work(self, command)
+            event = work(command)
         except BaseException as error:
             event = self._failed(command, error)
         if event is not None:
@@ -182,7 +196,7 @@ class Execution:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self.watches.clear()
+        self.watcher.close()
         await self.loop.run_in_executor(None, self._threads.shutdown)
         self.edges.close()
 
@@ -288,72 +302,50 @@ class Execution:
             output=places.output,
             stdin=called.stdin,
         )
+        self.watcher.started(command, identity)
         crash_at("worker.known")
         return m.WorkerStarted(at=self.clock(), **_where(command), pid=identity.pid, started_at=self.clock())
 
-    async def _watch_worker(self, command: m.WatchWorker | m.EndWorker) -> m.Event | None:
-        """Waits for the end of a worker, its own child or one that an earlier daemon started."""
-        key = (command.run, command.task, command.attempt)
-        if key in self.watches:
-            return None  # whoever watches answers
-        places = self._places(command)
-        identity = await self.in_thread(lambda: process.started(places.worker))
-        if identity is not None:
-            self.watches[key] = identity
-            try:
-                await self.exited(identity)
-            finally:
-                self.watches.pop(key, None)
-        event: m.Event = await self.in_thread(lambda: self._worker_exited(command, identity))
-        return event
+    def _watch_worker(self, command: m.WatchWorker) -> None:
+        self.watcher.watch(command)
 
-    async def exited(self, identity: process.Identity) -> None:
-        """Waits until a process has ended; costs no thread."""
-        descriptor = process.exit_handle(identity)
-        if descriptor is None:
-            return
-        ended: asyncio.Future[None] = self.loop.create_future()
-        self.loop.add_reader(descriptor, _resolve, ended)
-        try:
-            await ended
-        finally:
-            self.loop.remove_reader(descriptor)
-            os.close(descriptor)
-
-    def _worker_exited(self, command: m.AttemptCommand, identity: process.Identity | None) -> m.Event:
+    def _worker_exited(self, command: m.AttemptCommand, ended: Watched) -> m.Event:
         """Ends what the worker left running, and reads what it left behind."""
         lacks = trouble.of_disks(self.edges.disks)  # now: what it left may go, and make room
+        identity = ended.identity
         places = self._places(command)
         crash_at("worker.exited")
         if identity is not None:
-            process.reap(identity)
+            process.reap(identity, ended.handle)
         nonce = self.nonce(command)
         if process.members(nonce, identity, folder=places.worker):
             _log.info("worker.leftovers", task=command.task, attempt=command.attempt)
             process.end_tree(identity, nonce, folder=places.worker, grace_s=LEFTOVER_GRACE_S)
         crash_at("worker.swept")
-        ended = process.exit_of(places.worker)
+        said = process.exit_of(places.worker)
         result, problem = contract.read_result(places.result)
         if problem:
             _log.warning("worker.result", task=command.task, attempt=command.attempt, problem=problem)
-        code = ended.code if ended is not None else None
+        code = said.code if said is not None else None
         return m.WorkerExited(
             at=self.clock(), **_where(command), exit_code=code, result=result, trouble=lacks
         )
 
-    async def _end_worker(self, command: m.EndWorker) -> m.Event | None:
-        """Ends a worker's whole tree; the watch answers, or this where there is none, as after a restart."""
+    def _end_worker(self, command: m.EndWorker) -> None:
+        """Ends a worker's whole tree; the watch answers, which is begun where there is none, as after a restart."""
+        watched = self.watcher.watches(command)
+        self._start(lambda command: self._end_tree(command, watched), command)
+
+    def _end_tree(self, command: m.EndWorker, watched: bool) -> None:
         places, nonce = self._places(command), self.nonce(command)
-        watched = (command.run, command.task, command.attempt) in self.watches
-        identity = await self.in_thread(lambda: process.started(places.worker))
+        identity = process.started(places.worker)
         crash_at("worker.ending")
-        gone = await self.in_thread(
-            lambda: process.end_tree(identity, nonce, folder=places.worker, grace_s=command.grace_s)
-        )
+        gone = process.end_tree(identity, nonce, folder=places.worker, grace_s=command.grace_s)
         crash_at("worker.ended")
         if not gone:
             _log.error("worker.survives", task=command.task, attempt=command.attempt, why=command.why)
-        return None if watched else await self._watch_worker(command)
+        if not watched:
+            self.loop.call_soon_threadsafe(self.watcher.watch, command)
 
     def _collect(self, command: m.Collect) -> m.Event:
         found = self.edges.pool.collect(
@@ -445,7 +437,12 @@ class Execution:
     def _verifier(self) -> Verifier:
         edges = self.edges
         return Verifier(
-            edges.places, edges.scratch, edges.environ, self.in_thread, self.exited, lambda: self.leaving
+            edges.places,
+            edges.scratch,
+            edges.environ,
+            self.in_thread,
+            self.watcher.exited,
+            lambda: self.leaving,
         )
 
     async def _verify(self, command: m.Verify) -> m.Event:
@@ -506,11 +503,6 @@ class Execution:
         return await finisher.finish(command, self.in_thread, self.clock, self.edges.places.nonce_head)
 
 
-def _resolve(ended: asyncio.Future[None]) -> None:
-    if not ended.done():
-        ended.set_result(None)
-
-
 def _where(command: m.AttemptCommand) -> dict[str, Any]:
     return {"run": command.run, "task": command.task, "attempt": command.attempt}
 
@@ -528,11 +520,13 @@ def landing_message(command: m.Merge) -> str:
 
 _IN_LOOP: dict[type[m.Command], Callable[[Execution, Any], Coroutine[Any, Any, m.Event | None]]] = {
     m.MeasureHost: Execution._measure_host,
-    m.WatchWorker: Execution._watch_worker,
-    m.EndWorker: Execution._end_worker,
     m.Verify: Execution._verify,
     m.Finish: Execution._finish,
     m.LookAtStaging: Execution._look_at_staging,
+}
+_AT_ONCE: dict[type[m.Command], Callable[[Execution, Any], None]] = {
+    m.WatchWorker: Execution._watch_worker,
+    m.EndWorker: Execution._end_worker,
 }
 _IN_THREAD: dict[type[m.Command], Callable[[Execution, Any], m.Event | None]] = {
     m.TakeWorktree: Execution._take_worktree,

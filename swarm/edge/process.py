@@ -238,19 +238,19 @@ def exit_handle(identity: Identity) -> int | None:
 
     Works for processes that are not our children. None where the process has gone already.
     """
-    handle = _handle(identity.pid, identity.start_ticks) if identity.boot_id == boot_id() else None
-    if handle is not None and not alive(identity):
-        os.close(handle)
+    if identity.boot_id != boot_id():
         return None
-    return handle
+    return _handle(identity.pid, identity.start_ticks, alive=True)
 
 
-def reap(identity: Identity) -> None:
+def reap(identity: Identity, handle: int | None = None) -> None:
     """Takes the ended process off the kernel's table if it is our child; anything else is left alone.
 
-    Through a descriptor: `waitpid` with a number could steal the status of another child that was given it since.
+    Through a descriptor: `waitpid` with a number could steal the status of another child that was given it since. A `handle` from
+    `exit_handle` is used and closed.
     """
-    handle = _handle(identity.pid, identity.start_ticks) if identity.boot_id == boot_id() else None
+    if handle is None and identity.boot_id == boot_id():
+        handle = _handle(identity.pid, identity.start_ticks)
     if handle is None:
         return
     try:
@@ -278,8 +278,11 @@ def _line(path: Path, most: int) -> str:
     return line.decode(errors="replace") if end else ""
 
 
-def _handle(pid: int, start_ticks: int) -> int | None:
-    """A descriptor of exactly this process, or None; the start time is read after opening, so the number can't change."""
+def _handle(pid: int, start_ticks: int, *, alive: bool = False) -> int | None:
+    """A descriptor of exactly this process, or None; the start time is read after opening, so the number can't change.
+
+    With `alive` None too where it is a zombie.
+    """
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -293,7 +296,7 @@ def _handle(pid: int, start_ticks: int) -> int | None:
     except BaseException:
         os.close(handle)
         raise
-    if found is None or found.start_ticks != start_ticks:
+    if found is None or found.start_ticks != start_ticks or (alive and not found.running):
         os.close(handle)
         return None
     return handle

@@ -1,0 +1,129 @@
+"""Waits for the end of processes: one descriptor in the event loop for each worker, and no thread and no task.
+
+Hides process descriptors. The thread that starts a worker hands its descriptor over; one of an earlier daemon is looked for first.
+Rules for editing: all but `started` is called in the loop's own thread; a worker is watched once, and its end is told once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm.core import messages as m
+from swarm.edge import process
+
+Key = tuple[str, str, int]
+InThread = Callable[[Callable[[m.AttemptCommand], m.Event | None], m.AttemptCommand], None]
+FolderOf = Callable[[m.AttemptCommand], Path]
+
+
+@dataclass(slots=True)
+class Watched:
+    """A worker; `identity` None where nobody is known. `handle` is readable when it has ended, None where it already had."""
+
+    identity: process.Identity | None = None
+    handle: int | None = None
+
+
+class Watcher:
+    """Watches workers. `in_thread` does blocking work for a command and posts what it gives; `answer` makes, in
+    a thread, the event of an end, and closes the handle."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        in_thread: InThread,
+        folder_of: FolderOf,
+        answer: Callable[[m.AttemptCommand, Watched], m.Event],
+    ) -> None:
+        self._loop = loop
+        self._in_thread = in_thread
+        self._folder_of = folder_of
+        self._answer = answer
+        self._watches: dict[Key, Watched] = {}
+        self._fresh: dict[Key, Watched] = {}
+
+    def started(self, command: m.AttemptCommand, identity: process.Identity) -> None:
+        """Takes note of a worker that was just started, so that watching it costs nothing more; from any thread."""
+        self._fresh[key_of(command)] = Watched(identity, process.exit_handle(identity))
+
+    def watches(self, command: m.AttemptCommand) -> bool:
+        """Tells whether the end of this worker will be told without being asked for."""
+        return key_of(command) in self._watches
+
+    def identities(self) -> dict[Key, process.Identity]:
+        """Gives the workers that are alive as far as is known."""
+        return {key: each.identity for key, each in self._watches.items() if each.identity is not None}
+
+    def watch(self, command: m.AttemptCommand) -> None:
+        """Has the end of a worker answered, its own child or one that an earlier daemon started; one that is watched stays so."""
+        key = key_of(command)
+        if key in self._watches:
+            return
+        fresh = self._fresh.pop(key, None)
+        if fresh is not None:
+            self._wait(command, fresh)
+        else:
+            self._watches[key] = Watched()
+            self._in_thread(self._find, command)
+
+    def _find(self, command: m.AttemptCommand) -> m.Event | None:
+        """Looks for a worker that was started earlier; in a thread."""
+        found = Watched()
+        try:
+            found.identity = process.started(self._folder_of(command))
+            if found.identity is not None:
+                found.handle = process.exit_handle(found.identity)
+        except BaseException:
+            self._loop.call_soon_threadsafe(self._watches.pop, key_of(command), None)
+            raise
+        self._loop.call_soon_threadsafe(self._wait, command, found)
+        return None
+
+    def _wait(self, command: m.AttemptCommand, found: Watched) -> None:
+        self._watches[key_of(command)] = found
+        if found.handle is None:
+            self._ended(command)
+        else:
+            self._loop.add_reader(found.handle, self._ended, command)
+
+    def _ended(self, command: m.AttemptCommand) -> None:
+        ended = self._watches.pop(key_of(command))
+        if ended.handle is not None:
+            self._loop.remove_reader(ended.handle)
+        self._in_thread(lambda command: self._answer(command, ended), command)
+
+    async def exited(self, identity: process.Identity) -> None:
+        """Waits until a process has ended."""
+        descriptor = process.exit_handle(identity)
+        if descriptor is None:
+            return
+        ended: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_reader(descriptor, _resolve, ended)
+        try:
+            await ended
+        finally:
+            self._loop.remove_reader(descriptor)
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Watches nobody any more; the next daemon will."""
+        for each in (*self._watches.values(), *self._fresh.values()):
+            if each.handle is not None:
+                self._loop.remove_reader(each.handle)
+                os.close(each.handle)
+        self._watches.clear()
+        self._fresh.clear()
+
+
+def key_of(command: m.AttemptCommand) -> Key:
+    """Names the attempt that a command is about."""
+    return command.run, command.task, command.attempt
+
+
+def _resolve(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
