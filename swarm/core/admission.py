@@ -57,6 +57,10 @@ class Ramp:
         """Gives the ramp after a start, where `running` counts the new one: its room is free when it ends."""
         return Ramp(self.ceiling, self.since, *self._peak(now, running))
 
+    def moved(self, by_s: float) -> Ramp:
+        """Gives the ramp by a clock that was set by so much."""
+        return Ramp(self.ceiling, self.since + by_s, self.peak, self.peak_at + by_s)
+
     def room(self, running: int) -> int:
         """Gives how many more may run now."""
         return max(0, math.floor(self.ceiling + _NEARLY) - running)

@@ -57,6 +57,7 @@ from swarm.core.state import (
     Swarm,
     Turn,
     carried_out,
+    clock_moved,
     command_for,
     due,
     finish_command,
@@ -84,6 +85,7 @@ def step(swarm: Swarm, event: m.Event) -> Turn:
     for run in turn.stirred.values():
         merge_queue.move(turn, run)
         run_ended(turn, run)
+    swarm.last_at = event.at
     if troubled and not swarm.trouble:
         swarm.capacity = admission.Decision(0, "measuring", 0)
     _schedule(turn)
@@ -256,8 +258,16 @@ def _fell_due(turn: Turn, run: Run, due: Deadline) -> None:
 # --- the daemon and the machine it stands on ---
 
 
+def _clock_set(turn: Turn, event: m.ClockSet) -> None:
+    clock_moved(turn.swarm, event.by_s)
+
+
 def _daemon_started(turn: Turn, event: m.DaemonStarted) -> None:
     swarm = turn.swarm
+    if (
+        event.at < swarm.last_at
+    ):  # the clock was set back while no daemon ran, or the machine woke up without one
+        clock_moved(swarm, event.at - swarm.last_at)
     swarm.limits = event.limits
     swarm.version, swarm.pid, swarm.started_at = event.version, event.pid, event.at
     swarm.stopping, swarm.stop_grace_s = False, None
@@ -733,6 +743,7 @@ def _finished(turn: Turn, event: m.Finished | m.FinishRefused) -> None:
 _HANDLERS: dict[type[m.Event], Callable[[Turn, Any], None]] = {
     m.DaemonStarted: _daemon_started,
     m.DaemonStopped: _daemon_stopped,
+    m.ClockSet: _clock_set,
     m.Recovered: _recovered,
     m.Ticked: _ticked,
     m.HostMeasured: _host_measured,

@@ -75,6 +75,14 @@ class Recovered(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClockSet(Event):
+    """The clock was set, or stood still for us as a laptop sleeps: since the last event it went on by `by_s` seconds more than time
+    passed here (less, where it was set back)."""
+
+    by_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ticked(Event):
     """A deadline passed."""
 

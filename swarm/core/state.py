@@ -43,7 +43,7 @@ class Swarm:
     worker has ended and whose worktree is on its way back to the pool; `measuring` is the outstanding look at the machine.
 
     `trouble` is what the machine lacks, by who waits for it: (run, task, ""), or (run, "", command) for a command of the run.
-    `blind` says why the last look at the machine saw nothing.
+    `blind` says why the last look at the machine saw nothing. `last_at` is the time of the last event.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -66,6 +66,7 @@ class Swarm:
     version: str = ""
     pid: int = 0
     started_at: float = 0.0
+    last_at: float = float("-inf")
 
     def active(self) -> Iterator[Run]:
         """Gives the runs that have something to do."""
@@ -324,6 +325,33 @@ def due(swarm: Swarm, deadline: Deadline) -> None:
         deadline not in swarm.deadlines[:4]
     ):  # the ramp and the follower ask for the same moment again and again
         heapq.heappush(swarm.deadlines, deadline)
+
+
+def clock_moved(swarm: Swarm, by_s: float) -> None:
+    """Takes what was to come after a time along with a clock that was set: no wait gets longer by it, and no worker has less time.
+
+    A clock that goes ahead may bring everything else forward, since that is when it was to be; one that goes back moves all of it.
+    """
+    swarm.deadlines = [
+        due._replace(at=due.at + by_s) if by_s < 0 or due.kind == "timeout" else due
+        for due in swarm.deadlines
+    ]
+    heapq.heapify(swarm.deadlines)
+    if by_s >= 0:
+        return
+    swarm.measured_at, swarm.ramp_at = swarm.measured_at + by_s, _moved(swarm.ramp_at, by_s)
+    swarm.ramp = swarm.ramp.moved(by_s)
+    for run in swarm.runs.values():
+        run.retry_at = {command: at + by_s for command, at in run.retry_at.items()}
+        run.followed_at, run.follow_at = run.followed_at + by_s, _moved(run.follow_at, by_s)
+        for task in run.tasks.values():
+            task.not_before = _moved(task.not_before, by_s)
+            if task.live is not None:
+                task.live.retry_at = _moved(task.live.retry_at, by_s)
+
+
+def _moved(at: float | None, by_s: float) -> float | None:
+    return None if at is None else at + by_s
 
 
 def still_due(swarm: Swarm, due: Deadline) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -31,10 +32,11 @@ from swarm.errors import SwarmError
 BATCH_MAX = 512  # events that share one durable write
 RECENT = 2000  # records kept in memory for those who follow
 READ_AT_ONCE = 500
+CLOCK_SET_S = 2.0  # a clock that goes on so much more or less than time passes was set; below that it is being corrected
 AGAIN_S = (
     0.25,
     5.0,
-)  # after how long a journal that could not be written is tried again, first and at the most
+)  # a journal that could not be written is tried again after so long at first, and at the most
 _log = log.get("coordinator")
 
 CarryOut = Callable[[m.Command], None]
@@ -52,7 +54,9 @@ class _Decided:
 class Coordinator:
     """Owns the swarm and the journal. `carry_out` starts a command and returns at once; its answer comes by `post`."""
 
-    def __init__(self, swarm: Swarm, journal: Journal, carry_out: CarryOut) -> None:
+    def __init__(
+        self, swarm: Swarm, journal: Journal, carry_out: CarryOut, wall: Callable[[], float] = time.time
+    ) -> None:
         self.swarm = swarm
         self.journal = journal
         self.seq = journal.last_seq()
@@ -63,22 +67,41 @@ class Coordinator:
         self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at: float | None = None
+        # The deadline that the timer is for, and the clock that it was set by.
+        self._timer_at: tuple[float | None, float] | None = None
+        self._wall = wall
+        self._ahead = wall() - time.monotonic()  # by how much the wall clock is ahead of the time that passes
+        self._clock = threading.Lock()
         self._recent: deque[Mapping[str, Any]] = deque(maxlen=RECENT)
         self._last_at = 0.0
         self.finished: dict[str, m.Finished | m.FinishRefused] = {}  # by request, for those who wait for it
         self.ended = False
         self.stuck: JournalStuck | None = None  # why what was decided last can't be remembered
         self._decided: _Decided | None = None  # … and what that is
+        self._again: asyncio.TimerHandle | None = None
         self._again_s = AGAIN_S[0]
         self.at_rest: Callable[[], None] = lambda: None  # called when nothing more is to be taken in
 
     # --- events in
 
     def now(self) -> float:
-        """Gives the time for an event: seconds since the epoch, never going back within this daemon."""
-        self._last_at = max(self._last_at, time.time())
-        return self._last_at
+        """Gives the time for an event: seconds since the epoch. From any thread.
+
+        It goes back only where the clock was set back; that is an event of its own, which comes before the one that asks.
+        """
+        with self._clock:
+            at = self._wall()
+            by_s = at - time.monotonic() - self._ahead
+            if abs(by_s) < CLOCK_SET_S:
+                self._last_at = max(self._last_at, at)
+                return self._last_at
+            self._ahead += by_s
+            self._last_at = at
+            self._inbox.append((m.ClockSet(at=at, by_s=by_s), None))
+        _log.warning("clock.set", by_s=round(by_s, 3))
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._wake(self._loop.call_soon_threadsafe)
+        return at
 
     def post(self, event: m.Event) -> None:
         """Takes an event in; from the loop's own thread."""
@@ -193,7 +216,9 @@ class Coordinator:
             if self.stuck is None:
                 _log.error("journal.stuck", reason=error.cause)
             self.stuck = error
-            self._loop.call_later(self._again_s, self._take_turn)
+            if self._again is not None:  # an event that came in tried sooner
+                self._again.cancel()
+            self._again = self._loop.call_later(self._again_s, self._take_turn)
             self._again_s = min(2 * self._again_s, AGAIN_S[1])
             self._announce()
             return False
@@ -226,17 +251,19 @@ class Coordinator:
 
     def _set_timer(self) -> None:
         due = next_deadline(self.swarm)
-        if due == self._timer_at:
+        if (due, self._ahead) == self._timer_at:
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer_at, self._timer = due, None
+        self._timer_at, self._timer = (due, self._ahead), None
         if due is not None:
-            self._timer = self._loop.call_later(max(0.0, due - time.time()), self._fell_due, due)
+            passes_s = due - self._ahead - time.monotonic()
+            self._timer = self._loop.call_later(max(0.0, passes_s), self._fell_due, due)
 
     def _fell_due(self, due: float) -> None:
         self._timer_at = self._timer = None
-        self.post(m.Ticked(at=max(due, self.now())))
+        before, at = self._ahead, self.now()
+        self.post(m.Ticked(at=max(due, at) if self._ahead == before else at))  # a timer may be a little early
 
     # --- telling others
 

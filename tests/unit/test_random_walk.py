@@ -250,6 +250,12 @@ class World:
             self.now = max(self.now, due)
             self.send(m.Ticked(at=self.now))
 
+    def set_clock(self) -> None:
+        """Sets the clock, by seconds or by hours, ahead or back."""
+        by_s = self.random.choice([-9000.0, -3.0, 3.0, 9000.0])
+        self.now += by_s
+        self.send(m.ClockSet(at=self.now, by_s=by_s))
+
     def ask(self) -> None:
         """Sends a request of a person's, legal or not; an illegal one must change nothing."""
         runs = sorted(name for name, run in self.swarm.runs.items() if run.tasks)
@@ -438,8 +444,10 @@ def walk(seed: int, steps: int = STEPS) -> Iterator[World]:
             world.answer()
         elif what < 0.92:
             world.tick()
-        elif what < 0.97:
+        elif what < 0.965:
             world.ask()
+        elif what < 0.97:
+            world.set_clock()
         elif what < 0.985:
             world.late()
         else:

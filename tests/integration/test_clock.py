@@ -1,0 +1,112 @@
+"""The coordinator on a clock that is set: its timers run by the time that passes, and the times that it tells by the clock."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from swarm.core import messages as m
+from swarm.core.model import Limits
+from swarm.core.state import Swarm
+from swarm.daemon.coordinator import Coordinator
+from swarm.edge.journal import Journal
+from tests.builders import BASE, CALM, a_plan, a_task, submitted
+
+
+class World:
+    """A coordinator with a clock that can be set; remembers what it had carried out."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.set_by_s = 0.0
+        self.done: list[m.Command] = []
+        self.coordinator = Coordinator(
+            Swarm(), journal, self.done.append, wall=lambda: time.time() + self.set_by_s
+        )
+
+    async def send(self, kind: type[m.Event], **more: object) -> None:
+        await self.coordinator.ask(kind(at=self.coordinator.now(), **more))  # type: ignore[arg-type]
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                await self.coordinator.changed()
+
+    def wanted(self, kind: type[m.Command]) -> int:
+        return sum(isinstance(command, kind) for command in self.done)
+
+
+async def _a_worker_that_runs(world: World, timeout_s: float) -> asyncio.Task[None]:
+    coordinator = world.coordinator
+    limits = Limits(ramp_per_s=1000.0)
+    coordinator.begin(m.DaemonStarted(at=coordinator.now(), version="1", pid=1, limits=limits))
+    turning = asyncio.create_task(coordinator.run())
+    plan = a_plan(a_task("a", timeout_s=timeout_s), a_task("b"))
+    await coordinator.ask(submitted(plan, at=coordinator.now()))
+    await world.send(m.RunPrepared, run="plan", commit=BASE, worktree="/staging")
+    await world.send(m.HostMeasured, readings=CALM)
+    where = {"run": "plan", "task": "a", "attempt": 1}
+    await world.send(m.WorktreeReady, **where, path="/wt")
+    await world.send(m.WorkerStarted, **where, pid=1, started_at=coordinator.now())
+    return turning
+
+
+@pytest.mark.parametrize("by_s", [-7200.0, 7200.0])
+def test_a_clock_that_is_set_ends_no_worker_and_holds_nothing_up(tmp_path: Path, by_s: float) -> None:
+    """With the clock set by two hours, ahead or back, a worker with a minute runs on, and a command that failed is carried out
+    again within a second or two."""
+
+    async def story() -> None:
+        with Journal.open(tmp_path / "journal.sqlite") as journal:
+            journal.begin_epoch()
+            world = World(journal)
+            turning = await _a_worker_that_runs(world, 60.0)
+            where = {"run": "plan", "task": "b", "attempt": 1}
+            await world.send(m.CommandFailed, **where, command="TakeWorktree", text="busy")
+            world.set_by_s = by_s
+            await world.send(m.Paused)
+            await world.until(lambda: world.wanted(m.TakeWorktree) == 3)
+            assert world.wanted(m.EndWorker) == 0
+            facts = [row.data for row in journal.read()]
+            assert [data["by_s"] for data in facts if data["type"] == "ClockSet"] == [
+                pytest.approx(by_s, abs=2)
+            ]
+            assert facts[-1]["at"] == pytest.approx(time.time() + by_s, abs=60)
+            turning.cancel()
+
+    asyncio.run(story())
+
+
+def test_the_time_of_a_worker_runs_out_by_the_time_that_passes(tmp_path: Path) -> None:
+    """A worker whose two seconds are not over when the clock is set back is ended when they are, not two hours later."""
+
+    async def story() -> None:
+        with Journal.open(tmp_path / "journal.sqlite") as journal:
+            journal.begin_epoch()
+            world = World(journal)
+            turning = await _a_worker_that_runs(world, 2.0)
+            began = time.monotonic()
+            world.set_by_s = -7200.0
+            await world.send(m.Paused)
+            await world.until(lambda: world.wanted(m.EndWorker))
+            assert time.monotonic() - began > 1.0
+            turning.cancel()
+
+    asyncio.run(story())
+
+
+def test_a_clock_that_is_being_corrected_never_goes_back(tmp_path: Path) -> None:
+    """A correction by less than two seconds is no event, and times do not go back for it."""
+
+    async def story() -> None:
+        with Journal.open(tmp_path / "journal.sqlite") as journal:
+            world = World(journal)
+            before = world.coordinator.now()
+            world.set_by_s = -1.0
+            assert world.coordinator.now() >= before
+            assert not world.coordinator._inbox
+
+    asyncio.run(story())
