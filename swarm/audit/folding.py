@@ -22,8 +22,9 @@ from swarm.core import machine
 from swarm.core import messages as m
 from swarm.core.claims import ClaimHeld, ClaimTable
 from swarm.core.invariants import forgotten, invariants
+from swarm.core.places import Places
 from swarm.core.state import IllegalEvent, Swarm
-from swarm.edge.journal import Journal, Row
+from swarm.edge.journal import Journal, Row, Transcript
 from swarm.errors import SwarmError
 
 _ENDS = frozenset({"TaskLanded", "TaskHandedBack", "TaskFailed", "TaskCancelled"})
@@ -59,6 +60,8 @@ def fold(path: Path) -> Fold:
         with Journal.open(path, readonly=True) as journal:
             made.seq = journal.last_seq()
             made.breaches += [Breach("I18", f"The journal is damaged: {text}.") for text in journal.verify()]
+            transcript = Transcript(Places(path.parent).transcript)
+            made.breaches += [Breach("I18", text) for text in transcript.differences(journal)]
             swarm = _follow(journal, made)
     except SwarmError as error:
         made.breaches.append(Breach("I18", error.cause, next_step=error.next_step))

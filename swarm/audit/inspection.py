@@ -20,7 +20,7 @@ from swarm.core.places import Places
 from swarm.core.run import Run
 from swarm.core.state import next_deadline
 from swarm.edge import git
-from swarm.edge.journal import Journal
+from swarm.edge.journal import Journal, ever_used
 from swarm.edge.landing import LandingRepository
 from swarm.edge.lockfile import held
 from swarm.errors import SwarmError, UsageError
@@ -56,7 +56,7 @@ def audit(top: Path, environ: Mapping[str, str], *, run: str | None = None, veri
     began = time.monotonic()
     repository = git.Repository.discover(top)
     places = Places(repository.common_dir / "swarm")
-    if not places.journal.exists() and not places.landing.exists():
+    if not ever_used(places):
         return Report(notes=["Nothing of swarm is in this repository."], elapsed_s=time.monotonic() - began)
     landing = LandingRepository(places.landing, repository)
     try:

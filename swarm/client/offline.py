@@ -157,10 +157,10 @@ def swarm_of(state: Path) -> Swarm:
     from swarm.core.places import Places
     from swarm.core.state import Swarm
     from swarm.daemon.recovery import restore
-    from swarm.edge.journal import Journal
+    from swarm.edge.journal import Journal, ever_used
 
     places = Places(state)
-    if not places.journal.exists() and not places.landing.exists():
+    if not ever_used(places):
         return Swarm()
     with Journal.open(places.journal, readonly=True) as journal:
         return restore(places, journal, check=False)
@@ -195,10 +195,10 @@ def events(state: Path, after: int) -> Iterator[dict[str, Any]]:
     """Gives the journal's records after a number, from the first on, as they are told."""
     from swarm.core.places import Places
     from swarm.core.report import rfc3339
-    from swarm.edge.journal import Journal
+    from swarm.edge.journal import Journal, ever_used
 
     places = Places(state)
-    if not places.journal.exists() and not places.landing.exists():
+    if not ever_used(places):
         return
     with Journal.open(places.journal, readonly=True) as journal:
         for row in journal.read(after=after):
@@ -391,9 +391,10 @@ def recover(top: Path, state: Path, *, dry_run: bool) -> list[dict[str, Any]]:
     from swarm.daemon import reconcile
     from swarm.daemon.presence import alone
     from swarm.edge import git
+    from swarm.edge.journal import ever_used
 
     places = Places(state)
-    if not places.journal.exists() and not places.landing.exists():
+    if not ever_used(places):
         return []
     repository = git.Repository.discover(top)
     with alone(places):

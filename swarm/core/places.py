@@ -71,6 +71,11 @@ class Places:
         return self.state / "journal.snapshot"
 
     @property
+    def transcript(self) -> Path:
+        """Every record of the journal once more, in files of lines."""
+        return self.state / "transcript"
+
+    @property
     def landing(self) -> Path:
         """The landing repository."""
         return self.state / "landing.git"

@@ -20,7 +20,7 @@ from swarm.core import machine
 from swarm.core.messages import event_from_json
 from swarm.core.places import Places
 from swarm.core.state import IllegalEvent, Swarm
-from swarm.edge.journal import Journal, JournalDamaged, snapshot
+from swarm.edge.journal import Journal, JournalDamaged, Transcript, TranscriptDamaged, ever_used, snapshot
 from swarm.errors import SwarmError
 
 RECORDS_APART = 10_000  # a start replays so many in about a second
@@ -29,8 +29,27 @@ REST = 50  # a snapshot that took a second is followed by at least so many secon
 
 
 def open_journal(places: Places) -> Journal:
-    """Opens the journal for writing; where a landing repository stands beside it, it must have been there before."""
-    return Journal.open(places.journal, expect_existing=(places.landing / "HEAD").exists())
+    """Opens the journal for writing, with its transcript; where anything says that there was one, it must be there and be no older.
+
+    Raises `JournalDamaged`. A transcript that is damaged is moved aside and written anew: the journal has everything.
+    """
+    transcript = Transcript(places.transcript)
+    journal = Journal.open(places.journal, expect_existing=ever_used(places))
+    try:
+        try:
+            transcript.follow(journal)
+        except TranscriptDamaged:
+            transcript.move_aside(aside(places.transcript))
+            transcript.follow(journal)
+    except BaseException:
+        journal.close()
+        raise
+    return journal
+
+
+def aside(path: Path) -> Path:
+    """Names the place to which something damaged is moved: beside where it was, with the time."""
+    return path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
 
 
 # --- the state ----------------------------------------------------------------------------------------------------------
@@ -80,8 +99,8 @@ def _refuse_older(journal: Journal, seq: int) -> None:
     if last < seq:
         raise JournalDamaged(
             f"The journal {journal.path} ends at record {last}, but a snapshot was taken at record {seq}.",
-            "An older copy was put in its place, or its -wal file was lost; nothing was started and nothing was changed.",
-            "put the newer file back",
+            "It is an older copy, or its -wal file was lost. Nothing was started and nothing was changed.",
+            "swarm recover --journal brings back what is missing",
         )
 
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from swarm.crashpoints import crash_at
 from swarm.errors import Refused, SwarmError
@@ -83,6 +83,16 @@ class Row(NamedTuple):
     data: dict[str, Any]
 
 
+class Follower(Protocol):
+    """Is told of rows (number, columns, checksum) as soon as they are in the journal; never raises."""
+
+    def take(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Takes in what the journal has now."""
+
+    def close(self) -> None:
+        """The journal is being closed."""
+
+
 class Journal:
     """An open journal; made by `Journal.open`, to be closed (it is its own context manager)."""
 
@@ -98,6 +108,7 @@ class Journal:
         self._tip: tuple[int, int] | None = (
             None  # last record and its checksum, as far as we know: nobody else moves them now
         )
+        self.follower: Follower | None = None
         found = os.stat(path)
         self._inode = (found.st_dev, found.st_ino)
 
@@ -142,6 +153,8 @@ class Journal:
     def close(self) -> None:
         """Closes the file; closing twice is harmless."""
         with self._lock:
+            if self.follower is not None:
+                self.follower.close()
             self._connection.close()
             _drop(self._scratch)
 
@@ -182,26 +195,28 @@ class Journal:
         with self._lock:
             self._check_not_replaced()
             tip, self._tip = self._tip, None  # not known again before this has succeeded
-            self._tip = self._durably(lambda: self._appended(split, tip or self._current_tip(), after))
+            rows, self._tip = self._durably(lambda: self._appended(split, tip or self._current_tip(), after))
+            if self.follower is not None:
+                self.follower.take(rows)
             return self._tip[0]
 
     def _appended(
-        self, split: Sequence[_Columns], tip: tuple[int, int], after: int | None
-    ) -> tuple[int, int]:
-        """Appends to the record `tip` within a transaction; gives the new last one."""
+        self, split: Sequence[Columns], tip: tuple[int, int], after: int | None
+    ) -> tuple[list[tuple[Any, ...]], tuple[int, int]]:
+        """Appends to the record `tip` within a transaction; gives the rows that are new and the new last one."""
         seq, checksum = tip
         if after is not None and seq != after:
-            return self._written_already(split, after, tip)
+            return [], self._written_already(split, after, tip)
         rows: list[tuple[Any, ...]] = []
         for columns in split:
             seq += 1
-            checksum = _chain(checksum, seq, columns)
+            checksum = chained(checksum, seq, columns)
             rows.append((seq, *columns, checksum))
         head = "UPDATE head SET seq = ?, checksum = ? WHERE epoch = ?"
         if self._connection.execute(head, (seq, checksum, self._epoch)).rowcount != 1:
             raise self._taken()
         self._insert(rows)
-        return seq, checksum
+        return rows, (seq, checksum)
 
     def _insert(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """Inserts rows, many by one statement: each statement lets other threads have the interpreter and must get it back."""
@@ -210,13 +225,11 @@ class Journal:
             values = ", ".join([_VALUES] * len(some))
             self._connection.execute(f"INSERT INTO journal VALUES {values}", [*chain.from_iterable(some)])  # noqa: S608
 
-    def _written_already(
-        self, split: Sequence[_Columns], after: int, tip: tuple[int, int]
-    ) -> tuple[int, int]:
+    def _written_already(self, split: Sequence[Columns], after: int, tip: tuple[int, int]) -> tuple[int, int]:
         """Gives the last record where exactly these follow `after`, and nothing else."""
         expected = self.checksum_at(after) or 0
         for number, columns in enumerate(split, after + 1):
-            expected = _chain(expected, number, columns)
+            expected = chained(expected, number, columns)
         if (after + len(split), expected) != tip:
             raise _damaged(self.path, f"it ends with record {tip[0]}, where {after} was the last")
         return tip
@@ -303,14 +316,20 @@ class Journal:
         for seq, columns in islice(_fitting(rows, kind, run, task), limit):
             yield Row(seq, columns[0], _joined(seq, columns, self.path))
 
-    def _rows(self, after: int, filters: _Filters) -> Iterator[tuple[int, _Columns]]:
+    def chunks(self, after: int) -> Iterator[list[tuple[Any, ...]]]:
+        """Gives the rows above `after` as they are in the file: number, columns, checksum; many at once."""
+        while chunk := self._chunk(after, _NO_FILTERS):
+            yield chunk
+            after = chunk[-1][0]
+
+    def _rows(self, after: int, filters: _Filters) -> Iterator[tuple[int, Columns]]:
         chunk = self._chunk(after, filters)
         while chunk:
             for seq, *columns, _checksum in chunk:
                 yield seq, tuple(columns)
             chunk = self._chunk(seq, filters) if len(chunk) == ROWS_AT_ONCE else []
 
-    def _checked_rows(self, after: int) -> Iterator[tuple[int, _Columns]]:
+    def _checked_rows(self, after: int) -> Iterator[tuple[int, Columns]]:
         """Every row after `after`, each held against the chain: a chain can't be followed through filtered rows."""
         found = self.checksum_at(after)
         if found is None:
@@ -318,8 +337,8 @@ class Journal:
         checksum = found
         while chunk := self._chunk(after, _NO_FILTERS):
             for seq, *rest, stored in chunk:
-                columns: _Columns = tuple(rest)
-                checksum = _chain(checksum, seq, columns)
+                columns: Columns = tuple(rest)
+                checksum = chained(checksum, seq, columns)
                 if seq != after + 1 or checksum != stored:
                     raise _damaged(self.path, f"record {after + 1} is not what was written")
                 after = seq
@@ -362,8 +381,13 @@ class Journal:
         """Gives the checksum of the chain at a record, 0 before the first; None where there is no such record."""
         if seq == 0:
             return 0
-        found = self._all("SELECT checksum FROM journal WHERE seq = ?", (seq,))
-        return int(found[0][0]) if found else None
+        found = self.row_at(seq)
+        return None if found is None else int(found[-1])
+
+    def row_at(self, seq: int) -> tuple[Any, ...] | None:
+        """Gives a row as it is in the file; None where there is no such record."""
+        found = self._all("SELECT * FROM journal WHERE seq = ?", (seq,))
+        return found[0] if found else None
 
     @property
     def epoch(self) -> int:
@@ -397,10 +421,10 @@ class Journal:
         after = checksum = 0
         while chunk := self._chunk(after, _NO_FILTERS):
             for seq, *rest, stored in chunk:
-                columns: _Columns = tuple(rest)
+                columns: Columns = tuple(rest)
                 if seq != after + 1:
                     yield f"records {after + 1} to {seq - 1} are missing"
-                elif _chain(checksum, seq, columns) != stored:
+                elif chained(checksum, seq, columns) != stored:
                     yield f"record {seq} is not what was written"
                 after, checksum = seq, stored
         head = self._all("SELECT seq, checksum FROM head", ())
@@ -424,7 +448,7 @@ class Journal:
 # --- rows ---------------------------------------------------------------------------------------------------
 
 # kind, at, type, run, task, attempt, data
-_Columns = tuple[str, float, str, str | None, str | None, int | None, str]
+Columns = tuple[str, float, str, str | None, str | None, int | None, str]
 _VALUES = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _Filters = tuple[str | None, str | None, str | None]  # kind, run, task
 _NO_FILTERS: _Filters = (None, None, None)
@@ -434,7 +458,7 @@ _encode = json.JSONEncoder(
 ).encode  # ASCII: a path that is not UTF-8 survives
 
 
-def _split(record: Record) -> _Columns:
+def _split(record: Record) -> Columns:
     rest = dict(record.data)
     try:
         at, name = float(rest.pop("at")), rest.pop("type")
@@ -461,7 +485,7 @@ def _fits_a_column(value: Any) -> bool:
     return True
 
 
-def _joined(seq: int, columns: _Columns, path: Path) -> dict[str, Any]:
+def _joined(seq: int, columns: Columns, path: Path) -> dict[str, Any]:
     _kind, at, name, run, task, attempt, text = columns
     data: dict[str, Any] = {"type": name, "at": at}
     if run is not None:
@@ -478,15 +502,15 @@ def _joined(seq: int, columns: _Columns, path: Path) -> dict[str, Any]:
     return data
 
 
-def _chain(checksum: int, seq: int, columns: _Columns) -> int:
+def chained(checksum: int, seq: int, columns: Columns) -> int:
     kind, at, name, run, task, attempt, text = columns
     whole = f"{seq}\x1f{kind}\x1f{at!r}\x1f{name}\x1f{run}\x1f{task}\x1f{attempt}\x1f{text}"
     return zlib.crc32(whole.encode(), checksum)
 
 
 def _fitting(
-    rows: Iterable[tuple[int, _Columns]], kind: str | None, run: str | None, task: str | None
-) -> Iterator[tuple[int, _Columns]]:
+    rows: Iterable[tuple[int, Columns]], kind: str | None, run: str | None, task: str | None
+) -> Iterator[tuple[int, Columns]]:
     for row in rows:
         found_kind, _at, _name, found_run, found_task, *_rest = row[1]
         if kind in (None, found_kind) and run in (None, found_run) and task in (None, found_task):
@@ -506,7 +530,7 @@ def _refuse_absence(path: Path, *, must_exist: bool) -> None:
         raise JournalDamaged(
             f"The journal {path} {state}.",
             "What happened so far can't be read; nothing was started anew.",
-            "Put the file back from a copy, then swarm recover.",
+            "swarm recover --journal rebuilds it from what is written beside it and from the landing repository",
         )
 
 
@@ -656,7 +680,7 @@ def _damaged(path: Path, what: str) -> JournalDamaged:
     return JournalDamaged(
         f"The journal {path} can't be used: {what}.",
         "What happened so far can't be trusted from it; nothing was changed.",
-        "swarm audit tells how far it is readable; put the file back from a copy if there is one.",
+        "swarm recover --journal rebuilds it from what is written beside it; the damaged file is kept",
     )
 
 
