@@ -88,8 +88,9 @@ def reconcile(must: Known, edges: Edges, *, alone: bool, dry_run: bool = False) 
 
     `alone` says that no daemon works beside this one, so that a lock that git left is nobody's.
     """
-    found = _stale_locks(edges, dry_run) if alone else []
-    for step in (_processes, _worktrees, _staging_worktrees, _branches):
+    found: list[Finding] = []
+    locks = (_stale_locks,) if alone else ()
+    for step in (_programs, *locks, _processes, _worktrees, _staging_worktrees, _branches):
         try:
             found += step(must, edges, dry_run)
         except (SwarmError, OSError) as error:
@@ -98,7 +99,17 @@ def reconcile(must: Known, edges: Edges, *, alone: bool, dry_run: bool = False) 
     return found
 
 
-def _stale_locks(edges: Edges, dry_run: bool) -> list[Finding]:
+def _programs(_: Known, edges: Edges, dry_run: bool) -> list[Finding]:
+    """Ends what a daemon that was killed had started, before anything is done beside it: a git holds locks and writes files."""
+    found = []
+    for mark, pids in process.orphaned_programs(edges.places.nonce_head).items():
+        gone = not dry_run and process.end_tree(None, mark, grace_s=END_GRACE_S)
+        text = f"process {', '.join(map(str, sorted(pids)[:5]))} was started by a daemon that is gone"
+        found.append(Finding("process", text, "it is ended", gone))
+    return found
+
+
+def _stale_locks(_: Known, edges: Edges, dry_run: bool) -> list[Finding]:
     with exclusive(edges.places.merge_lock, kind=MergeLockHeld) as held:
         stale = edges.landing.sweep_locks(lock=held, dry_run=dry_run)
     crash_at("daemon.swept")

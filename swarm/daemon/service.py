@@ -36,7 +36,7 @@ from swarm.daemon import api, reconcile, recovery
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution
 from swarm.daemon.presence import Presence, hold, write_whole
-from swarm.edge import git
+from swarm.edge import git, process
 from swarm.edge.lockfile import LockTaken
 from swarm.edge.trouble import explained
 from swarm.errors import SwarmError, UsageError
@@ -191,6 +191,7 @@ def serve(options: Options, environ: Mapping[str, str], starter: Starter | None 
     git.probe()
     places = Places(repository.common_dir / "swarm")
     with explained("The daemon can't come up"), hold(places, environ) as presence:
+        process.mark_own_programs(places.nonce_head)
         settings = config.load(repository.working_top(), environ, options.flags)
         _refuse_unkept(settings)
         os.chmod(places.state, 0o700)

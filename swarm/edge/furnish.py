@@ -16,6 +16,7 @@ from pathlib import Path
 
 from swarm.edge import contract, git
 from swarm.edge.linked import LinkedTree, remove
+from swarm.edge.process import NONCE_NAME
 from swarm.errors import SwarmError, UsageError
 
 TAIL_BYTES = 4096
@@ -78,7 +79,7 @@ class Furnishing:
     def run_setup(self, tree: LinkedTree, log: Path) -> None:
         """Runs the setup command in a worktree. Raises WorktreeSetupFailed, also for what it must not
         leave."""
-        env = {name: value for name, value in os.environ.items() if contract.is_for_others(name)}
+        env = {n: value for n, value in os.environ.items() if contract.is_for_others(n) or n == NONCE_NAME}
         with open(log, "wb") as output:
             child = subprocess.Popen(
                 ["/bin/sh", "-c", self.setup],

@@ -398,6 +398,28 @@ def nonces(head: str) -> dict[str, list[int]]:
     return found
 
 
+def mark_own_programs(head: str) -> None:
+    """Has the git programs and setup commands that this process starts from now on carry its mark, so that the next daemon knows
+    them when this one was killed."""
+    us = identity_of(os.getpid())
+    os.environ[NONCE_NAME] = f"{_programs_of(head)}{us.pid}-{us.start_ticks}"
+
+
+def orphaned_programs(head: str) -> dict[str, list[int]]:
+    """Gives the marks of daemons that have ended, with the pids of what they started and still runs. One pass over /proc."""
+    marks = nonces(_programs_of(head))
+    return {mark: pids for mark, pids in marks.items() if not alive(_daemon_of(mark))}
+
+
+def _programs_of(head: str) -> str:
+    return f"daemon-{head}-"
+
+
+def _daemon_of(mark: str) -> Identity:
+    *_, pid, ticks = mark.split("-")
+    return Identity(boot_id(), int(pid), int(ticks))
+
+
 _MARK = f"\0{NONCE_NAME}=".encode()
 
 

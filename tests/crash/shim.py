@@ -24,7 +24,7 @@ FAULTS = {
 
 _SCRIPT = """#!/bin/sh
 git={git} folder={folder} at=.
-[ -z "$SWARM_NONCE" ] || exec "$git" "$@"
+case $SWARM_NONCE in '' | daemon-*) ;; *) exec "$git" "$@" ;; esac
 plant() {{ # the locks that a git which was killed leaves where this call meets them
     [ -z "$GIT_INDEX_FILE" ] || touch "$GIT_INDEX_FILE.lock"
     for word; do

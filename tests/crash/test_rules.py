@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from tests.conftest import git, wait_until
-from tests.e2e.driver import Swarm
+from tests.e2e.driver import Swarm, runs
 
 
 def killed_at(swarm: Swarm, point: str, *command: str) -> None:
@@ -72,3 +72,20 @@ def test_a_worktree_that_could_not_be_given_back_is_given_back(swarm: Swarm) -> 
     swarm.wait("r")
     lease = swarm.top / ".worktrees" / "pool" / ".pool" / "1.json"
     wait_until(lambda: json.loads(lease.read_text())["key"] == "")
+
+
+def test_what_a_killed_daemon_had_started_is_ended(swarm: Swarm) -> None:
+    """A setup command, and a git, that outlive their daemon are ended before the next one does the same beside them."""
+    pids = swarm.outside / "pids"
+    setup = f"echo $$ >> {pids}; [ $(wc -l < {pids}) -gt 1 ] || sleep 1000"
+    env = {"SWARM_WORKTREES__SETUP": setup}
+    swarm("start", **env)
+    swarm("submit", str(swarm.plan("r", [swarm.task("t")])))
+    wait_until(lambda: pids.exists() and pids.read_text().endswith("\n"))
+    orphan = int(pids.read_text())
+    swarm.end_daemon()
+    assert runs(orphan)
+    swarm("start", **env)
+    swarm.check_landed(swarm.wait("r"))
+    assert not runs(orphan)
+    assert swarm.starts() == ["t"]

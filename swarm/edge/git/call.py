@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from swarm.edge import trouble
+from swarm.edge.process import NONCE_NAME
 from swarm.errors import SwarmError
 
 OUTPUT_MAX_BYTES = 256 * 1024 * 1024
@@ -128,7 +129,11 @@ def program(path: str | None) -> str:
     return found
 
 
-_WATCHED = ("PATH", "HOME", "XDG_CONFIG_HOME", *sorted(_USERS_OWN | _IDENTITY))
+_KEPT = frozenset(
+    {*_USERS_OWN, *_IDENTITY, NONCE_NAME}
+)  # NONCE_NAME tells whose a git is that outlived its daemon
+_WATCHED = ("PATH", "HOME", "XDG_CONFIG_HOME", *sorted(_KEPT))
+_WATCHED_SEALED = (NONCE_NAME,)
 
 
 @functools.lru_cache(maxsize=8)
@@ -137,14 +142,10 @@ def _base_environment(
 ) -> dict[str, str]:
     """Builds the environment of a call once; what decides it is in the key, so that a change of it is noticed."""
     if user_config:
-        kept = {
-            k: v
-            for k, v in os.environ.items()
-            if not k.startswith(("GIT_", "SWARM_")) or k in _USERS_OWN or k in _IDENTITY
-        }
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("GIT_", "SWARM_")) or k in _KEPT}
         kept.pop("PWD", None)
     else:
-        kept = {name: os.environ[name] for name in ("TMPDIR", "TZ") if name in os.environ}
+        kept = {name: os.environ[name] for name in ("TMPDIR", "TZ", NONCE_NAME) if name in os.environ}
         # A HOME below a device can't be filled by anybody.
         kept |= {"HOME": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null"}
         kept |= {"GIT_ATTR_NOSYSTEM": "1", "GIT_GRAFT_FILE": "/dev/null/none"}
@@ -170,7 +171,7 @@ def _base_environment(
 def environment(user_config: bool, extra: Mapping[str, str] | None) -> dict[str, str]:
     """Gives the clean environment of a call, with `extra` added."""
     path = os.environ.get("PATH")
-    watched = tuple(os.environ.get(name) for name in _WATCHED) if user_config else ()
+    watched = tuple(os.environ.get(name) for name in (_WATCHED if user_config else _WATCHED_SEALED))
     base = _base_environment(user_config, watched, path)
     return {**base, **extra} if extra else base
 
