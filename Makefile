@@ -8,6 +8,7 @@ STAMP := $(VENV)/.set-up
 PYTEST_ARGS ?= -n 2
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+CRASH_ARGS ?=
 
 # As root, without a terminal and with an empty or unwritable home, pip is to work without a word.
 export PIP_ROOT_USER_ACTION := ignore
@@ -16,7 +17,7 @@ export PIP_NO_INPUT := 1
 MAKEFLAGS += --no-print-directory
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: help setup run run-compare test lint types bench check clean system-packages
+.PHONY: help setup run run-compare test lint types bench crash crash-long check clean system-packages
 .DELETE_ON_ERROR:
 
 help:
@@ -26,6 +27,8 @@ help:
 	@echo "make test             the tests (PYTEST_ARGS='-n 2')"
 	@echo "make lint, types      ruff; mypy"
 	@echo "make check            lint, types and test"
+	@echo "make crash            the daemon killed at every named point and at random, then checked (CRASH_ARGS='--seed 7')"
+	@echo "make crash-long       the same by every kind, far more often, for hours"
 	@echo "make bench            the figures, as ratios to floor programs measured beside them (minutes)"
 	@echo "make system-packages  as root with apt: bubblewrap, for the sandbox"
 	@echo "make clean            removes caches and builds; $(VENV) stays"
@@ -60,10 +63,16 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	@$(BIN)/mypy
-	@$(BIN)/mypy --explicit-package-bases scripts tests/bench
+	@$(BIN)/mypy --explicit-package-bases scripts tests/bench tests/crash/__main__.py
 
 bench: $(STAMP)
 	@$(BIN)/python scripts/bench.py $(BENCH_ARGS)
+
+crash: $(STAMP)
+	@$(BIN)/python -m tests.crash $(CRASH_ARGS)
+
+crash-long: $(STAMP)
+	@$(BIN)/python -m tests.crash --long $(CRASH_ARGS)
 
 check: lint types test
 

@@ -1,7 +1,7 @@
-"""`python -m tests.crash`: trials of the fault plan, one JSON line each, and the table of what was hit.
+"""`make crash`: trials of the fault plan, one JSON line each, and the table of what was hit; `make crash-long` is a night's work.
 
-Without arguments the quick subset that every change must pass; `--long` is the night's work. Layers: F1 each crash point by each
-kind, F3 the n-th git call, F4 random kills, F5 kills while coming back. A trial is repeated by `--layer`, `--seed` and its number.
+Layers: F1 each crash point by each kind, F3 the n-th call of git, F4 random kills, F5 kills while coming back. A trial is repeated
+by the same arguments with the seed that was printed and `--only` its number; where something was wrong its folder is left.
 """
 
 from __future__ import annotations
@@ -126,6 +126,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     chance = random.Random(options.seed)
     specs = [spec for name in options.layers for spec in LAYERS[name](options, chance)]
+    numbered = [(n, spec) for n, spec in enumerate(specs, 1) if n in (options.only or (n,))]
     commit = subprocess.run(
         ["git", "rev-parse", "--short=12", "HEAD"], cwd=PROJECT, capture_output=True, text=True, check=False
     ).stdout.strip()
@@ -133,10 +134,12 @@ def main(arguments: Sequence[str]) -> int:
     seal(base / "home")
     (base / "home").mkdir()
     make_repository(base / "template")
-    print(f"seed {options.seed}, commit {commit}, {len(specs)} trials, {options.jobs} at a time", flush=True)
+    print(
+        f"seed {options.seed}, commit {commit}, {len(numbered)} trials, {options.jobs} at a time", flush=True
+    )
     began, reports, printing = monotonic(), [], threading.Lock()
     with ThreadPoolExecutor(options.jobs) as pool:
-        running = [pool.submit(carry_out, base, n, spec, options) for n, spec in enumerate(specs, 1)]
+        running = [pool.submit(carry_out, base, n, spec, options) for n, spec in numbered]
         for done in as_completed(running):
             report = {"commit": commit, **done.result()}
             reports.append(report)
@@ -158,24 +161,43 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if wrong or missed else 0
 
 
+QUICK: dict[str, Any] = {
+    "layers": ["F1", "F3", "F4", "F5"], "kinds": ["kill"], "hits": [1], "git_faults": ["before", "after", "fails", "killed"],
+    "git_calls": 1, "storms": 1, "storm_tasks": 16, "storm_kills": 20, "nested": 4,
+}  # fmt: skip
+LONG: dict[str, Any] = {
+    "layers": ["F1", "F3", "F4", "F5"], "kinds": list(KINDS), "hits": [1, 2], "git_faults": list(shim.FAULTS),
+    "git_calls": 25, "storms": 50, "storm_tasks": 32, "storm_kills": 60, "nested": 100,
+}  # fmt: skip
+
+
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Reads the command line."""
+    """Reads the command line: what is not given is as the quick or the long run has it."""
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__)
-    listed = lambda text: text.split(",")  # noqa: E731
-    parser.add_argument("--layers", type=listed, default=["F1"])
+    parser.add_argument("--long", action="store_true", help="everything, for hours")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--points", type=listed, default=list(POINTS))
-    parser.add_argument("--kinds", type=listed, default=["kill"])
-    parser.add_argument("--hits", type=listed, default=["1"])
-    parser.add_argument("--batch", type=int, default=6)
-    parser.add_argument("--git-faults", type=listed, default=list(shim.FAULTS))
-    parser.add_argument("--git-calls", type=int, default=2)
-    parser.add_argument("--storms", type=int, default=1)
-    parser.add_argument("--storm-tasks", type=int, default=32)
-    parser.add_argument("--storm-kills", type=int, default=60)
-    parser.add_argument("--nested", type=int, default=20)
-    return parser.parse_args(arguments)
+    parser.add_argument("--jobs", type=int, default=2, help="trials at a time")
+    parser.add_argument("--batch", type=int, default=6, help="faults of F1 that share a trial")
+    parser.add_argument(
+        "--only", type=_numbers, help="numbers of trials, with the seed of the run they are from"
+    )
+    parser.add_argument("--points", type=_words, default=list(POINTS), help="crash points of F1 and F5")
+    for name, default in QUICK.items():
+        kind = int if isinstance(default, int) else _numbers if name == "hits" else _words
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind)
+    options = parser.parse_args(arguments)
+    for name, default in (LONG if options.long else QUICK).items():
+        if getattr(options, name) is None:
+            setattr(options, name, default)
+    return options
+
+
+def _words(text: str) -> list[str]:
+    return text.split(",")
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(word) for word in text.split(",")]
 
 
 if __name__ == "__main__":

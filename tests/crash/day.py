@@ -156,4 +156,4 @@ class Day(Trial):
         self.daemons.ensure()  # once more: what a stop that was cut short left is looked after too
         run = self.wait(RUN)
         self.stop()
-        return differences(swarm, run) + checks.broken(swarm, run)
+        return differences(swarm, run) + checks.broken(swarm)

@@ -64,7 +64,7 @@ class Storm(Trial):
         self.daemons.ensure()
         run = self.wait(RUN)
         self.stop()
-        return differences(swarm, run, self.tasks) + checks.broken(swarm, run)
+        return differences(swarm, run, self.tasks) + checks.broken(swarm)
 
     def run(self, template: Path) -> dict[str, Any]:
         """As a trial does, with the blows that were dealt."""

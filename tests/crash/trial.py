@@ -103,17 +103,19 @@ class Daemons:
                 start_new_session=True,
             )
 
-    def _announced(self) -> int | None:
+    def _announced(self, key: str = "pid") -> int | None:
+        """The process that wrote itself down as the daemon; with "socket" only where it can be asked."""
         try:
-            return int(json.loads((common_dir(self.swarm.top) / "swarm" / "daemon.json").read_text())["pid"])
-        except (OSError, ValueError, KeyError):
+            about = json.loads((common_dir(self.swarm.top) / "swarm" / "daemon.json").read_text())
+        except (OSError, ValueError):
             return None
+        return int(about["pid"]) if key in about else None
 
     def _ready(self) -> bool:
         assert self.child is not None
         end = monotonic() + READY_S
         while self.child.poll() is None:
-            if self._announced() == self.child.pid:
+            if self._announced("socket") == self.child.pid:
                 return True
             if monotonic() > end:
                 raise Stuck("a daemon was started and does not answer")
