@@ -11,6 +11,7 @@ from swarm.core.claims import ClaimTable
 from swarm.core.model import Attempt, PlanSpec, Readings, SuiteResult, Task, TaskState, WorkerResult
 from swarm.core.run import Run
 from swarm.core.state import Swarm, next_deadline, still_due
+from swarm.core.waiting import Waiting
 from tests.builders import CALM, Bench
 
 C = TypeVar("C", bound=m.Command)
@@ -23,6 +24,8 @@ def snapshot(value: Any) -> Any:
         return {**_fields(value), "deadlines": due}
     if isinstance(value, ClaimTable):
         return [(held.holder, held.claim) for held in value.held()]
+    if isinstance(value, Waiting):
+        return sorted(value.tasks().items())
     if isinstance(
         value, Run
     ):  # what was once put on the table and is passed over when its turn comes is no state
@@ -71,6 +74,11 @@ class Story(Bench):
         """The code of a task's reason."""
         reason = self.task(name).reason
         return None if reason is None else reason.code
+
+    def parked(self) -> dict[str, tuple[str, str]]:
+        """The path and the task that each task which was passed over waits for."""
+        found = {name: self.run.in_the_way(self.task(name)) for name in self.run.waiting.tasks()}
+        return {name: (way.path, way.task) for name, way in found.items() if way is not None}
 
     def at_work(self) -> list[str]:
         """The tasks whose worker holds a slot, in the order of their start."""

@@ -564,6 +564,10 @@ class ClaimTable(Generic[H]):
                 return first.holding
         return None
 
+    def meeting(self, claim: Claim, holder: H) -> Iterator[Holding[H]]:
+        """Yields every holding of others that stops a claim, one after the other, as they are found."""
+        return (filed.holding for place in self._meeting(claim, holder) for filed in place)
+
     def held(self) -> Iterator[Holding[H]]:
         """Gives every holding, in the order of taking."""
         return (filed.holding for filed in self._filed.values())

@@ -95,6 +95,11 @@ def _wrong_in(run: Run) -> Iterator[str]:
     for held in run.claims.held():
         if run.claims.first_conflict((held.claim,), held.holder) is not None:
             yield f"{held.holder} and another hold {held.claim.path}"
+    for name, (key, claims) in run.waiting.tasks().items():
+        task = run.tasks[name]
+        keeps_others = task.state is TaskState.READY and run.selected(task) and not task.paused
+        if not keeps_others or key != (-task.spec.priority, task.order) or claims != run.wanted_claims(task):
+            yield f"{name}: others let it go first although it does not wait as they were told"
     if (run.publishing_commit is None) != (run.staging == run.published) and run.prepared:
         yield f"staging {run.staging}, published {run.published}, being published {run.publishing_commit}"
 

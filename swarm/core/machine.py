@@ -70,6 +70,9 @@ from swarm.core.state import (
 )
 
 READINGS_MAX_AGE_S = 2.0
+LOOKS_MAX = (
+    1_000  # ready tasks that are passed over, because they wait for claims, in search of one that may start
+)
 _TRY_LATER = 75  # EX_TEMPFAIL
 _TRY_LATER_MAX_S = 7 * 86400.0
 
@@ -120,9 +123,12 @@ def _schedule(turn: Turn) -> None:
         if decision.slots_open < 1:
             _wait_for_room(turn, decision)
             return
-        task = run.pop()
+        task = run.pop(LOOKS_MAX)
         if task is not None:
             _start(turn, run, task)
+        elif run.peek() is not None:  # on with the others in a turn of its own, so that none takes long
+            due(swarm, Deadline(turn.at, "look", run.id))
+            return
     swarm.capacity = _nothing_waits(swarm)
 
 
@@ -231,6 +237,8 @@ def _ticked(turn: Turn, event: m.Ticked) -> None:
 
 
 def _fell_due(turn: Turn, run: Run, due: Deadline) -> None:
+    if due.kind == "look":
+        return  # every turn ends with a look at what may start
     if due.kind == "follow":
         merge_queue.follow(turn, run)
         return
@@ -310,8 +318,10 @@ def _limits_changed(turn: Turn, event: m.LimitsChanged) -> None:
 
 def _paused(turn: Turn, event: m.Paused) -> None:
     if event.task is not None:
-        (task,) = _known(the_run(turn, event.run), [event.task])
+        run = the_run(turn, event.run)
+        (task,) = _known(run, [event.task])
         task.paused = True
+        run.put_aside(task)
     elif event.run is not None:
         the_run(turn, event.run).paused = True
     else:
@@ -401,7 +411,8 @@ def _plan_submitted(turn: Turn, event: m.PlanSubmitted) -> None:
         run = _new_run(turn, event)
     elif plan.verify:
         run.plan = dataclasses.replace(run.plan, verify=plan.verify)
-    run.sequential, run.fail_fast = event.sequential, event.fail_fast
+    run.take_turns(event.sequential)
+    run.fail_fast = event.fail_fast
     added = set(change.added)
     new = run.add(plan.phases, [spec for spec in plan.tasks if spec.id in added])
     replaced = set(change.replaced)

@@ -24,7 +24,7 @@ from swarm.core.model import (
     WorkerResult,
     staging_branch,
 )
-from swarm.core.run import Run
+from swarm.core.run import InTheWay, Run
 from swarm.core.state import Swarm
 
 SCHEMA = 1
@@ -233,7 +233,6 @@ def _reason_of(swarm: Swarm, run: Run, task: Task) -> Reason | None:
 
 
 def _waits_for(swarm: Swarm, run: Run, task: Task) -> Reason:
-    name = task.spec.id
     if swarm.paused or run.paused or task.paused:
         return Reason("paused", "paused; swarm resume goes on")
     if not run.selected(task):
@@ -242,16 +241,25 @@ def _waits_for(swarm: Swarm, run: Run, task: Task) -> Reason:
         return Reason("stopped", "no daemon is at work; swarm start goes on")
     if not run.prepared:
         return Reason("preparing", "the run is being prepared")
-    if name in run.parked:
-        path, holder = run.parked[name]
-        if path.startswith("\0"):
-            return Reason("turn", f"goes one at a time; {holder} is at work", {"holder": holder})
-        return Reason("claim", f"{holder} holds {path}", {"path": path, "holder": holder})
+    before = run.in_the_way(task)
+    if before is not None:
+        return _turn_or_claim(before)
     if task.alone:
         return Reason("alone", "after a conflict it runs by itself, when the others are done")
     if run.solo is not None:
         return Reason("alone", f"{run.solo} runs by itself", {"holder": run.solo})
     return Reason("slot", swarm.capacity.reason)
+
+
+def _turn_or_claim(before: InTheWay) -> Reason:
+    facts = {"holder": before.task}
+    if before.path.startswith("\0"):
+        does = "is next" if before.waits else "is at work"
+        return Reason("turn", f"goes one at a time; {before.task} {does}", facts)
+    facts["path"] = before.path
+    if before.waits:
+        return Reason("claim", f"{before.task} waits too and goes first with {before.path}", facts)
+    return Reason("claim", f"{before.task} holds {before.path}", facts)
 
 
 def _pending(run: Run, task: Task) -> Reason:

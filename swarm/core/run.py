@@ -2,7 +2,8 @@
 
 Ready tasks lie in heaps, one for those that nothing holds up and one for each claim that holds some up: a task that meets a held
 claim is parked under that claim's path and not looked at again before the path is free. A start therefore costs the
-same with a hundred tasks and with a hundred thousand.
+same with a hundred tasks and with a hundred thousand. A parked task comes before later ones that overlap it (`waiting`): these are
+parked under the path and the task that goes first.
 
 Rules for editing: nothing here knows events or commands; `machine` decides. `set_state` is the only place where a task's state
 changes.
@@ -14,6 +15,7 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from swarm.core.claims import ClaimTable
 from swarm.core.messages import FinishRequested
@@ -32,10 +34,21 @@ from swarm.core.model import (
     TaskState,
 )
 from swarm.core.needs import Needs
+from swarm.core.waiting import Key, Waiting
 
-_Key = tuple[int, int]
-_FREE = ""  # the heap of those that nothing holds up; no claim has an empty path
+_Place = tuple[
+    str, str
+]  # the path of a claim, and the task that goes first where it waits for that claim itself
+_FREE = ("", "")  # the heap of those that nothing holds up; no claim has an empty path
 _TURN = "\0"  # opens the path of a claim that is no path
+
+
+class InTheWay(NamedTuple):
+    """What a ready task waits for: a path, and the task that holds it or, where that `waits` too, comes first."""
+
+    path: str
+    task: str
+    waits: bool
 
 
 @dataclass(slots=True)
@@ -96,12 +109,12 @@ class Run:
     retry_at: dict[str, float] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     ended_at: float | None = None
-    _heaps: dict[str, list[tuple[_Key, str]]] = field(default_factory=lambda: {_FREE: []})
-    _open: list[tuple[_Key, str]] = field(default_factory=list)
+    _heaps: dict[_Place, list[tuple[Key, str]]] = field(default_factory=lambda: {_FREE: []})
+    _open: list[tuple[Key, _Place]] = field(default_factory=list)
     _held: Counter[str] = field(default_factory=Counter)
-    parked: dict[str, tuple[str, str]] = field(default_factory=dict)
+    waiting: Waiting = field(default_factory=Waiting)
     aside: set[str] = field(default_factory=set)
-    alone: list[tuple[_Key, str]] = field(default_factory=list)
+    alone: list[tuple[Key, str]] = field(default_factory=list)
     solo: str | None = None
     finished_before: dict[str, TaskSpec] = field(default_factory=dict)
 
@@ -141,6 +154,16 @@ class Run:
         self.open_tasks = sum(
             1 for task in self.tasks.values() if self.selected(task) and task.state not in TASK_ENDS
         )
+        for task in [self.tasks[name] for name in self.waiting.tasks()]:
+            if not self.selected(task):
+                self.put_aside(task)
+
+    def take_turns(self, sequential: bool) -> None:
+        """Has all tasks go one at a time from now on, or no more; what runs already goes on."""
+        if self.sequential is not sequential:
+            self.sequential = sequential
+            for name in self.waiting.tasks():
+                self.push(self.tasks[name])  # they want other claims now
 
     def _closure(self, wanted: list[str]) -> frozenset[str]:
         members: dict[str, list[str]] = {}
@@ -176,6 +199,8 @@ class Run:
         """Moves a task to another state and keeps every count right."""
         if task.state is state:
             return
+        if task.state is TaskState.READY:
+            self._wait_no_more(task.spec.id)
         self.counts[task.state] -= 1
         self.counts[state] += 1
         if self.selected(task):
@@ -220,6 +245,12 @@ class Run:
         claims = self.wanted_claims(task)
         self.claims.take(task.spec.id, claims)
         self._held.update(claim.path for claim in claims)
+        for claim in self.waiting.remove(
+            task.spec.id
+        ):  # those that let it go first wait for what it holds now
+            behind = self._heaps.pop((claim.path, task.spec.id), None)
+            if behind is not None:
+                self._join(claim.path, behind)
 
     def extend_claims(self, task: Task, paths: Iterable[str]) -> None:
         """Adds paths, known to be free, to what a live task holds."""
@@ -234,14 +265,14 @@ class Run:
             self._held[claim.path] -= 1
             if self._held[claim.path] <= 0:
                 del self._held[claim.path]
-                self._offer(claim.path)
+                self._offer((claim.path, ""))
 
     # --- ready tasks ---------------------------------------------------------------------------------------------------
 
     def push(self, task: Task) -> None:
         """Puts a ready task where its turn will be found."""
-        key = (-task.spec.priority, task.order)
-        self.parked.pop(task.spec.id, None)
+        key = _key(task)
+        self._wait_no_more(task.spec.id)
         if not self.selected(task) or task.paused:
             self.aside.add(task.spec.id)
         elif task.alone:
@@ -252,6 +283,12 @@ class Run:
             if heap[0] == (key, task.spec.id):  # else the one before it is offered already
                 self._offer(_FREE)
 
+    def put_aside(self, task: Task) -> None:
+        """Takes a task that is paused, or left out by `--only`, from among those that wait for their turn."""
+        self._wait_no_more(task.spec.id)
+        if task.state is TaskState.READY and task.not_before is None:
+            self.aside.add(task.spec.id)
+
     def take_back_aside(self) -> None:
         """Looks again at the ready tasks that were put aside by a pause or by `--only`."""
         aside, self.aside = self.aside, set()
@@ -259,58 +296,92 @@ class Run:
             if self.tasks[name].state is TaskState.READY:
                 self.push(self.tasks[name])
 
-    def peek(self) -> _Key | None:
+    def peek(self) -> Key | None:
         """Gives the key of the best ready task that no known claim holds up; it may still meet one."""
         if self.solo is not None:
             return None
         while self._open:
-            key, path = self._open[0]
-            heap = self._heaps.get(path)
-            if heap and heap[0][0] == key and path not in self._held:
+            key, place = self._open[0]
+            heap = self._heaps.get(place)
+            if heap and heap[0][0] == key and not self._is_shut(place):
                 return key
             heapq.heappop(self._open)
         if self.alone and not (self.live or self.queue or self.landing or self.publishing):
             return self.alone[0][0]
         return None
 
-    def pop(self) -> Task | None:
-        """Gives the best ready task whose claims are free, and parks those it passes over; None when there is none."""
-        while self.peek() is not None:
+    def pop(self, most: int) -> Task | None:
+        """Gives the best ready task whose turn has come, and parks those it passes over; None when there is none, or when `most`
+        have been passed over."""
+        while most > 0 and self.peek() is not None:
             alone = not self._open
             if alone:
                 name = heapq.heappop(self.alone)[1]
             else:
-                path = heapq.heappop(self._open)[1]
-                name = heapq.heappop(self._heaps[path])[1]
-                self._offer(path)
-            self.parked.pop(name, None)
+                place = heapq.heappop(self._open)[1]
+                name = heapq.heappop(self._heaps[place])[1]
+                self._offer(place)
             task = self.tasks[name]
             if task.state is not TaskState.READY or task.not_before is not None or task.alone is not alone:
                 continue  # left over from an earlier time of being ready
             if not self.selected(task) or task.paused:
-                self.aside.add(name)
+                self.put_aside(task)
                 continue
-            holding = self.claims.first_conflict(self.wanted_claims(task), name)
-            if holding is None:
+            before = self.in_the_way(task)
+            if before is None:
                 return task
-            self._park(task, holding.claim.path, str(holding.holder))
+            self._park(task, before)
+            most -= 1
         return None
 
+    def in_the_way(self, task: Task) -> InTheWay | None:
+        """Says what a ready task waits for: a claim that is held, or an earlier task that waits for one; None for neither."""
+        claims = self.wanted_claims(task)
+        holding = self.claims.first_conflict(claims, task.spec.id)
+        if holding is not None:
+            return InTheWay(holding.claim.path, str(holding.holder), waits=False)
+        if task.alone or not self.waiting:
+            return None
+        before = self.waiting.first(claims, _key(task))
+        return None if before is None else InTheWay(before.path, before.task, waits=True)
+
     def filed(self) -> set[str]:
-        """Gives the ready tasks that some later event will bring up: in the open, parked under a held claim, or alone."""
+        """Gives the ready tasks that some later event will bring up: in the open, parked, or alone."""
         found = {name for _, name in self.alone}
-        for path, heap in self._heaps.items():
-            if heap and (path in self._held or (heap[0][0], path) in self._open):
+        for place, heap in self._heaps.items():
+            if heap and (self._is_shut(place) or (heap[0][0], place) in self._open):
                 found.update(name for _, name in heap)
         return found
 
-    def _park(self, task: Task, path: str, holder: str) -> None:
-        self.parked[task.spec.id] = (path, holder)
-        heapq.heappush(self._heaps.setdefault(path, []), ((-task.spec.priority, task.order), task.spec.id))
+    def _is_shut(self, place: _Place) -> bool:
+        path, before = place
+        return before in self.waiting if before else path in self._held
 
-    def _offer(self, path: str) -> None:
-        heap = self._heaps.get(path)
+    def _park(self, task: Task, by: InTheWay) -> None:
+        key, name = _key(task), task.spec.id
+        self.waiting.add(name, key, self.wanted_claims(task))
+        place = (by.path, by.task if by.waits else "")
+        heapq.heappush(self._heaps.setdefault(place, []), (key, name))
+
+    def _wait_no_more(self, name: str) -> None:
+        """Lets those that stood back for a task be looked at again."""
+        for claim in self.waiting.remove(name):
+            self._offer((claim.path, name))
+
+    def _join(self, path: str, more: list[tuple[Key, str]]) -> None:
+        """Puts tasks to those parked under a held claim, the fewer to the more."""
+        fewer, heap = sorted((more, self._heaps.get((path, ""), [])), key=len)
+        for entry in fewer:
+            heapq.heappush(heap, entry)
+        self._heaps[path, ""] = heap
+
+    def _offer(self, place: _Place) -> None:
+        heap = self._heaps.get(place)
         if heap:
-            heapq.heappush(self._open, (heap[0][0], path))
-        elif heap is not None and path != _FREE:
-            del self._heaps[path]
+            heapq.heappush(self._open, (heap[0][0], place))
+        elif heap is not None and place != _FREE:
+            del self._heaps[place]
+
+
+def _key(task: Task) -> Key:
+    return -task.spec.priority, task.order

@@ -359,6 +359,8 @@ def still_due(swarm: Swarm, due: Deadline) -> bool:
     if due.kind == "ramp":
         return swarm.ramp_at == due.at
     run = swarm.runs[due.run]
+    if due.kind == "look":
+        return run.peek() is not None
     if due.kind == "follow":
         return run.follow_at == due.at
     if due.kind == "run":

@@ -60,7 +60,7 @@ def test_the_story_itself_is_sound() -> None:
         "aside": "ready",
     }
     assert story.run.aside == {"aside"}
-    assert list(story.run.parked) == ["parked"]
+    assert list(story.parked()) == ["parked"]
     assert invariants(story.swarm) == []
 
 
@@ -161,6 +161,10 @@ def _parked_under_what_is_free(story: Story) -> None:
     story.run._held.clear()
 
 
+def _kept_others_from(story: Story) -> None:
+    story.task("parked").paused = True
+
+
 def _time_forgotten(story: Story) -> None:
     story.swarm.deadlines.clear()
 
@@ -196,6 +200,7 @@ BREAKS: list[tuple[Callable[[Story], None], str]] = [
     (_pending_for_the_dead, "blocked: pending although something that it needs ended without landing"),
     (_blocked_for_nothing, "pending: blocked although nothing that it needs ended without landing"),
     (_parked_under_what_is_free, "parked: ready but nowhere to be found"),
+    (_kept_others_from, "parked: others let it go first although it does not wait as they were told"),
     (_time_forgotten, "later: ready but nowhere to be found"),
     (_put_aside_and_lost, "aside: ready but nowhere to be found"),
     (_left_aside, "aside: ready but nowhere to be found"),

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from swarm.core import machine
+from swarm.core import machine, report
 from swarm.core import messages as m
 from swarm.core.invariants import invariants
 from swarm.core.model import Limits, PhaseSpec, WorkerResult
@@ -220,10 +220,96 @@ def test_overlapping_tasks_run_one_after_the_other_in_plan_order() -> None:
     tasks = [a_task("a", claims=["src/**"]), a_task("b", claims=["src/x"]), a_task("c", claims=["./doc"])]
     story = a_story(a_plan(*tasks))
     assert story.at_work() == ["a", "c"]
-    assert story.run.parked == {"b": ("src/**", "a")}
+    assert story.parked() == {"b": ("src/**", "a")}
     story.land("a")
     assert story.at_work() == ["c", "b"]
-    assert story.run.parked == {}
+    assert story.parked() == {}
+
+
+def test_a_task_that_waits_for_a_claim_goes_before_later_ones_that_overlap_it() -> None:
+    """Of overlapping ready tasks the earlier goes first, also where another holds a part of what it wants; the rest go beside."""
+    tasks = [
+        a_task("first", claims=["a/1"]),
+        a_task("wide", claims=["a/**"]),
+        a_task("late", claims=["a/2"]),
+        a_task("later", claims=["a/2", "b"]),
+        a_task("other", claims=["c"]),
+    ]
+    story = a_story(a_plan(*tasks))
+    assert story.at_work() == ["first", "other"]
+    assert story.parked() == {"wide": ("a/1", "first"), "late": ("a/**", "wide"), "later": ("a/**", "wide")}
+    story.land("first")
+    assert story.at_work() == ["other", "wide"]
+    story.land("wide")
+    assert story.at_work() == ["other", "late"]
+    assert story.parked() == {"later": ("a/2", "late")}
+    story.land("late")
+    assert story.at_work() == ["other", "later"]
+
+
+def test_who_waits_keeps_back_only_what_comes_after_it() -> None:
+    """A more urgent task goes before one that waits, and shared claims keep nobody back that shares them."""
+    tasks = [
+        a_task("first", claims=["a/1"]),
+        a_task("wide", claims=["a/**", "+LOG"]),
+        a_task("urgent", claims=["a/2"], priority=3),
+        a_task("sharing", claims=["+LOG"]),
+    ]
+    story = a_story(a_plan(*tasks))
+    assert story.at_work() == ["urgent", "first", "sharing"]
+    story.land("urgent")
+    story.land("first")
+    assert story.at_work() == ["sharing", "wide"]
+
+
+@pytest.mark.parametrize("how", ["cancelled", "paused", "left out", "replaced"])
+def test_who_waits_no_more_keeps_nobody_back(how: str) -> None:
+    """When the task that would go first is cancelled, paused, left out by --only or wants something else, those behind it start."""
+    tasks = [a_task("first", claims=["a/1"]), a_task("wide", claims=["a/**"]), a_task("late", claims=["a/2"])]
+    story = a_story(a_plan(*tasks))
+    assert story.at_work() == ["first"]
+    if how == "cancelled":
+        story.send(m.TasksCancelled(at=story.now, run="plan", tasks=("wide",)))
+    elif how == "paused":
+        story.send(m.Paused(at=story.now, run="plan", task="wide"))
+    elif how == "left out":
+        story.submit(a_plan(*tasks), only=("late",))
+    else:
+        story.submit(a_plan(tasks[0], a_task("wide", claims=["b"]), tasks[2]))
+    assert set(story.at_work()) == {"first", "late", *(["wide"] if how == "replaced" else [])}
+    if how == "paused":
+        story.send(m.Resumed(at=story.now, run="plan", task="wide"))
+        story.land("first")
+        story.land("late")
+        assert story.at_work() == ["wide"]
+
+
+def test_what_waits_is_told_by_whom_it_really_waits_for() -> None:
+    """A ready task that no slot is free for and whose claim is held names the holder, and not the slots."""
+    story = a_story(
+        a_plan(a_task("a", claims=["x"]), a_task("b"), a_task("c", claims=["x"])),
+        bench=Story(Limits(workers_max=2)),
+    )
+    assert story.at_work() == ["a", "b"]
+    (run,) = report.status(story.swarm, report.Live(running=True))["runs"]
+    reasons = {task["id"]: task["reason"] for task in run["tasks"]}
+    assert reasons["c"] == {"code": "claim", "text": "a holds x", "path": "x", "holder": "a"}
+
+
+def test_a_turn_passes_over_a_bounded_number_of_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where very many ready tasks wait for one claim they are looked at some at a time, and one that may start is still found."""
+    monkeypatch.setattr(machine, "LOOKS_MAX", 10)
+    tasks = [a_task("a", claims=["x"]), *(a_task(f"t{n}", claims=["x"]) for n in range(95)), a_task("free")]
+    story = a_story(a_plan(*tasks))
+    turns = 0
+    while "free" not in story.at_work():
+        assert next_deadline(story.swarm) == story.now
+        before = len(story.run.waiting.tasks())
+        story.send(m.Ticked(at=story.now))
+        assert len(story.run.waiting.tasks()) <= before + 10
+        turns += 1
+    assert turns == 9
+    assert next_deadline(story.swarm) is None or next_deadline(story.swarm) != story.now
 
 
 def test_a_claim_is_held_until_it_has_landed() -> None:
@@ -292,7 +378,7 @@ def test_a_task_parked_under_two_claims_waits_for_both() -> None:
     story = a_story(a_plan(*tasks))
     story.land("a")
     assert story.at_work() == ["b"]
-    assert story.run.parked == {"c": ("y", "b")}
+    assert story.parked() == {"c": ("y", "b")}
     story.land("b")
     assert story.at_work() == ["c"]
 
@@ -309,7 +395,7 @@ def test_a_free_stray_is_taken_on_the_spot(claims: list[str]) -> None:
     assert story.attempt("a").strays == ("stray[1]", "stray[1]")
     assert story.told("StrayFound")[0].data == {"paths": ["stray[1]", "stray[1]"], "policy": "extend"}
     story.land("n")
-    assert (story.state("b"), story.run.parked["b"][1]) == ("ready", "a")
+    assert (story.state("b"), story.parked()["b"][1]) == ("ready", "a")
     story.send(m.BroughtIn(**story.where(story.sole(m.BringIn, "a"))))
     story.merge("a")
     story.advance("a")

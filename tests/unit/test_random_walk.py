@@ -13,10 +13,12 @@ import pytest
 
 from swarm.core import machine
 from swarm.core import messages as m
+from swarm.core.claims import overlap
 from swarm.core.invariants import invariants
 from swarm.core.model import (
     TASK_ENDS,
     Limits,
+    Mode,
     PhaseSpec,
     PlanSpec,
     Readings,
@@ -24,9 +26,11 @@ from swarm.core.model import (
     Standing,
     Step,
     SuiteResult,
+    Task,
     TaskState,
     WorkerResult,
 )
+from swarm.core.run import Run
 from swarm.core.state import IllegalEvent, StaleEvent, Swarm, next_deadline, pending_commands, still_due
 from tests.builders import BASE, CALM, a_claim, a_plan, a_task
 
@@ -39,6 +43,10 @@ def _key(command: m.Command) -> tuple[str, ...]:
     kind = type(command).__name__
     kind = "Worker" if kind in ("WatchWorker", "EndWorker") else kind
     return (kind, *(str(getattr(command, name, "")) for name in ("run", "task", "attempt")))
+
+
+def _order(task: Task) -> tuple[int, int]:
+    return -task.spec.priority, task.order
 
 
 class World:
@@ -73,6 +81,19 @@ class World:
             assert key not in self.outstanding or key[0] == "Worker", f"{key} is outstanding twice"
             self.outstanding[key] = command
         self._forget_cancelled()
+        for fact in turn.facts:
+            if fact.type == "TaskStarted":
+                self.check_turn(self.swarm.runs[str(fact.run)], str(fact.task))
+
+    def check_turn(self, run: Run, started: str) -> None:
+        """No task starts while one that overlaps it and comes before it waits for its turn."""
+        mine = run.tasks[started]
+        for name, task in run.tasks.items():
+            waits = task.state is TaskState.READY and task.not_before is None and not task.paused
+            if waits and run.selected(task) and not task.alone and _order(task) < _order(mine):
+                pairs = [(a, b) for a in run.wanted_claims(task) for b in run.wanted_claims(mine)]
+                meet = [a for a, b in pairs if overlap(a.path, b.path) and {a.mode, b.mode} != {Mode.SHARED}]
+                assert not meet, f"{started} started before {name}, which wants {meet}"
 
     def _forget_cancelled(self) -> None:
         """The daemon drops the work of attempts that were cancelled in the merge queue."""
@@ -381,6 +402,7 @@ def _shape(swarm: Swarm) -> str:
             ),
             {name: (task.state, task.reason, task.attempts, task.told) for name, task in run.tasks.items()},
             sorted((str(h.holder), h.claim.path) for h in run.claims.held()),
+            sorted(run.waiting.tasks().items()),
         )
         for run in swarm.runs.values()
     ]
@@ -413,7 +435,7 @@ def _random_plan(world: World, name: str) -> Any:
                 task,
                 needs=[n for n in needs if phase != "p1"],
                 phase=phase,
-                claims=pick.choice([[], ["a/**"], ["a/1"], ["+c"], ["b", "+c"]]),
+                claims=pick.choice([[], ["a/**"], ["a/1"], ["a/2", "b"], ["+c"], ["b", "+c"]]),
                 verify=pick.choice([[], ["make test"]]),
                 attempts=pick.choice([1, 2, 3]),
                 priority=pick.choice([0, 0, 5]),

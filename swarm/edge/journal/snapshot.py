@@ -35,6 +35,7 @@ from swarm.core import admission, claims, messages, model, needs, state
 from swarm.core import run as runs
 from swarm.core.claims import ClaimTable
 from swarm.core.state import Swarm
+from swarm.core.waiting import Waiting
 
 _MAGIC = b"swarm snapshot 1\n"
 _HEADER_MAX = 1 << 16
@@ -202,8 +203,11 @@ class _Pickler(pickle.Pickler):
         return _at, (kind.__name__, len(known) - 1)
 
     def _odd(self, value: Any, kind: type[Any]) -> Any:
-        if kind is ClaimTable:
-            return _made, (kind.__name__, None)  # filled from what is held, which makes its index again
+        if kind is ClaimTable or kind is Waiting:
+            return _made, (
+                kind.__name__,
+                None,
+            )  # filled from what is held and who waits, which makes the index again
         if kind is Counter:
             return _made, ("Counter", dict(value))
         if kind.__name__ in _ENUMS:
@@ -220,7 +224,7 @@ def _dump(swarm: Swarm) -> tuple[dict[str, int], bytes]:
     file = io.BytesIO()
     pickler = _Pickler(file)
     pickler.dump(swarm)
-    pickler.dump([tuple(run.claims.held()) for run in swarm.runs.values()])
+    pickler.dump([(tuple(run.claims.held()), run.waiting.tasks()) for run in swarm.runs.values()])
     done: Counter[type[Any]] = Counter()
     while fresh := [(kind, objects) for kind, objects in pickler.found.items() if len(objects) > done[kind]]:
         for kind, objects in fresh:  # its fields may hold more objects, of this class too
@@ -255,6 +259,8 @@ class _Unpickler(pickle.Unpickler):
     def _made(self, kind: str, value: Any) -> Any:
         if kind == "ClaimTable":
             return ClaimTable()
+        if kind == "Waiting":
+            return Waiting()
         if kind == "Counter":
             return Counter(value)
         return _ENUMS[kind](value) if kind in _ENUMS else _TUPLES[kind](*value)
@@ -271,6 +277,8 @@ def _load(counts: dict[str, int], payload: memoryview) -> Swarm:
             deque(map(getattr(cls, name).__set__, objects, values), maxlen=0)  # frozen or not
     if not isinstance(swarm, Swarm):
         raise ValueError("it holds something else")
-    for run, holdings in zip(swarm.runs.values(), held, strict=True):
+    for run, (holdings, waiting) in zip(swarm.runs.values(), held, strict=True):
         run.claims.__setstate__(holdings)
+        for task, (key, wanted) in waiting.items():
+            run.waiting.add(task, key, wanted)
     return swarm
