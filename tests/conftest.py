@@ -15,6 +15,10 @@ for _ignored in (signal.SIGINT, signal.SIGQUIT):
     # A shell has its background jobs ignore these, and what is ignored goes on to every program that a test starts.
     if signal.getsignal(_ignored) is signal.SIG_IGN:
         signal.signal(_ignored, signal.default_int_handler)
+if (
+    signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+):  # by nohup, which means us to live on, but not what a test starts
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.fixture(autouse=True)

@@ -258,8 +258,7 @@ async def _serve(
 async def _run(service: Service, presence: Presence, listener: socket.socket, starter: Starter) -> None:
     coordinator, execution, loop = service.coordinator, service.execution, asyncio.get_running_loop()
     places, settings = execution.edges.places, execution.edges.settings
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, service.stop, "graceful")
+    _listen_to_signals(service, loop)
     limits = config.to_limits(settings)
     coordinator.begin(
         m.DaemonStarted(at=coordinator.now(), version=package.__version__, pid=os.getpid(), limits=limits)
@@ -317,6 +316,23 @@ def _write_snapshot(snapshots: recovery.Snapshots, content: bytes) -> None:
         snapshots.write(content)
     except OSError as error:  # the next start takes longer, and that is all
         _log.warning("snapshot.not_written", reason=str(error))
+
+
+def _listen_to_signals(service: Service, loop: asyncio.AbstractEventLoop) -> None:
+    """Has signals stop the daemon in good order, and has workers start with none ignored.
+
+    A signal that was ignored when we were started (`nohup`, a shell's background job) is not taken for a stop. It gets a handler
+    all the same: what a process ignores it hands on to what it starts, what it handles it does not.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, _nothing)
+        elif number is not signal.SIGQUIT:
+            loop.add_signal_handler(number, service.stop, "graceful")
+
+
+def _nothing(*_: object) -> None:
+    """Handles a signal that means nothing to us."""
 
 
 def _server_settings(app: Any) -> uvicorn.Config:

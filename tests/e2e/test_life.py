@@ -325,3 +325,25 @@ def test_two_runs_beside_each_other(swarm: Swarm) -> None:
     swarm("logs", "one/t")
     worktrees = [run["staging"]["worktree"] for run in swarm.status()["runs"]]
     assert len(set(worktrees)) == 2
+
+
+def test_workers_ignore_no_signal_that_the_daemon_was_started_to_ignore(swarm: Swarm) -> None:
+    """Under nohup, or as a shell's background job, a daemon is told to ignore signals; its workers are not, and it stays up."""
+    ignored = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
+    try:
+        swarm("start")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    pid = swarm.status()["daemon"]["pid"]
+    for number in ignored:
+        os.kill(pid, number)
+    plan = swarm.plan("ignored", [swarm.task("t", "grep SigIgn /proc/self/status > out", claims=["out"])])
+    swarm("submit", str(plan))
+    swarm.wait("ignored")
+    shown = swarm.content("ignored", "out")
+    assert shown is not None
+    mask = int(shown.split()[1], 16)
+    assert [number for number in ignored if mask & 1 << (number - 1)] == []
+    assert swarm.status()["daemon"]["pid"] == pid
