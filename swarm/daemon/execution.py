@@ -71,7 +71,7 @@ class Edges:
     @property
     def disks(self) -> tuple[Path, ...]:
         """Folders on every disk that is written to."""
-        return self.places.state, self.pool.root, self.pool.root.parent.parent
+        return self.places.state, self.pool.root.parent, self.repository.working_top()
 
     def close(self) -> None:
         """Ends the standing helpers."""

@@ -388,8 +388,9 @@ def main(arguments: list[str]) -> int:
         starter.tell({"running": True, "pid": error.pid})
         return 0
     except SwarmError as error:
-        _log.error("daemon.failed", cause=error.cause, next_step=error.next_step)
         starter.tell(protocol.error_body(error))
+        with contextlib.suppress(OSError):  # before there is a log it goes to where a full disk is
+            _log.error("daemon.failed", cause=error.cause, next_step=error.next_step)
         return error.exit_code
     return 0
 

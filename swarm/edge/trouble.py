@@ -29,6 +29,7 @@ _WORDS = {
 }
 _NUMBERS = {os.strerror(number): number for number in _WORDS}
 _COMPLAINT = re.compile(rf": ({'|'.join(map(re.escape, _NUMBERS))})$", re.MULTILINE)
+_UNWRITTEN = re.compile(r"^error: unable to write file ", re.MULTILINE)  # git's entry.c
 _NO_THREAD = "can't start new thread"  # the words of Python's RuntimeError
 _ROOM_BYTES = 64 << 10  # less than this is no room: what failed may have asked for more than one block
 
@@ -80,10 +81,13 @@ def of_disks(places: Iterable[Path]) -> str:
 def named_in(text: str) -> int | None:
     """Finds the system's error that a line of a program's complaint ends with; None where none ends so.
 
-    Only there: what comes before may be the name of a file, and a worker names files as it likes.
+    Only there: what comes before may be the name of a file, and a worker names files as it likes. A checkout that could not
+    write a file that it has opened does not say why; there is one reason.
     """
     found = _COMPLAINT.search(text)
-    return None if found is None else _NUMBERS[found[1]]
+    if found is not None:
+        return _NUMBERS[found[1]]
+    return errno.ENOSPC if _UNWRITTEN.search(text) else None
 
 
 def raise_if_troubled(error: OSError) -> None:

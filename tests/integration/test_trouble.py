@@ -32,6 +32,7 @@ def test_trouble_is_told_from_other_causes() -> None:
         ),
         ("fatal: cannot fork: Resource temporarily unavailable", "no process can be made"),
         ("error: 'a: No space left on device' does not have a commit checked out", ""),
+        ("error: unable to write file src/b.py\nfatal: checkout failed", trouble.FULL),
         ("fatal: not a git repository", ""),
     ):
         assert trouble.of(git.GitError(["git", "add"], 128, text)) == expected

@@ -1,0 +1,195 @@
+"""Layer F9: the real daemon on a machine that runs out of something. Nothing is lost, no task pays, and it goes on by itself."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.adversity import bound, fill, small_disk
+from tests.conftest import git, wait_until
+from tests.e2e.driver import Swarm, common_dir, runs
+from tests.e2e.test_ends import task_of
+
+
+def the_run(swarm: Swarm) -> dict[str, Any]:
+    return dict(swarm.status()["runs"][0])
+
+
+def reason(swarm: Swarm) -> str:
+    return str(swarm.status()["capacity"]["reason"])
+
+
+def each_ran_once_and_landed(swarm: Swarm, *names: str) -> None:
+    run = swarm.wait("r")
+    swarm.check_landed(run)
+    assert sorted(swarm.landings("r")) == sorted(names)
+    assert [len(task["attempts"]) for task in run["tasks"]] == [1] * len(names)
+    assert sorted(swarm.starts()) == sorted(names)
+
+
+@contextmanager
+def on_a_disk_of_its_own(repo: Path, size: str, what: str) -> Iterator[Path]:
+    """Puts the repository, or the part of it named, on a small disk."""
+    place = repo / what
+    place.mkdir(exist_ok=True)
+    outside = repo.with_name("outside-the-disk")
+    shutil.copytree(place, outside, symlinks=True)
+    with small_disk(place, size):
+        subprocess.run(["cp", "-a", f"{outside}/.", str(place)], check=True)
+        yield place
+
+
+def test_the_disk_of_the_repository_fills_up(repo: Path, swarm_in: Callable[..., Swarm]) -> None:
+    """With workers at work the disk under .git is full: they run on, nothing new is begun, and status says why; with room again
+    everything goes on by itself, and each task ran once and landed."""
+    with on_a_disk_of_its_own(repo, "24m", ".git") as disk:
+        swarm = swarm_in(repo)
+        swarm("start", "--workers", "3")
+        tasks = [*(swarm.task(f"w{n}", gate="w") for n in range(3)), swarm.task("after", needs=["w0"])]
+        swarm("submit", str(swarm.plan("r", tasks)))
+        swarm.wait_for_start("w0", "w1", "w2")
+        wait_until(lambda: all(task_of(the_run(swarm), f"w{n}")["attempts"][0]["pid"] for n in range(3)))
+        workers = [task_of(the_run(swarm), f"w{n}")["attempts"][0]["pid"] for n in range(3)]
+        ballast = fill(disk)
+        assert all(runs(pid) for pid in workers)
+        swarm.open("w")
+        wait_until(lambda: "no room" in reason(swarm) or "no space" in reason(swarm), at_most_s=40)
+        assert swarm.status()["capacity"]["slots_open"] == 0
+        assert "no room" in swarm("status").out or "no space" in swarm("status").out
+        assert swarm.landings("r") == []
+        ballast.unlink()
+        each_ran_once_and_landed(swarm, "after", "w0", "w1", "w2")
+        swarm.end()
+
+
+def test_a_change_is_refused_while_nothing_can_be_remembered(
+    repo: Path, swarm_in: Callable[..., Swarm]
+) -> None:
+    """While the journal can't be written a request ends with the reason, and a stop too, save one that leaves the workers; the next
+    start goes on from what was remembered."""
+    with on_a_disk_of_its_own(repo, "24m", ".git") as disk:
+        swarm = swarm_in(repo)
+        swarm("start")
+        swarm("submit", str(swarm.plan("r", [swarm.task("a", gate="a")])))
+        swarm.wait_for_start("a")
+        wait_until(lambda: task_of(the_run(swarm), "a")["attempts"][0]["pid"])
+        ballast = fill(disk)
+        asking = [swarm.spawn("tell", "a", "x" * 50_000) for _ in range(2)]
+        wait_until(lambda: "no room to write the journal" in reason(swarm), at_most_s=40)
+        for args in (("pause",), ("stop",), ("stop", "--now")):
+            assert "no room to write the journal" in swarm(*args, code=1).err
+        pid = swarm.status()["daemon"]["pid"]
+        swarm("stop", "--leave-workers")
+        assert not runs(pid)
+        assert "can't" in swarm("start", code=1).err or "no room" in swarm("start", code=1).err
+        ballast.unlink()
+        for child in asking:
+            child.communicate(timeout=60)
+        swarm("start")
+        swarm.open("a")
+        each_ran_once_and_landed(swarm, "a")
+        swarm.end()
+
+
+def test_worktrees_on_a_full_disk_wait_for_room(repo: Path, swarm_in: Callable[..., Swarm]) -> None:
+    """Where only the disk of the worktrees is full, tasks wait with the reason shown and no attempt used up, what runs goes on and
+    lands, and the others start when there is room."""
+    with small_disk(repo.with_name("trees"), "3m") as disk:
+        swarm = swarm_in(repo)
+        swarm.env["SWARM_WORKTREES__ROOT"] = str(disk)
+        (repo / "big").write_bytes(os.urandom(700_000))
+        git(repo, "add", "-A")
+        git(repo, "commit", "-qm", "big")
+        swarm.look_again()
+        swarm("start", "--workers", "2")
+        ballast = fill(disk, leave=4096)
+        swarm("submit", str(swarm.plan("r", [swarm.task("a"), swarm.task("b")])))
+        wait_until(lambda: "no space is left" in reason(swarm), at_most_s=40)
+        assert swarm.starts() == []
+        assert the_run(swarm)["counts"]["failed"] == 0
+        ballast.unlink()
+        each_ran_once_and_landed(swarm, "a", "b")
+        swarm.end()
+
+
+def test_a_worker_that_fails_on_a_full_disk_pays_nothing(repo: Path, swarm_in: Callable[..., Swarm]) -> None:
+    """A worker that fails while its disk is full loses nothing that it wrote, and is tried again as an attempt that its task has
+    not paid for."""
+    with small_disk(repo.with_name("trees"), "3m") as disk:
+        swarm = swarm_in(repo)
+        swarm.env["SWARM_WORKTREES__ROOT"] = str(disk)
+        gate = swarm.gate("full")
+        first = f"echo kept > out; until [ -e {gate} ]; do sleep 0.02; done; head -c 900000 /dev/zero > waste"
+        work = f'if [ "$SWARM_ATTEMPT" = 1 ]; then {first}; fi; echo done > out'
+        swarm("start")
+        swarm("submit", str(swarm.plan("r", [swarm.task("a", work, claims=["out"], attempts=1)])))
+        swarm.wait_for_start("a")
+        ballast = fill(disk)
+        swarm.open("full")
+        wait_until(lambda: "no space is left" in reason(swarm), at_most_s=40)
+        ballast.unlink()
+        run = swarm.wait("r")
+        before, after = task_of(run, "a")["attempts"]
+        assert (before["reason"]["code"], after["state"]) == ("machine", "landed")
+        assert git(repo, "show", f"{before['branch']}:out") == "kept"
+        swarm.end()
+
+
+def test_a_read_only_repository(repo: Path, swarm_in: Callable[..., Swarm], tmp_path: Path) -> None:
+    """On a file system that can't be written, starting says so in one sentence and ends with 1; what can be read is told."""
+    swarm = swarm_in(repo)
+    swarm.check_landed(swarm.run(swarm.plan("r", [swarm.task("a")])))
+    swarm("stop")
+    with bound(repo, repo, read_only=True):
+        for args in (("start",), ("run", str(swarm.plan("s", [swarm.task("b")])))):
+            refused = swarm(*args, code=1)
+            assert "read-only" in refused.err
+        assert swarm.status()["runs"][0]["counts"]["landed"] == 1
+    swarm("start")
+    assert the_run(swarm)["counts"]["landed"] == 1
+
+
+def test_a_full_disk_keeps_a_daemon_from_coming_up(repo: Path, swarm_in: Callable[..., Swarm]) -> None:
+    """On a disk without any room, starting says so in one sentence, ends with 1, and leaves nothing in the way of a later start."""
+    with on_a_disk_of_its_own(repo, "8m", ".git") as disk:
+        swarm = swarm_in(repo)
+        ballast = fill(disk)
+        for _ in range(2):
+            refused = swarm("start", code=1)
+            assert "no space" in refused.err or "no room" in refused.err
+        ballast.unlink()
+        swarm.check_landed(swarm.run(swarm.plan("r", [swarm.task("a")])))
+        swarm.end()
+
+
+def limit_descriptors(pid: int, most: int) -> None:
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, before[1]))
+
+
+def test_a_daemon_without_descriptors_comes_back(swarm: Swarm) -> None:
+    """A daemon that can open nothing any more loses no worker, fails no task, and goes on when it can."""
+    swarm("start", "--workers", "2")
+    swarm(
+        "submit",
+        str(swarm.plan("r", [*(swarm.task(f"w{n}", gate="w") for n in range(2)), swarm.task("after")])),
+    )
+    swarm.wait_for_start("w0", "w1")
+    wait_until(lambda: all(task_of(the_run(swarm), f"w{n}")["attempts"][0]["pid"] for n in range(2)))
+    pid = swarm.status()["daemon"]["pid"]
+    used = max(int(name) for name in os.listdir(f"/proc/{pid}/fd"))
+    limit_descriptors(pid, 3)
+    swarm.open("w")
+    ended = lambda: sum(span.end < float("inf") for span in swarm.spans()) == 2  # noqa: E731
+    wait_until(ended)
+    log = common_dir(swarm.top) / "swarm" / "log" / "daemon.log"
+    wait_until(lambda: "no file descriptor left" in log.read_text(), at_most_s=40)
+    limit_descriptors(pid, used + 200)
+    each_ran_once_and_landed(swarm, "after", "w0", "w1")
+    assert swarm.status()["daemon"]["pid"] == pid
