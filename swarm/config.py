@@ -127,6 +127,11 @@ class LimitSettings(_Table):
         ge=0,
         description="How often a step is tried again after a failure that is not the attempt's.",
     )
+    saved_refs_max: int = Field(
+        default=1000,
+        ge=1,
+        description="Most recovery refs of one run. Beyond it nothing is dropped: what would be saved is moved aside instead.",
+    )
     follow_every_s: float = Field(
         default=_MACHINE.follow_every_s,
         ge=0,

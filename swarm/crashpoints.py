@@ -89,6 +89,7 @@ POINTS: Mapping[str, Point] = {
     "collect.kept": Point("collecting again makes another commit than the one that is kept", "C11"),
     # --- the worktree is given back, cleaned, removed
     "give-back.saved": Point("work that nobody collected is saved and then forgotten", "C21"),
+    "saved.kept": Point("work that was saved once is saved again and again", "C21 C22"),
     "give-back.freed": Point("a worktree with another's files in it is handed to the next", "C21"),
     "give-back.cleaned": Point("a clean worktree is never used again", "C21"),
     "teardown.moved": Point("git's record of a worktree whose folder has gone is left for ever", "C22"),

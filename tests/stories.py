@@ -132,9 +132,15 @@ class Story(Bench):
         self.send(m.WorkerExited(**self.where(command), exit_code=code, result=result or WorkerResult()))
 
     def collect(
-        self, task: str, touched: Iterable[str] | None = None, commits: int = 1, problem: str = ""
+        self,
+        task: str,
+        touched: Iterable[str] | None = None,
+        commits: int = 1,
+        problem: str = "",
+        *,
+        gone: bool = False,
     ) -> None:
-        """What it left is committed; without `touched` it changed a file named like the task."""
+        """What it left is committed; without `touched` it changed a file named like the task. `gone`: its worktree was deleted."""
         command = self.sole(m.Collect, task)
         paths = (task,) if touched is None else tuple(touched)
         head = self.commit() if paths else command.base
@@ -145,6 +151,7 @@ class Story(Bench):
                 commits=commits if paths else 0,
                 touched=paths,
                 problem=problem,
+                gone=gone,
             )
         )
         for back in self.take(m.GiveBackWorktree, task):

@@ -350,8 +350,8 @@ def open_worktree(top: Path, state: Path, run: str, task: str, n: int | None) ->
     from swarm.core.model import ATTEMPT_ENDS, slug
     from swarm.core.places import Places
     from swarm.edge import git
+    from swarm.edge.leases import hide_folder
     from swarm.edge.lockfile import exclusive
-    from swarm.edge.worktrees import hide_folder
 
     _, _, found = _find(state, run, task)
     attempt = _attempt(found, n)
@@ -398,11 +398,11 @@ def recover(top: Path, state: Path, *, dry_run: bool) -> list[dict[str, Any]]:
         return []
     repository = git.Repository.discover(top)
     with alone(places):
-        must = reconcile.known(swarm_of(state), places)
+        must = reconcile.known(swarm_of(state), places, alone=True)
         settings = config.load(repository.working_top(), os.environ)
         edges = reconcile.open_edges(places, repository, settings, dict(os.environ), dry_run=dry_run)
         try:
-            found: list[dict[str, Any]] = dump(reconcile.reconcile(must, edges, alone=True, dry_run=dry_run))
+            found: list[dict[str, Any]] = dump(reconcile.reconcile(must, edges, dry_run=dry_run))
         finally:
             edges.close()
     return found

@@ -535,10 +535,12 @@ def _collected(turn: Turn, event: m.Collected) -> None:
     attempt.head, attempt.commits, attempt.touched = event.head, event.commits, event.touched
     if attempt.ending in ("cancelled", "stopped"):
         _ended_on_request(turn, run, task, attempt)
+    elif event.gone:
+        _lost(turn, run, task, attempt, event.problem)
     elif (reason := _worker_failure(task, attempt, event.problem)) is not None:
         _failed(turn, run, task, attempt, reason)
     elif attempt.exit_code is None:
-        _lost(turn, run, task, attempt)
+        _lost(turn, run, task, attempt, "the worker is gone and left no exit code")
     elif attempt.exit_code == _TRY_LATER:
         _try_later(turn, run, task, attempt)
     elif (reason := _check_strays(turn, run, task, attempt)) is not None:
@@ -591,8 +593,8 @@ def _failed(turn: Turn, run: Run, task: Task, attempt: Attempt, reason: Reason) 
     hand_back(turn, run, task, attempt, reason, not_before=turn.at + TROUBLE_EVERY_S)
 
 
-def _lost(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:
-    reason = Reason("lost", "the worker is gone and left no exit code")
+def _lost(turn: Turn, run: Run, task: Task, attempt: Attempt, text: str) -> None:
+    reason = Reason("lost", text)
     lost = sum(1 for each in task.attempts[task.budget_from :] if each.step is Step.LOST) + 1
     attempt.counts = lost > turn.swarm.limits.lost_max
     held_against(turn, run, task, attempt, Step.LOST, reason)
@@ -641,6 +643,8 @@ def _worktree_returned(turn: Turn, event: m.WorktreeReturned) -> None:
         raise StaleEvent(f"no worktree of {event.task!r} attempt {event.attempt} is being given back")
     attempt.returned = True
     turn.swarm.coming.discard((run.id, event.task, event.attempt))
+    if event.saved:
+        turn.tell("WorkSaved", run, run.tasks[event.task], attempt=event.attempt, place=event.saved)
 
 
 # --- what went wrong at an edge ---

@@ -267,18 +267,23 @@ class WorkerExited(AttemptEvent):
 class Collected(AttemptEvent):
     """What the worker left is committed as `head` (equal to the base when nothing changed) and kept on the attempt's branch.
 
-    `problem` is a sentence where the worktree was in a state that can't be submitted (unmerged paths, …).
+    `problem` is a sentence where the worktree was in a state that can't be submitted (unmerged paths, …). `gone` tells that there
+    was no worktree any more: whatever was done in it is not the worker's fault.
     """
 
     head: str
     commits: int
     touched: tuple[str, ...]
     problem: str = ""
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorktreeReturned(AttemptEvent):
-    """The attempt's worktree went back to the pool; also told of attempts that have ended."""
+    """The attempt's worktree went back to the pool; also told of attempts that have ended. `saved` is the branch, or the folder,
+    that keeps what lay there and had not been collected."""
+
+    saved: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -556,6 +561,7 @@ FACTS: dict[str, str] = {
     "StagingRestored": "the staging branch was gone and was made again at `commit`",
     "StagingWorktreeFollows": "the staging worktree stands at `commit`, or stays for the `reason` given",
     "RunFinished": "staging is on `target` at `commit`",
+    "WorkSaved": "what lay in the worktree of an attempt and had not been collected is kept at `place`, a branch or a folder",
     "Mended": "something that a crash or a person left was mended: `kind`, `text` says what was found, `remedy` what was done",
     "CapacityChanged": "the machine allows another number of workers: `slots_open` and the `reason`",
 }

@@ -24,7 +24,7 @@ from swarm import log
 from swarm.config import Settings
 from swarm.core import admission
 from swarm.core import messages as m
-from swarm.core.model import Limits, Readings, Reason, attempt_branch, slug
+from swarm.core.model import Limits, Readings, Reason, slug
 from swarm.core.places import AttemptPlaces, Places
 from swarm.crashpoints import crash_at
 from swarm.daemon.finishing import Finisher
@@ -261,10 +261,10 @@ class Execution:
 
     def _give_back_worktree(self, command: m.GiveBackWorktree) -> m.Event:
         if not command.keep:
-            saved = self.edges.pool.give_back(self._key(command), at=self.clock())
-            if saved is not None:  # work that was never collected; nothing but a ref keeps it
-                _log.warning("worktree.saved", task=command.task, attempt=command.attempt, commit=saved)
-                self._keep(attempt_branch(command.run, command.task, command.attempt), saved)
+            place = self.edges.pool.give_back(self._key(command), at=self.clock())
+            if place is not None:
+                _log.warning("worktree.saved", task=command.task, attempt=command.attempt, place=place)
+                return m.WorktreeReturned(at=self.clock(), **_where(command), saved=place)
         return m.WorktreeReturned(at=self.clock(), **_where(command))
 
     def _start_worker(self, command: m.StartWorker) -> m.Event:
@@ -351,6 +351,7 @@ class Execution:
         found = self.edges.pool.collect(
             Path(command.worktree),
             command.base,
+            key=self._key(command),
             message=f"{command.title}\n\nSwarm-Run: {command.run}\nSwarm-Task: {command.task}\n"
             f"Swarm-Attempt: {command.attempt}\n",
             identity=self.edges.identity,
@@ -366,6 +367,7 @@ class Execution:
             commits=found.commits,
             touched=found.touched,
             problem=found.problem,
+            gone=found.work is None,
         )
 
     def _keep(self, branch: str, head: str) -> None:

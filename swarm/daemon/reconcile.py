@@ -9,6 +9,7 @@ Rules for editing: everything here may be killed at any point and done again, an
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,11 +56,12 @@ class Known:
     leases: dict[str, tuple[Path, str]] = field(default_factory=dict)
     work: list[KeptWork] = field(default_factory=list)
     nonces: set[str] = field(default_factory=set)
+    alone: bool = False
 
 
-def known(swarm: Swarm, places: Places) -> Known:
-    """Takes down what there must be."""
-    found = Known()
+def known(swarm: Swarm, places: Places, *, alone: bool) -> Known:
+    """Takes down what there must be; `alone` says that no daemon works on it meanwhile."""
+    found = Known(alone=alone)
     for run in swarm.runs.values():
         if run.prepared:
             found.staging[run.id] = (Path(run.worktree), run.followed, run.following or run.followed)
@@ -83,13 +85,10 @@ def _attempts(run: Run) -> Iterator[tuple[str, Attempt]]:
             yield name, attempt
 
 
-def reconcile(must: Known, edges: Edges, *, alone: bool, dry_run: bool = False) -> list[Finding]:
-    """Brings what there is into agreement with what there must be; gives what was found, in the order in which it was looked at.
-
-    `alone` says that no daemon works beside this one, so that a lock that git left is nobody's.
-    """
+def reconcile(must: Known, edges: Edges, *, dry_run: bool = False) -> list[Finding]:
+    """Brings what there is into agreement with what there must be; gives what was found, in the order in which it was looked at."""
     found: list[Finding] = []
-    locks = (_stale_locks,) if alone else ()
+    locks = (_stale_locks,) if must.alone else ()
     for step in (_programs, *locks, _processes, _worktrees, _staging_worktrees, _branches):
         try:
             found += step(must, edges, dry_run)
@@ -132,8 +131,10 @@ def _processes(must: Known, edges: Edges, dry_run: bool) -> list[Finding]:
     return found
 
 
-def _worktrees(_: Known, edges: Edges, dry_run: bool) -> list[Finding]:
-    return [*edges.pool.sweep(dry_run=dry_run), *edges.scratch.sweep(dry_run=dry_run)]
+def _worktrees(must: Known, edges: Edges, dry_run: bool) -> list[Finding]:
+    free_others = must.alone and not edges.settings.worktrees.keep
+    found = edges.pool.sweep(leases=must.leases, alone=free_others, dry_run=dry_run)
+    return [*found, *edges.scratch.sweep(dry_run=dry_run)]
 
 
 def _staging_worktrees(must: Known, edges: Edges, dry_run: bool) -> list[Finding]:
@@ -180,9 +181,14 @@ def open_edges(
         with exclusive(places.merge_lock):
             landing.open_or_create()
     trees = settings.worktrees
-    furnishing = {"setup": trees.setup, "copy": trees.copied, "share": trees.share}
-    pool = Pool(repository, top / trees.root / "pool", lock=places.worktrees_lock, **furnishing)  # type: ignore[arg-type]
-    scratch = Pool(
+    furnished = functools.partial(Pool, setup=trees.setup, copy=trees.copied, share=trees.share)
+    pool = furnished(
+        repository,
+        top / trees.root / "pool",
+        lock=places.worktrees_lock,
+        saved_refs_max=settings.limits.saved_refs_max,
+    )
+    scratch = furnished(
         places.landing,
         places.scratch,
         lock=places.merge_lock.with_name("scratch.lock"),
@@ -190,7 +196,6 @@ def open_edges(
         objects=landing.objects,
         user_config=False,
         saves=False,
-        **furnishing,  # type: ignore[arg-type]
     )
     return Edges(
         places=places,

@@ -12,7 +12,7 @@ only to finish our own move.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,7 @@ class Follower:
     common: Path
     lock: Path
     objects: git.Objects
+    save_record: Callable[[LinkedTree], object]
     user_config: bool = True
 
     def prepare(self, path: Path, commit: str) -> None:
@@ -88,8 +89,14 @@ class Follower:
         return self._reason_to_leave(tree, commit, going_to) or self._at_work(tree, commit), ""
 
     def _make(self, path: Path, commit: str, lost: LinkedTree | None) -> LinkedTree:
+        there = linked.seat(lost) if lost is not None else None
+        if lost is not None and there in (None, path):
+            self.save_record(lost)  # a person may have committed there
         with exclusive(self.lock) as held:
-            if lost is not None:
+            if lost is not None and there not in (None, path):
+                assert there is not None
+                linked.disown(lost, there, lock=held)
+            elif lost is not None:
                 linked.unlink(lost, lock=held)
             linked.sweep_drafts(self.common, lock=held)
             name = f"swarm-{path.parent.name}-{path.name}"

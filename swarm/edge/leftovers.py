@@ -21,7 +21,14 @@ from pathlib import Path
 from swarm.crashpoints import crash_at
 from swarm.edge import git
 from swarm.edge.indexfile import read_flags
-from swarm.edge.linked import LinkedTree, copy_index, find_git_below, remove, write_text
+from swarm.edge.linked import (
+    LinkedTree,
+    copy_index,
+    find_git_below,
+    give_right_to_read,
+    remove,
+    write_text,
+)
 
 OURS = ("swarm", "swarm@localhost")
 LINEAR_MAX = 64  # commits that are counted one by one before git is asked
@@ -35,6 +42,23 @@ _UNFINISHED = {
     "rebase-merge": "rebase",
     "rebase-apply": "rebase",
 }
+# Files of an unfinished operation that may name a commit which nothing else names.
+_NAMED_BY = (
+    *("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "REBASE_HEAD", "MERGE_AUTOSTASH"),
+    *("rebase-merge/orig-head", "rebase-merge/stopped-sha", "rebase-merge/amend", "rebase-merge/autostash"),
+    *("rebase-apply/orig-head", "rebase-apply/autostash"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """All that a worktree holds: the commit it stands at, the tree of its files, that of its index where it is
+    another than both ("" else), and commits that only an unfinished merge or rebase names."""
+
+    head: str
+    tree: str
+    staged: str = ""
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +66,8 @@ class Collected:
     """What a worker did: `head` holds it (the base when nothing changed), `commits` more than the base.
 
     `leftover` tells that something was not committed by the worker. `problem` says why it can't be
-    submitted, or "".
+    submitted, or "". `work` is all that there was, None where the worktree was gone; `unread` tells that not every
+    file of it could be read.
     """
 
     head: str
@@ -50,6 +75,8 @@ class Collected:
     leftover: bool
     touched: tuple[str, ...]
     problem: str = ""
+    work: Work | None = None
+    unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +117,9 @@ class Collector:
         self.tree.break_locks()
         parent, problems = self._parent()
         problems += self._unfinished()
+        staged, named = self._staged(), self._named(parent)
         self._mend_index(parent, problems)
-        nested = self._add(problems)
+        nested, unread = self._add(problems)
         crash_at("collect.added")
         head = self._commit(parent)
         touched, nested_too = self._touched(head)
@@ -104,14 +132,45 @@ class Collector:
             touched, _ = self._touched(head)
         crash_at("collect.committed")
         commits = self._count(head, problems)
+        tree = self.objects.tree_of(head)
+        if staged in (tree, self.objects.tree_of(parent)):
+            staged = ""
+        work = Work(parent, tree, staged, named)
         if not touched:
-            return Collected(self.base, 0, False, (), " ".join(problems))
-        return Collected(head, commits, head != parent, touched, " ".join(problems))
+            return Collected(self.base, 0, False, (), " ".join(problems), work, unread)
+        return Collected(head, commits, head != parent, touched, " ".join(problems), work, unread)
+
+    def _staged(self) -> str:
+        """Gives the tree of the index as the worker left it, "" where it is none: untouched, unmerged, broken, gone."""
+        if _same_file(self.tree.admin / "index", self.trusted):
+            return ""
+        index = self.aside.with_suffix(".staged.new")
+        try:
+            copy_index(self.tree.admin / "index", index)
+            asked = self.tree.git("write-tree", index=index, ok=(0, 128))
+            return asked.text if asked.code == 0 else ""
+        except FileNotFoundError:
+            return ""
+        finally:
+            remove(index)
+
+    def _named(self, head: str) -> tuple[str, ...]:
+        named: list[str] = []
+        for name in _NAMED_BY:
+            try:
+                words = (self.tree.admin / name).read_text("ascii", "replace").split()
+            except OSError:
+                continue
+            named += [word for word in words if git.is_object_id(word) and word not in (head, self.base)]
+        named = list(dict.fromkeys(named))
+        kinds = self.objects.kinds(named)
+        return tuple(oid for oid, kind in zip(named, kinds, strict=True) if kind and kind[0] == "commit")
 
     def _parent(self) -> tuple[str, list[str]]:
         head = self.tree.head()
         if head is not None and self.objects.kind(head) == "commit":
             return head, []
+        self.tree.mend_head(self.base)
         return self.base, ["HEAD of the worktree names no commit; what was there is on top of its base."]
 
     def _unfinished(self) -> list[str]:
@@ -151,21 +210,23 @@ class Collector:
                 paths = git.encode("".join(name + "\0" for name in chosen))
                 self.tree.git("update-index", option, "-z", "--stdin", input=paths)
 
-    def _add(self, problems: list[str]) -> list[str]:
-        """Takes every file into the index; gives the nested repositories that kept git from it."""
+    def _add(self, problems: list[str]) -> tuple[list[str], bool]:
+        """Takes every file into the index; gives the nested repositories that kept git from it, and whether some
+        file could not be read."""
         asked = self.tree.git("add", "-A", *self.lent.pathspecs(), ok=(0, 1, 128))
         if asked.code in (0, 1):  # 1 tells that a lent path is ignored as well; all else was added
-            return []
+            return [], False
         if "index" in git.last_line(asked.err) and "lock" not in asked.err:
             self._replace_index(self.tree.head() or self.base)
         nested = self._all_nested()
+        give_right_to_read(self.tree.path)
         with self._without_git(nested):
             self._forget(nested)
             again = self.tree.git("add", "-A", "--ignore-errors", *self.lent.pathspecs(), ok=(0, 1))
         refused = [line for line in again.err.splitlines() if line.startswith("error:")]
         if refused:
             problems.append(f"Not everything could be read: {refused[-1].removeprefix('error: ')}.")
-        return nested
+        return nested, bool(refused)
 
     def _commit(self, parent: str) -> str:
         tree = self.tree.git("write-tree").text
@@ -259,33 +320,6 @@ class Collector:
             if os.path.lexists(note.with_suffix("")) and not os.path.lexists(home):
                 os.rename(note.with_suffix(""), home)
         remove(self.aside)
-
-
-def save(tree: LinkedTree, objects: git.Objects, lent: Lent, index: Path, at: float) -> str | None:
-    """Makes a commit of all that is in a worktree and not ignored, changing nothing there.
-
-    `index` names a free file to work in. Gives None when the worktree holds what HEAD holds. Raises GitError.
-    """
-    head = tree.head()
-    if head is None:
-        return None
-    try:
-        try:
-            copy_index(tree.admin / "index", index)
-            tree.git("add", "-A", "--ignore-errors", *lent.pathspecs(), index=index, ok=(0, 1))
-            made = tree.git("write-tree", index=index).text
-        except (OSError, git.GitError):  # the worker's index is of no use: start from HEAD
-            remove(index)
-            remove(Path(f"{index}.lock"))
-            tree.git("read-tree", head, index=index)
-            tree.git("add", "-A", "--ignore-errors", *lent.pathspecs(), index=index, ok=(0, 1))
-            made = tree.git("write-tree", index=index).text
-    finally:
-        remove(index)
-    if made == objects.tree_of(head):
-        return None
-    who = git.Signature(*OURS, at)
-    return git.write_commit(tree.common, made, [head], "Work found in the worktree", who, who)
 
 
 def _same_file(one: Path, other: Path) -> bool:

@@ -98,6 +98,13 @@ class LinkedTree:
         text = _text(self.admin / "HEAD") or ""
         return text.removeprefix("ref: ") if text.startswith("ref: ") else None
 
+    def mend_head(self, commit: str) -> None:
+        """Writes `commit` where HEAD holds neither an object nor the name of a ref: git would take it for no worktree."""
+        text = _text(self.admin / "HEAD") or ""
+        if not git.is_object_id(text) and not text.startswith("ref: refs/"):
+            remove(self.admin / "HEAD")
+            write_text(self.admin / "HEAD", f"{commit}\n")
+
     def break_locks(self) -> None:
         """Removes the lock files that a killed git left here. No process may be at work in the worktree."""
         for name in ("index.lock", "HEAD.lock"):
@@ -196,6 +203,22 @@ def seat(tree: LinkedTree) -> Path | None:
     return there if _text(there / ".git") == f"gitdir: {tree.admin}" else None
 
 
+def points_to(folder: Path) -> Path | None:
+    """Gives the record that a worktree's folder names, None for any other folder."""
+    text = _text(folder / ".git") or ""
+    return Path(text.removeprefix("gitdir: ")) if text.startswith("gitdir: ") else None
+
+
+def tree_of_index(tree: LinkedTree) -> str:
+    """Writes what the index of a record holds as a tree, also where its folder is gone; "" where it can't be."""
+    index = tree.admin / "index"
+    if not index.exists():
+        return ""
+    env = {"GIT_INDEX_FILE": str(index)}
+    asked = git.run("write-tree", git_dir=tree.common, env=env, ok=(0, 128))
+    return asked.text if asked.code == 0 else ""
+
+
 def disown(tree: LinkedTree, there: Path, *, lock: LockHeld) -> None:
     """Leaves a worktree that a person took to `there` to them: git goes on knowing it, we don't."""
     lock.require()
@@ -272,6 +295,20 @@ def find_git_below(top: Path) -> list[str]:
                 elif entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
     return sorted(folder for folder in found if folder != ".")
+
+
+def give_right_to_read(top: Path) -> None:
+    """Gives the owner the right to read every file below `top` that lacks it; links are not followed. What belongs
+    to others stays as it is."""
+    for folder, _, names in os.walk(top):
+        for name in names:
+            path = os.path.join(folder, name)
+            mode = os.lstat(path).st_mode
+            if stat.S_ISREG(mode) and not mode & 0o400:
+                try:
+                    os.chmod(path, stat.S_IMODE(mode) | 0o400)
+                except PermissionError:
+                    pass
 
 
 def write_text(path: Path, text: str) -> None:

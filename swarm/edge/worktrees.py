@@ -14,58 +14,35 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import json
 import os
 import re
 import secrets
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from swarm.core.model import Finding
+from swarm.core.model import Finding, slug
 from swarm.crashpoints import crash_at
 from swarm.edge import git, linked
 from swarm.edge.follower import Follower
 from swarm.edge.furnish import Furnishing
 from swarm.edge.indexfile import Tracked
-from swarm.edge.leftovers import Collected, Collector, Lent, save
+from swarm.edge.leases import Leases, Member, hide_folder, number_of
+from swarm.edge.leftovers import Collected, Collector, Lent, Work
 from swarm.edge.linked import LinkedTree
 from swarm.edge.lockfile import exclusive
+from swarm.edge.saved import UNOWNED, Owner, Saver, TooManySaved
 from swarm.errors import SwarmError
 
-__all__ = ["Collected", "Pool", "WorktreeEntry", "WorktreeFailed", "hide_folder"]
+__all__ = ["Collected", "Pool", "WorktreeEntry", "WorktreeFailed"]
 
-RECORDS = ".pool"
 TRASH = ".trash"
+KEPT = ".kept"  # folders that could not be saved whole; nothing is ever removed here
 _RETIRING = "\0"  # the key of a member that is being removed, so that nobody is given it
 RACY_S = 1.0  # git compares whole seconds: with an index no older than its files it looks into each of them
-
-
-@dataclass(slots=True)
-class Member:
-    """One worktree of the pool. `key` is who has it, "" nobody.
-
-    `base` is the commit that our copy of the index describes, `at_base` that the files are exactly that,
-    `swept` that nothing but tracked files is there, `cold` that the index is as young as its files. `ready`
-    means: `setup` has run.
-    """
-
-    number: int
-    path: Path
-    admin: Path | None = None
-    key: str = ""
-    base: str = ""
-    at_base: bool = False
-    swept: bool = False
-    ready: str = ""
-    cold: bool = False
-    collected: bool = False
-    since: float = 0.0
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +89,13 @@ class Pool:
         setup_timeout_s: float = 1800.0,
         user_config: bool = True,
         saves: bool = True,
+        saved_refs_max: int = 1000,
     ) -> None:
         """Opens the pool at `root`, which need not exist; `repository` may be a bare git folder.
 
         `lock` guards git's bookkeeping against other processes. `copy` and `share` are paths in `source`
         (default: the repository's own top) that each worktree gets as copies and as links; `setup` is a
-        shell command run in it. With `saves` false work that was never collected is not saved: for checkouts
+        shell command run in it. With `saves` false nothing is saved before it is removed: for checkouts
         that nobody works in. Raises UsageError for paths that leave `source`.
         """
         top = repository.top if isinstance(repository, git.Repository) else None
@@ -129,12 +107,13 @@ class Pool:
         self._owns_objects = objects is None
         self._lock = lock
         self._top = top
-        self._saves = saves
+        self._saver = Saver(self.common, self.objects, saved_refs_max) if saves else None
         self._furnishing = Furnishing(source or top, setup, tuple(copy), tuple(share), setup_timeout_s)
         self._lent = Lent(self._furnishing.paths)
-        self._follower = Follower(self.common, lock, self.objects, user_config)
+        self._follower = Follower(self.common, lock, self.objects, self._save_record, user_config)
         self._choosing = threading.Lock()
-        self._members = {member.number: member for member in self._load()}
+        self._leases = Leases(self.root, top)
+        self._members = {member.number: member for member in self._leases.load()}
 
     def close(self) -> None:
         """Ends the standing helper, if the pool started it."""
@@ -156,7 +135,7 @@ class Pool:
                 self._stand_at(member, base)
             member.collected = member.swept = member.at_base = False
             self._furnish(member)
-            self._save(member)
+            self._leases.save(member)
             crash_at("worktree.ready")
         return member.path
 
@@ -164,8 +143,8 @@ class Pool:
         """Ends the lease of `key` and cleans the worktree for the next one. No process of the worker may be
         left.
 
-        Work that was never collected is saved first as a commit, which is returned for the caller to keep
-        by a ref. A key that has no lease is no error.
+        What is in it and was not collected is saved first; gives the branch that keeps it, or the folder where it
+        lies where no branch can. A key that has no lease is no error.
         """
         member = self._by_key(key)
         if member is None:
@@ -173,56 +152,63 @@ class Pool:
         with member.lock, _explained(f"The worktree of {key} could not be taken back"):
             if member.key != key:
                 return None
-            saved = self._save_work(member, at) if self._saves and not member.collected else None
+            place = self._put_away(member, at)
             crash_at("give-back.saved")
-            member.collected = False
-            member.key, member.ready, member.swept = "", "", False
+            member.key, member.ready, member.swept, member.collected = "", "", False, False
             member.since = time.time()
-            self._save(member)
+            self._leases.save(member)
             crash_at("give-back.freed")
             self._sweep_or_retire(member)
             crash_at("give-back.cleaned")
-        return saved
+        return place
 
     def collect(
-        self, path: Path, base: str, *, message: str, identity: tuple[str, str] | None, at: float
+        self, path: Path, base: str, *, key: str, message: str, identity: tuple[str, str] | None, at: float
     ) -> Collected:
-        """Commits what the worker left at `path`, moving no ref; `at` (seconds since the epoch) dates the
-        commit.
+        """Commits what the worker of `key` left at `path`, moving no ref; `at` (seconds since the epoch) dates the
+        commit. What was only staged, or only named by an unfinished operation, gets a recovery ref.
 
         Collecting again gives the same. A state that can't be submitted is told in `problem`, not raised.
         """
-        member = self._at(path)
+        member = self._at(path, key, base)
         with member.lock, _explained(f"The work in {path} could not be collected"):
-            if not member.path.is_dir() or member.admin is None:
+            tree = self._seated(member)
+            if tree is None:
                 return Collected(base, 0, False, (), f"The worktree {member.path} is gone.")
-            note = self._relink_if_pruned(member, base)
-            collector = Collector(
-                tree=self._tree(member),
-                objects=self.objects,
-                base=base,
-                trusted=self._index(member),
-                aside=self.root / RECORDS / f"{member.number}.nested",
-                lent=self._lent,
-                message=message,
-                identity=identity,
-                at=at,
-            )
-            found = collector.collect()
-            member.collected = True
-            self._save(member)
+            tree, note = self._relink_if_pruned(member, tree, base)
+            found = self._collector(member, tree, base, message, identity, at).collect()
+            if (
+                self._saver is not None
+                and found.work is not None
+                and (found.work.staged or found.work.others)
+            ):
+                self._saver.keep(Owner.of(key), found.work, where=path, at=at)
+            member.collected, member.kept = not found.unread, found.head
+            member.stood, member.seen = tree.head() or "", _fingerprint(tree.admin / "index")
+            self._leases.save(member)
             crash_at("collect.marked")
         return dataclasses.replace(found, problem=f"{note} {found.problem}".strip()) if note else found
 
-    def save(self, path: Path, *, at: float | None = None) -> str | None:
-        """Makes a commit of all that is at `path` and not ignored, or None where nothing differs from its
-        base.
-
-        Nothing in the worktree changes; the caller keeps the commit by a ref.
-        """
-        member = self._at(path)
-        with member.lock, _explained(f"The work in {path} could not be saved"):
-            return self._save_work(member, at)
+    def _collector(
+        self,
+        member: Member,
+        tree: LinkedTree,
+        base: str,
+        message: str,
+        identity: tuple[str, str] | None,
+        at: float,
+    ) -> Collector:
+        return Collector(
+            tree=tree,
+            objects=self.objects,
+            base=base,
+            trusted=self._leases.index(member),
+            aside=self._leases.folder / f"{member.number}.nested",
+            lent=self._lent,
+            message=message,
+            identity=identity,
+            at=at,
+        )
 
     def spare(self, n: int, base: str) -> None:
         """Sees to it that `n` free members stand at `base`, warm. For idle moments; raises as `take` does."""
@@ -247,11 +233,15 @@ class Pool:
         """Lists the members by number as they were recorded, whatever has become of them. Looks only."""
         return [Lease(member.path, member.key, self._is_whole(member)) for member in self._sorted()]
 
+    def strangers(self) -> list[Path]:
+        """Lists the folders where members lie that nothing says anything of."""
+        return self._leases.strangers({member.path for member in self._sorted()})
+
     def teardown(self, path: Path) -> None:
-        """Removes the member at `path`, folder and record; one that is gone is no error. What is in it is
-        lost."""
+        """Removes the member at `path`, folder and record, saving what is in it; one that is gone is no
+        error."""
         with self._choosing:
-            member = self._members.get(_number(path)) if Path(path).parent == self.root else None
+            member = self._members.get(number_of(path)) if Path(path).parent == self.root else None
             if member is not None:
                 member.key = _RETIRING
         if member is not None:
@@ -269,38 +259,52 @@ class Pool:
 
     def _remove(self, member: Member) -> None:
         with member.lock:
+            self._put_away(member)
             self._retire(member)
         with self._choosing:
             self._members.pop(member.number, None)
 
-    def sweep(self, *, dry_run: bool = False) -> list[Finding]:
-        """Looks for what killed calls and deleted folders left, and removes it; with `dry_run` only says what.
+    def sweep(
+        self,
+        *,
+        leases: Mapping[str, tuple[Path, str]] | None = None,
+        alone: bool = False,
+        dry_run: bool = False,
+    ) -> list[Finding]:
+        """Looks for what killed calls left and people moved, deleted or pruned, and mends it; with `dry_run` only
+        says what.
 
-        Leases are kept.
+        `leases` says who must have which worktree, from which base. `alone` says that nobody else takes any
+        meanwhile, so that what anybody else has is given back.
         """
         found = self._sweep_trash(dry_run)
         if not dry_run:
             self._sweep_drafts()
-        found += [self._lost(tree, dry_run) for tree in self._records() if linked.seat(tree) is None]
+        for tree in self._records():
+            found += self._sweep_record(tree, dry_run)
+        for key, (path, base) in (leases or {}).items():
+            found += self._sweep_lease(key, path, base, dry_run)
         for member in self._sorted():
-            if not member.key and not member.path.is_dir() and not dry_run:
+            if alone and leases is not None and member.key and member.key not in leases:
+                found.append(self._free(member, dry_run))
+            if not member.key and not os.path.lexists(member.path) and not dry_run:
                 self.teardown(member.path)
-        found += [Finding("worktree", f"nothing says whose {path} is") for path in self.strangers()]
+        expected = {path for path, _ in (leases or {}).values()}
+        found += [
+            Finding("worktree", f"nothing says whose {path} is")
+            for path in self.strangers()
+            if path not in expected
+        ]
         return found
 
     def _sweep_drafts(self) -> None:
         """Removes what killed calls were writing; nobody ever read it."""
         with exclusive(self._lock) as held:
             linked.sweep_drafts(self.common, lock=held)
-        for draft in (self.root / RECORDS).glob("*.new"):
-            member = self._members.get(_number(Path(draft.name.partition(".")[0])))
+        for number, draft in self._leases.drafts():
+            member = self._members.get(number)
             with member.lock if member is not None else nullcontext():
                 linked.remove(draft)
-
-    def _records(self) -> list[LinkedTree]:
-        """Lists the records of worktrees below the pool's folder."""
-        trees = linked.records(self.common, user_config=self.user_config)
-        return [tree for tree in trees if tree.path.parent == self.root]
 
     def _sweep_trash(self, dry_run: bool) -> list[Finding]:
         trash = self.root / TRASH
@@ -308,21 +312,84 @@ class Pool:
             return []
         if not dry_run:
             _remove_quietly(trash)
+        text = f"a removal was cut short in {trash}"
+        return [Finding("worktree", text, "what is left of it is removed", not dry_run)]
+
+    def _records(self) -> list[LinkedTree]:
+        """Lists the records of our worktrees below the folder that holds the pool."""
+        trees = linked.records(self.common, user_config=self.user_config)
+        return [tree for tree in trees if tree.path.is_relative_to(self.root.parent)]
+
+    def _sweep_record(self, tree: LinkedTree, dry_run: bool) -> list[Finding]:
+        there = self._seat(tree)
+        if there == tree.path:
+            return []
+        if there is None:
+            place = None if dry_run else self._save_record(tree)
+            if not dry_run:
+                with exclusive(self._lock) as held:
+                    linked.unlink(tree, lock=held)
+            remedy = "the record is removed" + (f", what only it knew is kept on {place}" if place else "")
+            return [
+                Finding("worktree", f"git has a record of {tree.path}, which is gone", remedy, not dry_run)
+            ]
+        text = f"the worktree {tree.path} was moved to {there}"
+        with self._choosing:
+            member = next((m for m in self._members.values() if m.admin == tree.admin), None)
+        if member is not None and member.key:
+            return [Finding("worktree", f"{text}; the work in it is collected from there")]
+        if not dry_run:
+            self._disown(tree, there, member)
+        return [
+            Finding("worktree", text, "it is left there, and is no worktree of swarm's any more", not dry_run)
+        ]
+
+    def _disown(self, tree: LinkedTree, there: Path, member: Member | None) -> None:
+        with exclusive(self._lock) as held:
+            linked.disown(tree, there, lock=held)
+        if member is not None:
+            member.admin = None
+            self._leases.forget(member)
+            with self._choosing:
+                self._members.pop(member.number, None)
+
+    def _sweep_lease(self, key: str, path: Path, base: str, dry_run: bool) -> list[Finding]:
+        """Sees to it that the worktree of a lease that the journal knows is known here, and to git."""
+        if path.parent != self.root or not path.is_dir():
+            return []  # gone altogether: its work can only be missed when it is collected
+        with self._choosing:
+            member = self._members.get(number_of(path))
+        if member is None:
+            text = f"the lease of {path} was lost; it is {key}'s"
+            if not dry_run:
+                self._at(path, key, base)
+                self._leases.save(self._members[number_of(path)])
+            return [Finding("worktree", text, "the lease is written anew", not dry_run)]
+        tree = self._seated(member)
+        if member.key != key or tree is None or tree.is_linked():
+            return []
+        if not dry_run:
+            with member.lock:
+                self._relink_if_pruned(member, tree, base)
         return [
             Finding(
                 "worktree",
-                f"a removal was cut short in {trash}",
-                "what is left of it is removed",
+                f"git has no record of {path} any more",
+                "it gets one; its files stay",
                 not dry_run,
             )
         ]
 
-    def _lost(self, tree: LinkedTree, dry_run: bool) -> Finding:
-        if not dry_run:
-            with exclusive(self._lock) as held:
-                linked.unlink(tree, lock=held)
-        text = f"git has a record of {tree.path}, which is gone"
-        return Finding("worktree", text, "the record is removed", not dry_run)
+    def _free(self, member: Member, dry_run: bool) -> Finding:
+        text = f"{member.path} was still leased to {member.key}, which has ended"
+        if dry_run:
+            return Finding("worktree", text, "what lies in it is saved, and it is free again")
+        try:
+            place = self.give_back(member.key)
+        except (SwarmError, OSError) as problem:
+            return Finding("worktree", f"{text}; what lies in it can't be saved: {problem}")
+        remedy = "it is free again" + (f", what lay in it is kept on {place}" if place else "")
+        return Finding("worktree", text, remedy, True)
 
     # --- the staging worktree -------------------------------------------------------------------------------
 
@@ -353,7 +420,8 @@ class Pool:
             if member is None:
                 free = [m for m in self._members.values() if not m.key]
                 member = min(free, key=lambda m: _cost(m, base)) if free else self._new_member()
-            member.key, member.since = key, time.time()
+            member.key = member.last = key
+            member.since = time.time()
             return member
 
     def _new_member(self) -> Member:
@@ -367,9 +435,16 @@ class Pool:
         with self._choosing:
             return next((m for m in self._members.values() if m.key == key and key), None)
 
-    def _at(self, path: Path) -> Member:
+    def _at(self, path: Path, key: str, base: str) -> Member:
+        """Gives the member at `path`; one whose lease was lost is taken for `key`'s, since the caller knows it to be."""
+        number = number_of(path)
         with self._choosing:
-            member = self._members.get(_number(path)) if Path(path).parent == self.root else None
+            member = self._members.get(number) if path.parent == self.root else None
+            if member is None and path.parent == self.root and number:
+                found = linked.find(path, self.common)
+                admin = found.admin if found else self.common / "worktrees" / f"swarm-{number}-lost"
+                member = Member(number, path, admin=admin, key=key, last=key, base=base, since=time.time())
+                self._members[number] = member
         if member is None:
             raise SwarmError(f"{path} is no worktree of the pool at {self.root}.")
         return member
@@ -382,9 +457,10 @@ class Pool:
 
     def _stand_at(self, member: Member, base: str) -> None:
         """Brings a member to `base`, anew where the old one refuses."""
+        believed = member.swept
         member.at_base, member.ready = False, ""
         member.swept = member.swept and not self._furnishing.furnishes
-        self._save(member)  # from here on a crash leaves a lease whose files are not to be believed
+        self._leases.save(member)  # from here on a crash leaves a lease whose files are not to be believed
         crash_at("worktree.leased")
         if self._is_whole(member):
             try:
@@ -394,33 +470,35 @@ class Pool:
             except (git.GitError, OSError, ValueError):
                 if self.objects.kind(base) != "commit":
                     raise
+        if believed:
+            self._put_away(member)
         self._retire(member)
         self._make(member, base)
         self._checkout(member, base)
         member.swept = member.cold = True
 
     def _make(self, member: Member, base: str) -> None:
-        self._hide()
-        (self.root / RECORDS).mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._leases.hide()
+        self._leases.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with exclusive(self._lock) as held:
             name = f"swarm-{member.number}"
             tree = linked.link(member.path, name, self.common, base, user_config=self.user_config, lock=held)
         member.admin, member.base = tree.admin, base
-        self._save(member)
+        self._leases.save(member)
 
     def _clean(self, member: Member) -> None:
         """Removes all but tracked files, and all that git keeps besides."""
         if member.swept:
             return
         self._tree(member).purge(member.base)
-        linked.remove(Path(f"{self._index(member)}.lock"))
-        tracked = Tracked(self._index(member).read_bytes(), oid_bytes=len(member.base) // 2)
+        linked.remove(Path(f"{self._leases.index(member)}.lock"))
+        tracked = Tracked(self._leases.index(member).read_bytes(), oid_bytes=len(member.base) // 2)
         linked.remove_untracked(member.path, tracked)
         member.swept = True
 
     def _checkout(self, member: Member, base: str) -> None:
         """Moves tracked files to `base` by our own index, whose copy the worker gets."""
-        tree, index = self._tree(member), self._index(member)
+        tree, index = self._tree(member), self._leases.index(member)
         tree.git("checkout", "-q", "-f", "--detach", base, index=index)
         if member.base != base and self._attributes_changed(member.base, base):
             linked.remove(index)  # git leaves files as they are whose content is the same, but not its form
@@ -437,7 +515,7 @@ class Pool:
         tree = self._tree(member)
         self._furnishing.lend(tree.path)
         if self._furnishing.setup and self._furnishing.setup != member.ready:
-            self._furnishing.run_setup(tree, self.root / RECORDS / f"{member.number}.setup.log")
+            self._furnishing.run_setup(tree, self._leases.folder / f"{member.number}.setup.log")
             member.ready = self._furnishing.setup
 
     def _sweep_or_retire(self, member: Member) -> None:
@@ -462,14 +540,17 @@ class Pool:
         crash_at("teardown.moved")
         with exclusive(self._lock) as held:
             for admin in self._admins(member):
-                linked.unlink(LinkedTree(member.path, admin, self.common), lock=held)
+                tree = LinkedTree(member.path, admin, self.common)
+                there = linked.seat(tree)
+                if there is None:
+                    linked.unlink(tree, lock=held)
+                else:
+                    linked.disown(tree, there, lock=held)
         crash_at("teardown.unlinked")
         member.admin = None
-        for path in (self._index(member), self._record(member)):
-            for suffix in ("", ".lock", ".new"):
-                linked.remove(Path(f"{path}{suffix}"))
+        self._leases.forget(member)
         if member.key and member.key != _RETIRING:
-            self._save(member)
+            self._leases.save(member)
         crash_at("teardown.forgotten")
         _remove_quietly(aside)
 
@@ -478,39 +559,120 @@ class Pool:
         found = linked.find(member.path, self.common)
         return [admin for admin in {member.admin, found.admin if found else None} if admin is not None]
 
-    def _relink_if_pruned(self, member: Member, base: str) -> str:
-        """Gives a worktree whose record was pruned behind our back a new one; says so in a sentence."""
-        tree = self._tree(member)
-        if tree.is_linked():
-            return ""
-        with exclusive(self._lock) as held:
-            member.admin = linked.relink(tree, base, lock=held).admin
-        self._save(member)
-        return "git's record of the worktree had been removed; commits made in it may not be among these."
+    # --- nothing is lost of what goes; the member's lock is held --------------------------------------------
 
-    def _save_work(self, member: Member, at: float | None) -> str | None:
-        if member.admin is None or not self._tree(member).is_linked():
+    def _seat(self, tree: LinkedTree) -> Path | None:
+        """Says where the folder of a record is, also where it was moved below our own folder without git's knowledge."""
+        there = linked.seat(tree)
+        if there is not None or not self.root.parent.is_dir():
+            return there
+        above = [path for path in self.root.parent.iterdir() if path.is_dir() and not path.is_symlink()]
+        near = [*above, *(path for folder in above if folder != self.root for path in folder.iterdir())]
+        near += self.root.iterdir() if self.root.is_dir() else []
+        return next((path for path in near if linked.points_to(path) == tree.admin), None)
+
+    def _seated(self, member: Member) -> LinkedTree | None:
+        """Gives the member's worktree where it is now, None where it is gone."""
+        if member.admin is None:
             return None
         tree = self._tree(member)
-        tree.break_locks()
-        work = self.root / RECORDS / f"{member.number}.saving"
-        made = save(tree, self.objects, self._lent, work, member.since if at is None else at)
+        there = self._seat(tree)
+        return dataclasses.replace(tree, path=there) if there is not None and there.is_dir() else None
+
+    def _relink_if_pruned(self, member: Member, tree: LinkedTree, base: str) -> tuple[LinkedTree, str]:
+        """Gives a worktree whose record was pruned behind our back a new one; says so in a sentence."""
+        if (tree.admin / "HEAD").exists():
+            return tree, ""
+        with exclusive(self._lock) as held:
+            tree = linked.relink(tree, base, lock=held)
+        member.admin = tree.admin
+        if self._leases.index(member).exists() and member.base == base:
+            linked.copy_index(self._leases.index(member), tree.admin / "index")
+        self._leases.save(member)
+        note = "git's record of the worktree had been removed; commits made in it may not be among these."
+        return tree, note
+
+    def _put_away(self, member: Member, at: float | None = None) -> str | None:
+        """Sees to it that nothing in a member is lost by what comes next; gives the branch that keeps it, or the folder
+        in which it lies, or None where there was nothing. What a person moved somewhere else is theirs from now on."""
+        tree = self._seated(member)
+        if self._saver is None or tree is None:
+            return None
+        place = None
+        if not member.collected or self._is_changed(member, tree):
+            place = self._save_work(self._saver, member, tree, member.since if at is None else at)
+        if tree.path != member.path and tree.path.exists():
+            self._disown(tree, tree.path, None)
+            member.admin = None
+        return place
+
+    def _save_work(self, saver: Saver, member: Member, tree: LinkedTree, at: float) -> str | None:
+        tree, _ = self._relink_if_pruned(member, tree, member.base)
+        collector = self._collector(member, tree, member.base, "Work found in the worktree", None, at)
+        found = collector.collect()
+        if found.work is None or (self._is_known(member, found.work) and not found.unread):
+            return None
+        try:
+            branch = saver.keep(self._owner(member), found.work, where=tree.path, at=at).branch
+            return self._set_aside(member, tree, found.problem) if found.unread else branch
+        except TooManySaved as problem:
+            return self._set_aside(member, tree, str(problem))
+
+    def _is_changed(self, member: Member, tree: LinkedTree) -> bool:
+        """Tells whether something was written after the work was collected."""
+        if tree.head() != member.stood or _fingerprint(tree.admin / "index") != member.seen:
+            return True
+        status = tree.git("status", "--porcelain", "-z", "--no-renames", *self._lent.pathspecs())
+        return any(entry[1:2] != " " for entry in git.decode(status.out).split("\0") if entry)
+
+    def _is_known(self, member: Member, work: Work) -> bool:
+        """Tells whether all of it stands under a ref already: it is the base, or what was collected."""
+        heads = {member.base, member.stood} if member.collected else {member.base}
+        kept = self.objects.tree_of(member.kept if member.collected else member.base)
+        return work.head in heads and work.tree == kept and not (work.staged or work.others)
+
+    def _set_aside(self, member: Member, tree: LinkedTree, why: str) -> str:
+        """Moves a folder that can't be saved whole to where nobody cleans; nothing removes it but `discard`."""
+        if tree.path != member.path:
+            return str(tree.path)
+        aside = self.root / KEPT / f"{self._owner(member).task}-{secrets.token_hex(4)}"
+        aside.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        linked.write_text(Path(f"{aside}.txt"), f"{member.last}: {why}\n")
+        os.rename(tree.path, aside)
+        return str(aside)
+
+    def _save_record(self, tree: LinkedTree) -> str | None:
+        """Saves what only the record of a worktree knows whose folder is gone: where HEAD stood, what was staged."""
         head = tree.head()
-        return made or (head if head != member.base else None)
+        if self._saver is None or head is None or self.objects.kind(head) != "commit":
+            return None
+        with self._choosing:
+            member = next((m for m in self._members.values() if m.path == tree.path), None)
+        tree_of_head = self.objects.tree_of(head)
+        work = Work(head, linked.tree_of_index(tree) or tree_of_head)
+        if member is not None and self._is_known(member, work):
+            return None
+        if work.tree == tree_of_head and git.is_on_a_branch(self.common, head):
+            return None
+        owner = self._owner(member) if member is not None else _owner_of_path(tree.path)
+        return self._saver.keep(owner, work, where=tree.path, at=time.time()).branch
+
+    def _owner(self, member: Member) -> Owner:
+        return Owner.of(member.last or f"worktree-{member.number}")
 
     def _stand_free_at(self, member: Member, base: str) -> None:
         with member.lock, _explained("A spare worktree could not be prepared"):
             if not member.key:
                 self._stand_at(member, base)
                 self._furnish(member)
-                self._save(member)
+                self._leases.save(member)
 
     def _warm(self) -> None:
         """Has git write the index of new members again, a second later than their files."""
         for member in self._sorted():
             if member.cold and member.at_base and not member.key and member.lock.acquire(blocking=False):
                 try:
-                    index = self._index(member)
+                    index = self._leases.index(member)
                     if time.time() - os.stat(index).st_mtime > RACY_S and not member.key:
                         self._checkout(member, member.base)
                         member.cold = False
@@ -529,89 +691,15 @@ class Pool:
     # --- the pool's own files -------------------------------------------------------------------------------
 
     def _is_whole(self, member: Member) -> bool:
-        return member.admin is not None and self._tree(member).is_linked() and self._index(member).exists()
+        return (
+            member.admin is not None
+            and self._tree(member).is_linked()
+            and self._leases.index(member).exists()
+        )
 
     def _tree(self, member: Member) -> LinkedTree:
         assert member.admin is not None
         return LinkedTree(member.path, member.admin, self.common, self.user_config)
-
-    def _index(self, member: Member) -> Path:
-        return self.root / RECORDS / f"{member.number}.index"
-
-    def _record(self, member: Member) -> Path:
-        return self.root / RECORDS / f"{member.number}.json"
-
-    def _save(self, member: Member) -> None:
-        """Writes the lease. Only a free member that was seen whole is believed by the next daemon."""
-        record = self._record(member)
-        text = json.dumps(
-            {
-                "key": member.key,
-                "admin": str(member.admin or ""),
-                "base": member.base,
-                "at_base": member.at_base and not member.key,
-                "swept": member.swept and not member.key,
-                "ready": "" if member.key else member.ready,
-                "collected": member.collected,
-                "since": member.since,
-            }
-        )
-        try:
-            linked.write_text(record, text)
-        except FileNotFoundError:
-            self._hide()
-            record.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            linked.write_text(record, text)
-
-    def _load(self) -> list[Member]:
-        members = []
-        for record in sorted((self.root / RECORDS).glob("*.json")):
-            try:
-                members.append(_member(json.loads(record.read_text("utf-8")), int(record.stem), self.root))
-            except (OSError, ValueError, KeyError, TypeError):
-                continue  # its folder is then a stranger: told by `sweep`, handed to nobody
-        return members
-
-    def strangers(self) -> list[Path]:
-        """Lists the folders where members lie that nothing says anything of."""
-        known = {member.path for member in self._sorted()}
-        if not self.root.is_dir():
-            return []
-        return [p for p in sorted(self.root.iterdir()) if re.fullmatch(r"[0-9]+", p.name) and p not in known]
-
-    def _hide(self) -> None:
-        """Keeps the folder that holds the pool out of the user's `git status`."""
-        above = self.root.parent
-        if self._top is not None and self.root.is_relative_to(self._top):
-            hide_folder(self.root if above == self._top else above)
-            hide_folder(self.root)
-
-
-def _member(read: dict[str, Any], number: int, root: Path) -> Member:
-    """Builds a member from its record. Raises KeyError, ValueError or TypeError for one that is not ours."""
-    return Member(
-        number,
-        root / str(number),
-        admin=Path(read["admin"]) if read["admin"] else None,
-        key=str(read["key"]),
-        base=str(read["base"]),
-        at_base=bool(read["at_base"]),
-        swept=bool(read["swept"]),
-        ready=str(read["ready"]),
-        collected=bool(read["collected"]),
-        since=float(read["since"]),
-    )
-
-
-def hide_folder(folder: Path) -> None:
-    """Writes a `.gitignore` into `folder` that ignores all in it, itself too; one that is there stays as it
-    is."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(folder / ".gitignore", "x", encoding="ascii") as file:
-            file.write("*\n")
-    except FileExistsError:
-        pass
 
 
 @contextmanager
@@ -632,8 +720,21 @@ def _cost(member: Member, base: str) -> tuple[bool, bool, bool, int]:
     return (not there, not member.swept, member.admin is None, member.number)
 
 
-def _number(path: Path) -> int:
-    return int(Path(path).name) if re.fullmatch(r"[0-9]+", Path(path).name) else 0
+def _fingerprint(index: Path) -> str:
+    """Tells one state of an index from another."""
+    try:
+        found = os.stat(index)
+    except OSError:
+        return ""
+    return f"{found.st_mtime_ns}:{found.st_size}:{found.st_ino}"
+
+
+def _owner_of_path(path: Path) -> Owner:
+    """Reads from where a worktree lay whose it was: `<run>/staging`, or `<run>/<task>-<attempt>` for an opened one."""
+    match = re.fullmatch(r"(.+)-([0-9]+)", path.name)
+    if path.name == "staging" or match is None:
+        return Owner(path.parent.name if path.name == "staging" else UNOWNED, slug(path.name), 0)
+    return Owner(path.parent.name, slug(match[1]), int(match[2]))
 
 
 def _remove_quietly(path: Path) -> None:

@@ -164,15 +164,14 @@ def test_collecting_on_a_full_disk_takes_all_or_nothing(repo: Path, base: str, t
         subprocess.run(["cp", "-a", f"{moved}/.", str(objects)], check=True)
         ballast = fill(objects, leave=120_000)
         for work in (
-            lambda: pool.collect(path, base, message="m", identity=None, at=1.0),
-            lambda: pool.save(path, at=1.0),
+            lambda: pool.collect(path, base, key="t/1", message="m", identity=None, at=1.0),
             lambda: pool.give_back("t/1", at=1.0),
         ):
             with pytest.raises((SwarmError, OSError)) as raised:
                 work()
             assert trouble.of(raised.value, [objects]) == trouble.FULL
         ballast.unlink()
-        found = pool.collect(path, base, message="m", identity=None, at=1.0)
+        found = pool.collect(path, base, key="t/1", message="m", identity=None, at=1.0)
         assert (len(found.touched), found.problem) == (20, "")
     pool.close()
 

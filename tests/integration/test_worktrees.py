@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import shutil
@@ -97,7 +98,9 @@ def pristine(repo: Path, commit: str, tmp_path: Path) -> dict[str, str]:
 
 def collect(pool: Pool, path: Path, base: str) -> Collected:
     """Collects as the daemon does."""
-    return pool.collect(path, base, message="work\n", identity=ADA, at=1_700_000_000.0)
+    key = next((entry.key for entry in pool.members() if entry.path == path), "r/a/1")
+    found = pool.collect(path, base, key=key, message="work\n", identity=ADA, at=1_700_000_000.0)
+    return dataclasses.replace(found, work=None)
 
 
 def snapshot(repo: Path) -> dict[str, str]:
@@ -454,7 +457,7 @@ while True:
     print(n, flush=True)
     (path / "junk").mkdir()
     (path / "src" / "junk").write_text("x")
-    pool.collect(path, bases[n % 2], message="m", identity=None, at=1.0)
+    pool.collect(path, bases[n % 2], key=f"r/t/{n}", message="m", identity=None, at=1.0)
     if n % 3 == 2:
         pool.teardown(path)
     pool.give_back(f"r/t/{n}")
@@ -686,19 +689,6 @@ def test_what_was_collected_is_known_to_the_next_daemon(repo: Path, pool: Pool, 
     later = open_pool(repo)
     assert later.give_back("r/a/1") is None
     later.close()
-
-
-def test_saving_changes_nothing_in_the_worktree(repo: Path, pool: Pool, base: str) -> None:
-    """`save` makes a commit of edits, deletions and new files and leaves index and files as they are."""
-    path = pool.take("r/a/1", base)
-    assert pool.save(path) is None
-    (path / "src" / "a.py").unlink()
-    (path / "new").write_text("x")
-    before = sh(path, "status", "--porcelain")
-    saved = pool.save(path)
-    assert saved is not None
-    assert sh(repo, "diff", "--name-status", base, saved) == "A\tnew\nD\tsrc/a.py"
-    assert sh(path, "status", "--porcelain") == before
 
 
 # --- collect ------------------------------------------------------------------------------------------------

@@ -128,6 +128,18 @@ def test_a_lost_worker_costs_no_attempt_at_first() -> None:
     assert {attempt.step for attempt in story.task("a").attempts} == {Step.LOST}
 
 
+def test_a_worktree_deleted_under_its_worker_costs_no_attempt() -> None:
+    """A worker that ended well in a worktree that somebody had deleted is lost, not failed, and its task is tried again."""
+    story = a_story(a_plan(a_task("a", attempts=1)))
+    story.up("a")
+    story.exit("a")
+    story.collect("a", [], problem="The worktree /pool/a is gone.", gone=True)
+    assert story.state("a") == "running"
+    first, second = story.task("a").attempts
+    assert (first.step, first.reason) == (Step.LOST, Reason("lost", "The worktree /pool/a is gone."))
+    assert second.n == 2
+
+
 def test_try_later_waits_as_long_as_asked_and_costs_nothing() -> None:
     """Exit 75 makes the task ready again at the time the worker asked for, with the reason, and uses up no attempt."""
     story = a_story(a_plan(a_task("a", attempts=1), a_task("b", claims=["x"])))

@@ -24,7 +24,7 @@ from swarm.edge.git.objects import (
     write_commit,
     write_loose,
 )
-from swarm.edge.git.refs import ZERO, RefChange, RefMoved, Refs, read_ref, refs_below
+from swarm.edge.git.refs import ZERO, RefChange, RefMoved, Refs, is_on_a_branch, read_ref, refs_below
 from swarm.edge.git.repository import Repository, probe
 from swarm.edge.git.standing import Standing
 
@@ -49,6 +49,7 @@ __all__ = [
     "files_of",
     "has_loose",
     "is_object_id",
+    "is_on_a_branch",
     "last_line",
     "parse_commit",
     "pipe",

@@ -88,6 +88,20 @@ def refs_below(common_dir: Path | str, *prefixes: str) -> dict[str, str]:
     return {name: oid for oid, _, name in (line.partition(" ") for line in listed.splitlines())}
 
 
+def is_on_a_branch(common_dir: Path | str, commit: str) -> bool:
+    """Tells whether some branch or tag reaches a commit, so that git keeps it."""
+    asked = (
+        "for-each-ref",
+        "--count=1",
+        "--format=x",
+        f"--contains={commit}",
+        "refs/heads/",
+        "refs/tags/",
+        "refs/remotes/",
+    )
+    return bool(run(*asked, git_dir=common_dir).out)
+
+
 class Refs:
     """Reads and moves refs of one repository. Thread-safe; close it when done."""
 

@@ -1,0 +1,160 @@
+"""What a pool of worktrees knows of its members, in files beside them: who has which, and what it holds.
+
+Hides the folder `.pool` below the pool's root: a JSON record of each member, written whole, and our own copy of its index. Rules
+for editing: a record is written before the worktree is touched; only a free member that was seen whole is believed by the next
+daemon; a field that an older version did not write has its default. A record that can't be read is no record.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from swarm.edge import linked
+
+RECORDS = ".pool"
+
+
+@dataclass(slots=True)
+class Member:
+    """One worktree of the pool. `key` is who has it, "" nobody.
+
+    `base` is the commit that our copy of the index describes, `at_base` that the files are exactly that,
+    `swept` that nothing but tracked files is there, `cold` that the index is as young as its files. `ready`
+    means: `setup` has run. `last` is who had it last, whose files may still be there. `collected` means that all
+    that was there is the commit `kept`, while HEAD stood at `stood` and the index was as `seen` says.
+    """
+
+    number: int
+    path: Path
+    admin: Path | None = None
+    key: str = ""
+    base: str = ""
+    at_base: bool = False
+    swept: bool = False
+    ready: str = ""
+    cold: bool = False
+    collected: bool = False
+    last: str = ""
+    kept: str = ""
+    stood: str = ""
+    seen: str = ""
+    since: float = 0.0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Leases:
+    """The records below `root`; `top` is that of the user's checkout, from whose `git status` they are kept out."""
+
+    def __init__(self, root: Path, top: Path | None) -> None:
+        self.root = root
+        self.folder = root / RECORDS
+        self._top = top
+
+    def index(self, member: Member) -> Path:
+        """Gives where our own copy of a member's index is."""
+        return self.folder / f"{member.number}.index"
+
+    def save(self, member: Member) -> None:
+        """Writes the lease. Only a free member that was seen whole is believed by the next daemon."""
+        record = self._record(member)
+        text = json.dumps(
+            {
+                "key": member.key,
+                "admin": str(member.admin or ""),
+                "base": member.base,
+                "at_base": member.at_base and not member.key,
+                "swept": member.swept and not member.key,
+                "ready": "" if member.key else member.ready,
+                "collected": member.collected,
+                "last": member.last,
+                "kept": member.kept,
+                "stood": member.stood,
+                "seen": member.seen,
+                "since": member.since,
+            }
+        )
+        try:
+            linked.write_text(record, text)
+        except FileNotFoundError:
+            self.hide()
+            record.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            linked.write_text(record, text)
+
+    def load(self) -> list[Member]:
+        """Reads all records."""
+        members = []
+        for record in sorted(self.folder.glob("*.json")):
+            try:
+                members.append(_member(json.loads(record.read_text("utf-8")), int(record.stem), self.root))
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # its folder is then a stranger: told by `sweep`, handed to nobody
+        return members
+
+    def strangers(self, known: Collection[Path]) -> list[Path]:
+        """Lists folders that look like a member's and are none of the known ones."""
+        if not self.root.is_dir():
+            return []
+        return [p for p in sorted(self.root.iterdir()) if re.fullmatch(r"[0-9]+", p.name) and p not in known]
+
+    def forget(self, member: Member) -> None:
+        """Removes what is known of a member."""
+        for path in (self.index(member), self._record(member)):
+            for suffix in ("", ".lock", ".new"):
+                linked.remove(Path(f"{path}{suffix}"))
+
+    def drafts(self) -> list[tuple[int, Path]]:
+        """Lists files that killed calls were writing, with the numbers of the members that they are about."""
+        drafts = sorted(self.folder.glob("*.new"))
+        return [(number_of(Path(draft.name.partition(".")[0])), draft) for draft in drafts]
+
+    def _record(self, member: Member) -> Path:
+        return self.folder / f"{member.number}.json"
+
+    def hide(self) -> None:
+        """Keeps the folder that holds the pool out of the user's `git status`."""
+        above = self.root.parent
+        if self._top is not None and self.root.is_relative_to(self._top):
+            hide_folder(self.root if above == self._top else above)
+            hide_folder(self.root)
+
+
+def _member(read: dict[str, Any], number: int, root: Path) -> Member:
+    """Builds a member from its record. Raises KeyError, ValueError or TypeError for one that is not ours."""
+    return Member(
+        number,
+        root / str(number),
+        admin=Path(read["admin"]) if read["admin"] else None,
+        key=str(read["key"]),
+        base=str(read["base"]),
+        at_base=bool(read["at_base"]),
+        swept=bool(read["swept"]),
+        ready=str(read["ready"]),
+        collected=bool(read["collected"]),
+        last=str(read.get("last", "")),
+        kept=str(read.get("kept", "")),
+        stood=str(read.get("stood", "")),
+        seen=str(read.get("seen", "")),
+        since=float(read["since"]),
+    )
+
+
+def hide_folder(folder: Path) -> None:
+    """Writes a `.gitignore` into `folder` that ignores all in it, itself too; one that is there stays as it
+    is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(folder / ".gitignore", "x", encoding="ascii") as file:
+            file.write("*\n")
+    except FileExistsError:
+        pass
+
+
+def number_of(path: Path) -> int:
+    """Gives the number of the member that would lie at `path`, 0 where none would."""
+    return int(Path(path).name) if re.fullmatch(r"[0-9]+", Path(path).name) else 0

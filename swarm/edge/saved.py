@@ -1,0 +1,198 @@
+"""Recovery refs: work that was about to be removed, as commits under `refs/heads/swarm/<run>/saved/<task>/<attempt>-<number>`.
+
+Hides how everything that lies in a worktree goes into one commit and comes out again. Its tree are the files, tracked and
+untracked, as they lay there; its first parent is the commit that the worktree stood at; where the index held something else, the
+next parent is a commit of that; then come commits that only an unfinished merge or rebase named. Rules for editing: a ref is made
+before anything is removed, and no ref is ever removed here: they go with their run. Saving the same again gives the same ref. When
+there are too many nothing is dropped: `keep` refuses, and what it was asked to save stays where it is.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from swarm.core.model import slug
+from swarm.crashpoints import crash_at
+from swarm.edge import git
+from swarm.edge.leftovers import OURS, Work
+from swarm.edge.linked import LinkedTree, remove
+from swarm.errors import Refused
+
+PREFIX = "refs/heads/swarm/"
+UNOWNED = "unowned"  # in place of a run's id, for worktrees of which nobody knows any more whose they were
+NEARLY = 0.8  # of the most refs of a run: from here on it is told
+_REF = re.compile(re.escape(PREFIX) + r"([^/]+)/saved/([^/]+)/([0-9]+)-([0-9]+)\Z")
+_STAGED = re.compile(r"^Swarm-Staged: ([0-9a-f]+)$", re.MULTILINE)
+
+
+class Owner(NamedTuple):
+    """Whose work it was: the run, the task as a slug, the attempt's number."""
+
+    run: str
+    task: str
+    attempt: int
+
+    @classmethod
+    def of(cls, key: str) -> Owner:
+        """Reads the key of a lease, `run/task/attempt`; for any other text nobody is the owner."""
+        run, _, rest = key.partition("/")
+        task, _, attempt = rest.rpartition("/")
+        return (
+            cls(run, slug(task), int(attempt))
+            if run and task and attempt.isdigit()
+            else cls(UNOWNED, slug(key), 0)
+        )
+
+
+class SavedWork(NamedTuple):
+    """A recovery ref: whose, the how-manieth of that attempt, and its commit."""
+
+    owner: Owner
+    number: int
+    commit: str
+
+    @property
+    def branch(self) -> str:
+        """Its name without `refs/heads/`."""
+        return f"swarm/{self.owner.run}/saved/{self.owner.task}/{self.owner.attempt}-{self.number}"
+
+
+class TooManySaved(Refused):
+    """A run has as many recovery refs as the settings allow, so nothing more of it is removed."""
+
+    def __init__(self, run: str, most: int) -> None:
+        super().__init__(
+            f"Run {run} has {most} recovery refs, the most that limits.saved_refs_max allows.",
+            "Nothing was dropped: what would have been saved next stays where it lies.",
+            f"look at them (git branch --list 'swarm/{run}/saved/*'), delete what nobody needs, or raise the limit",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Saver:
+    """Makes and lists the recovery refs of a repository; at most `refs_max` for a run."""
+
+    common: Path
+    objects: git.Objects
+    refs_max: int = 1000
+
+    def keep(self, owner: Owner, work: Work, *, where: Path, at: float) -> SavedWork:
+        """Puts `work`, which lay in the folder `where`, under a ref of its owner. Raises `TooManySaved`, GitError, OSError."""
+        known = saved(self.common, owner.run)
+        mine = [each for each in known if each.owner == owner]
+        for each in mine:
+            if self._holds(each, work):
+                return each
+        if len(known) >= self.refs_max:
+            raise TooManySaved(owner.run, self.refs_max)
+        commit = self._commit(owner, work, where, at)
+        refs = git.Refs(self.common)
+        number = max((each.number for each in mine), default=0) + 1
+        try:
+            while True:
+                made = SavedWork(owner, number, commit)
+                try:
+                    refs.move(f"refs/heads/{made.branch}", commit, git.ZERO)
+                    crash_at("saved.kept")
+                    return made
+                except git.RefMoved:
+                    number += 1  # another process was first
+        finally:
+            refs.close()
+
+    def _holds(self, each: SavedWork, work: Work) -> bool:
+        """Tells whether all of `work` is in a ref already; what was staged is known only the first time."""
+        facts = self.objects.commit(each.commit)
+        staged = staged_part(facts)
+        return (
+            (facts.tree, facts.parents[0]) == (work.tree, work.head)
+            and work.staged in ("", self.objects.tree_of(staged) if staged else "")
+            and set(work.others) <= set(facts.parents)
+        )
+
+    def _commit(self, owner: Owner, work: Work, where: Path, at: float) -> str:
+        who = git.Signature(*OURS, at)
+        parents = [work.head]
+        trailers = f"Swarm-Run: {owner.run}\nSwarm-Task: {owner.task}\nSwarm-Attempt: {owner.attempt}\n"
+        if work.staged:
+            staged = git.write_commit(
+                self.common, work.staged, [work.head], "What the index held\n\n" + trailers, who, who
+            )
+            parents.append(staged)
+            trailers += f"Swarm-Staged: {staged}\n"
+        parents += [other for other in work.others if other not in parents]
+        message = f"Work saved before it was removed from {where}\n\n{trailers}"
+        return git.write_commit(self.common, work.tree, parents, message, who, who)
+
+
+def saved(common: Path, run: str | None = None) -> list[SavedWork]:
+    """Lists recovery refs, of one run or of all, the oldest of each attempt first."""
+    listed = git.refs_below(common, PREFIX if run is None else f"{PREFIX}{run}/saved/")
+    found = [
+        SavedWork(Owner(match[1], match[2], int(match[3])), int(match[4]), commit)
+        for ref, commit in listed.items()
+        if (match := _REF.match(ref))
+    ]
+    return sorted(found)
+
+
+def staged_part(facts: git.CommitFacts) -> str:
+    """Gives the commit of what the index held, "" where the saved commit has none."""
+    named = _STAGED.findall(facts.message)
+    return named[-1] if named and named[-1] in facts.parents[1:] else ""
+
+
+# --- out again ----------------------------------------------------------------------------------------------
+
+
+def lay_out(tree: LinkedTree, objects: git.Objects, commit: str) -> None:
+    """Puts saved work into a worktree as it was: HEAD where it stood, the index as it was, the files as they lay there.
+
+    The worktree is new, at any commit, and has no files yet. A commit that is not of our saving is checked out plainly.
+    """
+    facts = objects.commit(commit)
+    if "\nSwarm-Run: " not in facts.message or not is_saved(facts):
+        tree.git("checkout", "-q", "-f", "--detach", commit)
+        return
+    tree.git("checkout", "-q", "-f", "--detach", commit)
+    tree.git("update-ref", "--no-deref", "HEAD", facts.parents[0])
+    tree.git("read-tree", staged_part(facts) or facts.parents[0])
+    tree.git("update-index", "-q", "--refresh", ok=(0, 1))
+
+
+def is_saved(facts: git.CommitFacts) -> bool:
+    """Tells whether a commit was made here."""
+    return facts.message.startswith("Work saved before it was removed") and facts.committer[:2] == OURS
+
+
+def write_files(common: Path, commit: str, folder: Path) -> None:
+    """Writes the files of a commit into `folder`, which is made; nothing may be in it yet. Raises `Refused`, GitError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise Refused(f"{folder} is not empty.", "Nothing was written.", "name a folder that is new or empty")
+    index = common / "swarm" / f"out-{secrets.token_hex(6)}.index"
+    env = {"GIT_INDEX_FILE": os.fspath(index)}
+    try:
+        git.run("read-tree", commit, git_dir=common, env=env)
+        git.run(
+            "checkout-index", "-a", "-q", git_dir=common, work_tree=folder, cwd=folder, env=env, user_config=True, timeout_s=1800
+        )  # fmt: skip
+    finally:
+        remove(index)
+
+
+def of_task(found: Iterable[SavedWork], run: str | None, task: str, attempt: int | None) -> list[SavedWork]:
+    """Picks those of a task, in any run where `run` is None, of one attempt where it is given."""
+    return [
+        each
+        for each in found
+        if each.owner.task == slug(task)
+        and run in (None, each.owner.run)
+        and attempt in (None, each.owner.attempt)
+    ]
