@@ -398,7 +398,7 @@ def recover(top: Path, state: Path, *, dry_run: bool) -> list[dict[str, Any]]:
         return []
     repository = git.Repository.discover(top)
     with alone(places):
-        must = reconcile.known(swarm_of(state), places, alone=True)
+        must = reconcile.known(swarm_of(state), places, reconcile.running(places), alone=True)
         settings = config.load(repository.working_top(), os.environ)
         edges = reconcile.open_edges(places, repository, settings, dict(os.environ), dry_run=dry_run)
         try:

@@ -398,7 +398,8 @@ class Api:
     async def recover(self, request: Request) -> Response:
         """Holds worktrees, processes and refs against what the daemon knows, and mends what is not as it should be."""
         dry_run = bool((await self._body(request)).get("dry_run"))
-        must = reconcile.known(self.swarm, self.edges.places, alone=False)
+        before = await self._thread(lambda: reconcile.running(self.edges.places))
+        must = reconcile.known(self.swarm, self.edges.places, before, alone=False)
         found = await self._thread(lambda: reconcile.reconcile(must, self.edges, dry_run=dry_run))
         if not dry_run:
             self.service.tell_found(found)

@@ -49,19 +49,25 @@ class Known:
     """What the journal says that there must be, taken down at one moment so that it can be looked at beside a running machine.
 
     `staging` are the worktree of each run that is prepared, where it stands and where it is going; `leases` who works in which
-    worktree from which base; `nonces` the names of the workers that may live.
+    worktree from which base; `nonces` the names of the workers that may live, `running` those that did a moment before.
     """
 
     staging: dict[str, tuple[Path, str, str]] = field(default_factory=dict)
     leases: dict[str, tuple[Path, str]] = field(default_factory=dict)
     work: list[KeptWork] = field(default_factory=list)
     nonces: set[str] = field(default_factory=set)
+    running: Mapping[str, list[int]] = field(default_factory=dict)
     alone: bool = False
 
 
-def known(swarm: Swarm, places: Places, *, alone: bool) -> Known:
-    """Takes down what there must be; `alone` says that no daemon works on it meanwhile."""
-    found = Known(alone=alone)
+def running(places: Places) -> dict[str, list[int]]:
+    """Lists the processes of workers by nonce. To be asked before `known`: a worker that starts later is then not in the list."""
+    return process.nonces(f"{places.nonce_head}-")
+
+
+def known(swarm: Swarm, places: Places, before: Mapping[str, list[int]], *, alone: bool) -> Known:
+    """Takes down what there must be; `before` is what `running` gave, `alone` says that no daemon works on it meanwhile."""
+    found = Known(running=before, alone=alone)
     for run in swarm.runs.values():
         if run.prepared:
             found.staging[run.id] = (Path(run.worktree), run.followed, run.following or run.followed)
@@ -117,10 +123,10 @@ def _stale_locks(_: Known, edges: Edges, dry_run: bool) -> list[Finding]:
     ]
 
 
-def _processes(must: Known, edges: Edges, dry_run: bool) -> list[Finding]:
+def _processes(must: Known, _: Edges, dry_run: bool) -> list[Finding]:
     """Ends what attempts that have ended left running; the suites of a live one are named after it."""
     found = []
-    for nonce, pids in process.nonces(f"{edges.places.nonce_head}-").items():
+    for nonce, pids in must.running.items():
         if any(nonce == name or nonce.startswith(f"{name}-") for name in must.nonces):
             continue
         gone = not dry_run and process.end_tree(None, nonce, grace_s=END_GRACE_S)

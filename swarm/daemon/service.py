@@ -234,7 +234,9 @@ async def _serve(
         gc.freeze()  # what is known by now stays: the collector need not look through it again and again
         crash_at("daemon.replayed")
         edges = reconcile.open_edges(places, repository, settings, environ)
-        found = reconcile.reconcile(reconcile.known(swarm, places, alone=True), edges)
+        found = reconcile.reconcile(
+            reconcile.known(swarm, places, reconcile.running(places), alone=True), edges
+        )
         listener = presence.listen()
         crash_at("daemon.listening")
         coordinator = Coordinator(swarm, journal, lambda command: execution.carry_out(command))
