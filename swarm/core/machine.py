@@ -64,6 +64,7 @@ from swarm.core.state import (
     go,
     live,
     next_deadline,
+    next_run,
     run_commands,
     some,
     the_run,
@@ -109,7 +110,7 @@ def _schedule(turn: Turn) -> None:
     if swarm.trouble:
         swarm.capacity = admission.in_trouble(next(iter(swarm.trouble.values())))
         return
-    while (run := _next_run(swarm)) is not None:
+    while (run := next_run(swarm)) is not None:
         if len(swarm.slots) >= swarm.limits.workers_max:  # no reading would change that
             swarm.capacity = admission.full_house(swarm.limits)
             return
@@ -148,18 +149,6 @@ def _watched(swarm: Swarm) -> bool:
 def _nothing_waits(swarm: Swarm) -> admission.Decision:
     width = swarm.limits.workers_max if swarm.step_of_ladder is None else swarm.step_of_ladder
     return admission.Decision(max(0, width - len(swarm.slots)), "nothing waits", width)
-
-
-def _next_run(swarm: Swarm) -> Run | None:
-    best: tuple[int, int, int] | None = None
-    found = None
-    for run in swarm.active():
-        if run.paused or not run.prepared:
-            continue
-        key = run.peek()
-        if key is not None and (best is None or (key[0], len(run.live), run.index) < best):
-            best, found = (key[0], len(run.live), run.index), run
-    return found
 
 
 def _decide(turn: Turn) -> admission.Decision:

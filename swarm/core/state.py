@@ -378,6 +378,30 @@ def still_due(swarm: Swarm, due: Deadline) -> bool:
     )
 
 
+def next_run(swarm: Swarm) -> Run | None:
+    """Gives the run whose best ready task starts next: that of the highest priority, of those the run with the fewest workers."""
+    best: tuple[int, int, int] | None = None
+    found = None
+    for run in swarm.active():
+        if run.paused or not run.prepared:
+            continue
+        key = run.peek()
+        if key is not None and (best is None or (key[0], len(run.live), run.index) < best):
+            best, found = (key[0], len(run.live), run.index), run
+    return found
+
+
+def next_base(swarm: Swarm) -> str | None:
+    """Gives the commit that the next start would begin from, as things stand; None where nothing waits for a worker to end.
+
+    A machine that allows no worker at all has no room for what a worker would need either.
+    """
+    if swarm.paused or swarm.stopping or swarm.trouble or not swarm.slots or swarm.capacity.target < 1:
+        return None
+    run = next_run(swarm)
+    return run.published if run is not None else None
+
+
 def wants_readings(swarm: Swarm) -> bool:
     """Tells whether a ready task waits for room."""
     if swarm.paused or swarm.stopping or swarm.trouble or len(swarm.slots) >= swarm.limits.workers_max:

@@ -94,6 +94,8 @@ class Execution:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _verifying: dict[tuple[str, str, int], asyncio.Task[None]] = field(default_factory=dict)
     _returns: Counter[str] = field(default_factory=Counter)  # failed ones
+    _under_way: set[int] = field(default_factory=set)  # ids of the commands that threads are at
+    _spared: str | None = None
     _smoothed: tuple[float, float] | None = None
     closing: bool = False
     leaving: bool = False
@@ -121,6 +123,7 @@ class Execution:
     def _start(self, work: Callable[[Any], m.Event | None], command: m.Command) -> None:
         """Has blocking work done in a thread; what it gives is posted."""
         if not self.closing:
+            self._under_way.add(id(command))
             self._threads.submit(self._in_thread, work, command)
 
     def _in_thread(self, work: Callable[[Any], m.Event | None], command: m.Command) -> None:
@@ -128,8 +131,26 @@ class Execution:
             event = work(command)
         except BaseException as error:
             event = self._failed(command, error)
+        self._under_way.discard(id(command))
         if event is not None:
             self.post(event)
+
+    def make_ready(self, next_base: Callable[[], str | None]) -> None:
+        """Has a worktree made ready for the next start, where there is nothing else to do; called when all is taken in."""
+        if self._under_way or self.closing or not self.edges.settings.worktrees.spare:
+            return
+        base = next_base()
+        if base is not None and base != self._spared:
+            self._spared = base
+            self._threads.submit(self._make_ready, base)
+
+    def _make_ready(self, base: str) -> None:
+        try:
+            self.edges.pool.spare(1, base)
+        except (SwarmError, OSError) as error:
+            _log.warning(
+                "worktree.no_spare", reason=str(error)
+            )  # the next start makes it, or says what is wrong
 
     def _spawn(self, work: Coroutine[Any, Any, m.Event | None], command: m.Command) -> None:
         task = self.loop.create_task(self._answered(work, command))
@@ -256,6 +277,7 @@ class Execution:
     # --- worktrees and workers
 
     def _take_worktree(self, command: m.TakeWorktree) -> m.Event:
+        self._spared = None
         path = self.edges.pool.take(self._key(command), command.base)
         return m.WorktreeReady(at=self.clock(), **_where(command), path=str(path))
 

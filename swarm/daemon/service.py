@@ -30,7 +30,7 @@ from swarm.core import messages as m
 from swarm.core import report
 from swarm.core.model import WORKER_STEPS, Finding
 from swarm.core.places import Places
-from swarm.core.state import wants_readings
+from swarm.core.state import next_base, wants_readings
 from swarm.crashpoints import crash_at
 from swarm.daemon import api, reconcile, recovery
 from swarm.daemon.coordinator import Coordinator
@@ -268,7 +268,7 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
     crash_at("daemon.begun")
     service.tell_found(service.found)
     snapshots = recovery.Snapshots(places.snapshot, coordinator.journal)
-    coordinator.at_rest = lambda: _keep_snapshot(snapshots, coordinator)
+    coordinator.at_rest = lambda: _at_rest(snapshots, coordinator, execution)
     turning = loop.create_task(coordinator.run())
     server = _Server(_server_settings(api.application(service)))
     serving = loop.create_task(server.serve(sockets=[listener]))
@@ -303,6 +303,12 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
         raise error
     if whole and snapshots.behind(coordinator.seq) >= recovery.RECORDS_AT_END:
         _write_snapshot(snapshots, snapshots.take(coordinator.swarm))
+
+
+def _at_rest(snapshots: recovery.Snapshots, coordinator: Coordinator, execution: Execution) -> None:
+    """Does what nobody waits for."""
+    _keep_snapshot(snapshots, coordinator)
+    execution.make_ready(lambda: next_base(coordinator.swarm))
 
 
 def _keep_snapshot(snapshots: recovery.Snapshots, coordinator: Coordinator) -> None:

@@ -330,3 +330,20 @@ def test_the_document_of_a_plan_that_only_needs_itself(swarm: Swarm) -> None:
         assert all(word in refused.err for word in words)
     assert swarm.starts() == []
     assert json.loads(swarm("status", "--json").out)["runs"] == []
+
+
+def test_a_worktree_stands_ready_for_the_next_start(swarm: Swarm) -> None:
+    """While a worker has the only slot and a task waits for it, a spare worktree stands where that task starts; it gets it."""
+    swarm("start", "--workers", "1")
+    swarm("submit", str(swarm.plan("ready", [swarm.task("a"), swarm.task("b", gate="b"), swarm.task("c")])))
+    swarm.wait_for_start("b")
+    wait_until(lambda: swarm.landings("ready") == ["a"] and _spares(swarm, swarm.staging("ready")))
+    (spare,) = _spares(swarm, swarm.staging("ready"))
+    swarm.open("b")
+    last = attempt_of(swarm.wait("ready"), "c")
+    assert (last["worktree"], last["base"]) == (spare["path"], spare["commit"])
+
+
+def _spares(swarm: Swarm, commit: str) -> list[dict]:
+    rows = swarm("worktrees", "--json").json["worktrees"]
+    return [row for row in rows if row["state"] == "spare" and row["commit"] == commit]

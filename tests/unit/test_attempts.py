@@ -8,7 +8,7 @@ import pytest
 
 from swarm.core import messages as m
 from swarm.core.model import Limits, Readings, Reason, Step, WorkerResult
-from swarm.core.state import StaleEvent, next_deadline, pending_commands
+from swarm.core.state import StaleEvent, next_base, next_deadline, pending_commands
 from tests.builders import BASE, CALM, a_plan, a_task, submitted
 from tests.stories import Story, a_story, snapshot
 
@@ -525,3 +525,28 @@ def test_a_new_daemon_looks_at_the_machine_anew() -> None:
     story.take(m.MeasureHost)
     story.send(m.DaemonStarted(at=story.now, version="2", pid=2, limits=Limits()))
     assert story.sole(m.MeasureHost).target is None
+
+
+# --- what can be made ready before it is wanted
+
+
+def test_the_next_start_is_known_while_it_waits() -> None:
+    """A task that waits for the slot will start from what is published then; nothing is made ready for a run that is paused."""
+    story = a_story(
+        a_plan(a_task("a"), a_task("b"), a_task("c")), Story(Limits(workers_max=1, ramp_per_s=1000.0))
+    )
+    assert next_base(story.swarm) == BASE
+    story.land("a")
+    assert next_base(story.swarm) == story.run.published != BASE
+    story.send(m.Paused(at=story.now, run="plan"))
+    assert next_base(story.swarm) is None
+
+
+def test_nothing_is_made_ready_where_nothing_waits() -> None:
+    """With all tasks started no worktree is wanted, and none either before the machine has let a first one start."""
+    assert next_base(a_story(a_plan(a_task("a"))).swarm) is None
+    waiting = Story()
+    waiting.send(submitted(a_plan(a_task("a")), at=waiting.now))
+    waiting.send(m.RunPrepared(at=waiting.now, run="plan", commit=BASE, worktree="/staging"))
+    assert waiting.has(m.MeasureHost)
+    assert next_base(waiting.swarm) is None
