@@ -23,6 +23,7 @@ from swarm.core import messages as m
 from swarm.core.claims import ClaimHeld, ClaimTable
 from swarm.core.invariants import forgotten, invariants
 from swarm.core.places import Places
+from swarm.core.rebuilt import LOST
 from swarm.core.state import IllegalEvent, Swarm
 from swarm.edge.journal import Journal, Row, Transcript
 from swarm.errors import SwarmError
@@ -114,6 +115,11 @@ def _run_of(row: Row) -> str | None:
 def _note(made: Fold, swarm: Swarm, event: m.Event) -> None:
     if isinstance(event, m.StagingAdvanced):
         made.advances[event.run].append(Advance(event.task, event.attempt, event.candidate))
+    elif isinstance(event, m.JournalRebuilt):
+        for found in event.runs:
+            made.advances[found.run] += [
+                Advance(each.task, each.attempt, each.commit) for each in found.landings
+            ]
     elif isinstance(event, m.BroughtIn):
         made.brought_in.add((event.run, event.task, event.attempt))
     elif isinstance(event, m.DaemonStarted):
@@ -182,7 +188,7 @@ class _Told:
         here = f"Record {row.seq}: attempt {n} of {task} started"
         if key in self._live:
             yield Breach("I10", f"{here} while attempt {self._last[key]} was live.", run=run)
-        if n != self._last.get(key, 0) + 1:
+        if n != self._last.get(key, 0) + 1 + self._made_up(key):
             yield Breach("I10", f"{here} after attempt {self._last.get(key, 0)}.", run=run)
         if key in self._final:
             yield Breach("I8", f"{here} after {self._final[key]}, without a retry.", run=run)
@@ -198,6 +204,12 @@ class _Told:
         yield from self._claim(here, key)
         self._last[key] = n if isinstance(n, int) else 0
         self._live.add(key)
+
+    def _made_up(self, key: TaskKey) -> int:
+        """Counts the attempts since the last that was told which are known only from what a lost end of the journal left."""
+        known = self._swarm.runs.get(key[0])
+        attempts = known.tasks[key[1]].attempts if known is not None and key[1] in known.tasks else []
+        return sum(each.reason == LOST and each.slot is None for each in attempts[self._last.get(key, 0) :])
 
     def _claim(self, here: str, key: TaskKey) -> Iterator[Breach]:
         run, task = key

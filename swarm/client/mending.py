@@ -10,6 +10,7 @@ import click
 from swarm import protocol
 from swarm.client.options import command, run_option
 from swarm.client.session import Session
+from swarm.errors import Refused
 
 
 @command("audit", shows=True)
@@ -38,19 +39,36 @@ def audit(session: Session, run: str | None, verify: int | None) -> int:
 
 @command("recover", shows=True, steers=True)
 @click.option("--dry-run", is_flag=True, help="Only say what is wrong and what would be done.")
-def recover(session: Session, dry_run: bool) -> None:
+@click.option(
+    "--journal",
+    is_flag=True,
+    help="First make the journal anew, from its transcript and the landing repository, where it is gone, damaged or an older copy.",
+)
+def recover(session: Session, dry_run: bool, journal: bool) -> None:
     """Bring worktrees, processes, refs and journal into agreement.
 
     Every start does the same. Works with and without a daemon, after deleted folders, git worktree prune, a killed daemon, a full
     disk. Nothing that holds work is removed, and nothing that is not swarm's own is touched.
     """
     daemon = session.daemon_or_none()
-    if daemon is not None:
+    rebuilt: list[dict[str, Any]] = []
+    if journal:
+        if daemon is not None:
+            raise Refused(
+                "A daemon runs, so its journal is not rebuilt.", "Nothing was done.", "swarm stop, then again"
+            )
+        from swarm.client import offline
+
+        rebuilt = offline.rebuild_journal(session.top, session.state, dry_run=dry_run)
+    if journal and dry_run:
+        found = []  # there may be nothing yet that worktrees and refs could be held against
+    elif daemon is not None:
         found = daemon.post(protocol.RECOVER, {"dry_run": dry_run})["found"]
     else:
         from swarm.client import offline
 
         found = offline.recover(session.top, session.state, dry_run=dry_run)
+    found = [*rebuilt, *found]
     if session.as_json:
         shown = [{"kind": "", "text": "", "remedy": "", "mended": False, **each} for each in found]
         session.json(

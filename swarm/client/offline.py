@@ -408,6 +408,26 @@ def recover(top: Path, state: Path, *, dry_run: bool) -> list[dict[str, Any]]:
     return found
 
 
+def rebuild_journal(top: Path, state: Path, *, dry_run: bool) -> list[dict[str, Any]]:
+    """Makes the journal anew from what is left of it; gives what was found, and nothing where it was whole and knew everything.
+
+    Only while no daemon runs: raises `LockTaken` beside one.
+    """
+    from swarm.core.messages import dump
+    from swarm.core.places import Places
+    from swarm.daemon.presence import alone
+    from swarm.daemon.rebuild import rebuild
+    from swarm.edge import git
+    from swarm.edge.journal import ever_used
+
+    places = Places(state)
+    if not ever_used(places):
+        return []
+    with alone(places):
+        found: list[dict[str, Any]] = dump(rebuild(places, git.Repository.discover(top), dry_run=dry_run))
+    return found
+
+
 # --- the daemon -----------------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from swarm.core import admission, astray, merge_queue
+from swarm.core import admission, astray, merge_queue, rebuilt
 from swarm.core import messages as m
 from swarm.core.claims import literal, strays
 from swarm.core.lifecycle import (
@@ -370,7 +370,7 @@ def submission(swarm: Swarm, run_id: str, plan: PlanSpec) -> Submission:
         task = known.get(spec.id)
         if task is None and spec.id not in before:
             added.append(spec.id)
-        elif task is None or task.spec == spec or spec.finished:
+        elif task is None or task.spec == spec or spec.finished or (run and spec.id in run.unplanned):
             unchanged += 1
         elif task.attempts:
             refused.append(spec.id)
@@ -398,12 +398,16 @@ def _plan_submitted(turn: Turn, event: m.PlanSubmitted) -> None:
     run = swarm.runs.get(event.run)
     if run is None:
         run = _new_run(turn, event)
+    elif not run.plan.name:  # it was known from the landing repository alone
+        run.plan, run.base_branch = dataclasses.replace(plan, tasks=(), phases=()), event.base_branch
     elif plan.verify:
         run.plan = dataclasses.replace(run.plan, verify=plan.verify)
     run.take_turns(event.sequential)
     run.fail_fast = event.fail_fast
     added = set(change.added)
     new = run.add(plan.phases, [spec for spec in plan.tasks if spec.id in added])
+    rebuilt.learn(run, plan)
+    rebuilt.recall(turn, run, new)
     replaced = set(change.replaced)
     changed = {spec.id: spec for spec in plan.tasks if spec.id in replaced}
     for name, spec in changed.items():
@@ -485,7 +489,11 @@ def _run_prepared(turn: Turn, event: m.RunPrepared) -> None:
     if run.prepared:
         raise StaleEvent(f"run {event.run!r} is prepared already")
     run.prepared, run.worktree = True, event.worktree
-    run.staging = run.published = run.followed = event.commit
+    run.published = run.followed = event.commit
+    if run.publishing:  # found on staging when the journal was rebuilt
+        turn.stir(run)
+    else:
+        run.staging = event.commit
     carried_out(turn, run, "PrepareRun")
 
 
@@ -749,6 +757,7 @@ _HANDLERS: dict[type[m.Event], Callable[[Turn, Any], None]] = {
     m.DaemonStopped: _daemon_stopped,
     m.ClockSet: _clock_set,
     m.Recovered: _recovered,
+    m.JournalRebuilt: rebuilt.journal_rebuilt,
     m.Ticked: _ticked,
     m.HostMeasured: _host_measured,
     m.LimitsChanged: _limits_changed,

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from swarm.core.model import (
     Claim,
     Finding,
+    FoundRun,
     Limits,
     PlanSpec,
     Readings,
@@ -80,6 +81,13 @@ class ClockSet(Event):
     passed here (less, where it was set back)."""
 
     by_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalRebuilt(Event):
+    """The journal was rebuilt and lacks its end: what refs and folders prove to have happened after its last record."""
+
+    runs: tuple[FoundRun, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -563,6 +571,7 @@ FACTS: dict[str, str] = {
     "RunFinished": "staging is on `target` at `commit`",
     "WorkSaved": "what lay in the worktree of an attempt and had not been collected is kept at `place`, a branch or a folder",
     "Mended": "something that a crash or a person left was mended: `kind`, `text` says what was found, `remedy` what was done",
+    "JournalRebuilt": "the journal was rebuilt without its end: how many `landings` of how many `runs` were found on staging",
     "CapacityChanged": "the machine allows another number of workers: `slots_open` and the `reason`",
 }
 

@@ -282,6 +282,38 @@ class WorkerResult:
     files_read: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class FoundLanding:
+    """A landing on staging that a rebuilt journal does not know, as its commit and the trailers of it say."""
+
+    task: str
+    attempt: int
+    title: str
+    commit: str
+    head: str
+    verified: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FoundAttempt:
+    """An attempt that a rebuilt journal does not know: its number, and its work where a ref keeps any. `slug` names the task."""
+
+    slug: str
+    n: int
+    head: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRun:
+    """What of a run is beyond the end of a rebuilt journal: landings in the order of staging, which stands at `staging`."""
+
+    run: str
+    base: str
+    staging: str
+    landings: tuple[FoundLanding, ...] = ()
+    attempts: tuple[FoundAttempt, ...] = ()
+
+
 @dataclass(slots=True)
 class Attempt:
     """One try at a task. `n` is the fencing number: an answer that carries another one is refused.

@@ -130,10 +130,15 @@ class Places:
         key = f"{run}/{task}/{n}".encode("utf-8", "surrogatepass")
         return f"{self.nonce_head}-{hashlib.sha256(key).hexdigest()[:20]}"
 
+    @property
+    def attempts(self) -> Path:
+        """The folders of all attempts: run, task, number."""
+        return self.state / "attempts"
+
     def attempt(self, run: str, task: str, n: int) -> AttemptPlaces:
         """The folder of an attempt."""
-        return AttemptPlaces(self.state / "attempts" / run / slug(task) / str(n))
+        return AttemptPlaces(self.attempts / run / slug(task) / str(n))
 
     def finish(self, run: str, request: str) -> AttemptPlaces:
         """The folder of a finish."""
-        return AttemptPlaces(self.state / "attempts" / run / "finish" / slug(request))
+        return AttemptPlaces(self.attempts / run / "finish" / slug(request))

@@ -24,6 +24,7 @@ from swarm.core.model import (
     Astray,
     Attempt,
     Claim,
+    FoundAttempt,
     PhaseSpec,
     PlanSpec,
     Standing,
@@ -117,6 +118,12 @@ class Run:
     alone: list[tuple[Key, str]] = field(default_factory=list)
     solo: str | None = None
     finished_before: dict[str, TaskSpec] = field(default_factory=dict)
+    unplanned: set[str] = field(
+        default_factory=set
+    )  # landed, and known from staging only: a plan may still say what they are
+    forgotten: dict[str, tuple[FoundAttempt, ...]] = field(
+        default_factory=dict
+    )  # of tasks that are not known, by slug
 
     # --- tasks ---------------------------------------------------------------------------------------------------------
 

@@ -90,6 +90,7 @@ HOUSE: dict[str, tuple[str, ...]] = {
         "swarm.config",
         "swarm.edge",
         "swarm.daemon.recovery",
+        "swarm.daemon.rebuild",
         "swarm.daemon.reconcile",
         "swarm.daemon.presence",
         "swarm.audit",

@@ -15,6 +15,8 @@ from swarm.edge.journal.store import (
     JournalTaken,
     Record,
     Row,
+    salvage,
+    write_anew,
 )
 from swarm.edge.journal.transcript import Transcript, TranscriptDamaged
 
@@ -29,6 +31,8 @@ __all__ = [
     "Transcript",
     "TranscriptDamaged",
     "ever_used",
+    "salvage",
+    "write_anew",
 ]
 
 

@@ -445,6 +445,39 @@ class Journal:
             raise _explained(error, self.path) from error
 
 
+def salvage(path: Path) -> Iterator[tuple[Any, ...]]:
+    """Gives the rows of a journal, however damaged, from the first on and as far as they are whole; never raises for damage."""
+    after = checksum = 0
+    try:
+        with Journal.open(path, readonly=True) as journal:
+            for chunk in journal.chunks(0):
+                for row in chunk:
+                    if row[0] != after + 1 or chained(checksum, after + 1, row[1:-1]) != row[-1]:
+                        return
+                    yield row
+                    after, checksum = row[0], row[-1]
+    except SwarmError:
+        return
+
+
+def write_anew(path: Path, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Makes a journal at `path` of rows of an earlier one, in place of what is there; whole when this returns."""
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    with Journal.open(path) as journal:
+        journal.begin_epoch()
+
+        def fill() -> None:
+            last: tuple[Any, ...] = (0, 0)
+            rest = iter(rows)
+            while some := list(islice(rest, ROWS_AT_ONCE)):
+                journal._insert(some)
+                last = some[-1]
+            journal._connection.execute("UPDATE head SET seq = ?, checksum = ?", (last[0], last[-1]))
+
+        journal._durably(fill)
+
+
 # --- rows ---------------------------------------------------------------------------------------------------
 
 # kind, at, type, run, task, attempt, data

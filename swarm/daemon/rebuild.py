@@ -1,0 +1,323 @@
+"""The journal, made anew when it is gone, damaged or older than it was: `swarm recover --journal`.
+
+Journal and transcript are two copies of one chain; whichever is whole for longer is taken. What lies beyond its end is proved by
+the landing repository (each landing names its run, task and attempt), by branches and by the folders of attempts, and becomes an
+event of its own. Where nothing lies beyond, the rebuilt state is exactly what it was, and workers that still run are adopted.
+
+Rules for editing: nothing is deleted: what is replaced is kept beside it, with the time in its name. Killed at any point, it
+can be done again. Only while no daemon runs.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from swarm.core import machine
+from swarm.core import messages as m
+from swarm.core.model import Finding, FoundAttempt, FoundLanding, FoundRun, Step, slug
+from swarm.core.places import Places
+from swarm.core.run import Run
+from swarm.core.state import Swarm
+from swarm.daemon import recovery
+from swarm.edge import git
+from swarm.edge.journal import (
+    Journal,
+    JournalDamaged,
+    Record,
+    Transcript,
+    TranscriptDamaged,
+    salvage,
+    snapshot,
+    write_anew,
+)
+from swarm.edge.landing import LandingRepository
+from swarm.errors import SwarmError
+
+_FORMAT = "%H%x00%P%x00%s%x00%(trailers:only,unfold)%x00%x00"
+
+
+def rebuild(places: Places, repository: git.Repository, *, dry_run: bool = False) -> list[Finding]:
+    """Makes the journal whole again from what is left; gives what was found and done, nothing where all was as it should be."""
+    journal, transcript = _of_journal(places), _of_transcript(places)
+    found = _compared(journal, transcript, mended=not dry_run)
+    if dry_run:
+        return found
+    longer = journal if journal.seq >= transcript.seq else transcript
+    if journal.problem or transcript.seq > journal.seq:
+        _replace_journal(places, longer)
+    if transcript.problem or _differ(journal, transcript):
+        Transcript(places.transcript).move_aside(recovery.aside(places.transcript))
+    with recovery.open_journal(places) as opened:
+        opened.begin_epoch()
+        _put_snapshot_aside(places, opened)
+        swarm = recovery.replay(opened)
+        beyond = look_beyond(swarm, LandingRepository(places.landing, repository), repository, places)
+        if beyond:
+            event = m.JournalRebuilt(at=time.time(), runs=beyond)
+            turn = machine.step(swarm, event)
+            facts = [Record("fact", fact.to_json()) for fact in turn.facts]
+            opened.append([Record("event", m.event_to_json(event)), *facts])
+    return [*found, *_taken_in(beyond)]
+
+
+# --- the two copies -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """How far one of the two copies is whole, its checksums up to there, and what is wrong with it."""
+
+    name: str
+    checksums: list[int]
+    problem: str
+    rows: Iterable[tuple[Any, ...]]
+
+    @property
+    def seq(self) -> int:
+        return len(self.checksums)
+
+
+class _Rows:
+    """The whole rows of a copy, as often as they are asked for."""
+
+    def __init__(self, read: Any) -> None:
+        self._read = read
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return iter(self._read())
+
+
+def _of_journal(places: Places) -> _Copy:
+    rows = _Rows(lambda: salvage(places.journal))
+    problem = ""
+    try:
+        with Journal.open(places.journal, readonly=True) as journal:
+            problem = next(iter(journal.verify()), "")
+    except SwarmError as error:
+        problem = error.cause.rstrip(".")
+    return _Copy("journal", [row[-1] for row in rows], problem, rows)
+
+
+def _of_transcript(places: Places) -> _Copy:
+    transcript = Transcript(places.transcript)
+    problem = ""
+    checksums: list[int] = []
+    try:
+        checksums.extend(line.checksum for line in transcript.lines())
+    except TranscriptDamaged as error:
+        problem = str(error)
+
+    def rows() -> Iterator[tuple[Any, ...]]:
+        for line in transcript.lines():
+            yield line.row
+            if line.seq == len(checksums):
+                return
+
+    return _Copy("transcript", checksums, problem, _Rows(rows))
+
+
+def _differ(journal: _Copy, transcript: _Copy) -> bool:
+    """Tells whether the two are not beginnings of one chain."""
+    both = min(journal.seq, transcript.seq)
+    return both > 0 and journal.checksums[both - 1] != transcript.checksums[both - 1]
+
+
+def _compared(journal: _Copy, transcript: _Copy, *, mended: bool) -> list[Finding]:
+    found = []
+    if journal.problem or transcript.seq > journal.seq:
+        what = journal.problem or f"it ends at record {journal.seq}, and {transcript.seq} had been written"
+        best = max(journal.seq, transcript.seq)
+        source = "itself" if journal.seq == best else "the transcript"
+        found.append(
+            Finding(
+                "journal",
+                f"the journal is not whole: {what}",
+                f"rebuilt with {best} records from {source}",
+                mended,
+            )
+        )
+    if transcript.problem or _differ(journal, transcript):
+        what = transcript.problem or "it has other records than the journal"
+        found.append(
+            Finding("journal", f"the transcript is not whole: {what}", "moved aside and written anew", mended)
+        )
+    return found
+
+
+def _replace_journal(places: Places, source: _Copy) -> None:
+    """Puts a whole journal in place of what is there, which is kept under another name."""
+    new = places.journal.with_name(f"{places.journal.name}.new")
+    write_anew(new, source.rows)
+    kept = recovery.aside(places.journal)
+    for suffix in ("", "-wal"):
+        path = Path(f"{places.journal}{suffix}")
+        if path.exists() and (not suffix or path.stat().st_size):
+            os.link(path, f"{kept}{suffix}")
+    for suffix in ("-wal", "-shm"):  # SQLite would take the old one's for the new one's
+        Path(f"{places.journal}{suffix}").unlink(missing_ok=True)
+    os.replace(new, places.journal)
+
+
+def _put_snapshot_aside(places: Places, journal: Journal) -> None:
+    """A snapshot of a record that the journal does not have any more would be taken for a sign that the journal is older."""
+    if snapshot.seq_of(places.snapshot) > journal.last_seq():
+        places.snapshot.rename(recovery.aside(places.snapshot))
+
+
+# --- what lies beyond ---------------------------------------------------------------------------------------------------
+
+
+def refuse_if_behind(swarm: Swarm, landing: LandingRepository) -> None:
+    """Raises `JournalDamaged` where staging holds landings that the journal does not know: it is an older one, or lost its end."""
+    for name, unknown in _unknown_landings(swarm, landing).items():
+        if unknown:
+            listed = ", ".join(each.task for each in unknown[:5]) + (" …" if len(unknown) > 5 else "")
+            raise JournalDamaged(
+                f"Staging of {name} holds {len(unknown)} landings that the journal does not know: {listed}.",
+                "The journal is an older one or lost its end; going on from it would do that work again. Nothing was started.",
+                "swarm recover --journal takes in what is missing",
+            )
+
+
+def look_beyond(
+    swarm: Swarm, landing: LandingRepository, repository: git.Repository, places: Places
+) -> tuple[FoundRun, ...]:
+    """Gives what landings, refs and folders prove that the swarm does not know; nothing where it knows everything."""
+    if not (landing.path / "HEAD").exists():
+        return ()
+    try:
+        landings = _unknown_landings(swarm, landing)
+        attempts = _unknown_attempts(swarm, landing, repository, places)
+        found = []
+        for name in sorted({*landings, *attempts}):
+            run = swarm.runs.get(name)
+            base = landing.base(name) or (run.base_commit if run is not None else "")
+            there = FoundRun(
+                run=name,
+                base=base,
+                staging=landing.staging(name) or base,
+                landings=tuple(landings.get(name, ())),
+                attempts=tuple(attempts.get(name, ())),
+            )
+            if base and (there.landings or there.attempts):
+                found.append(there)
+        return tuple(found)
+    finally:
+        landing.close()
+
+
+def _unknown_landings(swarm: Swarm, landing: LandingRepository) -> dict[str, list[FoundLanding]]:
+    """Gives the landings on staging, of each run, that the swarm does not know, oldest first."""
+    found: dict[str, list[FoundLanding]] = {}
+    for ref in git.refs_below(landing.path, "refs/bases/"):
+        name = ref.removeprefix("refs/bases/")
+        run = swarm.runs.get(name)
+        tip = landing.staging(name)
+        if tip is None or (run is not None and tip == run.staging):
+            continue
+        known = _known_commits(run) if run is not None else set()
+        moving = _moving(run) if run is not None else set()
+        unknown = [each for each in _line(landing, name, tip) if each.commit not in known]
+        if {
+            each.commit for each in unknown
+        } - moving:  # else it is what a kill between a move and its record leaves
+            found[name] = unknown
+    return found
+
+
+def _known_commits(run: Run) -> set[str]:
+    publishing = (run.tasks[name].attempts[-1].candidate for name in run.publishing)
+    return {commit for _, commit in run.landed} | {commit for commit in publishing if commit is not None}
+
+
+def _moving(run: Run) -> set[str]:
+    live = (run.tasks[name].attempts[-1] for name in run.live)
+    return {each.candidate for each in live if each.step is Step.ADVANCING and each.candidate is not None}
+
+
+def _line(landing: LandingRepository, run: str, tip: str) -> list[FoundLanding]:
+    """Reads the landings of a run off its staging line, oldest first; one that was taken back by an undo is none."""
+    shown = git.run(
+        "log",
+        "--first-parent",
+        "--reverse",
+        f"--format={_FORMAT}",
+        f"{landing.base(run)}..{tip}",
+        git_dir=landing.path,
+    ).text
+    found: dict[str, FoundLanding] = {}
+    for entry in shown.split("\0\0"):
+        fields = entry.lstrip("\n").split("\0")
+        if len(fields) != 4:
+            continue
+        commit, parents, subject, trailers = fields
+        said = dict(line.split(": ", 1) for line in trailers.splitlines() if ": " in line)
+        if "Swarm-Undo" in said:
+            found.pop(said["Swarm-Undo"], None)
+        if (
+            said.get("Swarm-Run") != run
+            or len(parents.split()) != 2
+            or not said.get("Swarm-Attempt", "").isdigit()
+        ):
+            continue
+        task = said["Swarm-Task"]
+        verified = said.get("Swarm-Verified", "none")
+        found[task] = FoundLanding(
+            task=task,
+            attempt=int(said["Swarm-Attempt"]),
+            title=subject.removeprefix(f"Land {task}: "),
+            commit=commit,
+            head=parents.split()[1],
+            verified=() if verified == "none" else tuple(verified.split(", ")),
+        )
+    return list(found.values())
+
+
+def _unknown_attempts(
+    swarm: Swarm, landing: LandingRepository, repository: git.Repository, places: Places
+) -> dict[str, list[FoundAttempt]]:
+    """Gives the attempts that a pin, a branch or a folder names and that the swarm does not know."""
+    heads: dict[tuple[str, str, int], str | None] = {}
+    for folder in places.attempts.glob("*/*/*"):
+        _note(heads, folder.parts[-3:], None)
+    for ref, commit in git.refs_below(repository.common_dir, "refs/heads/swarm/").items():
+        run, _, rest = ref.removeprefix("refs/heads/swarm/").partition("/task/")
+        _note(heads, (run, *rest.split("/")), commit)
+    for ref, commit in git.refs_below(landing.path, "refs/attempts/").items():
+        _note(heads, ref.removeprefix("refs/attempts/").split("/"), commit)
+    known = {
+        (run.id, slug(name)): len(task.attempts)
+        for run in swarm.runs.values()
+        for name, task in run.tasks.items()
+    }
+    found: dict[str, list[FoundAttempt]] = {}
+    for (run, task, n), head in sorted(heads.items(), key=lambda item: item[0]):
+        if n > known.get((run, task), 0):
+            found.setdefault(run, []).append(FoundAttempt(task, n, head))
+    return found
+
+
+def _note(heads: dict[tuple[str, str, int], str | None], parts: Iterable[str], head: str | None) -> None:
+    match tuple(parts):
+        case (run, task, n) if n.isdigit() and run != "finish":
+            heads[run, task, int(n)] = head or heads.get((run, task, int(n)))
+
+
+def _taken_in(beyond: Iterable[FoundRun]) -> list[Finding]:
+    found = []
+    for run in beyond:
+        for landing in run.landings:
+            text = f"{run.run}/{landing.task} is on staging as {landing.commit[:12]}, and the journal did not know"
+            found.append(Finding("staging", text, "taken in as landed", True))
+        landed = {(slug(landing.task), landing.attempt) for landing in run.landings}
+        for attempt in run.attempts:
+            if (attempt.slug, attempt.n) not in landed:
+                where = f", with work at {attempt.head[:12]}" if attempt.head else ""
+                text = f"attempt {attempt.n} of {run.run}/{attempt.slug} was begun{where}, and the journal did not know"
+                found.append(Finding("journal", text, "it is kept, and its number is not given again", True))
+    return found

@@ -1,0 +1,196 @@
+"""The journal is deleted, torn, changed or put back from an older copy: every start notices, and `swarm recover --journal` brings
+it back so that nothing lands twice and no work is lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import git
+from tests.e2e.driver import Swarm, common_dir
+
+KEPT = ("journal.sqlite", "journal.sqlite-wal", "journal.snapshot", "status.json", "transcript")
+
+
+def state(swarm: Swarm) -> Path:
+    return common_dir(swarm.top) / "swarm"
+
+
+def take_away(swarm: Swarm, *names: str) -> None:
+    for name in names:
+        path = state(swarm) / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def copy_of(swarm: Swarm, outside: Path) -> Path:
+    """Copies the journal and all that is written beside it, as a backup might."""
+    outside.mkdir()
+    for name in KEPT:
+        path = state(swarm) / name
+        if path.is_dir():
+            shutil.copytree(path, outside / name)
+        elif path.exists():
+            shutil.copy2(path, outside / name)
+    return outside
+
+
+def put_back(swarm: Swarm, copy: Path, *names: str) -> None:
+    for name in names:
+        take_away(swarm, name)
+        if (copy / name).is_dir():
+            shutil.copytree(copy / name, state(swarm) / name)
+        elif (copy / name).exists():
+            shutil.copy2(copy / name, state(swarm) / name)
+
+
+def tasks_of(document: dict[str, Any]) -> list[tuple[Any, ...]]:
+    return [
+        (task["id"], task["state"], task["landed_commit"], len(task["attempts"]))
+        for run in document["runs"]
+        for task in run["tasks"]
+    ]
+
+
+def refused(swarm: Swarm) -> str:
+    """Starts, which must be refused with cause, consequence and next step; gives what was said."""
+    done = swarm("start", code=1)
+    assert "Traceback" not in done.err
+    assert "swarm recover --journal" in done.err
+    assert len(done.err.strip().splitlines()) >= 3
+    audited = swarm("audit", code=1)
+    assert "Traceback" not in audited.err + audited.out
+    return done.err
+
+
+def plan_of_four(swarm: Swarm) -> Path:
+    return swarm.plan(
+        "four",
+        [
+            swarm.task("a"),
+            swarm.task("b", needs=["a"]),
+            swarm.task("c", "exit 1", attempts=1),
+            swarm.task("d", needs=["c"]),
+        ],
+    )
+
+
+@pytest.mark.parametrize("how", ["deleted", "emptied", "cut", "flipped", "not a database"])
+def test_a_journal_that_is_gone_is_rebuilt_as_it_was(swarm: Swarm, how: str) -> None:
+    """From its transcript the journal comes back with every record; the damaged file is kept, and nothing runs again."""
+    swarm.run(plan_of_four(swarm), code=1)
+    swarm("stop")
+    before, events = tasks_of(swarm.status()), swarm("events", "--json").out
+    journal = state(swarm) / "journal.sqlite"
+    content = journal.read_bytes()
+    if how == "deleted":
+        journal.unlink()
+    elif how == "emptied":
+        os.truncate(journal, 0)
+    elif how == "cut":
+        os.truncate(journal, len(content) // 2)
+    elif how == "flipped":
+        place = content.rindex(b"TaskStarted")
+        journal.write_bytes(content[:place] + b"X" + content[place + 1 :])
+    else:
+        journal.write_bytes(b"this was a journal once\n" * 1000)
+    refused(swarm)
+    damaged = journal.read_bytes() if journal.exists() else None
+    told = swarm("recover", "--journal", "--dry-run").out
+    assert "the journal is not whole" in told
+    assert "mended" not in told
+    assert (journal.read_bytes() if journal.exists() else None) == damaged
+    told = swarm("recover", "--journal").out
+    assert "rebuilt with" in told
+    assert tasks_of(swarm.status()) == before
+    assert swarm("events", "--json").out == events
+    swarm("audit")
+    kept = list(state(swarm).glob("journal.sqlite.damaged-*"))
+    assert [each.read_bytes() for each in kept] == ([damaged] if damaged is not None else [])
+    starts = swarm.starts()
+    swarm.run(plan_of_four(swarm), code=1)
+    assert swarm.starts() == starts
+
+
+def test_with_both_copies_gone_staging_still_says_what_landed(swarm: Swarm) -> None:
+    """Without journal and transcript the landing repository proves the landings: the plan goes on from there, nothing lands twice,
+    and the number of no attempt is given again."""
+    swarm.run(plan_of_four(swarm), code=1)
+    swarm("stop")
+    landings, starts = swarm.landings("four"), swarm.starts()
+    take_away(swarm, *KEPT)
+    assert "is missing" in refused(swarm)
+    told = swarm("recover", "--journal").out
+    assert "four/a is on staging" in told
+    assert "attempt 1 of four/c was begun" in told
+    swarm("start")
+    run = swarm.wait("four")
+    assert [(task["id"], task["state"]) for task in run["tasks"]] == [("a", "landed"), ("b", "landed")]
+    swarm("submit", str(plan_of_four(swarm)))
+    run = swarm.wait("four", code=1)
+    assert {task["id"]: task["state"] for task in run["tasks"]} == {
+        "a": "landed",
+        "b": "landed",
+        "c": "failed",
+        "d": "blocked",
+    }
+    assert swarm.landings("four") == landings == ["a", "b"]
+    assert sorted(swarm.starts()) == sorted([*starts, "c"])
+    (c,) = [task for task in run["tasks"] if task["id"] == "c"]
+    assert [attempt["n"] for attempt in c["attempts"]] == [1, 2]
+    swarm.check_landed(run)
+    swarm("stop")
+    swarm("audit")
+
+
+@pytest.mark.parametrize("lost", ["journal", "both"])
+def test_an_older_copy_that_is_put_back_is_noticed(swarm: Swarm, tmp_path: Path, lost: str) -> None:
+    """A journal, or journal and transcript, from an older backup is refused by every start, whatever has landed since is taken in,
+    and what was at work then is tried anew under a new number."""
+    swarm.open("g")
+    swarm.run(swarm.plan("r", [swarm.task("a")]))
+    swarm("stop")
+    copy = copy_of(swarm, tmp_path / "backup")
+    both = swarm.plan("r", [swarm.task("a"), swarm.task("b"), swarm.task("c", needs=["b"])])
+    swarm.run(both)
+    swarm("stop")
+    before = tasks_of(swarm.status())
+    assert [state for _, state, *_ in before] == ["landed"] * 3
+    if lost == "journal":
+        put_back(swarm, copy, "journal.sqlite", "journal.sqlite-wal")
+        assert "had been written" in refused(swarm)
+    else:
+        put_back(swarm, copy, *KEPT)
+        assert "landings that the journal does not know" in refused(swarm)
+    swarm("recover", "--journal")
+    starts = swarm.starts()
+    run = swarm.run(both)
+    assert {task["state"] for task in run["tasks"]} == {"landed"}
+    assert swarm.landings("r") == ["a", "b", "c"]
+    assert swarm.starts() == starts
+    swarm.check_landed(run)
+    swarm("stop")
+    swarm("audit")
+
+
+def test_work_that_the_rebuilt_journal_does_not_know_is_kept(swarm: Swarm, tmp_path: Path) -> None:
+    """A branch with an attempt's work outlives the loss: the next attempt gets the next number and does not write over it."""
+    swarm.run(swarm.plan("r", [swarm.task("a")]))
+    swarm("stop")
+    copy = copy_of(swarm, tmp_path / "backup")
+    bad = swarm.plan("r", [swarm.task("a"), swarm.task("w", "echo work > w; exit 3", attempts=1)])
+    swarm.run(bad, code=1)
+    swarm("stop")
+    branch = "refs/heads/swarm/r/task/w/1"
+    work = git(swarm.top, "rev-parse", branch)
+    put_back(swarm, copy, *KEPT)
+    told = swarm("recover", "--journal").out
+    assert "attempt 1 of r/w was begun, with work at" in told
+    run = swarm.run(bad, code=1)
+    (task,) = [each for each in run["tasks"] if each["id"] == "w"]
+    assert [(attempt["n"], attempt["state"]) for attempt in task["attempts"]] == [(1, "lost"), (2, "failed")]
+    assert git(swarm.top, "rev-parse", branch) == work
+    swarm("stop")

@@ -1,0 +1,135 @@
+"""A journal that lost its end: the walk goes on from a cut, with what staging and refs prove, and nothing lands twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import random
+
+import pytest
+
+from swarm.core import machine
+from swarm.core import messages as m
+from swarm.core.invariants import invariants
+from swarm.core.model import TASK_ENDS, FoundAttempt, FoundLanding, FoundRun, Seen, Standing, TaskState, slug
+from swarm.core.run import Run
+from swarm.core.state import Swarm, next_deadline, pending_commands
+from tests.builders import BASE
+from tests.unit.test_random_walk import World, _key, walk
+
+SEEDS = int(os.environ.get("SWARM_WALK_SEEDS", "60"))
+
+
+def of_staging(run: Run, known: Run | None) -> FoundRun:
+    """What the landing repository would say of a run beyond what is known of it."""
+    there = [*run.landed, *((name, str(run.tasks[name].attempts[-1].candidate)) for name in run.publishing)]
+    had = {commit for _, commit in known.landed} if known is not None else set()
+    had |= (
+        {str(known.tasks[name].attempts[-1].candidate) for name in known.publishing}
+        if known is not None
+        else set()
+    )
+    landings = tuple(
+        FoundLanding(name, run.tasks[name].attempts[-1].n, "", commit, run.tasks[name].attempts[-1].submitted)
+        for name, commit in there
+        if commit not in had
+    )
+    attempts = tuple(
+        FoundAttempt(slug(name), attempt.n, attempt.head)
+        for name, task in run.tasks.items()
+        for attempt in task.attempts
+        if known is None or name not in known.tasks or attempt.n > len(known.tasks[name].attempts)
+    )
+    staging = there[-1][1] if landings else run.staging
+    return FoundRun(run.id, run.base_commit, staging, landings, attempts)
+
+
+def cut(world: World, at: int) -> None:
+    """Takes the world back to its first `at` events, and has the journal rebuilt with what the rest left."""
+    before, world.log, world.swarm = world.swarm, world.log[:at], Swarm()
+    for line in world.log:
+        machine.step(world.swarm, m.event_from_json(json.loads(line)))
+    found = tuple(of_staging(run, world.swarm.runs.get(run.id)) for run in before.runs.values())
+    found = tuple(each for each in found if each.landings or each.attempts)
+    event = m.JournalRebuilt(at=world.now, runs=found)
+    event_again = m.event_from_json(json.loads(json.dumps(m.event_to_json(event))))
+    assert event_again == event
+    machine.step(world.swarm, event)
+    world.log.append(json.dumps(m.event_to_json(event)))
+    world.outstanding = {_key(command): command for command in pending_commands(world.swarm)}
+    # What publishes goes on from whichever of our landings the branch stands at.
+    world.branches = {run.id: Seen(Standing.AS_LEFT, run.published) for run in world.swarm.runs.values()}
+    world.crash()
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_what_has_landed_stays_and_all_else_goes_on(seed: int) -> None:
+    """Wherever the end is cut off, even before any plan was known: the invariants hold, what staging holds has landed once and with
+    that commit, no attempt number is given twice, and everything ends."""
+    chance = random.Random(seed)
+    steps = walk(seed, steps=chance.randint(20, 400))
+    world = next(steps)
+    while chance.random() > 0.01 and (further := next(steps, None)) is not None:
+        world = further
+    proved = {
+        (run.id, name): commit
+        for run in world.swarm.runs.values()
+        for name, commit in [
+            *run.landed,
+            *((name, str(run.tasks[name].attempts[-1].candidate)) for name in run.publishing),
+        ]
+    }
+    numbers = {
+        (run.id, name): len(task.attempts)
+        for run in world.swarm.runs.values()
+        for name, task in run.tasks.items()
+    }
+    cut(world, chance.choice([1, chance.randint(3, len(world.log))]))
+    assert invariants(world.swarm) == []
+    world.kind = True
+    for name, plan in world.plans.items():
+        world.send(m.PlanSubmitted(at=world.now, run=name, plan=plan, base_branch="main", base_commit=BASE))
+    world.calm_down()
+    for _ in range(3000):
+        if not world.outstanding and next_deadline(world.swarm) is None:
+            break
+        world.answer()
+        world.tick()
+        world.check()
+    for run in world.swarm.runs.values():
+        assert {task.state for task in run.tasks.values()} <= TASK_ENDS
+        assert run.staging == run.published
+        assert len(run.landed) == len({name for name, _ in run.landed})
+        landed = dict(run.landed)
+        for (run_id, name), commit in proved.items():
+            if run_id == run.id:
+                assert landed[name] == commit
+                assert run.tasks[name].state is TaskState.LANDED
+        for (run_id, name), number in numbers.items():
+            if run_id == run.id and name in run.tasks:
+                assert len(run.tasks[name].attempts) >= number
+        assert run.base_branch == "main"
+        assert all(name.startswith("by-hand") for name in run.unplanned)
+
+
+def test_a_plan_says_what_landed_tasks_are() -> None:
+    """A task known by its landing alone takes its title, claims and needs from the plan when that comes, and is not run again."""
+    world = next(iter(walk(1)))
+    plan = world.plans["one"]
+    name = plan.tasks[0].id
+    fresh = World(99)
+    landing = FoundLanding(name, 2, "A title", "c" * 40, "d" * 40, ("make test",))
+    fresh.send(m.JournalRebuilt(at=fresh.now, runs=(FoundRun("one", BASE, "c" * 40, (landing,)),)))
+    fresh.plans = {"one": dataclasses.replace(plan)}
+    run = fresh.swarm.runs["one"]
+    assert run.tasks[name].spec.title == "A title"
+    for _ in range(20):
+        fresh.answer()
+    assert run.tasks[name].state is TaskState.LANDED
+    assert [suite.name for suite in run.tasks[name].attempts[-1].suites] == ["make test"]
+    fresh.send(m.PlanSubmitted(at=fresh.now, run="one", plan=plan, base_branch="main", base_commit=BASE))
+    assert run.tasks[name].spec == plan.tasks[0]
+    assert run.tasks[name].state is TaskState.LANDED
+    assert run.plan.name == plan.name
+    assert invariants(fresh.swarm) == []
