@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from pathlib import Path
@@ -64,7 +65,7 @@ def _plan_options(body: Any) -> Any:
 @click.option(
     "--write-back",
     is_flag=True,
-    help="Set the states of the tasks in the plan file of another system, when the run ends or is left.",
+    help="Keep the states of the tasks in the plan file of another system as they are, until the run ends or is left.",
 )
 @_plan_options
 def run(
@@ -86,12 +87,11 @@ def run(
     if not session.as_json:
         session.note(_submitted(answer))
     try:
-        document = progress.follow(session, daemon, str(answer["run"]), after=after)
+        with _writing_back(session, daemon, path, str(answer["run"]), after):
+            document = progress.follow(session, daemon, str(answer["run"]), after=after)
     except (KeyboardInterrupt, click.Abort):
-        _write_back(session, path, str(answer["run"]))
         _say_detached(str(answer["run"]))
         return EXIT_INTERRUPTED
-    _write_back(session, path, str(answer["run"]))
     return _end(session, document, str(answer["run"]), time.monotonic() - began)
 
 
@@ -104,13 +104,14 @@ def _plan_to_write(body: dict[str, Any]) -> Path:
     return path
 
 
-def _write_back(session: Session, path: Path | None, run_id: str) -> None:
+def _writing_back(
+    session: Session, daemon: Connection, path: Path | None, run_id: str, after: int
+) -> contextlib.AbstractContextManager[object]:
     if path is None:
-        return
-    from swarm.client import offline
+        return contextlib.nullcontext()
+    from swarm.client.write_back import WriteBack
 
-    tasks = naming.run_of(session.document(run=run_id), run_id).get("tasks") or []
-    offline.write_back(path, session.state, {str(task["id"]): str(task["state"]) for task in tasks})
+    return WriteBack(session, daemon, path, run_id, after=after)
 
 
 def _submit_for_run(

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from swarm.client import offline
+from tests.conftest import wait_until
 from tests.e2e.driver import Swarm
 
 FOREIGN = {
@@ -49,6 +50,30 @@ def test_a_run_writes_its_progress_back(swarm: Swarm) -> None:
         del task["status"]
     assert after == before
     (swarm.top / "swarm.toml").unlink()
+
+
+def test_progress_stands_in_the_file_while_the_run_goes_on(swarm: Swarm) -> None:
+    """Each change of a state is in the file soon after it happened; what somebody else writes into it meanwhile is kept."""
+    gates = f"{swarm.note} start; until [ -e {swarm.outside}/gate-$SWARM_TASK ]; do sleep 0.02; done; echo > $SWARM_TASK"
+    (swarm.top / "swarm.toml").write_text(
+        f'agent = "mine"\n[agents.mine]\ncommand = ["sh", "-c", {json.dumps(gates)}]\n'
+    )
+    swarm.look_again()
+    plan = swarm.outside / "implementation_plan.json"
+    plan.write_text(json.dumps(FOREIGN, indent=2))
+
+    def states() -> dict[str, str]:
+        return {task["id"]: task["status"] for task in json.loads(plan.read_text())["phases"][0]["subtasks"]}
+
+    running = swarm.spawn("run", "--write-back", str(plan))
+    wait_until(lambda: states() == {"good": "in_progress", "bad": "in_progress"}, at_most_s=60)
+    plan.write_text(plan.read_text().replace('"whom"', '"whom else"'))
+    swarm.open("good")
+    wait_until(lambda: states() == {"good": "completed", "bad": "in_progress"}, at_most_s=60)
+    swarm.open("bad")
+    assert running.wait(60) == 0
+    assert states() == {"good": "completed", "bad": "completed"}
+    assert json.loads(plan.read_text())["kept"] == {"by": ["whom else", 1]}
 
 
 def test_a_native_plan_holds_no_states(swarm: Swarm) -> None:
