@@ -315,7 +315,10 @@ def worktrees(
         owner = owners.get(found.path) or (owners.get(lease.key) if lease is not None else None)
         if owner is not None or Path(found.path).is_relative_to(root):
             mine.append((found, owner or {"state": "unknown" if lease is None else "spare"}, lease))
-    wanted = [(found, owner.get("base")) for found, owner, _ in mine]
+    wanted = [
+        (found, owner.get("base"), lease.index if lease is not None and not lease.key else None)
+        for found, owner, lease in mine
+    ]
     now, rows = time.time(), []
     for (found, owner, lease), seen in zip(
         mine, survey.look(wanted, leave_out=tuple(lent), exact=exact), strict=True

@@ -77,20 +77,24 @@ def _head(tree: LinkedTree) -> str | None:
 
 
 def look(
-    wanted: Iterable[tuple[Found, str | None]], *, leave_out: Sequence[str] = (), exact: bool = False
+    wanted: Iterable[tuple[Found, str | None, Path | None]],
+    *,
+    leave_out: Sequence[str] = (),
+    exact: bool = False,
 ) -> list[Look]:
-    """Looks into worktrees, several at once; each comes with the commit that it is ahead of, or None.
+    """Looks into worktrees, several at once; each comes with the commit that it is ahead of, or None, and the index that counts
+    where that is not its own.
 
     `leave_out` are paths that were put there for the worker and are no dirt. With `exact` every file is counted for the size.
     """
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        looks = [pool.submit(_look, found, base, leave_out, exact) for found, base in wanted]
+        looks = [pool.submit(_look, *each, leave_out, exact) for each in wanted]
         return [each.result() for each in looks]
 
 
-def _look(found: Found, base: str | None, leave_out: Sequence[str], exact: bool) -> Look:
+def _look(found: Found, base: str | None, index: Path | None, leave_out: Sequence[str], exact: bool) -> Look:
     size_bytes, size_exact = _size(found.path, None if exact else ENTRIES_MAX)
-    return Look(_ahead(found, base), _dirty(found.tree, leave_out), size_bytes, size_exact)
+    return Look(_ahead(found, base), _dirty(found.tree, index, leave_out), size_bytes, size_exact)
 
 
 def _ahead(found: Found, base: str | None) -> int | None:
@@ -104,11 +108,11 @@ def _ahead(found: Found, base: str | None) -> int | None:
         return None
 
 
-def _dirty(tree: LinkedTree, leave_out: Sequence[str]) -> int | None:
+def _dirty(tree: LinkedTree, index: Path | None, leave_out: Sequence[str]) -> int | None:
     paths = [f":(top,exclude,literal){path}" for path in leave_out]
     status = ("--no-optional-locks", "status", "--porcelain", "-z", "--no-renames", "--", ".", *paths)
     try:
-        return tree.git(*status, timeout_s=_STATUS_TIMEOUT_S).out.count(b"\0")
+        return tree.git(*status, index=index, timeout_s=_STATUS_TIMEOUT_S).out.count(b"\0")
     except (git.GitError, OSError):
         return None
 

@@ -47,14 +47,14 @@ RACY_S = 1.0  # git compares whole seconds: with an index no older than its file
 
 @dataclass(frozen=True, slots=True)
 class WorktreeEntry:
-    """What `members` tells of a member: `key` is "" when nobody has it, `dirty` None when it was not asked
-    for, `age_s` how many seconds ago it was taken or given back."""
+    """What `members` tells of a member: `key` is "" when nobody has it, `age_s` how many seconds ago it was
+    taken or given back, `index` our copy of its index, which is the one that counts while nobody has it."""
 
     path: Path
     key: str
     head: str | None
-    dirty: bool | None
     age_s: float
+    index: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,9 +225,9 @@ class Pool:
 
     # --- looking after the pool -----------------------------------------------------------------------------
 
-    def members(self, *, dirty: bool = False) -> list[WorktreeEntry]:
-        """Lists the members by number; with `dirty` each is asked for changes, at one git process each."""
-        return [self._entry(member, dirty) for member in self._sorted() if member.path.is_dir()]
+    def members(self) -> list[WorktreeEntry]:
+        """Lists the members by number."""
+        return [self._entry(member) for member in self._sorted() if member.path.is_dir()]
 
     def leases(self) -> list[Lease]:
         """Lists the members by number as they were recorded, whatever has become of them. Looks only."""
@@ -679,14 +679,11 @@ class Pool:
                 finally:
                     member.lock.release()
 
-    def _entry(self, member: Member, dirty: bool) -> WorktreeEntry:
-        head, changed = None, None
-        if member.admin is not None and self._tree(member).is_linked():
-            tree = self._tree(member)
-            head = tree.head()
-            if dirty:
-                changed = bool(tree.git("status", "--porcelain", "-z", *self._lent.pathspecs()).out)
-        return WorktreeEntry(member.path, member.key, head, changed, max(0.0, time.time() - member.since))
+    def _entry(self, member: Member) -> WorktreeEntry:
+        tree = self._tree(member)
+        head = tree.head() if member.admin is not None and tree.is_linked() else None
+        age_s = max(0.0, time.time() - member.since)
+        return WorktreeEntry(member.path, member.key, head, age_s, self._leases.index(member))
 
     # --- the pool's own files -------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ def linked(repo: Path, tmp_path: Path) -> Path:
 
 
 def look(found: survey.Found, base: str | None = None, **more: object) -> survey.Look:
-    (seen,) = survey.look([(found, base)], **more)  # type: ignore[arg-type]
+    (seen,) = survey.look([(found, base, None)], **more)  # type: ignore[arg-type]
     return seen
 
 
@@ -65,6 +65,17 @@ def test_ahead_and_dirt_are_gits_own_and_looking_changes_nothing(repo: Path, lin
     assert look(found, None).ahead is None
     assert look(found, "0" * 40).ahead is None
     assert (found.tree.admin / "index").read_bytes() == index
+
+
+def test_the_index_that_counts_is_asked(repo: Path, linked: Path, tmp_path: Path) -> None:
+    """Of a worktree whose own index is out of date, as a worker left it, dirt is what another index says."""
+    (found,) = survey.linked_worktrees(repo / ".git")
+    good = tmp_path / "index"
+    good.write_bytes((found.tree.admin / "index").read_bytes())
+    (linked / "left").write_text("x")
+    git(linked, "add", "left")
+    (linked / "left").unlink()
+    assert [seen.dirty for seen in survey.look([(found, None, None), (found, None, good)])] == [1, 0]
 
 
 def test_a_worktree_that_cannot_be_asked_is_not_called_clean(repo: Path, linked: Path) -> None:
