@@ -6,7 +6,7 @@ a new `protocol.API_VERSION`.
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 
 class PingAnswer(TypedDict):
@@ -26,13 +26,15 @@ class Source(TypedDict):
 
 
 class SubmitRequest(TypedDict):
-    """A plan; `only` limits it to these tasks and what they need, `verify` adds suites."""
+    """A plan; `only` limits it to these tasks and what they need, `verify` adds suites, `here` is the top of the checkout that the
+    asker stands in: what is checked out there a new run starts from."""
 
     plan: Source
     only: list[str]
     sequential: bool
     fail_fast: bool
     verify: list[str]
+    here: NotRequired[str]
 
 
 class SubmitAnswer(TypedDict):

@@ -37,13 +37,21 @@ def finish(
         raise UsageError("--stage-only and --preview exclude each other.", "Nothing was done.")
     began = time.monotonic()
     wanted = {"into": into, "stage_only": stage_only, "preview": preview, "partial": partial}
-    run_id, document = session.with_daemon(lambda daemon, _: _ask_to_finish(daemon, run, wanted))
+    run_id, document = session.with_daemon(
+        lambda daemon, _: _ask_to_finish(daemon, run, wanted),
+        before_start=lambda: _check_run(session, run),
+    )
     if session.as_json:
         session.json(document)
     else:
         session.out(telling.finish_text(document))
         session.line(telling.summary_line(naming.run_of(document, run_id), time.monotonic() - began))
     return EXIT_OK if telling.finished_well(document) else EXIT_NOT_LANDED
+
+
+def _check_run(session: Session, run: str | None) -> None:
+    """Raises `UsageError` where the journal knows no such run: then no daemon is started to say so."""
+    naming.run_of(session.journal_document(full=False), run)
 
 
 def _ask_to_finish(daemon: Connection, run: str | None, wanted: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -20,7 +20,8 @@ UNDER_WAY = frozenset(
 
 
 def run_of(document: Mapping[str, Any], name: str | None) -> dict[str, Any]:
-    """Gives the run called `name`, or with None the only one there is, or the only active one. Raises `UsageError` otherwise."""
+    """Gives the run called `name`, or with None the only one there is, or that is active, or that is not finished. Raises
+    `UsageError` otherwise."""
     runs: list[dict[str, Any]] = list(document.get("runs") or [])
     if name is not None:
         for run in runs:
@@ -30,7 +31,8 @@ def run_of(document: Mapping[str, Any], name: str | None) -> dict[str, Any]:
     if not runs:
         raise UsageError("There is no run yet.", "Nothing was done.", "swarm run PLAN, or swarm submit PLAN")
     active = [run for run in runs if run.get("state") in ACTIVE]
-    for choice in (runs, active):
+    unfinished = [run for run in runs if run.get("state") != "finished"]
+    for choice in (runs, active, () if active else unfinished):
         if len(choice) == 1:
             return choice[0]
     names = ", ".join(printable(each) for each in _ids(active or runs))

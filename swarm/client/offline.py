@@ -88,8 +88,11 @@ def plan_bytes(path: Path) -> bytes:
         raise UsageError(f"The plan {path} can't be read: {error.strerror}.", "Nothing was done.") from error
 
 
-def check_plan(data: bytes, source: str, only: Iterable[str], top: Path, state: Path) -> None:
-    """Raises what a daemon would answer to a plan that it can't take in, so that none is started for it."""
+def check_plan(data: bytes, source: str, only: Iterable[str], top: Path, here: Path, state: Path) -> None:
+    """Raises what a daemon would answer to a plan that it can't take in, so that none is started for it.
+
+    `here` is the checkout that one stands in.
+    """
     from swarm import config
     from swarm.core.places import Places
     from swarm.daemon import intake
@@ -98,7 +101,8 @@ def check_plan(data: bytes, source: str, only: Iterable[str], top: Path, state: 
     repository = git.Repository.discover(top)
     settings = config.load(repository.working_top(), os.environ)
     known = Places(state).journal.exists()  # then it may go on with a run, whose base is recorded
-    intake.check(data, source, tuple(only), settings, None if known else repository)
+    base = None if known else intake.checkout(repository, str(here))
+    intake.check(data, source, tuple(only), settings, base)
 
 
 def check_write_back(path: Path) -> None:

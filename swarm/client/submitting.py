@@ -177,6 +177,7 @@ def _request(session: Session, plan: str, more: tuple[str, ...], wanted: dict[st
         "sequential": wanted["sequential"],
         "fail_fast": wanted["fail_fast"],
         "verify": list(wanted["verify"]),
+        "here": session.place.here,
     }
 
 
@@ -195,7 +196,8 @@ def _check(session: Session, body: dict[str, Any]) -> None:
 
     plan = body["plan"]
     data = binascii.a2b_base64(plan["data_base64"])
-    offline.check_plan(data, plan["source"], body["only"], session.top, session.state)
+    here = Path(session.place.here)
+    offline.check_plan(data, plan["source"], body["only"], session.top, here, session.state)
 
 
 class Submission:

@@ -12,7 +12,7 @@ from swarm.protocol import printable
 
 TYPE_CHECKING = False  # typing would cost more start-up time than this file
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     Document = Mapping[str, Any]
@@ -64,7 +64,7 @@ def result_text(run: Document, elapsed_s: float, *, top: str = "") -> str:
         lines.append(
             f"  Look:  git log --first-parent {base}..{branch}" if base else f"  Look:  git log {branch}"
         )
-        lines.append("  Merge: swarm finish")
+        lines += ["  Merge: swarm finish"] if run.get("state") != "finished" else []
     if names:
         name = shell_word(names[0])
         lines.append(f"  Why:   swarm show {name}, swarm logs {name}")
@@ -88,8 +88,8 @@ def finish_text(document: Document) -> str:
     run, into = printable(facts.get("run", "?")), printable(facts.get("into", "?"))
     landed, missing, paths = facts.get("landed") or [], facts.get("missing") or [], facts.get("paths") or []
     said = {
-        "finished": f"Run {run} is on {into} at {printable(facts.get('commit') or '')[:9]}: {len(landed)} tasks.",
-        "staged": f"Run {run} is in the index and files of the checkout of {into}, {len(landed)} tasks; commit it when you like.",
+        "finished": f"Run {run} is on {into} at {printable(facts.get('commit') or '')[:9]}: {_tasks(landed)}.",
+        "staged": f"Run {run} is in the index and files of the checkout of {into}, {_tasks(landed)}; commit it when you like.",
         "preview": printable(facts.get("text") or f"{len(paths)} paths of {into} would change."),
         "nothing": f"{into} has everything of run {run} already.",
     }
@@ -100,6 +100,10 @@ def finish_text(document: Document) -> str:
     if missing:
         lines.append(f"Not in it, because it has not landed: {_listed(missing)}")
     return "\n".join(lines) + "\n"
+
+
+def _tasks(names: Sequence[object]) -> str:
+    return f"{len(names)} task{'' if len(names) == 1 else 's'}"
 
 
 def finished_well(document: Document) -> bool:

@@ -50,7 +50,7 @@ class Document:
 def parse(data: bytes, source: str) -> Document:
     """Reads a plan file's bytes; `source` is its name, whose ending tells the syntax where it is a known one."""
     if len(data) > MAX_BYTES:
-        size = f"the file has {len(data) / 1e6:.1f} MB; plans of up to {MAX_BYTES // 1_000_000} MB are read"
+        size = f"the file has more than {MAX_BYTES // 1_000_000} MB, and no larger plans are read"
         return Document("", errors=[Problem("", size)])
     text = _decode(data)
     if isinstance(text, Problem):

@@ -216,9 +216,10 @@ class Api:
                 only=only,
                 sequential=bool(body.get("sequential")),
                 fail_fast=bool(body.get("fail_fast")),
+                here=str(body.get("here") or ""),
             )
 
-    async def _submit(self, plan: PlanSpec, **options: Any) -> Response:
+    async def _submit(self, plan: PlanSpec, *, here: str = "", **options: Any) -> Response:
         intake.check_agents(plan, self.edges.agents)
         change = machine.submission(self.swarm, plan.id, plan)
         if change.refused:
@@ -242,7 +243,8 @@ class Api:
         if known is not None:
             base = known.base_branch, known.base_commit
         else:
-            base = await self._thread(lambda: intake.base_of(plan, self.edges.repository))
+            repository = self.edges.repository
+            base = await self._thread(lambda: intake.base_of(plan, intake.checkout(repository, here)))
         await self.coordinator.ask(
             m.PlanSubmitted(
                 at=self.coordinator.now(),
@@ -579,7 +581,9 @@ def _preview_text(target: str, outlook: Outlook) -> str:
     if outlook.nothing:
         return f"{target} has everything that is on staging."
     how = "by a merge commit" if outlook.merged else "by moving it forward"
-    return f"{target} would go from {outlook.old[:12]} to {outlook.new[:12]} {how}; {len(outlook.paths)} paths change."
+    number = len(outlook.paths)
+    paths = "1 path changes" if number == 1 else f"{number} paths change"
+    return f"{target} would go from {outlook.old[:12]} to {outlook.new[:12]} {how}; {paths}."
 
 
 def _finished_text(target: str, outcome: str, commit: str) -> str:

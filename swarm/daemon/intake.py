@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from swarm import config
 from swarm.core.model import PlanSpec
 from swarm.edge import git
-from swarm.errors import Refused, UsageError
+from swarm.errors import Refused, SwarmError, UsageError
 from swarm.worker.agents import Agent, missing
 
 ERRORS_SHOWN = 20
@@ -42,7 +42,7 @@ def read(data: bytes, source: str, settings: config.Settings) -> PlanSpec:
 
     reading = plans.read(data, source=source, defaults=config.to_defaults(settings))
     if reading.errors or reading.plan is None:
-        listed = [f"{problem.place}: {problem.text}" for problem in reading.errors]
+        listed = [": ".join(filter(None, (each.place, each.text))) for each in reading.errors]
         raise UsageError(
             f"The plan {source} is not valid:\n{_some(listed, ERRORS_SHOWN)}",
             "Nothing was submitted.",
@@ -68,6 +68,18 @@ def check_agents(plan: PlanSpec, agents: Mapping[str, Agent]) -> None:
             "Nothing was submitted.",
             "give them a `run`, or define the agent in swarm.toml and name it by `agent`",
         )
+
+
+def checkout(repository: git.Repository, here: str) -> git.Repository:
+    """Gives the checkout at `here` where it is one of the repository, so that HEAD is the one that a person looks at; else the
+    repository as it is."""
+    if not here:
+        return repository
+    try:
+        found = git.Repository.discover(here)
+    except SwarmError:
+        return repository
+    return found if found.common_dir == repository.common_dir else repository
 
 
 def base_of(plan: PlanSpec, repository: git.Repository) -> tuple[str, str]:

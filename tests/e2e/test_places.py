@@ -253,6 +253,32 @@ def test_from_where_one_stands(swarm: Swarm, tmp_path: Path) -> None:
     assert not (linked / ".worktrees").exists()
 
 
+def test_a_run_starts_from_the_branch_of_the_checkout_one_stands_in(swarm: Swarm, tmp_path: Path) -> None:
+    """From a linked worktree a run starts from its branch, whether a daemon runs or is started for it, and finish goes there."""
+    linked = tmp_path / "linked"
+    git(swarm.top, "worktree", "add", "-q", "-b", "side", str(linked))
+    git(linked, "commit", "-q", "--allow-empty", "-m", "only here")
+    tip = git(linked, "rev-parse", "HEAD")
+    for name in ("one", "two"):
+        task = swarm.task(f"of-{name}")
+        (run,) = swarm("run", str(swarm.plan(name, [task])), "--json", cwd=linked).json["runs"]
+        assert run["base"] == {"branch": "side", "commit": tip}
+        assert swarm.landings(name, "side") == [f"of-{name}"]
+        swarm("start")
+    swarm("finish", "--run", "one", cwd=linked)
+    assert "is on side" in swarm("finish", cwd=linked).out  # the other is finished: no need to say which
+    assert (linked / "out-of-one").exists()
+    assert git(linked, "status", "--porcelain") == ""
+    assert git(swarm.top, "rev-parse", "main") != git(swarm.top, "rev-parse", "side")
+    swarm.look_again()
+
+
+def test_finishing_without_a_run_starts_no_daemon(swarm: Swarm) -> None:
+    """Where there is nothing to finish it says so with 2 and leaves nothing behind."""
+    assert "no run yet" in swarm("finish", code=2).err
+    assert not (common_dir(swarm.top) / "swarm").exists()
+
+
 def test_no_repository(tmp_path: Path, swarm: Swarm) -> None:
     """Outside of a repository, and in one without a commit, it says so with exit 2 and makes nothing."""
     empty = tmp_path / "empty"
