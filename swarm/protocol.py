@@ -51,6 +51,7 @@ SUBMIT = "/v1/submit"  # POST SubmitRequest -> SubmitAnswer
 ADD = "/v1/add"  # POST AddRequest -> SubmitAnswer
 RETRY = "/v1/retry"  # POST RetryRequest -> TasksAnswer
 CANCEL = "/v1/cancel"  # POST CancelRequest -> TasksAnswer
+UNDO = "/v1/undo"  # POST UndoRequest -> UndoAnswer
 PAUSE = "/v1/pause"  # POST PauseRequest -> {}
 RESUME = "/v1/resume"  # POST PauseRequest -> {}
 SCALE = "/v1/scale"  # POST ScaleRequest -> {"workers_max": n}

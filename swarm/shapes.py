@@ -68,6 +68,28 @@ class CancelRequest(TypedDict):
     tasks: list[str] | None
 
 
+class UndoRequest(TypedDict):
+    """This landed task is to be taken off staging again; with `preview` it is only said what that means."""
+
+    run: str | None
+    task: str
+    preview: bool
+
+
+class UndoAnswer(TypedDict):
+    """What an undo means: tasks that are `undone`, newest landing first, `cancelled` at work, `blocked` before they start.
+
+    `commit` is the revert, None in a preview and where the task had been undone already (then nothing is listed).
+    """
+
+    run: str
+    task: str
+    undone: list[str]
+    cancelled: list[str]
+    blocked: list[str]
+    commit: str | None
+
+
 class TasksAnswer(TypedDict):
     """The tasks that were changed."""
 

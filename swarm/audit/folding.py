@@ -166,8 +166,12 @@ class _Told:
             return
         if kind == "TaskStarted":
             yield from self._started(row, (run, task))
+        elif kind == "UndoBegun" or (kind == "TaskQueued" and self._is_by_hand(run, task)):
+            yield from self._joined(row, (run, task))
         elif kind in _ENDS:
             self._ended((run, task), str(kind))
+        elif kind == "UndoRefused":
+            self._ended((run, task), "TaskLanded")
         elif kind == "TaskRetried":
             self._final.pop((run, task), None)
 
@@ -181,6 +185,20 @@ class _Told:
             yield Breach("I10", f"{text}, while attempt {self._last.get(key)} is the newest.", run=event.run)
         if isinstance(event, m.WorkerExited):
             self._running.pop(key, None)
+
+    def _is_by_hand(self, run: str, task: str) -> bool:
+        known = self._swarm.runs.get(run)
+        return known is not None and task in known.tasks and known.tasks[task].spec.by_hand
+
+    def _joined(self, row: Row, key: TaskKey) -> Iterator[Breach]:
+        """Takes an attempt in that has no worker, slot or claims: an undo, or commits that a person made."""
+        n = row.data.get("attempt")
+        if key in self._live or n != self._last.get(key, 0) + 1:
+            text = f"Record {row.seq}: attempt {n} of {key[1]} began after attempt {self._last.get(key, 0)}"
+            yield Breach("I10", f"{text}.", run=key[0])
+        self._last[key] = n if isinstance(n, int) else 0
+        self._live.add(key)
+        self._final.pop(key, None)
 
     def _started(self, row: Row, key: TaskKey) -> Iterator[Breach]:
         run, task = key

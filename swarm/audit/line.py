@@ -23,7 +23,9 @@ from swarm.edge import git
 from swarm.edge.git import CommitFacts
 from swarm.edge.landing import LandingRepository, base_ref, staging_ref
 from swarm.edge.merging import merge_all
+from swarm.errors import SwarmError
 
+_UNDONE = re.compile(r"^Swarm-Undo: *(.*)$", re.MULTILINE)
 _TRAILER = re.compile(r"^Swarm-(Run|Task|Attempt|Verified): *(.*)$", re.MULTILINE)
 
 
@@ -86,6 +88,7 @@ def look(
         found += _landed_once(here)
     merges = [each for each in landings if each.told is not None]
     found += _as_submitted(merges)
+    found += _as_undone(landing, merges)
     found += _as_verified(merges)
     found += _merged_again(landing.path, [each for each in merges if len(each.commit.parents) == 2])
     found += _own_paths_only(landing, [each for each in merges if len(each.commit.parents) == 2])
@@ -251,6 +254,8 @@ def _as_submitted(landings: Sequence[Landing]) -> Iterator[Breach]:
     for each in landings:
         attempt, parents, told = each.attempt, each.commit.parents, each.told
         assert told is not None
+        if attempt is not None and attempt.undoes:
+            continue
         if attempt is None or attempt.head is None:
             yield Breach(
                 "I1", f"{each.name} is of no attempt that the journal knows to be finished.", run=each.run.id
@@ -266,6 +271,24 @@ def _as_submitted(landings: Sequence[Landing]) -> Iterator[Breach]:
             yield Breach(
                 "I1", f"{each.name} says of itself that it is {' '.join(map(str, says))}.", run=each.run.id
             )
+
+
+def _as_undone(landing: LandingRepository, landings: Sequence[Landing]) -> Iterator[Breach]:
+    """An undo takes the landings back that it was asked to, says so, and does nothing else."""
+    for each in landings:
+        attempt = each.attempt
+        if attempt is None or not attempt.undoes:
+            continue
+        names = [name for name, _ in attempt.undoes]
+        said = _UNDONE.findall(each.commit.message)
+        if said != names:
+            text = f"{each.name} undoes {', '.join(names)} and says {', '.join(said) or 'nothing'} of itself"
+            yield Breach("I2", f"{text}.", run=each.run.id)
+        try:
+            onto = each.commit.parents[0] if each.commit.parents else ""
+            landing.check_revert(each.commit.oid, onto, [commit for _, commit in attempt.undoes])
+        except SwarmError as error:
+            yield Breach("I7", error.cause, run=each.run.id)
 
 
 def _as_verified(landings: Sequence[Landing]) -> Iterator[Breach]:

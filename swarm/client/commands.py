@@ -42,6 +42,7 @@ THEMES: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
         (
             ("retry", "steering", "retry", "Try failed tasks again"),
             ("cancel", "steering", "cancel", "Give tasks or a run up; their work is kept"),
+            ("undo", "steering", "undo", "Take a landed task off staging again"),
             ("pause", "steering", "pause", "Start nothing new, or hold one task"),
             ("resume", "steering", "resume", "Go on after a pause"),
             ("scale", "steering", "scale", "Change how many workers may run"),

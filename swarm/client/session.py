@@ -202,6 +202,11 @@ class Session:
         return sys.stdout.isatty()
 
     @property
+    def asks(self) -> bool:
+        """Whether there is somebody to ask: a terminal to type at and one to read on."""
+        return sys.stdin.isatty() and sys.stderr.isatty()
+
+    @property
     def colour(self) -> bool:
         """Whether colours are wanted: a terminal that can, and no NO_COLOR (https://no-color.org)."""
         return self.interactive and not self.environ.get("NO_COLOR") and self.environ.get("TERM") != "dumb"

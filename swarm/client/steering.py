@@ -1,4 +1,4 @@
-"""Commands that steer what runs: retry, cancel, pause, resume, scale, tell. All of them need a daemon."""
+"""Commands that steer what runs: retry, cancel, undo, pause, resume, scale, tell. All of them need a daemon."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from swarm.client import naming
 from swarm.client.connection import Connection
 from swarm.client.options import command, run_option
 from swarm.client.session import Session
-from swarm.errors import UsageError
+from swarm.errors import Refused, UsageError
 
 
 def _named(daemon: Connection, tasks: tuple[str, ...], run: str | None) -> dict[str | None, list[str]]:
@@ -62,6 +62,50 @@ def cancel(session: Session, tasks: tuple[str, ...], run: str | None) -> None:
         answer = daemon.post(protocol.CANCEL, {"run": run, "tasks": None})
         number = len(answer["tasks"])
         session.line(f"Cancelled run {protocol.printable(answer['run'])}: {number} tasks. Work done is kept.")
+
+
+@command("undo", shows=True, steers=True)
+@click.argument("task")
+@run_option
+@click.option("-y", "--yes", is_flag=True, help="Do not ask, also where other tasks go with it.")
+def undo(session: Session, task: str, run: str | None, yes: bool) -> None:
+    """Take a landed task off staging again, by a revert that is verified, with the landed tasks that needed it.
+
+    Its work is kept; swarm retry makes it anew. Says what goes with it and asks first.
+    """
+    daemon = session.daemon()
+    body = {"run": run, "task": task, "preview": True}
+    plan = daemon.post(protocol.UNDO, body)
+    others = [name for name in plan["undone"] if name != plan["task"]] + plan["cancelled"]
+    if not yes and plan["undone"]:
+        _confirm(session, plan, others)
+    done = daemon.post(protocol.UNDO, {**body, "preview": False}, timeout_s=protocol.FINISH_TIMEOUT_S)
+    if session.as_json:
+        session.json({"schema": protocol.SCHEMA, **done})
+    elif done["commit"] is None:
+        session.line(f"{_listed({**done, 'tasks': [done['task']]})} was undone already.")
+    else:
+        listed = _listed({**done, "tasks": done["undone"]})
+        session.line(f"Undone: {listed}, by {done['commit'][:12]}. To make it anew: swarm retry TASK")
+
+
+def _confirm(session: Session, plan: Mapping[str, Any], others: list[str]) -> None:
+    """Says what an undo means and asks for it; where nobody can be asked, it is refused if other tasks go with it."""
+    for what, names in (
+        ("Taken off staging again:", plan["undone"]),
+        ("Cancelled, because they need it:", plan["cancelled"]),
+        ("Blocked, because they need it:", plan["blocked"]),
+    ):
+        if names:
+            session.note(f"{what} {', '.join(map(protocol.printable, names))}")
+    if session.asks:
+        click.confirm("Go on?", abort=True, err=True)
+    elif others:
+        raise Refused(
+            f"Undoing {protocol.printable(plan['task'])} takes {', '.join(map(protocol.printable, others))} with it.",
+            "Nothing was undone.",
+            "say --yes",
+        )
 
 
 def _pause_or_resume(session: Session, route: str, task: str | None, run: str | None) -> str:

@@ -162,6 +162,7 @@ def _taken_in(turn: Turn, run: Run, seen: Seen) -> str:
     elif attempt is not None:
         reason = Reason("superseded", f"more was committed by hand: {seen.found[:12]}")
         end_attempt(turn, run, task, attempt, Step.HANDED_BACK, reason)
+        turn.tell("TaskHandedBack", run, task, code=reason.code, text=reason.text)
     _try(turn, run, task, seen)
     return task.spec.id
 

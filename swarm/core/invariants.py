@@ -109,9 +109,10 @@ def _wrong_with(run: Run, name: str, task: Task) -> Iterator[str]:
         yield f"{name}: attempts are not numbered from 1 up"
     if any(attempt.step not in ATTEMPT_ENDS for attempt in task.attempts[:-1]):
         yield f"{name}: an older attempt is live"
-    if (task.landed_commit is not None) != (task.state is TaskState.LANDED):
-        yield f"{name}: {task.state} with landed commit {task.landed_commit}"
     attempt = task.live
+    landed = task.state is TaskState.LANDED or (attempt is not None and bool(attempt.undoes))
+    if (task.landed_commit is not None) != landed:
+        yield f"{name}: {task.state} with landed commit {task.landed_commit}"
     allowed = {
         TaskState.RUNNING: WORKER_STEPS,
         TaskState.QUEUED: QUEUE_STEPS | {Step.COLLECTING},

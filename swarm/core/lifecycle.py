@@ -135,12 +135,22 @@ def try_again(turn: Turn, run: Run, task: Task, attempt: Attempt, text: str, *, 
 
 def held_against(turn: Turn, run: Run, task: Task, attempt: Attempt, end: Step, reason: Reason) -> None:
     """Ends an attempt that did not do; the task gets another while its budget lasts, with the reason as feedback."""
+    if attempt.undoes:
+        stays_landed(turn, run, task, attempt, Step.FAILED, reason)
+        return
     end_attempt(turn, run, task, attempt, end, reason)
     used = sum(1 for each in task.attempts[task.budget_from :] if each.counts)
     if used < task.spec.attempts:
         hand_back(turn, run, task, attempt, reason)
     else:
         end_task(turn, run, task, TaskState.FAILED, reason)
+
+
+def stays_landed(turn: Turn, run: Run, task: Task, attempt: Attempt, end: Step, reason: Reason) -> None:
+    """Ends an attempt to undo that did not do: nothing has changed."""
+    end_attempt(turn, run, task, attempt, end, reason)
+    run.set_state(task, TaskState.LANDED)
+    turn.tell("UndoRefused", run, task, code=reason.code, text=reason.text, **reason.facts)
 
 
 def hand_back(
@@ -193,5 +203,8 @@ def cancel(turn: Turn, run: Run, tasks: list[Task], text: str) -> None:
         elif attempt.step not in (Step.ADVANCING, Step.PUBLISHING):
             attempt.counts = False
             reason = Reason("cancelled", text)
+            if attempt.undoes:
+                stays_landed(turn, run, task, attempt, Step.CANCELLED, reason)
+                continue
             end_attempt(turn, run, task, attempt, Step.CANCELLED, reason)
             end_task(turn, run, task, TaskState.CANCELLED, reason)

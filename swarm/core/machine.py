@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from swarm.core import admission, astray, merge_queue, rebuilt
+from swarm.core import admission, astray, merge_queue, rebuilt, undoing
 from swarm.core import messages as m
 from swarm.core.claims import literal, strays
 from swarm.core.lifecycle import (
@@ -767,6 +767,7 @@ _HANDLERS: dict[type[m.Event], Callable[[Turn, Any], None]] = {
     m.PlanSubmitted: _plan_submitted,
     m.TasksRetried: _tasks_retried,
     m.TasksCancelled: _tasks_cancelled,
+    m.UndoRequested: undoing.requested,
     m.TaskTold: _task_told,
     m.FinishRequested: _finish_requested,
     m.Finished: _finished,

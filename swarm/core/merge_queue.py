@@ -8,7 +8,7 @@ Rules for editing: `move` is called once a turn for each run that was touched an
 
 from __future__ import annotations
 
-from swarm.core import astray
+from swarm.core import astray, undoing
 from swarm.core import messages as m
 from swarm.core.lifecycle import (
     end_attempt,
@@ -17,6 +17,7 @@ from swarm.core.lifecycle import (
     hand_back,
     held_against,
     return_worktree,
+    stays_landed,
     try_again,
 )
 from swarm.core.model import WORKER_STEPS, Attempt, Reason, Step, Task, TaskState
@@ -79,9 +80,16 @@ def _merge_next(turn: Turn, run: Run) -> None:
             del run.queue[name]
             run.landing.append(name)
             run.set_state(task, TaskState.LANDING)
-            attempt.onto, attempt.to_pass = run.staging, run.suites(task)
-            go(turn, run, task, attempt, Step.MERGING)
+            attempt.onto = run.staging
+            # What is taken off has no say in what must hold without it.
+            attempt.to_pass = run.plan.verify if attempt.undoes else run.suites(task)
+            go(turn, run, task, attempt, _making(attempt))
             return
+
+
+def _making(attempt: Attempt) -> Step:
+    """Says how the candidate of an attempt is made."""
+    return Step.REVERTING if attempt.undoes else Step.MERGING
 
 
 def _waits_for_holder(run: Run, attempt: Attempt) -> bool:
@@ -95,7 +103,7 @@ def _waits_for_holder(run: Run, attempt: Attempt) -> bool:
 
 def candidate_made(turn: Turn, event: m.CandidateMade) -> None:
     """Has the candidate verified; with nothing to verify it goes straight on."""
-    run, task, attempt = live(turn, event, Step.MERGING)
+    run, task, attempt = live(turn, event, Step.MERGING, Step.REVERTING)
     if event.onto != attempt.onto:
         raise StaleEvent(f"merged onto {event.onto}, wanted {attempt.onto}")
     attempt.candidate = event.candidate
@@ -106,7 +114,7 @@ def candidate_made(turn: Turn, event: m.CandidateMade) -> None:
 def merge_conflicted(turn: Turn, event: m.MergeConflicted) -> None:
     """Lets the machine rebase an attempt of several commits once; one commit merged again is the same merge, and a person's
     commits land as they are, since the branch they stand on goes forward from them."""
-    run, task, attempt = live(turn, event, Step.MERGING)
+    run, task, attempt = live(turn, event, Step.MERGING, Step.REVERTING)
     if attempt.commits > 1 and attempt.rebased is None and not task.spec.by_hand:
         go(turn, run, task, attempt, Step.REBASING)
     else:
@@ -137,6 +145,9 @@ def _conflict(
         f"it conflicts with staging in {some(event.paths)}{against}",
         {"paths": list(event.paths), "landings": list(event.landings), "onto": event.onto},
     )
+    if attempt.undoes:
+        stays_landed(turn, run, task, attempt, Step.FAILED, reason)
+        return
     attempt.counts = False
     alone = attempt.alone
     end_attempt(turn, run, task, attempt, Step.HANDED_BACK, reason)
@@ -174,6 +185,8 @@ def staging_advanced(turn: Turn, event: m.StagingAdvanced) -> None:
     run.staging = event.candidate
     run.landing.remove(task.spec.id)
     run.publishing.append(task.spec.id)
+    if attempt.undoes:
+        undoing.advanced(turn, run, task, attempt)
     go(turn, run, task, attempt, Step.PUBLISHING)
 
 
@@ -187,7 +200,7 @@ def staging_moved(turn: Turn, event: m.StagingMoved) -> None:
         return
     run.staging = event.found
     attempt.onto, attempt.candidate, attempt.rebased = event.found, None, None
-    go(turn, run, task, attempt, Step.MERGING)
+    go(turn, run, task, attempt, _making(attempt))
 
 
 def _publish(turn: Turn, run: Run) -> None:
@@ -223,6 +236,9 @@ def _landed(turn: Turn, run: Run, task: Task) -> None:
     attempt = task.live
     assert attempt is not None
     assert attempt.candidate is not None
+    if attempt.undoes:
+        undoing.published(turn, run, task, attempt)
+        return
     task.landed_commit = attempt.landed_commit = attempt.candidate
     run.landed.append((task.spec.id, attempt.candidate))
     if task.spec.by_hand:

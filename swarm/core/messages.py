@@ -166,6 +166,13 @@ class TasksCancelled(RunEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UndoRequested(RunEvent):
+    """A landed task is to be taken off staging again, with the landed tasks that needed it."""
+
+    task: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskTold(RunEvent):
     """A note of the user's for the next attempt."""
 
@@ -521,6 +528,17 @@ class Merge(AttemptCommand):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Revert(AttemptCommand):
+    """Take landings, (task, commit) newest first, back on top of `onto`: answered like `Merge`."""
+
+    onto: str
+    landings: tuple[tuple[str, str], ...]
+    title: str
+    verified: tuple[str, ...]
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rebase(AttemptCommand):
     """`Rebased`, `RebaseConflicted` or `CommandFailed`."""
 
@@ -540,12 +558,14 @@ class Verify(AttemptCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advance(AttemptCommand):
-    """`StagingAdvanced`, `StagingMoved` or `CommandFailed`. `head` and `base` are for the checks before the move."""
+    """`StagingAdvanced`, `StagingMoved` or `CommandFailed`. `head` and `base`, or for an undo the landings that it `reverts`, are
+    for the checks before the move."""
 
     new: str
     old: str
     head: str
     base: str
+    reverts: tuple[str, ...] = ()
 
 
 # --- facts told to people ---------------------------------------------------------------------------------------------------
@@ -563,6 +583,8 @@ FACTS: dict[str, str] = {
     "TaskCancelled": "the task was given up; its work is kept",
     "TaskBlocked": "something that the task needs ended without landing",
     "TaskRetried": "the task is tried again",
+    "UndoBegun": "`tasks` that have landed are to be taken off staging again; they end as cancelled, with `undone`",
+    "UndoRefused": "they stay landed: `code` and `text` say why",
     "RunEnded": "every task that takes part has ended: how many `landed`, `failed`, `cancelled`, `blocked`",
     "StagingAstray": "staging in your repository is not as it was left: `code` and `text` say how, `found` where it is",
     "StagingSettled": "staging in your repository is as it should be again",

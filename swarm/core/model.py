@@ -44,6 +44,7 @@ class Step(StrEnum):
     WAITING = "waiting"  # in the merge queue, its turn has not come
     MERGING = "merging"  # Merge
     REBASING = "rebasing"  # Rebase
+    REVERTING = "reverting"  # Revert, in place of Merge where the attempt undoes landings
     VERIFYING = "verifying"  # Verify
     ADVANCING = "advancing"  # Advance
     PUBLISHING = "publishing"  # on the landing repository's staging; the run's Publish is outstanding
@@ -57,7 +58,9 @@ class Step(StrEnum):
 ATTEMPT_ENDS = frozenset({Step.LANDED, Step.HANDED_BACK, Step.FAILED, Step.CANCELLED, Step.LOST})
 WORKER_STEPS = frozenset({Step.PREPARING, Step.STARTING, Step.RUNNING, Step.COLLECTING})
 QUEUE_STEPS = frozenset({Step.BRINGING_IN, Step.WAITING})
-LANDING_STEPS = frozenset({Step.MERGING, Step.REBASING, Step.VERIFYING, Step.ADVANCING, Step.PUBLISHING})
+LANDING_STEPS = frozenset(
+    {Step.MERGING, Step.REBASING, Step.REVERTING, Step.VERIFYING, Step.ADVANCING, Step.PUBLISHING}
+)
 
 
 class Standing(StrEnum):
@@ -321,6 +324,7 @@ class Attempt:
     `counts` is false where the attempt is not held against the task (try later, lost, conflict). `ending` is why its worker is
     being ended. `retry_at` is set while a failed command waits to be carried out again; `troubles` counts how often the machine's
     trouble made the step fail, `trouble` is what it was when the worker ended. `slot` keeps its number after `slot_free`.
+    `undoes` are the tasks and landings that it takes off staging again, newest first, where it is no try at the task at all.
     `to_pass` are the suites that its candidate has to pass, as they were when its merge began.
     """
 
@@ -361,6 +365,7 @@ class Attempt:
     waits_for: set[str] = field(default_factory=set)
     landed_commit: str | None = None
     merge_moves: int = 0
+    undoes: tuple[tuple[str, str], ...] = ()
 
     @property
     def submitted(self) -> str:

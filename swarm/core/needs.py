@@ -120,7 +120,9 @@ class Needs:
         return freed
 
     def died(self, task: str) -> list[str]:
-        """Records that a task ended without landing by itself; gives the tasks that can't start any more."""
+        """Records that a task ended without landing by itself; gives the tasks that can't start any more. Again is nothing."""
+        if task in self._died:
+            return []
         self._died.add(task)
         return self._spread(task, +1) if self._nodes[task].dead == 0 else []
 
@@ -130,6 +132,38 @@ class Needs:
             return []
         self._died.remove(task)
         return self._spread(task, -1) if self._nodes[task].dead == 0 else []
+
+    def dependents(self, task: str) -> list[str]:
+        """Gives the tasks that need this one, directly, through others or through phases, each once."""
+        found: dict[Node, None] = {task: None}
+        todo: list[Node] = [task]
+        while todo:
+            new = [each for each in self._dependents.get(todo.pop(), ()) if each not in found]
+            found.update(dict.fromkeys(new))
+            todo += new
+        return [each for each in found if not isinstance(each, Gate) and each != task]
+
+    def taken_back(self, task: str) -> None:
+        """Takes `met` back: the gates behind the task shut, and whoever waits behind them or needs it waits again.
+
+        Counts everything anew, linear in the number of edges: a gate that was open had counted nobody that came later.
+        """
+        todo: list[Node] = [task]
+        while todo:
+            counts = self._nodes[node := todo.pop()]
+            if counts.met:
+                counts.met = False
+                todo += [each for each in self._dependents.get(node, ()) if isinstance(each, Gate)]
+        for counts in self._nodes.values():
+            counts.open = counts.dead = 0
+        for node in self._sorted():
+            counts = self._nodes[node]
+            is_dead = counts.dead > 0 or node in self._died
+            for dependent in self._dependents.get(node, ()) if not counts.met else ():
+                other = self._nodes[dependent]
+                if not other.met:
+                    other.open += 1
+                    other.dead += is_dead
 
     def _spread(self, node: Node, by: int) -> list[str]:
         changed: list[str] = []

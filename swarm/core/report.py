@@ -35,6 +35,7 @@ _PUBLIC_STEP = {
     Step.BRINGING_IN: "queued",
     Step.WAITING: "queued",
     Step.REBASING: "merging",
+    Step.REVERTING: "merging",
     Step.PUBLISHING: "advancing",
 }
 _QUEUE_STATE = {
@@ -42,6 +43,7 @@ _QUEUE_STATE = {
     Step.WAITING: "waiting",
     Step.MERGING: "merging",
     Step.REBASING: "merging",
+    Step.REVERTING: "merging",
     Step.VERIFYING: "verifying",
     Step.ADVANCING: "verified",
     Step.PUBLISHING: "advancing",
@@ -160,10 +162,9 @@ def _problems(run: Run) -> list[str]:
 
 def _verified(run: Run) -> bool:
     """Tells whether suites passed on the commit that staging stands at; an unmoved staging has not been verified."""
-    for name, commit in reversed(run.landed):
+    for name, commit in (*run.undone[-1:], *run.landed[-1:]):
         if commit == run.published:
-            attempt = run.tasks[name].attempt
-            return attempt is not None and bool(attempt.suites)
+            return any(a.candidate == commit and a.suites for a in run.tasks[name].attempts)
     return False
 
 
@@ -309,6 +310,7 @@ def attempt_document(run: Run, task: Task, attempt: Attempt, live: Live) -> dict
         "strays": list(attempt.strays),
         "reason": _reason_document(attempt.reason),
         "candidate": attempt.candidate,
+        "undoes": [name for name, _ in attempt.undoes],
         "suites": [
             {
                 "name": suite.name,

@@ -62,7 +62,7 @@ class Run:
 
     `publish_waits` is set while `publishing_commit` can't be published because staging went `astray`; `publishing_from` is where
     the branch is expected. `looking` is set while the user's repository is being looked at: to what is known of it, "" to be told
-    at once. `by_hand` are the commits of people that have landed.
+    at once. `by_hand` are the commits of people that have landed, `undone` the tasks that were undone with the commits that did it.
     """
 
     id: str
@@ -88,6 +88,7 @@ class Run:
     astray: Astray | None = None
     looking: str | None = None
     by_hand: list[str] = field(default_factory=list)
+    undone: list[tuple[str, str]] = field(default_factory=list)
     tasks: dict[str, Task] = field(default_factory=dict)
     phases: dict[str, PhaseSpec] = field(default_factory=dict)
     needs: Needs = field(default_factory=Needs)

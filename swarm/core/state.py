@@ -251,6 +251,21 @@ def _rebase(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
     )
 
 
+def _revert(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
+    assert attempt.onto is not None
+    assert attempt.queued_at is not None
+    return m.Revert(
+        run=run.id,
+        task=task.spec.id,
+        attempt=attempt.n,
+        onto=attempt.onto,
+        landings=attempt.undoes,
+        title=task.spec.title,
+        verified=tuple(suite.name for suite in attempt.to_pass),
+        at=attempt.queued_at,
+    )
+
+
 def _verify(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
     assert attempt.candidate is not None
     return m.Verify(
@@ -271,8 +286,9 @@ def _advance(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
         attempt=attempt.n,
         new=attempt.candidate,
         old=attempt.onto,
-        head=attempt.submitted,
+        head="" if attempt.undoes else attempt.submitted,
         base=attempt.base if attempt.rebased is None else attempt.onto,
+        reverts=tuple(commit for _, commit in attempt.undoes),
     )
 
 
@@ -284,6 +300,7 @@ COMMANDS: dict[Step, Callable[[Swarm, Run, Task, Attempt], m.Command]] = {
     Step.BRINGING_IN: _bring_in,
     Step.MERGING: _merge,
     Step.REBASING: _rebase,
+    Step.REVERTING: _revert,
     Step.VERIFYING: _verify,
     Step.ADVANCING: _advance,
 }

@@ -25,9 +25,22 @@ from swarm import config, log, protocol
 from swarm.core import machine, report
 from swarm.core import messages as m
 from swarm.core.astray import explain
-from swarm.core.model import TASK_ENDS, Finding, PhaseSpec, PlanSpec, Standing, Suite, Task, TaskState
+from swarm.core.model import (
+    ATTEMPT_ENDS,
+    TASK_ENDS,
+    Attempt,
+    Finding,
+    PhaseSpec,
+    PlanSpec,
+    Standing,
+    Suite,
+    Task,
+    TaskState,
+    staging_branch,
+)
 from swarm.core.run import Run
 from swarm.core.state import IllegalEvent, Swarm
+from swarm.core.undoing import Undoing, outlook
 from swarm.daemon import intake, reconcile
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution
@@ -432,7 +445,7 @@ class Api:
             raise UsageError(
                 "The run started from no branch.", "Nothing was done.", "name one with --into BRANCH"
             )
-        await self._look_at_staging(run)
+        await self._look_at_staging(run, f"Run {run.id} was not finished")
         self._check_finish(run, partial=bool(body.get("partial")), preview=bool(body.get("preview")))
         old = await self._thread(lambda: self.edges.repository.branch_commit(target))
         finisher = Finisher(self.edges.repository, self.edges.landing, self.edges.refs, self.edges.places)
@@ -445,14 +458,14 @@ class Api:
             facts |= await self._finish(run, target, outlook, stage_only=bool(body.get("stage_only")))
         return JSONResponse({**await self.document(run.id, summary=True), "finish": facts})
 
-    async def _look_at_staging(self, run: Run) -> None:
+    async def _look_at_staging(self, run: Run, otherwise: str) -> None:
         """Makes sure that nothing that a person committed on staging is left behind: it lands first. Raises `Refused`."""
         await self.coordinator.ask(m.StagingLookAsked(at=self.coordinator.now(), run=run.id))
         while (run.looking == "" or self._takes_in(run)) and not self.coordinator.ended:
             await self.coordinator.changed()
         reason = explain(run)
         if reason is not None:
-            raise Refused(f"Run {run.id} was not finished: {reason.text}.", "Nothing was merged.")
+            raise Refused(f"{otherwise}: {reason.text}.")
 
     def _takes_in(self, run: Run) -> bool:
         task = run.tasks[run.astray.task] if run.astray is not None and run.astray.task else None
@@ -499,6 +512,56 @@ class Api:
             "text": _finished_text(target, outcome, ended.commit),
         }
 
+    # --- undoing
+
+    async def undo(self, request: Request) -> Response:
+        """Takes a landed task off staging again, or says what that would do."""
+        body = await self._body(request)
+        run, (name,) = self._tasks(body.get("run"), [body["task"]])
+        task = run.tasks[name]
+        attempt = task.live
+        if attempt is not None and attempt.undoes:  # asked for before; whoever asks again waits for the same
+            change = None
+        else:
+            if task.state is not TaskState.LANDED:
+                return self._undone_already(run, task)
+            change = outlook(run, name)
+        facts = _undo_facts(run, task, change)
+        if not body.get("preview"):
+            if change is not None:
+                await self._look_at_staging(run, "Nothing was undone")
+                await self.coordinator.ask(m.UndoRequested(at=self.coordinator.now(), run=run.id, task=name))
+                attempt = task.attempts[-1]
+            assert attempt is not None
+            facts["commit"] = await self._undone(run, task, attempt)
+        return JSONResponse(facts)
+
+    def _undone_already(self, run: Run, task: Task) -> Response:
+        if task.reason is not None and task.reason.code == "undone":
+            return JSONResponse(_undo_facts(run, task, None))
+        raise Refused(
+            f'Task "{task.spec.id}" is {task.state}; only what has landed can be undone.', "Nothing was done."
+        )
+
+    async def _undone(self, run: Run, task: Task, attempt: Attempt) -> str:
+        """Waits for the end of an undo and gives its commit. Raises the reason why the task stays landed."""
+        while attempt.step not in ATTEMPT_ENDS:
+            if self.coordinator.ended:
+                raise SwarmError(
+                    "The daemon stopped while it was undoing.", "The next one goes on with it.", "swarm start"
+                )
+            await self.coordinator.changed()
+        reason = attempt.reason
+        assert reason is not None
+        if reason.code == "undone":
+            return str(attempt.candidate)
+        kind = SwarmError if reason.code == "verify_failed" else Refused
+        raise kind(
+            f'Task "{task.spec.id}" was not undone: {reason.text}.',
+            f"It stays landed; staging of run {run.id} is as it was.",
+            f"undo what came after it first, or change it by hand on {staging_branch(run.id)}",
+        )
+
     # --- finding
 
     def _run(self, name: str | None) -> Run:
@@ -537,6 +600,20 @@ class Api:
         raise UsageError(
             f"{listed} is in several runs: {runs}.", "Nothing was done.", "name the run: RUN/TASK"
         )
+
+
+def _undo_facts(run: Run, task: Task, change: Undoing | None) -> dict[str, Any]:
+    """Says what an undo means; of one that is under way what it takes off, of one that is over nothing."""
+    live = task.live
+    under_way = [name for name, _ in live.undoes] if live is not None else []
+    return {
+        "run": run.id,
+        "task": task.spec.id,
+        "undone": list(change.undone) if change is not None else under_way,
+        "cancelled": list(change.cancelled) if change is not None else [],
+        "blocked": list(change.blocked) if change is not None else [],
+        "commit": None,
+    }
 
 
 def _ending() -> NoDaemon:
@@ -618,6 +695,7 @@ _ROUTES: dict[str, tuple[Answer, str]] = {
     protocol.ADD: (Api.add, "POST"),
     protocol.RETRY: (Api.retry, "POST"),
     protocol.CANCEL: (Api.cancel, "POST"),
+    protocol.UNDO: (Api.undo, "POST"),
     protocol.PAUSE: (Api.pause, "POST"),
     protocol.RESUME: (Api.resume, "POST"),
     protocol.SCALE: (Api.scale, "POST"),

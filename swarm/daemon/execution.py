@@ -443,13 +443,22 @@ class Execution:
             return self._conflicted(m.RebaseConflicted, command, made)
         return m.Rebased(at=self.clock(), **_where(command), onto=command.onto, head=made.head)
 
+    def _revert(self, command: m.Revert) -> m.Event:
+        landings = [commit for _, commit in command.landings]
+        message = undo_message(command)
+        made = self.edges.landing.revert(command.onto, landings, message=message, at=command.at)
+        if isinstance(made, Conflict):
+            return self._conflicted(m.MergeConflicted, command, made)
+        return m.CandidateMade(at=self.clock(), **_where(command), onto=command.onto, candidate=made)
+
     def _conflicted(
         self,
         kind: type[m.MergeConflicted] | type[m.RebaseConflicted],
-        command: m.Merge | m.Rebase,
+        command: m.Merge | m.Rebase | m.Revert,
         found: Conflict,
     ) -> m.Event:
-        landings = self.edges.landing.touched_by(found.paths, since=command.base, until=command.onto)
+        since = command.landings[-1][1] if isinstance(command, m.Revert) else command.base
+        landings = self.edges.landing.touched_by(found.paths, since=since, until=command.onto)
         return kind(
             at=self.clock(),
             **_where(command),
@@ -484,7 +493,10 @@ class Execution:
 
     def _advance(self, command: m.Advance) -> m.Event:
         landing = self.edges.landing
-        landing.check(command.new, command.old, command.head, command.base, run=command.run)
+        if command.reverts:
+            landing.check_revert(command.new, command.old, command.reverts)
+        else:
+            landing.check(command.new, command.old, command.head, command.base, run=command.run)
         with exclusive(self.edges.places.merge_lock, kind=MergeLockHeld) as held:
             found = landing.advance(command.run, command.new, command.old, lock=held)
         if found is not None:
@@ -542,6 +554,14 @@ def landing_message(command: m.Merge) -> str:
     )
 
 
+def undo_message(command: m.Revert) -> str:
+    """Writes the message of an undo: subject and trailers of the public contract, section 3."""
+    title = " ".join(command.title.split()) or command.task
+    undone = "".join(f"Swarm-Undo: {task}\n" for task, _ in command.landings)
+    verified = ", ".join(command.verified) or "none"
+    return f"Undo {command.task}: {title}\n\nSwarm-Run: {command.run}\n{undone}Swarm-Verified: {verified}\n"
+
+
 _IN_LOOP: dict[type[m.Command], Callable[[Execution, Any], Coroutine[Any, Any, m.Event | None]]] = {
     m.MeasureHost: Execution._measure_host,
     m.Verify: Execution._verify,
@@ -561,6 +581,7 @@ _IN_THREAD: dict[type[m.Command], Callable[[Execution, Any], m.Event | None]] = 
     m.BringIn: Execution._bring_in,
     m.Merge: Execution._merge,
     m.Rebase: Execution._rebase,
+    m.Revert: Execution._revert,
     m.Advance: Execution._advance,
     m.Publish: Execution._publish,
     m.Follow: Execution._follow,

@@ -327,6 +327,28 @@ class LandingRepository:
         self._lineage.add_candidate(commit, onto)
         return commit
 
+    def revert(self, onto: str, landings: Sequence[str], *, message: str, at: float) -> str | Conflict:
+        """Makes the commit that takes landings, newest first, back on top of `onto`; the same arguments give the same commit."""
+        outcome = self._merger.revert(onto, landings)
+        if isinstance(outcome, Conflict):
+            return outcome
+        who = Signature(*OURSELVES, at)
+        commit = git.write_commit(self.path, outcome.tree, (onto,), message, who, who)
+        self._lineage.add_candidate(commit, onto)
+        crash_at("undo.made")
+        return commit
+
+    def check_revert(self, candidate: str, onto: str, landings: Sequence[str]) -> None:
+        """Makes sure that a candidate takes these landings back on top of `onto` and does nothing else. Raises
+        `LandingCheckFailed`."""
+        commit = self.objects.commit(candidate)
+        if commit.parents != (onto,):
+            raise LandingCheckFailed("parents", candidate, f"it does not stand on {onto[:12]}.")
+        again = self._merger.revert(onto, landings)
+        if not isinstance(again, Merged) or again.tree != commit.tree:
+            raise LandingCheckFailed("tree", candidate, "its files are not what the revert gives.")
+        crash_at("undo.checked")
+
     def rebase(self, head: str, base: str, onto: str, at: float) -> Replayed | Conflict:
         """Replays the commits of `head` above `base` on `onto`. History with merges in it is a conflict of all its paths."""
         topic = self._linear(head, base)

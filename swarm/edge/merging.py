@@ -89,6 +89,19 @@ class Merger:
         stand_in = git.write_commit(self._git_dir, ours_tree, (base,), "stand-in\n", who, who, durable=False)
         return self.merge(stand_in, theirs)
 
+    def revert(self, onto: str, commits: Sequence[str]) -> Merged | Conflict:
+        """Takes commits of a first-parent line, newest first, back on top of `onto`: each is merged the other way round, its parent
+        into what there is with the commit itself as the merge base. A conflict is of the first that does not come off."""
+        tree, who = self._objects.tree_of(onto), Signature(*OURSELVES, 0)
+        for commit in commits:
+            before = self._objects.tree_of(self._objects.commit(commit).parents[0])
+            undone = git.write_commit(self._git_dir, before, (commit,), "undone\n", who, who, durable=False)
+            outcome = self.merge_over(commit, tree, undone)
+            if isinstance(outcome, Conflict):
+                return outcome
+            tree = outcome.tree
+        return Merged(tree)
+
     def replay(self, commits: Sequence[CommitFacts], onto: str, at: float) -> Replayed | Conflict:
         """Replays linear commits, oldest first, on `onto`, keeping author and message; what becomes empty is left out.
 

@@ -91,6 +91,7 @@ def test_a_persons_commit_on_staging_lands_as_their_own(swarm: Swarm, where: str
     assert ("StagingAstray", "by_hand") in told
     assert ("StagingSettled", None) in told
     assert run["staging"]["reason"] is None
+    swarm("audit")
 
 
 def test_what_a_person_commits_while_no_daemon_runs_is_found_at_the_start(swarm: Swarm) -> None:
@@ -149,6 +150,7 @@ def test_commits_by_hand_that_do_not_pass_hold_landings_up_until_they_are_mended
     assert task_of(run, "by-hand-1")["state"] == "landed"
     assert len(task_of(run, "by-hand-1")["attempts"]) == 2
     assert swarm.content("red", "broken") is None
+    swarm("audit")
     wait_until(lambda: git(tree, "rev-parse", "HEAD") == swarm.staging("red"))
 
 
@@ -181,6 +183,7 @@ def test_commits_by_hand_that_conflict_can_be_merged_or_taken_off(swarm: Swarm, 
     swarm.check_landed(run)
     assert task_of(run, "by-hand-1")["state"] == ("landed" if way == "merge" else "cancelled")
     assert swarm.content("clash", "clash.txt") == ("both\n" if way == "merge" else "swarm\n")
+    swarm("audit")
 
 
 @pytest.mark.parametrize("to", ["back", "away"])

@@ -99,7 +99,7 @@ class World:
         """The daemon drops the work of attempts that were cancelled in the merge queue."""
         pending = {_key(command) for command in pending_commands(self.swarm)}
         for key in list(self.outstanding):
-            if key[0] in ("BringIn", "Merge", "Rebase", "Verify") and key not in pending:
+            if key[0] in ("BringIn", "Merge", "Rebase", "Revert", "Verify") and key not in pending:
                 del self.outstanding[key]
 
     def check(self) -> None:
@@ -168,7 +168,9 @@ class World:
 
     def _on_TakeWorktree(self, command: m.TakeWorktree, where: dict[str, Any]) -> m.Event:
         run = self.swarm.runs[command.run]
-        for need in run.tasks[command.task].spec.needs:
+        attempt = run.tasks[command.task].live
+        assert attempt is not None
+        for need in run.tasks[command.task].spec.needs if attempt.ending is None else ():
             assert need in run.finished_before or run.tasks[need].state is TaskState.LANDED
         return m.WorktreeReady(**where, path="/wt")
 
@@ -206,6 +208,16 @@ class World:
         run = self.swarm.runs[command.run]
         assert command.onto == run.staging
         assert run.astray is None or command.by_hand or run.landing == [command.task]
+        if self.chance(20):
+            return m.MergeConflicted(**where, onto=command.onto, paths=("a/1",), landings=("x",))
+        return m.CandidateMade(**where, onto=command.onto, candidate=self.commit())
+
+    def _on_Revert(self, command: m.Revert, where: dict[str, Any]) -> m.Event:
+        run = self.swarm.runs[command.run]
+        assert command.onto == run.staging
+        assert [(name, run.tasks[name].landed_commit) for name, _ in command.landings] == list(
+            command.landings
+        )
         if self.chance(20):
             return m.MergeConflicted(**where, onto=command.onto, paths=("a/1",), landings=("x",))
         return m.CandidateMade(**where, onto=command.onto, candidate=self.commit())
@@ -295,6 +307,9 @@ class World:
                 m.Paused(at=self.now),
                 m.Resumed(at=self.now),
                 m.LimitsChanged(at=self.now, workers_max=self.random.randint(1, 6)),
+                m.UndoRequested(
+                    at=self.now, run=run.id, task=self.random.choice([*dict(run.landed), some[0]])
+                ),
                 m.TaskTold(at=self.now, run=run.id, task=some[0], text="do it well"),
                 m.StagingLookAsked(at=self.now, run=run.id),
                 m.FinishRequested(at=self.now, run=run.id, request=str(self.requests), target="main"),
@@ -392,6 +407,7 @@ def _shape(swarm: Swarm) -> str:
             run.landing,
             run.publishing,
             run.landed,
+            run.undone,
             (
                 run.astray,
                 run.looking,
@@ -495,7 +511,12 @@ def test_whatever_happens_the_invariants_hold_and_everything_ends(seed: int) -> 
             n: (t.state, t.reason) for n, t in run.tasks.items()
         }
         assert run.staging == run.published
-        landed = [a for t in run.tasks.values() for a in t.attempts if a.step is Step.LANDED]
+        landed = [
+            a
+            for t in run.tasks.values()
+            for a in t.attempts
+            if a.step is Step.LANDED and a.landed_commit == t.landed_commit
+        ]
         assert sorted(name for name, _ in run.landed) == sorted(
             n for n, t in run.tasks.items() if t.state is TaskState.LANDED
         )

@@ -1,0 +1,154 @@
+"""`swarm undo`: landed work off staging again by a verified revert, with what needed it, and anew by a retry."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.conftest import git, wait_until
+from tests.e2e.driver import SWARM, Swarm
+from tests.e2e.test_behind_our_back import commit, run_of, staging_tree
+from tests.e2e.test_ends import code_of, task_of
+
+
+def three(swarm: Swarm, name: str, **more: Any) -> dict[str, Any]:
+    """A run of three landed tasks, of which the second needs the first, with a daemon beside it."""
+    plan = swarm.plan(
+        name, [swarm.task("base"), swarm.task("top", needs=["base"]), swarm.task("other")], **more
+    )
+    swarm("start")
+    swarm("submit", str(plan))
+    return swarm.wait(name)
+
+
+def test_undo_takes_a_task_off_with_what_needed_it(swarm: Swarm) -> None:
+    """An undo is one commit on staging, verified, with a trailer for each task it takes off; the others stay, the worktree follows,
+    and a retry lands them anew."""
+    run = three(swarm, "off", verify=["test -f README.md"])
+    tree = staging_tree(run)
+    refused = swarm("undo", "base", code=4)
+    assert "top" in refused.err
+    assert swarm.content("off", "out-top") == "top\n"
+    before = swarm.staging("off")
+    done = swarm("undo", "base", "--yes", "--json").json
+    assert (done["undone"], done["cancelled"], done["blocked"]) == (["top", "base"], [], [])
+    assert done["commit"] == swarm.staging("off")
+    assert git(swarm.top, "rev-parse", f"{done['commit']}^@") == before
+    shown = git(swarm.top, "log", "-1", "--format=%s%n%(trailers)", done["commit"]).splitlines()
+    assert shown == [
+        "Undo base: Task base",
+        "Swarm-Run: off",
+        "Swarm-Undo: top",
+        "Swarm-Undo: base",
+        "Swarm-Verified: test -f README.md",
+    ]
+    assert [swarm.content("off", f"out-{name}") for name in ("base", "top", "other")] == [
+        None,
+        None,
+        "other\n",
+    ]
+    run = run_of(swarm, "off")
+    assert [(task["id"], task["state"], task["landed_commit"]) for task in run["tasks"][:2]] == [
+        ("base", "cancelled", None),
+        ("top", "cancelled", None),
+    ]
+    assert {code_of(run, "base"), code_of(run, "top")} == {"undone"}
+    assert run["staging"]["verified"]
+    wait_until(lambda: git(tree, "rev-parse", "HEAD") == swarm.staging("off"))
+    assert "undone already" in swarm("undo", "base", "--yes").out
+    swarm("retry", "base", "top")
+    run = swarm.wait("off")
+    assert [task["state"] for task in run["tasks"]] == ["landed"] * 3
+    assert [swarm.content("off", f"out-{name}") for name in ("base", "top", "other")] == [
+        "base\n",
+        "top\n",
+        "other\n",
+    ]
+    assert sorted(swarm.landings("off")) == ["base", "base", "other", "top", "top"]
+    swarm("audit")
+
+
+@pytest.mark.parametrize("why", ["conflict", "red"])
+def test_an_undo_that_does_not_do_changes_nothing(swarm: Swarm, why: str) -> None:
+    """An undo that conflicts with what came later is refused with exit 4, one that does not pass with 1; staging and tasks stay."""
+    (swarm.top / "f").write_text("zero\n")
+    git(swarm.top, "add", "f")
+    git(swarm.top, "commit", "-q", "-m", "f")
+    swarm.look_again()
+    tasks = [swarm.task(name, f"echo {name} > f", claims=["f"]) for name in ("one", "two")]
+    red = {"verify": ["test $(cat f) != zero"]}
+    plan = swarm.plan("stay", tasks if why == "conflict" else tasks[:1], **({} if why == "conflict" else red))
+    swarm("start")
+    swarm("submit", str(plan))
+    run = swarm.wait("stay")
+    before = swarm.staging("stay")
+    refused = swarm("undo", "one", "--yes", code=4 if why == "conflict" else 1)
+    assert "was not undone" in refused.err
+    assert swarm.staging("stay") == before
+    assert {task["state"] for task in run_of(swarm, "stay")["tasks"]} == {"landed"}
+    assert task_of(run_of(swarm, "stay"), "one")["landed_commit"] == task_of(run, "one")["landed_commit"]
+    assert len(swarm.events("UndoRefused")) == 1
+    swarm("audit")
+
+
+def test_an_undo_survives_the_death_of_the_daemon(swarm: Swarm) -> None:
+    """An undo whose daemon is killed while it is verified is finished by the next one."""
+    slow, gate = swarm.gate("slow"), swarm.gate("suite")
+    run = three(swarm, "dies", verify=[f"! test -f {slow} || until test -f {gate}; do sleep 0.05; done"])
+    swarm.open("slow")
+    asked = swarm.spawn("undo", "base", "--yes")
+    wait_until(
+        lambda: any(a["state"] == "verifying" for a in task_of(run_of(swarm, "dies"), "base")["attempts"])
+    )
+    swarm.end_daemon()
+    asked.communicate(timeout=30)
+    swarm.open("suite")
+    swarm("start")
+    run = swarm.wait("dies", code=1)
+    assert {code_of(run, "base"), code_of(run, "top")} == {"undone"}
+    assert swarm.content("dies", "out-base") is None
+    swarm("audit")
+
+
+def test_undo_of_what_a_person_committed_and_of_a_finished_run(swarm: Swarm) -> None:
+    """A landing made by hand is undone like any other, after `finish` too: the next finish brings the undo to the target."""
+    run = swarm.run(swarm.plan("hand", [swarm.task("first")]))
+    swarm("start")
+    commit(staging_tree(run), "theirs.txt", "mine\n", "Mine")
+    swarm("finish", "--run", "hand")
+    assert (swarm.top / "theirs.txt").exists()
+    swarm("undo", "by-hand-1")
+    assert swarm.content("hand", "theirs.txt") is None
+    swarm("retry", "by-hand-1", code=4)
+    swarm("finish", "--run", "hand")
+    assert not (swarm.top / "theirs.txt").exists()
+    swarm("audit")
+    swarm.look_again()
+
+
+def test_undo_asks_at_a_terminal(swarm: Swarm) -> None:
+    """At a terminal an undo says what goes with it and asks; no leaves everything as it is."""
+    three(swarm, "ask")
+    before = swarm.staging("ask")
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen(
+        [*SWARM, "undo", "base"], cwd=swarm.top, env=swarm.env, stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    os.write(ours, b"n\n")
+    said = b""
+    try:
+        while part := os.read(ours, 4096):
+            said += part
+    except OSError:
+        pass  # the other side is closed
+    child.wait(timeout=30)
+    os.close(ours)
+    assert b"top, base" in said
+    assert b"Go on?" in said
+    assert child.returncode == 130
+    assert swarm.staging("ask") == before
