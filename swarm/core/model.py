@@ -181,7 +181,7 @@ class Reason:
 class Finding:
     """Something that a crash, a full disk or a person left: `text` says what was found, `remedy` what is done about it.
 
-    `kind` is journal, staging, worktree, ref, process, lock or saved. `mended` tells that the remedy was carried out; without a
+    `kind` is journal, staging, worktree, ref, object, process, lock or saved. `mended` tells that it was carried out; without a
     remedy it is left as it is.
     """
 

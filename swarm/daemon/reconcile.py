@@ -117,10 +117,15 @@ def _programs(_: Known, edges: Edges, dry_run: bool) -> list[Finding]:
 def _stale_locks(_: Known, edges: Edges, dry_run: bool) -> list[Finding]:
     with exclusive(edges.places.merge_lock, kind=MergeLockHeld) as held:
         stale = edges.landing.sweep_locks(lock=held, dry_run=dry_run)
+        drafts = edges.landing.sweep_drafts(lock=held, dry_run=dry_run)
     crash_at("daemon.swept")
-    return [
+    found = [
         Finding("lock", f"a git that was killed left {path}", "it is removed", not dry_run) for path in stale
     ]
+    if drafts:
+        text = f"{len(drafts)} half-written files were left, the first {drafts[0]}"
+        found.append(Finding("object", text, "they are removed", not dry_run))
+    return found
 
 
 def _processes(must: Known, _: Edges, dry_run: bool) -> list[Finding]:

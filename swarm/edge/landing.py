@@ -43,6 +43,7 @@ _CONFIG = """[core]
 [swarm]
 \tcomplete = {object_format}
 """
+_DRAFTS = (".config-", ".shallow-")  # of `_write_whole`
 _TASK_TRAILER = re.compile(r"^Swarm-Task: (.+)$", re.MULTILINE)
 
 
@@ -149,6 +150,19 @@ class LandingRepository:
         for each in stale if not dry_run else ():
             each.unlink(missing_ok=True)
         return stale
+
+    def sweep_drafts(self, *, lock: MergeLockHeld, dry_run: bool = False) -> list[Path]:
+        """Removes what killed writes left of objects and settings, and gives the paths; with `dry_run` it only does that.
+
+        Everything here, and in the user's repository what a process of ours that is gone was writing. No child git may be alive.
+        """
+        lock.require()
+        found = [each for each in self.path.glob(".*-*") if each.name.startswith(_DRAFTS)]
+        found += [each for each in self.path.glob("objects/*/tmp_*") if each.is_file()]
+        found += [each for each in self._user_store.glob("??/tmp_obj_*_*") if _is_abandoned(each.name)]
+        for each in found if not dry_run else ():
+            each.unlink(missing_ok=True)
+        return found
 
     def lock_files(self) -> list[Path]:
         """Lists lock files of the repository itself; those of its worktrees may belong to processes that still run."""
@@ -589,6 +603,12 @@ class LandingRepository:
     def commits_between(self, base: str, head: str) -> int:
         """Counts the commits that `head` has and `base` has not."""
         return int(git.run("rev-list", "--count", f"{base}..{head}", git_dir=self.path).text)
+
+
+def _is_abandoned(name: str) -> bool:
+    """Tells of a temporary name of `write_loose` whether its writer is gone; git's own have no process in theirs."""
+    named = re.fullmatch(r"tmp_obj_([0-9]+)_[0-9]+", name)
+    return named is not None and not os.path.exists(f"/proc/{named[1]}")
 
 
 def _write_whole(path: Path, text: str) -> None:

@@ -827,6 +827,30 @@ def test_stale_locks_are_swept(yard: Yard) -> None:
         assert yard.landing.advance("run", one, onto, lock=held) is None
 
 
+def test_half_written_files_are_swept(yard: Yard) -> None:
+    """What killed writes left goes: everything of it here, in the user's store only what a process of ours that is gone wrote."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    user = yard.user.common_dir / "objects" / "ab"
+    user.mkdir(exist_ok=True)
+    (yard.path / "objects" / "ab").mkdir(exist_ok=True)
+    (yard.path / "objects" / "pack").mkdir(exist_ok=True)
+    left = [
+        yard.path / ".shallow-x1",
+        yard.path / "objects" / "ab" / "tmp_obj_Xq2Zz1",
+        yard.path / "objects" / "pack" / "tmp_pack_Xq2Zz1",
+        user / f"tmp_obj_{ended.pid}_7",
+    ]
+    kept = [user / "tmp_obj_Xq2Zz1", user / f"tmp_obj_{os.getpid()}_7", yard.path / "config"]
+    for path in [*left, *kept[:2]]:
+        path.write_text("half")
+    with exclusive(yard.lock, kind=MergeLockHeld) as held:
+        assert sorted(yard.landing.sweep_drafts(lock=held, dry_run=True)) == sorted(left)
+        yard.landing.sweep_drafts(lock=held)
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in kept)
+
+
 def test_many_threads_bring_in_and_merge(yard: Yard) -> None:
     """Eight threads bring in and merge at once without mixing up each other's answers."""
     heads = [work(yard.repo, yard.base, {f"n{k}": f"{k}\n"}, name=f"t{k}") for k in range(24)]
