@@ -57,6 +57,7 @@ POINTS: Mapping[str, Point] = {
     "journal.written": Point("a batch that was not committed is read back", "C1"),
     "journal.committed": Point("a remembered decision is never carried out", "C2 C16"),
     "turn.answered": Point("a client that was told yes finds its request forgotten", "C9"),
+    "transcript.written": Point("the transcript has a record that the journal has not, or has it twice", "C1 C27"),
     # --- a run is prepared
     "prepare.seeded": Point("a run with its true staging has no branch to show it", "C19"),
     "prepare.published": Point("a run is submitted twice, or is left without its staging worktree", "C19"),

@@ -3,7 +3,8 @@
 Thirteen of its tasks land: a plain one, one that leaves dirt, two that touch the same lines as a third (one is rebased by machine,
 one conflicts and lands alone), one whose verification fails first, one whose worker fails first, one that strays, one that ruins
 the pool's index, one with odd names, one that changes nothing, one that its daemon leaves running, one that needs others. One fails
-and blocks another, one is cancelled while it runs. Then a person commits to main and staging is merged into it.
+and blocks another, one is cancelled while it runs. Meanwhile somebody deletes the staging branch; in the end a person commits to
+main and staging is merged into it.
 
 Rules for editing: what a task does depends on what it was told and never on how often it was tried, so that a lost attempt changes
 nothing in the end; a new crash point that this day does not reach needs an event in it.
@@ -147,6 +148,7 @@ class Day(Trial):
         self.do("cancel", "waits")
         self.until(lambda: "long" in swarm.starts(), "long runs")
         self.stop("--leave-workers")
+        git(swarm.top, "branch", "-q", "-D", f"swarm/{RUN}/staging")
         swarm.open("long")
         self.wait(RUN)
         person_commits(swarm)

@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from swarm.crashpoints import crash_at
 from swarm.edge.journal.store import Columns, Journal, JournalDamaged, chained
 
 FILE_BYTES_MAX = 2 << 20  # packing so much takes 20 ms, once in some thousand records
@@ -187,6 +188,7 @@ class Transcript:
             written = self._file.write(content)
             if written != len(content):
                 raise OSError(28, "written in part only")
+            crash_at("transcript.written")
             if any(row[3] in SYNCED for row in rows):
                 os.fdatasync(self._file.fileno())
         except OSError:
