@@ -18,6 +18,7 @@ from swarm.core.model import Attempt, Step, Task, TaskState, slug, staging_branc
 from swarm.core.run import Run
 from swarm.edge import git
 from swarm.edge.landing import LandingRepository, pin_ref
+from swarm.edge.saved import saved
 
 OURS = (
     "refs/heads/swarm/",
@@ -175,6 +176,7 @@ def unowned(fold: Fold, users: Mapping[str, str], common: Path) -> Iterator[Brea
         known.update(
             f"refs/heads/{attempt.branch}" for task in run.tasks.values() for attempt in task.attempts
         )
+    known.update(f"refs/heads/{each.branch}" for each in saved(common))
     for name, oid in users.items():
         if name not in known:
             text = f"Nothing accounts for {name}, which stands at {oid[:12]}"

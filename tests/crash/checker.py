@@ -367,8 +367,10 @@ class Checker:
             (run, slug(task), n) for (run, task), last in self.newest.items() for n in range(1, last + 1)
         ]
         known = {f"refs/heads/swarm/{run}/task/{name}/{n}" for run, name, n in numbers}
+        saved = {f"refs/heads/swarm/{run}/saved/{name}/{n}-" for run, name, n in numbers}
         for ref in self.users.keys() - known - {f"refs/heads/swarm/{run}/staging" for run in self.runs}:
-            self.no("I20", f"nobody accounts for {ref}")
+            if ref.rstrip("0123456789") not in saved and "/unowned/saved/" not in ref:
+                self.no("I20", f"nobody accounts for {ref}")
         for line in git(self.top, "config", "--local", "--list").splitlines():
             if line.startswith("swarm.") or line == "core.hookspath=/dev/null":
                 self.no("I20", f"the user's configuration has {line}")

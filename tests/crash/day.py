@@ -43,6 +43,10 @@ CONTENT = {
 RUIN_INDEX = (
     'echo junk > "../.pool/$(basename "$SWARM_WORKTREE").index"'  # after which the worktree is made anew
 )
+DIRT = (  # a commit, an edit on top of it, a file whose staged version is another one, something ignored
+    "echo one > out-dirty; git add out-dirty; {commit} -m one; echo two > out-dirty; "
+    "echo staged > untracked; git add untracked; echo left > untracked; echo o > a.o"
+)
 LINES = {5: "one", 12: "better"}  # of src/a.py
 
 
@@ -76,11 +80,7 @@ def plan(swarm: Swarm) -> Path:
             gate="second",
         ),
         task("plain"),
-        task(
-            "dirty",
-            f"echo one > out-dirty; git add out-dirty; {commit} -m one; echo two > out-dirty; echo left > untracked; echo o > a.o",
-            claims=["out-dirty", "untracked"],
-        ),
+        task("dirty", DIRT.format(commit=commit), claims=["out-dirty", "untracked"]),
         task("red", f"if {told.format('not-wrong')}; then echo right > out-red; else echo wrong > out-red; fi", claims=["out-red"]),
         task("flaky", f"{told.format('exit')} || exit 1; echo flaky > out-flaky", claims=["out-flaky"]),
         task("fails", "exit 3", claims=["out-fails"], attempts=1),
