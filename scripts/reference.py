@@ -6,6 +6,7 @@ Rules for editing: a page is a function that gives its text, named in `PAGES`; a
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterable
@@ -202,12 +203,25 @@ def events_page() -> str:
     return "\n\n".join(part.strip("\n") for part in parts) + "\n"
 
 
+def crash_tests_page() -> str:
+    """Gives docs/explanation/crash-tests.md, written by hand but for the points of each row."""
+    from swarm.crashpoints import POINTS
+
+    def filled(row: re.Match[str]) -> str:
+        points = [f"`{name}`" for name, point in POINTS.items() if row["number"] in point.stands_for.split()]
+        return f"{row['before']} {' '.join(points) or 'none'} |"
+
+    text = (TOP / "docs/explanation/crash-tests.md").read_text(encoding="utf-8")
+    return re.sub(r"^(?P<before>\| (?P<number>C\d+) \|[^|]*\|)[^|]*\|", filled, text, flags=re.MULTILINE)
+
+
 _COMMON = ("at", "run", "task", "attempt")
 
 PAGES: dict[str, Callable[[], str]] = {
     "docs/reference/config.md": config_page,
     "docs/reference/cli.md": cli_page,
     "docs/reference/events.md": events_page,
+    "docs/explanation/crash-tests.md": crash_tests_page,
 }
 
 

@@ -10,7 +10,8 @@ are armed by the environment alone, read once when this module is imported; else
 
 Rules for editing: a name is `area.what-has-just-happened` and says what is done, not what comes next; a new point needs its line in
 `POINTS`, with the bug that only a crash right there would show, and a test holds the two together. Neither variable may reach a
-worker or a suite. docs/explanation/crash-tests.md has the numbers C1 to C28, the rules of recovery and what has been run.
+worker or a suite. docs/explanation/crash-tests.md has the numbers C1 to C28, the rules of recovery and what has been run;
+scripts/reference.py writes the points into it.
 """
 
 from __future__ import annotations

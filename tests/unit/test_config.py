@@ -208,5 +208,5 @@ def test_the_schema_knows_every_setting() -> None:
 
 @pytest.mark.parametrize("name", sorted(PAGES))
 def test_reference_pages_are_those_of_the_code(name: str) -> None:
-    """A page under docs/reference is what scripts/reference.py makes of the code as it is."""
+    """A page, or the part of it that is made, is what scripts/reference.py makes of the code as it is."""
     assert (TOP / name).read_text(encoding="utf-8") == PAGES[name](), "run: python scripts/reference.py"

@@ -43,17 +43,6 @@ def test_every_point_says_what_it_is_for() -> None:
         assert all(re.fullmatch(r"C([1-9]|1\d|2[0-8])", each) for each in point.stands_for.split()), name
 
 
-def test_the_page_lists_every_point_where_it_belongs() -> None:
-    """In docs/explanation/crash-tests.md the row of each crash point names exactly the points that stand for it."""
-    page = (SWARM.parent / "docs" / "explanation" / "crash-tests.md").read_text("utf-8")
-    for number in range(1, 29):
-        (row,) = re.findall(rf"^\| C{number} \|[^|]*\|([^|]*)\|", page, re.MULTILINE)
-        points = [
-            name for name, point in crashpoints.POINTS.items() if f"C{number}" in point.stands_for.split()
-        ]
-        assert row.strip() == (" ".join(f"`{name}`" for name in points) or "none"), f"C{number}"
-
-
 def test_unarmed_is_nothing() -> None:
     """Without its variables the module binds a function that does nothing, and tells launchers nothing."""
     assert crashpoints.crash_at is crashpoints._nothing
