@@ -522,6 +522,7 @@ def to_limits(settings: Settings) -> MachineLimits:
         grace_s=limits.grace_s,
         keep_worktrees=settings.worktrees.keep,
         spare_worktrees=settings.worktrees.spare,
+        in_plan_order=True,
     )
 
 

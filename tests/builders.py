@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from swarm.core import machine
@@ -79,7 +80,8 @@ class Bench:
         self.commands: list[m.Command] = []
         self.facts: list[m.Fact] = []
         self.events: list[m.Event] = []
-        self.send(m.DaemonStarted(at=0.0, version="test", pid=1, limits=limits or Limits(ramp_per_s=1000.0)))
+        limits = dataclasses.replace(limits or Limits(ramp_per_s=1000.0), in_plan_order=True)
+        self.send(m.DaemonStarted(at=0.0, version="test", pid=1, limits=limits))
 
     def send(self, event: m.Event) -> Turn:
         turn = machine.step(self.swarm, event)

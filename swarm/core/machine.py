@@ -5,7 +5,9 @@ give the same decisions when the journal is replayed. An illegal event raises `I
 neither changes anything: handlers check first.
 
 Rules for editing: a handler reads top-down and ends where its event ends. What needs the world goes out as a command (`state`);
-how things end is in `lifecycle`, the merge queue in `merge_queue`, what must be true in `invariants`.
+how things end is in `lifecycle`, the merge queue in `merge_queue`, what must be true in `invariants`. Journals of other versions
+are replayed here: a change of what is decided hangs on a field of `Limits` whose default is the old decision, since every
+`DaemonStarted` has the limits that its daemon decided by.
 """
 
 from __future__ import annotations
@@ -124,7 +126,7 @@ def _schedule(turn: Turn) -> None:
         if decision.slots_open < 1:
             _wait_for_room(turn, decision)
             return
-        task = run.pop(LOOKS_MAX)
+        task = run.pop(LOOKS_MAX if run.in_plan_order else len(run.tasks))
         if task is not None:
             _start(turn, run, task)
         elif run.peek() is not None:  # on with the others in a turn of its own, so that none takes long
@@ -271,6 +273,7 @@ def _daemon_started(turn: Turn, event: m.DaemonStarted) -> None:
     swarm.measuring, swarm.readings, swarm.measured_at, swarm.blind = None, None, float("-inf"), ""
     swarm.ramp = admission.Ramp()
     for run in swarm.runs.values():
+        run.in_plan_order = swarm.limits.in_plan_order
         if run.open_tasks or run.finished_commit is None:
             astray.look(turn, run)  # much may have been done by hand while no daemon ran
 
@@ -467,6 +470,7 @@ def _new_run(turn: Turn, event: m.PlanSubmitted) -> Run:
     run = Run(
         id=event.run,
         index=len(swarm.runs),
+        in_plan_order=swarm.limits.in_plan_order,
         plan=dataclasses.replace(event.plan, tasks=(), phases=()),
         base_branch=event.base_branch,
         base_commit=event.base_commit,

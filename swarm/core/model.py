@@ -208,7 +208,8 @@ class Limits:
     `ramp_per_s` is how many workers more than before may run for each second that has passed; replacing one that ended is free.
     `try_later_s` is how long a worker that exits 75 without saying is left alone; `lost_max`, `try_later_max` and `infra_max` bound
     what does not count as an attempt. `spare_worktrees` is how many worktrees more than workers there may be before a start waits
-    for one that is on its way back; None: no start waits for that, as in journals of 0.1.0.
+    for one that is on its way back; None: no start waits for that, as in journals of 0.1.0. `in_plan_order` lets a task that waits
+    for a claim go before later ones that overlap it; false as in journals of 0.1.0.
     """
 
     workers_max: int = 4
@@ -228,6 +229,7 @@ class Limits:
     grace_s: float = 5.0
     keep_worktrees: bool = False
     spare_worktrees: int | None = None
+    in_plan_order: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,7 @@ class Run:
     open_tasks: int = 0
     only: frozenset[str] | None = None
     sequential: bool = False
+    in_plan_order: bool = False
     fail_fast: bool = False
     paused: bool = False
     finish: FinishRequested | None = None
@@ -348,7 +349,7 @@ class Run:
         holding = self.claims.first_conflict(claims, task.spec.id)
         if holding is not None:
             return InTheWay(holding.claim.path, str(holding.holder), waits=False)
-        if task.alone or not self.waiting:
+        if task.alone or not self.waiting or not self.in_plan_order:
             return None
         before = self.waiting.first(claims, _key(task))
         return None if before is None else InTheWay(before.path, before.task, waits=True)

@@ -247,6 +247,15 @@ def test_a_task_that_waits_for_a_claim_goes_before_later_ones_that_overlap_it() 
     assert story.at_work() == ["other", "later"]
 
 
+def test_a_journal_of_before_is_replayed_as_it_was_decided() -> None:
+    """Where the daemon decided without plan order, as in journals of 0.1.0, a later task that overlaps still starts first."""
+    story = Story()
+    story.send(m.DaemonStarted(at=story.now, version="0.1.0", pid=2, limits=Limits(ramp_per_s=1000.0)))
+    claims = {"first": ["a/1"], "wide": ["a/**"], "late": ["a/2"]}
+    story = a_story(a_plan(*(a_task(name, claims=each) for name, each in claims.items())), bench=story)
+    assert story.at_work() == ["first", "late"]
+
+
 def test_who_waits_keeps_back_only_what_comes_after_it() -> None:
     """A more urgent task goes before one that waits, and shared claims keep nobody back that shares them."""
     tasks = [

@@ -66,6 +66,7 @@ class World:
             workers_max=self.random.choice([1, 2, 4, 9]),
             strays=self.random.choice(["extend", "reject", "warn"]),
             spare_worktrees=self.random.choice([None, 0, 1, 3]),
+            in_plan_order=self.random.random() < 0.8,
         )
         self.swarm = Swarm()
         self.start = m.DaemonStarted(at=self.now, version="walk", pid=1, limits=limits)
@@ -90,7 +91,8 @@ class World:
         mine = run.tasks[started]
         for name, task in run.tasks.items():
             waits = task.state is TaskState.READY and task.not_before is None and not task.paused
-            if waits and run.selected(task) and not task.alone and _order(task) < _order(mine):
+            kept = run.in_plan_order and run.selected(task) and not task.alone
+            if waits and kept and _order(task) < _order(mine):
                 pairs = [(a, b) for a in run.wanted_claims(task) for b in run.wanted_claims(mine)]
                 meet = [a for a, b in pairs if overlap(a.path, b.path) and {a.mode, b.mode} != {Mode.SHARED}]
                 assert not meet, f"{started} started before {name}, which wants {meet}"
