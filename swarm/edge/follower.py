@@ -49,7 +49,12 @@ class Follower:
             tree = self._make(path, commit, tree)
         elif (tree.admin / "index").exists():
             return
-        self._finish(tree, None, commit)
+        if os.listdir(path) == [".git"]:  # nothing of a person's can lie there, so nothing is compared
+            tree.break_locks()
+            tree.git("checkout", "-q", "-f", "--detach", commit)
+            linked.remove(tree.admin / MOVE)
+        else:
+            self._finish(tree, None, commit)
 
     def follow(self, path: Path, old: str, new: str, by_hand: Collection[str] = ()) -> str:
         """Moves the worktree at `path` from `old` to `new`, files and all; gives "" or why it was left.

@@ -19,6 +19,7 @@ import pytest
 from swarm.edge import git
 from swarm.edge.furnish import WorktreeSetupFailed
 from swarm.edge.leftovers import Collected
+from swarm.edge.linked import remove
 from swarm.edge.worktrees import Pool, WorktreeFailed
 from swarm.errors import SwarmError, UsageError
 
@@ -1048,6 +1049,25 @@ def test_staging_follows_with_its_files(
     assert sh(staging, "status", "--porcelain", "--branch") == "## HEAD (no branch)"
     assert sh(staging, "rev-parse", "HEAD") == newer
     assert sh(repo, "status", "--porcelain") == ""
+
+
+def test_staging_that_was_barely_begun_is_filled(
+    repo: Path, pool: Pool, base: str, staging: Path, tmp_path: Path
+) -> None:
+    """A staging worktree whose making was killed before its first file is filled, whatever else was begun, and follows then."""
+    newer = commit_on(repo, "src/deep/new.py", "n\n")
+    pool.prepare_staging(staging, base)
+    admin = Path((staging / ".git").read_text().removeprefix("gitdir: ").strip())
+    for path in staging.iterdir():
+        if path.name != ".git":
+            remove(path)
+    (admin / "index").unlink()
+    (admin / "index.lock").touch()
+    (admin / "swarm-move").write_text(f"- {base}\n")
+    pool.prepare_staging(staging, base)
+    assert listing(staging) == pristine(repo, base, tmp_path)
+    assert pool.follow(staging, base, newer) == ""
+    assert listing(staging) == pristine(repo, newer, tmp_path)
 
 
 def test_staging_with_a_persons_edits_is_left(repo: Path, pool: Pool, base: str, staging: Path) -> None:
