@@ -48,6 +48,9 @@ _STUCK = frozenset({5, 7, 8, 14})
 _STUCK_IO = frozenset({sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_NOMEM, sqlite3.SQLITE_IOERR_SHMSIZE})
 
 
+# The module itself trips over words of SQLite's that hold a damaged name.
+_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+
 T = TypeVar("T")
 
 
@@ -136,7 +139,7 @@ class Journal:
             except BaseException:
                 connection.close()
                 raise
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             raise _explained(error, path) from error
 
     @classmethod
@@ -275,7 +278,7 @@ class Journal:
                 if self._connection.in_transaction:
                     execute("ROLLBACK")
                 raise
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             raise _explained(error, self.path) from error
         return result
 
@@ -441,7 +444,7 @@ class Journal:
         try:
             with self._lock:
                 return self._connection.execute(query, values).fetchall()
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             raise _explained(error, self.path) from error
 
 
@@ -717,7 +720,7 @@ def _damaged(path: Path, what: str) -> JournalDamaged:
     )
 
 
-def _explained(error: sqlite3.Error, path: Path) -> SwarmError:
+def _explained(error: Exception, path: Path) -> SwarmError:
     """Gives the error that a person sees for one of SQLite's."""
     whole = getattr(error, "sqlite_errorcode", 0)
     code = whole & 0xFF
