@@ -7,6 +7,7 @@ the start of Python; prompts and scripts ask for the status in loops. Everything
 
 from __future__ import annotations
 
+import os
 import sys
 
 
@@ -14,10 +15,21 @@ def main() -> int:
     """Runs the command line of this process and gives its exit code."""
     from swarm.client import failure
 
+    _prepare_output()
     try:
         return _run(sys.argv[1:])
     except BaseException as error:  # every way out has its own exit code, and none shows a traceback
         return failure.exit_code(error)
+
+
+def _prepare_output() -> None:
+    """Has characters that a stream's encoding lacks written as escapes, and a stream that was closed swallow what it is given."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (for as long as the program runs)
+        else:
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _run(arguments: list[str]) -> int:

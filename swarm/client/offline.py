@@ -269,17 +269,17 @@ def _entries(folder: Path) -> list[Path]:
         return []
 
 
-def diff_text(top: Path, state: Path, run: str, task: str) -> str:
+def patch(top: Path, state: Path, run: str, task: str, *, binary: bool) -> bytes:
     """Gives what a task changed: its landing where it has landed, else the work of its newest attempt that kept any."""
     from swarm.edge import history
 
     _, _, found = _find(state, run, task)
     for attempt in reversed(found.attempts):
         if attempt.landed_commit is not None:
-            return history.diff_text(top, f"{attempt.landed_commit}^1", attempt.landed_commit)
+            return history.patch(top, f"{attempt.landed_commit}^1", attempt.landed_commit, binary=binary)
         if attempt.head is not None and attempt.head != attempt.base:
-            return history.diff_text(top, attempt.base, attempt.head)
-    return ""
+            return history.patch(top, attempt.base, attempt.head, binary=binary)
+    return b""
 
 
 # --- the audit ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import os
 import sys
 
 from swarm.client import connection, place
-from swarm.errors import EXIT_OK, NoDaemon, UsageError
+from swarm.errors import EXIT_OK, NoDaemon, SwarmError, UsageError
 
 TYPE_CHECKING = False  # typing would cost more start-up time than this file
 if TYPE_CHECKING:
@@ -171,8 +171,11 @@ class Session:
             write()
             sys.stdout.flush()
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains when it flushes at exit
+            _leave_stdout()
             raise SystemExit(EXIT_OK) from None
+        except OSError as error:
+            _leave_stdout()
+            raise SwarmError(f"The output can't be written: {error.strerror}.") from None
 
     def line(self, text: str) -> None:
         """Writes one line of a result to stdout."""
@@ -221,3 +224,8 @@ class Session:
             return max(20, os.get_terminal_size(sys.stdout.fileno()).columns)
         except (OSError, ValueError):
             return 80
+
+
+def _leave_stdout() -> None:
+    """Has what is still to be written go nowhere, or Python complains when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

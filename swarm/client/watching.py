@@ -83,10 +83,12 @@ def diff(session: Session, task: str, run: str | None) -> None:
     from swarm.client import offline
 
     run_id, found = session.task(task, run)
-    text = offline.diff_text(session.top, session.state, run_id, str(found["id"]))
-    if session.interactive:  # a pipe gets the bytes, so that git apply can read them
-        text = protocol.printable(text, keep_newlines=True)
-    session.out(text)
+    on_terminal = session.interactive
+    patch = offline.patch(session.top, session.state, run_id, str(found["id"]), binary=not on_terminal)
+    if on_terminal:
+        session.out(protocol.printable(patch.decode("utf-8", "replace"), keep_newlines=True))
+    else:  # a pipe gets the bytes, so that git apply can read them
+        session.out_bytes(patch)
 
 
 @command("claims", shows=True)

@@ -53,6 +53,13 @@ _log = log.get("api")
 Answer = Callable[["Api", Request], Awaitable[Response]]
 
 
+class Document(JSONResponse):
+    """An answer in JSON, in ASCII: names of files may hold bytes that are no text, and go through it as they are."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, separators=(",", ":")).encode("ascii")
+
+
 class Daemon(Protocol):
     """What the API asks of the daemon that serves it; `changing` counts the requests for a change that are being
     answered, `used` tells that one has been."""
@@ -85,14 +92,17 @@ def application(service: Daemon) -> Starlette:
             try:
                 return await (api.changed(request, answer) if method == "POST" else answer(api, request))
             except SwarmError as error:
-                return JSONResponse(protocol.error_body(error), protocol.error_status(error))
+                return Document(protocol.error_body(error), protocol.error_status(error))
             except IllegalEvent as error:
                 refused = Refused(f"{error}.", "Nothing was changed.", "swarm status shows how things stand")
-                return JSONResponse(protocol.error_body(refused), protocol.error_status(refused))
+                return Document(protocol.error_body(refused), protocol.error_status(refused))
             except (KeyError, TypeError, ValueError) as error:
-                wrong = UsageError(f"The request can't be read: {error!r}.", "Nothing was done.")
+                wrong = UsageError(
+                    f"The request can't be read: {type(error).__name__}: {str(error)[:200]}.",
+                    "Nothing was done.",
+                )
                 _log.warning("request.unreadable", path=path, exc_info=error)
-                return JSONResponse(protocol.error_body(wrong), protocol.error_status(wrong))
+                return Document(protocol.error_body(wrong), protocol.error_status(wrong))
 
         return Route(path, endpoint, methods=[method])
 
@@ -135,7 +145,7 @@ class Api:
     async def stay(self, _: Request) -> Response:
         """Keeps a daemon that would end by itself."""
         self.service.stay()
-        return JSONResponse({})
+        return Document({})
 
     async def _thread(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(None, work)
@@ -156,7 +166,7 @@ class Api:
     async def ping(self, _: Request) -> Response:
         """Says who answers."""
         about = {"api": protocol.API_VERSION, "version": package.__version__, "pid": self.swarm.pid}
-        return JSONResponse({**about, "seq": self.coordinator.seq})
+        return Document({**about, "seq": self.coordinator.seq})
 
     async def status(self, request: Request) -> Response:
         """Gives the status document."""
@@ -164,7 +174,7 @@ class Api:
         if run is not None:
             self._run(run)
         document = await self.document(run, summary=request.query_params.get("view") == protocol.VIEW_SUMMARY)
-        return JSONResponse(document)
+        return Document(document)
 
     async def document(self, run: str | None, *, summary: bool) -> dict[str, Any]:
         """Builds the status document with what the workers use now."""
@@ -188,10 +198,10 @@ class Api:
                 while run.open_tasks or run.live or _settling(run):
                     await self.coordinator.changed()
                     if self.coordinator.ended:
-                        return JSONResponse({"ended": False})
+                        return Document({"ended": False})
         except TimeoutError:
-            return JSONResponse({"ended": False})
-        return JSONResponse({**await self.document(run.id, summary=True), "ended": True})
+            return Document({"ended": False})
+        return Document({**await self.document(run.id, summary=True), "ended": True})
 
     async def events(self, request: Request) -> Response:
         """Streams the journal, one JSON object a line."""
@@ -268,7 +278,7 @@ class Api:
                 **options,
             )
         )
-        return JSONResponse(
+        return Document(
             {
                 "run": plan.id,
                 "added": list(change.added),
@@ -331,7 +341,7 @@ class Api:
             await self.coordinator.ask(
                 m.TasksRetried(at=self.coordinator.now(), run=run.id, tasks=tuple(wanted))
             )
-        return JSONResponse({"run": run.id, "tasks": wanted})
+        return Document({"run": run.id, "tasks": wanted})
 
     def _check_retry(self, run: Run, task: Task) -> None:
         name = task.spec.id
@@ -369,7 +379,7 @@ class Api:
             for key in before:
                 if run.tasks[key[1]].live is None:
                     self.service.execution.drop_verification(*key)
-        return JSONResponse({"run": run.id, "tasks": wanted})
+        return Document({"run": run.id, "tasks": wanted})
 
     async def pause(self, request: Request) -> Response:
         """Holds starts back."""
@@ -388,7 +398,7 @@ class Api:
         elif run is not None:
             run = self._run(run).id
         await self.coordinator.ask(kind(at=self.coordinator.now(), run=run, task=task))
-        return JSONResponse({})
+        return Document({})
 
     async def scale(self, request: Request) -> Response:
         """Changes the width."""
@@ -398,7 +408,7 @@ class Api:
                 "The number of workers is a whole number from 1 to 10000.", "Nothing was changed."
             )
         await self.coordinator.ask(m.LimitsChanged(at=self.coordinator.now(), workers_max=width))
-        return JSONResponse({"workers_max": width})
+        return Document({"workers_max": width})
 
     async def tell(self, request: Request) -> Response:
         """Leaves a note for a task's next attempt."""
@@ -408,7 +418,7 @@ class Api:
             at=self.coordinator.now(), run=run.id, task=names[0], text=str(body["text"])[:100_000]
         )
         await self.coordinator.ask(event)
-        return JSONResponse({})
+        return Document({})
 
     async def recover(self, request: Request) -> Response:
         """Holds worktrees, processes and refs against what the daemon knows, and mends what is not as it should be."""
@@ -418,7 +428,7 @@ class Api:
         found = await self._thread(lambda: reconcile.reconcile(must, self.edges, dry_run=dry_run))
         if not dry_run:
             self.service.tell_found(found)
-        return JSONResponse({"found": m.dump(found)})
+        return Document({"found": m.dump(found)})
 
     async def stop(self, request: Request) -> Response:
         """Begins to stop; the caller waits for the process to end."""
@@ -432,7 +442,7 @@ class Api:
                 "see to that disk; or swarm stop --leave-workers, which has nothing to remember",
             )
         self.service.stop(mode)
-        return JSONResponse({"pid": self.swarm.pid})
+        return Document({"pid": self.swarm.pid})
 
     # --- finishing
 
@@ -456,7 +466,7 @@ class Api:
             facts |= {"outcome": "preview", "commit": outlook.new, "text": _preview_text(target, outlook)}
         else:
             facts |= await self._finish(run, target, outlook, stage_only=bool(body.get("stage_only")))
-        return JSONResponse({**await self.document(run.id, summary=True), "finish": facts})
+        return Document({**await self.document(run.id, summary=True), "finish": facts})
 
     async def _look_at_staging(self, run: Run, otherwise: str) -> None:
         """Makes sure that nothing that a person committed on staging is left behind: it lands first. Raises `Refused`."""
@@ -534,11 +544,11 @@ class Api:
                 attempt = task.attempts[-1]
             assert attempt is not None
             facts["commit"] = await self._undone(run, task, attempt)
-        return JSONResponse(facts)
+        return Document(facts)
 
     def _undone_already(self, run: Run, task: Task) -> Response:
         if task.reason is not None and task.reason.code == "undone":
-            return JSONResponse(_undo_facts(run, task, None))
+            return Document(_undo_facts(run, task, None))
         raise Refused(
             f'Task "{task.spec.id}" is {task.state}; only what has landed can be undone.', "Nothing was done."
         )

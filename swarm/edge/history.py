@@ -71,21 +71,26 @@ def landed(path: Path, base: str, staging: str) -> list[Step]:
     return [_step(entry) for entry in decode(out).split("\0") if entry]
 
 
-def diff_text(
-    path: Path, base: str, head: str, paths: Sequence[str] | None = None, *, max_bytes: int = DIFF_MAX_BYTES
-) -> str:
+def patch(
+    path: Path,
+    base: str,
+    head: str,
+    paths: Sequence[str] | None = None,
+    *,
+    binary: bool = False,
+    max_bytes: int = DIFF_MAX_BYTES,
+) -> bytes:
     """Gives the patch from `base` to `head`, of `paths` only where given; cut after `max_bytes` with a line that says so.
 
-    Bytes that are no UTF-8 are shown as replacement characters. Raises `UsageError` where one of the two is no commit.
+    With `binary` it holds binary files too, so that `git apply` can take it. Raises `UsageError` where one of the two is no commit.
     """
     with _opened(path) as repo:
         ends = (_resolve(repo, base), _resolve(repo, head))
-        args = ("diff", "--no-color", "--no-ext-diff", "--no-textconv", "-M", *ends, "--", *(paths or ()))
-        raw = _first_bytes(repo, args, max_bytes + 1)
+        args = ("diff", "--no-color", "--no-ext-diff", "--no-textconv", "-M", *["--binary"] * binary, *ends)
+        raw = _first_bytes(repo, (*args, "--", *(paths or ())), max_bytes + 1)
     if len(raw) <= max_bytes:
-        return raw.decode("utf-8", "replace")
-    kept = raw[: raw.rfind(b"\n", 0, max_bytes) + 1]
-    return kept.decode("utf-8", "replace") + f"[cut after {max_bytes} bytes]\n"
+        return raw
+    return raw[: raw.rfind(b"\n", 0, max_bytes) + 1] + f"[cut after {max_bytes} bytes]\n".encode()
 
 
 def diff_stat(path: Path, base: str, head: str) -> dict[str, tuple[int, int]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import subprocess
 from datetime import datetime
 from typing import Any
 
 import psutil
 
 from tests.conftest import git, wait_until
-from tests.e2e.driver import Swarm
+from tests.e2e.driver import SWARM, Swarm
 from tests.e2e.test_ends import task_of
 
 NUMBER, TEXT, FLAG = (int, float), (str,), (bool,)
@@ -327,3 +329,32 @@ def test_worktrees_are_listed_with_branch_commits_dirt_age_and_size(swarm: Swarm
 def _worktree(swarm: Swarm, task: str | None) -> dict[str, Any]:
     rows = swarm("worktrees", "--json").json["worktrees"]
     return dict(next(row for row in rows if row["run"] == "trees" and row["task"] == task))
+
+
+def test_names_and_contents_that_are_no_text(swarm: Swarm) -> None:
+    """A file whose name is no UTF-8 breaks no document, and the patch that diff gives a pipe can be applied, binary files too."""
+    work = "printf 'caf\\351\\n' > \"$(printf 'n\\351')\"; head -c 999 /dev/urandom > binary"
+    run = swarm.run(swarm.plan("r", [swarm.task("t", work, claims=["**"])]))
+    assert task_of(run, "t")["attempts"][0]["touched"] == ["binary", "n\udce9"]
+    swarm("start")
+    assert task_of(swarm.status()["runs"][0], "t")["attempts"][0]["touched"] == ["binary", "n\udce9"]
+    assert "n\\udce9" in swarm("show", "t").out
+    patch = swarm("diff", "t").out.encode("utf-8", "surrogateescape")
+    applied = subprocess.run(
+        ["git", "apply", "--check", "-"], cwd=swarm.top, input=patch, capture_output=True, check=False
+    )
+    assert applied.returncode == 0, applied.stderr
+
+
+def test_output_that_cannot_be_written(swarm: Swarm) -> None:
+    """On a terminal without the characters they are written as escapes; a full disk is told, a closed output is no error."""
+    swarm.run(swarm.plan("r", [swarm.task("ü")]))
+    assert "\\xfc" in swarm("show", "ü", PYTHONIOENCODING="ascii").out
+    for command, code, said in (("status > /dev/full", 1, "can't be written"), ("status >&-", 0, "")):
+        shell = ["sh", "-c", f"{shlex.join(SWARM)} {command}"]
+        done = subprocess.run(
+            shell, cwd=swarm.top, env=swarm.env, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, said in done.stderr, "should not" in done.stderr) == (code, True, False), (
+            done.stderr
+        )

@@ -14,6 +14,11 @@ from swarm.errors import UsageError
 LANDING = "Land {0}: title of {0}\n\nSwarm-Run: run\nSwarm-Task: {0}\nSwarm-Attempt: 2\nSwarm-Verified: {1}\n"
 
 
+def diff_text(*asked: object, **more: object) -> str:
+    """The patch as text."""
+    return history.patch(*asked, **more).decode("utf-8", "replace")  # type: ignore[arg-type]
+
+
 def sh(cwd: Path, *args: str) -> str:
     return subprocess.run(["git", *args], cwd=cwd, check=True, capture_output=True, text=True).stdout.strip()
 
@@ -57,7 +62,7 @@ def test_text_that_names_no_commit_is_refused(repo: Path, rev: str) -> None:
     """A person's text that names no commit is an error about that text, never an option and never a file."""
     for ask in (
         lambda: history.commit_facts(repo, rev),
-        lambda: history.diff_text(repo, rev, "main"),
+        lambda: diff_text(repo, rev, "main"),
         lambda: history.landed(repo, "main", rev),
         lambda: history.is_ancestor(repo, rev, "main"),
     ):
@@ -77,10 +82,10 @@ def test_diff_is_what_changed(repo: Path) -> None:
     """The patch holds what changed, of the named paths only when there are any, whatever they are called."""
     commit(repo, "--stat", "odd name\n", "odd")
     commit(repo, "plain", "plain\n", "plain")
-    both = history.diff_text(repo, "main~2", "main")
+    both = diff_text(repo, "main~2", "main")
     assert "+odd name" in both
     assert "+plain" in both
-    only = history.diff_text(repo, "main~2", "main", ["--stat"])
+    only = diff_text(repo, "main~2", "main", ["--stat"])
     assert "+odd name" in only
     assert "+plain" not in only
     assert history.diff_stat(repo, "main~2", "main") == {"--stat": (1, 0), "plain": (1, 0)}
@@ -89,11 +94,11 @@ def test_diff_is_what_changed(repo: Path) -> None:
 def test_diff_is_bounded_and_never_breaks_on_bytes(repo: Path) -> None:
     """A long patch is cut at a line and says so; bytes that are no text are shown, binary files are named."""
     commit(repo, "long", b"caf\xe9 line\n" * 50_000, "long")
-    text = history.diff_text(repo, "main~1", "main", max_bytes=10_000)
+    text = diff_text(repo, "main~1", "main", max_bytes=10_000)
     assert len(text) < 12_000
     assert text.endswith("+caf\ufffd line\n[cut after 10000 bytes]\n")
     commit(repo, "blob", bytes(range(256)), "binary")
-    assert "Binary files" in history.diff_text(repo, "main~1", "main")
+    assert "Binary files" in diff_text(repo, "main~1", "main")
     assert history.diff_stat(repo, "main~1", "main") == {"blob": (0, 0)}
 
 
@@ -106,7 +111,7 @@ def test_nothing_configured_runs(repo: Path, tmp_path: Path) -> None:
     sh(repo, "config", "diff.external", str(trap))
     sh(repo, "config", "diff.trap.textconv", str(trap))
     sh(repo, "config", "diff.trap.command", str(trap))
-    assert "+* diff=trap" in history.diff_text(repo, "main~1", "main")
+    assert "+* diff=trap" in diff_text(repo, "main~1", "main")
     assert not (tmp_path / "ran").exists()
 
 
