@@ -2,7 +2,7 @@
 
 Hides these files. A line is written when its record is in the journal, never before, so that the transcript is at most behind it,
 and then it catches up: one that knows more shows that the journal lost its end. Each line carries the journal's own chain of
-checksums, by which every change, gap and cut is noticed. A file that has grown to `FILE_BYTES_MAX` is packed, to a tenth.
+checksums, by which every change, gap and cut is noticed. A file that has grown to `FILE_BYTES_MAX` is packed, to a seventh.
 
 Rules for editing: it is never the reason that an append fails. Lines that are whole are never changed or removed; what is no
 longer the journal's is moved aside under another name. Old lines are read for ever, so no field is renamed.
