@@ -13,6 +13,7 @@ import asyncio
 import dataclasses
 import functools
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -79,6 +80,22 @@ class Edges:
             edge.close()
 
 
+def started_threads(number: int, name: str) -> ThreadPoolExecutor:
+    """Gives threads that are all there already: one that could not be made later would lose what it was to do.
+
+    Raises `RuntimeError` where the machine does not let so many be made.
+    """
+    pool, all_there = ThreadPoolExecutor(number, name), threading.Barrier(number)
+    try:
+        for _ in range(number):
+            pool.submit(all_there.wait)
+    except RuntimeError:
+        all_there.abort()
+        pool.shutdown(wait=False)
+        raise
+    return pool
+
+
 @dataclass(slots=True)
 class Execution:
     """Starts commands and posts their answers; `post` may be called from any thread."""
@@ -90,7 +107,7 @@ class Execution:
     wants_readings: Callable[[], bool]
     limits: Callable[[], Limits]
     readings: Readings | None = None
-    _threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "edge"))
+    _threads: ThreadPoolExecutor = field(default_factory=lambda: started_threads(THREADS, "edge"))
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _verifying: dict[tuple[str, str, int], asyncio.Task[None]] = field(default_factory=dict)
     _returns: Counter[str] = field(default_factory=Counter)  # failed ones

@@ -216,7 +216,7 @@ def open_edges(
         scratch=scratch,
         landing=landing,
         refs=git.Refs(repository.common_dir),
-        host=Host(top, settings.limits.readings_file),
+        host=Host((top, places.state, top / trees.root), settings.limits.readings_file),
         agents=intake.agents_of(settings),
         environ=environ,
         identity=repository.identity(),

@@ -34,7 +34,7 @@ from swarm.core.state import next_base, wants_readings
 from swarm.crashpoints import crash_at
 from swarm.daemon import api, rebuild, reconcile, recovery
 from swarm.daemon.coordinator import Coordinator
-from swarm.daemon.execution import Execution
+from swarm.daemon.execution import Execution, started_threads
 from swarm.daemon.presence import Presence, hold, write_whole
 from swarm.edge import git, process
 from swarm.edge.lockfile import LockTaken
@@ -43,6 +43,7 @@ from swarm.errors import SwarmError, UsageError
 
 IDLE_S = 1.0  # how long a daemon that was started for one run stays after its end, so that those who wait hear of it
 NEVER_USED_S = 60.0  # … and how long it waits to be asked for anything
+API_THREADS = 6  # for what requests look up in files and processes
 STOP_S = 60.0  # after this a stop goes on although something has not answered
 _log = log.get("service")
 
@@ -225,6 +226,7 @@ async def _serve(
     starter: Starter,
 ) -> None:
     loop, places = asyncio.get_running_loop(), presence.places
+    loop.set_default_executor(started_threads(API_THREADS, "api"))
     journal = recovery.open_journal(places)
     crash_at("daemon.opened")
     listener: socket.socket | None = None

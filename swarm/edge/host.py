@@ -15,7 +15,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,21 +32,21 @@ _NO_LIMIT_BYTES = 1 << 60  # what cgroup v1 says when there is none is a little 
 class Host:
     """Takes readings; `note` is a sentence where the last ones are not what was asked for, else "". Thread-safe.
 
-    `disk_path` is in the file system whose room counts. `readings_file` (JSON, any of the fields of `Readings`)
-    replaces what it names by its values, and is read each time. `cgroup_root` and `cgroup_of_self` are where the
+    `disk_paths` are in the file systems whose room counts: that of the fullest. `readings_file` (JSON, any of the fields of
+    `Readings`) replaces what it names by its values, and is read each time. `cgroup_root` and `cgroup_of_self` are where the
     kernel shows control groups.
     """
 
     def __init__(
         self,
-        disk_path: Path,
+        disk_paths: Sequence[Path],
         readings_file: str = "",
         *,
         cgroup_root: Path = Path("/sys/fs/cgroup"),
         cgroup_of_self: Path = Path("/proc/self/cgroup"),
     ) -> None:
         self.note = ""
-        self._disk_path = disk_path
+        self._disk_paths = tuple(disk_paths)
         self._file = Path(readings_file) if readings_file else None
         self._from_file: dict[str, float] = {}
         self._cgroup = _find_cgroup(cgroup_root, cgroup_of_self)
@@ -71,7 +71,7 @@ class Host:
             used, limit = inside
             percent = max(percent, min(100.0, 100.0 * used / limit))
             available = min(available, max(0, limit - used))
-        return Readings(self._cpu_percent(), percent, available, _disk_free(self._disk_path))
+        return Readings(self._cpu_percent(), percent, available, min(map(_disk_free, self._disk_paths)))
 
     def _cpu_percent(self) -> float:
         passed_s = time.monotonic() - self._read_at

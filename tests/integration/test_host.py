@@ -17,6 +17,7 @@ import pytest
 
 from swarm.core.model import Readings
 from swarm.edge.host import Host, pressure
+from tests.adversity import small_disk
 
 TOP = Path(__file__).resolve().parents[2]
 ALL = {
@@ -36,7 +37,7 @@ def spend_cpu(seconds: float) -> None:
 
 def a_host(tmp_path: Path, **more: Any) -> Host:
     """A host without any control group."""
-    return Host(tmp_path, **{"cgroup_root": tmp_path / "none", "cgroup_of_self": tmp_path / "none", **more})
+    return Host([tmp_path], **{"cgroup_root": tmp_path / "none", "cgroup_of_self": tmp_path / "none", **more})
 
 
 # --- the machine --------------------------------------------------------------------------------------------
@@ -74,6 +75,12 @@ def test_every_thread_gets_the_same_truth(tmp_path: Path) -> None:
 def test_a_disk_path_that_is_gone_tells_of_the_disk_it_was_on(tmp_path: Path) -> None:
     """Where the folder does not exist (yet) the file system of the nearest one above counts."""
     assert a_host(tmp_path / "not" / "yet").read().disk_free_bytes > 0
+
+
+def test_the_fullest_disk_counts(tmp_path: Path) -> None:
+    """Where state and worktrees lie on several disks, the room is that of the one that has the least."""
+    with small_disk(tmp_path / "small", "1m") as small:
+        assert 0 < Host([tmp_path, small]).read().disk_free_bytes <= 1 << 20
 
 
 def test_pressure_is_told_or_not() -> None:
@@ -193,7 +200,7 @@ def test_a_cgroup_limit_counts_instead_of_the_machine(tmp_path: Path, version: s
         lay_out(root, V2)
         of_self.write_text("0::/a/b\n")
         used = root / "a/b/cpu.stat"
-    host = Host(tmp_path, cgroup_root=root, cgroup_of_self=of_self)
+    host = Host([tmp_path], cgroup_root=root, cgroup_of_self=of_self)
     host.read()
     spend_cpu(0.15)
     idle = host.read()  # the group used nothing, whatever the machine did
@@ -222,7 +229,7 @@ def test_no_usable_limit_is_no_limit(tmp_path: Path, files: dict[str, str], text
     """Where no control group limits us, or what it says makes no sense, the machine's own readings are given."""
     lay_out(tmp_path / "cgroup", files)
     (tmp_path / "self").write_text(text)
-    host = Host(tmp_path, cgroup_root=tmp_path / "cgroup", cgroup_of_self=tmp_path / "self")
+    host = Host([tmp_path], cgroup_root=tmp_path / "cgroup", cgroup_of_self=tmp_path / "self")
     readings = host.read()
     assert readings.memory_available_bytes > 100_000_000
     assert abs(readings.memory_percent - psutil.virtual_memory().percent) < 10
@@ -235,7 +242,7 @@ def test_inside_a_container_our_name_outside_does_not_exist(tmp_path: Path) -> N
         {"memory.max": "1000000000\n", "memory.current": "900000000\n", "memory.stat": ""},
     )
     (tmp_path / "self").write_text("0::/../../outside/of/here\n")
-    host = Host(tmp_path, cgroup_root=tmp_path / "cgroup", cgroup_of_self=tmp_path / "self")
+    host = Host([tmp_path], cgroup_root=tmp_path / "cgroup", cgroup_of_self=tmp_path / "self")
     assert host.read().memory_percent == pytest.approx(90.0)
 
 
@@ -267,7 +274,7 @@ import sys
 from pathlib import Path
 from swarm.edge.host import Host
 hold = b"x" * 150_000_000
-print(Host(Path("/")).read().memory_percent)
+print(Host([Path("/")]).read().memory_percent)
 """
 
 

@@ -74,14 +74,17 @@ def test_without_descriptors_nobody_is_taken_for_dead(worker: tuple[Path, proces
 
 
 def test_no_process_can_be_made(tmp_path: Path) -> None:
-    """Where no process may be made, starting a worker or git says that it is the machine's trouble."""
+    """Where no process may be made, starting a worker, git or a thread says that it is the machine's trouble, and threads that are
+    there already do what they are given."""
     if os.getuid() != 0:
         pytest.skip("needs the right to become another user: run as root")
     program = """
 import os, resource, sys
 from pathlib import Path
+from swarm.daemon.execution import started_threads
 from swarm.edge import git, process, trouble
 os.setgid(54321), os.setuid(54321)
+threads = started_threads(4, "edge")
 resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
 folder = Path(sys.argv[1])
 for work in (
@@ -92,6 +95,11 @@ for work in (
         work()
     except Exception as error:
         print(trouble.of(error) or repr(error))
+try:
+    started_threads(4, "more")
+except RuntimeError as error:
+    print(trouble.of(error))
+print(sum(threads.map(int, range(10))))
 """
     for folder in (tmp_path, *tmp_path.parents):
         if folder.stat().st_uid == os.getuid():
@@ -102,7 +110,7 @@ for work in (
         [sys.executable, "-c", program, str(tmp_path)],
         cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.stdout.splitlines() == ["no process can be made"] * 2, done.stderr
+    assert done.stdout.splitlines() == [*["no process can be made"] * 3, "45"], done.stderr
 
 
 def test_a_status_that_means_something_does_not_mean_it_in_trouble() -> None:

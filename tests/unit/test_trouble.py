@@ -47,6 +47,20 @@ def test_the_machines_trouble_uses_up_no_attempt(failing: type[m.AttemptCommand]
     assert len(story.task("a").attempts) == 1
 
 
+def test_a_watch_that_fails_while_a_worker_is_ended_leaves_nobody_waiting() -> None:
+    """Where the end of a worker can't be told by who watched it, after it was asked to end, it is asked for again."""
+    story = a_story(a_plan(a_task("a", timeout_s=10.0)))
+    story.up("a")
+    watch = story.sole(m.WatchWorker, "a")
+    story.wait(11.0)
+    assert story.sole(m.EndWorker, "a").why == "timeout"
+    story.send(
+        m.CommandFailed(**story.where(watch), command="WatchWorker", text="no descriptor", trouble=FULL)
+    )
+    story.wait(1.0)
+    assert story.has(m.EndWorker, "a")
+
+
 def test_nothing_new_starts_until_it_is_over() -> None:
     """From the first failure on nothing starts, whatever the readings say; the first success opens the house again."""
     story = a_story(
