@@ -10,8 +10,6 @@ from swarm.core.model import TASK_ENDS, WORKER_STEPS, Attempt, Reason, Step, Tas
 from swarm.core.run import Run
 from swarm.core.state import Deadline, Turn, command_for, due, give_back
 
-_BACKOFF_MAX_S = 30.0
-TROUBLE_EVERY_S = 5.0  # nobody says when the machine is well again, and asking is cheap
 _INTERRUPTIONS = frozenset({"stopped", "lost", "try_later", "machine"})  # these say nothing about the work
 
 
@@ -118,21 +116,6 @@ def return_worktree(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:
         turn.commands.append(give_back(turn.swarm, run, task, attempt))
 
 
-def try_again(turn: Turn, run: Run, task: Task, attempt: Attempt, text: str, *, trouble: str = "") -> None:
-    """Has what the attempt's step stands for carried out again, later each time. While it waits for what the machine lacks
-    (`trouble`) nothing new starts."""
-    if trouble:
-        attempt.troubles += 1
-        turn.swarm.trouble[run.id, task.spec.id, ""] = trouble
-        pause_s = min(0.25 * 2.0**attempt.troubles, TROUBLE_EVERY_S)
-    else:
-        attempt.infra_failures += 1
-        pause_s = min(0.25 * 2.0**attempt.infra_failures, _BACKOFF_MAX_S)
-    attempt.retry_at = turn.at + pause_s
-    attempt.reason = Reason("retrying", text, {"until": attempt.retry_at})
-    due(turn.swarm, Deadline(attempt.retry_at, "retry", run.id, task.spec.id, attempt.n))
-
-
 def held_against(turn: Turn, run: Run, task: Task, attempt: Attempt, end: Step, reason: Reason) -> None:
     """Ends an attempt that did not do; the task gets another while its budget lasts, with the reason as feedback."""
     if attempt.undoes:
@@ -173,6 +156,19 @@ def _feedback(attempt: Attempt, reason: Reason) -> str:
         if suite.outcome != "passed"
     )
     return f"Attempt {attempt.n} did not land: {reason.text}{tails}"
+
+
+def ended_on_request(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:
+    """Brings an attempt to its end that was cancelled, or that a stop interrupted: that never counts."""
+    attempt.counts = False
+    if attempt.ending == "cancelled":
+        reason = Reason("cancelled", "it was cancelled")
+        end_attempt(turn, run, task, attempt, Step.CANCELLED, reason)
+        end_task(turn, run, task, TaskState.CANCELLED, reason)
+    else:
+        reason = Reason("stopped", "the daemon was stopped while it ran")
+        end_attempt(turn, run, task, attempt, Step.HANDED_BACK, reason)
+        hand_back(turn, run, task, attempt, reason)
 
 
 def end_worker(turn: Turn, run: Run, task: Task, attempt: Attempt, why: str) -> None:

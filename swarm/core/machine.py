@@ -19,21 +19,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from swarm.core import admission, astray, merge_queue, rebuilt, undoing
+from swarm.core import admission, astray, failing, merge_queue, rebuilt, undoing
 from swarm.core import messages as m
 from swarm.core.claims import literal, strays
 from swarm.core.lifecycle import (
-    TROUBLE_EVERY_S,
     cancel,
     end_attempt,
-    end_task,
     end_worker,
+    ended_on_request,
     free_slot,
     hand_back,
     held_against,
     run_ended,
     settle,
-    try_again,
 )
 from swarm.core.model import (
     TASK_ENDS,
@@ -52,7 +50,6 @@ from swarm.core.model import (
 from swarm.core.needs import Needs
 from swarm.core.run import Run
 from swarm.core.state import (
-    COMMANDS,
     Deadline,
     IllegalEvent,
     StaleEvent,
@@ -505,7 +502,7 @@ def _worktree_ready(turn: Turn, event: m.WorktreeReady) -> None:
     run, task, attempt = live(turn, event, Step.PREPARING)
     attempt.worktree = event.path
     if attempt.ending is not None:
-        _ended_on_request(turn, run, task, attempt)
+        ended_on_request(turn, run, task, attempt)
     else:
         go(turn, run, task, attempt, Step.STARTING)
 
@@ -535,11 +532,11 @@ def _collected(turn: Turn, event: m.Collected) -> None:
     run, task, attempt = live(turn, event, Step.COLLECTING)
     attempt.head, attempt.commits, attempt.touched = event.head, event.commits, event.touched
     if attempt.ending in ("cancelled", "stopped"):
-        _ended_on_request(turn, run, task, attempt)
+        ended_on_request(turn, run, task, attempt)
     elif event.gone:
         _lost(turn, run, task, attempt, event.problem)
     elif (reason := _worker_failure(task, attempt, event.problem)) is not None:
-        _failed(turn, run, task, attempt, reason)
+        failing.worker_failed(turn, run, task, attempt, reason)
     elif attempt.exit_code is None:
         _lost(turn, run, task, attempt, "the worker is gone and left no exit code")
     elif attempt.exit_code == _TRY_LATER:
@@ -566,32 +563,6 @@ def _worker_failure(task: Task, attempt: Attempt, problem: str) -> Reason | None
     if not attempt.touched and not task.spec.allow_empty:
         return Reason("empty", "the worker changed nothing, and the task does not say allow_empty")
     return None
-
-
-def _ended_on_request(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:
-    attempt.counts = False
-    if attempt.ending == "cancelled":
-        reason = Reason("cancelled", "it was cancelled")
-        end_attempt(turn, run, task, attempt, Step.CANCELLED, reason)
-        end_task(turn, run, task, TaskState.CANCELLED, reason)
-    else:
-        reason = Reason("stopped", "the daemon was stopped while it ran")
-        end_attempt(turn, run, task, attempt, Step.HANDED_BACK, reason)
-        hand_back(turn, run, task, attempt, reason)
-
-
-def _failed(turn: Turn, run: Run, task: Task, attempt: Attempt, reason: Reason) -> None:
-    """Holds a failure against the task; a worker that failed while the machine was in trouble is forgiven, but not for ever: it may
-    have been what filled the disk."""
-    tried = task.attempts[task.budget_from :]
-    forgiven = sum(1 for each in tried if each.reason is not None and each.reason.code == "machine")
-    if not attempt.trouble or reason.code != "worker_failed" or forgiven >= turn.swarm.limits.lost_max:
-        held_against(turn, run, task, attempt, Step.FAILED, reason)
-        return
-    attempt.counts = False
-    reason = Reason("machine", f"{reason.text} while {attempt.trouble}", reason.facts)
-    end_attempt(turn, run, task, attempt, Step.HANDED_BACK, reason)
-    hand_back(turn, run, task, attempt, reason, not_before=turn.at + TROUBLE_EVERY_S)
 
 
 def _lost(turn: Turn, run: Run, task: Task, attempt: Attempt, text: str) -> None:
@@ -646,38 +617,6 @@ def _worktree_returned(turn: Turn, event: m.WorktreeReturned) -> None:
     turn.swarm.coming.discard((run.id, event.task, event.attempt))
     if event.saved:
         turn.tell("WorkSaved", run, run.tasks[event.task], attempt=event.attempt, place=event.saved)
-
-
-# --- what went wrong at an edge ---
-
-
-def _command_failed(turn: Turn, event: m.CommandFailed) -> None:
-    run, task, attempt = live(turn, event, *COMMANDS)
-    expected = command_for(turn.swarm, run, task, attempt)
-    wanted = type(expected).__name__
-    # Whoever watched a worker that is to end by now still speaks for it: nobody else answers.
-    if event.command != wanted and (event.command, wanted) != ("WatchWorker", "EndWorker"):
-        raise StaleEvent(f"{event.command} of {event.task!r} is not outstanding")
-    if attempt.ending in ("cancelled", "stopped") and attempt.step in (Step.PREPARING, Step.STARTING):
-        _ended_on_request(turn, run, task, attempt)
-        return
-    spent = attempt.infra_failures >= turn.swarm.limits.infra_max
-    if spent and not event.trouble and attempt.step in (Step.PREPARING, Step.STARTING):
-        held_against(turn, run, task, attempt, Step.FAILED, Reason("spawn_failed", event.text))
-        return
-    try_again(turn, run, task, attempt, event.text, trouble=event.trouble)
-
-
-def _run_command_failed(turn: Turn, event: m.RunCommandFailed) -> None:
-    run = the_run(turn, event.run)
-    if event.command not in {type(command).__name__ for command in run_commands(run)}:
-        raise StaleEvent(f"{event.command} of run {event.run!r} is not outstanding")
-    again = event.command in run.failures
-    run.failures[event.command] = event.text
-    if event.trouble:
-        turn.swarm.trouble[run.id, "", event.command] = event.trouble
-    run.retry_at[event.command] = turn.at + (5.0 if again else 0.5)
-    due(turn.swarm, Deadline(run.retry_at[event.command], "run", run.id, event.command))
 
 
 # --- what people ask for ---
@@ -783,7 +722,7 @@ _HANDLERS: dict[type[m.Event], Callable[[Turn, Any], None]] = {
     m.StagingLookAsked: astray.look_asked,
     m.StagingSeen: astray.seen,
     m.Followed: merge_queue.followed,
-    m.RunCommandFailed: _run_command_failed,
+    m.RunCommandFailed: failing.run_command_failed,
     m.WorktreeReady: _worktree_ready,
     m.WorkerStarted: _worker_started,
     m.WorkerExited: _worker_exited,
@@ -797,5 +736,5 @@ _HANDLERS: dict[type[m.Event], Callable[[Turn, Any], None]] = {
     m.Verified: merge_queue.verified,
     m.StagingAdvanced: merge_queue.staging_advanced,
     m.StagingMoved: merge_queue.staging_moved,
-    m.CommandFailed: _command_failed,
+    m.CommandFailed: failing.command_failed,
 }

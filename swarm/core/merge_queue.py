@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from swarm.core import astray, undoing
 from swarm.core import messages as m
+from swarm.core.failing import try_again
 from swarm.core.lifecycle import (
     end_attempt,
     end_task,
@@ -18,7 +19,6 @@ from swarm.core.lifecycle import (
     held_against,
     return_worktree,
     stays_landed,
-    try_again,
 )
 from swarm.core.model import WORKER_STEPS, Attempt, Reason, Step, Task, TaskState
 from swarm.core.run import Run
