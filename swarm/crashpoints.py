@@ -104,6 +104,7 @@ POINTS: Mapping[str, Point] = {
     "bring-in.pinned": Point("a commit that is pinned is brought in as another", "C11"),
     "merge.merged": Point("a merge that is repeated gives another tree", "C13"),
     "merge.candidate": Point("a candidate that is made again is another commit than the verified one", "C13"),
+    "worktree.followed": Point("a worktree that was moved, half repaired, is removed as a stranger", "C3 C22"),
     "undo.made": Point("an undo that is made again is another commit than the verified one", "C13"),
     "undo.checked": Point("an undo that was intended and not made counts as made", "C16"),
     "rebase.replayed": Point("a rebase that is repeated gives other commits", "C13"),

@@ -405,7 +405,9 @@ def recover(top: Path, state: Path, *, dry_run: bool) -> list[dict[str, Any]]:
         return []
     repository = git.Repository.discover(top)
     with alone(places):
-        must = reconcile.known(swarm_of(state), places, reconcile.running(places), alone=True)
+        swarm = swarm_of(state)
+        swarm.move_to(str(repository.working_top()))  # it may have been moved since a daemon ran last
+        must = reconcile.known(swarm, places, reconcile.running(places), alone=True)
         settings = config.load(repository.working_top(), os.environ)
         edges = reconcile.open_edges(places, repository, settings, dict(os.environ), dry_run=dry_run)
         try:

@@ -260,11 +260,10 @@ def _clock_set(turn: Turn, event: m.ClockSet) -> None:
 
 def _daemon_started(turn: Turn, event: m.DaemonStarted) -> None:
     swarm = turn.swarm
-    if (
-        event.at < swarm.last_at
-    ):  # the clock was set back while no daemon ran, or the machine woke up without one
+    if event.at < swarm.last_at:  # the clock was set back, or the machine woke up, while no daemon ran
         clock_moved(swarm, event.at - swarm.last_at)
     swarm.limits = event.limits
+    swarm.move_to(event.top or swarm.top)
     swarm.version, swarm.pid, swarm.started_at = event.version, event.pid, event.at
     swarm.stopping, swarm.stop_grace_s = False, None
     swarm.measuring, swarm.readings, swarm.measured_at, swarm.blind = None, None, float("-inf"), ""

@@ -56,11 +56,13 @@ class AttemptEvent(RunEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStarted(Event):
-    """A daemon took over; the limits it decides by are recorded so that a replay decides alike."""
+    """A daemon took over; the limits it decides by are recorded so that a replay decides alike. `top` is the checkout that it works
+    beside: where that is another than before, the repository was moved, and what was recorded below it went along."""
 
     version: str
     pid: int
     limits: Limits
+    top: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -442,6 +444,7 @@ class Finish(RunCommand):
     target: str
     commit: str
     base: str
+    base_branch: str
     at: float
     stage_only: bool = False
     suites: tuple[Any, ...] = ()

@@ -64,9 +64,23 @@ class Swarm:
     capacity: admission.Decision = field(default_factory=lambda: admission.Decision(0, "nothing waits", 0))
     deadlines: list[Deadline] = field(default_factory=list)
     version: str = ""
+    top: str = ""
     pid: int = 0
     started_at: float = 0.0
     last_at: float = float("-inf")
+
+    def here(self, path: str, top: str) -> str:
+        """Gives a path as it is for a daemon beside `top`: what lay below the former checkout went along when it was moved."""
+        moved = self.top and top and self.top != top and path.startswith(f"{self.top}/")
+        return top + path.removeprefix(self.top) if moved else path
+
+    def move_to(self, top: str) -> None:
+        """Takes in that the checkout is at `top` now, and with it all worktrees below it."""
+        for run in self.runs.values() if self.top not in ("", top) else ():
+            run.worktree = self.here(run.worktree, top)
+            for attempt in (attempt for task in run.tasks.values() for attempt in task.attempts):
+                attempt.worktree = attempt.worktree and self.here(attempt.worktree, top)
+        self.top = top
 
     def active(self) -> Iterator[Run]:
         """Gives the runs that have something to do."""
@@ -153,6 +167,7 @@ def finish_command(run: Run, asked: m.FinishRequested) -> m.Finish:
         target=asked.target,
         commit=run.finish_from,
         base=run.base_commit,
+        base_branch=run.base_branch,
         at=asked.at,
         stage_only=asked.stage_only,
         suites=run.plan.verify,

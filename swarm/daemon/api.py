@@ -44,7 +44,7 @@ from swarm.core.undoing import Undoing, outlook
 from swarm.daemon import intake, reconcile
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution
-from swarm.daemon.finishing import Finisher, Outlook
+from swarm.daemon.finishing import Finisher, Origin, Outlook
 from swarm.edge.usage import Sampler
 from swarm.errors import NoDaemon, Refused, SwarmError, UsageError
 
@@ -459,8 +459,8 @@ class Api:
         self._check_finish(run, partial=bool(body.get("partial")), preview=bool(body.get("preview")))
         old = await self._thread(lambda: self.edges.repository.branch_commit(target))
         finisher = Finisher(self.edges.repository, self.edges.landing, self.edges.refs, self.edges.places)
-        at = self.coordinator.now()
-        outlook = await self._thread(lambda: finisher.outlook(run.id, run.published, target, at=at))
+        at, origin = self.coordinator.now(), Origin(run.base_branch, run.base_commit)
+        outlook = await self._thread(lambda: finisher.outlook(run.id, run.published, target, origin, at=at))
         facts = self._finish_facts(run, target, old, outlook)
         if body.get("preview"):
             facts |= {"outcome": "preview", "commit": outlook.new, "text": _preview_text(target, outlook)}

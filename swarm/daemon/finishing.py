@@ -14,17 +14,17 @@ import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from swarm.core import messages as m
-from swarm.core.model import Reason
+from swarm.core.model import Reason, staging_branch
 from swarm.core.places import Places
 from swarm.crashpoints import crash_at
 from swarm.daemon.verification import Verifier
 from swarm.edge import git
 from swarm.edge.landing import Incoming, LandingRepository
 from swarm.edge.merging import Conflict
-from swarm.errors import UsageError
+from swarm.errors import Refused, UsageError
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 
@@ -45,6 +45,13 @@ class Outlook:
         return self.old == self.new
 
 
+class Origin(NamedTuple):
+    """What a run started from: the branch ("": none) and its commit at that time."""
+
+    branch: str
+    commit: str
+
+
 @dataclass(frozen=True, slots=True)
 class Finisher:
     """Finishes runs of one repository."""
@@ -55,9 +62,12 @@ class Finisher:
     places: Places
     verifier: Verifier | None = None
 
-    def outlook(self, run: str, staging: str, target: str, *, at: float) -> Outlook:
-        """Says what finishing would do, moving nothing. Raises `Refused` where there is no such branch."""
+    def outlook(self, run: str, staging: str, target: str, origin: Origin, *, at: float) -> Outlook:
+        """Says what finishing would do, moving nothing. Raises `UsageError` where there is no such branch, and `Refused` where the
+        branch from which the run started is not what it was."""
         old = self.repository.branch_commit(target)
+        if target == origin.branch:
+            self._refuse_lost_origin(run, origin, old)
         if old is None:
             raise UsageError(
                 f'There is no branch "{target}" to merge into.',
@@ -77,12 +87,37 @@ class Finisher:
         new = landing.candidate(merged.tree, old, staging, message=message, at=at)
         return Outlook(old, new, landing.objects.changed_paths(old, new), merged=True)
 
+    def _refuse_lost_origin(self, run: str, origin: Origin, stands: str | None) -> None:
+        """Refuses where the branch from which the run started was deleted, or rewritten so that a merge would bring back what it
+        has dropped."""
+        branch, staging = origin.branch, staging_branch(run)
+        if stands is None:
+            raise Refused(
+                f"The branch {branch}, from which run {run} started, is gone: deleted or renamed.",
+                "Nothing was changed.",
+                "name another with --into BRANCH",
+            )
+        asked = ("merge-base", "--is-ancestor", origin.commit, stands)
+        if git.run(*asked, git_dir=self.repository.common_dir, ok=(0, 1, 128)).code != 0:
+            raise Refused(
+                f"{branch} was rebased, reset or replaced: it lacks commit {origin.commit[:12]}, from which run {run} started.",
+                "Nothing was changed: a merge would bring back what it has dropped.",
+                f"git merge {staging} to have it all the same, or put the landings on the new {branch}:"
+                f" git switch -c moved {staging} && git rebase --rebase-merges --onto {branch} {origin.commit[:12]}",
+            )
+
     async def finish(
         self, command: m.Finish, in_thread: InThread, clock: Callable[[], float], nonce: str
     ) -> m.Event:
         """Carries a finish out; `Finished`, or `FinishRefused` with the reason. Doing it again after a crash completes it."""
         outlook: Outlook = await in_thread(
-            lambda: self.outlook(command.run, command.commit, command.target, at=command.at)
+            lambda: self.outlook(
+                command.run,
+                command.commit,
+                command.target,
+                Origin(command.base_branch, command.base),
+                at=command.at,
+            )
         )
         if outlook.conflict:
             return self._refused(command, clock(), _conflict_reason(command, outlook))

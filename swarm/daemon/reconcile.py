@@ -22,7 +22,7 @@ from swarm.core.state import Swarm
 from swarm.crashpoints import crash_at
 from swarm.daemon import intake
 from swarm.daemon.execution import Edges
-from swarm.edge import git, process
+from swarm.edge import git, linked, process
 from swarm.edge.host import Host
 from swarm.edge.landing import LandingRepository
 from swarm.edge.lockfile import MergeLockHeld, exclusive
@@ -192,6 +192,10 @@ def open_edges(
         with exclusive(places.merge_lock):
             landing.open_or_create()
     trees = settings.worktrees
+    if not dry_run:
+        with exclusive(places.worktrees_lock) as held:
+            linked.follow_moved(repository.common_dir, (top / trees.root).glob("*/*"), lock=held)
+            linked.follow_moved(places.landing, places.scratch.glob("*"), lock=held)
     furnished = functools.partial(Pool, setup=trees.setup, copy=trees.copied, share=trees.share)
     pool = furnished(
         repository,

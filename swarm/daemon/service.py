@@ -233,6 +233,7 @@ async def _serve(
     try:
         journal.begin_epoch()
         swarm = recovery.restore(places, journal)
+        swarm.move_to(str(repository.working_top()))  # as the event of this start will say
         gc.freeze()  # what is known by now stays: the collector need not look through it again and again
         crash_at("daemon.replayed")
         edges = reconcile.open_edges(places, repository, settings, environ)
@@ -266,7 +267,13 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
     _listen_to_signals(service, loop)
     limits = config.to_limits(settings)
     coordinator.begin(
-        m.DaemonStarted(at=coordinator.now(), version=package.__version__, pid=os.getpid(), limits=limits)
+        m.DaemonStarted(
+            at=coordinator.now(),
+            version=package.__version__,
+            pid=os.getpid(),
+            limits=limits,
+            top=str(execution.edges.repository.working_top()),
+        )
     )
     crash_at("daemon.begun")
     service.tell_found(service.found)

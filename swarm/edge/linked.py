@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,6 +158,28 @@ def link(
     os.rename(made, admin)
     crash_at("worktree.linked")
     return tree
+
+
+def follow_moved(common: Path, folders: Iterable[Path], *, lock: LockHeld) -> list[Path]:
+    """Points our records at those of these worktrees that were moved, with the repository or without it; gives them.
+
+    A folder names its record, and the record the place where the folder was: where nothing is left there, it was moved. Told by
+    the record's name, since the folders of a moved repository still name the old place.
+    """
+    lock.require()
+    moved = []
+    for folder in folders:
+        named = Path((_text(folder / ".git") or "").removeprefix("gitdir: "))
+        admin = common / "worktrees" / named.name
+        was = _text(admin / MARKER) if named.parent.name == "worktrees" else None
+        if was in (None, str(folder)) or os.path.lexists(str(was)):
+            continue
+        write_text(folder / ".git", f"gitdir: {admin}\n")
+        write_text(admin / "gitdir", f"{folder / '.git'}\n")
+        crash_at("worktree.followed")
+        write_text(admin / MARKER, f"{folder}\n")  # last: until then it is found again
+        moved.append(folder)
+    return moved
 
 
 def relink(tree: LinkedTree, commit: str, *, lock: LockHeld) -> LinkedTree:

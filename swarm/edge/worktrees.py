@@ -114,6 +114,8 @@ class Pool:
         self._choosing = threading.Lock()
         self._leases = Leases(self.root, top)
         self._members = {member.number: member for member in self._leases.load()}
+        for member in self._members.values():  # the repository may have been moved since
+            member.admin = member.admin and self.common / "worktrees" / member.admin.name
 
     def close(self) -> None:
         """Ends the standing helper, if the pool started it."""

@@ -264,3 +264,71 @@ def test_looking_at_something_else_in_the_staging_worktree_is_no_commit_by_hand(
     wait_until(lambda: any(e["type"] == "StagingSeen" for e in swarm.events()), at_most_s=40)
     assert [task["id"] for task in run_of(swarm, "look")["tasks"]] == ["first"]
     assert git(tree, "rev-parse", "HEAD") == git(swarm.top, "rev-parse", "main")
+
+
+@pytest.mark.parametrize("how", ["rebased", "reset", "renamed"])
+def test_finish_refuses_a_target_that_is_not_what_the_run_started_from(swarm: Swarm, how: str) -> None:
+    """A target that was rewritten below the run's base, or is gone, stays as it is: `finish` and its preview say so and refuse."""
+    commit(swarm.top, "dropped.txt", "dropped\n", "Dropped later")
+    swarm.look_again()
+    swarm.run(swarm.plan("lost", [swarm.task("first")]))
+    staging = swarm.staging("lost")
+    if how == "renamed":
+        git(swarm.top, "branch", "-m", "main", "trunk")
+    else:
+        git(swarm.top, "reset", "-q", "--hard", "HEAD~1")
+    if how == "rebased":
+        commit(swarm.top, "other.txt", "other\n", "Another history")
+    swarm.look_again()
+    where = git(swarm.top, "rev-parse", "HEAD")
+    for more in (["--preview"], []):
+        refused = swarm("finish", "--run", "lost", *more, code=4)
+        assert ("gone" if how == "renamed" else "rebased, reset or replaced") in refused.err
+    assert git(swarm.top, "rev-parse", "HEAD") == where
+    assert swarm.staging("lost") == staging
+    if how == "renamed":
+        swarm("finish", "--run", "lost", "--into", "trunk")
+        assert git(swarm.top, "rev-parse", "HEAD") == staging
+    swarm.look_again()
+
+
+def test_a_repository_that_was_moved_goes_on_where_it_is(swarm: Swarm, repo: Path, tmp_path: Path) -> None:
+    """A repository moved while no daemon runs goes on at its new place with its worktrees; nothing is made where it was."""
+    up(swarm, "moved", swarm.task("second", gate="go"))
+    swarm("stop")
+    swarm.top = tmp_path / "elsewhere"
+    repo.rename(swarm.top)
+    swarm("start")
+    swarm.open("go")
+    run = swarm.wait("moved")
+    swarm.check_landed(run)
+    assert not repo.exists()
+    tree = staging_tree(run)
+    assert tree == swarm.top / ".worktrees" / "moved" / "staging"
+    wait_until(lambda: git(tree, "rev-parse", "HEAD") == swarm.staging("moved"))
+    assert git(tree, "status", "--porcelain") == ""
+    assert f"worktree {repo}/" not in git(swarm.top, "worktree", "list", "--porcelain")
+    swarm("audit")
+    swarm("stop")
+    swarm.top.rename(repo)
+    swarm.top = repo
+
+
+def test_gc_and_tidying_by_hand_lose_nothing(swarm: Swarm) -> None:
+    """Whatever a person tidies up between two landings (gc, reflogs, packed refs, worktree prune, branches of ours), finished
+    work is kept, and landing goes on."""
+    red = swarm.task("red", attempts=1, verify=["false"])
+    up(swarm, "tidy", swarm.task("second", gate="go"), red)
+    wait_until(lambda: state_of(swarm, "tidy", "red") == "failed", at_most_s=40)
+    kept = git(swarm.top, "rev-parse", "swarm/tidy/task/red/1")
+    git(swarm.top, "pack-refs", "--all")
+    git(swarm.top, "worktree", "prune", "--expire=now")
+    git(swarm.top, "branch", "-q", "-D", "swarm/tidy/staging", "swarm/tidy/task/first/1")
+    git(swarm.top, "reflog", "expire", "--expire=now", "--all")
+    git(swarm.top, "gc", "-q", "--prune=now")
+    swarm.look_again()
+    swarm.open("go")
+    swarm.check_landed(swarm.wait("tidy", code=1))
+    git(swarm.top, "fsck", "--connectivity-only", "--no-dangling")
+    assert git(swarm.top, "rev-parse", "swarm/tidy/task/red/1") == kept
+    assert swarm.content("tidy", "out-first") == "first\n"
