@@ -147,7 +147,7 @@ class Swarm:
         self, plan: Path, *args: str, code: int | None = 0, timeout_s: float = 60, **env: str
     ) -> dict[str, Any]:
         """Carries a plan out in one go and gives its run's part of the document that comes at the end."""
-        done = self("run", str(plan), "--json", *args, code=code, timeout_s=timeout_s, **env)
+        done = self("run", str(plan), "--json", *args, code=code, timeout_s=timeout_s, cwd=None, **env)
         (run,) = done.json["runs"]
         return dict(run)
 
