@@ -256,9 +256,10 @@ def _line(landing: LandingRepository, run: str, tip: str) -> list[FoundLanding]:
         if len(fields) != 4:
             continue
         commit, parents, subject, trailers = fields
-        said = dict(line.split(": ", 1) for line in trailers.splitlines() if ": " in line)
-        if "Swarm-Undo" in said:
-            found.pop(said["Swarm-Undo"], None)
+        told = [line.split(": ", 1) for line in trailers.splitlines() if ": " in line]
+        for _, undone in (each for each in told if each[0] == "Swarm-Undo"):
+            found.pop(undone, None)
+        said = dict(told)
         if (
             said.get("Swarm-Run") != run
             or len(parents.split()) != 2

@@ -288,6 +288,7 @@ def test_every_change_of_it_is_noticed_or_harmless(
             whole[:n] + bytes([whole[n] ^ 1 << chance.randrange(8)]) + whole[n + 1 :] for n in places_of
         ]
         damaged += [whole[:n] for n in chance.sample(range(len(whole)), 20)]
+        damaged += [whole.replace(b'"task":"plain"', b'"task":"\\ud800"')]
         for content in damaged:
             file.write_bytes(content)
             found: list[tuple[Any, ...]] = []

@@ -78,11 +78,7 @@ class Transcript:
                 line = _read(raw)
                 if line is None and place == len(files) - 1 and not raw.endswith(b"\n"):
                     return
-                if (
-                    line is None
-                    or line.seq != after + 1
-                    or chained(checksum, line.seq, line.columns) != line.checksum
-                ):
+                if line is None or line.seq != after + 1 or not _follows(line, checksum):
                     raise TranscriptDamaged(f"record {after + 1} is not what was written to {file.name}")
                 after, checksum = line.seq, line.checksum
                 yield line
