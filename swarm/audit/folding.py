@@ -18,14 +18,15 @@ from typing import Any, NamedTuple
 
 from swarm import __version__
 from swarm.audit.breaches import Breach
-from swarm.core import machine
+from swarm.core import machine, report
 from swarm.core import messages as m
 from swarm.core.claims import ClaimHeld, ClaimTable
 from swarm.core.invariants import forgotten, invariants
 from swarm.core.places import Places
 from swarm.core.rebuilt import LOST
-from swarm.core.state import IllegalEvent, Swarm
-from swarm.edge.journal import Journal, Row, Transcript
+from swarm.core.state import IllegalEvent, Swarm, pending_commands
+from swarm.edge.journal import Journal, Row, Transcript, snapshot
+from swarm.edge.journal.snapshot import Snapshot
 from swarm.errors import SwarmError
 
 _ENDS = frozenset({"TaskLanded", "TaskHandedBack", "TaskFailed", "TaskCancelled"})
@@ -54,16 +55,16 @@ class Fold:
     breaches: list[Breach] = field(default_factory=list)
 
 
-def fold(path: Path) -> Fold:
-    """Reads and folds the journal at `path`; whatever is wrong with it is a breach."""
+def fold(places: Places) -> Fold:
+    """Reads and folds the journal; whatever is wrong with it, or with what stands beside it, is a breach."""
     made = Fold()
     try:
-        with Journal.open(path, readonly=True) as journal:
+        with Journal.open(places.journal, readonly=True) as journal:
             made.seq = journal.last_seq()
             made.breaches += [Breach("I18", f"The journal is damaged: {text}.") for text in journal.verify()]
-            transcript = Transcript(Places(path.parent).transcript)
+            transcript = Transcript(places.transcript)
             made.breaches += [Breach("I18", text) for text in transcript.differences(journal)]
-            swarm = _follow(journal, made)
+            swarm = _follow(journal, made, _snapshot(places.snapshot, journal, made))
     except SwarmError as error:
         made.breaches.append(Breach("I18", error.cause, next_step=error.next_step))
         return made
@@ -76,12 +77,41 @@ def fold(path: Path) -> Fold:
     return made
 
 
-def _follow(journal: Journal, made: Fold) -> Swarm | None:
-    """Takes every event in and holds the facts against what follows from it; None where an event does not fit."""
+def _snapshot(path: Path, journal: Journal, made: Fold) -> Snapshot | None:
+    """Reads the snapshot that the next daemon would start from, where there is one of this journal."""
+    taken_at, last = snapshot.seq_of(path), journal.last_seq()
+    if taken_at > last:
+        text = f"A snapshot was taken at record {taken_at}, and the journal ends at {last}"
+        made.breaches.append(Breach("I18", f"{text}: it is older than it was."))
+        return None
+    try:
+        taken = snapshot.read(path)
+        return taken if journal.checksum_at(taken.seq) == taken.checksum else None
+    except snapshot.SnapshotUnusable:
+        return None  # then no daemon uses it either
+
+
+def _as_folded(taken: Snapshot, swarm: Swarm) -> Iterator[Breach]:
+    """A start from the snapshot must know what a start from the first event knows."""
+    if report.status(taken.swarm, report.Live()) != report.status(swarm, report.Live()):
+        yield Breach(
+            "I9", f"The snapshot taken at record {taken.seq} tells another state than the events do."
+        )
+    elif pending_commands(taken.swarm) != pending_commands(swarm):
+        yield Breach(
+            "I9", f"The snapshot taken at record {taken.seq} has other work outstanding than the events."
+        )
+
+
+def _follow(journal: Journal, made: Fold, taken: Snapshot | None) -> Swarm | None:
+    """Takes every event in and holds the facts, and the snapshot, against what follows; None where an event does not fit."""
     swarm = Swarm()
     told = _Told(swarm)
     expected: list[dict[str, Any]] = []
     for row in _up_to(journal, made.seq):
+        if taken is not None and row.seq > taken.seq:
+            made.breaches += _as_folded(taken, swarm)
+            taken = None
         if row.kind != "event":
             made.breaches += _told_as_expected(row, expected, swarm)
             made.breaches += told.take(row)
@@ -97,6 +127,8 @@ def _follow(journal: Journal, made: Fold) -> Swarm | None:
             return None
         _note(made, swarm, event)
         expected = [fact.to_json() for fact in turn.facts]
+    if taken is not None and taken.seq == made.seq:
+        made.breaches += _as_folded(taken, swarm)
     return swarm
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from swarm.audit import again, keeping, line, processes
+from swarm.audit import keeping, line, processes
 from swarm.audit.breaches import TITLES, Breach, Report
 from swarm.audit.folding import Fold, fold
 from swarm.audit.surroundings import Surroundings
@@ -71,6 +71,8 @@ def audit(top: Path, environ: Mapping[str, str], *, run: str | None = None, veri
             looks=looks,
         )
         if verify:
+            from swarm.audit import again  # settings and the daemon's code cost more time than all the rest
+
             report.breaches += again.look(look.landings, verify, repository, places.landing, environ)
             report.unseen.pop("I5", None)
     finally:
@@ -115,7 +117,7 @@ def _wait(places: Places, seq: int) -> None:
 
 def _look(repository: git.Repository, places: Places, landing: LandingRepository, run: str | None) -> _Look:
     alive = held(places.daemon_lock)
-    folded = fold(places.journal)
+    folded = fold(places)
     breaches = list(folded.breaches)
     notes: list[str] = []
     landings: list[line.Landing] = []
@@ -127,7 +129,7 @@ def _look(repository: git.Repository, places: Places, landing: LandingRepository
             runs = _chosen(folded, run)
             breaches += _overdue(folded, alive=alive)
             if pins or any(each.prepared for each in runs):
-                landings, found = line.look(folded, runs, landing, pins, users)
+                landings, found = line.look(folded, runs, landing, pins, users, repository.common_dir, notes)
                 breaches += found
                 breaches += keeping.work(folded, runs, landing, pins, users, repository.common_dir)
             breaches += keeping.unowned(folded, users, repository.common_dir)

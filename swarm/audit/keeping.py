@@ -107,8 +107,10 @@ def _kept_by_branch(
     run, task, attempt = each
     head, branch = str(attempt.head), attempt.branch
     stands = users.get(f"refs/heads/{branch}")
-    if stands == head or (stands is not None and _contains(common, stands, head)):
+    if stands == head or (stands is not None and git.contains(common, stands, head)):
         return
+    if attempt.step is Step.BRINGING_IN and task.spec.by_hand:
+        return  # a person's commits are on their branch until this step has put them on one of ours
     pinned = pins.get(pin_ref(f"{run.id}/{slug(task.spec.id)}/{attempt.n}")) == head
     if task.state is TaskState.LANDED and pinned:
         return  # a later attempt has landed; a person may tidy up the branches of earlier ones
@@ -122,10 +124,6 @@ def _kept_by_branch(
         else f"git branch {branch} {head}"
     )
     yield Breach("I15", f"{text}.", run=run.id, next_step=step)
-
-
-def _contains(common: Path, tip: str, commit: str) -> bool:
-    return git.run("merge-base", "--is-ancestor", commit, tip, git_dir=common, ok=range(256)).code == 0
 
 
 def _pinned(fold: Fold, runs: Iterable[Run], pins: Mapping[str, str]) -> Iterator[Breach]:

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from swarm.audit.breaches import Breach
 from swarm.audit.folding import Advance, Fold
-from swarm.core.model import Attempt, Step
+from swarm.core.astray import explain
+from swarm.core.model import Attempt, Step, staging_branch
 from swarm.core.run import Run
 from swarm.edge import git
 from swarm.edge.git import CommitFacts
@@ -67,8 +68,11 @@ def look(
     landing: LandingRepository,
     refs: Mapping[str, str],
     users: Mapping[str, str],
+    common: Path,
+    notes: list[str],
 ) -> tuple[list[Landing], list[Breach]]:
-    """Gives the landings of all runs and what is wrong with them; `refs` are the landing repository's, `users` the user's."""
+    """Gives the landings of all runs and what is wrong with them; `refs` are the landing repository's, `users` those in
+    `common`, the user's. What is no breach goes into `notes`."""
     found: list[Breach] = []
     landings: list[Landing] = []
     for run in runs:
@@ -84,7 +88,7 @@ def look(
         found += _missing(line, advances)
         found += _in_order(line, advances)
         found += _log(line, landing.path, [advance.commit for advance in _advancing(run)])
-        found += _published(line, users)
+        found += _published(line, users, common, notes)
         found += _landed_once(here)
     merges = [each for each in landings if each.told is not None]
     found += _as_submitted(merges)
@@ -210,25 +214,29 @@ def _moves(path: Path) -> list[tuple[str, str]] | None:
     return [(each[0], each[1]) for each in words if len(each) == 3 and git.is_object_id(each[1])]
 
 
-def _published(line: Line, users: Mapping[str, str]) -> Iterator[Breach]:
-    """Everything that is said to have landed is on the user's branch; what is being published may be there already."""
+def _published(line: Line, users: Mapping[str, str], common: Path, notes: list[str]) -> Iterator[Breach]:
+    """Everything that is said to have landed is on the user's branch, which may be ahead of what the journal says.
+
+    A person's commits on top of it are a note; so is whatever the daemon has seen and told of.
+    """
     run = line.run
     if not run.prepared:
         return
-    branch = f"swarm/{run.id}/staging"
+    branch = staging_branch(run.id)
     stands = users.get(f"refs/heads/{branch}")
     places = {commit: at for at, commit in enumerate([line.base, *line.commits])}
-    wanted = places.get(run.published, 0)
-    if stands is not None and places.get(stands, -1) >= wanted:
+    if stands is not None and places.get(stands, -1) >= places.get(run.published, 0):
         return
+    reason = explain(run)
     where = f"stands at {stands[:12]}" if stands else "is gone"
     text = f"Branch {branch} {where}, and the last landing that was published is {run.published[:12]}"
-    yield Breach(
-        "I1",
-        f"{text}.",
-        run=run.id,
-        next_step=f"git branch --force {branch} {run.published} (after keeping commits of your own under another name)",
-    )
+    if reason is not None:
+        notes.append(f"{reason.text}.")
+    elif stands is not None and git.contains(common, stands, run.published):
+        notes.append(f"{text}: it has commits made by hand.")
+    else:
+        step = f"git branch --force {branch} {run.published} (after keeping commits of your own under another name)"
+        yield Breach("I1", f"{text}.", run=run.id, next_step=step)
 
 
 def _landed_once(landings: Sequence[Landing]) -> Iterator[Breach]:

@@ -48,6 +48,7 @@ class Checker:
         self.working: dict[Key, Any] = {}  # to its slot
         self.over: set[Key] = set()
         self.landed: dict[Key, str] = {}
+        self.undone: set[str] = set()
         self.width = 0
 
     def no(self, number: str, text: str) -> None:
@@ -109,21 +110,25 @@ class Checker:
         key, kind = (row["run"], row["task"]), row["type"]
         if kind == "TaskStarted":
             self.start(row, key)
-        elif kind in ("TaskLanded", "TaskHandedBack", "TaskFailed", "TaskCancelled"):
+        elif kind == "UndoBegun" or (kind == "TaskQueued" and row["n"] != self.newest.get(key)):
+            self.number(row, key)  # no worker: a landing is undone, or a person's commits are brought in
+            work = row.get("head")
+            self.attempts[*key, row["n"]].update(head=work, work=work, undoes=kind == "UndoBegun")
+        elif kind in ("TaskLanded", "TaskHandedBack", "TaskFailed", "TaskCancelled", "UndoRefused"):
             self.live.discard(key)
             self.working.pop(key, None)
-            if kind != "TaskHandedBack" and key in self.newest:
+            if kind not in ("TaskHandedBack", "UndoRefused") and key in self.newest:
                 self.over.add(key)
             if kind == "TaskLanded":
                 self.landed[key] = row["commit"]
+            elif kind == "TaskCancelled":
+                self.undone.add(self.landed.pop(key, ""))
         elif kind == "TaskRetried":
             self.over.discard(key)
 
     def start(self, row: Row, key: Key) -> None:
         run, task = key
         name, claims = f"attempt {row['n']} of {task}", self.runs[run]["claims"]
-        if key in self.live or row["n"] != self.newest.get(key, 0) + 1:
-            self.no("I10", f"{name} started after {self.newest.get(key, 0)}")
         if key in self.over:
             self.no("I8", f"{name} started after the task had ended")
         for other in (other for of, other in self.live if of == run and other != task):
@@ -133,6 +138,11 @@ class Checker:
         slots = sorted(self.working.values())
         if len(slots) > self.width or len(set(slots)) < len(slots):
             self.no("I17", f"{name} started as number {len(slots)} of {self.width}, slots {slots}")
+        self.number(row, key)
+
+    def number(self, row: Row, key: Key) -> None:
+        if key in self.live or row["n"] != self.newest.get(key, 0) + 1:
+            self.no("I10", f"attempt {row['n']} of {key} began after {self.newest.get(key, 0)}")
         self.newest[key] = row["n"]
         self.live.add(key)
 
@@ -188,8 +198,9 @@ class Checker:
             if commit not in [each for name, _, each in self.runs[run]["line"] if name == task]:
                 self.no("I9", f"{task} is told to have landed and staging never moved there")
         for run, facts in self.runs.items():
-            for task, _, commit in facts["line"]:
-                if commit in facts["shown"] and (run, task) not in self.landed:
+            for task, n, commit in facts["line"]:
+                known = commit in self.undone or self.attempts[run, task, n].get("undoes")
+                if commit in facts["shown"] and (run, task) not in self.landed and not known:
                     self.no("I9", f"{task} landed and nobody was told")
 
     # --- staging (I1, I2, I3, I4, I6, I7) ---
@@ -237,9 +248,12 @@ class Checker:
         if told is None:
             return name
         facts = self.attempts[run, *told]
-        if name != (run, told[0], str(told[1])):
+        undo = (
+            facts.get("undoes") and "\nSwarm-Undo: " in message
+        )  # names what it takes off, brings nothing in
+        if not undo and name != (run, told[0], str(told[1])):
             self.no("I1", f"{commit} is the landing of {told} and says {name}")
-        if parents[1:] != [facts.get("head")]:
+        if parents[1:] != ([] if undo else [facts.get("head")]):
             self.no("I2", f"{told} brought in {parents[1:]} and submitted {facts.get('head')}")
         if commit != facts.get("candidate") or commit != facts.get("verified"):
             self.no("I4", f"{commit} is not what was verified for {told}")
@@ -247,7 +261,7 @@ class Checker:
             self.no("I4", f"{commit} says that {says.get('Verified')} passed, and {facts.get('passed')} did")
         if len(parents) == 2:
             self.merge(commit, *parents)
-        return name
+        return commit if undo else name
 
     def merge(self, commit: str, first: str, second: str) -> None:
         with tempfile.TemporaryDirectory() as scratch:  # nothing is written where we look
@@ -319,7 +333,11 @@ class Checker:
     def staging_worktree(self, run: str) -> None:
         path, wanted = self.runs[run]["worktree"], self.runs[run]["stands"]
         stands = git(path, "rev-parse", "HEAD") if (path / ".git").exists() else "gone"
-        if stands != wanted:
+        landings = [
+            "gone",
+            *(commit for _, _, commit in self.runs[run]["line"]),
+        ]  # anywhere else a person took it
+        if stands != wanted and stands in landings:
             self.no("I13", f"the staging worktree of {run} is at {stands}, not at {wanted}")
         elif list(self.common.glob(f"worktrees/swarm-{run}-staging-*/swarm-move")):
             self.no("I12", f"a move of the staging worktree of {run} was begun")

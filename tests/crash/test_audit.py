@@ -111,6 +111,7 @@ class Planted:
             records = [Record(row.kind, row.data) for row in journal.read()]
         for each in self.state.glob("journal.s*"):
             each.unlink()
+        shutil.rmtree(self.state / "transcript", ignore_errors=True)
         with Journal.open(path) as journal:
             journal.begin_epoch()
             journal.append(edit(records))

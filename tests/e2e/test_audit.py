@@ -70,8 +70,9 @@ def test_what_is_broken_is_told_with_its_number(swarm: Swarm) -> None:
     swarm.run(swarm.plan("r", [swarm.task("a"), swarm.task("b", needs=["a"])]))
     wait_until(lambda: not swarm.status()["daemon"]["running"])
     landing = common_dir(swarm.top) / "swarm" / "landing.git"
-    stood = git(landing, "rev-parse", "refs/heads/r/staging")
-    git(landing, "update-ref", "refs/heads/r/staging", f"{stood}^")
+    ref = landing / "refs" / "heads" / "r" / "staging"
+    stood = ref.read_text()
+    ref.write_text(git(landing, "rev-parse", f"{stood.strip()}^") + "\n")
     document = audit(swarm, code=1)
     assert {"I1", "I3"} <= broken(document)
     assert all(each["cause"] and each["consequence"] and each["next"] for each in document["broken"])
@@ -80,8 +81,8 @@ def test_what_is_broken_is_told_with_its_number(swarm: Swarm) -> None:
     assert "Next: " in text
     swarm("start")
     assert "I1" in broken(audit(swarm, code=1))
-    git(landing, "update-ref", "refs/heads/r/staging", stood)
     swarm("stop")
+    ref.write_text(stood)
 
 
 def test_a_journal_that_is_gone_is_a_finding(swarm: Swarm) -> None:

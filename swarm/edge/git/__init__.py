@@ -24,7 +24,16 @@ from swarm.edge.git.objects import (
     write_commit,
     write_loose,
 )
-from swarm.edge.git.refs import ZERO, RefChange, RefMoved, Refs, is_on_a_branch, read_ref, refs_below
+from swarm.edge.git.refs import (
+    ZERO,
+    RefChange,
+    RefMoved,
+    Refs,
+    contains,
+    is_on_a_branch,
+    read_ref,
+    refs_below,
+)
 from swarm.edge.git.repository import Repository, probe
 from swarm.edge.git.standing import Standing
 
@@ -44,6 +53,7 @@ __all__ = [
     "Repository",
     "Signature",
     "Standing",
+    "contains",
     "decode",
     "encode",
     "files_of",

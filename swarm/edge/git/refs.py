@@ -102,6 +102,12 @@ def is_on_a_branch(common_dir: Path | str, commit: str) -> bool:
     return bool(run(*asked, git_dir=common_dir).out)
 
 
+def contains(git_dir: Path | str, tip: str, commit: str) -> bool:
+    """Tells whether `tip` is `commit` or comes after it; one that is not there contains nothing and is nowhere."""
+    asked = run("merge-base", "--is-ancestor", commit, tip, git_dir=git_dir, ok=(0, 1, 128))
+    return asked.code == 0
+
+
 class Refs:
     """Reads and moves refs of one repository. Thread-safe; close it when done."""
 
