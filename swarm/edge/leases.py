@@ -146,13 +146,11 @@ def _member(read: dict[str, Any], number: int, root: Path) -> Member:
 
 def hide_folder(folder: Path) -> None:
     """Writes a `.gitignore` into `folder` that ignores all in it, itself too; one that is there stays as it
-    is."""
+    is, save an empty one: that is ours, from a call that was killed before it wrote."""
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(folder / ".gitignore", "x", encoding="ascii") as file:
-            file.write("*\n")
-    except FileExistsError:
-        pass
+    path = folder / ".gitignore"
+    if not path.exists() or path.stat().st_size == 0:
+        path.write_text("*\n", encoding="ascii")
 
 
 def number_of(path: Path) -> int:

@@ -466,6 +466,17 @@ while True:
 """
 
 
+def test_a_folder_is_hidden_although_the_one_who_hid_it_was_killed(repo: Path, base: str) -> None:
+    """An empty .gitignore, left by a kill between making and writing it, does not show the pool in the user's status."""
+    (repo / ".worktrees" / "pool").mkdir(parents=True)
+    for folder in (repo / ".worktrees", repo / ".worktrees" / "pool"):
+        (folder / ".gitignore").touch()
+    pool = open_pool(repo)
+    pool.take("r/t/1", base)
+    pool.close()
+    assert sh(repo, "status", "--porcelain") == ""
+
+
 def test_a_killed_daemon_leaves_a_pool_that_works(repo: Path, base: str, tmp_path: Path) -> None:
     """After kill -9 at any moment the next daemon's pool gives pristine worktrees and git's records are in
     order."""
