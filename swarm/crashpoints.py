@@ -105,6 +105,8 @@ POINTS: Mapping[str, Point] = {
     "merge.merged": Point("a merge that is repeated gives another tree", "C13"),
     "merge.candidate": Point("a candidate that is made again is another commit than the verified one", "C13"),
     "worktree.followed": Point("a worktree that was moved, half repaired, is removed as a stranger", "C3 C22"),
+    "refound.carried": Point("a landing repository made again, with staging at the base, is believed", "C27"),
+    "refound.advanced": Point("a landing repository made again is made again once more, or otherwise", "C27"),
     "undo.made": Point("an undo that is made again is another commit than the verified one", "C13"),
     "undo.checked": Point("an undo that was intended and not made counts as made", "C16"),
     "rebase.replayed": Point("a rebase that is repeated gives other commits", "C13"),

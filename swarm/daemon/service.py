@@ -32,7 +32,7 @@ from swarm.core.model import WORKER_STEPS, Finding
 from swarm.core.places import Places
 from swarm.core.state import next_base, wants_readings
 from swarm.crashpoints import crash_at
-from swarm.daemon import api, rebuild, reconcile, recovery
+from swarm.daemon import api, rebuild, reconcile, recovery, refounding
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution, started_threads
 from swarm.daemon.presence import Presence, hold, write_whole
@@ -237,6 +237,8 @@ async def _serve(
         gc.freeze()  # what is known by now stays: the collector need not look through it again and again
         crash_at("daemon.replayed")
         edges = reconcile.open_edges(places, repository, settings, environ)
+        for run in refounding.refound(swarm, edges):
+            _log.warning("landing.refounded", run=run)
         rebuild.refuse_if_behind(swarm, edges.landing)
         found = reconcile.reconcile(
             reconcile.known(swarm, places, reconcile.running(places), alone=True), edges

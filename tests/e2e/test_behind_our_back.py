@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import git, wait_until
-from tests.e2e.driver import Swarm
+from tests.e2e.driver import Swarm, common_dir
 from tests.e2e.test_ends import code_of, task_of
 
 
@@ -332,3 +333,37 @@ def test_gc_and_tidying_by_hand_lose_nothing(swarm: Swarm) -> None:
     git(swarm.top, "fsck", "--connectivity-only", "--no-dangling")
     assert git(swarm.top, "rev-parse", "swarm/tidy/task/red/1") == kept
     assert swarm.content("tidy", "out-first") == "first\n"
+
+
+def test_a_landing_repository_that_was_deleted_is_founded_again(swarm: Swarm) -> None:
+    """Without its landing repository a run goes on from what is in the user's repository: nothing landed is lost or lands twice."""
+    up(swarm, "found", swarm.task("second", gate="go"))
+    swarm("stop")
+    before = swarm.staging("found")
+    shutil.rmtree(common_dir(swarm.top) / "swarm" / "landing.git")
+    swarm("start")
+    swarm.open("go")
+    run = swarm.wait("found")
+    swarm.check_landed(run)
+    assert swarm.landings("found") == ["first", "second"]
+    assert git(swarm.top, "rev-parse", f"{swarm.staging('found')}^") == before
+
+
+def test_a_landing_repository_that_cant_be_founded_again_starts_nothing(swarm: Swarm) -> None:
+    """Where what was published is nowhere else a start is refused and says what is missing; with it the run goes on."""
+    run = swarm.run(swarm.plan("lone", [swarm.task("first")]))
+    swarm("stop")
+    staging = swarm.staging("lone")
+    spare = swarm.outside / "spare"
+    git(swarm.top, "clone", "-q", "--bare", ".", str(spare))
+    shutil.rmtree(common_dir(swarm.top) / "swarm" / "landing.git")
+    git(swarm.top, "branch", "-q", "-D", "swarm/lone/staging", "swarm/lone/task/first/1")
+    git(staging_tree(run), "checkout", "-q", "--detach", "main")
+    git(swarm.top, "reflog", "expire", "--expire=now", "--all")
+    git(swarm.top, "gc", "-q", "--prune=now")
+    refused = swarm("start", code=4)
+    assert staging in refused.err
+    git(swarm.top, "fetch", "-q", str(spare), "swarm/lone/staging:swarm/lone/staging")
+    swarm.look_again()
+    swarm("start")
+    swarm.check_landed(run_of(swarm, "lone"))

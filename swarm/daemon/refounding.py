@@ -1,0 +1,93 @@
+"""Founds the landing repository again where it was deleted: the journal says what must be there, the user's repository has it.
+
+Staging is brought back to where it was published, and what had advanced since, or waits to land, is made again: the same inputs
+give the same commits, and where one does not come out as it was recorded nothing starts. So no run goes on from an empty one.
+
+Rules for editing: all of it may be killed at any point and done again; a run counts as founded when what it published is on its
+line.
+"""
+
+from __future__ import annotations
+
+from swarm.core import messages as m
+from swarm.core.model import Attempt, Step, Task, slug
+from swarm.core.run import Run
+from swarm.core.state import COMMANDS, Swarm
+from swarm.crashpoints import crash_at
+from swarm.daemon.execution import Edges, landing_message, undo_message
+from swarm.edge.landing import Incoming
+from swarm.edge.lockfile import MergeLockHeld, exclusive
+from swarm.edge.merging import Merged, Replayed
+from swarm.errors import Refused, SwarmError
+
+
+def refound(swarm: Swarm, edges: Edges) -> list[str]:
+    """Founds again what is missing of each run that is not over, and gives these runs. Raises `Refused` where it can't be done."""
+    found = []
+    for run in swarm.runs.values():
+        is_over = not run.open_tasks and run.finished_commit is not None
+        if not run.prepared or is_over or edges.landing.place(run.id, run.published) is not None:
+            continue
+        try:
+            _refound(swarm, run, edges)
+        except SwarmError as error:
+            raise Refused(
+                f"{edges.places.landing} has lost staging of run {run.id}, and it can't be made again: {error.cause}",
+                "No daemon was started and nothing was changed.",
+                f"bring commit {run.published} back into this repository (git fetch from a clone that has it), then swarm start",
+            ) from error
+        found.append(run.id)
+    return found
+
+
+def _refound(swarm: Swarm, run: Run, edges: Edges) -> None:
+    landing, base = edges.landing, run.base_commit
+    landing.seed(run.id, base)
+    landing.bring_in([Incoming(f"{run.id}/staging", run.published, base)])
+    crash_at("refound.carried")
+    with exclusive(edges.places.merge_lock, kind=MergeLockHeld) as held:
+        landing.advance(run.id, run.published, base, lock=held)
+        for name in (*run.publishing, *run.landing, *run.queue):
+            task = run.tasks[name]
+            attempt = task.live
+            assert attempt is not None
+            if attempt.step is Step.BRINGING_IN:
+                continue
+            _make_again(swarm, run, task, attempt, edges)
+            if attempt.step is Step.PUBLISHING:
+                landing.advance(run.id, str(attempt.candidate), str(attempt.onto), lock=held)
+    crash_at("refound.advanced")
+
+
+def _make_again(swarm: Swarm, run: Run, task: Task, attempt: Attempt, edges: Edges) -> None:
+    """Brings an attempt in once more, and makes what had been made of it. Raises `Refused` where that comes out otherwise."""
+    landing = edges.landing
+    if attempt.head is not None:
+        pin = f"{run.id}/{slug(task.spec.id)}/{attempt.n}"
+        landing.bring_in([Incoming(pin, attempt.head, attempt.base)])
+    if attempt.rebased is not None:
+        command = COMMANDS[Step.REBASING](swarm, run, task, attempt)
+        assert isinstance(command, m.Rebase)
+        made = landing.rebase(command.head, command.base, command.onto, command.at)
+        _same(task, made.head if isinstance(made, Replayed) else "", attempt.rebased)
+    if attempt.candidate is not None:
+        _same(task, _candidate(swarm, run, task, attempt, edges), attempt.candidate)
+
+
+def _candidate(swarm: Swarm, run: Run, task: Task, attempt: Attempt, edges: Edges) -> str:
+    command = COMMANDS[Step.REVERTING if attempt.undoes else Step.MERGING](swarm, run, task, attempt)
+    if isinstance(command, m.Revert):
+        landings = [commit for _, commit in command.landings]
+        made = edges.landing.revert(command.onto, landings, message=undo_message(command), at=command.at)
+        return made if isinstance(made, str) else ""
+    assert isinstance(command, m.Merge)
+    merged = edges.landing.merge(command.onto, command.head, run=run.id, base=command.base)
+    if not isinstance(merged, Merged):
+        return ""
+    message = landing_message(command)
+    return edges.landing.candidate(merged.tree, command.onto, command.head, message=message, at=command.at)
+
+
+def _same(task: Task, made: str, recorded: str) -> None:
+    if made != recorded:
+        raise Refused(f"{task.spec.id} comes out as {made[:12] or 'a conflict'} and not as {recorded[:12]}.")
