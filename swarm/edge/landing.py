@@ -105,7 +105,7 @@ class LandingRepository:
         self._user = user
         self._user_store = user.common_dir / "objects"
         self._user_refs = Refs(user.common_dir)
-        self._refs = Refs(path)
+        self._refs = Refs(path, ours="refs/")
         self.objects = Objects(path)
         self._user_objects = Objects(path, folder=self._user_store)
         self._merger = Merger(path, self.objects)
@@ -126,6 +126,10 @@ class LandingRepository:
             return
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         config.unlink(missing_ok=True)
+        for (
+            stale
+        ) in self.lock_files():  # of a git that was killed in this, and would keep the next from it for ever
+            stale.unlink(missing_ok=True)
         folder = os.fspath(self.path)
         git.run(
             *("init", "-q", "--bare", "--template=", f"--object-format={self._user.object_format}", folder),
@@ -189,11 +193,10 @@ class LandingRepository:
                 self._cut_at(base)
                 tips = self._tips()
                 Packed(self.path, view_env(self._user_store), {}).carry([base], tips, keep=True)
-        zero = "0" * len(base)
-        try:
-            self._refs.commit((RefChange(base_ref(run), base, zero), RefChange(staging_ref(run), base, zero)))
-        except RefMoved:
-            return self.staging(run) or base
+        # One after the other: git moves the refs of one transaction one by one, and killed in between it leaves the first alone.
+        # Staging is the one that says that all is there.
+        for ref in (base_ref(run), staging_ref(run)):
+            self._refs.move(ref, base, "0" * len(base))
         return base
 
     def staging(self, run: str) -> str | None:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -517,6 +518,29 @@ def test_ref_locked_by_another(repo: Path, refs: git.Refs) -> None:
     with pytest.raises(git.GitError, match="lock") as failed:
         refs.move("refs/heads/x", other, head)
     assert not isinstance(failed.value, git.RefMoved)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "age_s", "goes"),
+    [("swarm/r/staging", 20, True), ("swarm/r/staging", 1, False), ("main", 3600, False)],
+)
+def test_the_lock_of_a_killed_git_goes_by_the_next_try(
+    repo: Path, refs: git.Refs, name: str, age_s: float, goes: bool
+) -> None:
+    """A lock that a git held far too long is removed, where the ref is ours; a young one, and any of the user's, stays."""
+    lock = repo / ".git" / "refs" / "heads" / f"{name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.touch()
+    made = time.time() - age_s
+    os.utime(lock, (made, made))
+    new = sh(repo, "commit-tree", "HEAD^{tree}", "-m", "new")
+    with pytest.raises(git.GitError, match="lock"):
+        refs.move(f"refs/heads/{name}", new, None)
+    assert lock.exists() is not goes
+    if goes:
+        refs.move(f"refs/heads/{name}", new, None)
+    assert (refs.read(f"refs/heads/{name}") == new) is goes
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -144,6 +144,8 @@ def test_half_made_repository_is_completed(repo: Path, tmp_path: Path) -> None:
         path = tmp_path / f"half-{cut}.git"
         shutil.copytree(whole, path)
         (path / "config").write_text("[core]\n\tbare = tr")
+        for name in ("config.lock", "HEAD.lock"):
+            (path / name).touch()
         gone = path / cut
         if gone.is_dir():
             shutil.rmtree(gone)
@@ -169,6 +171,19 @@ def test_seed_after_a_killed_seed(repo: Path, tmp_path: Path) -> None:
     again = LandingRepository(tmp_path / "l.git", user)
     assert again.seed("run", base) == base
     again.close()
+
+
+def test_seed_killed_between_its_refs_is_completed(repo: Path, tmp_path: Path) -> None:
+    """Killed when the base was noted and staging not, the next seed makes staging: without it nothing could ever land."""
+    user = git.Repository.discover(repo)
+    base = user.head_commit()
+    landing = LandingRepository(tmp_path / "l.git", user)
+    landing.open_or_create()
+    landing.seed("run", base)
+    git.run("update-ref", "-d", staging_ref("run"), git_dir=tmp_path / "l.git")
+    assert landing.seed("run", base) == base
+    assert landing.staging("run") == base
+    landing.close()
 
 
 def test_branch_in_the_way_is_named(yard: Yard) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from swarm.edge.git.objects import is_object_id
 from swarm.edge.git.standing import Standing
 
 ZERO = "0" * 40
+STALE_LOCK_S = 10.0  # a git holds the lock of a ref for milliseconds; one that was killed, for ever
 _DONE = b"start: ok\nprepare: ok\ncommit: ok\n"
 
 
@@ -109,10 +111,12 @@ def contains(git_dir: Path | str, tip: str, commit: str) -> bool:
 
 
 class Refs:
-    """Reads and moves refs of one repository. Thread-safe; close it when done."""
+    """Reads and moves refs of one repository. Thread-safe; close it when done. `ours` begins the names of those that nobody but us
+    moves."""
 
-    def __init__(self, common_dir: Path | str) -> None:
+    def __init__(self, common_dir: Path | str, *, ours: str = "refs/heads/swarm/") -> None:
         self.common_dir = common_dir
+        self._ours = ours
         self._updates = Standing(("update-ref", "-m", "swarm", "--stdin"), common_dir)
 
     def read(self, ref: str) -> str | None:
@@ -148,7 +152,20 @@ class Refs:
                 expected = None if change.old is not None and not change.old.strip("0") else change.old
                 if change.old is not None and now != expected:
                     raise RefMoved(change.ref, now, problem.err) from problem
+            self._break_stale_locks(changes)
             raise
+
+    def _break_stale_locks(self, changes: Sequence[RefChange]) -> None:
+        """Removes the locks that a killed git left of refs that are ours, for the next try."""
+        for change in changes:
+            if not change.ref.startswith(self._ours):
+                continue
+            lock = os.path.join(self.common_dir, f"{change.ref}.lock")
+            try:
+                if time.time() - os.stat(lock).st_mtime > STALE_LOCK_S:
+                    os.unlink(lock)
+            except OSError:
+                pass  # there is none
 
     def close(self) -> None:
         """Ends the standing helper."""
