@@ -3,8 +3,8 @@
 Thirteen of its tasks land: a plain one, one that leaves dirt, two that touch the same lines as a third (one is rebased by machine,
 one conflicts and lands alone), one whose verification fails first, one whose worker fails first, one that strays, one that ruins
 the pool's index, one with odd names, one that changes nothing, one that its daemon leaves running, one that needs others. One fails
-and blocks another, one is cancelled while it runs. Meanwhile somebody deletes the staging branch; in the end a person commits to
-main and staging is merged into it.
+and blocks another, one is cancelled while it runs, one lands and is undone. Meanwhile somebody deletes the staging branch; in the
+end a person commits to main and staging is merged into it.
 
 Rules for editing: what a task does depends on what it was told and never on how often it was tried, so that a lost attempt changes
 nothing in the end; a new crash point that this day does not reach needs an event in it.
@@ -23,11 +23,12 @@ from tests.e2e.driver import Swarm
 
 RUN = "day"
 EXPECTED = {
-    **dict.fromkeys(
-        ("plain", "dirty", "first", "again", "twice", "red", "flaky", "stray", "vandal", "odd", "nothing"), "landed"
-    ),
-    **dict.fromkeys(("long", "after"), "landed"), "fails": "failed", "blocked": "blocked", "waits": "cancelled",
-}  # fmt: skip
+    **dict.fromkeys(("plain", "dirty", "first", "again", "twice", "red", "flaky", "stray"), "landed"),
+    **dict.fromkeys(("vandal", "odd", "nothing", "long", "after"), "landed"),
+    **dict.fromkeys(("waits", "regret"), "cancelled"),
+    "fails": "failed",
+    "blocked": "blocked",
+}
 CONTENT = {
     "out-plain": "plain\n",
     "out-dirty": "two\n",
@@ -39,6 +40,7 @@ CONTENT = {
     "späße/ü x": "odd\n",
     "out-long": "long\n",
     "out-after": "plain\nright\nlong\n",
+    "out-regret": "",  # nothing: it was taken off again
 }
 RUIN_INDEX = (
     'echo junk > "../.pool/$(basename "$SWARM_WORKTREE").index"'  # after which the worktree is made anew
@@ -89,6 +91,7 @@ def plan(swarm: Swarm) -> Path:
         task("vandal", f"echo vandal > out-vandal; {RUIN_INDEX}", claims=["out-vandal"]),
         task("odd", "mkdir -p späße; echo odd > 'späße/ü x'", claims=["späße/**"]),
         task("nothing", "true", claims=["out-nothing"], allow_empty=True),
+        task("regret"),
         task("waits", claims=["out-waits"], gate="never"),
         task("long", claims=["out-long"], gate="long"),
         task("after", "cat out-plain out-red out-long > out-after", claims=["out-after"], needs=["plain", "red", "long"]),
@@ -151,6 +154,7 @@ class Day(Trial):
         git(swarm.top, "branch", "-q", "-D", f"swarm/{RUN}/staging")
         swarm.open("long")
         self.wait(RUN)
+        self.do("undo", "regret", "--run", RUN, "--yes")
         person_commits(swarm)
         self.do("finish", "--run", RUN, "--json")
         swarm.look_again()

@@ -45,7 +45,7 @@ class Storm(Trial):
     every_s: float = 0.4
     blows: Counter[str] = field(default_factory=Counter)
     workers: int = 8
-    limit_s: float = 600.0
+    limit_s: float = 900.0
 
     def play(self) -> list[str]:
         """Submits, has the storm blow beside it, and waits for the calm after it."""
