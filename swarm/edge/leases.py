@@ -27,7 +27,8 @@ class Member:
     `base` is the commit that our copy of the index describes, `at_base` that the files are exactly that,
     `swept` that nothing but tracked files is there, `cold` that the index is as young as its files. `ready`
     means: `setup` has run. `last` is who had it last, whose files may still be there. `collected` means that all
-    that was there is the commit `kept`, while HEAD stood at `stood` and the index was as `seen` says.
+    that was there is the commit `kept`, while HEAD stood at `stood` and the index was as `seen` says. `filling`
+    means that it is being brought to its base: a difference from it is nobody's work.
     """
 
     number: int
@@ -44,6 +45,7 @@ class Member:
     kept: str = ""
     stood: str = ""
     seen: str = ""
+    filling: bool = False
     since: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -76,6 +78,7 @@ class Leases:
                 "kept": member.kept,
                 "stood": member.stood,
                 "seen": member.seen,
+                "filling": member.filling,
                 "since": member.since,
             }
         )
@@ -140,6 +143,7 @@ def _member(read: dict[str, Any], number: int, root: Path) -> Member:
         kept=str(read.get("kept", "")),
         stood=str(read.get("stood", "")),
         seen=str(read.get("seen", "")),
+        filling=bool(read.get("filling", False)),
         since=float(read["since"]),
     )
 

@@ -137,6 +137,7 @@ class Pool:
                 self._stand_at(member, base)
             member.collected = member.swept = member.at_base = False
             self._furnish(member)
+            member.filling = False
             self._leases.save(member)
             crash_at("worktree.ready")
         return member.path
@@ -462,6 +463,7 @@ class Pool:
         believed = member.swept
         member.at_base, member.ready = False, ""
         member.swept = member.swept and not self._furnishing.furnishes
+        member.filling = True
         self._leases.save(member)  # from here on a crash leaves a lease whose files are not to be believed
         crash_at("worktree.leased")
         if self._is_whole(member):
@@ -473,7 +475,9 @@ class Pool:
                 if self.objects.kind(base) != "commit":
                     raise
         if believed:
+            member.filling = False
             self._put_away(member)
+            member.filling = True
         self._retire(member)
         self._make(member, base)
         self._checkout(member, base)
@@ -598,7 +602,7 @@ class Pool:
         """Sees to it that nothing in a member is lost by what comes next; gives the branch that keeps it, or the folder
         in which it lies, or None where there was nothing. What a person moved somewhere else is theirs from now on."""
         tree = self._seated(member)
-        if self._saver is None or tree is None:
+        if self._saver is None or tree is None or member.filling:
             return None
         place = None
         if not member.collected or self._is_changed(member, tree):
@@ -667,6 +671,7 @@ class Pool:
             if not member.key:
                 self._stand_at(member, base)
                 self._furnish(member)
+                member.filling = False
                 self._leases.save(member)
 
     def _warm(self) -> None:
@@ -682,8 +687,9 @@ class Pool:
                     member.lock.release()
 
     def _entry(self, member: Member) -> WorktreeEntry:
-        tree = self._tree(member)
-        head = tree.head() if member.admin is not None and tree.is_linked() else None
+        admin = member.admin  # once: the member's lock is not held, and it may be retired meanwhile
+        tree = LinkedTree(member.path, admin, self.common, self.user_config) if admin is not None else None
+        head = tree.head() if tree is not None and tree.is_linked() else None
         age_s = max(0.0, time.time() - member.since)
         return WorktreeEntry(member.path, member.key, head, age_s, self._leases.index(member))
 

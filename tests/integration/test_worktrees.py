@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
 import shutil
 import socket
@@ -464,6 +465,21 @@ while True:
     pool.give_back(f"r/t/{n}")
     n += 1
 """
+
+
+def test_half_a_checkout_is_nobodys_work(repo: Path, base: str) -> None:
+    """A worktree whose filling was killed half-way is given back without a recovery ref: no worker ever saw it."""
+    pool = open_pool(repo)
+    path = pool.take("r/t/1", base)
+    record = pool.root / ".pool" / "1.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "filling": True}))
+    (path / "README.md").unlink()
+    pool.close()
+    again = open_pool(repo)
+    again.sweep(leases={}, alone=True)
+    again.close()
+    assert sh(repo, "for-each-ref", "refs/heads/swarm/") == ""
+    assert [entry.key for entry in again.members()] in ([], [""])
 
 
 def test_a_folder_is_hidden_although_the_one_who_hid_it_was_killed(repo: Path, base: str) -> None:
