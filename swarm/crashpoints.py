@@ -98,6 +98,11 @@ POINTS: Mapping[str, Point] = {
     "teardown.detached": Point("a record on its way out is read by git, or never removed", "C22"),
     "teardown.unlinked": Point("an index or lease of a removed worktree is believed", "C22"),
     "teardown.forgotten": Point("a folder in the trash stays for ever", "C22"),
+    # --- a run is discarded
+    "discard.worktrees": Point("a run whose worktrees have gone gets them back at the next start", "C21 C22"),
+    "discard.refs": Point("branches of a run that is going are made again", "C19"),
+    "discard.landing": Point("a later run of the same name goes on from the old staging", "C12"),
+    "discard.folders": Point("a worker of a later run of the same name is taken for one that has run", "C5 C7"),
     # --- the way onto staging
     "landing.made": Point("a landing repository without its settings is used", "C12 C27"),
     "bring-in.carried": Point("objects that no pin keeps are taken for brought in", "C11 C12"),

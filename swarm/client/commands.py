@@ -58,6 +58,7 @@ THEMES: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
         (
             ("audit", "mending", "audit", "Check that all that must be true is"),
             ("recover", "mending", "recover", "Bring worktrees, processes and refs into agreement"),
+            ("discard", "mending", "discard", "End a run and remove everything of it"),
         ),
     ),
     (

@@ -1,13 +1,14 @@
-"""Commands for when something went wrong, or may have: audit, recover."""
+"""Commands for when something went wrong, or may have, and for what is over and done with: audit, recover, discard."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
 
 from swarm import protocol
+from swarm.client.connection import Connection
 from swarm.client.options import command, run_option
 from swarm.client.session import Session
 from swarm.errors import Refused
@@ -88,3 +89,63 @@ def _finding_line(found: Mapping[str, Any], dry_run: bool) -> str:
     if remedy and dry_run:
         return f"wrong   {text}: {remedy} (not done: --dry-run)"
     return f"left    {text}" + (f": {remedy}, which did not succeed" if remedy else "")
+
+
+@command("discard", shows=True, steers=True)
+@click.argument("run")
+@click.option("--force", is_flag=True, help="Also what is nowhere else, once its names were typed.")
+@click.option(
+    "--yes",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="A name of what is to be given up, instead of typing it.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be lost.")
+def discard(session: Session, run: str, force: bool, names: tuple[str, ...], dry_run: bool) -> None:
+    """End a run and remove its worktrees, branches and recovery refs.
+
+    Refused while it holds work that is nowhere else: not landed, or on staging and not on your branch. With --force that is given
+    up, if each name of it is typed. The name of the run is free again afterwards.
+    """
+    document = session.with_daemon(lambda daemon, _: _discard(session, daemon, run, force, names, dry_run))
+    if session.as_json:
+        session.json({"schema": protocol.SCHEMA, **document})
+        return
+    for each in document["holds"] if dry_run else ():
+        session.line(f"nowhere else  {protocol.printable(each['name'])}: {protocol.printable(each['text'])}")
+    if dry_run and not document["holds"]:
+        session.line("Nothing would be lost.")
+    if not dry_run:
+        session.line(f"Run {protocol.printable(run)} is gone, and so are its worktrees and branches.")
+
+
+def _discard(
+    session: Session, daemon: Connection, run: str, force: bool, names: tuple[str, ...], dry_run: bool
+) -> dict[str, Any]:
+    body: dict[str, Any] = {"run": run, "force": force, "names": list(names), "dry_run": True}
+    if dry_run or (force and not names and session.interactive):
+        document: dict[str, Any] = daemon.post(protocol.DISCARD, body)
+        if dry_run or not document["holds"]:
+            return document if dry_run else _done(daemon, body)
+        body["names"] = _typed(session, document["holds"])
+    return _done(daemon, body)
+
+
+def _done(daemon: Connection, body: Mapping[str, Any]) -> dict[str, Any]:
+    document: dict[str, Any] = daemon.post(
+        protocol.DISCARD, {**body, "dry_run": False}, timeout_s=protocol.FINISH_TIMEOUT_S
+    )
+    return document
+
+
+def _typed(session: Session, holds: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Has a person type the names of what is to be given up."""
+    import shlex
+
+    for each in holds:
+        session.note(f"{protocol.printable(each['name'])}: {protocol.printable(each['text'])}")
+    typed: str = click.prompt(
+        "Type the names of all that is to be given up", default="", show_default=False, err=True
+    )
+    return shlex.split(typed)

@@ -34,7 +34,7 @@ _LANDS = (Step.ADVANCING, Step.PUBLISHING)  # from here on a landing can't be ca
 
 def look(turn: Turn, run: Run) -> None:
     """Has staging looked at in the user's repository, unless that goes on already."""
-    if run.prepared and run.looking is None:
+    if run.prepared and run.looking is None and not run.discarding:
         _look(turn, run, "")
 
 
@@ -55,6 +55,8 @@ def seen(turn: Turn, event: m.StagingSeen) -> None:
             raise StaleEvent(f"nobody asked how staging of run {run.id!r} stands")
         run.looking = None
     carried_out(turn, run, event.command)
+    if run.discarding:
+        return
     if seen.kind in (Standing.AS_LEFT, Standing.RESTORED) or seen.found in run.by_hand:
         _settled(turn, run, seen)
     elif run.astray is None or run.astray.seen.known != seen.known:

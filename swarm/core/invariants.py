@@ -100,7 +100,8 @@ def _wrong_in(run: Run) -> Iterator[str]:
         keeps_others = task.state is TaskState.READY and run.selected(task) and not task.paused
         if not keeps_others or key != (-task.spec.priority, task.order) or claims != run.wanted_claims(task):
             yield f"{name}: others let it go first although it does not wait as they were told"
-    if (run.publishing_commit is None) != (run.staging == run.published) and run.prepared:
+    at_rest = not run.prepared or run.discarding  # a run that is given up need not be published
+    if (run.publishing_commit is None) != (run.staging == run.published) and not at_rest:
         yield f"staging {run.staging}, published {run.published}, being published {run.publishing_commit}"
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from swarm.core import admission, astray, failing, merge_queue, rebuilt, undoing
+from swarm.core import admission, astray, discard, failing, finishing, merge_queue, rebuilt, undoing
 from swarm.core import messages as m
 from swarm.core.claims import literal, strays
 from swarm.core.lifecycle import (
@@ -59,8 +59,8 @@ from swarm.core.state import (
     clock_moved,
     command_for,
     due,
-    finish_command,
     go,
+    kept_run,
     live,
     next_deadline,
     next_run,
@@ -86,8 +86,11 @@ def step(swarm: Swarm, event: m.Event) -> Turn:
     troubled = bool(swarm.trouble)
     handler(turn, event)
     for run in turn.stirred.values():
-        merge_queue.move(turn, run)
-        run_ended(turn, run)
+        if not run.discarding:
+            merge_queue.move(turn, run)
+            run_ended(turn, run)
+    for name in tuple(swarm.discarding):
+        discard.wind_down(turn, swarm.runs[name])
     swarm.last_at = event.at
     if troubled and not swarm.trouble:
         swarm.capacity = admission.Decision(0, "measuring", 0)
@@ -227,6 +230,8 @@ def _ticked(turn: Turn, event: m.Ticked) -> None:
 def _fell_due(turn: Turn, run: Run, due: Deadline) -> None:
     if due.kind == "look":
         return  # every turn ends with a look at what may start
+    if run.discarding and due.kind in ("follow", "run") and due.task != "Discard":
+        return  # given up with the run
     if due.kind == "follow":
         merge_queue.follow(turn, run)
         return
@@ -392,6 +397,8 @@ def _ring(run: Run | None, plan: PlanSpec, changing: set[str]) -> list[str]:
 
 def _plan_submitted(turn: Turn, event: m.PlanSubmitted) -> None:
     swarm, plan = turn.swarm, event.plan
+    if event.run in swarm.runs:
+        kept_run(turn, event.run)
     change = submission(swarm, event.run, plan)
     _check_submission(swarm, event, change)
     run = swarm.runs.get(event.run)
@@ -465,7 +472,7 @@ def _new_run(turn: Turn, event: m.PlanSubmitted) -> Run:
     swarm = turn.swarm
     run = Run(
         id=event.run,
-        index=len(swarm.runs),
+        index=1 + max((each.index for each in swarm.runs.values()), default=-1),
         in_plan_order=swarm.limits.in_plan_order,
         plan=dataclasses.replace(event.plan, tasks=(), phases=()),
         base_branch=event.base_branch,
@@ -634,7 +641,7 @@ def _tasks_cancelled(turn: Turn, event: m.TasksCancelled) -> None:
 
 
 def _tasks_retried(turn: Turn, event: m.TasksRetried) -> None:
-    run = the_run(turn, event.run)
+    run = kept_run(turn, event.run)
     tasks = _known(run, event.tasks)
     wrong = [t.spec.id for t in tasks if t.state not in TASK_ENDS or t.state is TaskState.LANDED]
     if wrong:
@@ -671,31 +678,6 @@ def _task_told(turn: Turn, event: m.TaskTold) -> None:
     task.told = (*task.told, event.text)
 
 
-def _finish_requested(turn: Turn, event: m.FinishRequested) -> None:
-    run = the_run(turn, event.run)
-    if run.finish is not None and run.finish.request == event.request:
-        return
-    if run.finish is not None:
-        raise IllegalEvent(f"run {event.run!r} is being finished already")
-    if not run.prepared:
-        raise IllegalEvent(f"run {event.run!r} is not prepared yet")
-    run.finish, run.finish_from = event, run.published
-    turn.commands.append(finish_command(run, event))
-
-
-def _finished(turn: Turn, event: m.Finished | m.FinishRefused) -> None:
-    run = the_run(turn, event.run)
-    if run.finish is None or run.finish.request != event.request:
-        raise StaleEvent(f"request {event.request} is not outstanding")
-    run.finish = None
-    carried_out(turn, run, "Finish")
-    run.retry_at.pop("Finish", None)
-    if isinstance(event, m.Finished):
-        if not event.stage_only:
-            run.finished_commit = event.commit
-        turn.tell("RunFinished", run, target=event.target, commit=event.commit, stage_only=event.stage_only)
-
-
 _HANDLERS: dict[type[m.Event], Callable[[Turn, Any], None]] = {
     m.DaemonStarted: _daemon_started,
     m.DaemonStopped: _daemon_stopped,
@@ -713,9 +695,11 @@ _HANDLERS: dict[type[m.Event], Callable[[Turn, Any], None]] = {
     m.TasksCancelled: _tasks_cancelled,
     m.UndoRequested: undoing.requested,
     m.TaskTold: _task_told,
-    m.FinishRequested: _finish_requested,
-    m.Finished: _finished,
-    m.FinishRefused: _finished,
+    m.FinishRequested: finishing.requested,
+    m.Finished: finishing.finished,
+    m.FinishRefused: finishing.finished,
+    m.DiscardRequested: discard.requested,
+    m.Discarded: discard.discarded,
     m.RunPrepared: _run_prepared,
     m.Published: merge_queue.published,
     m.StagingLookAsked: astray.look_asked,

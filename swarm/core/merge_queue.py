@@ -43,7 +43,7 @@ def move(turn: Turn, run: Run) -> None:
     """Starts whatever may go on: the next merge, the next publishing, the staging worktree."""
     if run.prepared:
         _merge_next(turn, run)
-        _publish(turn, run)
+        publish(turn, run)
         _follow(turn, run)
 
 
@@ -203,7 +203,7 @@ def staging_moved(turn: Turn, event: m.StagingMoved) -> None:
     go(turn, run, task, attempt, _making(attempt))
 
 
-def _publish(turn: Turn, run: Run) -> None:
+def publish(turn: Turn, run: Run) -> None:
     """Publishes all that has advanced, unless that goes on already, or has to wait because staging went astray."""
     if run.staging == run.published or (run.publishing_commit is not None and not run.publish_waits):
         return

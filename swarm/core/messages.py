@@ -211,6 +211,18 @@ class FinishRefused(RunEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DiscardRequested(RunEvent):
+    """`swarm discard`: the run ends and all of it is removed; `lost` names the work that was nowhere else and was given up."""
+
+    lost: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discarded(RunEvent):
+    """Nothing of the run is left: worktrees, branches, recovery refs, what the landing repository had, attempts' folders."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunPrepared(RunEvent):
     """The landing repository knows the base, staging stands at `commit`, in both repositories."""
 
@@ -451,6 +463,14 @@ class Finish(RunCommand):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Discard(RunCommand):
+    """Remove everything of a run that has come to rest: `Discarded` or `RunCommandFailed`. `worktrees` are the names of the folders
+    that may lie below the run's own."""
+
+    worktrees: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptCommand(RunCommand):
     """A command for an attempt."""
 
@@ -594,6 +614,8 @@ FACTS: dict[str, str] = {
     "StagingRestored": "the staging branch was gone and was made again at `commit`",
     "StagingWorktreeFollows": "the staging worktree stands at `commit`, or stays for the `reason` given",
     "RunFinished": "staging is on `target` at `commit`",
+    "RunBeingDiscarded": "a run was given up for good; `lost` names the work that was nowhere else",
+    "RunDiscarded": "nothing of the run is left, and its id is free again",
     "WorkSaved": "what lay in the worktree of an attempt and had not been collected is kept at `place`, a branch or a folder",
     "Mended": "something that a crash or a person left was mended: `kind`, `text` says what was found, `remedy` what was done",
     "JournalRebuilt": "the journal was rebuilt without its end: how many `landings` of how many `runs` were found on staging",

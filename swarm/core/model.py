@@ -429,6 +429,15 @@ def staging_branch(run: str) -> str:
     return f"swarm/{run}/staging"
 
 
+STAGING_WORKTREE = "staging"
+
+
+def opened_worktree(branch: str) -> str:
+    """Names the folder, below that of the run, in which the attempt that has this branch is looked at."""
+    task, n = branch.split("/")[-2:]
+    return f"{task}-{n}"
+
+
 def attempt_branch(run: str, task: str, n: int) -> str:
     """Names the branch that keeps an attempt's work, without `refs/heads/`."""
     return f"swarm/{run}/task/{slug(task)}/{n}"

@@ -113,7 +113,9 @@ def _capacity(swarm: Swarm, live: Live) -> dict[str, Any]:
 
 
 def run_state(run: Run) -> str:
-    """Says in one word how a run stands: preparing, active, paused, ended, or finished (its staging is on the target)."""
+    """Says in one word how a run stands: preparing, active, paused, ended, finished (staging is on the target), or discarding."""
+    if run.discarding:
+        return "discarding"
     if not run.prepared:
         return "preparing"
     if run.open_tasks:

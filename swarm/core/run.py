@@ -20,6 +20,7 @@ from typing import NamedTuple
 from swarm.core.claims import ClaimTable
 from swarm.core.messages import FinishRequested
 from swarm.core.model import (
+    STAGING_WORKTREE,
     TASK_ENDS,
     Astray,
     Attempt,
@@ -33,6 +34,7 @@ from swarm.core.model import (
     Task,
     TaskSpec,
     TaskState,
+    opened_worktree,
 )
 from swarm.core.needs import Needs
 from swarm.core.waiting import Key, Waiting
@@ -109,6 +111,8 @@ class Run:
     finish: FinishRequested | None = None
     finish_from: str = ""
     finished_commit: str | None = None
+    discarding: bool = False
+    removing: bool = False
     retry_at: dict[str, float] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     ended_at: float | None = None
@@ -203,6 +207,11 @@ class Run:
                     todo.extend(self.phases[phase].needs)
                     wanted_phases.extend(self.phases[phase].phase_needs)
         return frozenset(found)
+
+    def worktree_names(self) -> tuple[str, ...]:
+        """Names the folders that may lie below the run's own: the staging worktree, and those in which attempts were looked at."""
+        attempts = (attempt for task in self.tasks.values() for attempt in task.attempts)
+        return (STAGING_WORKTREE, *(opened_worktree(attempt.branch) for attempt in attempts))
 
     def set_state(self, task: Task, state: TaskState) -> None:
         """Moves a task to another state and keeps every count right."""

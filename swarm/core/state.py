@@ -62,6 +62,7 @@ class Swarm:
     ramp_at: float | None = None
     step_of_ladder: int | None = None
     capacity: admission.Decision = field(default_factory=lambda: admission.Decision(0, "nothing waits", 0))
+    discarding: dict[str, None] = field(default_factory=dict)
     deadlines: list[Deadline] = field(default_factory=list)
     version: str = ""
     top: str = ""
@@ -144,6 +145,10 @@ def next_deadline(swarm: Swarm) -> float | None:
 
 def run_commands(run: Run) -> Iterator[m.Command]:
     """Gives the commands that stand out for the run itself."""
+    if run.removing:
+        if "Discard" not in run.retry_at:
+            yield m.Discard(run=run.id, worktrees=run.worktree_names())
+        return
     if not run.prepared:
         if "PrepareRun" not in run.retry_at:
             yield m.PrepareRun(run=run.id, base=run.base_commit)
@@ -390,7 +395,9 @@ def still_due(swarm: Swarm, due: Deadline) -> bool:
     """Tells whether the reason for a deadline is still there."""
     if due.kind == "ramp":
         return swarm.ramp_at == due.at
-    run = swarm.runs[due.run]
+    run = swarm.runs.get(due.run)
+    if run is None or (due.task not in run.tasks and due.kind not in ("follow", "run", "look")):
+        return False  # of a run that was discarded; another one may have its name
     if due.kind == "look":
         return run.peek() is not None
     if due.kind == "follow":
@@ -448,6 +455,14 @@ def the_run(turn: Turn, run_id: str | None) -> Run:
     run = turn.swarm.runs.get(run_id or "")
     if run is None:
         raise IllegalEvent(f"no run {run_id!r}")
+    return run
+
+
+def kept_run(turn: Turn, run_id: str | None) -> Run:
+    """Finds a run that something may be asked of. Raises `IllegalEvent` for one that is being discarded."""
+    run = the_run(turn, run_id)
+    if run.discarding:
+        raise IllegalEvent(f"run {run_id!r} is being discarded")
     return run
 
 

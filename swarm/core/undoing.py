@@ -17,7 +17,7 @@ from swarm.core import messages as m
 from swarm.core.lifecycle import cancel, end_attempt, end_task
 from swarm.core.model import Attempt, Reason, Step, Task, TaskState, attempt_branch
 from swarm.core.run import Run
-from swarm.core.state import IllegalEvent, Turn, go, some, the_run
+from swarm.core.state import IllegalEvent, Turn, go, kept_run, some
 
 AGENT = "undo"  # stands where other attempts name their agent
 _LANDS = (Step.ADVANCING, Step.PUBLISHING)  # from here on a landing can't be called back
@@ -51,7 +51,7 @@ def outlook(run: Run, name: str) -> Undoing:
 
 def requested(turn: Turn, event: m.UndoRequested) -> None:
     """Puts a revert into the merge queue."""
-    run = the_run(turn, event.run)
+    run = kept_run(turn, event.run)
     task = run.tasks.get(event.task)
     if task is None:
         raise IllegalEvent(f"no task {event.task!r} in run {run.id!r}")

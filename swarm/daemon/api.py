@@ -41,7 +41,7 @@ from swarm.core.model import (
 from swarm.core.run import Run
 from swarm.core.state import IllegalEvent, Swarm
 from swarm.core.undoing import Undoing, outlook
-from swarm.daemon import intake, reconcile
+from swarm.daemon import discarding, intake, reconcile
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution
 from swarm.daemon.finishing import Finisher, Origin, Outlook
@@ -572,6 +572,35 @@ class Api:
             f"undo what came after it first, or change it by hand on {staging_branch(run.id)}",
         )
 
+    # --- discarding
+
+    async def discard(self, request: Request) -> Response:
+        """Ends a run and removes everything of it, unless work of it is nowhere else that was not named to be given up."""
+        body = await self._body(request)
+        run = self._run(body["run"])
+        discarder, ground = self.service.execution.discarder(), discarding.ground(run)
+        holds = [] if run.discarding else await self._thread(lambda: discarder.holdings(ground))
+        told = [{"name": each.name, "text": each.text} for each in holds]
+        if body.get("dry_run"):
+            return JSONResponse({"run": run.id, "holds": told, "discarded": False})
+        given_up = set(body.get("names") or ()) if body.get("force") else set()
+        if {each.name for each in holds} - given_up:
+            raise discarding.refusal(run.id, holds)
+        lost = tuple(each.name for each in holds)
+        await self.coordinator.ask(m.DiscardRequested(at=self.coordinator.now(), run=run.id, lost=lost))
+        while self.swarm.runs.get(run.id) is run:
+            if self.coordinator.ended:
+                raise SwarmError(
+                    "The daemon stopped while it was discarding.", "The next one goes on with it."
+                )
+            if "Discard" in run.failures:
+                raise SwarmError(
+                    f"Run {run.id} could not be removed yet: {run.failures['Discard']}",
+                    "It is tried again until it succeeds.",
+                )
+            await self.coordinator.changed()
+        return JSONResponse({"run": run.id, "holds": told, "discarded": True})
+
     # --- finding
 
     def _run(self, name: str | None) -> Run:
@@ -712,6 +741,7 @@ _ROUTES: dict[str, tuple[Answer, str]] = {
     protocol.TELL: (Api.tell, "POST"),
     protocol.FINISH: (Api.finish, "POST"),
     protocol.RECOVER: (Api.recover, "POST"),
+    protocol.DISCARD: (Api.discard, "POST"),
     protocol.STAY: (Api.stay, "POST"),
     protocol.STOP: (Api.stop, "POST"),
 }

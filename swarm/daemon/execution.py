@@ -28,6 +28,7 @@ from swarm.core import messages as m
 from swarm.core.model import Limits, Readings, Reason, slug
 from swarm.core.places import AttemptPlaces, Places
 from swarm.crashpoints import crash_at
+from swarm.daemon.discarding import Discarder
 from swarm.daemon.finishing import Finisher
 from swarm.daemon.verification import Verifier
 from swarm.daemon.watching import Watched, Watcher
@@ -109,6 +110,8 @@ class Execution:
     readings: Readings | None = None
     _threads: ThreadPoolExecutor = field(default_factory=lambda: started_threads(THREADS, "edge"))
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _discarding: set[str] = field(default_factory=set)
+    _of_run: dict[str, set[asyncio.Future[None]]] = field(default_factory=dict)  # what is under way for it
     _verifying: dict[tuple[str, str, int], asyncio.Task[None]] = field(default_factory=dict)
     _returns: Counter[str] = field(default_factory=Counter)  # failed ones
     _under_way: set[int] = field(default_factory=set)  # ids of the commands that threads are at
@@ -137,11 +140,24 @@ class Execution:
         else:
             _AT_ONCE[kind](self, command)
 
+    def discarder(self) -> Discarder:
+        """Gives what discards runs."""
+        edges = self.edges
+        return Discarder(edges.repository, edges.pool, edges.landing, edges.refs, edges.places)
+
+    def _note(self, command: m.Command, done: asyncio.Future[None]) -> None:
+        """Remembers what is under way for a run, so that its end can be waited for."""
+        if isinstance(command, m.RunCommand) and not isinstance(command, m.Discard):
+            under_way = self._of_run.setdefault(command.run, set())
+            under_way.add(done)
+            done.add_done_callback(under_way.discard)
+
     def _start(self, work: Callable[[Any], m.Event | None], command: m.Command) -> None:
         """Has blocking work done in a thread; what it gives is posted."""
         if not self.closing:
             self._under_way.add(id(command))
-            self._threads.submit(self._in_thread, work, command)
+            done = self._threads.submit(self._in_thread, work, command)
+            self._note(command, asyncio.wrap_future(done, loop=self.loop))
 
     def _in_thread(self, work: Callable[[Any], m.Event | None], command: m.Command) -> None:
         try:
@@ -173,6 +189,7 @@ class Execution:
         task = self.loop.create_task(self._answered(work, command))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        self._note(command, task)
         if isinstance(command, m.Verify):
             self._verifying[command.run, command.task, command.attempt] = task
 
@@ -531,7 +548,7 @@ class Execution:
     def _lookout(self) -> Lookout:
         return Lookout(self.edges.repository, self.edges.landing, self.edges.pool.objects)
 
-    async def _look_at_staging(self, command: m.LookAtStaging) -> m.Event:
+    async def _look_at_staging(self, command: m.LookAtStaging) -> m.Event | None:
         """Looks at staging in the user's repository; where something is known of it, until there is something else to tell."""
         lookout, worktree = self._lookout(), self.staging_worktree(command.run)
         mend = not command.known
@@ -542,6 +559,8 @@ class Execution:
             if seen.known != command.known:
                 break
             await asyncio.sleep(LOOK_EVERY_S)
+            if command.run in self._discarding:
+                return None  # nobody wants to know any more
         return m.StagingSeen(at=self.clock(), run=command.run, command="LookAtStaging", seen=seen)
 
     def _follow(self, command: m.Follow) -> m.Event:
@@ -554,6 +573,18 @@ class Execution:
             self.edges.repository, self.edges.landing, self.edges.refs, self.edges.places, self._verifier()
         )
         return await finisher.finish(command, self.in_thread, self.clock, self.edges.places.nonce_head)
+
+    async def _discard(self, command: m.Discard) -> m.Event:
+        """Removes a run once nothing of it is under way any more, so that nothing is written after it."""
+        self._discarding.add(command.run)
+        for key in [key for key in self._verifying if key[0] == command.run]:
+            self.drop_verification(*key)
+        while under_way := self._of_run.get(command.run):
+            await asyncio.wait(under_way)
+        self._of_run.pop(command.run, None)
+        await self.in_thread(lambda: self.discarder().remove(command))
+        self._discarding.discard(command.run)
+        return m.Discarded(at=self.clock(), run=command.run)
 
 
 def _where(command: m.AttemptCommand) -> dict[str, Any]:
@@ -584,6 +615,7 @@ _IN_LOOP: dict[type[m.Command], Callable[[Execution, Any], Coroutine[Any, Any, m
     m.Verify: Execution._verify,
     m.Finish: Execution._finish,
     m.LookAtStaging: Execution._look_at_staging,
+    m.Discard: Execution._discard,
 }
 _AT_ONCE: dict[type[m.Command], Callable[[Execution, Any], None]] = {
     m.WatchWorker: Execution._watch_worker,

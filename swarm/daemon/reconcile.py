@@ -69,7 +69,7 @@ def known(swarm: Swarm, places: Places, before: Mapping[str, list[int]], *, alon
     """Takes down what there must be; `before` is what `running` gave, `alone` says that no daemon works on it meanwhile."""
     found = Known(running=before, alone=alone)
     for run in swarm.runs.values():
-        if run.prepared:
+        if run.prepared and not run.discarding:
             found.staging[run.id] = (Path(run.worktree), run.followed, run.following or run.followed)
         if run.finish is not None:
             found.nonces.add(f"{places.nonce_head}-{run.finish.request}")
@@ -78,7 +78,8 @@ def known(swarm: Swarm, places: Places, before: Mapping[str, list[int]], *, alon
                 found.nonces.add(places.nonce(run.id, name, attempt.n))
             if attempt.worktree is not None and not attempt.returned:
                 found.leases[f"{run.id}/{name}/{attempt.n}"] = (Path(attempt.worktree), attempt.base)
-            if attempt.head not in (None, attempt.base) and attempt.step is not Step.LANDED:
+            unlanded = attempt.head not in (None, attempt.base) and attempt.step is not Step.LANDED
+            if unlanded and not run.discarding:
                 assert attempt.head is not None
                 kept = KeptWork(run.id, name, attempt.n, attempt.branch, attempt.base, attempt.head)
                 found.work.append(kept)

@@ -171,6 +171,7 @@ class Service:
         runs = self.coordinator.swarm.runs.values()
         return not any(
             run.open_tasks
+            or run.discarding
             or run.live
             or run.returning
             or run.finish

@@ -251,6 +251,15 @@ class LandingRepository:
             _write_whole(shallow, "".join(f"{cut}\n" for cut in sorted([*cuts, base])))
             self._merger.close()  # a standing process knows only the cuts it started with
 
+    def drop(self, run: str) -> None:
+        """Forgets a run: its staging, its base, and every commit that was pinned for it."""
+        prefixes = (f"refs/heads/{run}/", pin_ref(f"{run}/"), pin_ref(f"finish/{run}/"))
+        refs = [ref for prefix in prefixes for ref in git.refs_below(self.path, prefix)]
+        self._refs.commit(
+            [RefChange(ref, None, None) for ref in (*refs, base_ref(run)) if self._refs.read(ref)]
+        )
+        self._lineage.forget(run)
+
     # --- bringing in --------------------------------------------------------------------------------------------------------
 
     def bring_in(self, items: Sequence[Incoming]) -> None:

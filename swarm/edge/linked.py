@@ -189,10 +189,11 @@ def relink(tree: LinkedTree, commit: str, *, lock: LockHeld) -> LinkedTree:
     return link(tree.path, name, tree.common, commit, user_config=tree.user_config, lock=lock)
 
 
-def unlink(tree: LinkedTree, *, lock: LockHeld) -> None:
-    """Removes the record, and nothing else. Removing one that is gone is no error."""
+def unlink(tree: LinkedTree, *, lock: LockHeld, whose_ever: bool = False) -> None:
+    """Removes the record, and nothing else: only one of ours, unless `whose_ever`. Removing one that is gone is no error."""
     lock.require()
-    if tree.admin.parent == tree.common / "worktrees" and _text(tree.admin / MARKER) == str(tree.path):
+    ours = _text(tree.admin / MARKER) == str(tree.path) or (whose_ever and tree.admin.is_dir())
+    if tree.admin.parent == tree.common / "worktrees" and ours:
         aside = _private(tree.common) / f"old-{secrets.token_hex(4)}"
         aside.parent.mkdir(parents=True, exist_ok=True)
         os.rename(tree.admin, aside)

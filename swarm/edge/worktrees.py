@@ -394,6 +394,31 @@ class Pool:
         remedy = "it is free again" + (f", what lay in it is kept on {place}" if place else "")
         return Finding("worktree", text, remedy, True)
 
+    def drop(self, run: str) -> None:
+        """Gives back what attempts of a run still have, and removes what was set aside of it, for good."""
+        for member in self._sorted():
+            if Owner.of(member.key).run == run and member.key:
+                self.give_back(member.key)
+        for name, _ in self.set_aside(run):
+            folder = self.root / KEPT / name.removeprefix("kept/")
+            linked.remove(folder)
+            linked.remove(Path(f"{folder}.txt"))
+
+    def set_aside(self, run: str) -> list[tuple[str, str]]:
+        """Lists (name, what it is) of the folders of a run that could not be saved whole."""
+        notes = sorted((self.root / KEPT).glob("*.txt"))
+        said = [(note, note.read_text("utf-8", "replace").strip()) for note in notes]
+        return [
+            (f"kept/{note.stem}", f"{note.with_suffix('')} could not be saved: {text}")
+            for note, text in said
+            if text.startswith(f"{run}/")
+        ]
+
+    @property
+    def trash(self) -> Path:
+        """Where what is being removed lies for a moment; swept at every start."""
+        return self.root / TRASH
+
     # --- the staging worktree -------------------------------------------------------------------------------
 
     def prepare_staging(self, path: Path, commit: str) -> None:

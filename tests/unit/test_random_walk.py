@@ -101,7 +101,10 @@ class World:
         """The daemon drops the work of attempts that were cancelled in the merge queue."""
         pending = {_key(command) for command in pending_commands(self.swarm)}
         for key in list(self.outstanding):
-            if key[0] in ("BringIn", "Merge", "Rebase", "Revert", "Verify") and key not in pending:
+            if (
+                key[0] in ("BringIn", "Merge", "Rebase", "Revert", "Verify", "LookAtStaging")
+                and key not in pending
+            ):
                 del self.outstanding[key]
 
     def check(self) -> None:
@@ -274,10 +277,29 @@ class World:
     def _on_Follow(self, command: m.Follow, where: dict[str, Any]) -> m.Event:
         return m.Followed(**where, commit=command.commit, reason="dirty" if self.chance(20) else "")
 
+    def _on_Discard(self, command: m.Discard, where: dict[str, Any]) -> m.Event:
+        run = self.swarm.runs[command.run]
+        assert (dict(run.live), dict(run.returning)) == ({}, {})
+        mine = [key for key in self.outstanding if key[1] == command.run]
+        assert mine == [], f"{mine} would answer a run that is gone"
+        del self.plans[command.run]
+        self.branches.pop(command.run, None)
+        return m.Discarded(**where)
+
     def _on_Finish(self, command: m.Finish, where: dict[str, Any]) -> m.Event:
         return m.Finished(**where, request=command.request, target=command.target, commit=self.commit())
 
     # --- what people and clocks do
+
+    def submit(self, plan: PlanSpec) -> None:
+        """Submits a plan for a new run."""
+        self.plans[plan.id] = plan
+        options = {"sequential": self.random.random() < 0.1, "fail_fast": self.random.random() < 0.1}
+        self.send(
+            m.PlanSubmitted(
+                at=self.now, run=plan.id, plan=plan, base_branch="main", base_commit=BASE, **options
+            )
+        )
 
     def tick(self) -> None:
         due = next_deadline(self.swarm)
@@ -293,6 +315,8 @@ class World:
 
     def ask(self) -> None:
         """Sends a request of a person's, legal or not; an illegal one must change nothing."""
+        for name in ({"one", "two"} - self.swarm.runs.keys()) if self.random.random() < 0.5 else ():
+            self.submit(_random_plan(self, name))  # the id of a run that was discarded is free again
         runs = sorted(name for name, run in self.swarm.runs.items() if run.tasks)
         if not runs:
             return
@@ -316,11 +340,14 @@ class World:
                 m.StagingLookAsked(at=self.now, run=run.id),
                 m.FinishRequested(at=self.now, run=run.id, request=str(self.requests), target="main"),
                 m.StopRequested(at=self.now, end_workers=self.random.random() < 0.5),
+                m.DiscardRequested(at=self.now, run=run.id, lost=tuple(some)),
                 self.another_plan(run.id, some[0]),
                 self.another_plan(run.id, some[0]),
             ]
         )
         if isinstance(request, m.StopRequested) and self.random.random() < 0.8:
+            return
+        if isinstance(request, m.DiscardRequested) and self.random.random() < 0.6:
             return
         before = _shape(self.swarm)
         try:
@@ -379,6 +406,8 @@ class World:
         """From here on everything goes well, nothing is paused, and every deadline comes."""
         self.kind = True
         for name, plan in self.plans.items():
+            if self.swarm.runs[name].discarding:
+                continue
             whole = dataclasses.replace(plan, tasks=(), phases=())
             self.send(
                 m.PlanSubmitted(at=self.now, run=name, plan=whole, base_branch="main", base_commit=BASE)
@@ -470,14 +499,7 @@ def walk(seed: int, steps: int = STEPS) -> Iterator[World]:
     world = World(seed)
     world.kind = False
     for name in ("one", "two"):
-        plan = _random_plan(world, name)
-        world.plans[plan.id] = plan
-        options = {"sequential": world.random.random() < 0.1, "fail_fast": world.random.random() < 0.1}
-        world.send(
-            m.PlanSubmitted(
-                at=world.now, run=plan.id, plan=plan, base_branch="main", base_commit=BASE, **options
-            )
-        )
+        world.submit(_random_plan(world, name))
     for _ in range(steps):
         what = world.random.random()
         if what < 0.85:

@@ -31,6 +31,7 @@ from swarm.edge.git.refs import (
     Refs,
     contains,
     is_on_a_branch,
+    reached_by_none,
     read_ref,
     refs_below,
 )
@@ -64,6 +65,7 @@ __all__ = [
     "parse_commit",
     "pipe",
     "probe",
+    "reached_by_none",
     "read_loose",
     "read_ref",
     "refs_below",

@@ -110,6 +110,21 @@ def contains(git_dir: Path | str, tip: str, commit: str) -> bool:
     return asked.code == 0
 
 
+def reached_by_none(common_dir: Path | str, commits: Sequence[str], *, besides: str) -> set[str]:
+    """Gives those of `commits`, and of what they alone lead to, that no ref reaches besides those that the pattern `besides`
+    matches. The HEAD of linked worktrees counts as none. A commit that is not there is left out."""
+    there = [commit for commit in dict.fromkeys(commits) if commit]
+    kinds = run(
+        "cat-file", "--batch-check", git_dir=common_dir, input="".join(f"{c}\n" for c in there).encode()
+    ).text
+    there = [line.split()[0] for line in kinds.splitlines() if line.split()[1:2] == ["commit"]]
+    if not there:
+        return set()
+    asked = ("rev-list", "--stdin", "--single-worktree", "--not", f"--exclude={besides}", "--all")
+    out = run(*asked, git_dir=common_dir, input="".join(f"{c}\n" for c in there).encode(), timeout_s=600)
+    return set(out.text.split())
+
+
 class Refs:
     """Reads and moves refs of one repository. Thread-safe; close it when done. `ours` begins the names of those that nobody but us
     moves."""

@@ -1,0 +1,173 @@
+"""Discards a run: says what of its work is nowhere else, and removes everything of it.
+
+Rules for editing: nothing is removed before the machine says that the run has come to rest; every step may be killed anywhere and
+done again, from what is there and not from what was there. What lies outside `refs/heads/swarm/<run>/`, the run's own worktrees and
+its part of the state folder is not touched.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm.core import messages as m
+from swarm.core.model import TaskState, staging_branch
+from swarm.core.places import Places
+from swarm.core.run import Run
+from swarm.crashpoints import crash_at
+from swarm.edge import git, linked, opened
+from swarm.edge.landing import LandingRepository
+from swarm.edge.saved import saved
+from swarm.edge.worktrees import Pool
+from swarm.errors import Refused
+
+LISTED_MAX = 30  # of what would be lost
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Work of a run that is nowhere else: the name to type for giving it up, and what it is."""
+
+    name: str
+    text: str
+
+
+def refusal(run: str, holds: Sequence[Holding]) -> Refused:
+    """Says what would be lost, and what to type where that is wanted."""
+    shown = [f"  {each.name}: {each.text}" for each in holds[:LISTED_MAX]]
+    if len(holds) > LISTED_MAX:
+        shown.append(f"  and {len(holds) - LISTED_MAX} more")
+    names = " ".join(f"--yes {shlex.quote(each.name)}" for each in holds)
+    return Refused(
+        "\n".join([f"Run {run} holds work that is nowhere else:", *shown]),
+        "Nothing was removed.",
+        f"swarm finish, or take out what is wanted; to give it up: swarm discard {shlex.quote(run)} --force {names}",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What the journal says of a run, taken down at one moment: `live` are tasks with an attempt under way, `work` the commits of
+    attempts that have not landed, by task, `staging` where staging stands, `worktrees` the names of its folders."""
+
+    run: str
+    base: str
+    staging: tuple[str, ...]
+    live: tuple[str, ...]
+    work: dict[str, tuple[str, ...]]
+    worktrees: tuple[str, ...]
+
+
+def ground(run: Run) -> Ground:
+    """Takes a run down."""
+    work: dict[str, tuple[str, ...]] = {}
+    for name, task in run.tasks.items():
+        if task.state is not TaskState.LANDED:
+            heads = tuple(a.head for a in task.attempts if a.head is not None and a.head != a.base)
+            if heads:
+                work[name] = heads
+    return Ground(
+        run=run.id,
+        base=run.base_commit,
+        staging=tuple({run.published, run.staging} - {run.base_commit}),
+        live=tuple(run.live),
+        work=work,
+        worktrees=run.worktree_names(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Discarder:
+    """Discards runs of one repository."""
+
+    repository: git.Repository
+    pool: Pool
+    landing: LandingRepository
+    refs: git.Refs
+    places: Places
+
+    def holdings(self, of: Ground) -> list[Holding]:
+        """Lists what would be lost. Raises `Refused` where a branch of the run is checked out in a worktree of the user's own."""
+        common = self.repository.common_dir
+        branches = git.refs_below(common, f"refs/heads/swarm/{of.run}/")
+        self._refuse_checked_out(of, branches)
+        there = self._commits(of, branches)
+        every = [commit for _, _, commits in there for commit in commits]
+        alone = git.reached_by_none(common, every, besides=f"refs/heads/swarm/{of.run}/*")
+        found = {name: Holding(name, f"{name} is under way") for name in of.live}
+        for name, text, commits in there:
+            if name not in found and alone.intersection(commits):
+                found[name] = Holding(name, text)
+        for name, text in (*self._dirty(of), *self.pool.set_aside(of.run)):
+            found.setdefault(name, Holding(name, text))
+        return list(found.values())
+
+    def _commits(self, of: Ground, branches: dict[str, str]) -> list[tuple[str, str, tuple[str, ...]]]:
+        """Lists (name, what it is, commits) of all that may be nowhere else."""
+        target = "the branch it started from, nor on any other"
+        known = {f"refs/heads/{staging_branch(of.run)}"}
+        at = branches.get(f"refs/heads/{staging_branch(of.run)}")
+        staging = tuple(dict.fromkeys((*of.staging, *((at,) if at and at != of.base else ()))))
+        found = [("staging", f"what has landed on staging is not on {target}", staging)]
+        for name, heads in of.work.items():
+            found.append((name, f"the work of {name} has not landed", heads))
+        for each in saved(self.repository.common_dir, of.run):
+            known.add(f"refs/heads/{each.branch}")
+            tail = each.branch.partition("/saved/")[2]
+            found.append((f"saved/{tail}", f"{each.branch} keeps what lay in a worktree", (each.commit,)))
+        for ref, commit in branches.items():
+            if ref not in known and f"/{of.run}/task/" not in ref:
+                tail = ref.partition(f"/{of.run}/")[2]
+                found.append((f"branch/{tail}", f"a branch of your own, swarm/{of.run}/{tail}", (commit,)))
+        for tree in self._worktrees(of.run, of.worktrees):
+            head = tree.head()
+            if head is not None and head not in (of.base, *staging):
+                found.append((f"worktree/{tree.path.name}", f"commits made in {tree.path}", (head,)))
+        return found
+
+    def _dirty(self, of: Ground) -> Iterator[tuple[str, str]]:
+        for tree in self._worktrees(of.run, of.worktrees):
+            if tree.path.is_dir() and opened.is_dirty(tree):
+                yield f"worktree/{tree.path.name}", f"there are changes in {tree.path}"
+
+    def _worktrees(self, run: str, names: Collection[str]) -> list[linked.LinkedTree]:
+        """Lists the worktrees that were made for the run, for staging and to look into attempts, as far as git knows them."""
+        folder = self._folder(run)
+        return [tree for tree in opened.below(self.repository.common_dir, folder) if tree.path.name in names]
+
+    def _folder(self, run: str) -> Path:
+        return Path(os.path.realpath(self.pool.root.parent)) / run
+
+    def _refuse_checked_out(self, of: Ground, branches: dict[str, str]) -> None:
+        ours = {tree.path for tree in self._worktrees(of.run, of.worktrees)}
+        for ref in branches:
+            name = ref.removeprefix("refs/heads/")
+            for place in self.repository.worktrees_of_branch(name):
+                if place not in ours and not place.is_relative_to(self.pool.root):
+                    raise Refused(
+                        f"The branch {name} is checked out in {place}.",
+                        "Nothing was removed.",
+                        f"git -C {place} switch to another branch, then discard again",
+                    )
+
+    def remove(self, command: m.Discard) -> None:
+        """Removes everything of a run that has come to rest."""
+        run, common, places = command.run, self.repository.common_dir, self.places
+        self.pool.drop(run)
+        for tree in self._worktrees(run, command.worktrees):
+            opened.remove(tree, lock=places.worktrees_lock, trash=self.pool.trash)
+        folder = self._folder(run)
+        for name in command.worktrees:
+            linked.remove(folder / name)
+        opened.remove_if_empty(folder)
+        crash_at("discard.worktrees")
+        branches = git.refs_below(common, f"refs/heads/swarm/{run}/")
+        self.refs.commit([git.RefChange(ref, None, None) for ref in branches])
+        crash_at("discard.refs")
+        self.landing.drop(run)
+        crash_at("discard.landing")
+        linked.remove(places.attempts / run)
+        crash_at("discard.folders")

@@ -1,0 +1,80 @@
+"""Worktrees that a person asked for, below `.worktrees/<run>/`: ordinary linked worktrees, the user's to work in.
+
+Hides that making one may be killed: until it is filled its record bears our marker, and who asks for it again finishes it. Rules
+for editing: once filled it is never changed here; it is removed only on request, and by default only where nothing would be lost.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from swarm.edge import git, linked, saved, survey
+from swarm.edge.leases import hide_folder
+from swarm.edge.linked import LinkedTree
+from swarm.edge.lockfile import exclusive
+from swarm.errors import Refused
+
+HIDDEN = ".gitignore"  # what may be left in a folder of ours that counts as empty
+
+
+def open_at(path: Path, commit: str, common: Path, objects: git.Objects, *, lock: Path) -> Path:
+    """Makes a worktree at `path` that holds `commit`, or saved work as it lay when it was saved; one that is there stays as it is.
+
+    Raises `Refused` where something else lies there, GitError, OSError.
+    """
+    tree = linked.find(path, common)
+    if tree is None:
+        if linked.points_to(path) is not None:
+            return path  # filled: it is the user's
+        if path.is_dir() and any(path.iterdir()):
+            raise Refused(f"{path} is in the way.", "Nothing was made.", "move it away, or look into it")
+        hide_folder(path.parent.parent)
+        with exclusive(lock) as held:
+            name = f"{path.parent.name}-{path.name}"
+            tree = linked.link(path, name, common, commit, user_config=True, lock=held)
+    saved.lay_out(tree, objects, commit)
+    with exclusive(lock) as held:
+        linked.disown(tree, path, lock=held)
+    return path
+
+
+def below(common: Path, folder: Path) -> list[LinkedTree]:
+    """Lists the worktrees right below `folder` that git has a record of, whoever made them."""
+    ours = [tree for tree in linked.records(common) if tree.path.parent == folder]
+    known = {tree.path for tree in ours}
+    theirs = [found.tree for found in survey.linked_worktrees(common)]
+    return [*ours, *(tree for tree in theirs if tree.path.parent == folder and tree.path not in known)]
+
+
+def is_dirty(tree: LinkedTree) -> bool:
+    """Tells whether a worktree holds changes or files that git does not ignore."""
+    return bool(tree.git("status", "--porcelain", "-z").out)
+
+
+def why_kept(tree: LinkedTree) -> str:
+    """Says what would be lost if a worktree were removed, "" where nothing would."""
+    if tree.path.is_dir() and is_dirty(tree):
+        return "it has changes"
+    head = tree.head()
+    if head is not None and tree.branch() is None and not git.is_on_a_branch(tree.common, head):
+        return f"its commit {head[:12]} is on no branch"
+    return ""
+
+
+def remove(tree: LinkedTree, *, lock: Path, trash: Path) -> None:
+    """Removes a worktree, folder first, whatever is in it; what a kill leaves is found by the next call, and in the trash."""
+    aside = trash / secrets.token_hex(6)
+    if os.path.lexists(tree.path):
+        trash.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.rename(tree.path, aside)
+    with exclusive(lock) as held:
+        linked.unlink(tree, lock=held, whose_ever=True)
+    linked.remove(aside)
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Removes a folder of ours in which nothing is left."""
+    if folder.is_dir() and {path.name for path in folder.iterdir()} <= {HIDDEN}:
+        linked.remove(folder)

@@ -1,0 +1,153 @@
+"""`swarm discard`: a run goes with all it has, but never with work that is nowhere else unless that was named."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from tests.conftest import git, wait_until
+from tests.e2e.driver import Swarm, common_dir
+from tests.e2e.test_ends import task_of
+
+
+def refs(swarm: Swarm) -> list[str]:
+    return git(swarm.top, "for-each-ref", "--format=%(refname)", "refs/heads/swarm/").splitlines()
+
+
+def check_gone(swarm: Swarm, run: str) -> None:
+    """Nothing is left of a run: no ref, worktree, record or folder, in neither repository."""
+    state = common_dir(swarm.top) / "swarm"
+    assert [ref for ref in refs(swarm) if f"/swarm/{run}/" in ref] == []
+    assert not (swarm.top / ".worktrees" / run).exists()
+    assert f"/{run}/" not in git(swarm.top, "worktree", "list", "--porcelain")
+    assert not (state / "attempts" / run).exists()
+    in_landing = git(state / "landing.git", "for-each-ref", "--format=%(refname)").splitlines()
+    assert [ref for ref in in_landing if f"/{run}/" in f"{ref}/"] == []
+    assert run not in [each["id"] for each in swarm.status()["runs"]]
+
+
+def test_a_finished_run_goes_without_a_question(swarm: Swarm) -> None:
+    """A run whose staging is on the target holds nothing: it is removed, its id is free again, and staging starts anew."""
+    swarm.run(swarm.plan("r", [swarm.task("a")]))
+    swarm("finish")
+    swarm.look_again()
+    assert swarm("discard", "r", "--dry-run", "--json").json["holds"] == []
+    assert swarm("discard", "r", "--json").json["discarded"] is True
+    check_gone(swarm, "r")
+    run = swarm.run(swarm.plan("r", [swarm.task("b")]))
+    assert [task["id"] for task in run["tasks"]] == ["b"]
+    assert task_of(run, "b")["attempts"][0]["n"] == 1
+    swarm.check_landed(run)
+    assert "RunDiscarded" in [event["type"] for event in swarm.events()]
+
+
+def test_work_that_is_nowhere_else_is_named_and_kept(swarm: Swarm) -> None:
+    """Landed work that was not finished, kept work, and edits in the staging worktree: refused with exit 4, each by its name."""
+    failing = swarm.task("kept", "echo x > kept; exit 1", claims=["kept"], attempts=1)
+    swarm.run(
+        swarm.plan("r", [swarm.task("a"), failing, swarm.task("nothing", "exit 1", attempts=1)]), code=1
+    )
+    (swarm.top / ".worktrees" / "r" / "staging" / "README.md").write_text("mine\n")
+    before = refs(swarm)
+    refused = swarm("discard", "r", code=4)
+    names = [each["name"] for each in swarm("discard", "r", "--dry-run", "--json").json["holds"]]
+    assert sorted(names) == ["kept", "staging", "worktree/staging"]
+    for name in names:
+        assert f"--yes {name}" in refused.err
+    for some in ([], ["kept"], ["kept", "staging"], ["a", "nothing", "r"]):
+        swarm("discard", "r", "--force", *(word for name in some for word in ("--yes", name)), code=4)
+    swarm("discard", "r", *(word for name in names for word in ("--yes", name)), code=4)
+    assert refs(swarm) == before
+    assert (swarm.top / ".worktrees" / "r" / "staging" / "README.md").read_text() == "mine\n"
+    swarm("discard", "r", "--force", *(word for name in names for word in ("--yes", name)))
+    check_gone(swarm, "r")
+
+
+def test_work_that_is_on_another_branch_is_not_held(swarm: Swarm) -> None:
+    """What a person has put on a branch of their own, or finished, is not asked for again."""
+    failing = swarm.task("kept", "echo x > kept; exit 1", claims=["kept"], attempts=1)
+    swarm.run(swarm.plan("r", [swarm.task("a"), failing]), code=1)
+    git(swarm.top, "branch", "mine", "swarm/r/task/kept/1")
+    swarm("finish", "--into", "main", "--partial")
+    swarm.look_again()
+    swarm("discard", "r")
+    check_gone(swarm, "r")
+    assert git(swarm.top, "show", "mine:kept") == "x"
+
+
+def test_a_run_that_is_at_work_is_ended_first(swarm: Swarm) -> None:
+    """Workers are ended, and with the names of their tasks given nothing is left of the run; another one goes on untouched."""
+    swarm("start", "--workers", "4")
+    swarm("submit", str(swarm.plan("r", [swarm.task("t", gate="never"), swarm.task("after", needs=["t"])])))
+    swarm("submit", str(swarm.plan("other", [swarm.task("o", gate="o")])))
+    swarm.wait_for_start("t", "o")
+    assert "t: t is under way" in swarm("discard", "r", code=4).err
+    swarm("discard", "r", "--force", "--yes", "t")
+    check_gone(swarm, "r")
+    swarm.open("o")
+    swarm.check_landed(swarm.wait("other"))
+    swarm("submit", str(swarm.plan("r", [swarm.task("t")])))
+    swarm.check_landed(swarm.wait("r"))
+
+
+def test_a_branch_that_is_checked_out_elsewhere_stops_it(swarm: Swarm) -> None:
+    """A branch of the run in a worktree of the user's own is not pulled from under it, forced or not."""
+    swarm.run(swarm.plan("r", [swarm.task("a")]))
+    mine = swarm.outside / "mine"
+    git(swarm.top, "worktree", "add", "-q", str(mine), "swarm/r/task/a/1")
+    refused = swarm("discard", "r", "--force", "--yes", "staging", code=4)
+    assert str(mine) in refused.err
+    assert git(mine, "rev-parse", "--abbrev-ref", "HEAD") == "swarm/r/task/a/1"
+    git(swarm.top, "worktree", "remove", str(mine))
+    swarm("discard", "r", "--force", "--yes", "staging")
+    check_gone(swarm, "r")
+
+
+@pytest.mark.parametrize("point", ["discard.worktrees", "discard.refs", "discard.landing", "discard.folders"])
+def test_a_discard_that_was_killed_is_finished(swarm: Swarm, point: str) -> None:
+    """Killed after any step, the next start finishes what was asked for, and brings nothing of the run back."""
+    swarm.run(swarm.plan("r", [swarm.task("a")]))
+    swarm("stop")
+    swarm("start", SWARM_CRASH=f"{point}:kill:1")
+    swarm("discard", "r", "--force", "--yes", "staging", code=None)
+    wait_until(lambda: not swarm.status()["daemon"]["running"])
+    swarm("start")
+    wait_until(lambda: not swarm.status()["runs"])
+    check_gone(swarm, "r")
+    swarm.check_landed(swarm.run(swarm.plan("r", [swarm.task("a")])))
+
+
+def test_what_cannot_be_prepared_can_be_discarded(swarm: Swarm) -> None:
+    """A run that never came up, because its state can't be made, goes all the same."""
+    swarm("start")
+    (common_dir(swarm.top) / "swarm" / "landing.git" / "refs" / "bases").mkdir(parents=True, exist_ok=True)
+    blocker = common_dir(swarm.top) / "swarm" / "landing.git" / "refs" / "bases" / "r"
+    (blocker / "in the way").mkdir(parents=True)
+    (blocker / "in the way" / "file").touch()
+    swarm("submit", str(swarm.plan("r", [swarm.task("a")])))
+    wait_until(lambda: swarm.status()["runs"][0]["problems"])
+    shutil.rmtree(blocker)
+    swarm("discard", "r")
+    check_gone(swarm, "r")
+
+
+def test_an_unknown_run(swarm: Swarm) -> None:
+    """A run that there is not is wrong usage, exit 2."""
+    assert "no run" in swarm("discard", "nothing", code=2).err
+
+
+def test_recovery_refs_are_named(swarm: Swarm) -> None:
+    """A recovery ref of the run is work that is nowhere else: it is named, and goes only with its name."""
+    swarm.run(swarm.plan("r", [swarm.task("a")]))
+    swarm("finish")
+    swarm.look_again()
+    git(
+        swarm.top,
+        "branch",
+        "swarm/r/saved/a/1-1",
+        git(swarm.top, "commit-tree", "main^{tree}", "-m", "saved"),
+    )
+    assert "saved/a/1-1" in swarm("discard", "r", code=4).err
+    swarm("discard", "r", "--force", "--yes", "saved/a/1-1")
+    check_gone(swarm, "r")
