@@ -58,6 +58,7 @@ SCALE = "/v1/scale"  # POST ScaleRequest -> {"workers_max": n}
 TELL = "/v1/tell"  # POST TellRequest -> {}
 FINISH = "/v1/finish"  # POST FinishRequest -> a status document with FinishFacts under "finish"
 RECOVER = "/v1/recover"  # POST {"dry_run": bool} -> {"found": [Finding]}
+CLEAN = "/v1/clean"  # POST {"force": bool} -> {"worktrees": [Cleaned]}
 DISCARD = "/v1/discard"  # POST {"run", "force", "names", "dry_run"} -> {"run", "holds": [{"name", "text"}], "discarded": bool}
 STAY = "/v1/stay"  # POST {} -> {}; from then on the daemon does not end by itself
 STOP = "/v1/stop"  # POST StopRequest -> {"pid": n}; the caller then waits for the process to end

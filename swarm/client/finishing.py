@@ -11,9 +11,9 @@ import click
 from swarm import protocol
 from swarm.client import naming, telling
 from swarm.client.connection import Connection
-from swarm.client.options import SETTINGS, command, run_option
+from swarm.client.options import SETTINGS, command, refuse_inside_worker, run_option
 from swarm.client.session import Session
-from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, UsageError
+from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, EXIT_REFUSED, UsageError
 
 
 @command("finish", shows=True, steers=True)
@@ -63,8 +63,14 @@ def _ask_to_finish(daemon: Connection, run: str | None, wanted: dict[str, Any]) 
 @click.group("worktrees", invoke_without_command=True, context_settings=SETTINGS)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @click.option("--exact", is_flag=True, help="Count every file for the size, however many there are.")
+@click.option(
+    "--clean", is_flag=True, help="Remove those that nobody needs and that hold nothing of their own."
+)
+@click.option(
+    "--force", is_flag=True, help="With --clean: also those with changes, which get a recovery ref first."
+)
 @click.pass_context
-def worktrees(ctx: click.Context, as_json: bool, exact: bool) -> None:
+def worktrees(ctx: click.Context, as_json: bool, exact: bool, clean: bool, force: bool) -> int | None:
     """Show the worktrees of runs: whose, branch, commits ahead of the base, age, changed paths, size on the disk.
 
     swarm worktrees open TASK gives a task's kept work a worktree again.
@@ -72,7 +78,12 @@ def worktrees(ctx: click.Context, as_json: bool, exact: bool) -> None:
     session = ctx.ensure_object(Session)
     session.as_json = session.as_json or as_json
     if ctx.invoked_subcommand is not None:
-        return
+        return None
+    if clean:
+        refuse_inside_worker("swarm worktrees --clean")
+        return _clean(session, force=force)
+    if force:
+        raise UsageError("--force goes with --clean.", "Nothing was done.")
     from pathlib import Path
 
     from swarm import config
@@ -87,6 +98,29 @@ def worktrees(ctx: click.Context, as_json: bool, exact: bool) -> None:
         session.json({"schema": protocol.SCHEMA, "worktrees": rows})
     else:
         session.out(telling.worktrees_text(rows, top=session.place.top))
+    return None
+
+
+def _clean(session: Session, *, force: bool) -> int:
+    """Removes worktrees that nobody needs; ends with 4 where some were left because of what is in them."""
+    daemon = session.daemon_or_none()
+    if daemon is not None:
+        done = daemon.post(protocol.CLEAN, {"force": force})["worktrees"]
+    else:
+        from swarm.client import offline
+
+        done = offline.clean(session.top, session.state, force=force)
+    done = [{"removed": False, "why": "", "saved": "", **each} for each in done]
+    left = [each for each in done if not each["removed"]]
+    if session.as_json:
+        session.json({"schema": protocol.SCHEMA, "worktrees": done})
+    else:
+        session.out(telling.cleaned_text(done, top=session.place.top))
+    if left:
+        session.note(
+            "Next: look into what was left, or swarm worktrees --clean --force, which saves it on recovery refs first"
+        )
+    return EXIT_REFUSED if left else EXIT_OK
 
 
 @command("open", steers=True)

@@ -11,7 +11,7 @@ from swarm import protocol
 from swarm.client.connection import Connection
 from swarm.client.options import command, run_option
 from swarm.client.session import Session
-from swarm.errors import Refused
+from swarm.errors import Refused, UsageError
 
 
 @command("audit", shows=True)
@@ -39,18 +39,50 @@ def audit(session: Session, run: str | None, verify: int | None) -> int:
 
 
 @command("recover", shows=True, steers=True)
-@click.option("--dry-run", is_flag=True, help="Only say what is wrong and what would be done.")
+@click.argument("task", required=False)
+@run_option
+@click.option(
+    "--attempt", type=click.IntRange(1), metavar="N", help="Of TASK: which attempt; the last if not given."
+)
+@click.option(
+    "--saved",
+    type=click.IntRange(0),
+    metavar="K",
+    help="Of TASK: which of its recovery refs; 0 is the attempt's own branch.",
+)
+@click.option(
+    "--into", metavar="DIR", help="Of TASK: write the files into this new folder instead of a worktree."
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Only say what is wrong and would be done; of TASK, what is kept."
+)
 @click.option(
     "--journal",
     is_flag=True,
     help="First make the journal anew, from its transcript and the landing repository, where it is gone, damaged or an older copy.",
 )
-def recover(session: Session, dry_run: bool, journal: bool) -> None:
-    """Bring worktrees, processes, refs and journal into agreement.
+def recover(
+    session: Session,
+    task: str | None,
+    run: str | None,
+    dry_run: bool,
+    journal: bool,
+    into: str | None,
+    **which: int | None,
+) -> None:
+    """Bring worktrees, processes, refs and journal into agreement; or bring back the work of TASK.
 
-    Every start does the same. Works with and without a daemon, after deleted folders, git worktree prune, a killed daemon, a full
-    disk. Nothing that holds work is removed, and nothing that is not swarm's own is touched.
+    Every start does the former. It works with and without a daemon, after deleted folders, git worktree prune, a killed daemon, a
+    full disk; nothing that holds work is removed, and nothing that is not swarm's own is touched.
+
+    With TASK, what is kept of it is laid out in a worktree as it was when it was saved, untracked files and index too, and the path
+    is printed. The newest recovery ref of the last attempt comes first, else the attempt's own branch.
     """
+    if task is not None:
+        _bring_back(session, task, run, into, which, dry_run=dry_run)
+        return
+    if into is not None or run is not None or any(each is not None for each in which.values()):
+        raise UsageError("These options are about a task.", "Nothing was done.", "swarm recover TASK")
     daemon = session.daemon_or_none()
     rebuilt: list[dict[str, Any]] = []
     if journal:
@@ -80,6 +112,46 @@ def recover(session: Session, dry_run: bool, journal: bool) -> None:
         session.line(_finding_line(each, dry_run))
     if not found:
         session.line("Everything is as the journal has it.")
+
+
+def _bring_back(
+    session: Session,
+    task: str,
+    run: str | None,
+    into: str | None,
+    which: Mapping[str, int | None],
+    *,
+    dry_run: bool,
+) -> None:
+    from pathlib import Path
+
+    from swarm.client import offline
+
+    kept = offline.kept_work(session.top, task, run)
+    fits = [
+        each
+        for each in kept
+        if which["attempt"] in (None, each["attempt"]) and which["saved"] in (None, each["saved"])
+    ]
+    if not fits:
+        known = ", ".join(f"--attempt {each['attempt']} --saved {each['saved']}" for each in kept)
+        raise UsageError("That is not among what is kept.", "Nothing was done.", f"one of: {known}")
+    chosen = fits[-1]
+    place = None
+    if not dry_run:
+        place = str(offline.bring_back(session.top, session.state, chosen, Path(into) if into else None))
+    if session.as_json:
+        session.json({"schema": protocol.SCHEMA, "place": place, **chosen, "kept": kept})
+        return
+    for each in kept:
+        if dry_run or each is not chosen:
+            options = f"--attempt {each['attempt']} --saved {each['saved']}"
+            session.note(
+                f"{'kept' if dry_run else 'also kept'}: {protocol.printable(each['branch'])} ({options})"
+            )
+    if place is not None:
+        session.note(f"From {protocol.printable(chosen['branch'])}:")
+        session.line(place)
 
 
 def _finding_line(found: Mapping[str, Any], dry_run: bool) -> str:

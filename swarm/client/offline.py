@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from swarm.core.model import Attempt, Defaults, Task
     from swarm.core.run import Run
     from swarm.core.state import Swarm
+    from swarm.daemon.execution import Edges
+    from swarm.daemon.reconcile import Known
+    from swarm.edge.git import Repository
 
 READY_S = 60.0  # a daemon that has not come up by then says so; replaying a long journal takes a while
 SPEC_FOLDERS = (".auto-claude/specs", "specs", ".swarm/specs", ".")
@@ -353,12 +356,8 @@ def open_worktree(top: Path, state: Path, run: str, task: str, n: int | None) ->
 
     It is an ordinary linked worktree; `git worktree remove` takes it away. Raises `Refused` while the attempt is under way.
     """
-    from swarm import config
-    from swarm.core.model import ATTEMPT_ENDS, slug
-    from swarm.core.places import Places
+    from swarm.core.model import ATTEMPT_ENDS, opened_worktree
     from swarm.edge import git
-    from swarm.edge.leases import hide_folder
-    from swarm.edge.lockfile import exclusive
 
     _, _, found = _find(state, run, task)
     attempt = _attempt(found, n)
@@ -372,16 +371,63 @@ def open_worktree(top: Path, state: Path, run: str, task: str, n: int | None) ->
         )
     repository = git.Repository.discover(top)
     commit = repository.branch_commit(attempt.branch) or attempt.head or attempt.base
+    return _opened(repository, state, run, opened_worktree(attempt.branch), commit)
+
+
+def _opened(repository: Repository, state: Path, run: str, name: str, commit: str) -> Path:
+    from swarm import config
+    from swarm.core.places import Places
+    from swarm.edge import git, opened
+
     root = repository.working_top() / config.load(repository.working_top(), os.environ).worktrees.root
-    path = root / run / f"{slug(task)}-{attempt.n}"
-    if (path / ".git").exists():
-        return path
-    hide_folder(root)
-    with exclusive(Places(state).worktrees_lock):
-        git.run(
-            "worktree", "add", "-q", "--detach", str(path), commit, cwd=str(top), user_config=True, timeout_s=600
-        )  # fmt: skip
-    return path
+    objects = git.Objects(repository.common_dir)
+    try:
+        place = Path(os.path.realpath(root)) / run / name
+        return opened.open_at(
+            place, commit, repository.common_dir, objects, lock=Places(state).worktrees_lock
+        )
+    finally:
+        objects.close()
+
+
+def kept_work(top: Path, text: str, run: str | None) -> list[dict[str, Any]]:
+    """Lists all that is kept of a task, given as `task` or `run/task`, by its refs alone: the journal may be lost. The newest of
+    the newest attempt comes last. Raises `UsageError` where there is nothing, or tasks of several runs have that name."""
+    from swarm.edge import git, saved
+
+    common = git.Repository.discover(top).common_dir
+    found = [each for each in saved.kept(common, text) if run in (None, each.owner.run)]
+    if not found and run is None and "/" in text:
+        run, _, text = text.partition("/")
+        found = [each for each in saved.kept(common, text) if each.owner.run == run]
+    runs = sorted({each.owner.run for each in found})
+    if not found:
+        raise UsageError(
+            f"Nothing is kept of a task {text}.",
+            "Nothing was done.",
+            "swarm status; git branch --list 'swarm/*'",
+        )
+    if len(runs) > 1:
+        raise UsageError(
+            f"{text} is in several runs: {', '.join(runs)}.", "Nothing was done.", "say which: --run ID"
+        )
+    return [
+        {"run": each.owner.run, "task": each.owner.task, "attempt": each.owner.attempt, "saved": each.number}
+        | {"branch": each.branch, "commit": each.commit}
+        for each in found
+    ]
+
+
+def bring_back(top: Path, state: Path, work: Mapping[str, Any], into: Path | None) -> Path:
+    """Lays kept work out again: in a worktree, as it lay when it was saved, or its files in the folder `into`; gives the place."""
+    from swarm.edge import git, saved
+
+    repository = git.Repository.discover(top)
+    if into is not None:
+        saved.write_files(repository.common_dir, work["commit"], into)
+        return into.resolve()
+    name = f"{work['task']}-{work['attempt']}" + (f".{work['saved']}" if work["saved"] else "")
+    return _opened(repository, state, work["run"], name, work["commit"])
 
 
 # --- recovery -------------------------------------------------------------------------------------------------------
@@ -392,6 +438,22 @@ def recover(top: Path, state: Path, *, dry_run: bool) -> list[dict[str, Any]]:
 
     Only while no daemon runs: raises `LockTaken` beside one that does not answer.
     """
+    from swarm.daemon import reconcile
+
+    return _without_daemon(top, state, lambda *known: reconcile.reconcile(*known, dry_run=dry_run), dry_run)
+
+
+def clean(top: Path, state: Path, *, force: bool) -> list[dict[str, Any]]:
+    """Removes worktrees that nobody needs, as a daemon does when asked; gives what was done with each. Raises as `recover`."""
+    from swarm.daemon import reconcile
+
+    return _without_daemon(top, state, lambda *known: reconcile.clean(*known, force=force), False)
+
+
+def _without_daemon(
+    top: Path, state: Path, work: Callable[[Known, Edges], Any], dry_run: bool
+) -> list[dict[str, Any]]:
+    """Does what a daemon would, in its place; nothing where there has never been one."""
     from swarm import config
     from swarm.core.messages import dump
     from swarm.core.places import Places
@@ -411,10 +473,10 @@ def recover(top: Path, state: Path, *, dry_run: bool) -> list[dict[str, Any]]:
         settings = config.load(repository.working_top(), os.environ)
         edges = reconcile.open_edges(places, repository, settings, dict(os.environ), dry_run=dry_run)
         try:
-            found: list[dict[str, Any]] = dump(reconcile.reconcile(must, edges, dry_run=dry_run))
+            done: list[dict[str, Any]] = dump(work(must, edges))
         finally:
             edges.close()
-    return found
+    return done
 
 
 def rebuild_journal(top: Path, state: Path, *, dry_run: bool) -> list[dict[str, Any]]:

@@ -356,6 +356,16 @@ def worktree_owners(document: Document, *, root: str) -> dict[str, dict[str, Any
     return owners
 
 
+def cleaned_text(done: Iterable[Mapping[str, Any]], *, top: str = "") -> str:
+    """Tells what cleaning did with each worktree."""
+    rows = []
+    for each in done:
+        path = printable(short_path(each["path"], top))
+        kept = f"what lay there is kept on {printable(each['saved'])}" if each["saved"] else ""
+        rows.append(("removed", path, kept) if each["removed"] else ("left", path, printable(each["why"])))
+    return table(rows) if rows else "There is nothing to clean.\n"
+
+
 def table(rows: Iterable[tuple[str, ...]]) -> str:
     """Sets rows of text in columns; the last one is not padded."""
     rows = list(rows)

@@ -192,6 +192,16 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Cleaned:
+    """What cleaning did with one worktree: removed it, or left it because of `why`; `saved` is where what lay there is kept."""
+
+    path: str
+    removed: bool
+    why: str = ""
+    saved: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Readings:
     """The machine at one moment. Percentages are of the whole machine, or of the cgroup where one sets a limit."""
 

@@ -572,6 +572,13 @@ class Api:
             f"undo what came after it first, or change it by hand on {staging_branch(run.id)}",
         )
 
+    async def clean(self, request: Request) -> Response:
+        """Removes worktrees that nobody needs."""
+        force = bool((await self._body(request)).get("force"))
+        must = reconcile.known(self.swarm, self.edges.places, {}, alone=False)
+        done = await self._thread(lambda: reconcile.clean(must, self.edges, force=force))
+        return JSONResponse({"worktrees": m.dump(done)})
+
     # --- discarding
 
     async def discard(self, request: Request) -> Response:
@@ -741,6 +748,7 @@ _ROUTES: dict[str, tuple[Answer, str]] = {
     protocol.TELL: (Api.tell, "POST"),
     protocol.FINISH: (Api.finish, "POST"),
     protocol.RECOVER: (Api.recover, "POST"),
+    protocol.CLEAN: (Api.clean, "POST"),
     protocol.DISCARD: (Api.discard, "POST"),
     protocol.STAY: (Api.stay, "POST"),
     protocol.STOP: (Api.stop, "POST"),

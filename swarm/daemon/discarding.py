@@ -101,7 +101,7 @@ class Discarder:
         for name, text, commits in there:
             if name not in found and alone.intersection(commits):
                 found[name] = Holding(name, text)
-        for name, text in (*self._dirty(of), *self.pool.set_aside(of.run)):
+        for name, text in (*self._dirty(of), *self.pool.aside.of(of.run)):
             found.setdefault(name, Holding(name, text))
         return list(found.values())
 
@@ -136,7 +136,11 @@ class Discarder:
     def _worktrees(self, run: str, names: Collection[str]) -> list[linked.LinkedTree]:
         """Lists the worktrees that were made for the run, for staging and to look into attempts, as far as git knows them."""
         folder = self._folder(run)
-        return [tree for tree in opened.below(self.repository.common_dir, folder) if tree.path.name in names]
+        return [
+            tree
+            for tree in opened.below(self.repository.common_dir, folder)
+            if tree.path.name.partition(".")[0] in names
+        ]
 
     def _folder(self, run: str) -> Path:
         return Path(os.path.realpath(self.pool.root.parent)) / run
@@ -160,8 +164,9 @@ class Discarder:
         for tree in self._worktrees(run, command.worktrees):
             opened.remove(tree, lock=places.worktrees_lock, trash=self.pool.trash)
         folder = self._folder(run)
-        for name in command.worktrees:
-            linked.remove(folder / name)
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.name.partition(".")[0] in command.worktrees:
+                linked.remove(path)
         opened.remove_if_empty(folder)
         crash_at("discard.worktrees")
         branches = git.refs_below(common, f"refs/heads/swarm/{run}/")

@@ -10,22 +10,24 @@ Rules for editing: everything here may be killed at any point and done again, an
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarm import config
-from swarm.core.model import ATTEMPT_ENDS, Attempt, Finding, Step
+from swarm.core.model import ATTEMPT_ENDS, STAGING_WORKTREE, Attempt, Cleaned, Finding, Step
 from swarm.core.places import Places
 from swarm.core.run import Run
 from swarm.core.state import Swarm
 from swarm.crashpoints import crash_at
 from swarm.daemon import intake
 from swarm.daemon.execution import Edges
-from swarm.edge import git, linked, process
+from swarm.edge import git, linked, opened, process
 from swarm.edge.host import Host
 from swarm.edge.landing import LandingRepository
 from swarm.edge.lockfile import MergeLockHeld, exclusive
+from swarm.edge.saved import Saver
 from swarm.edge.worktrees import Pool
 from swarm.errors import SwarmError
 
@@ -49,13 +51,16 @@ class Known:
     """What the journal says that there must be, taken down at one moment so that it can be looked at beside a running machine.
 
     `staging` are the worktree of each run that is prepared, where it stands and where it is going; `leases` who works in which
-    worktree from which base; `nonces` the names of the workers that may live, `running` those that did a moment before.
+    worktree from which base, `ended` the attempts that need none any more, `runs` the ids of all runs; `nonces` the names of the
+    workers that may live, `running` those that did a moment before.
     """
 
     staging: dict[str, tuple[Path, str, str]] = field(default_factory=dict)
     leases: dict[str, tuple[Path, str]] = field(default_factory=dict)
     work: list[KeptWork] = field(default_factory=list)
     nonces: set[str] = field(default_factory=set)
+    ended: set[str] = field(default_factory=set)
+    runs: list[str] = field(default_factory=list)
     running: Mapping[str, list[int]] = field(default_factory=dict)
     alone: bool = False
 
@@ -69,6 +74,7 @@ def known(swarm: Swarm, places: Places, before: Mapping[str, list[int]], *, alon
     """Takes down what there must be; `before` is what `running` gave, `alone` says that no daemon works on it meanwhile."""
     found = Known(running=before, alone=alone)
     for run in swarm.runs.values():
+        found.runs.append(run.id)
         if run.prepared and not run.discarding:
             found.staging[run.id] = (Path(run.worktree), run.followed, run.following or run.followed)
         if run.finish is not None:
@@ -76,7 +82,9 @@ def known(swarm: Swarm, places: Places, before: Mapping[str, list[int]], *, alon
         for name, attempt in _attempts(run):
             if attempt.step not in ATTEMPT_ENDS:
                 found.nonces.add(places.nonce(run.id, name, attempt.n))
-            if attempt.worktree is not None and not attempt.returned:
+            if attempt.step in ATTEMPT_ENDS and attempt.returned:
+                found.ended.add(f"{run.id}/{name}/{attempt.n}")
+            elif attempt.worktree is not None and not attempt.returned:
                 found.leases[f"{run.id}/{name}/{attempt.n}"] = (Path(attempt.worktree), attempt.base)
             unlanded = attempt.head not in (None, attempt.base) and attempt.step is not Step.LANDED
             if unlanded and not run.discarding:
@@ -103,6 +111,22 @@ def reconcile(must: Known, edges: Edges, *, dry_run: bool = False) -> list[Findi
             text = error.cause if isinstance(error, SwarmError) else str(error)
             found.append(Finding(step.__name__.strip("_"), f"this could not be looked at to its end: {text}"))
     return found
+
+
+def clean(must: Known, edges: Edges, *, force: bool) -> list[Cleaned]:
+    """Removes worktrees that nobody needs: spare ones, those kept for attempts that have ended, and those that were opened."""
+    done = edges.pool.clean(must.ended, force=force)
+    trees = [
+        tree
+        for run in must.runs
+        for tree in opened.below(
+            edges.repository.common_dir, Path(os.path.realpath(edges.pool.root.parent)) / run
+        )
+        if tree.path.name != STAGING_WORKTREE
+    ]
+    saver = Saver(edges.repository.common_dir, edges.pool.objects, edges.settings.limits.saved_refs_max)
+    lock, trash = edges.places.worktrees_lock, edges.pool.trash
+    return [*done, *opened.clean(trees, saver, force=force, lock=lock, trash=trash)]
 
 
 def _programs(_: Known, edges: Edges, dry_run: bool) -> list[Finding]:

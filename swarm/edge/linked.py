@@ -320,6 +320,20 @@ def find_git_below(top: Path) -> list[str]:
     return sorted(folder for folder in found if folder != ".")
 
 
+def is_touched(top: Path, since: float) -> bool:
+    """Tells whether anything at or below `top` was written, made, moved or removed after `since`, in seconds since the epoch."""
+    if os.lstat(top).st_ctime > since:
+        return True
+    for folder, folders, names in os.walk(top):
+        for name in (*folders, *names):
+            try:
+                if os.lstat(os.path.join(folder, name)).st_ctime > since:
+                    return True
+            except FileNotFoundError:
+                return True
+    return False
+
+
 def give_right_to_read(top: Path) -> None:
     """Gives the owner the right to read every file below `top` that lacks it; links are not followed. What belongs
     to others stays as it is."""

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
+from swarm.core.model import Cleaned
 from swarm.edge import git, linked, saved, survey
 from swarm.edge.leases import hide_folder
+from swarm.edge.leftovers import Work
 from swarm.edge.linked import LinkedTree
 from swarm.edge.lockfile import exclusive
 from swarm.errors import Refused
@@ -61,6 +65,40 @@ def why_kept(tree: LinkedTree) -> str:
     if head is not None and tree.branch() is None and not git.is_on_a_branch(tree.common, head):
         return f"its commit {head[:12]} is on no branch"
     return ""
+
+
+def clean(
+    trees: Iterable[LinkedTree], saver: saved.Saver, *, force: bool, lock: Path, trash: Path
+) -> list[Cleaned]:
+    """Removes opened worktrees of which nothing would be lost; with `force` the others too, saving what is in them first."""
+    done = []
+    for tree in trees:
+        why, place = why_kept(tree), ""
+        if why and not force:
+            done.append(Cleaned(str(tree.path), False, why))
+            continue
+        if why and tree.path.is_dir():
+            place = saver.keep(
+                saved.owner_of_path(tree.path), _work(tree, saver.objects), where=tree.path, at=time.time()
+            ).branch
+        remove(tree, lock=lock, trash=trash)
+        done.append(Cleaned(str(tree.path), True, saved=place))
+    return done
+
+
+def _work(tree: LinkedTree, objects: git.Objects) -> Work:
+    """Takes all that is in an opened worktree into objects; its own index stays as it is."""
+    head = tree.head()
+    assert head is not None
+    index = tree.admin / "swarm-saving"
+    try:
+        staged = linked.tree_of_index(tree)
+        linked.copy_index(tree.admin / "index", index)
+        tree.git("add", "-A", index=index)
+        everything = tree.git("write-tree", index=index).text
+    finally:
+        linked.remove(index)
+    return Work(head, everything, "" if staged in (everything, objects.tree_of(head)) else staged)
 
 
 def remove(tree: LinkedTree, *, lock: Path, trash: Path) -> None:

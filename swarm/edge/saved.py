@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -21,13 +20,14 @@ from swarm.core.model import slug
 from swarm.crashpoints import crash_at
 from swarm.edge import git
 from swarm.edge.leftovers import OURS, Work
-from swarm.edge.linked import LinkedTree, remove
+from swarm.edge.linked import LinkedTree, remove, write_text
 from swarm.errors import Refused
 
 PREFIX = "refs/heads/swarm/"
 UNOWNED = "unowned"  # in place of a run's id, for worktrees of which nobody knows any more whose they were
 NEARLY = 0.8  # of the most refs of a run: from here on it is told
 _REF = re.compile(re.escape(PREFIX) + r"([^/]+)/saved/([^/]+)/([0-9]+)-([0-9]+)\Z")
+_BRANCH = re.compile(re.escape(PREFIX) + r"([^/]+)/task/([^/]+)/([0-9]+)\Z")
 _STAGED = re.compile(r"^Swarm-Staged: ([0-9a-f]+)$", re.MULTILINE)
 
 
@@ -50,8 +50,16 @@ class Owner(NamedTuple):
         )
 
 
+def owner_of_path(path: Path) -> Owner:
+    """Reads from where a worktree lay whose it was: `<run>/staging`, or `<run>/<task>-<attempt>` for an opened one."""
+    match = re.fullmatch(r"([^.]+)-([0-9]+)(\.[0-9]+)?", path.name)
+    if path.name == "staging" or match is None:
+        return Owner(path.parent.name if path.name == "staging" else UNOWNED, slug(path.name), 0)
+    return Owner(path.parent.name, slug(match[1]), int(match[2]))
+
+
 class SavedWork(NamedTuple):
-    """A recovery ref: whose, the how-manieth of that attempt, and its commit."""
+    """A recovery ref: whose, the how-manieth of that attempt, and its commit. Number 0 is the attempt's own branch."""
 
     owner: Owner
     number: int
@@ -60,6 +68,8 @@ class SavedWork(NamedTuple):
     @property
     def branch(self) -> str:
         """Its name without `refs/heads/`."""
+        if not self.number:
+            return f"swarm/{self.owner.run}/task/{self.owner.task}/{self.owner.attempt}"
         return f"swarm/{self.owner.run}/saved/{self.owner.task}/{self.owner.attempt}-{self.number}"
 
 
@@ -148,6 +158,39 @@ def staged_part(facts: git.CommitFacts) -> str:
     return named[-1] if named and named[-1] in facts.parents[1:] else ""
 
 
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """The folder to which worktrees are moved that can't be saved whole; nothing removes what lies there but the end of its run."""
+
+    folder: Path
+
+    def put(self, path: Path, owner: Owner, why: str) -> str:
+        """Moves the folder `path` here, with a note of whose it is; gives where it lies now."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        place = self.folder / f"{owner.task}-{secrets.token_hex(4)}"
+        write_text(Path(f"{place}.txt"), f"{owner.run}/{owner.task}/{owner.attempt}: {why}\n")
+        os.rename(path, place)
+        return str(place)
+
+    def of(self, run: str) -> list[tuple[str, str]]:
+        """Lists (name, what it is) of what lies here of a run."""
+        said = [
+            (note, note.read_text("utf-8", "replace").strip()) for note in sorted(self.folder.glob("*.txt"))
+        ]
+        return [
+            (f"kept/{note.stem}", f"{note.with_suffix('')} could not be saved: {text}")
+            for note, text in said
+            if text.startswith(f"{run}/")
+        ]
+
+    def drop(self, run: str) -> None:
+        """Removes what lies here of a run, for good."""
+        for name, _ in self.of(run):
+            place = self.folder / name.removeprefix("kept/")
+            remove(place)
+            remove(Path(f"{place}.txt"))
+
+
 # --- out again ----------------------------------------------------------------------------------------------
 
 
@@ -157,10 +200,9 @@ def lay_out(tree: LinkedTree, objects: git.Objects, commit: str) -> None:
     The worktree is new, at any commit, and has no files yet. A commit that is not of our saving is checked out plainly.
     """
     facts = objects.commit(commit)
-    if "\nSwarm-Run: " not in facts.message or not is_saved(facts):
-        tree.git("checkout", "-q", "-f", "--detach", commit)
-        return
     tree.git("checkout", "-q", "-f", "--detach", commit)
+    if not is_saved(facts):
+        return
     tree.git("update-ref", "--no-deref", "HEAD", facts.parents[0])
     tree.git("read-tree", staged_part(facts) or facts.parents[0])
     tree.git("update-index", "-q", "--refresh", ok=(0, 1))
@@ -187,12 +229,13 @@ def write_files(common: Path, commit: str, folder: Path) -> None:
         remove(index)
 
 
-def of_task(found: Iterable[SavedWork], run: str | None, task: str, attempt: int | None) -> list[SavedWork]:
-    """Picks those of a task, in any run where `run` is None, of one attempt where it is given."""
-    return [
-        each
-        for each in found
-        if each.owner.task == slug(task)
-        and run in (None, each.owner.run)
-        and attempt in (None, each.owner.attempt)
+def kept(common: Path, task: str) -> list[SavedWork]:
+    """Lists all that is kept of a task, in whichever run, the newest attempt last: its attempts' own branches, number 0, and the
+    recovery refs after them. The task is given by its id or as it stands in a branch's name."""
+    listed = git.refs_below(common, PREFIX)
+    branches = [
+        SavedWork(Owner(match[1], match[2], int(match[3])), 0, commit)
+        for ref, commit in listed.items()
+        if (match := _BRANCH.match(ref))
     ]
+    return sorted(each for each in (*branches, *saved(common)) if each.owner.task in (task, slug(task)))

@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
-import re
 import secrets
 import threading
 import time
@@ -24,7 +23,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from swarm.core.model import Finding, slug
+from swarm.core.model import Cleaned, Finding
 from swarm.crashpoints import crash_at
 from swarm.edge import git, linked
 from swarm.edge.follower import Follower
@@ -34,13 +33,12 @@ from swarm.edge.leases import Leases, Member, hide_folder, number_of
 from swarm.edge.leftovers import Collected, Collector, Lent, Work
 from swarm.edge.linked import LinkedTree
 from swarm.edge.lockfile import exclusive
-from swarm.edge.saved import UNOWNED, Owner, Saver, TooManySaved
+from swarm.edge.saved import Aside, Owner, Saver, TooManySaved, owner_of_path
 from swarm.errors import SwarmError
 
 __all__ = ["Collected", "Pool", "WorktreeEntry", "WorktreeFailed"]
 
 TRASH = ".trash"
-KEPT = ".kept"  # folders that could not be saved whole; nothing is ever removed here
 _RETIRING = "\0"  # the key of a member that is being removed, so that nobody is given it
 RACY_S = 1.0  # git compares whole seconds: with an index no older than its files it looks into each of them
 
@@ -113,6 +111,7 @@ class Pool:
         self._follower = Follower(self.common, lock, self.objects, self._save_record, user_config)
         self._choosing = threading.Lock()
         self._leases = Leases(self.root, top)
+        self.aside = Aside(self.root / ".kept")
         self._members = {member.number: member for member in self._leases.load()}
         for member in self._members.values():  # the repository may have been moved since
             member.admin = member.admin and self.common / "worktrees" / member.admin.name
@@ -163,6 +162,9 @@ class Pool:
             crash_at("give-back.freed")
             self._sweep_or_retire(member)
             crash_at("give-back.cleaned")
+            if member.swept:
+                member.since = time.time()
+                self._leases.save(member)
         return place
 
     def collect(
@@ -260,12 +262,14 @@ class Pool:
             self._remove(member)
         return len(free)
 
-    def _remove(self, member: Member) -> None:
+    def _remove(self, member: Member) -> str | None:
+        """Removes a member for good; gives where what lay in it is kept, if anything did."""
         with member.lock:
-            self._put_away(member)
+            place = self._put_away(member)
             self._retire(member)
         with self._choosing:
             self._members.pop(member.number, None)
+        return place
 
     def sweep(
         self,
@@ -394,25 +398,44 @@ class Pool:
         remedy = "it is free again" + (f", what lay in it is kept on {place}" if place else "")
         return Finding("worktree", text, remedy, True)
 
+    def clean(self, ended: Collection[str], *, force: bool) -> list[Cleaned]:
+        """Removes what nobody has: free members and those that were kept for attempts that have `ended`.
+
+        One with changes that are nowhere else is left, unless `force`: then they are saved first.
+        """
+        done = []
+        for member in self._sorted():
+            key = member.key
+            if key and key not in ended:
+                continue
+            with member.lock:
+                tree = self._seated(member)
+                dirty = tree is not None and tree.path == member.path and self._is_dirty(member, tree)
+            if dirty and not force:
+                done.append(Cleaned(str(member.path), False, "it has changes that are nowhere else"))
+                continue
+            place = self.give_back(key) if key else None
+            with self._choosing:
+                ours = not member.key
+                member.key = _RETIRING if ours else member.key
+            if ours:
+                place = self._remove(member) or place
+                done.append(Cleaned(str(member.path), True, saved=place or ""))
+        return done
+
+    def _is_dirty(self, member: Member, tree: LinkedTree) -> bool:
+        """Tells whether there may be something in a member that stands nowhere else. In a free one that is what came after it
+        was cleaned: the files that it still has are those of work that was put away."""
+        if member.collected:
+            return self._is_changed(member, tree)
+        return not member.swept or linked.is_touched(tree.path, member.since)
+
     def drop(self, run: str) -> None:
         """Gives back what attempts of a run still have, and removes what was set aside of it, for good."""
         for member in self._sorted():
             if Owner.of(member.key).run == run and member.key:
                 self.give_back(member.key)
-        for name, _ in self.set_aside(run):
-            folder = self.root / KEPT / name.removeprefix("kept/")
-            linked.remove(folder)
-            linked.remove(Path(f"{folder}.txt"))
-
-    def set_aside(self, run: str) -> list[tuple[str, str]]:
-        """Lists (name, what it is) of the folders of a run that could not be saved whole."""
-        notes = sorted((self.root / KEPT).glob("*.txt"))
-        said = [(note, note.read_text("utf-8", "replace").strip()) for note in notes]
-        return [
-            (f"kept/{note.stem}", f"{note.with_suffix('')} could not be saved: {text}")
-            for note, text in said
-            if text.startswith(f"{run}/")
-        ]
+        self.aside.drop(run)
 
     @property
     def trash(self) -> Path:
@@ -485,7 +508,6 @@ class Pool:
 
     def _stand_at(self, member: Member, base: str) -> None:
         """Brings a member to `base`, anew where the old one refuses."""
-        believed = member.swept
         member.at_base, member.ready = False, ""
         member.swept = member.swept and not self._furnishing.furnishes
         member.filling = True
@@ -499,10 +521,6 @@ class Pool:
             except (git.GitError, OSError, ValueError):
                 if self.objects.kind(base) != "commit":
                     raise
-        if believed:
-            member.filling = False
-            self._put_away(member)
-            member.filling = True
         self._retire(member)
         self._make(member, base)
         self._checkout(member, base)
@@ -630,7 +648,7 @@ class Pool:
         if self._saver is None or tree is None or member.filling:
             return None
         place = None
-        if not member.collected or self._is_changed(member, tree):
+        if self._is_dirty(member, tree):
             place = self._save_work(self._saver, member, tree, member.since if at is None else at)
         if tree.path != member.path and tree.path.exists():
             self._disown(tree, tree.path, None)
@@ -645,9 +663,14 @@ class Pool:
             return None
         try:
             branch = saver.keep(self._owner(member), found.work, where=tree.path, at=at).branch
-            return self._set_aside(member, tree, found.problem) if found.unread else branch
+            why = found.problem if found.unread else ""
         except TooManySaved as problem:
-            return self._set_aside(member, tree, str(problem))
+            branch, why = "", str(problem)
+        if not why:
+            return branch
+        if tree.path != member.path:
+            return str(tree.path)  # a person moved it, and it stays there
+        return self.aside.put(tree.path, self._owner(member), why)
 
     def _is_changed(self, member: Member, tree: LinkedTree) -> bool:
         """Tells whether something was written after the work was collected."""
@@ -662,16 +685,6 @@ class Pool:
         kept = self.objects.tree_of(member.kept if member.collected else member.base)
         return work.head in heads and work.tree == kept and not (work.staged or work.others)
 
-    def _set_aside(self, member: Member, tree: LinkedTree, why: str) -> str:
-        """Moves a folder that can't be saved whole to where nobody cleans; nothing removes it but `discard`."""
-        if tree.path != member.path:
-            return str(tree.path)
-        aside = self.root / KEPT / f"{self._owner(member).task}-{secrets.token_hex(4)}"
-        aside.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        linked.write_text(Path(f"{aside}.txt"), f"{member.last}: {why}\n")
-        os.rename(tree.path, aside)
-        return str(aside)
-
     def _save_record(self, tree: LinkedTree) -> str | None:
         """Saves what only the record of a worktree knows whose folder is gone: where HEAD stood, what was staged."""
         head = tree.head()
@@ -685,7 +698,7 @@ class Pool:
             return None
         if work.tree == tree_of_head and git.is_on_a_branch(self.common, head):
             return None
-        owner = self._owner(member) if member is not None else _owner_of_path(tree.path)
+        owner = self._owner(member) if member is not None else owner_of_path(tree.path)
         return self._saver.keep(owner, work, where=tree.path, at=time.time()).branch
 
     def _owner(self, member: Member) -> Owner:
@@ -697,6 +710,7 @@ class Pool:
                 self._stand_at(member, base)
                 self._furnish(member)
                 member.filling = False
+                member.since = time.time()
                 self._leases.save(member)
 
     def _warm(self) -> None:
@@ -757,14 +771,6 @@ def _fingerprint(index: Path) -> str:
     except OSError:
         return ""
     return f"{found.st_mtime_ns}:{found.st_size}:{found.st_ino}"
-
-
-def _owner_of_path(path: Path) -> Owner:
-    """Reads from where a worktree lay whose it was: `<run>/staging`, or `<run>/<task>-<attempt>` for an opened one."""
-    match = re.fullmatch(r"(.+)-([0-9]+)", path.name)
-    if path.name == "staging" or match is None:
-        return Owner(path.parent.name if path.name == "staging" else UNOWNED, slug(path.name), 0)
-    return Owner(path.parent.name, slug(match[1]), int(match[2]))
 
 
 def _remove_quietly(path: Path) -> None:

@@ -1,0 +1,190 @@
+"""Worktrees as people treat them: cleaned, opened, deleted under a worker, and their work brought back."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import git, wait_until
+from tests.e2e.driver import Swarm
+from tests.e2e.test_ends import task_of
+from tests.e2e.test_recover import WITH_AND_WITHOUT, found
+
+
+def kept(swarm: Swarm, *, daemon: bool) -> Path:
+    """Has one task fail whose worktree is kept, and gives that worktree; with or without the daemon still there."""
+    swarm.env["SWARM_WORKTREES__KEEP"] = "true"
+    swarm("start")
+    failing = swarm.task("t", "echo half > half; exit 1", claims=["half"], attempts=1)
+    swarm("submit", str(swarm.plan("r", [failing, swarm.task("a")])))
+    run = swarm.wait("r", code=1)
+    if not daemon:
+        swarm("stop")
+    return Path(task_of(run, "t")["attempts"][0]["worktree"])
+
+
+def cleaned(swarm: Swarm, *args: str, code: int = 0) -> dict[str, dict[str, Any]]:
+    document = swarm("worktrees", "--clean", "--json", *args, code=code).json
+    return {each["path"]: each for each in document["worktrees"]}
+
+
+@WITH_AND_WITHOUT
+def test_what_is_safe_to_remove_is_removed(swarm: Swarm, daemon: bool) -> None:
+    """Row 100: spare worktrees, kept ones whose work stands on its branch, and opened ones without changes go; staging stays."""
+    path = kept(swarm, daemon=daemon)
+    opened = swarm("worktrees", "open", "a").out.strip()
+    done = cleaned(swarm)
+    assert {str(path), opened} <= set(done)
+    assert all(each["removed"] and not each["saved"] for each in done.values())
+    assert not path.exists()
+    assert not Path(opened).exists()
+    assert (swarm.top / ".worktrees" / "r" / "staging" / "out-a").exists()
+    assert git(swarm.top, "show", "swarm/r/task/t/1:half") == "half"
+    assert cleaned(swarm) == {}
+    swarm.check_landed(swarm.run(swarm.plan("next", [swarm.task("b")])))
+
+
+@WITH_AND_WITHOUT
+def test_what_would_be_lost_is_left_and_can_be_brought_back(swarm: Swarm, daemon: bool) -> None:
+    """Rows 33, 100: a dirty worktree and one with a commit on no branch are refused; with --force they are saved, and come back."""
+    path = kept(swarm, daemon=daemon)
+    (path / "only here").write_text("precious\n")
+    opened = Path(swarm("worktrees", "open", "a").out.strip())
+    (opened / "mine").write_text("commit\n")
+    git(opened, "add", "mine")
+    git(opened, "commit", "-q", "-m", "mine")
+    left = {name: each for name, each in cleaned(swarm, code=4).items() if not each["removed"]}
+    assert set(left) == {str(path), str(opened)}
+    assert "on no branch" in left[str(opened)]["why"]
+    assert (path / "only here").exists()
+    forced = cleaned(swarm, "--force")
+    assert {name for name, each in forced.items() if each["saved"]} >= {str(path)}
+    assert not path.exists()
+    assert not opened.exists()
+    back = Path(swarm("recover", "t").out.strip())
+    assert (back / "only here").read_text() == "precious\n"
+    assert '?? "only here"' in git(back, "status", "--porcelain")
+    assert swarm("recover", "t").out.strip() == str(back)
+    assert git(swarm.top, "show", f"{forced[str(opened)]['saved']}:mine") == "commit"
+
+
+def test_the_work_of_a_task_comes_back(swarm: Swarm) -> None:
+    """`recover TASK` finds what is kept by its refs, lists it, and lays it out in a worktree or writes it into a folder."""
+    plan = swarm.plan(
+        "r", [swarm.task("t", "echo $SWARM_ATTEMPT > half; exit 1", claims=["half"], attempts=2)]
+    )
+    swarm.run(plan, code=1)
+    swarm("stop")
+    assert [each["attempt"] for each in swarm("recover", "t", "--dry-run", "--json").json["kept"]] == [1, 2]
+    assert (Path(swarm("recover", "r/t").out.strip()) / "half").read_text() == "2\n"
+    done = swarm("recover", "t", "--attempt", "1", "--into", str(swarm.outside / "out"), "--json").json
+    assert (done["branch"], done["attempt"]) == ("swarm/r/task/t/1", 1)
+    assert (swarm.outside / "out" / "half").read_text() == "1\n"
+    swarm("recover", "t", "--into", str(swarm.outside / "out"), code=4)
+    swarm("recover", "t", "--attempt", "7", code=2)
+    swarm("recover", "nothing", code=2)
+    shutil.rmtree(swarm.top / ".git" / "swarm" / "attempts")
+    for journal in (swarm.top / ".git" / "swarm").glob("journal*"):
+        journal.unlink() if journal.is_file() else shutil.rmtree(journal)
+    assert swarm("recover", "t").code == 0
+    shutil.rmtree(swarm.top / ".git" / "swarm")
+
+
+@pytest.mark.parametrize("how", ["running", "killed"])
+def test_worktrees_deleted_under_workers(swarm: Swarm, how: str) -> None:
+    """Rows 69, 101: with `.worktrees` deleted and pruned under a live worker, while the daemon runs or is down, the attempt is lost
+    and not failed, it is said, and the task is done by another."""
+    work = f'[ "$SWARM_ATTEMPT" = 1 ] || {{ echo x > out; exit 0; }}; until [ -e {swarm.gate("t")} ]; do sleep 0.02; done'
+    plan = swarm.plan("r", [swarm.task("t", work, claims=["out"], attempts=1)])
+    swarm("start")
+    swarm("submit", str(plan))
+    swarm.wait_for_start("t")
+    if how == "killed":
+        swarm.end_daemon()
+    shutil.rmtree(swarm.top / ".worktrees")
+    git(swarm.top, "worktree", "prune")
+    swarm.open("t")
+    if how == "killed":
+        swarm("start")
+    run = swarm.wait("r")
+    first, second = task_of(run, "t")["attempts"]
+    assert (first["state"], second["state"]) == ("lost", "landed")
+    assert "is gone" in first["reason"]["text"]
+    swarm.check_landed(run)
+    wait_until(lambda: (swarm.top / ".worktrees" / "r" / "staging" / "out").exists())
+    assert found(swarm) == []
+
+
+def test_a_pruned_worktree_of_a_live_worker_is_mended(swarm: Swarm) -> None:
+    """With git's record removed under a live worker, recover makes another, git works there again, and the work lands."""
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [swarm.task("t", "echo x > out", claims=["out"], gate="t")])))
+    swarm.wait_for_start("t")
+    worktree = Path(task_of(swarm.status()["runs"][0], "t")["attempts"][0]["worktree"])
+    wait_until((worktree / "out").exists)
+    shutil.rmtree(git(worktree, "rev-parse", "--absolute-git-dir"))
+    assert [each["kind"] for each in found(swarm) if each["mended"]] == ["worktree"]
+    assert git(worktree, "status", "--porcelain") == "?? out"
+    swarm.open("t")
+    swarm.check_landed(swarm.wait("r"))
+
+
+def test_a_moved_worktree_of_a_live_worker_is_collected_where_it_is(swarm: Swarm) -> None:
+    """`git worktree move` under a live worker: its work lands all the same, and the worktree is the user's from then on."""
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [swarm.task("t", "echo x > out", claims=["out"], gate="t")])))
+    swarm.wait_for_start("t")
+    worktree = Path(task_of(swarm.status()["runs"][0], "t")["attempts"][0]["worktree"])
+    wait_until((worktree / "out").exists)
+    mine = swarm.outside / "mine"
+    git(swarm.top, "worktree", "move", str(worktree), str(mine))
+    assert any(str(mine) in each["text"] for each in found(swarm))
+    swarm.open("t")
+    swarm.check_landed(swarm.wait("r"))
+    assert (mine / "out").read_text() == "x\n"
+    assert found(swarm) == []
+    swarm.check_landed(swarm.run(swarm.plan("next", [swarm.task("a")])))
+    assert git(mine, "status", "--porcelain") == "A  out"
+    git(swarm.top, "worktree", "remove", "--force", str(mine))
+
+
+@WITH_AND_WITHOUT
+@pytest.mark.parametrize("what", ["deleted", "pruned", "record"])
+def test_a_staging_worktree_that_was_lost_comes_back(swarm: Swarm, daemon: bool, what: str) -> None:
+    """Deleted, deleted and pruned, or without git's record: it stands again where staging stands, and a person's edits stay."""
+    kept(swarm, daemon=daemon)
+    staging = swarm.top / ".worktrees" / "r" / "staging"
+    wait_until((staging / "out-a").exists)
+    (staging / "README.md").write_text("mine\n")
+    if what == "record":
+        shutil.rmtree(git(staging, "rev-parse", "--absolute-git-dir"))
+    else:
+        shutil.rmtree(staging)
+        if what == "pruned":
+            git(swarm.top, "worktree", "prune")
+    assert "staging" in [each["kind"] for each in found(swarm) if each["mended"]]
+    assert git(staging, "rev-parse", "HEAD") == swarm.staging("r")
+    assert git(staging, "status", "--porcelain") == (" M README.md" if what == "record" else "")
+
+
+@WITH_AND_WITHOUT
+def test_a_staging_worktree_that_a_person_uses_is_told_and_left(swarm: Swarm, daemon: bool) -> None:
+    """Edits, and a branch of a person's own, are named by recover and stay as they are."""
+    kept(swarm, daemon=daemon)
+    staging = swarm.top / ".worktrees" / "r" / "staging"
+    wait_until((staging / "out-a").exists)
+    (staging / "README.md").write_text("mine\n")
+    (told,) = found(swarm)
+    assert not told["mended"]
+    assert "README.md" in told["text"]
+    git(staging, "checkout", "-q", "README.md")
+    git(staging, "switch", "-q", "-c", "mine")
+    (told,) = found(swarm)
+    assert "is on mine" in told["text"]
+    assert git(staging, "branch", "--show-current") == "mine"
+    git(staging, "checkout", "-q", "--detach")
+    git(swarm.top, "branch", "-D", "mine")
+    assert found(swarm) == []
