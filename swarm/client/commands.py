@@ -57,6 +57,7 @@ THEMES: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
         "Mend",
         (
             ("audit", "mending", "audit", "Check that all that must be true is"),
+            ("doctor", "mending", "doctor", "Check machine, git, sandbox, agents, limits"),
             ("recover", "mending", "recover", "Bring worktrees, processes and refs into agreement"),
             ("discard", "mending", "discard", "End a run and remove everything of it"),
         ),

@@ -1,4 +1,4 @@
-"""Commands for when something went wrong, or may have, and for what is over and done with: audit, recover, discard."""
+"""Commands for when something went wrong, or may have, and for what is over and done with: audit, doctor, recover, discard."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from swarm import protocol
 from swarm.client.connection import Connection
 from swarm.client.options import command, run_option
 from swarm.client.session import Session
-from swarm.errors import Refused, UsageError
+from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, Refused, UsageError
 
 
 @command("audit", shows=True)
@@ -36,6 +36,50 @@ def audit(session: Session, run: str | None, verify: int | None) -> int:
     else:
         session.out(text)
     return code
+
+
+@command("doctor", shows=True)
+def doctor(session: Session) -> int:
+    """Check the machine, git, the sandbox, agents, limits and what is kept; each line that is not well has a remedy.
+
+    Changes nothing. Ends with 1 where something is bad.
+    """
+    from swarm.client import offline
+
+    checks = offline.doctor(session.top)
+    daemon = session.daemon_or_none()
+    runs = f"process {daemon.pid} runs" if daemon is not None else "none runs"
+    checks.append({"name": "daemon", "state": "ok", "text": runs, "remedy": ""})
+    if not any(each["state"] == "bad" for each in checks):
+        checks += _stale(session, daemon)
+    bad = any(each["state"] == "bad" for each in checks)
+    if session.as_json:
+        session.json({"schema": protocol.SCHEMA, "ok": not bad, "checks": checks})
+        return EXIT_NOT_LANDED if bad else EXIT_OK
+    for each in checks:
+        session.line(f"{each['state']:<5} {each['name']}: {protocol.printable(each['text'])}")
+        if each["remedy"]:
+            session.line(f"        Next: {protocol.printable(each['remedy'])}")
+    return EXIT_NOT_LANDED if bad else EXIT_OK
+
+
+def _stale(session: Session, daemon: Connection | None) -> list[dict[str, Any]]:
+    """Lists what is not as the journal has it, as lines for the doctor."""
+    if daemon is not None:
+        found = daemon.post(protocol.RECOVER, {"dry_run": True})["found"]
+    else:
+        from swarm.client import offline
+
+        found = offline.recover(session.top, session.state, dry_run=True)
+    return [
+        {
+            "name": "stale",
+            "state": "warn",
+            "text": each["text"],
+            "remedy": "swarm recover" if each.get("remedy") else "see to it",
+        }
+        for each in found
+    ]
 
 
 @command("recover", shows=True, steers=True)

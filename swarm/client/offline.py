@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from swarm.core.model import Attempt, Defaults, Task
     from swarm.core.run import Run
     from swarm.core.state import Swarm
-    from swarm.daemon.execution import Edges
     from swarm.daemon.reconcile import Known
     from swarm.edge.git import Repository
 
@@ -443,6 +442,15 @@ def recover(top: Path, state: Path, *, dry_run: bool) -> list[dict[str, Any]]:
     return _without_daemon(top, state, lambda *known: reconcile.reconcile(*known, dry_run=dry_run), dry_run)
 
 
+def doctor(top: Path) -> list[dict[str, Any]]:
+    """Looks at everything that swarm stands on; gives a line for each thing."""
+    import dataclasses
+
+    from swarm.daemon.doctor import examine
+
+    return [dataclasses.asdict(check) for check in examine(top, dict(os.environ))]
+
+
 def clean(top: Path, state: Path, *, force: bool) -> list[dict[str, Any]]:
     """Removes worktrees that nobody needs, as a daemon does when asked; gives what was done with each. Raises as `recover`."""
     from swarm.daemon import reconcile
@@ -451,7 +459,7 @@ def clean(top: Path, state: Path, *, force: bool) -> list[dict[str, Any]]:
 
 
 def _without_daemon(
-    top: Path, state: Path, work: Callable[[Known, Edges], Any], dry_run: bool
+    top: Path, state: Path, work: Callable[[Known, Any], Any], dry_run: bool
 ) -> list[dict[str, Any]]:
     """Does what a daemon would, in its place; nothing where there has never been one."""
     from swarm import config

@@ -92,6 +92,7 @@ HOUSE: dict[str, tuple[str, ...]] = {
         "swarm.daemon.recovery",
         "swarm.daemon.rebuild",
         "swarm.daemon.reconcile",
+        "swarm.daemon.doctor",
         "swarm.daemon.presence",
         "swarm.audit",
         "swarm.daemon.intake",  # a daemon is started only for a plan that it would take in

@@ -1,0 +1,245 @@
+"""`swarm doctor`: looks at everything that swarm stands on, and says what is well, what is not, and what to do about it.
+
+Rules for editing: nothing is changed and nothing takes long: each look has a time limit, and one that fails is a line of its own
+and never the end of the list. A line that is not well has a remedy that can be typed or done.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import resource
+import shutil
+import stat
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm import config
+from swarm.core.places import Places
+from swarm.edge import git
+from swarm.edge.host import Host
+from swarm.edge.journal import Journal
+from swarm.edge.saved import NEARLY, saved
+from swarm.edge.survey import linked_worktrees
+from swarm.errors import SwarmError
+
+ASK_TIMEOUT_S = 3.0  # for another program to say its version, or that it works
+DESCRIPTORS_MIN = 256
+_LANDLOCK_CREATE_RULESET = 444  # the system call's number, the same on every architecture
+_LANDLOCK_VERSION = 1  # flag: give the version instead of a rule set
+_PYTHON_MIN = (3, 11)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line: `state` is ok, warn or bad; what is not ok has a remedy."""
+
+    name: str
+    state: str
+    text: str
+    remedy: str = ""
+
+
+def examine(top: Path, environ: Mapping[str, str]) -> list[Check]:
+    """Looks at everything, in the order in which one thing stands on the other."""
+    found: list[Check] = [*_machine(), _git()]
+    try:
+        repository = git.Repository.discover(top)
+        settings = config.load(repository.working_top(), environ)
+    except SwarmError as error:
+        return [*found, Check("repository", "bad", error.cause, error.next_step)]
+    places = Places(repository.common_dir / "swarm")
+    looks: tuple[Callable[[], Iterator[Check]], ...] = (
+        lambda: _repository(repository),
+        lambda: _room(repository, settings),
+        lambda: _journal(places),
+        lambda: _sandbox(settings, environ),
+        lambda: _agents(settings, environ),
+        lambda: _kept(repository, settings),
+    )
+    for look in looks:
+        try:
+            found += look()
+        except (SwarmError, OSError) as error:
+            found.append(Check("doctor", "warn", f"this could not be looked at: {error}", "see the log"))
+    return found
+
+
+def _machine() -> Iterator[Check]:
+    about = f"Python {platform.python_version()}, {platform.system()} {platform.release()}, {os.cpu_count()} cores"
+    old = sys.version_info < _PYTHON_MIN
+    yield Check("machine", "bad" if old else "ok", about, "install Python 3.11 or newer" if old else "")
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (OSError, AttributeError):
+        yield Check(
+            "processes",
+            "bad",
+            "this kernel can't hold on to a process (pidfd_open)",
+            "use Linux 5.4 or newer",
+        )
+    if not stat.S_ISCHR(os.stat(os.devnull).st_mode):
+        remedy = f"as root: mknod -m 666 {os.devnull}.new c 1 3 && mv {os.devnull}.new {os.devnull}"
+        yield Check("machine", "bad", f"{os.devnull} is not the device that it should be", remedy)
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    few = 0 <= soft < DESCRIPTORS_MIN
+    remedy = f"ulimit -n {DESCRIPTORS_MIN * 4}, then start the daemon" if few else ""
+    yield Check("descriptors", "warn" if few else "ok", f"{soft} open files allowed", remedy)
+
+
+def _git() -> Check:
+    try:
+        git.probe()
+        return Check("git", "ok", f"{git.run('--version').text} merges in memory")
+    except SwarmError as error:
+        return Check("git", "bad", error.cause, error.next_step or "install git 2.38 or newer")
+
+
+def _repository(repository: git.Repository) -> Iterator[Check]:
+    if repository.resolve("HEAD") is None:
+        yield Check("repository", "bad", "it has no commit yet", "git commit --allow-empty -m 'first commit'")
+    elif repository.branch_commit("swarm") is not None:
+        yield Check(
+            "repository", "bad", 'a branch named "swarm" is in the way', "git branch -m swarm another-name"
+        )
+    else:
+        yield Check("repository", "ok", f"{repository.top}, objects by {repository.object_format}")
+    if repository.identity() is None:
+        remedy = "git config user.name …; git config user.email …"
+        yield Check("identity", "warn", "git knows no name for you: work is committed as swarm", remedy)
+
+
+def _room(repository: git.Repository, settings: config.Settings) -> Iterator[Check]:
+    limits = settings.limits
+    readings = Host([repository.working_top(), repository.common_dir], limits.readings_file).read()
+    free, least = readings.disk_free_bytes, limits.disk_free_bytes_min
+    state = "bad" if free < least else "warn" if free < 2 * least else "ok"
+    remedy = "make room on the disk: below limits.disk_free_bytes_min nothing starts" if state != "ok" else ""
+    yield Check("disk", state, f"{free / 1e9:.1f} GB free, {least / 1e9:.1f} GB are needed to start", remedy)
+    busy = [
+        f"{name} is at {value:.0f} % of {most:.0f} %"
+        for name, value, most in (
+            ("CPU", readings.cpu_percent, limits.cpu_percent_max),
+            ("memory", readings.memory_percent, limits.memory_percent_max),
+        )
+        if value >= most
+    ]
+    text = f"at most {limits.workers_max} workers; memory at {readings.memory_percent:.0f} %"
+    remedy = "nothing new starts until that passes; limits.*_percent_max decide" if busy else ""
+    yield Check("limits", "warn" if busy else "ok", "; ".join([text, *busy]), remedy)
+
+
+def _journal(places: Places) -> Iterator[Check]:
+    if not places.journal.exists() and not places.landing.exists():
+        yield Check("journal", "ok", "there is none yet; the first run makes it")
+        return
+    try:
+        with Journal.open(places.journal, readonly=True) as journal:
+            yield Check("journal", "ok", f"{journal.last_seq()} records in {places.journal}")
+    except SwarmError as error:
+        remedy = error.next_step or "swarm audit tells more; swarm recover --journal makes it anew"
+        yield Check("journal", "bad", error.cause, remedy)
+
+
+# --- what workers stand on ----------------------------------------------------------------------------------
+
+
+def _sandbox(settings: config.Settings, environ: Mapping[str, str]) -> Iterator[Check]:
+    """Only reports what the machine offers."""
+    offers = []
+    if (bwrap := shutil.which("bwrap", path=environ.get("PATH"))) is not None:
+        argv = [bwrap, "--ro-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "true"]
+        offers += ["bubblewrap"] if _says(argv) is not None else []
+    if (version := landlock_version()) > 0:
+        offers.append(f"Landlock (version {version})")
+    text = f"{' and '.join(offers) or 'neither bubblewrap nor Landlock'} on this machine, sandbox = {settings.sandbox}"
+    wanted = settings.sandbox != "off" and not offers
+    state = "bad" if wanted and settings.sandbox == "required" else "warn" if wanted else "ok"
+    yield Check(
+        "sandbox", state, text, "install bubblewrap, or a kernel with Landlock (5.13)" if wanted else ""
+    )
+
+
+def landlock_version() -> int:
+    """Gives the version of Landlock that this kernel has, 0 where it has none or it is turned off."""
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        return max(0, int(libc.syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_VERSION)))
+    except (OSError, AttributeError):
+        return 0
+
+
+def _agents(settings: config.Settings, environ: Mapping[str, str]) -> Iterator[Check]:
+    yield Check("agent command", "ok", "shell commands of tasks run by /bin/sh")
+    names = list(settings.agents)
+    with ThreadPoolExecutor(8) as threads:
+        looks = threads.map(lambda name: _agent(name, settings.agents[name].command[0], environ), names)
+        yield from looks
+    if settings.agent != "command" and settings.agent not in settings.agents:
+        remedy = f"define it: [agents.{settings.agent}] in swarm.toml"
+        yield Check(f"agent {settings.agent}", "bad", "the default agent is not defined", remedy)
+
+
+def _agent(name: str, program: str, environ: Mapping[str, str]) -> Check:
+    path = shutil.which(program, path=environ.get("PATH"))
+    if path is None:
+        return Check(
+            f"agent {name}",
+            "warn",
+            f"{program} is not on PATH",
+            f"install {program}, or correct agents.{name}.command",
+        )
+    said = _says([path, "--version"])
+    return Check(f"agent {name}", "ok", f"{path}, {said}" if said else f"{path}, which says no version")
+
+
+def _says(argv: list[str]) -> str | None:
+    """Gives the first line that a program says where it ends well in time."""
+    try:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=ASK_TIMEOUT_S,
+            check=False,
+            text=True,
+            errors="replace",
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return (done.stdout or done.stderr).strip().partition("\n")[0][:100] if done.returncode == 0 else None
+
+
+# --- what is kept ---------------------------------------------------------------------------------------------
+
+
+def _kept(repository: git.Repository, settings: config.Settings) -> Iterator[Check]:
+    common = repository.common_dir
+    root = os.path.realpath(repository.working_top() / settings.worktrees.root)
+    ours = [each for each in linked_worktrees(common) if Path(each.path).is_relative_to(root)]
+    branches = git.refs_below(common, "refs/heads/swarm/")
+    yield Check("worktrees", "ok", f"{len(ours)} below {root}; {len(branches)} branches below swarm/")
+    most = settings.limits.saved_refs_max
+    for run, number in Counter(each.owner.run for each in saved(common)).items():
+        text = f"run {run} has {number} of at most {most} recovery refs"
+        near = number >= most * NEARLY
+        remedy = (
+            f"look at them (git branch --list 'swarm/{run}/saved/*'), or raise limits.saved_refs_max"
+            if near
+            else ""
+        )
+        yield Check("recovery refs", "warn" if near else "ok", text, remedy)
+    aside = [path for path in (Path(root) / "pool" / ".kept").glob("*") if path.is_dir()]
+    for path in aside:
+        yield Check(
+            "set aside",
+            "warn",
+            f"{path} could not be saved and was kept whole",
+            f"see {path}.txt; take out what you want",
+        )

@@ -1,0 +1,69 @@
+"""`swarm doctor`: what is well is said, what is not has a remedy, and only what is bad fails."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from tests.conftest import git
+from tests.e2e.driver import Swarm, common_dir
+
+
+def checks(swarm: Swarm, *, code: int = 0) -> dict[str, dict[str, Any]]:
+    document = swarm("doctor", "--json", code=code).json
+    assert document["ok"] == (code == 0)
+    for each in document["checks"]:
+        assert each["state"] in ("ok", "warn", "bad")
+        assert bool(each["remedy"]) == (each["state"] != "ok"), each
+    return {each["name"]: each for each in document["checks"]}
+
+
+def test_a_healthy_repository(swarm: Swarm) -> None:
+    """Before the first run and after one nothing is bad, with a daemon and without; machine, git and journal are named."""
+    assert {"machine", "git", "repository", "disk", "journal", "sandbox", "worktrees", "daemon"} <= set(
+        checks(swarm)
+    )
+    swarm.run(swarm.plan("r", [swarm.task("a")]))
+    assert "records" in checks(swarm)["journal"]["text"]
+    swarm("start")
+    assert "process" in checks(swarm)["daemon"]["text"]
+    assert "ok    git" in swarm("doctor").out
+
+
+def test_what_is_wrong_has_a_remedy(swarm: Swarm) -> None:
+    """Little room, an agent that is not there and a branch in the way are named; the bad ones end it with 1."""
+    (swarm.top / "swarm.toml").write_text('[agents.mine]\ncommand = ["no-such-program"]\n')
+    swarm.measure(disk_free_bytes=1000)
+    found = checks(swarm, code=1)
+    assert found["disk"]["state"] == "bad"
+    assert found["agent mine"]["state"] == "warn"
+    swarm.measure()
+    git(swarm.top, "branch", "swarm")
+    assert "git branch -m swarm" in checks(swarm, code=1)["repository"]["remedy"]
+    git(swarm.top, "branch", "-D", "swarm")
+    (swarm.top / "swarm.toml").write_text("nonsense = 1\n")
+    assert "nonsense" in checks(swarm, code=1)["repository"]["text"]
+    (swarm.top / "swarm.toml").unlink()
+
+
+def test_a_damaged_journal_and_stale_things_are_seen(swarm: Swarm) -> None:
+    """A staging worktree that is gone is stale, with recover as the remedy; a journal that is gone is bad."""
+    swarm.run(swarm.plan("r", [swarm.task("a")]))
+    swarm("stop")
+    shutil.rmtree(swarm.top / ".worktrees")
+    assert checks(swarm)["stale"]["remedy"] == "swarm recover"
+    state = common_dir(swarm.top) / "swarm"
+    kept = swarm.outside / "journal.sqlite"
+    shutil.move(state / "journal.sqlite", kept)
+    assert checks(swarm, code=1)["journal"]["state"] == "bad"
+    shutil.move(kept, state / "journal.sqlite")
+
+
+def test_recovery_refs_near_their_limit_are_told(swarm: Swarm) -> None:
+    """From four fifths of the limit on the doctor warns, before anything has to be moved aside."""
+    commit = git(swarm.top, "rev-parse", "HEAD")
+    for number in range(1, 5):
+        git(swarm.top, "branch", f"swarm/r/saved/t/1-{number}", commit)
+    assert checks(swarm)["recovery refs"]["state"] == "ok"
+    swarm.env["SWARM_LIMITS__SAVED_REFS_MAX"] = "5"
+    assert checks(swarm)["recovery refs"]["state"] == "warn"
