@@ -47,9 +47,10 @@ class Follower:
         tree = linked.find(path, self.common, user_config=self.user_config)
         if tree is None or not tree.is_linked():
             tree = self._make(path, commit, tree)
-        elif (tree.admin / "index").exists():
+        elif (tree.admin / "index").exists() and not (tree.admin / MOVE).exists():
             return
         if os.listdir(path) == [".git"]:  # nothing of a person's can lie there, so nothing is compared
+            linked.write_text(tree.admin / MOVE, f"- {commit}\n")
             tree.break_locks()
             tree.git("checkout", "-q", "-f", "--detach", commit)
             linked.remove(tree.admin / MOVE)

@@ -1097,6 +1097,20 @@ def test_staging_that_was_barely_begun_is_filled(
     assert listing(staging) == pristine(repo, newer, tmp_path)
 
 
+def test_staging_whose_first_checkout_was_killed_at_its_end_is_finished(
+    repo: Path, pool: Pool, base: str, staging: Path
+) -> None:
+    """Killed with all files there and a lock still held, the making is finished by the next call, and the lock is gone."""
+    pool.prepare_staging(staging, base)
+    admin = Path(sh(staging, "rev-parse", "--absolute-git-dir"))
+    (admin / "HEAD.lock").touch()
+    (admin / "swarm-move").write_text(f"- {base}\n")
+    pool.prepare_staging(staging, base)
+    assert not (admin / "HEAD.lock").exists()
+    assert not (admin / "swarm-move").exists()
+    assert sh(staging, "status", "--porcelain") == ""
+
+
 def test_staging_with_a_persons_edits_is_left(repo: Path, pool: Pool, base: str, staging: Path) -> None:
     """Local changes, a file in the way, a moved HEAD and a branch are each left and named."""
     newer = commit_on(repo, "src/new.py", "n\n")
