@@ -17,7 +17,7 @@ export PIP_NO_INPUT := 1
 MAKEFLAGS += --no-print-directory
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: help setup run run-compare test lint types bench crash crash-long check clean system-packages
+.PHONY: help setup run run-compare test lint types bench crash crash-long crash-sweep check clean system-packages
 .DELETE_ON_ERROR:
 
 help:
@@ -29,8 +29,9 @@ help:
 	@echo "make check            lint, types and test"
 	@echo "make crash            the daemon killed at every named point and at random, then checked (CRASH_ARGS='--seed 7')"
 	@echo "make crash-long       the same by every kind, far more often, for hours"
+	@echo "make crash-sweep      each process of each step of a landing killed at each of its system calls (needs strace)"
 	@echo "make bench            the figures, as ratios to floor programs measured beside them (minutes)"
-	@echo "make system-packages  as root with apt: bubblewrap, for the sandbox"
+	@echo "make system-packages  as root with apt: bubblewrap for the sandbox, strace for the sweep"
 	@echo "make clean            removes caches and builds; $(VENV) stays"
 
 setup: $(STAMP)
@@ -74,16 +75,19 @@ crash: $(STAMP)
 crash-long: $(STAMP)
 	@$(BIN)/python -m tests.crash --long $(CRASH_ARGS)
 
+crash-sweep: $(STAMP)
+	@$(BIN)/python -m tests.crash.sweep $(CRASH_ARGS)
+
 check: lint types test
 
 # Best effort: what is missing only skips the tests that need it, so this never fails.
 system-packages:
-	@if command -v bwrap >/dev/null 2>&1 && command -v git >/dev/null 2>&1; then :; \
-	elif [ "$$(id -u)" != 0 ]; then echo "bubblewrap is not installed and this is not root: tests that need it are skipped"; \
-	elif ! command -v apt-get >/dev/null 2>&1; then echo "no apt-get here: tests that need bubblewrap are skipped"; \
+	@if command -v bwrap >/dev/null 2>&1 && command -v strace >/dev/null 2>&1 && command -v git >/dev/null 2>&1; then :; \
+	elif [ "$$(id -u)" != 0 ]; then echo "bubblewrap or strace is not installed and this is not root: tests that need them are skipped"; \
+	elif ! command -v apt-get >/dev/null 2>&1; then echo "no apt-get here: tests that need bubblewrap or strace are skipped"; \
 	else export DEBIAN_FRONTEND=noninteractive; \
-	    { timeout 120 apt-get -qq update && timeout 180 apt-get -qq -y --no-install-recommends install bubblewrap git; } >/dev/null 2>&1 </dev/null \
-	    || echo "apt-get could not install bubblewrap: tests that need it are skipped"; \
+	    { timeout 120 apt-get -qq update && timeout 180 apt-get -qq -y --no-install-recommends install bubblewrap strace git; } >/dev/null 2>&1 </dev/null \
+	    || echo "apt-get could not install bubblewrap and strace: tests that need them are skipped"; \
 	fi
 
 clean:
