@@ -125,6 +125,7 @@ def _follow(journal: Journal, made: Fold, taken: Snapshot | None) -> Swarm | Non
             text = f"Record {row.seq} ({row.data.get('type')}) can't follow on what was before it: {error}."
             made.breaches.append(Breach("I8", text, run=_run_of(row)))
             return None
+        told.found(event)
         _note(made, swarm, event)
         expected = [fact.to_json() for fact in turn.facts]
     if taken is not None and taken.seq == made.seq:
@@ -149,9 +150,14 @@ def _note(made: Fold, swarm: Swarm, event: m.Event) -> None:
         made.advances[event.run].append(Advance(event.task, event.attempt, event.candidate))
     elif isinstance(event, m.JournalRebuilt):
         for found in event.runs:
-            made.advances[found.run] += [
-                Advance(each.task, each.attempt, each.commit) for each in found.landings
-            ]
+            tasks = swarm.runs[found.run].tasks
+            for each in found.landings:
+                of = (a.n for a in tasks[each.task].attempts if a.candidate == each.commit)
+                n = next(of, each.attempt)
+                made.advances[found.run].append(Advance(each.task, n, each.commit))
+    elif isinstance(event, m.Discarded):
+        made.advances.pop(event.run, None)
+        made.brought_in -= {each for each in made.brought_in if each[0] == event.run}
     elif isinstance(event, m.BroughtIn):
         made.brought_in.add((event.run, event.task, event.attempt))
     elif isinstance(event, m.DaemonStarted):
@@ -194,6 +200,8 @@ class _Told:
 
     def take(self, row: Row) -> Iterator[Breach]:
         kind, run, task = row.data.get("type"), row.data.get("run"), row.data.get("task")
+        if kind == "RunDiscarded" and isinstance(run, str):
+            self._forget(run)
         if not isinstance(run, str) or not isinstance(task, str):
             return
         if kind == "TaskStarted":
@@ -217,6 +225,12 @@ class _Told:
             yield Breach("I10", f"{text}, while attempt {self._last.get(key)} is the newest.", run=event.run)
         if isinstance(event, m.WorkerExited):
             self._running.pop(key, None)
+
+    def found(self, event: m.Event) -> None:
+        """Counts the attempts that a rebuilt journal knows without having told of them."""
+        for run in event.runs if isinstance(event, m.JournalRebuilt) else ():
+            for name, task in self._swarm.runs[run.run].tasks.items():
+                self._last[run.run, name] = len(task.attempts)
 
     def _is_by_hand(self, run: str, task: str) -> bool:
         known = self._swarm.runs.get(run)
@@ -274,6 +288,14 @@ class _Told:
             yield Breach(
                 "I11", f"{here} with a claim that meets {other.claim.path!r} of {other.holder}.", run=run
             )
+
+    def _forget(self, run: str) -> None:
+        """The id of a discarded run may be used again, and its tasks begin anew."""
+        self._claims.pop(run, None)
+        self._live = {key for key in self._live if key[0] != run}
+        self._last = {key: n for key, n in self._last.items() if key[0] != run}
+        self._final = {key: end for key, end in self._final.items() if key[0] != run}
+        self._running = {key: slot for key, slot in self._running.items() if key[0] != run}
 
     def _ended(self, key: TaskKey, kind: str) -> None:
         self._live.discard(key)

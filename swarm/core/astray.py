@@ -171,11 +171,16 @@ def _taken_in(turn: Turn, run: Run, seen: Seen) -> str:
 
 def _new_task(run: Run, seen: Seen) -> Task:
     number = 1
-    while (name := f"by-hand-{number}") in run.tasks or name in run.finished_before:
+    taken = (run.tasks, run.finished_before, run.forgotten)
+    while any((name := f"by-hand-{number}") in names for names in taken):
         number += 1
-    spec = TaskSpec(id=name, title=seen.title, agent=AGENT, attempts=1, allow_empty=True, by_hand=True)
-    (task,) = run.add((), (spec,))
+    (task,) = run.add((), (spec(name, seen.title),))
     return task
+
+
+def spec(name: str, title: str) -> TaskSpec:
+    """Describes a task that takes in what a person committed."""
+    return TaskSpec(id=name, title=title, agent=AGENT, attempts=1, allow_empty=True, by_hand=True)
 
 
 def _try(turn: Turn, run: Run, task: Task, seen: Seen) -> None:

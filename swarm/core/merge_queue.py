@@ -225,14 +225,15 @@ def published(turn: Turn, event: m.Published) -> None:
     carried_out(turn, run, "Publish")
     landed, run.publishing = run.publishing[: run.publishing_count], run.publishing[run.publishing_count :]
     for name in landed:
-        _landed(turn, run, run.tasks[name])
+        land(turn, run, run.tasks[name])
     if run.astray is not None and run.astray.task in landed:
         run.astray = None
         turn.tell("StagingSettled", run)
     turn.stir(run)
 
 
-def _landed(turn: Turn, run: Run, task: Task) -> None:
+def land(turn: Turn, run: Run, task: Task) -> None:
+    """Ends what has been published: a landing, or an undo."""
     attempt = task.live
     assert attempt is not None
     assert attempt.candidate is not None

@@ -299,7 +299,11 @@ class WorkerResult:
 
 @dataclass(frozen=True, slots=True)
 class FoundLanding:
-    """A landing on staging that a rebuilt journal does not know, as its commit and the trailers of it say."""
+    """A landing on staging that a rebuilt journal does not know, as its commit and the trailers of it say.
+
+    One that `undoes` tasks takes their landings off again, at the wish for `task`; it has no `head`, and `attempt` is 0, since its
+    commit does not say which it was. `by_hand` marks what takes in a person's commits.
+    """
 
     task: str
     attempt: int
@@ -307,6 +311,8 @@ class FoundLanding:
     commit: str
     head: str
     verified: tuple[str, ...] = ()
+    undoes: tuple[str, ...] = ()
+    by_hand: bool = False
 
 
 @dataclass(frozen=True, slots=True)

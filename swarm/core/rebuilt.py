@@ -1,18 +1,21 @@
-"""What follows when the journal was rebuilt and lacks its end: staging proves landings, refs and folders prove attempts.
+"""What follows when the journal was rebuilt and lacks its end: staging proves landings and undos, refs and folders prove attempts.
 
-A landing that is found is published and told like any other, so that no task lands twice; attempts that are found only count, so
-that no number is given twice and no work is written over. What was at work when the journal ends is not known any more: it ends as
-lost, its branch stays, and the task gets another attempt. What was in the merge queue stays there, since it is verified anew.
+A landing that is found is published and told like any other, so that no task lands twice, and so is an undo, so that none is done
+twice or forgotten; attempts that are found only count, so that no number is given twice and no work is written over. What was at
+work when the journal ends is not known any more: it ends as lost, its branch stays, and the task gets another attempt. What was in
+the merge queue stays there, since it is verified anew.
 
 Rules for editing: a run or a task of which only landings are left is known by name alone until its plan is submitted again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from swarm.core import astray, undoing
 from swarm.core import messages as m
-from swarm.core.lifecycle import end_attempt, free_slot, hand_back
+from swarm.core.lifecycle import end_attempt, ended_on_request, free_slot, hand_back, stays_landed
+from swarm.core.merge_queue import land
 from swarm.core.model import (
     TASK_ENDS,
     WORKER_STEPS,
@@ -35,14 +38,17 @@ from swarm.core.state import Turn, run_commands
 
 LOST = Reason("lost", "the journal lost its end, and what became of this attempt is not known")
 
+Heads = Mapping[tuple[str, int], str | None]  # the work of attempts that are known by slug and number alone
+
 
 def journal_rebuilt(turn: Turn, event: m.JournalRebuilt) -> None:
     """Takes in what was found, and ends what nobody knows about any more."""
     for found in event.runs:
         run = turn.swarm.runs.get(found.run) or _new_run(turn, found)
-        _number_attempts(turn, run, found.attempts)
+        heads = {(each.slug, each.n): each.head for each in found.attempts}
         for landing in found.landings:
-            _land(turn, run, landing)
+            _take_in(turn, run, landing, heads)
+        _number_attempts(turn, run, found.attempts, heads)
         if found.landings:
             run.staging = found.staging
         turn.stir(run)
@@ -52,7 +58,6 @@ def journal_rebuilt(turn: Turn, event: m.JournalRebuilt) -> None:
             attempt = task.live
             if attempt is not None and attempt.step in WORKER_STEPS:
                 _lose(turn, run, task, attempt)
-                hand_back(turn, run, task, attempt, LOST)
     turn.tell(
         "JournalRebuilt",
         None,
@@ -78,11 +83,11 @@ def _new_run(turn: Turn, found: FoundRun) -> Run:
     return run
 
 
-def _number_attempts(turn: Turn, run: Run, attempts: Iterable[FoundAttempt]) -> None:
+def _number_attempts(turn: Turn, run: Run, attempts: Iterable[FoundAttempt], heads: Heads) -> None:
     names = {slug(name): name for name in run.tasks}
-    for found in sorted(attempts, key=lambda each: (each.slug, each.n)):
+    for found in attempts:
         if found.slug in names:
-            _fill(turn, run, run.tasks[names[found.slug]], found.n, found.head)
+            _fill(turn, run, run.tasks[names[found.slug]], found.n, heads)
         else:
             run.forgotten[found.slug] = (*run.forgotten.get(found.slug, ()), found)
 
@@ -90,8 +95,10 @@ def _number_attempts(turn: Turn, run: Run, attempts: Iterable[FoundAttempt]) -> 
 def recall(turn: Turn, run: Run, tasks: Iterable[Task]) -> None:
     """Gives tasks that a plan has just named the attempts that were found before anybody knew them."""
     for task in tasks:
-        for found in run.forgotten.pop(slug(task.spec.id), ()):
-            _fill(turn, run, task, found.n, found.head)
+        forgotten = run.forgotten.pop(slug(task.spec.id), ())
+        heads = {(found.slug, found.n): found.head for found in forgotten}
+        for found in forgotten:
+            _fill(turn, run, task, found.n, heads)
 
 
 def learn(run: Run, plan: PlanSpec) -> None:
@@ -104,17 +111,18 @@ def learn(run: Run, plan: PlanSpec) -> None:
             task.spec = spec
             run.needs.replace(spec)
             run.needs.over(spec.id)
+            if task.state in TASK_ENDS and task.state is not TaskState.LANDED:
+                run.needs.died(spec.id)
 
 
-def _fill(turn: Turn, run: Run, task: Task, n: int, head: str | None) -> None:
-    """Makes up for the attempts up to `n` that nothing is known of but that they were; the last has `head`."""
+def _fill(turn: Turn, run: Run, task: Task, n: int, heads: Heads) -> None:
+    """Makes up for the attempts up to `n` that nothing is known of but that they were, and the work of those in `heads`."""
     if n <= len(task.attempts):
         return
-    live = task.live
-    if live is not None:
-        _lose(turn, run, task, live)
-        if task.state not in TASK_ENDS:
-            hand_back(turn, run, task, live, LOST)
+    if task.spec.id in run.publishing:
+        _land_waiting(turn, run)
+    if task.live is not None:
+        _lose(turn, run, task, task.live)
     for number in range(len(task.attempts) + 1, n + 1):
         task.attempts.append(
             Attempt(
@@ -127,27 +135,65 @@ def _fill(turn: Turn, run: Run, task: Task, n: int, head: str | None) -> None:
                 ended_at=turn.at,
                 slot_free=True,
                 returned=True,
-                head=head if number == n else None,
+                head=heads.get((slug(task.spec.id), number)),
                 reason=LOST,
                 counts=False,
             )
         )
 
 
-def _land(turn: Turn, run: Run, landing: FoundLanding) -> None:
-    """Puts a task where a landing stands that waits to be published; publishing finds what is done, and lands it."""
+def _land_waiting(turn: Turn, run: Run) -> None:
+    """Lands what waits to be published: what comes after it could only be because it had landed."""
+    waiting, run.publishing, run.publishing_count = run.publishing, [], 0
+    for name in waiting:
+        land(turn, run, run.tasks[name])
+
+
+def _take_in(turn: Turn, run: Run, landing: FoundLanding, heads: Heads) -> None:
+    """Puts a task where a landing, or an undo, stands that waits to be published; publishing finds what is done, and tells it."""
+    if any(name in run.publishing for name in (landing.task, *landing.undoes)):
+        _land_waiting(turn, run)
+    if landing.undoes:
+        _undo(turn, run, landing, heads)
+    else:
+        _land(turn, run, landing, heads)
+
+
+def _land(turn: Turn, run: Run, landing: FoundLanding, heads: Heads) -> None:
     name = landing.task
     task = run.tasks.get(name)
     if task is None:
-        (task,) = run.add((), (TaskSpec(id=name, title=landing.title),))
-        run.unplanned.add(name)
+        spec = TaskSpec(id=name, title=landing.title)
+        if landing.by_hand:
+            spec = astray.spec(name, landing.title)
+        else:
+            run.unplanned.add(name)
+        (task,) = run.add((), (spec,))
         recall(turn, run, (task,))
-    if task.state is TaskState.LANDED or name in run.publishing:
+    if task.state is TaskState.LANDED:
         return
-    _fill(turn, run, task, landing.attempt, landing.head)
+    _fill(turn, run, task, landing.attempt, heads)
     attempt = task.attempts[-1]
     _reopen(run, task)
     free_slot(turn, attempt)
+    attempt.head = landing.head
+    _wait_to_be_published(turn, run, task, attempt, landing)
+
+
+def _undo(turn: Turn, run: Run, landing: FoundLanding, heads: Heads) -> None:
+    task, attempt = run.tasks[landing.task], run.tasks[landing.task].live
+    if attempt is None or not attempt.undoes:
+        _fill(turn, run, task, len(task.attempts) + 1, heads)
+        attempt = task.attempts[-1]
+        attempt.agent, attempt.head = undoing.AGENT, None
+    attempt.undoes = tuple((name, str(run.tasks[name].landed_commit)) for name in landing.undoes)
+    run.ended_at = None
+    _wait_to_be_published(turn, run, task, attempt, landing)
+    undoing.advanced(turn, run, task, attempt)
+
+
+def _wait_to_be_published(turn: Turn, run: Run, task: Task, attempt: Attempt, landing: FoundLanding) -> None:
+    name = task.spec.id
     if (name, attempt.n) not in run.returning:
         turn.swarm.coming.discard((run.id, name, attempt.n))
     turn.swarm.trouble.pop((run.id, name, ""), None)
@@ -155,7 +201,7 @@ def _land(turn: Turn, run: Run, landing: FoundLanding) -> None:
     if name in run.landing:
         run.landing.remove(name)
     attempt.step, attempt.ended_at, attempt.reason, attempt.retry_at = Step.PUBLISHING, None, None, None
-    attempt.head, attempt.candidate = landing.head, landing.commit
+    attempt.candidate = landing.commit
     attempt.suites = tuple(SuiteResult(name=suite, outcome="passed") for suite in landing.verified)
     run.live[name] = None
     run.publishing.append(name)
@@ -174,5 +220,12 @@ def _reopen(run: Run, task: Task) -> None:
 
 
 def _lose(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:
+    """Ends an attempt as lost, and gives its task what that leaves: its landing, its end, or another attempt."""
     attempt.counts = False
-    end_attempt(turn, run, task, attempt, Step.LOST, LOST)
+    if attempt.undoes:
+        stays_landed(turn, run, task, attempt, Step.LOST, LOST)
+    elif attempt.ending == "cancelled":
+        ended_on_request(turn, run, task, attempt)
+    else:
+        end_attempt(turn, run, task, attempt, Step.LOST, LOST)
+        hand_back(turn, run, task, attempt, LOST)

@@ -231,8 +231,10 @@ def _unknown_landings(swarm: Swarm, landing: LandingRepository) -> dict[str, lis
 
 
 def _known_commits(run: Run) -> set[str]:
+    ends = (attempt.landed_commit for task in run.tasks.values() for attempt in task.attempts)
     publishing = (run.tasks[name].attempts[-1].candidate for name in run.publishing)
-    return {commit for _, commit in run.landed} | {commit for commit in publishing if commit is not None}
+    known = {commit for commit in (*ends, *publishing) if commit is not None}
+    return known | {commit for _, commit in run.undone}
 
 
 def _moving(run: Run) -> set[str]:
@@ -240,8 +242,8 @@ def _moving(run: Run) -> set[str]:
     return {each.candidate for each in live if each.step is Step.ADVANCING and each.candidate is not None}
 
 
-def _line(landing: LandingRepository, run: str, tip: str) -> list[FoundLanding]:
-    """Reads the landings of a run off its staging line, oldest first; one that was taken back by an undo is none."""
+def _line(landing: LandingRepository, run: str, tip: str) -> Iterator[FoundLanding]:
+    """Reads the landings and undos of a run off its staging line, oldest first."""
     shown = git.run(
         "log",
         "--first-parent",
@@ -250,33 +252,30 @@ def _line(landing: LandingRepository, run: str, tip: str) -> list[FoundLanding]:
         f"{landing.base(run)}..{tip}",
         git_dir=landing.path,
     ).text
-    found: dict[str, FoundLanding] = {}
     for entry in shown.split("\0\0"):
         fields = entry.lstrip("\n").split("\0")
         if len(fields) != 4:
             continue
         commit, parents, subject, trailers = fields
         told = [line.split(": ", 1) for line in trailers.splitlines() if ": " in line]
-        for _, undone in (each for each in told if each[0] == "Swarm-Undo"):
-            found.pop(undone, None)
+        undoes = tuple(task for name, task in told if name == "Swarm-Undo")
         said = dict(told)
-        if (
-            said.get("Swarm-Run") != run
-            or len(parents.split()) != 2
-            or not said.get("Swarm-Attempt", "").isdigit()
-        ):
+        if said.get("Swarm-Run") != run:
             continue
-        task = said["Swarm-Task"]
         verified = said.get("Swarm-Verified", "none")
-        found[task] = FoundLanding(
-            task=task,
-            attempt=int(said["Swarm-Attempt"]),
-            title=subject.removeprefix(f"Land {task}: "),
-            commit=commit,
-            head=parents.split()[1],
-            verified=() if verified == "none" else tuple(verified.split(", ")),
-        )
-    return list(found.values())
+        suites = () if verified == "none" else tuple(verified.split(", "))
+        if undoes:  # newest landing first, so that the last is the one that the others needed
+            yield FoundLanding(undoes[-1], 0, subject, commit, "", suites, undoes=undoes)
+        elif len(parents.split()) == 2 and said.get("Swarm-Attempt", "").isdigit():
+            yield FoundLanding(
+                task=said["Swarm-Task"],
+                attempt=int(said["Swarm-Attempt"]),
+                title=subject.removeprefix(f"Land {said['Swarm-Task']}: "),
+                commit=commit,
+                head=parents.split()[1],
+                verified=suites,
+                by_hand="Swarm-By-Hand" in said,
+            )
 
 
 def _unknown_attempts(
@@ -313,8 +312,11 @@ def _taken_in(beyond: Iterable[FoundRun]) -> list[Finding]:
     found = []
     for run in beyond:
         for landing in run.landings:
-            text = f"{run.run}/{landing.task} is on staging as {landing.commit[:12]}, and the journal did not know"
-            found.append(Finding("staging", text, "taken in as landed", True))
+            what, taken = f"{landing.task} is on staging", "taken in as landed"
+            if landing.undoes:
+                what, taken = f"{', '.join(landing.undoes)} taken off staging again", "taken in as undone"
+            text = f"{run.run}/{what} as {landing.commit[:12]}, and the journal did not know"
+            found.append(Finding("staging", text, taken, True))
         landed = {(slug(landing.task), landing.attempt) for landing in run.landings}
         for attempt in run.attempts:
             if (attempt.slug, attempt.n) not in landed:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import git
+from tests.conftest import git, wait_until
 from tests.e2e.driver import Swarm, common_dir
+from tests.e2e.test_behind_our_back import commit
 
 KEPT = ("journal.sqlite", "journal.sqlite-wal", "journal.snapshot", "status.json", "transcript")
 
@@ -174,6 +175,46 @@ def test_an_older_copy_that_is_put_back_is_noticed(swarm: Swarm, tmp_path: Path,
     swarm.check_landed(run)
     swarm("stop")
     swarm("audit")
+
+
+@pytest.mark.parametrize("lost", ["the end", "all"])
+def test_an_undo_and_a_persons_commit_are_known_from_staging(swarm: Swarm, tmp_path: Path, lost: str) -> None:
+    """What a lost journal knew of undos, of what landed anew after one, and of commits made by hand, comes back from staging."""
+    plan = swarm.plan("r", [swarm.task("a"), swarm.task("b"), swarm.task("c", needs=["b"])], verify=["true"])
+    run = swarm.run(plan)
+    swarm("stop")
+    copy = copy_of(swarm, tmp_path / "backup")
+    swarm("start")
+    swarm("undo", "a", "--yes")
+    swarm("undo", "b", "--yes")
+    swarm("retry", "a")
+    wait_until(lambda: [*swarm.landings("r")].count("a") == 2, at_most_s=40)
+    commit(Path(run["staging"]["worktree"]), "theirs", "mine\n", "Mine")
+    swarm("stop")
+    swarm("start")
+    wait_until(lambda: "by-hand-1" in swarm.landings("r"), at_most_s=40)
+    swarm.wait("r", code=1)
+    swarm("stop")
+    known = tasks_of(swarm.status())
+    take_away(swarm, *KEPT)
+    if lost == "the end":
+        put_back(swarm, copy, *KEPT)
+    refused(swarm)
+    told = swarm("recover", "--journal").out
+    assert "r/c, b taken off staging again" in told
+    starts = swarm.starts()
+    swarm("start")
+    swarm("submit", str(plan))
+    swarm.wait("r", code=1)
+    now = {name: (state, commit) for name, state, commit, _ in tasks_of(swarm.status())}
+    assert now == {name: (state, commit) for name, state, commit, _ in known}
+    assert {name: state for name, (state, _) in now.items()} == {
+        "a": "landed",
+        "b": "cancelled",
+        "c": "cancelled",
+        "by-hand-1": "landed",
+    }
+    assert swarm.starts() == starts
 
 
 def test_work_that_the_rebuilt_journal_does_not_know_is_kept(swarm: Swarm, tmp_path: Path) -> None:

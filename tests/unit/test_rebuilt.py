@@ -12,7 +12,17 @@ import pytest
 from swarm.core import machine
 from swarm.core import messages as m
 from swarm.core.invariants import invariants
-from swarm.core.model import TASK_ENDS, FoundAttempt, FoundLanding, FoundRun, Seen, Standing, TaskState, slug
+from swarm.core.model import (
+    TASK_ENDS,
+    FoundAttempt,
+    FoundLanding,
+    FoundRun,
+    Seen,
+    Standing,
+    Step,
+    TaskState,
+    slug,
+)
 from swarm.core.run import Run
 from swarm.core.state import Swarm, next_deadline, pending_commands
 from tests.builders import BASE
@@ -21,36 +31,62 @@ from tests.unit.test_random_walk import World, _key, walk
 SEEDS = int(os.environ.get("SWARM_WALK_SEEDS", "60"))
 
 
-def of_staging(run: Run, known: Run | None) -> FoundRun:
+def _is_of(event: m.Event, run: str) -> bool:
+    return getattr(event, "run", None) == run
+
+
+def line(world: World, run: Run) -> list[FoundLanding]:
+    """The landings and undos that staging of a run holds, as the commits would say it themselves."""
+    found: list[FoundLanding] = []
+    events = [event for event in map(m.event_from_json, map(json.loads, world.log)) if _is_of(event, run.id)]
+    begins = max((at for at, event in enumerate(events) if isinstance(event, m.Discarded)), default=-1)
+    for event in events[begins + 1 :]:
+        if isinstance(event, m.StagingAdvanced):
+            task = run.tasks[event.task]
+            attempt = task.attempts[event.attempt - 1]
+            gone = tuple(each for each, _ in attempt.undoes)
+            n, head = (0, "") if gone else (attempt.n, attempt.submitted)
+            found.append(
+                FoundLanding(
+                    gone[-1] if gone else event.task,
+                    n,
+                    "",
+                    event.candidate,
+                    head,
+                    undoes=gone,
+                    by_hand=task.spec.by_hand and not gone,
+                )
+            )
+    return found
+
+
+def of_staging(world: World, run: Run, known: Run | None) -> FoundRun:
     """What the landing repository would say of a run beyond what is known of it."""
-    there = [*run.landed, *((name, str(run.tasks[name].attempts[-1].candidate)) for name in run.publishing)]
-    had = {commit for _, commit in known.landed} if known is not None else set()
-    had |= (
-        {str(known.tasks[name].attempts[-1].candidate) for name in known.publishing}
-        if known is not None
-        else set()
-    )
-    landings = tuple(
-        FoundLanding(name, run.tasks[name].attempts[-1].n, "", commit, run.tasks[name].attempts[-1].submitted)
-        for name, commit in there
-        if commit not in had
-    )
-    attempts = tuple(
+    had = set()
+    if known is not None:
+        attempts = [attempt for task in known.tasks.values() for attempt in task.attempts]
+        had = {a.landed_commit for a in attempts} | {
+            a.candidate for a in attempts if a.step is Step.PUBLISHING
+        }
+        had |= {commit for _, commit in known.undone}
+    landings = tuple(each for each in line(world, run) if each.commit not in had)
+    found = tuple(
         FoundAttempt(slug(name), attempt.n, attempt.head)
         for name, task in run.tasks.items()
         for attempt in task.attempts
         if known is None or name not in known.tasks or attempt.n > len(known.tasks[name].attempts)
     )
-    staging = there[-1][1] if landings else run.staging
-    return FoundRun(run.id, run.base_commit, staging, landings, attempts)
+    staging = landings[-1].commit if landings else run.staging
+    return FoundRun(run.id, run.base_commit, staging, landings, found)
 
 
 def cut(world: World, at: int) -> None:
     """Takes the world back to its first `at` events, and has the journal rebuilt with what the rest left."""
-    before, world.log, world.swarm = world.swarm, world.log[:at], Swarm()
-    for line in world.log:
-        machine.step(world.swarm, m.event_from_json(json.loads(line)))
-    found = tuple(of_staging(run, world.swarm.runs.get(run.id)) for run in before.runs.values())
+    whole, before, kept = list(world.log), world.swarm, Swarm()
+    for text in world.log[:at]:
+        machine.step(kept, m.event_from_json(json.loads(text)))
+    found = tuple(of_staging(world, run, kept.runs.get(run.id)) for run in before.runs.values())
+    world.log, world.swarm = whole[:at], kept
     found = tuple(each for each in found if each.landings or each.attempts)
     event = m.JournalRebuilt(at=world.now, runs=found)
     event_again = m.event_from_json(json.loads(json.dumps(m.event_to_json(event))))
