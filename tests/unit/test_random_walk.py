@@ -1,4 +1,9 @@
-"""The machine is led at random through plans, answers, failures, requests and crashes; after each step it is held to its laws."""
+"""The machine is led at random through plans, answers, failures, requests and crashes; after each step it is held to its laws.
+
+It is a simulation of the whole world, by a clock that is a number: commands are carried out in `outside`, in any order, and their
+answers come at once, late, twice, or never because the daemon is killed first. SWARM_WALK_SEEDS says how many walks; `make walk`
+does many.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +38,7 @@ from swarm.core.model import (
 from swarm.core.run import Run
 from swarm.core.state import IllegalEvent, StaleEvent, Swarm, next_deadline, pending_commands, still_due
 from tests.builders import BASE, CALM, a_claim, a_plan, a_task
+from tests.unit.outside import Key, Outside, key_of
 
 SEEDS = int(os.environ.get("SWARM_WALK_SEEDS", "150"))
 STEPS = 400
@@ -57,8 +63,11 @@ class World:
         self.now = 1000.0
         self.log: list[str] = []
         self.outstanding: dict[tuple[str, ...], m.Command] = {}
+        self.on_its_way: dict[tuple[str, ...], m.Event] = {}  # what was carried out and is not told yet
+        self.answered: list[m.Event] = []
+        self.outside = Outside({BASE: ()})
+        self.exits: dict[Key, dict[str, Any]] = {}  # how workers ended, as their launchers wrote it down
         self.plans: dict[str, PlanSpec] = {}
-        self.commits = 0
         self.kind = True
         self.requests = 0
         self.branches: dict[str, Seen] = {}  # how each staging branch was last seen or put
@@ -111,9 +120,14 @@ class World:
         assert invariants(self.swarm) == []
         pending = {_key(command) for command in pending_commands(self.swarm)}
         assert pending == set(self.outstanding)
+        for run in self.swarm.runs.values():
+            if run.prepared:
+                assert self.outside.is_below(run.staging, self.outside.staging[run.id])
 
     def crash(self) -> None:
-        """Replays the journal: the same state comes out, and the same commands are outstanding."""
+        """Replays the journal: the same state comes out, and the same commands are outstanding, also those that were carried out
+        and whose answers nobody hears any more."""
+        self.on_its_way.clear()
         again = Swarm()
         for line in self.log:
             machine.step(again, m.event_from_json(json.loads(line)))
@@ -127,16 +141,41 @@ class World:
     # --- answers
 
     def answer(self) -> None:
+        """Has a command carried out, or hears of one that was."""
         if not self.outstanding:
             return
         key = self.random.choice(sorted(self.outstanding))
-        command = self.outstanding.pop(key)
-        self.now += self.random.random() * 0.3
-        self.send(self.answer_to(command))
+        self.now += self.random.random() * 0.5
+        if isinstance(self.outstanding[key], m.WatchWorker) and self.chance(70):
+            return  # it goes on working, so that others come to work beside it and its time may run out
+        if key not in self.on_its_way:
+            event = self.answer_to(self.outstanding[key])
+            if self.chance(15):
+                self.on_its_way[key] = event
+                return
+        else:
+            event = dataclasses.replace(self.on_its_way.pop(key), at=self.now)
+        del self.outstanding[key]
+        self.send(event)
+        if isinstance(event, m.AttemptEvent):
+            self.answered = [*self.answered[-30:], event]
 
-    def commit(self) -> str:
-        self.commits += 1
-        return f"{self.commits:040x}"
+    def again(self) -> None:
+        """Sends an answer a second time. It is refused and changes nothing, save where just that is asked for once more."""
+        if not self.answered:
+            return
+        event = dataclasses.replace(self.random.choice(self.answered), at=self.now)
+        before = _shape(self.swarm)
+        try:
+            self.send(event)
+        except IllegalEvent:
+            assert _shape(self.swarm) == before
+        else:
+            pending = {_key(command) for command in pending_commands(self.swarm)}
+            self.outstanding = {key: c for key, c in self.outstanding.items() if key in pending}
+
+    def commit(self, *parents: str) -> str:
+        return self.outside.commit(*parents)
 
     def chance(self, percent: float) -> bool:
         return not self.kind and self.random.random() * 100 < percent
@@ -169,6 +208,7 @@ class World:
         return m.HostMeasured(**where, readings=CALM, trouble=self.trouble(5))
 
     def _on_PrepareRun(self, command: m.PrepareRun, where: dict[str, Any]) -> m.Event:
+        self.outside.staging.setdefault(command.run, command.base)
         return m.RunPrepared(**where, commit=command.base, worktree="/staging")
 
     def _on_TakeWorktree(self, command: m.TakeWorktree, where: dict[str, Any]) -> m.Event:
@@ -176,34 +216,48 @@ class World:
         attempt = run.tasks[command.task].live
         assert attempt is not None
         for need in run.tasks[command.task].spec.needs if attempt.ending is None else ():
-            assert need in run.finished_before or run.tasks[need].state is TaskState.LANDED
-        return m.WorktreeReady(**where, path="/wt")
+            if need not in run.finished_before:
+                landed = run.tasks[need].landed_commit
+                assert landed is not None
+                assert self.outside.is_below(landed, command.base), f"{command.task} starts without {need}"
+        return m.WorktreeReady(**where, path=self.outside.take(command))
 
-    def _on_StartWorker(self, _: m.StartWorker, where: dict[str, Any]) -> m.Event:
+    def _on_StartWorker(self, command: m.StartWorker, where: dict[str, Any]) -> m.Event:
+        run = self.swarm.runs[command.run]
+        self.outside.start(command, run.wanted_claims(run.tasks[command.task]))
         return m.WorkerStarted(**where, pid=7, started_at=self.now)
 
-    def _on_WatchWorker(self, _: m.Command, where: dict[str, Any]) -> m.Event:
+    def _on_WatchWorker(self, command: m.AttemptCommand, where: dict[str, Any]) -> m.Event:
         code = self.random.choice([1, 75, None, 0, 0]) if self.chance(40) else 0
-        return m.WorkerExited(
-            **where,
-            exit_code=code,
-            result=WorkerResult(retry_after_s=self.random.choice([None, 3.0])),
-            trouble=self.trouble(20),
-        )
+        return self.exited(command, where, code, self.trouble(20))
 
-    def _on_EndWorker(self, _: m.EndWorker, where: dict[str, Any]) -> m.Event:
-        return m.WorkerExited(**where, exit_code=self.random.choice([143, 0, None]))
+    def _on_EndWorker(self, command: m.AttemptCommand, where: dict[str, Any]) -> m.Event:
+        return self.exited(command, where, self.random.choice([143, 0, None]), "")
+
+    def exited(
+        self, command: m.AttemptCommand, where: dict[str, Any], code: int | None, trouble: str
+    ) -> m.Event:
+        """Ends a worker, once: whoever asks later is told the same."""
+        result = WorkerResult(retry_after_s=self.random.choice([None, 3.0]))
+        key = key_of(command)
+        assert key in self.outside.started
+        self.outside.alive.pop(key, None)
+        how = self.exits.setdefault(key, {"exit_code": code, "result": result, "trouble": trouble})
+        return m.WorkerExited(**where, **how)
 
     def _on_Collect(self, command: m.Collect, where: dict[str, Any]) -> m.Event:
+        self.outside.collect(command)
         if self.chance(10):
             return m.Collected(**where, head=command.base, commits=0, touched=())
         touched = tuple(self.random.sample(["a/1", "a/2", "b/1", "c"], k=self.random.randint(1, 2)))
         problem = "unmerged paths" if self.chance(5) else ""
+        head = self.outside.make("work", *map(str, key_of(command)), parents=(command.base,))
         return m.Collected(
-            **where, head=self.commit(), commits=self.random.randint(1, 2), touched=touched, problem=problem
+            **where, head=head, commits=self.random.randint(1, 2), touched=touched, problem=problem
         )
 
-    def _on_GiveBackWorktree(self, _: m.Command, where: dict[str, Any]) -> m.Event:
+    def _on_GiveBackWorktree(self, command: m.GiveBackWorktree, where: dict[str, Any]) -> m.Event:
+        self.outside.give_back(command)
         return m.WorktreeReturned(**where)
 
     def _on_BringIn(self, _: m.Command, where: dict[str, Any]) -> m.Event:
@@ -215,7 +269,7 @@ class World:
         assert run.astray is None or command.by_hand or run.landing == [command.task]
         if self.chance(20):
             return m.MergeConflicted(**where, onto=command.onto, paths=("a/1",), landings=("x",))
-        return m.CandidateMade(**where, onto=command.onto, candidate=self.commit())
+        return m.CandidateMade(**where, onto=command.onto, candidate=self.outside.merge(command))
 
     def _on_Revert(self, command: m.Revert, where: dict[str, Any]) -> m.Event:
         run = self.swarm.runs[command.run]
@@ -225,22 +279,30 @@ class World:
         )
         if self.chance(20):
             return m.MergeConflicted(**where, onto=command.onto, paths=("a/1",), landings=("x",))
-        return m.CandidateMade(**where, onto=command.onto, candidate=self.commit())
+        return m.CandidateMade(**where, onto=command.onto, candidate=self.outside.revert(command))
 
     def _on_Rebase(self, command: m.Rebase, where: dict[str, Any]) -> m.Event:
         if self.chance(50):
             return m.RebaseConflicted(**where, onto=command.onto, paths=("a/1",))
-        return m.Rebased(**where, onto=command.onto, head=self.commit())
+        head = self.outside.make("rebase", command.head, command.onto, parents=(command.onto,))
+        return m.Rebased(**where, onto=command.onto, head=head)
 
     def _on_Verify(self, command: m.Verify, where: dict[str, Any]) -> m.Event:
         outcome = self.random.choice(["failed", "timeout", "none"]) if self.chance(20) else "passed"
         suites = tuple(SuiteResult(name=suite.name, outcome=outcome) for suite in command.suites)
         trouble = self.trouble(50) if outcome != "passed" else ""
+        if outcome == "passed":
+            self.outside.passed |= {(command.candidate, suite.name) for suite in command.suites}
         return m.Verified(**where, candidate=command.candidate, suites=suites, trouble=trouble)
 
     def _on_Advance(self, command: m.Advance, where: dict[str, Any]) -> m.Event:
+        outside, task = self.outside, self.swarm.runs[command.run].tasks[command.task]
         if self.chance(5):
-            return m.StagingMoved(**where, found=self.commit())
+            outside.staging[command.run] = self.commit(outside.staging[command.run])
+        assert task.live is not None
+        found = outside.advance(command, [suite.name for suite in task.live.to_pass])
+        if found is not None:
+            return m.StagingMoved(**where, found=found)
         return m.StagingAdvanced(**where, candidate=command.new)
 
     def _on_Publish(self, command: m.Publish, where: dict[str, Any]) -> m.Event:
@@ -249,6 +311,7 @@ class World:
         there = self.branches.get(command.run, Seen(Standing.AS_LEFT, BASE))
         if command.old != there.found:
             return m.StagingSeen(**where, command="Publish", seen=there)
+        assert self.outside.is_below(command.commit, self.outside.staging[command.run])
         self.branches[command.run] = Seen(Standing.AS_LEFT, command.commit)
         return m.Published(**where, commit=command.commit)
 
@@ -267,7 +330,7 @@ class World:
             return Seen(kind, self.swarm.runs[run].published)
         if kind is Standing.CHECKED_OUT:
             return Seen(kind, published, place="/away")
-        found = self.commit()
+        found = self.commit(published)
         where = self.random.choice(["branch", "worktree"]) if kind is Standing.BY_HAND else "branch"
         seen = Seen(kind, found, where, published, "By hand", self.random.randint(1, 2), ("a/1",))
         if where == "branch":
@@ -287,7 +350,9 @@ class World:
         return m.Discarded(**where)
 
     def _on_Finish(self, command: m.Finish, where: dict[str, Any]) -> m.Event:
-        return m.Finished(**where, request=command.request, target=command.target, commit=self.commit())
+        return m.Finished(
+            **where, request=command.request, target=command.target, commit=self.commit(command.commit)
+        )
 
     # --- what people and clocks do
 
@@ -510,8 +575,10 @@ def walk(seed: int, steps: int = STEPS) -> Iterator[World]:
             world.ask()
         elif what < 0.97:
             world.set_clock()
-        elif what < 0.985:
+        elif what < 0.98:
             world.late()
+        elif what < 0.985:
+            world.again()
         else:
             world.crash()
         yield world
@@ -534,7 +601,8 @@ def test_whatever_happens_the_invariants_hold_and_everything_ends(seed: int) -> 
         assert {t.state for t in run.tasks.values()} <= TASK_ENDS, {
             n: (t.state, t.reason) for n, t in run.tasks.items()
         }
-        assert run.staging == run.published
+        assert run.staging == run.published == world.outside.staging[run.id]
+        assert run.landed == world.outside.landed(run.id)
         landed = [
             a
             for t in run.tasks.values()
