@@ -9,6 +9,8 @@ PYTEST_ARGS ?= -n 2
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 CRASH_ARGS ?=
+MUTANTS_ARGS ?=
+WALKS ?= 1000
 
 # As root, without a terminal and with an empty or unwritable home, pip is to work without a word.
 export PIP_ROOT_USER_ACTION := ignore
@@ -17,7 +19,7 @@ export PIP_NO_INPUT := 1
 MAKEFLAGS += --no-print-directory
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: help setup run run-compare test lint types bench crash crash-long crash-sweep check clean system-packages
+.PHONY: help setup run run-compare test lint types bench crash crash-long crash-sweep mutants walk check clean system-packages
 .DELETE_ON_ERROR:
 
 help:
@@ -30,6 +32,8 @@ help:
 	@echo "make crash            the daemon killed at every named point and at random, then checked (CRASH_ARGS='--seed 7')"
 	@echo "make crash-long       the same by every kind, far more often, for hours"
 	@echo "make crash-sweep      each process of each step of a landing killed at each of its system calls (needs strace)"
+	@echo "make mutants          planted bugs, to see that the checks can fail (MUTANTS_ARGS='--only no-epoch')"
+	@echo "make walk             the simulated world, by many seeds (WALKS=1000)"
 	@echo "make bench            the figures, as ratios to floor programs measured beside them (minutes)"
 	@echo "make system-packages  as root with apt: bubblewrap for the sandbox, strace for the sweep"
 	@echo "make clean            removes caches and builds; $(VENV) stays"
@@ -64,7 +68,7 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	@$(BIN)/mypy
-	@$(BIN)/mypy --explicit-package-bases scripts tests/bench tests/crash/__main__.py
+	@$(BIN)/mypy --explicit-package-bases scripts tests/bench tests/crash/__main__.py tests/crash/mutants.py
 
 bench: $(STAMP)
 	@$(BIN)/python scripts/bench.py $(BENCH_ARGS)
@@ -77,6 +81,12 @@ crash-long: $(STAMP)
 
 crash-sweep: $(STAMP)
 	@$(BIN)/python -m tests.crash.sweep $(CRASH_ARGS)
+
+mutants: $(STAMP)
+	@$(BIN)/python -m tests.crash.mutants $(MUTANTS_ARGS)
+
+walk: $(STAMP)
+	@SWARM_WALK_SEEDS=$(WALKS) $(BIN)/python -m pytest tests/unit/test_random_walk.py -q $(PYTEST_ARGS)
 
 check: lint types test
 
