@@ -121,6 +121,14 @@ class Outside:
         assert key not in self.alive, f"the worktree of {key} is given back while it runs"
         self.worktrees = {path: mine for path, mine in self.worktrees.items() if mine != key}
 
+    def discard(self, run: str) -> None:
+        """Removes all of a run, whose id is free then; nobody works for it and nothing of it is lent."""
+        busy = [key for key in (*self.alive, *self.worktrees.values()) if key[0] == run]
+        assert not busy, f"{run} is discarded under {busy}"
+        self.staging.pop(run, None)
+        self.started = {key for key in self.started if key[0] != run}
+        self.made = {inputs: commit for inputs, commit in self.made.items() if inputs[1] != run}
+
     # --- landing
 
     def make(self, *inputs: str, parents: Sequence[str]) -> str:

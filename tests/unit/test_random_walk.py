@@ -64,7 +64,7 @@ class World:
         self.log: list[str] = []
         self.outstanding: dict[tuple[str, ...], m.Command] = {}
         self.on_its_way: dict[tuple[str, ...], m.Event] = {}  # what was carried out and is not told yet
-        self.answered: list[m.Event] = []
+        self.answered: list[m.AttemptEvent] = []
         self.outside = Outside({BASE: ()})
         self.exits: dict[Key, dict[str, Any]] = {}  # how workers ended, as their launchers wrote it down
         self.plans: dict[str, PlanSpec] = {}
@@ -121,7 +121,7 @@ class World:
         pending = {_key(command) for command in pending_commands(self.swarm)}
         assert pending == set(self.outstanding)
         for run in self.swarm.runs.values():
-            if run.prepared:
+            if run.prepared and not run.discarding:
                 assert self.outside.is_below(run.staging, self.outside.staging[run.id])
 
     def crash(self) -> None:
@@ -343,9 +343,12 @@ class World:
     def _on_Discard(self, command: m.Discard, where: dict[str, Any]) -> m.Event:
         run = self.swarm.runs[command.run]
         assert (dict(run.live), dict(run.returning)) == ({}, {})
-        mine = [key for key in self.outstanding if key[1] == command.run]
+        mine = [key for key in self.outstanding if key[1] == command.run and key[0] != "Discard"]
         assert mine == [], f"{mine} would answer a run that is gone"
-        del self.plans[command.run]
+        self.outside.discard(command.run)
+        self.answered = [event for event in self.answered if event.run != command.run]
+        self.exits = {key: how for key, how in self.exits.items() if key[0] != command.run}
+        self.plans.pop(command.run, None)
         self.branches.pop(command.run, None)
         return m.Discarded(**where)
 
@@ -380,9 +383,9 @@ class World:
 
     def ask(self) -> None:
         """Sends a request of a person's, legal or not; an illegal one must change nothing."""
-        for name in ({"one", "two"} - self.swarm.runs.keys()) if self.random.random() < 0.5 else ():
+        for name in sorted({"one", "two"} - self.swarm.runs.keys()) if self.random.random() < 0.5 else ():
             self.submit(_random_plan(self, name))  # the id of a run that was discarded is free again
-        runs = sorted(name for name, run in self.swarm.runs.items() if run.tasks)
+        runs = sorted(name for name, run in self.swarm.runs.items() if run.tasks and name in self.plans)
         if not runs:
             return
         run = self.swarm.runs[self.random.choice(runs)]
