@@ -94,15 +94,15 @@ MUTANTS: dict[str, Mutant] = {
     "equal-not-above": Mutant(
         "a landing counts as done only where staging stands exactly at it, not above it",
         "swarm/edge/landing.py",
-        "return self.is_ancestor(commit, tip)",
-        "return commit == tip",
+        "            return place <= tip_place\n        return self.is_ancestor(commit, tip)",
+        "            return place == tip_place\n        return commit == tip",
         (f"{_LANDING}::test_advance_is_compare_and_swap", f"{_LANDING}::test_advance_may_move_over_several"),
     ),
     "counted-twice": Mutant(
         "an advance that is repeated after a crash makes the line one longer",
         "swarm/edge/lineage.py",
         "place.setdefault(commit, len(place))",
-        "place[commit] = max(place.values(), default=-1) + 1",
+        "place[commit] = len(place)",
         (f"{_LANDING}::test_an_advance_that_is_repeated_counts_once",),
     ),
     "verify-base": Mutant(
