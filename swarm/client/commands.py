@@ -60,6 +60,7 @@ THEMES: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
             ("doctor", "mending", "doctor", "Check machine, git, sandbox, agents, limits"),
             ("recover", "mending", "recover", "Bring worktrees, processes and refs into agreement"),
             ("discard", "mending", "discard", "End a run and remove everything of it"),
+            ("chaos", "chaos", "chaos", "Show in a throwaway repository that kills lose nothing"),
         ),
     ),
     (

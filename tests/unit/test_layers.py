@@ -81,6 +81,7 @@ HOUSE: dict[str, tuple[str, ...]] = {
         "swarm.config",
         "swarm.client",
     ),
+    "swarm.client.chaos": ("swarm.errors", "swarm.crashpoints", "swarm.protocol", "swarm.client"),
     "swarm.client.offline": (
         "swarm.errors",
         "swarm.crashpoints",
