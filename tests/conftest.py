@@ -58,7 +58,7 @@ def repo(tmp_path: Path) -> Path:
     return top
 
 
-def wait_until(condition: Callable[[], object], *, at_most_s: float = 20.0) -> None:
+def wait_until(condition: Callable[[], object], *, at_most_s: float = 60.0) -> None:
     """Waits for a condition; fails the test when it has not come true in time."""
     end = monotonic() + at_most_s
     while not condition():

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from swarm.audit.breaches import Breach
 from swarm.audit.folding import Fold
-from swarm.core.model import Attempt, Step, Task, TaskState, slug, staging_branch
+from swarm.core.model import ATTEMPT_ENDS, Attempt, Step, Task, TaskState, slug, staging_branch
 from swarm.core.run import Run
 from swarm.edge import git
 from swarm.edge.landing import LandingRepository, pin_ref
@@ -126,6 +126,11 @@ def _kept_by_branch(
     yield Breach("I15", f"{text}.", run=run.id, next_step=step)
 
 
+def _founding(run: Run) -> str:
+    """Names the pin of what staging was founded again from, where the landing repository was deleted."""
+    return pin_ref(f"{run.id}/staging/0")
+
+
 def _pinned(fold: Fold, runs: Iterable[Run], pins: Mapping[str, str]) -> Iterator[Breach]:
     """Whatever was brought in is pinned, and nothing is pinned that was not; `finish` pins targets under a name of its own."""
     assert fold.swarm is not None
@@ -139,14 +144,19 @@ def _pinned(fold: Fold, runs: Iterable[Run], pins: Mapping[str, str]) -> Iterato
     for ref, (run, name, attempt) in attempts.items():
         if run.id not in looked_at or (run.id, name, attempt.n) not in fold.brought_in:
             continue
-        if pins.get(ref) != attempt.head:
+        again = (
+            attempt.step in ATTEMPT_ENDS and _founding(run) in pins
+        )  # then only what was live was brought in
+        if pins.get(ref) != attempt.head and not (again and ref not in pins):
             text = f"The landing repository keeps {pins.get(ref, 'nothing')[:12]} for attempt {attempt.n} of {name}"
             yield Breach("I15", f"{text}, and {str(attempt.head)[:12]} was brought in.", run=run.id)
+    founded = {_founding(run) for run in fold.swarm.runs.values()}
     for ref in pins:
         if (
             ref.startswith("refs/attempts/")
             and ref not in attempts
             and not ref.startswith(pin_ref("finish/"))
+            and ref not in founded
         ):
             yield Breach(
                 "I18", f"The landing repository has {ref}, an attempt that the journal does not know."

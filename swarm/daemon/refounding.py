@@ -43,7 +43,9 @@ def refound(swarm: Swarm, edges: Edges) -> list[str]:
 def _refound(swarm: Swarm, run: Run, edges: Edges) -> None:
     landing, base = edges.landing, run.base_commit
     landing.seed(run.id, base)
-    landing.bring_in([Incoming(f"{run.id}/staging", run.published, base)])
+    landing.bring_in(
+        [Incoming(f"{run.id}/staging/0", run.published, base)]
+    )  # like attempts, which count from 1
     crash_at("refound.carried")
     with exclusive(edges.places.merge_lock, kind=MergeLockHeld) as held:
         landing.advance(run.id, run.published, base, lock=held)

@@ -50,6 +50,7 @@ class Checker:
         self.landed: dict[Key, str] = {}
         self.undone: set[str] = set()
         self.width = 0
+        self.recorded = str(repo)  # the checkout that the daemon worked beside
 
     def no(self, number: str, text: str) -> None:
         self.broken.append((number, text))
@@ -125,6 +126,17 @@ class Checker:
                 self.undone.add(self.landed.pop(key, ""))
         elif kind == "TaskRetried":
             self.over.discard(key)
+        elif kind == "RunDiscarded":
+            self.forget(row["run"])
+
+    def forget(self, run: str) -> None:
+        """Nothing of a discarded run may be left, and its id may be used again."""
+        for known in (self.attempts, self.newest, self.working, self.landed):
+            for key in [key for key in known if key[0] == run]:
+                del known[key]
+        for some in (self.live, self.over):
+            some.difference_update([key for key in some if key[0] == run])
+        del self.runs[run]
 
     def start(self, row: Row, key: Key) -> None:
         run, task = key
@@ -141,8 +153,9 @@ class Checker:
         self.number(row, key)
 
     def number(self, row: Row, key: Key) -> None:
-        if key in self.live or row["n"] != self.newest.get(key, 0) + 1:
-            self.no("I10", f"attempt {row['n']} of {key} began after {self.newest.get(key, 0)}")
+        last = max(self.newest.get(key, 0), self.newest.get((key[0], slug(key[1])), 0))
+        if key in self.live or row["n"] != last + 1:
+            self.no("I10", f"attempt {row['n']} of {key} began after {last}")
         self.newest[key] = row["n"]
         self.live.add(key)
 
@@ -150,16 +163,14 @@ class Checker:
         kind, run = row["type"], row["run"]
         if kind in ("DaemonStarted", "LimitsChanged"):
             self.width = row.get("limits", row)["workers_max"]
+            self.move(row.get("top"))
         elif kind == "PlanSubmitted":
-            new = {
-                "base": row["base_commit"],
-                "stands": row["base_commit"],
-                "line": [],
-                "shown": set(),
-                "claims": {},
-            }
             claims = {task["id"]: task.get("claims", []) for task in row["plan"]["tasks"]}
-            self.runs.setdefault(run, new)["claims"].update(claims)
+            self.begin(run, row["base_commit"])["claims"].update(claims)
+        elif kind == "JournalRebuilt":
+            for found in row["runs"]:
+                self.begin(found["run"], found["base"])
+                self.found(found)
         elif kind == "RunPrepared":
             self.runs[run]["worktree"] = Path(row["worktree"])
         elif kind == "Published":
@@ -168,6 +179,35 @@ class Checker:
             self.runs[run]["stands"] = row["commit"]
         elif row["n"] is not None and kind != "WorktreeReturned":
             self.answer(row, (run, row["task"]))
+
+    def move(self, top: str | None) -> None:
+        """What was recorded below a checkout that was moved is where it is now."""
+        for facts in self.runs.values() if top else ():
+            if "worktree" in facts and facts["worktree"].is_relative_to(self.recorded):
+                facts["worktree"] = Path(str(top)) / facts["worktree"].relative_to(self.recorded)
+        self.recorded = top or self.recorded
+
+    def begin(self, run: str, base: str) -> Row:
+        new = {"base": base, "stands": base, "line": [], "shown": set(), "claims": {}}
+        return self.runs.setdefault(run, new)
+
+    def found(self, found: Row) -> None:
+        """What a rebuilt journal knows by staging, refs and folders alone; attempts are told by the slugs of their tasks."""
+        run = found["run"]
+        for each in found.get("landings", []):
+            key = (run, each["task"])
+            n = each.get("attempt") or self.newest.get(key, 0) + 1  # an undo does not say its number
+            self.newest[key] = max(n, self.newest.get(key, 0))
+            self.working.pop(key, None)
+            self.live.add(key)
+            facts = {"head": each.get("head"), "candidate": each["commit"], "verified": each["commit"]}
+            undoes = bool(each.get("undoes"))
+            self.attempts[*key, n].update(facts, passed=sorted(each.get("verified", [])), undoes=undoes)
+            self.runs[run]["line"].append((each["task"], n, each["commit"]))
+        for each in found.get("attempts", []):
+            key = (run, each["slug"])
+            self.newest[key] = max(each["n"], self.newest.get(key, 0))
+            _ = self.attempts[*key, each["n"]]  # known from now on, and that is all
 
     def answer(self, row: Row, key: Key) -> None:
         kind, facts = row["type"], self.attempts[*key, row["n"]]
@@ -299,13 +339,16 @@ class Checker:
             if facts.get("work") and (run, task) not in self.landed and not self.above(facts["work"], branch):
                 self.no("I15", f"the work of attempt {n} of {task} is on no branch")
         for pin, facts in pins.items():
-            if "pinned" in facts and self.there.get(pin) != facts["pinned"]:
+            # where staging was founded again only what was under way then was brought in once more
+            again = f"{pin.rsplit('/', 2)[0]}/staging/0" in self.there and pin not in self.there
+            if "pinned" in facts and self.there.get(pin) != facts["pinned"] and not again:
                 self.no("I15", f"{pin} is not in the landing repository")
         for ref in self.there:
             if (
                 ref.startswith("refs/attempts/")
                 and ref not in pins
                 and not ref.startswith("refs/attempts/finish/")
+                and not ref.endswith("/staging/0")  # no attempt: what staging was founded again from
             ):
                 self.no("I18", f"the journal does not know {ref}")
         for (run, task), last in self.newest.items():

@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 
 from tests.conftest import git, wait_until
+from tests.crash.checker import Checker
 
 SWARM = (sys.executable, "-m", "swarm")
 CALM = {
@@ -30,6 +31,7 @@ CALM = {
     "memory_available_bytes": 16 << 30,
     "disk_free_bytes": 1 << 40,
 }
+PATIENCE_S = 240  # for one command: against hanging, and nothing that a busy machine comes near to
 PROJECT = Path(__file__).resolve().parents[2]
 
 
@@ -91,6 +93,7 @@ class Swarm:
         self.prefix: tuple[str, ...] = ()  # a program that starts each command, such as setpriv
         self.background: list[subprocess.Popen[str]] = []
         self.before = snapshot(top)
+        self.left_broken: set[str] = set()  # the invariants that a test breaks on purpose and leaves broken
 
     # --- the machine
 
@@ -103,7 +106,12 @@ class Swarm:
     # --- commands
 
     def __call__(
-        self, *args: str, code: int | None = 0, cwd: Path | None = None, timeout_s: float = 60, **env: str
+        self,
+        *args: str,
+        code: int | None = 0,
+        cwd: Path | None = None,
+        timeout_s: float = PATIENCE_S,
+        **env: str,
     ) -> Done:
         """Runs a command to its end, which must be `code` unless that is None."""
         done = subprocess.run(
@@ -144,7 +152,7 @@ class Swarm:
         return found
 
     def run(
-        self, plan: Path, *args: str, code: int | None = 0, timeout_s: float = 60, **env: str
+        self, plan: Path, *args: str, code: int | None = 0, timeout_s: float = PATIENCE_S, **env: str
     ) -> dict[str, Any]:
         """Carries a plan out in one go and gives its run's part of the document that comes at the end."""
         done = self("run", str(plan), "--json", *args, code=code, timeout_s=timeout_s, cwd=None, **env)
@@ -153,7 +161,7 @@ class Swarm:
 
     def wait(self, run: str, *, code: int = 0) -> dict[str, Any]:
         """Waits for the end of a run and gives its part of the document."""
-        done = self("wait", "--run", run, "--json", "--timeout", "50", code=code)
+        done = self("wait", "--run", run, "--json", "--timeout", str(PATIENCE_S - 10), code=code)
         return next(dict(each) for each in done.json["runs"] if each["id"] == run)
 
     def events(self, kind: str | None = None) -> list[dict[str, Any]]:
@@ -166,7 +174,7 @@ class Swarm:
         pid = int(self.status()["daemon"]["pid"])
         daemon = psutil.Process(pid)
         os.kill(pid, signal.SIGKILL)
-        psutil.wait_procs([daemon], timeout=10)
+        psutil.wait_procs([daemon], timeout=120)
         return pid
 
     # --- plans
@@ -227,7 +235,7 @@ class Swarm:
 
     def wait_for_start(self, *tasks: str) -> None:
         """Waits until workers of these tasks have logged that they started."""
-        wait_until(lambda: set(tasks) <= set(self.starts()), at_most_s=30)
+        wait_until(lambda: set(tasks) <= set(self.starts()), at_most_s=120)
 
     # --- git's word
 
@@ -280,15 +288,22 @@ class Swarm:
                 child.kill()
             child.communicate()
         self("stop", "--now")
-        wait_until(lambda: not self.left_running(), at_most_s=10)
+        wait_until(lambda: not self.left_running())
         assert snapshot(self.top) == self.before
         state = common_dir(self.top) / "swarm"
         assert not (state / "api.sock").exists()
         assert not (state / "daemon.json").exists()
         assert list(lock_files(common_dir(self.top))) == []
-        for repository in (self.top, state / "landing.git"):
-            if repository.exists():
-                git(repository, "fsck", "--connectivity-only", "--no-dangling")
+        self.check_all_is_well()
+
+    def check_all_is_well(self) -> None:
+        """Has both who know the invariants look: what they find broken is what the test says that it leaves broken, if anything."""
+        audited = self("audit", "--json", code=None).json["broken"]
+        found = [(each["invariant"], each["cause"]) for each in audited]
+        checked = Checker(self.top).check()
+        unsaid = [each for each in (*found, *checked) if each[0] not in self.left_broken]
+        assert not unsaid, unsaid
+        assert self.left_broken <= {number for number, _ in (*found, *checked)}
 
     def left_running(self) -> list[str]:
         """Lists processes that have this repository's folder in their arguments, working directory or environment."""

@@ -42,6 +42,21 @@ def test_a_finished_run_goes_without_a_question(swarm: Swarm) -> None:
     assert "RunDiscarded" in [event["type"] for event in swarm.events()]
 
 
+def test_after_a_discard_every_start_goes_on(swarm: Swarm) -> None:
+    """Nothing is left of a discarded run that a later start takes for a journal that lost its end, nor of a new one with its id."""
+    swarm.run(swarm.plan("r", [swarm.task("a"), swarm.task("b")]))
+    swarm("start")
+    swarm("discard", "r", "--force", "--yes", "staging")
+    swarm("stop")
+    swarm("start")
+    assert swarm("recover", "--dry-run", "--json").json["found"] == []
+    swarm.check_landed(swarm.run(swarm.plan("r", [swarm.task("a")])))
+    swarm("stop")
+    swarm("start")
+    run = swarm.wait("r")
+    assert [(task["id"], len(task["attempts"])) for task in run["tasks"]] == [("a", 1)]
+
+
 def test_work_that_is_nowhere_else_is_named_and_kept(swarm: Swarm) -> None:
     """Landed work that was not finished, kept work, and edits in the staging worktree: refused with exit 4, each by its name."""
     failing = swarm.task("kept", "echo x > kept; exit 1", claims=["kept"], attempts=1)

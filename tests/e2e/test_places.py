@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -223,10 +224,12 @@ def _socket_elsewhere(swarm_in: MakeSwarm, tmp_path: Path, short: Path) -> None:
 
 
 def test_the_socket_and_the_journal_are_private(swarm: Swarm) -> None:
-    """The daemon's socket has mode 0600, and its state folder is closed to others."""
+    """The daemon's socket has mode 0600; its folder, wherever a long path has put it, and the state folder are closed to others."""
     swarm("start")
     state = common_dir(swarm.top) / "swarm"
-    assert stat.S_IMODE((state / "api.sock").stat().st_mode) == 0o600
+    socket = Path(json.loads((state / "daemon.json").read_text())["socket"])
+    assert stat.S_IMODE(socket.stat().st_mode) == 0o600
+    assert stat.S_IMODE(socket.parent.stat().st_mode) == 0o700
     assert stat.S_IMODE(state.stat().st_mode) == 0o700
 
 

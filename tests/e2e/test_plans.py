@@ -209,7 +209,7 @@ def test_a_plan_is_submitted_by_a_daemon_in_the_foreground(swarm: Swarm) -> None
         "--plan",
         str(swarm.plan("fg", [swarm.task("a"), swarm.task("b")])),
     )
-    wait_until(lambda: swarm.status()["daemon"]["running"] and swarm.status()["runs"], at_most_s=60)
+    wait_until(lambda: swarm.status()["daemon"]["running"] and swarm.status()["runs"], at_most_s=120)
     assert swarm.status()["daemon"]["pid"] == daemon.pid
     swarm.check_landed(swarm.wait("fg"))
     assert widest(swarm.spans()) == 1

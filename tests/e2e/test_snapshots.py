@@ -31,7 +31,7 @@ def test_a_daemon_takes_snapshots_and_the_next_goes_on_from_them(swarm: Swarm, t
         str(swarm.plan("p", [*(swarm.task(f"t{n}") for n in range(5)), swarm.task("last", gate="g")])),
     )
     swarm.wait_for_start(*(f"t{n}" for n in range(5)), "last")
-    wait_until((state / "journal.snapshot").exists, at_most_s=60)
+    wait_until((state / "journal.snapshot").exists, at_most_s=120)
     swarm.end_daemon()
     before, content = shown(swarm), (state / "journal.snapshot").read_bytes()
     (state / "journal.snapshot").unlink()

@@ -66,10 +66,10 @@ def test_progress_stands_in_the_file_while_the_run_goes_on(swarm: Swarm) -> None
         return {task["id"]: task["status"] for task in json.loads(plan.read_text())["phases"][0]["subtasks"]}
 
     running = swarm.spawn("run", "--write-back", str(plan))
-    wait_until(lambda: states() == {"good": "in_progress", "bad": "in_progress"}, at_most_s=60)
+    wait_until(lambda: states() == {"good": "in_progress", "bad": "in_progress"}, at_most_s=120)
     plan.write_text(plan.read_text().replace('"whom"', '"whom else"'))
     swarm.open("good")
-    wait_until(lambda: states() == {"good": "completed", "bad": "in_progress"}, at_most_s=60)
+    wait_until(lambda: states() == {"good": "completed", "bad": "in_progress"}, at_most_s=120)
     swarm.open("bad")
     assert running.wait(60) == 0
     assert states() == {"good": "completed", "bad": "completed"}
