@@ -157,15 +157,14 @@ def chaos(session: Session, points: tuple[str, ...], seed: int | None, keep: boo
     wanted = _known(split(points))
     if wanted and seed is not None:
         raise UsageError("--points and --seed exclude each other.", "Nothing was done.")
-    folder = Path(tempfile.mkdtemp(prefix="swarm-chaos-")).resolve()
-    report, left = Report(), False
+    left, show = False, Progress(session)
     with _ended_by_signals():
+        folder = Path(tempfile.mkdtemp(prefix="swarm-chaos-")).resolve()
         try:
-            show = Progress(session)
             report = Demonstration(folder, wanted, seed, show.show).carry_out()
-            show.close()
             left = keep or bool(report.wrong)
         finally:
+            show.close()
             end_processes(folder)
             if not left:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -310,6 +309,17 @@ def end_processes(folder: Path) -> None:
 # --- what is carried out ----------------------------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def _failures_in(report: Report) -> Iterator[None]:
+    """Has what fails in a `with` block end that and stand in the report."""
+    try:
+        yield
+    except Broken as broken:
+        report.wrong.append(str(broken))
+    except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
+        report.wrong.append(f"{type(error).__name__}: {protocol.printable(error)}")
+
+
 class Demonstration:
     """The plan, carried out once in `folder` while its daemons are killed."""
 
@@ -343,21 +353,17 @@ class Demonstration:
     def carry_out(self) -> Report:
         """Plays, checks, and gives the report; nothing of it runs afterwards."""
         began, report = time.monotonic(), Report()
-        try:
+        with _failures_in(report):
             self._make_repository()
             self._play()
             report.wrong += self._differences()
             report.wrong += [f"still running: process {pid}" for pid in processes_of(self.folder)]
+        end_processes(self.folder)
+        with _failures_in(report):
             report.audit = self._audit()
             report.wrong += [
                 f"audit: {each['invariant']}: {each['cause']}" for each in report.audit["broken"]
             ]
-        except Broken as broken:
-            report.wrong.append(str(broken))
-        except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
-            report.wrong.append(f"{type(error).__name__}: {protocol.printable(error)}")
-        finally:
-            end_processes(self.folder)
         report.killed = self.daemons.killed()
         report.missed = [] if self.chance else [each for each in self.points if each not in report.killed]
         if not report.killed:
@@ -381,7 +387,7 @@ class Demonstration:
         self.git("config", "user.email", "chaos@example.invalid")
         (self.top / "pages").write_text("".join(f"line {n}\n" for n in range(1, 21)))
         self._commit("pages")
-        (self.folder / "plan.toml").write_text(PLAN.replace("began;", f". {self.folder}/shell; began;"))
+        (self.folder / "plan.toml").write_text(PLAN.replace("began;", '. "$TMPDIR/shell"; began;'))
         (self.folder / "shell").write_text(SHELL)
 
     def _play(self) -> None:
