@@ -32,6 +32,8 @@ DEPTH_MAX = 5
 GIT_CALLS = 150  # a day calls git at least so often; with more, a fault might never fire
 # No day reaches these: `discard` is killed in tests/e2e/test_discard.py, the others nowhere yet.
 ELSEWHERE = ("discard.", "refound.", "worktree.followed")
+# Reached only where a daemon was killed at another point before.
+AFTER = {"follow.finishing": "follow.noted"}
 RECOVERY_POINTS = 40  # so many are reached until a daemon is up and has taken up its work
 
 
@@ -49,9 +51,13 @@ def f1(options: argparse.Namespace, chance: random.Random) -> Iterator[dict[str,
     faults = [
         f"{name}:{kind}:{hit}" for kind in options.kinds for hit in options.hits for name in options.points
     ]
+    late = {fault: AFTER[name] for fault in faults if (name := fault.partition(":")[0]) in AFTER}
+    faults = [fault for fault in faults if fault not in late]
     chance.shuffle(faults)
     for at in range(0, len(faults), options.batch):
         yield {"layer": "F1", "faults": faults[at : at + options.batch]}
+    for fault, first in late.items():
+        yield {"layer": "F1", "faults": [f"{first}:kill:1", fault]}
 
 
 def f5(options: argparse.Namespace, chance: random.Random) -> Iterator[dict[str, Any]]:
