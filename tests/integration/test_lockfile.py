@@ -186,11 +186,13 @@ def test_asking_does_not_make_a_try_fail(tmp_path: Path) -> None:
 
 
 def test_a_child_started_while_holding_does_not_keep_the_lock(tmp_path: Path) -> None:
-    """A child that was started inside the block does not inherit the lock."""
+    """A child that was started inside the block does not inherit the lock: it would outlive a holder that is killed."""
     with exclusive(tmp_path / "lock"):
         child = subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, close_fds=False)
     try:
         assert not held(tmp_path / "lock")
+        files = [os.readlink(file) for file in Path(f"/proc/{child.pid}/fd").iterdir()]
+        assert str(tmp_path / "lock") not in files
     finally:
         child.communicate()
 
