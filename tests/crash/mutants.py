@@ -127,10 +127,10 @@ MUTANTS: dict[str, Mutant] = {
         ("walk", f"{_MERGE_QUEUE}::test_a_verdict_on_another_candidate_is_stale"),
     ),
     "wrong-merge-base": Mutant(
-        "an attempt is merged as if it had started from where staging is now",
+        "an attempt is merged as if it had started from the last commit but one of its own",
         "swarm/edge/landing.py",
         "self._merger.merge_over(base, self.objects.tree_of(onto), head)",
-        "self._merger.merge_over(onto, self.objects.tree_of(onto), head)",
+        "self._merger.merge_over(topic[-1].parents[0] if topic else base, self.objects.tree_of(onto), head)",
         (f"{_LANDING}::test_merge_equals_plain_git_on_random_topics",),
     ),
     "no-own-paths": Mutant(
@@ -401,6 +401,7 @@ def try_out(base: Path, name: str, options: argparse.Namespace) -> tuple[str, bo
 def _plain(text: str, most: int = 140) -> str:
     line = " ".join(text.replace("|", "/").split())
     line = re.sub(r"[0-9a-f]{40}", lambda oid: oid[0][:8], line)
+    line = re.sub(r"/[\w./-]*/", "…/", line)  # folders of this machine
     return line if len(line) <= most else f"{line[:most]}…"
 
 
