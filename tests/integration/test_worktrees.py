@@ -493,6 +493,29 @@ def test_a_folder_is_hidden_although_the_one_who_hid_it_was_killed(repo: Path, b
     assert sh(repo, "status", "--porcelain") == ""
 
 
+def test_a_move_that_was_cut_short_is_not_believed(
+    repo: Path, pool: Pool, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A spare worktree whose files were being moved to another commit holds its former one again when that is asked for."""
+    pool.spare(1, base)
+    (path,) = (entry.path for entry in pool.members())
+    newer = commit_on(repo, "src/new.py", "n\n")
+
+    def killed(name: str) -> None:
+        if name == "worktree.filled":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("swarm.edge.worktrees.crash_at", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pool.take("r/b/1", newer)
+    later = open_pool(repo)
+    later.give_back("r/b/1")
+    assert later.take("r/c/1", base) == path
+    assert not (path / "src" / "new.py").exists()
+    later.close()
+
+
 def test_a_killed_daemon_leaves_a_pool_that_works(repo: Path, base: str, tmp_path: Path) -> None:
     """After kill -9 at any moment the next daemon's pool gives pristine worktrees and git's records are in
     order."""
