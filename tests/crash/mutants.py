@@ -245,7 +245,7 @@ MUTANTS: dict[str, Mutant] = {
         "swarm/edge/worktrees.py",
         "        self._leases.save(member)  # from here on a crash leaves a lease whose files are not to be believed\n",
         "",
-        (f"{_WORKTREES}::test_a_killed_daemon_leaves_a_pool_that_works",),
+        (f"{_WORKTREES}::test_a_move_that_was_cut_short_is_not_believed",),
     ),
     "prune-only": Mutant(
         "git's record of a removed worktree is left for `git worktree prune`",
@@ -358,7 +358,7 @@ def planted(text: str, mutant: Mutant) -> str:
 
 def _first_failure(out: str) -> str:
     """Gives what pytest says of the first failure, in a line."""
-    summary = re.search(r"^(?:FAILED|ERROR) (\S+?)(?: - (.*))?$", out, re.MULTILINE)
+    summary = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - (.*))?$", out, re.MULTILINE)
     if summary is None:
         return "it failed"
     case = re.search(r"\[.*\]$", summary[1])  # of a walk its seed
