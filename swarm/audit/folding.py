@@ -36,11 +36,12 @@ TaskKey = tuple[str, str]  # run, task
 
 
 class Advance(NamedTuple):
-    """A move of staging, as the journal has it."""
+    """A move of staging, as the journal has it; of one that was `taken_in` from staging itself nothing else is known."""
 
     task: str
     attempt: int
     commit: str
+    taken_in: bool = False
 
 
 @dataclass(slots=True)
@@ -154,7 +155,7 @@ def _note(made: Fold, swarm: Swarm, event: m.Event) -> None:
             for each in found.landings:
                 of = (a.n for a in tasks[each.task].attempts if a.candidate == each.commit)
                 n = next(of, each.attempt)
-                made.advances[found.run].append(Advance(each.task, n, each.commit))
+                made.advances[found.run].append(Advance(each.task, n, each.commit, taken_in=True))
     elif isinstance(event, m.Discarded):
         made.advances.pop(event.run, None)
         made.brought_in -= {each for each in made.brought_in if each[0] == event.run}
