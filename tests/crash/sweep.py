@@ -268,7 +268,9 @@ def sweep(step: str, yard: Yard, faults: tuple[str, ...], every: int = 1) -> Rep
 
 def _answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     try:
-        return dict(json.loads(done.stdout.splitlines()[-1]))
+        answer = dict(json.loads(done.stdout.splitlines()[-1]))
+        answer.pop("saved", None)  # told once, by whoever saved it; the branch itself is among the refs
+        return answer
     except (ValueError, IndexError):
         return {"failed": done.stderr[-600:]}
 
