@@ -19,6 +19,7 @@ from swarm.errors import NoDaemon, SwarmError, WaitTimedOut
 
 ANSWER_MARGIN_S = 30.0
 FRAME_S = 0.5
+QUIET_S = 3.0  # so long nothing need happen without a word
 
 
 def wait_for_end(
@@ -141,11 +142,23 @@ class _Lines:
 
     def _wait(self, stream: Stream) -> None:
         try:
-            self._document = wait_for_end(self._session, self._daemon, self._run)
+            self._document = ended(self._session, self._daemon, self._run, slice_s=QUIET_S)
+            if self._document is None:
+                self._say_why_nothing_starts()
+                self._document = wait_for_end(self._session, self._daemon, self._run)
         except BaseException as error:  # handed to the other thread
             self._error = error
         finally:
             stream.close()
+
+    def _say_why_nothing_starts(self) -> None:
+        """Says it once: a gate that was shut from the beginning does not change, so no event tells of it."""
+        if self._working or self._landed:
+            return
+        document = self._daemon.get(protocol.STATUS, {"run": self._run, "view": protocol.VIEW_SUMMARY})
+        capacity = document.get("capacity") or {}
+        if not capacity.get("slots_open") and not capacity.get("running"):
+            self._session.line(f"nothing has started yet: {capacity.get('reason')}")
 
     def _tell(self, stream: Stream) -> None:
         for event in stream:

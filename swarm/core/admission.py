@@ -105,7 +105,9 @@ def width(
     if previous is None or now <= previous:
         return now
     # A ladder whose shares grow makes no sense, but is not for this place to refuse: hence `min`.
-    return max(previous, min(now, _ladder(cpu + HYSTERESIS_POINTS, memory + HYSTERESIS_POINTS, limits)))
+    # No reading is above 100 %, so a maximum above that never shuts, however it was before.
+    higher = _ladder(min(100.0, cpu + HYSTERESIS_POINTS), min(100.0, memory + HYSTERESIS_POINTS), limits)
+    return max(previous, min(now, higher))
 
 
 def _ladder(cpu: float, memory: float, limits: Limits) -> int:

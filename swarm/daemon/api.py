@@ -428,6 +428,8 @@ class Api:
         found = await self._thread(lambda: reconcile.reconcile(must, self.edges, dry_run=dry_run))
         if not dry_run:
             self.service.tell_found(found)
+            for run in [run.id for run in self.swarm.runs.values() if run.prepared]:
+                self.coordinator.post(m.StagingLookAsked(at=self.coordinator.now(), run=run))
         return Document({"found": m.dump(found)})
 
     async def stop(self, request: Request) -> Response:

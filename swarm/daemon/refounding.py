@@ -22,11 +22,10 @@ from swarm.errors import Refused, SwarmError
 
 
 def refound(swarm: Swarm, edges: Edges) -> list[str]:
-    """Founds again what is missing of each run that is not over, and gives these runs. Raises `Refused` where it can't be done."""
+    """Founds again what is missing of each run, and gives these runs. Raises `Refused` where it can't be done."""
     found = []
     for run in swarm.runs.values():
-        is_over = not run.open_tasks and run.finished_commit is not None
-        if not run.prepared or is_over or edges.landing.place(run.id, run.published) is not None:
+        if not run.prepared or _is_there(run, edges):
             continue
         try:
             _refound(swarm, run, edges)
@@ -37,7 +36,16 @@ def refound(swarm: Swarm, edges: Edges) -> list[str]:
                 f"bring commit {run.published} back into this repository (git fetch from a clone that has it), then swarm start",
             ) from error
         found.append(run.id)
+    if found:
+        edges.scratch.trim(0)  # their records were in the repository that is gone
     return found
+
+
+def _is_there(run: Run, edges: Edges) -> bool:
+    """Tells whether what the run published is on its line; of a run that is over, whether it has a line: there may be very many."""
+    if not run.open_tasks and run.finished_commit is not None:
+        return edges.landing.staging(run.id) is not None
+    return edges.landing.place(run.id, run.published) is not None
 
 
 def _refound(swarm: Swarm, run: Run, edges: Edges) -> None:

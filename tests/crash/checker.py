@@ -57,7 +57,8 @@ class Checker:
 
     def check(self, before: Row | None = None) -> list[tuple[str, str]]:
         """Gives everything that is broken."""
-        if self.state.exists():
+        begun = [self.landing, self.state / "journal.sqlite", self.state / "transcript"]
+        if any(path.exists() for path in begun):  # else no daemon ever came up
             for row in self.journal():
                 (self.event if row["kind"] == "event" else self.fact)(row)
             self.there = refs(self.landing)

@@ -346,6 +346,31 @@ def test_a_landing_repository_that_was_deleted_is_founded_again(swarm: Swarm) ->
     assert git(swarm.top, "rev-parse", f"{swarm.staging('found')}^") == before
 
 
+def test_the_landing_repository_of_a_finished_run_is_founded_again_too(swarm: Swarm) -> None:
+    """A run that is over can be added to after its landing repository was deleted, and the audit finds nothing amiss."""
+    swarm.run(swarm.plan("over", [swarm.task("first")]))
+    swarm("finish", "--run", "over")
+    swarm("stop")
+    shutil.rmtree(common_dir(swarm.top) / "swarm" / "landing.git")
+    swarm.look_again()
+    swarm("start")
+    swarm("audit")
+    swarm.run(swarm.plan("over", [swarm.task("first"), swarm.task("second")]))
+    assert swarm.landings("over", "main")[-1] == "second"
+
+
+def test_recover_makes_a_deleted_staging_branch_again(swarm: Swarm) -> None:
+    """A branch that was deleted while nothing lands stands again after `swarm recover`, where it stood."""
+    swarm.run(swarm.plan("gone", [swarm.task("first")]))
+    swarm("start")
+    before = swarm.staging("gone")
+    git(swarm.top, "branch", "-q", "-D", "swarm/gone/staging")
+    swarm("recover")
+    wait_until(
+        lambda: git(swarm.top, "rev-parse", "-q", "--verify", "swarm/gone/staging", check=False) == before
+    )
+
+
 def test_a_landing_repository_that_cant_be_founded_again_starts_nothing(swarm: Swarm) -> None:
     """Where what was published is nowhere else a start is refused and says what is missing; with it the run goes on."""
     run = swarm.run(swarm.plan("lone", [swarm.task("first")]))

@@ -85,6 +85,10 @@ class TestWidth:
         """It narrows at once, and widens only where the reading is more than two points below the threshold."""
         assert width(readings(memory=percent), limits=LIMITS, previous=previous) == expected
 
+    def test_a_maximum_above_100_never_shuts(self) -> None:
+        """A door that was shut by another maximum opens where the maximum is above 100: nothing else could open it."""
+        assert width(readings(cpu=100), limits=Limits(cpu_percent_max=101), previous=0) == 1
+
     def test_hysteresis_of_close_steps(self) -> None:
         """Steps less than two points apart do not make it narrower when the reading falls."""
         close = Limits(ladder=((50.0, 1.0), (51.0, 0.75), (52.0, 0.5)))
