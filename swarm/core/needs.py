@@ -146,7 +146,8 @@ class Needs:
     def taken_back(self, task: str) -> None:
         """Takes `met` back: the gates behind the task shut, and whoever waits behind them or needs it waits again.
 
-        Counts everything anew, linear in the number of edges: a gate that was open had counted nobody that came later.
+        Counts everything anew, linear in the number of edges: a gate that was open had counted nobody that came later. What came
+        later may need what is behind the gate, and closes a ring now; so nothing here goes by order.
         """
         todo: list[Node] = [task]
         while todo:
@@ -156,14 +157,22 @@ class Needs:
                 todo += [each for each in self._dependents.get(node, ()) if isinstance(each, Gate)]
         for counts in self._nodes.values():
             counts.open = counts.dead = 0
-        for node in self._sorted():
-            counts = self._nodes[node]
-            is_dead = counts.dead > 0 or node in self._died
-            for dependent in self._dependents.get(node, ()) if not counts.met else ():
-                other = self._nodes[dependent]
-                if not other.met:
-                    other.open += 1
-                    other.dead += is_dead
+        for node in self._nodes:
+            for other in self._waiting_for(node):
+                self._nodes[other].open += 1
+        dead: dict[Node, None] = dict.fromkeys(node for node in self._nodes if node in self._died)
+        todo = list(dead)
+        while todo:
+            for other in self._waiting_for(todo.pop()):
+                self._nodes[other].dead += 1
+                if other not in dead:
+                    dead[other] = None
+                    todo.append(other)
+
+    def _waiting_for(self, node: Node) -> Iterator[Node]:
+        """Gives whoever waits for a node that has not been met."""
+        if not self._nodes[node].met:
+            yield from (each for each in self._dependents.get(node, ()) if not self._nodes[each].met)
 
     def _spread(self, node: Node, by: int) -> list[str]:
         changed: list[str] = []

@@ -103,10 +103,17 @@ def advanced(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:
     cancel(turn, run, [run.tasks[name] for name in needing if run.tasks[name].live is not None], reason.text)
     for name in names:
         run.needs.taken_back(name)
-    for name in names:
-        for blocked in run.needs.died(name):
-            if run.tasks[blocked].state in (TaskState.PENDING, TaskState.READY):
-                end_task(turn, run, run.tasks[blocked], TaskState.BLOCKED, reason)
+        run.needs.died(name)
+    for (
+        each
+    ) in run.tasks.values():  # phases that had landed are open again, with whatever died in them meanwhile
+        if each.state not in (TaskState.PENDING, TaskState.READY):
+            continue
+        if run.needs.dead(each.spec.id):
+            end_task(turn, run, each, TaskState.BLOCKED, reason)
+        elif each.state is TaskState.READY and not run.needs.free(each.spec.id):
+            run.set_state(each, TaskState.PENDING)
+            each.reason, each.not_before = None, None
 
 
 def published(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:

@@ -594,7 +594,10 @@ def walk(seed: int, steps: int = STEPS) -> Iterator[World]:
         yield world
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+FOUND = (356,)  # seeds beyond the usual ones that have found something: a ring that an undo closed
+
+
+@pytest.mark.parametrize("seed", [*range(SEEDS), *(seed for seed in FOUND if seed >= SEEDS)])
 def test_whatever_happens_the_invariants_hold_and_everything_ends(seed: int) -> None:
     """After every step the invariants hold, the outstanding commands are the pending ones, a replay gives the same, and in the end
     every task has ended, each landed one exactly once."""
