@@ -96,7 +96,19 @@ def cut(world: World, at: int) -> None:
     world.outstanding = {_key(command): command for command in pending_commands(world.swarm)}
     # What publishes goes on from whichever of our landings the branch stands at.
     world.branches = {run.id: Seen(Standing.AS_LEFT, run.published) for run in world.swarm.runs.values()}
+    end_unknown(world)
     world.crash()
+
+
+def end_unknown(world: World) -> None:
+    """Ends the workers that the rebuilt state does not know, and frees their worktrees: a start does so before anything else."""
+    swarm, outside = world.swarm, world.outside
+    known = {
+        (run.id, name, a.n) for run in swarm.runs.values() for name in run.live if (a := run.tasks[name].live)
+    }
+    outside.alive = {key: claims for key, claims in outside.alive.items() if key in known}
+    known |= {(run.id, name, n) for run in swarm.runs.values() for name, n in run.returning}
+    outside.worktrees = {path: key for path, key in outside.worktrees.items() if key in known}
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
@@ -123,6 +135,8 @@ def test_what_has_landed_stays_and_all_else_goes_on(seed: int) -> None:
     }
     cut(world, chance.choice([1, chance.randint(3, len(world.log))]))
     assert invariants(world.swarm) == []
+    if any(run.prepared and run.id not in world.outside.staging for run in world.swarm.runs.values()):
+        return  # it was discarded behind the cut, so that nothing of it is left: such a start is refused, not gone on with
     world.kind = True
     for name, plan in world.plans.items():
         world.send(m.PlanSubmitted(at=world.now, run=name, plan=plan, base_branch="main", base_commit=BASE))
@@ -156,6 +170,8 @@ def test_a_plan_says_what_landed_tasks_are() -> None:
     name = plan.tasks[0].id
     fresh = World(99)
     landing = FoundLanding(name, 2, "A title", "c" * 40, "d" * 40, ("make test",))
+    fresh.outside.parents |= {"d" * 40: (BASE,), "c" * 40: (BASE, "d" * 40)}
+    fresh.outside.staging["one"], fresh.outside.landing_of["c" * 40] = "c" * 40, name
     fresh.send(m.JournalRebuilt(at=fresh.now, runs=(FoundRun("one", BASE, "c" * 40, (landing,)),)))
     fresh.plans = {"one": dataclasses.replace(plan)}
     run = fresh.swarm.runs["one"]
