@@ -341,7 +341,7 @@ def test_every_step_is_reached() -> None:
     story.work("a")
     story.conflict("a")
     seen.add(story.task("a").attempts[0].step)
-    assert seen == set(Step)
+    assert seen == set(Step) - {Step.REVERTING}  # an undo: test_undoing
 
 
 STRANGERS: list[m.Event] = [
