@@ -179,12 +179,14 @@ _TUPLES = _known(tuple)
 
 def _at(kind: str, place: int) -> Any:
     """Stands in a snapshot for the object `place` of a class."""
-    raise NotImplementedError
+    raise AssertionError(
+        f"{kind} {place}: only the name of this is used; a reader puts another function in its place"
+    )
 
 
 def _made(kind: str, value: Any) -> Any:
     """Stands in a snapshot for a value that is made of a simpler one."""
-    raise NotImplementedError
+    raise AssertionError(f"{kind} {value!r}: only the name of this is used, as above")
 
 
 class _Pickler(pickle.Pickler):
