@@ -294,8 +294,8 @@ class Pool:
         for member in self._sorted():
             if alone and leases is not None and member.key and member.key not in leases:
                 found.append(self._free(member, dry_run))
-            if not member.key and not os.path.lexists(member.path) and not dry_run:
-                self.teardown(member.path)
+            if not (member.key or dry_run or self._is_whole(member)):
+                self.teardown(member.path)  # gone, or half made when its maker was killed
         expected = {path for path, _ in (leases or {}).values()}
         found += [
             Finding("worktree", f"nothing says whose {path} is")
@@ -529,6 +529,7 @@ class Pool:
     def _make(self, member: Member, base: str) -> None:
         self._leases.hide()
         self._leases.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._leases.save(member)  # before there is a folder that a crash would leave to nobody
         with exclusive(self._lock) as held:
             name = f"swarm-{member.number}"
             tree = linked.link(member.path, name, self.common, base, user_config=self.user_config, lock=held)
@@ -598,8 +599,6 @@ class Pool:
         crash_at("teardown.unlinked")
         member.admin = None
         self._leases.forget(member)
-        if member.key and member.key != _RETIRING:
-            self._leases.save(member)
         crash_at("teardown.forgotten")
         _remove_quietly(aside)
 

@@ -482,6 +482,35 @@ def test_half_a_checkout_is_nobodys_work(repo: Path, base: str) -> None:
     assert [entry.key for entry in again.members()] in ([], [""])
 
 
+@pytest.mark.parametrize(
+    "point", ["worktree.leased", "worktree.made", "worktree.drafted", "worktree.pointed"]
+)
+def test_a_spare_whose_making_was_cut_short_leaves_nothing_to_strangers(
+    repo: Path, base: str, point: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill while a worktree in reserve is made leaves nothing that the next daemon does not know and clear away."""
+
+    def killed(name: str) -> None:
+        if name == point:
+            raise KeyboardInterrupt
+
+    pool = open_pool(repo)
+    with monkeypatch.context() as patched:
+        patched.setattr("swarm.edge.worktrees.crash_at", killed)
+        patched.setattr("swarm.edge.linked.crash_at", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pool.spare(1, base)
+    pool.close()
+    later = open_pool(repo)
+    assert later.sweep(leases={}, alone=True) == []
+    assert not later.members()
+    assert not later.strangers()
+    assert not later.leases()
+    later.take("r/t/1", base)
+    assert [entry.path.name for entry in later.members()] == ["1"]
+    later.close()
+
+
 def test_a_folder_is_hidden_although_the_one_who_hid_it_was_killed(repo: Path, base: str) -> None:
     """An empty .gitignore, left by a kill between making and writing it, does not show the pool in the user's status."""
     (repo / ".worktrees" / "pool").mkdir(parents=True)
