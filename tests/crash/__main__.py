@@ -170,6 +170,10 @@ def main(arguments: Sequence[str]) -> int:
     lines, never = table(options, reports)
     wrong = [report for report in reports if report["wrong"]]
     print("\n".join(lines))
+    for report in wrong:  # once more, where the end of a long log is all that is kept
+        print(
+            f"wrong, trial {report['trial']} {report['faults'] or report.get('misbehaved', '')}: {report['wrong']}"
+        )
     print(
         f"{len(reports)} trials, {sum(report['deaths'] for report in reports)} daemons died, {len(wrong)} trials wrong, "
         f"{len(never)} faults never hit, {monotonic() - began:.0f} s, seed {options.seed}"

@@ -14,6 +14,7 @@ import signal
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
@@ -126,7 +127,8 @@ class Daemons:
         """A command whose daemon died may have started one by itself: it is killed, so that only ours run."""
         pid = self._announced()
         if pid is not None and _is_daemon(pid):
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
             end = monotonic() + READY_S
             while _is_daemon(pid) and monotonic() < end:
                 sleep(0.01)
@@ -180,7 +182,8 @@ class Trial:
         finally:
             self.daemons.kill()
             for left in self.swarm.left_running():
-                os.kill(int(left.partition(":")[0]), signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(int(left.partition(":")[0]), signal.SIGKILL)
         reached = Counter(name for _, name, _ in self.daemons.reached())
         return {
             "faults": list(self.faults),
@@ -206,13 +209,15 @@ class Trial:
                 raise Stuck(f"never came about: {what}")
             sleep(0.02)
 
-    def do(self, *args: str, codes: Sequence[int] = (0,)) -> Done:
-        """Has a command done, again where its daemon died over it."""
-        refused = 0
+    def do(self, *args: str, codes: Sequence[int] = (0,), again: Sequence[int] = ()) -> Done:
+        """Has a command done, again where its daemon died over it; `again` are ends that are good then as well, since the daemon
+        may have died after it did what was asked for."""
+        refused = tries = 0
         while True:
             self.daemons.ensure()
             done = self.swarm(*args, code=None, timeout_s=LIMIT_S)
-            if done.code in codes:
+            tries += 1
+            if done.code in codes or (tries > 1 and done.code in again):
                 return done
             refused += self.daemons.alive()
             if refused > 3 or monotonic() > self.deadline:
