@@ -9,6 +9,8 @@ a later run of the same name. What can't be carried out and waits to be tried ag
 
 from __future__ import annotations
 
+import heapq
+
 from swarm.core import merge_queue
 from swarm.core import messages as m
 from swarm.core.lifecycle import cancel, end_attempt, end_task, end_worker, stays_landed
@@ -77,4 +79,7 @@ def discarded(turn: Turn, event: m.Discarded) -> None:
     del swarm.runs[run.id], swarm.discarding[run.id]
     for key in [key for key in swarm.trouble if key[0] == run.id]:
         del swarm.trouble[key]
+    # An attempt of a later run may have the same name and number, and its time is its own.
+    swarm.deadlines = [due for due in swarm.deadlines if due.run != run.id]
+    heapq.heapify(swarm.deadlines)
     turn.stirred.pop(run.id, None)

@@ -395,9 +395,7 @@ def still_due(swarm: Swarm, due: Deadline) -> bool:
     """Tells whether the reason for a deadline is still there."""
     if due.kind == "ramp":
         return swarm.ramp_at == due.at
-    run = swarm.runs.get(due.run)
-    if run is None or (due.task not in run.tasks and due.kind not in ("follow", "run", "look")):
-        return False  # of a run that was discarded; another one may have its name
+    run = swarm.runs[due.run]
     if due.kind == "look":
         return run.peek() is not None
     if due.kind == "follow":

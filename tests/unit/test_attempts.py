@@ -113,6 +113,25 @@ def test_a_worker_that_ends_in_time_meets_no_limit() -> None:
     assert story.has(m.EndWorker)
 
 
+def test_a_later_run_of_the_same_name_meets_no_limit_of_a_discarded_one() -> None:
+    """The time limits of a discarded run went with it: an attempt of the same task and number has the time of its own."""
+    plan = a_plan(a_task("a", timeout_s=60.0))
+    story = a_story(plan)
+    story.up("a")
+    story.send(m.DiscardRequested(at=story.now, run="plan"))
+    story.exit("a", 143)
+    story.collect("a", [])
+    story.sole(m.Discard)
+    story.send(m.Discarded(at=story.now, run="plan"))
+    story.now += 30.0
+    story.submit(plan)  # before anybody asks what falls due next
+    story.up("a")
+    story.wait(40.0)
+    assert not story.has(m.EndWorker)
+    story.wait(20.0)
+    assert story.has(m.EndWorker)
+
+
 def test_a_lost_worker_costs_no_attempt_at_first() -> None:
     """A worker that is gone without an exit code is lost and tried again, three times for nothing; then it uses up an attempt."""
     story = a_story(a_plan(a_task("a", attempts=1)))
