@@ -510,11 +510,13 @@ def rebuild_journal(top: Path, state: Path, *, dry_run: bool) -> list[dict[str, 
 # --- the daemon -----------------------------------------------------------------------------------------------------
 
 
-def become_daemon(top: Path, *, workers: int | None, when_ready: Callable[[], None] | None) -> None:
-    """Is the daemon of a repository until that is told to stop. `when_ready` is called, in a thread, once its socket answers."""
+def become_daemon(top: Path, *, workers: int | None, when_ready: Callable[[], None] | None) -> bool:
+    """Is the daemon of a repository until that is told to stop; False at once where there is one already. `when_ready` is called,
+    in a thread, once its socket answers."""
     import threading
 
     from swarm.daemon.service import Options, Starter, serve
+    from swarm.edge.lockfile import LockTaken
 
     reader, writer = os.pipe()
 
@@ -525,7 +527,11 @@ def become_daemon(top: Path, *, workers: int | None, when_ready: Callable[[], No
 
     waiting = threading.Thread(target=await_ready, daemon=True)
     waiting.start()
-    serve(Options(top, _flags(workers), ends_when_idle=False), dict(os.environ), Starter(writer))
+    try:
+        serve(Options(top, _flags(workers), ends_when_idle=False), dict(os.environ), Starter(writer))
+    except LockTaken:
+        return False
+    return True
 
 
 def _flags(workers: int | None) -> dict[str, Any]:

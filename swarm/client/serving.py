@@ -50,11 +50,10 @@ def init(session: Session) -> None:
 def start(session: Session, workers: int | None, foreground: bool, plan: str | None) -> None:
     """Start the background service of this repository.
 
-    There is one per repository; where it runs already this says so and is well. It goes on until swarm stop.
+    There is one per repository; where it is already running this says so and is well. It goes on until swarm stop.
     """
     submission = Submission(session, plan) if plan is not None else None
-    if foreground:
-        _serve(session, workers, submission)
+    if foreground and session.daemon_or_none() is None and _serve(session, workers, submission):
         return
     running = session.with_daemon(
         lambda daemon, started: _stays(session, daemon, started, workers),
@@ -72,15 +71,15 @@ def _stays(session: Session, daemon: Connection, started: bool, workers: int | N
         return daemon
     if daemon.about.get("ends_when_idle"):
         daemon.post(protocol.STAY, {})
-    session.line(f"The daemon runs already (process {daemon.pid}).")
+    session.line(f"The daemon is already running (process {daemon.pid}).")
     if workers is not None:
         daemon.post(protocol.SCALE, {"workers_max": workers})
         session.line(f"From now on at most {workers} workers run.")
     return daemon
 
 
-def _serve(session: Session, workers: int | None, submission: Submission | None) -> None:
-    """Is the daemon until it is told to stop; a plan is submitted as soon as it answers."""
+def _serve(session: Session, workers: int | None, submission: Submission | None) -> bool:
+    """Is the daemon until it is told to stop; a plan is submitted as soon as it answers. False where another is it already."""
     from swarm.client import failure, offline
 
     def submit() -> None:
@@ -91,7 +90,7 @@ def _serve(session: Session, workers: int | None, submission: Submission | None)
             failure.exit_code(error)  # says it; the daemon goes on
 
     place.remember(session.place, session.environ)
-    offline.become_daemon(session.top, workers=workers, when_ready=submit)
+    return offline.become_daemon(session.top, workers=workers, when_ready=submit)
 
 
 @command("stop", steers=True)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     Result = TypeVar("Result")
 
 LAST_BREATH_S = 10.0  # how long a daemon may take to end that answers no more
+LOOK_EVERY_S = 0.05  # … and how often it is looked whether another one has come up
 
 
 class Session:
@@ -72,27 +73,40 @@ class Session:
 
     def start_daemon(
         self, *, workers: int | None = None, ends_when_idle: bool = True
-    ) -> connection.Connection:
-        """Starts a daemon in the background and finds it; it ends by itself once no run is active, if so wanted."""
-        from swarm.client import offline
-
-        said = offline.start_daemon(self.top, workers=workers, ends_when_idle=ends_when_idle)
-        if said.get("running") and self.daemon_or_none() is None:  # it has not come up yet, or not ended yet
-            self._outlast(said.get("pid"))
-            offline.start_daemon(self.top, workers=workers, ends_when_idle=ends_when_idle)
-        place.remember(self.place, self.environ)
-        started = self.daemon()
-        self.note(f"Started the daemon (process {started.pid}).")
-        return started
-
-    def _outlast(self, pid: int | None) -> None:
-        """Waits until a daemon that does not answer does, or has ended."""
+    ) -> tuple[connection.Connection, bool]:
+        """Starts a daemon in the background and finds it; it ends by itself once no run is active, if so wanted. Gives the one that
+        somebody else has started meanwhile, and False, where that was faster."""
         import time
 
-        deadline = time.monotonic() + LAST_BREATH_S
-        while time.monotonic() < deadline and self.daemon_or_none() is None:
-            if connection.wait_for_end(pid, 0.05):
-                return
+        from swarm.client import offline
+
+        deadline = time.monotonic() + offline.READY_S
+        while True:
+            said = offline.start_daemon(self.top, workers=workers, ends_when_idle=ends_when_idle)
+            if not said.get("running"):
+                place.remember(self.place, self.environ)
+                self.note(f"Started the daemon (process {said['pid']}).")
+                return self.daemon(), True
+            other = self._outlast(said.get("pid"), deadline)
+            if other is not None:
+                return other, False
+            if time.monotonic() >= deadline:
+                raise SwarmError(
+                    f"Process {said.get('pid') or 'unknown'} has the place of this repository's daemon and does not answer.",
+                    "None was started beside it.",
+                    "try again; if it hangs, end that process",
+                )
+
+    def _outlast(self, pid: int | None, deadline: float) -> connection.Connection | None:
+        """Waits for a daemon that does not answer, because it is just coming up or ending: gives it once it answers, and None when
+        it has ended, or the time is over."""
+        import time
+
+        while time.monotonic() < deadline:
+            daemon = self.daemon_or_none()
+            if daemon is not None or connection.wait_for_end(pid, LOOK_EVERY_S):
+                return daemon
+        return None
 
     def with_daemon(
         self,
@@ -116,7 +130,7 @@ class Session:
                     raise
         if before_start is not None:
             before_start()
-        return work(self.start_daemon(workers=workers, ends_when_idle=ends_when_idle), True)
+        return work(*self.start_daemon(workers=workers, ends_when_idle=ends_when_idle))
 
     def document(self, *, run: str | None = None, full: bool = True) -> dict[str, Any]:
         """Gives the status document: the daemon's, or without one what the journal says."""

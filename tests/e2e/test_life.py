@@ -20,11 +20,18 @@ def the_run(swarm: Swarm) -> dict[str, Any]:
 
 
 def test_there_is_one_daemon(swarm: Swarm) -> None:
-    """Row 93: of several starts at once one daemon comes of it; each ends with 0; starting once more says that it runs."""
+    """Row 93: of several starts at once one starts the daemon, and the others say that it is already running, as does one
+    that comes later, in the foreground too; each ends with 0."""
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: swarm("start"), range(4)))
+        starts = list(pool.map(lambda _: swarm("start"), range(4)))
     pid = swarm.status()["daemon"]["pid"]
-    assert f"{pid}" in swarm("start").out
+    already = f"The daemon is already running (process {pid}).\n"
+    assert [done.err for done in starts if "Started" in done.err] == [
+        f"Started the daemon (process {pid}).\n"
+    ]
+    assert [done.out for done in starts if "Started" not in done.err] == [already] * 3
+    for more in ((), ("--foreground",)):
+        assert swarm("start", *more).out == already
     assert swarm.status()["daemon"]["pid"] == pid
     mine = [line for line in swarm.left_running() if "swarm.daemon.service" in line]
     assert len(mine) == 1, mine

@@ -294,7 +294,7 @@ def test_a_plan_that_is_not_taken_leaves_no_daemon_behind(swarm: Swarm, repo: Pa
 def test_a_daemon_is_steered_from_the_command_line(swarm: Swarm, repo: Path) -> None:
     """start, submit, pause, add, scale, wait, finish and stop do what they say, and say it."""
     assert swarm("start", "--workers", "2").returncode == 0
-    assert "runs already" in swarm("start").stdout
+    assert "already running" in swarm("start").stdout
     assert "Paused everything" in swarm("pause").stdout
     (repo / "plan.toml").write_text(PLAN)
     assert swarm("submit", "plan.toml").stdout == "demo: 2 added, 0 replaced, 0 unchanged\n"
