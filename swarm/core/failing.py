@@ -66,13 +66,17 @@ def try_again(turn: Turn, run: Run, task: Task, attempt: Attempt, text: str, *, 
     if trouble:
         attempt.troubles += 1
         turn.swarm.trouble[run.id, task.spec.id, ""] = trouble
-        pause_s = min(0.25 * 2.0**attempt.troubles, TROUBLE_EVERY_S)
+        pause_s = _pause_s(attempt.troubles, TROUBLE_EVERY_S)
     else:
         attempt.infra_failures += 1
-        pause_s = min(0.25 * 2.0**attempt.infra_failures, _BACKOFF_MAX_S)
+        pause_s = _pause_s(attempt.infra_failures, _BACKOFF_MAX_S)
     attempt.retry_at = turn.at + pause_s
     attempt.reason = Reason("retrying", text, {"until": attempt.retry_at})
     due(turn.swarm, Deadline(attempt.retry_at, "retry", run.id, task.spec.id, attempt.n))
+
+
+def _pause_s(failures: int, most_s: float) -> float:
+    return min(0.25 * 2.0 ** min(failures, 16), most_s)  # a float has no 2 ** 1024, and a disk may be full for hours
 
 
 def worker_failed(turn: Turn, run: Run, task: Task, attempt: Attempt, reason: Reason) -> None:

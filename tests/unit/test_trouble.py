@@ -47,6 +47,19 @@ def test_the_machines_trouble_uses_up_no_attempt(failing: type[m.AttemptCommand]
     assert len(story.task("a").attempts) == 1
 
 
+@pytest.mark.parametrize("trouble", [FULL, ""], ids=["the machine's", "nobody's"])
+def test_a_failure_that_lasts_for_hours_is_borne(trouble: str) -> None:
+    """A step that fails some thousand times in a row is tried again as at the first, a little later each time and then no later."""
+    story = a_story(a_plan(a_task("a")))
+    story.up("a")
+    story.exit("a")
+    for _ in range(1100):
+        fails(story, m.Collect, "a", trouble)
+        story.wait(30.0)
+    story.collect("a")
+    assert story.state("a") == "queued"
+
+
 def test_a_watch_that_fails_while_a_worker_is_ended_leaves_nobody_waiting() -> None:
     """Where the end of a worker can't be told by who watched it, after it was asked to end, it is asked for again."""
     story = a_story(a_plan(a_task("a", timeout_s=10.0)))
