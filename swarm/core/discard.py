@@ -50,7 +50,8 @@ def wind_down(turn: Turn, run: Run) -> None:
 
 def _end(turn: Turn, run: Run, name: str, attempt: Attempt) -> None:
     task = run.tasks[name]
-    if attempt.step in WORKER_STEPS and (attempt.retry_at is None or attempt.step is Step.RUNNING):
+    may_run = attempt.step is Step.RUNNING or attempt.may_run
+    if attempt.step in WORKER_STEPS and (attempt.retry_at is None or may_run):
         if attempt.ending != "cancelled":
             attempt.ending = None
             end_worker(turn, run, task, attempt, "cancelled")

@@ -37,11 +37,13 @@ def command_failed(turn: Turn, event: m.CommandFailed) -> None:
     # Whoever watched a worker that is to end by now still speaks for it: nobody else answers.
     if event.command != wanted and (event.command, wanted) != ("WatchWorker", "EndWorker"):
         raise StaleEvent(f"{event.command} of {event.task!r} is not outstanding")
-    if attempt.ending in ("cancelled", "stopped") and attempt.step in (Step.PREPARING, Step.STARTING):
+    attempt.may_run = event.may_run
+    nobody_runs = attempt.step in (Step.PREPARING, Step.STARTING) and not event.may_run
+    if nobody_runs and attempt.ending in ("cancelled", "stopped"):
         ended_on_request(turn, run, task, attempt)
         return
     spent = attempt.infra_failures >= turn.swarm.limits.infra_max
-    if spent and not event.trouble and attempt.step in (Step.PREPARING, Step.STARTING):
+    if nobody_runs and spent and not event.trouble:
         held_against(turn, run, task, attempt, Step.FAILED, Reason("spawn_failed", event.text))
         return
     try_again(turn, run, task, attempt, event.text, trouble=event.trouble)
@@ -76,7 +78,9 @@ def try_again(turn: Turn, run: Run, task: Task, attempt: Attempt, text: str, *, 
 
 
 def _pause_s(failures: int, most_s: float) -> float:
-    return min(0.25 * 2.0 ** min(failures, 16), most_s)  # a float has no 2 ** 1024, and a disk may be full for hours
+    return min(
+        0.25 * 2.0 ** min(failures, 16), most_s
+    )  # a float has no 2 ** 1024, and a disk may be full for hours
 
 
 def worker_failed(turn: Turn, run: Run, task: Task, attempt: Attempt, reason: Reason) -> None:

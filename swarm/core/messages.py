@@ -382,12 +382,14 @@ class StagingMoved(AttemptEvent):
 class CommandFailed(AttemptEvent):
     """A command could not be carried out for a reason that is not the attempt's doing; it is tried again, a few times.
 
-    `trouble` says in a few words what the machine lacks, if that is the reason: then it is tried until it succeeds.
+    `trouble` says in a few words what the machine lacks, if that is the reason: then it is tried until it succeeds. `may_run` tells
+    that a worker was, or may have been, started all the same: then too, since only its own end may end the attempt.
     """
 
     command: str
     text: str
     trouble: str = ""
+    may_run: bool = False
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------------

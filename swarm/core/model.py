@@ -340,8 +340,9 @@ class Attempt:
     """One try at a task. `n` is the fencing number: an answer that carries another one is refused.
 
     `counts` is false where the attempt is not held against the task (try later, lost, conflict). `ending` is why its worker is
-    being ended. `retry_at` is set while a failed command waits to be carried out again; `troubles` counts how often the machine's
-    trouble made the step fail, `trouble` is what it was when the worker ended. `slot` keeps its number after `slot_free`.
+    being ended. `retry_at` is set while a failed command waits to be carried out again, `may_run` where that was the start of a
+    worker that may run all the same; `troubles` counts how often the machine's trouble made the step fail, `trouble` is what it was
+    when the worker ended. `slot` keeps its number after `slot_free`.
     `undoes` are the tasks and landings that it takes off staging again, newest first, where it is no try at the task at all.
     `to_pass` are the suites that its candidate has to pass, as they were when its merge began.
     """
@@ -378,6 +379,7 @@ class Attempt:
     infra_failures: int = 0
     troubles: int = 0
     trouble: str = ""
+    may_run: bool = False
     retry_at: float | None = None
     queued_at: float | None = None
     waits_for: set[str] = field(default_factory=set)

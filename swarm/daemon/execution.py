@@ -224,7 +224,10 @@ class Execution:
                 return None
             return m.WorktreeReturned(at=at, run=command.run, task=command.task, attempt=command.attempt)
         if isinstance(command, m.AttemptCommand):
-            return m.CommandFailed(at=at, command=kind, text=text, trouble=lacks, **_where(command))
+            may_run = isinstance(command, m.StartWorker) and self._may_run(command)
+            return m.CommandFailed(
+                at=at, command=kind, text=text, trouble=lacks, may_run=may_run, **_where(command)
+            )
         if isinstance(command, m.Finish):
             reason = Reason("error", text)
             return m.FinishRefused(
@@ -324,6 +327,23 @@ class Execution:
         return m.WorktreeReturned(at=self.clock(), **_where(command))
 
     def _start_worker(self, command: m.StartWorker) -> m.Event:
+        """Starts a worker, once: one that a daemon which was killed, or a try that failed, has started is taken as it is."""
+        identity = process.started(self._places(command).worker) or self._start_anew(command)
+        self.watcher.started(command, identity)
+        crash_at("worker.known")
+        return m.WorkerStarted(at=self.clock(), **_where(command), pid=identity.pid, started_at=self.clock())
+
+    def _may_run(self, command: m.StartWorker) -> bool:
+        """Tells whether a worker was started although its start failed; where that can't be seen, one may have been."""
+        folder = self._places(command).worker
+        try:
+            return process.started(folder) is not None or bool(
+                process.members(self.nonce(command), None, folder=folder)
+            )
+        except (SwarmError, OSError):
+            return True
+
+    def _start_anew(self, command: m.StartWorker) -> process.Identity:
         places, spec = self._places(command), command.spec
         os.makedirs(places.worker, mode=0o700, exist_ok=True)
         prompt = agents.prompt_text(spec, command.feedback)
@@ -349,7 +369,7 @@ class Execution:
             ports_from=self.edges.settings.ports.base,
             ports_each=self.edges.settings.ports.step,
         )
-        identity = process.start(
+        return process.start(
             places.worker,
             called.argv,
             cwd=Path(command.worktree),
@@ -358,9 +378,6 @@ class Execution:
             output=places.output,
             stdin=called.stdin,
         )
-        self.watcher.started(command, identity)
-        crash_at("worker.known")
-        return m.WorkerStarted(at=self.clock(), **_where(command), pid=identity.pid, started_at=self.clock())
 
     def _watch_worker(self, command: m.WatchWorker) -> None:
         self.watcher.watch(command)

@@ -47,8 +47,10 @@ class Watcher:
         self._fresh: dict[Key, Watched] = {}
 
     def started(self, command: m.AttemptCommand, identity: process.Identity) -> None:
-        """Takes note of a worker that was just started, so that watching it costs nothing more; from any thread."""
-        self._fresh[key_of(command)] = Watched(identity, process.exit_handle(identity))
+        """Takes note, once, of a worker that was just started, so that watching it costs nothing more; from any thread."""
+        key = key_of(command)
+        if key not in self._fresh:  # else its start is told once more, and there is a descriptor already
+            self._fresh[key] = Watched(identity, process.exit_handle(identity))
 
     def watches(self, command: m.AttemptCommand) -> bool:
         """Tells whether the end of this worker will be told without being asked for."""

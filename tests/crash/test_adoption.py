@@ -98,6 +98,36 @@ def test_a_worker_without_its_launcher(swarm: Swarm, beside: str) -> None:
     assert git(swarm.top, "show", "swarm/r/task/a/1:half") == "half"
 
 
+def test_a_worker_whose_start_cannot_be_repeated_is_taken_over(swarm: Swarm) -> None:
+    """A worker whose daemon was killed before it could say that it had started it is taken over by the next one, which asks for
+    nothing that a start needs: it runs once, though the prompt can't be written any more."""
+    swarm("start", SWARM_CRASH="worker.spawned:kill:1")
+    swarm("submit", str(swarm.plan("r", [swarm.task("t", gate="go", attempts=1)])))
+    swarm.wait_for_start("t")
+    wait_until(lambda: not swarm.status()["daemon"]["running"])
+    prompt = folder_of(swarm, "t").parent / "prompt.md"
+    prompt.unlink()
+    prompt.mkdir()
+    swarm("start")
+    swarm.open("go")
+    swarm.check_landed(swarm.wait("r"))
+    assert swarm.starts() == ["t"]
+
+
+def test_an_attempt_whose_start_fails_behind_its_worker_ends_with_it(swarm: Swarm) -> None:
+    """Cancelled while the daemon can't get hold of a worker that it has started, an attempt is not over before that has ended, and
+    what it did is kept."""
+    swarm("start", SWARM_CRASH=",".join(f"worker.known:raise:{hit}" for hit in (1, 2, 3)))
+    swarm("submit", str(swarm.plan("r", [swarm.task("t", gate="never")])))
+    swarm.wait_for_start("t")
+    launcher = json.loads((folder_of(swarm, "t") / "identity").read_text())["pid"]
+    swarm("cancel", "t")
+    attempt = task_of(swarm.wait("r", code=1), "t")["attempts"][0]
+    assert attempt["state"] == "cancelled"
+    assert not runs(launcher)
+    assert git(swarm.top, "show", f"{attempt['branch']}:out-t") == "t"
+
+
 def test_an_upgrade_takes_over_the_workers(swarm: Swarm) -> None:
     """`stop --leave-workers`, another version in another place, `start`: workers and suites go on under the new one, nothing runs
     twice, and status tells the new version."""

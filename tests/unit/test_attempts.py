@@ -230,6 +230,53 @@ def test_what_cannot_be_started_is_given_up(failing: type[m.AttemptCommand]) -> 
     assert story.swarm.slots == set()
 
 
+def a_story_of_a_failing_start() -> Story:
+    """The worker of `a` is started, and its start fails all the same, as where the process can't be watched."""
+    story = a_story(a_plan(a_task("a", attempts=1)))
+    story.send(m.WorktreeReady(**story.where(story.sole(m.TakeWorktree)), path="/pool/a"))
+    fails_behind_the_spawn(story)
+    return story
+
+
+def fails_behind_the_spawn(story: Story) -> None:
+    start = story.sole(m.StartWorker)
+    story.send(m.CommandFailed(**story.where(start), command="StartWorker", text="no", may_run=True))
+
+
+def test_a_worker_that_may_run_is_never_given_up() -> None:
+    """A start that fails behind the spawn is tried until it is known who runs, however often: the attempt does not end under it."""
+    story = a_story_of_a_failing_start()
+    for _ in range(30):
+        story.wait(60.0)
+        fails_behind_the_spawn(story)
+    story.wait(60.0)
+    story.send(m.WorkerStarted(**story.where(story.sole(m.StartWorker)), pid=1, started_at=story.now))
+    story.exit("a")
+    story.collect("a")
+    assert story.state("a") == "queued"
+
+
+@pytest.mark.parametrize("why", ["cancelled", "stopped", "discarded"])
+def test_a_worker_that_may_run_is_ended_first(why: str) -> None:
+    """Cancelled, stopped or discarded while its start fails behind the spawn, an attempt ends after its worker."""
+    story = a_story_of_a_failing_start()
+    requests: dict[str, m.Event] = {
+        "cancelled": m.TasksCancelled(at=story.now, run="plan", tasks=("a",)),
+        "stopped": m.StopRequested(at=story.now, end_workers=True),
+        "discarded": m.DiscardRequested(at=story.now, run="plan"),
+    }
+    story.send(requests[why])
+    story.wait(60.0)
+    fails_behind_the_spawn(story)
+    story.wait(60.0)
+    assert not story.has(m.GiveBackWorktree)
+    story.send(m.WorkerStarted(**story.where(story.sole(m.StartWorker)), pid=1, started_at=story.now))
+    assert story.has(m.EndWorker)
+    story.exit("a", 143)
+    assert story.has(m.Collect)
+    assert not story.has(m.GiveBackWorktree)
+
+
 def test_a_collection_that_fails_is_never_given_up() -> None:
     """What a worker made is collected whatever it takes: no number of failures throws it away."""
     story = a_story(a_plan(a_task("a", attempts=1)))

@@ -189,8 +189,14 @@ class World:
             where |= {"task": command.task, "attempt": command.attempt}
             may_fail = not isinstance(command, m.GiveBackWorktree)
             if may_fail and self.chance(4):
+                trouble = self.trouble(50)
+                may_run = isinstance(command, m.StartWorker) and self.starts_all_the_same(command, trouble)
                 return m.CommandFailed(
-                    **where, command=type(command).__name__, text="it failed", trouble=self.trouble(50)
+                    **where,
+                    command=type(command).__name__,
+                    text="it failed",
+                    trouble=trouble,
+                    may_run=may_run,
                 )
         elif isinstance(command, m.RunCommand) and not isinstance(command, m.Finish) and self.chance(10):
             return m.RunCommandFailed(
@@ -223,9 +229,18 @@ class World:
         return m.WorktreeReady(**where, path=self.outside.take(command))
 
     def _on_StartWorker(self, command: m.StartWorker, where: dict[str, Any]) -> m.Event:
+        self.start_worker(command)
+        return m.WorkerStarted(**where, pid=7, started_at=self.now)
+
+    def start_worker(self, command: m.StartWorker) -> None:
         run = self.swarm.runs[command.run]
         self.outside.start(command, run.wanted_claims(run.tasks[command.task]))
-        return m.WorkerStarted(**where, pid=7, started_at=self.now)
+
+    def starts_all_the_same(self, command: m.StartWorker, trouble: str) -> bool:
+        """Tells whether a worker runs behind a start that failed: one that was there before, or of a machine without trouble."""
+        if not trouble:
+            self.start_worker(command)
+        return key_of(command) in self.outside.started
 
     def _on_WatchWorker(self, command: m.AttemptCommand, where: dict[str, Any]) -> m.Event:
         code = self.random.choice([1, 75, None, 0, 0]) if self.chance(40) else 0
