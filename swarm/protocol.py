@@ -54,6 +54,7 @@ CANCEL = "/v1/cancel"  # POST CancelRequest -> TasksAnswer
 UNDO = "/v1/undo"  # POST UndoRequest -> UndoAnswer
 PAUSE = "/v1/pause"  # POST PauseRequest -> {}
 RESUME = "/v1/resume"  # POST PauseRequest -> {}
+SETTINGS = "/v1/settings"  # GET -> SettingsAnswer
 SCALE = "/v1/scale"  # POST ScaleRequest -> {"workers_max": n}
 TELL = "/v1/tell"  # POST TellRequest -> {}
 FINISH = "/v1/finish"  # POST FinishRequest -> a status document with FinishFacts under "finish"
@@ -70,6 +71,7 @@ VIEW_SUMMARY = "summary"
 SUMMARY_LISTED = 20  # tasks listed of each kind in the summary
 SUMMARY_LANDED = 5
 
+SCALED = "swarm scale"  # the source of a setting that was changed while the daemon ran
 STOP_MODES = ("graceful", "drain", "now", "leave-workers")
 
 

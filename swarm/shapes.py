@@ -104,6 +104,20 @@ class PauseRequest(TypedDict):
     task: str | None
 
 
+class SettingRow(TypedDict):
+    """One setting, its value as JSON has it, and where that comes from."""
+
+    key: str
+    value: Any
+    source: str
+
+
+class SettingsAnswer(TypedDict):
+    """The settings that the daemon goes by."""
+
+    settings: list[SettingRow]
+
+
 class ScaleRequest(TypedDict):
     """The widest number of workers from now on."""
 

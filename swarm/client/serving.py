@@ -66,12 +66,15 @@ def start(session: Session, workers: int | None, foreground: bool, plan: str | N
 
 def _stays(session: Session, daemon: Connection, started: bool, workers: int | None) -> Connection:
     """Says what there is, and has a daemon that `swarm run` started stay for good."""
+    from swarm.client import in_force
+
     if started:
         session.line("Next: swarm submit PLAN, swarm status")
         return daemon
     if daemon.about.get("ends_when_idle"):
         daemon.post(protocol.STAY, {})
     session.line(f"The daemon is already running (process {daemon.pid}).")
+    in_force.warn(session, daemon, but=() if workers is None else (in_force.WORKERS,))
     if workers is not None:
         daemon.post(protocol.SCALE, {"workers_max": workers})
         session.line(f"From now on at most {workers} workers run.")
@@ -144,16 +147,32 @@ def _wait_for_end(daemon: Connection, end: int | None, timeout_s: float | None) 
 
 @command("config", shows=True)
 def config(session: Session) -> None:
-    """Show every setting in force and where it comes from."""
+    """Show every setting and where it comes from, and what the running daemon has where that differs.
+
+    A daemon keeps the settings that it started with.
+    """
     from swarm import config as settings
-    from swarm.client import telling
+    from swarm.client import in_force, telling
 
     rows = settings.flat(settings.load(session.top, session.environ))
+    daemon = session.daemon_or_none()
+    differs = in_force.differences(session, daemon) if daemon is not None else {}
     if session.as_json:
-        session.json({"schema": 1, "settings": [_setting(*row) for row in rows]})
+        others = [_setting(key, *running) for key, (_, running) in differs.items()]
+        about = None if daemon is None else {"pid": daemon.pid, "differs": others}
+        listed = [_setting(*row) for row in rows]
+        session.json({"schema": protocol.SCHEMA, "settings": listed, "daemon": about})
         return
-    shown = [(key, settings.in_toml(value), source) for key, value, source in rows]
-    session.out(telling.table([tuple(protocol.printable(cell) for cell in row) for row in shown]))
+    shown = {key: (key, settings.in_toml(value), source) for key, value, source in rows}
+    for key, (now, running) in differs.items():
+        value = "" if now.value is None else settings.in_toml(now.value)
+        shown[key] = (key, value, f"{now.source}; the daemon has {running.text}")
+    session.out(telling.table([tuple(protocol.printable(cell) for cell in row) for row in shown.values()]))
+    if daemon is not None and differs:
+        session.note(
+            f"The daemon (process {daemon.pid}) keeps the settings that it started with.\n"
+            "  Next: swarm stop --leave-workers, then swarm start: it takes these, and no work is lost"
+        )
 
 
 def _setting(key: str, value: Any, source: str) -> dict[str, Any]:

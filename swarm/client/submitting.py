@@ -80,7 +80,7 @@ def run(
     body = _request(session, plan, more, wanted)
     path = _plan_to_write(body) if write_back else None
     daemon, after, answer = session.with_daemon(
-        lambda daemon, started: _submit_for_run(daemon, started, body, workers),
+        lambda daemon, started: _submit_for_run(session, daemon, started, body, workers),
         before_start=lambda: _check(session, body),
         workers=workers,
     )
@@ -115,9 +115,13 @@ def _writing_back(
 
 
 def _submit_for_run(
-    daemon: Connection, started: bool, body: dict[str, Any], workers: int | None
+    session: Session, daemon: Connection, started: bool, body: dict[str, Any], workers: int | None
 ) -> tuple[Connection, int, dict[str, Any]]:
     """Submits; gives the daemon, the last event before, and the answer."""
+    if not started:
+        from swarm.client import in_force
+
+        in_force.warn(session, daemon, but=() if workers is None else (in_force.WORKERS,))
     after = int(daemon.get(protocol.PING).get("seq") or 0)
     try:
         answer = daemon.post(protocol.SUBMIT, body)

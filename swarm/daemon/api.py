@@ -186,6 +186,17 @@ class Api:
         live = report.Live(True, samples, readings, note, stuck)
         return report.status(self.swarm, live, run=run, summary=summary)
 
+    async def settings(self, _: Request) -> Response:
+        """Gives the settings in force: those that the daemon started with, and the width that it was scaled to since."""
+        rows = {
+            key: {"key": key, "value": value, "source": source}
+            for key, value, source in config.flat(self.edges.settings)
+        }
+        width = self.swarm.limits.workers_max
+        if rows["limits.workers_max"]["value"] != width:
+            rows["limits.workers_max"] |= {"value": width, "source": protocol.SCALED}
+        return Document({"settings": list(rows.values())})
+
     async def wait(self, request: Request) -> Response:
         """Answers when every task that takes part has ended, or when the time is over."""
         name = request.query_params.get("run") or None
@@ -737,6 +748,7 @@ def _finish_error(refused: m.FinishRefused, run: Run) -> SwarmError:
 _ROUTES: dict[str, tuple[Answer, str]] = {
     protocol.PING: (Api.ping, "GET"),
     protocol.STATUS: (Api.status, "GET"),
+    protocol.SETTINGS: (Api.settings, "GET"),
     protocol.WAIT: (Api.wait, "GET"),
     protocol.EVENTS: (Api.events, "GET"),
     protocol.SUBMIT: (Api.submit, "POST"),

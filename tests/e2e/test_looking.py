@@ -289,6 +289,41 @@ def test_what_is_in_force(swarm: Swarm) -> None:
     assert "swarm.toml" in refused.err
 
 
+def test_what_a_running_daemon_does_not_take(swarm: Swarm) -> None:
+    """A daemon keeps the settings that it started with: `config` says which it has otherwise, and `start` and `run` warn of what is
+    given now and not in force, but not of what was set by hand for the daemon."""
+    swarm("start", "--workers", "3", SWARM_LIMITS__ATTEMPTS="5")
+    alone = swarm("config", "--json").json["daemon"]
+    assert alone["pid"] == swarm.status()["daemon"]["pid"]
+    assert alone["differs"] == [
+        {"key": "limits.workers_max", "value": 3, "source": "flag"},
+        {"key": "limits.attempts", "value": 5, "source": "environment SWARM_LIMITS__ATTEMPTS"},
+    ]
+    assert swarm("start").err == ""
+    (swarm.top / "swarm.toml").write_text(
+        "[limits]\nworkers_max = 2\ngrace_s = 7.0\n[agents.mine]\ncommand = ['x']\n"
+    )
+    swarm.look_again()
+    plan = str(swarm.plan("r", [swarm.task("a")]))
+    attempts = "limits.attempts: 4 (environment SWARM_LIMITS__ATTEMPTS); it has 5 (environment SWARM_LIMITS__ATTEMPTS)"
+    for words in (("start",), ("run", plan)):
+        said = swarm(*words, SWARM_LIMITS__ATTEMPTS="4").err
+        assert f"\n  {attempts}\n" in said
+        assert '\n  agents.mine.command: ["x"] (swarm.toml); it has nothing (not set)\n' in said
+        assert "workers_max" not in said  # a flag stands above the file, and the environment too
+        assert "grace_s" not in said
+        assert "swarm stop --leave-workers" in said
+    swarm("scale", "6")
+    told = swarm("config")
+    (row,) = [line for line in told.out.splitlines() if line.startswith("limits.workers_max ")]
+    assert row.split(maxsplit=2)[1:] == ["2", "swarm.toml; the daemon has 6 (swarm scale)"]
+    assert "Next: swarm stop --leave-workers" in told.err
+    swarm("stop", "--leave-workers")
+    assert swarm("config", "--json").json["daemon"] is None
+    swarm("start")
+    assert swarm("config", "--json").json["daemon"]["differs"] == []
+
+
 def test_init_writes_one_file(swarm: Swarm) -> None:
     """`init` writes a swarm.toml that changes nothing and is valid, and does not write over one."""
     before = swarm("config").out

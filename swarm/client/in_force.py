@@ -1,0 +1,72 @@
+"""What the running daemon goes by where that is not what is set now: it keeps the settings that it started with.
+
+Rules for editing: loads the settings, so only commands that need them import this. What somebody set for the daemon alone, by a
+flag or its environment, was meant so, and is not warned about for standing above the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+from swarm import __version__, config, protocol
+from swarm.client.connection import Connection
+from swarm.client.session import Session
+from swarm.errors import SwarmError
+
+WORKERS = "limits.workers_max"
+
+
+class Setting(NamedTuple):
+    """A value and where it comes from; what is set on one side only is "not set" on the other."""
+
+    value: Any = None
+    source: str = "not set"
+
+    @property
+    def text(self) -> str:
+        """Shows it as `4 (default)`."""
+        value = "nothing" if self.value is None else config.in_toml(self.value)
+        return protocol.printable(f"{value} ({self.source})")
+
+    @property
+    def weight(self) -> int:
+        """Tells what stands above what: flags above the environment, that above the file and the defaults."""
+        by_hand = self.source in ("flag", protocol.SCALED)
+        return 2 if by_hand else 1 if self.source.startswith("environment") else 0
+
+
+Differences = dict[str, tuple[Setting, Setting]]  # key -> as it is set now, as the daemon has it
+
+
+def differences(session: Session, daemon: Connection) -> Differences:
+    """Gives the settings that the daemon has otherwise. Of a daemon of another version nothing is known. Raises `SettingsError`."""
+    if daemon.about.get("version") != __version__:
+        return {}
+    now = {key: Setting(*rest) for key, *rest in config.flat(config.load(session.top, session.environ))}
+    rows = daemon.get(protocol.SETTINGS)["settings"]
+    running = {row["key"]: Setting(row["value"], row["source"]) for row in rows}
+    pairs = {key: (now.get(key, Setting()), running.get(key, Setting())) for key in {**now, **running}}
+    return {key: pair for key, pair in pairs.items() if pair[0].value != pair[1].value}
+
+
+def warn(session: Session, daemon: Connection, *, but: Collection[str] = ()) -> None:
+    """Says which settings that are given now are not in force, because the daemon was started with others; `but` are left out.
+
+    Raises `SettingsError` where they can't be used at all.
+    """
+    missed = {
+        key: (now, running)
+        for key, (now, running) in differences(session, daemon).items()
+        if now.weight >= running.weight and key not in but
+    }
+    if not missed:
+        return
+    lines = [f"\n  {key}: {now.text}; it has {running.text}" for key, (now, running) in missed.items()]
+    scale = f"swarm scale {missed[WORKERS][0].value}, or " if [*missed] == [WORKERS] else ""
+    warning = SwarmError(
+        f"The daemon (process {daemon.pid}) keeps the settings that it started with; given now are others:{''.join(lines)}",
+        "What is given now is not in force.",
+        f"{scale}swarm stop --leave-workers and this command again: no work is lost",
+    )
+    session.note(str(warning))
