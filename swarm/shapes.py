@@ -132,6 +132,14 @@ class TellRequest(TypedDict):
     text: str
 
 
+class TellAnswer(TypedDict):
+    """The task that a note was left for, and its state."""
+
+    run: str
+    task: str
+    state: str
+
+
 class FinishRequest(TypedDict):
     """Staging is wanted on `into` (None: the run's base branch); `partial` allows tasks that have not landed."""
 

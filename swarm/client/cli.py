@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from swarm import __version__
-from swarm.client import commands
+from swarm.client import commands, failure
 from swarm.client.options import SETTINGS
 from swarm.client.session import Session
 from swarm.errors import EXIT_INTERRUPTED, EXIT_OK, UsageError
@@ -84,5 +84,6 @@ def run(arguments: list[str]) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.Abort:
+        failure.say("Interrupted.")
         return EXIT_INTERRUPTED
     return answer if isinstance(answer, int) else EXIT_OK

@@ -45,7 +45,8 @@ def finish(
         session.json(document)
     else:
         session.out(telling.finish_text(document))
-        session.line(telling.summary_line(naming.run_of(document, run_id), time.monotonic() - began))
+        elapsed_s = None if preview else time.monotonic() - began
+        session.line(telling.summary_line(naming.run_of(document, run_id), elapsed_s))
     return EXIT_OK if telling.finished_well(document) else EXIT_NOT_LANDED
 
 

@@ -16,7 +16,7 @@ import click
 
 from swarm import protocol
 from swarm.client import naming
-from swarm.client.options import command, run_option
+from swarm.client.options import command, run_option, until_interrupted
 from swarm.client.session import Session
 from swarm.errors import NoDaemon, UsageError
 
@@ -61,9 +61,9 @@ def logs(
     reader = _Reader(session, view, run_id, str(found["id"]), attempt, which, lines)
     reader.show(found, last=not follow)
     if follow:
-        reader.follow()
-    elif not reader.seen:
-        session.note(f"There is no output of {protocol.printable(task)} yet.")
+        with until_interrupted():
+            reader.follow()
+    reader.tell_silent()
 
 
 # --- what is shown of a line ------------------------------------------------------------------------------------------------
@@ -216,20 +216,21 @@ class _Reader:
         self._attempt, self._which, self._lines = attempt, which, lines
         self._tails: dict[str, Tail] = {}
         self._shown: Tail | None = None
-
-    @property
-    def seen(self) -> bool:
-        """Whether there was any output."""
-        return bool(self._tails)
+        self._of: dict[str, Any] = {}  # the attempt that was shown last
+        self._outputs: list[tuple[str, str]] = []
 
     def show(self, found: dict[str, Any], *, last: bool) -> None:
         """Shows what has come since the last time. With `last` nothing more will come."""
         from swarm.client import offline
 
-        n = self._attempt or max((each["n"] for each in found.get("attempts") or []), default=None)
-        if n is None:
+        self._of = max(found.get("attempts") or [{}], key=lambda each: each.get("n") or 0)
+        if self._attempt is not None:
+            self._of = naming.attempt_of(found, self._attempt)
+        if not self._of:
             return
+        n = self._of["n"]
         outputs = offline.outputs(self._session.state, self._run, self._task, n, self._which)
+        self._outputs = outputs
         for label, path in outputs:
             if path not in self._tails:
                 start = 0 if self._lines is None else start_of_last(path, self._lines, self._view)
@@ -245,6 +246,27 @@ class _Reader:
                     self._session.note(f"==> {protocol.printable(label)} <==")
                 self._shown = tail
             self._session.out_bytes(shown)
+
+    def tell_silent(self) -> None:
+        """Says, as a note, which output has nothing in it, and how what should have written it ended: an empty screen says less."""
+        if not self._outputs:
+            why = "it has had no attempt" if not self._of else "nothing has been written yet"
+            self._session.note(f"There is no output of {protocol.printable(self._task)}: {why}.")
+        for label, path in self._outputs:
+            if os.path.getsize(path) == 0:
+                self._session.note(
+                    f"The {protocol.printable(label)} printed nothing{self._end(label, path)}."
+                )
+
+    def _end(self, label: str, path: str) -> str:
+        suites = [each for each in self._of.get("suites") or [] if each.get("log") == path]
+        code = (suites[0] if suites else self._of if label == "worker" else {}).get("exit_code")
+        outcome = f": {protocol.printable(suites[0].get('outcome'))}" if suites else ""
+        return (
+            f"{outcome}{',' if outcome else ' and ended with'} exit code {code}"
+            if code is not None
+            else outcome
+        )
 
     def follow(self) -> None:
         """Shows what is added until the attempt has ended."""

@@ -227,6 +227,7 @@ def task_document(state: Path, run: str, task: str) -> dict[str, Any]:
     swarm, found, each = _find(state, run, task)
     document = report.task_document(swarm, found, each, report.Live())
     spec = each.spec
+    _leave_out_returned(run, task, document["attempts"])
     document |= {
         "run": run,
         "prompt": spec.prompt,
@@ -239,6 +240,20 @@ def task_document(state: Path, run: str, task: str) -> dict[str, Any]:
         "folder": str(state / "attempts" / run / slug(task)),
     }
     return {"schema": report.SCHEMA, "run": run, "task": document}
+
+
+def _leave_out_returned(run: str, task: str, attempts: Iterable[dict[str, Any]]) -> None:
+    """Leaves out the worktree of attempts that have ended and have it no more: somebody else may be at work in it by now."""
+    from swarm.edge.leases import Leases
+
+    for attempt in attempts:
+        if attempt["worktree"] and attempt["ended_at"]:
+            path, key = (
+                Path(attempt["worktree"]),
+                f"{run}/{task}/{attempt['n']}",
+            )  # as the pool calls who has it
+            if not any((lease.path, lease.key) == (path, key) for lease in Leases(path.parent, None).load()):
+                attempt["worktree"] = None
 
 
 def _attempt(task: Task, n: int | None) -> Attempt | None:

@@ -5,15 +5,16 @@ Rules for editing: every command is made by `command` here, takes the `Session` 
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
 
 from swarm import protocol
 from swarm.client.session import Session
-from swarm.errors import Refused
+from swarm.errors import EXIT_INTERRUPTED, Refused
 
 Body = Callable[..., "int | None"]
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -39,16 +40,18 @@ class Command(click.Command):
 
 
 def command(
-    name: str, *, shows: bool = False, steers: bool = False, **attributes: Any
+    name: str, *, shows: bool = False, steers: bool = False, takes_negative: bool = False, **attributes: Any
 ) -> Callable[[Body], Command]:
-    """Declares a command: `shows` gives it --json, `steers` has it refused inside a worker."""
+    """Declares a command: `shows` gives it --json, `steers` has it refused inside a worker, `takes_negative` has -1 read as a
+    number, which may be a wrong one, and not as an option."""
+    settings = {**SETTINGS, "ignore_unknown_options": takes_negative}
 
     def declare(body: Body) -> Command:
         body = click.option("-v", "--verbose", is_flag=True, help="Say more about what is done.")(body)
         body = click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")(body)
         if shows:
             body = click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")(body)
-        made = click.command(name, cls=Command, context_settings=SETTINGS, **attributes)(click.pass_obj(body))
+        made = click.command(name, cls=Command, context_settings=settings, **attributes)(click.pass_obj(body))
         made.steers, made.shows = steers, shows
         return made
 
@@ -62,6 +65,15 @@ def refuse_inside_worker(what: str) -> None:
             f"{what} is refused inside a worker (task {protocol.printable(os.environ['SWARM_TASK'])}).",
             "Commands that start or steer are for people; reading works here: status, logs, show, diff, claims, events.",
         )
+
+
+@contextlib.contextmanager
+def until_interrupted() -> Iterator[None]:
+    """Ends the program without a word at Ctrl-C, where that is how something ends that goes on for ever."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(EXIT_INTERRUPTED) from None
 
 
 def run_option(body: Body) -> Body:

@@ -170,13 +170,13 @@ def task_detail(task: Document, now: float) -> str:
     if state == "running":
         return f"{_work_text(attempt, now)}  {title}".rstrip()
     if state in ("landing", "queued"):
-        step = printable(attempt.get("state") or state)
+        step = state_text(attempt.get("state") or state)
         return f"{step}  {title}".rstrip()
     if state == "landed":
         return f"{printable(task.get('landed_commit') or '')[:9]}  {title}".strip()
     if state == "ready":  # it is no failure: the text says it all
         return printable((task.get("reason") or {}).get("text") or "") or title
-    return reason_text(task.get("reason")) or title
+    return reason_text(task.get("reason"), state) or title
 
 
 def _work_text(attempt: Document, now: float) -> str:
@@ -194,12 +194,19 @@ def _work_text(attempt: Document, now: float) -> str:
     return ", ".join(parts)
 
 
-def reason_text(reason: Any) -> str:
-    """Gives a reason as `code: text`, without saying anything twice."""
+def reason_text(reason: Any, state: Any = None) -> str:
+    """Gives a reason as `code: text`; a code that only says the `state` again, or what the text begins with, is left out."""
     if not isinstance(reason, dict):
         return ""
     code, text = printable(reason.get("code") or ""), printable(reason.get("text") or "")
-    return f"{code}: {text}" if code and text and code not in text.lower().replace(" ", "_") else text or code
+    word = code.replace("_", " ")
+    said = code == state or (text.startswith(word) and not text[len(word) : len(word) + 1].isalnum())
+    return text or code if said or not code or not text else f"{code}: {text}"
+
+
+def state_text(state: Any) -> str:
+    """Gives a state as people read it: `handed back`."""
+    return printable(state or "").replace("_", " ")
 
 
 def _last_attempt(task: Document) -> Document:

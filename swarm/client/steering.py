@@ -12,7 +12,8 @@ from swarm.client import naming
 from swarm.client.connection import Connection
 from swarm.client.options import command, run_option
 from swarm.client.session import Session
-from swarm.errors import Refused, UsageError
+from swarm.client.telling import shell_word
+from swarm.errors import Refused, SwarmError, UsageError
 
 
 def _named(daemon: Connection, tasks: tuple[str, ...], run: str | None) -> dict[str | None, list[str]]:
@@ -32,7 +33,7 @@ def _listed(answer: Mapping[str, Any]) -> str:
 @click.option("--failed", is_flag=True, help="Every task of the run that failed or was cancelled.")
 @run_option
 def retry(session: Session, tasks: tuple[str, ...], failed: bool, run: str | None) -> None:
-    """Try failed, cancelled or blocked tasks again."""
+    """Try failed or cancelled tasks again. What was blocked by them goes on when they have landed."""
     if bool(tasks) == failed:
         raise UsageError("Name tasks, or say --failed.", "Nothing was done.", "swarm retry --help")
     daemon = session.daemon()
@@ -99,7 +100,8 @@ def _confirm(session: Session, plan: Mapping[str, Any], others: list[str]) -> No
         if names:
             session.note(f"{what} {', '.join(map(protocol.printable, names))}")
     if session.asks:
-        click.confirm("Go on?", abort=True, err=True)
+        if not click.confirm("Go on?", err=True):
+            raise SwarmError("Nothing was undone.")
     elif others:
         raise Refused(
             f"Undoing {protocol.printable(plan['task'])} takes {', '.join(map(protocol.printable, others))} with it.",
@@ -121,7 +123,14 @@ def _pause_or_resume(session: Session, route: str, task: str | None, run: str | 
 def pause(session: Session, task: str | None, run: str | None) -> None:
     """Start nothing new: of everything, of one run, or of one task. What runs goes on."""
     what = _pause_or_resume(session, protocol.PAUSE, task, run)
-    session.line(f"Paused {what}: nothing new of it starts, what runs goes on. Next: swarm resume")
+    words = (
+        f"swarm resume {shell_word(task)}"
+        if task
+        else f"swarm resume --run {shell_word(run)}"
+        if run
+        else "swarm resume"
+    )
+    session.line(f"Paused {what}: nothing new of it starts, what runs goes on. Next: {words}")
 
 
 @command("resume", steers=True)
@@ -132,7 +141,7 @@ def resume(session: Session, task: str | None, run: str | None) -> None:
     session.line(f"Resumed {_pause_or_resume(session, protocol.RESUME, task, run)}.")
 
 
-@command("scale", steers=True)
+@command("scale", steers=True, takes_negative=True)
 @click.argument("workers", type=click.IntRange(1, 1000), metavar="N")
 def scale(session: Session, workers: int) -> None:
     """Change how many workers may run, until the daemon ends; what runs already goes on."""
@@ -146,5 +155,12 @@ def scale(session: Session, workers: int) -> None:
 @run_option
 def tell(session: Session, task: str, text: tuple[str, ...], run: str | None) -> None:
     """Leave a note that the next attempt at a task is given."""
-    session.daemon().post(protocol.TELL, {"run": run, "task": task, "text": " ".join(text)})
-    session.line(f"The next attempt at {protocol.printable(task)} is told.")
+    answer = session.daemon().post(protocol.TELL, {"run": run, "task": task, "text": " ".join(text)})
+    name = shell_word(task)
+    line = f"The next attempt at {protocol.printable(task)} is told."
+    again = {
+        "landed": f"It has landed, so there is none unless it is undone: swarm undo {name}, then swarm retry {name}",
+        "failed": f"Next: swarm retry {name}",
+        "cancelled": f"Next: swarm retry {name}",
+    }
+    session.line(" ".join(filter(None, (line, again.get(str(answer.get("state")))))))

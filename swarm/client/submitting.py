@@ -79,11 +79,18 @@ def run(
     began = time.monotonic()
     body = _request(session, plan, more, wanted)
     path = _plan_to_write(body) if write_back else None
-    daemon, after, answer = session.with_daemon(
-        lambda daemon, started: _submit_for_run(session, daemon, started, body, workers),
-        before_start=lambda: _check(session, body),
-        workers=workers,
-    )
+    try:
+        daemon, after, answer = session.with_daemon(
+            lambda daemon, started: _submit_for_run(session, daemon, started, body, workers),
+            before_start=lambda: _check(session, body),
+            workers=workers,
+        )
+    except (KeyboardInterrupt, click.Abort):
+        failure.say(
+            "\nInterrupted while the plan was being submitted; whether it was taken in is not known.\n"
+            "  Next: swarm status; the same command again submits nothing twice"
+        )
+        return EXIT_INTERRUPTED
     if not session.as_json:
         session.note(_submitted(answer))
     try:
@@ -149,7 +156,9 @@ def _end(session: Session, document: dict[str, Any], run_id: str, elapsed_s: flo
     elif session.quiet:
         session.line(telling.summary_line(ended, elapsed_s))
     else:
-        session.out(telling.result_text(ended, elapsed_s, top=session.place.top))
+        daemon = session.daemon_or_none()
+        stays = daemon is not None and not daemon.about.get("ends_when_idle")
+        session.out(telling.result_text(ended, elapsed_s, top=session.place.top, daemon_stays=stays))
     return EXIT_OK if telling.all_landed(ended) else EXIT_NOT_LANDED
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from swarm.client.render import columns, duration, epoch, pad, reason_text, short_path, size
+from swarm.client.render import columns, duration, epoch, pad, reason_text, short_path, size, state_text
 from swarm.protocol import printable
 
 TYPE_CHECKING = False  # typing would cost more start-up time than this file
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 # --- how a run ended --------------------------------------------------------------------------------------------------------
 
 
-def summary_line(run: Document, elapsed_s: float) -> str:
-    """Sums a run up in one line: `12 landed, 1 failed (conflict), 0 blocked in 41.2 s`."""
+def summary_line(run: Document, elapsed_s: float | None) -> str:
+    """Sums a run up in one line: `12 landed, 1 failed (conflict), 0 blocked in 41.2 s`; without the time where nothing was done."""
     counts = run.get("counts") or {}
     codes: dict[str, int] = {}
     for task in run.get("tasks") or []:
@@ -33,7 +33,7 @@ def summary_line(run: Document, elapsed_s: float) -> str:
     parts = [f"{counts.get('landed', 0)} landed", failed, f"{counts.get('blocked', 0)} blocked"]
     if counts.get("cancelled"):
         parts.append(f"{counts['cancelled']} cancelled")
-    return f"{', '.join(parts)} in {elapsed_s:.1f} s"
+    return ", ".join(parts) + ("" if elapsed_s is None else f" in {elapsed_s:.1f} s")
 
 
 def all_landed(run: Document) -> bool:
@@ -42,15 +42,17 @@ def all_landed(run: Document) -> bool:
     return not any(counts.get(state) for state in ("failed", "blocked", "cancelled"))
 
 
-def result_text(run: Document, elapsed_s: float, *, top: str = "") -> str:
-    """Tells how a run ended: its summary, what did not land and why, where staging is, and what to type next."""
+def result_text(run: Document, elapsed_s: float, *, top: str = "", daemon_stays: bool = False) -> str:
+    """Tells how a run ended: its summary, what did not land and why, where staging is, and what to type next. Where the daemon does
+    not stay, one has to be started before anything can be tried again."""
     lines = [summary_line(run, elapsed_s)]
     names = []
     for task in run.get("tasks") or []:
         if task.get("state") in ("failed", "blocked"):
             name = printable(task.get("id", "?"))
             names += [name] if task["state"] == "failed" else []
-            lines.append(f"  {name} {task['state']}: {reason_text(task.get('reason')) or 'no reason known'}")
+            why = reason_text(task.get("reason"), task["state"]) or "no reason known"
+            lines.append(f"  {name} {task['state']}: {why}")
     staging = run.get("staging") or {}
     branch = printable(staging.get("branch") or "")
     if branch and (run.get("counts") or {}).get("landed"):
@@ -68,7 +70,7 @@ def result_text(run: Document, elapsed_s: float, *, top: str = "") -> str:
     if names:
         name = shell_word(names[0])
         lines.append(f"  Why:   swarm show {name}, swarm logs {name}")
-        lines.append("  Again: swarm start, then swarm retry --failed")
+        lines.append(f"  Again: {'' if daemon_stays else 'swarm start, then '}swarm retry --failed")
     return "\n".join(lines) + "\n"
 
 
@@ -145,13 +147,18 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:59] + "…"
 
 
+def _suites(suites: Any) -> str:
+    return ", ".join(f"{_short(each.get('name'))} {_short(each.get('outcome'))}" for each in suites or [])
+
+
 def _ended(word: str) -> Any:
     return lambda event: word + _why(event)
 
 
 def _why(event: Document) -> str:
     code, text = printable(event.get("code") or ""), printable(event.get("text") or "")
-    return (f" ({code})" if code else "") + (f": {text}" if text else "")
+    told = not code or event.get("type") == f"Task{code.capitalize()}"  # by the word before
+    return ("" if told else f" ({code})") + (f": {text}" if text else "")
 
 
 def _listed(paths: Any) -> str:
@@ -169,6 +176,7 @@ _WORDS: dict[str, Any] = {
     "TaskBlocked": _ended("blocked"),
     "TaskCancelled": _ended("cancelled"),
     "TaskRetried": lambda _: "is to be tried again",
+    "Verified": lambda event: f"verified: {_suites(event.get('suites')) or 'no suite'}",
     "StrayFound": lambda event: f"changed paths outside its claims: {_listed(event.get('paths'))}",
     "CommandFailed": lambda event: (
         f"{_short(event.get('command', ''))} failed and is tried again: {_short(event.get('text', ''))}"
@@ -219,7 +227,7 @@ def task_text(document: Document, *, now: float, top: str = "") -> str:
         lines.append(f"  {printable(task['title'])}")
     claims = ", ".join(f"{claim.get('path')}{_shared(claim)}" for claim in task.get("claims") or [])
     pairs = (
-        ("why", reason_text(task.get("reason"))),
+        ("why", reason_text(task.get("reason"), task.get("state"))),
         ("phase", task.get("phase")),
         ("needs", ", ".join(str(need) for need in task.get("needs") or [])),
         ("claims", claims),
@@ -249,10 +257,10 @@ def _next_steps(task: Document) -> Iterator[str]:
 def _attempt_lines(attempt: Document, now: float, top: str) -> Iterator[str]:
     started, ended = epoch(attempt.get("started_at")), epoch(attempt.get("ended_at"))
     took = f", {duration((ended if ended is not None else now) - started)}" if started is not None else ""
-    yield f"  attempt {attempt.get('n', '?')}  {printable(attempt.get('state', ''))}{took}"
+    yield f"  attempt {attempt.get('n', '?')}  {state_text(attempt.get('state'))}{took}"
     tokens = f"{attempt.get('tokens_in') or 0} in, {attempt.get('tokens_out') or 0} out"
     pairs = (
-        ("why", reason_text(attempt.get("reason"))),
+        ("why", reason_text(attempt.get("reason"), attempt.get("state"))),
         ("agent", attempt.get("agent")),
         ("branch", attempt.get("branch")),
         ("worktree", short_path(attempt["worktree"], top) if attempt.get("worktree") else ""),

@@ -11,7 +11,7 @@ import click
 from swarm import protocol
 from swarm.client import status as plain
 from swarm.client import telling
-from swarm.client.options import command, run_option
+from swarm.client.options import command, run_option, until_interrupted
 from swarm.client.session import Session
 from swarm.errors import SwarmError, UsageError
 
@@ -30,10 +30,10 @@ def status(session: Session, run: str | None, watch: bool, everywhere: bool) -> 
         plain.show_all(session)
     elif not watch:
         plain.show(session, run)
-    elif session.interactive and not session.as_json and session.environ.get("TERM") != "dumb":
-        _watch_live(session, run)
     else:
-        _watch_plain(session, run)
+        live = session.interactive and not session.as_json and session.environ.get("TERM") != "dumb"
+        with until_interrupted():
+            (_watch_live if live else _watch_plain)(session, run)
 
 
 def _watch_live(session: Session, run: str | None) -> None:
@@ -83,9 +83,14 @@ def diff(session: Session, task: str, run: str | None) -> None:
     from swarm.client import offline
 
     run_id, found = session.task(task, run)
+    name = protocol.printable(task)
     on_terminal = session.interactive
     patch = offline.patch(session.top, session.state, run_id, str(found["id"]), binary=not on_terminal)
-    if on_terminal:
+    if not patch:
+        session.note(
+            f"{name} has changed nothing." if found.get("attempts") else f"{name} has had no attempt."
+        )
+    elif on_terminal:
         session.out(protocol.printable(patch.decode("utf-8", "replace"), keep_newlines=True))
     else:  # a pipe gets the bytes, so that git apply can read them
         session.out_bytes(patch)
@@ -111,8 +116,9 @@ def events(session: Session, run: str | None, follow: bool, after: int) -> None:
     """Show what happened, from the first event on, as the journal has it."""
     if follow:
         query = {"after": after, "follow": 1, "run": run}
-        for event in session.daemon().stream(protocol.EVENTS, query):
-            _tell(session, event)
+        with until_interrupted():
+            for event in session.daemon().stream(protocol.EVENTS, query):
+                _tell(session, event)
         raise SwarmError(
             "The daemon ended, and with it the events.", "", "swarm start; what happened is kept"
         )

@@ -6,7 +6,7 @@ not the machine's to know (whether a daemon runs, what a process takes) comes in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -14,7 +14,6 @@ from typing import Any
 from swarm.core.astray import explain
 from swarm.core.model import (
     ATTEMPT_ENDS,
-    TASK_ENDS,
     Attempt,
     Readings,
     Reason,
@@ -368,17 +367,3 @@ def _claims(run: Run) -> Iterable[dict[str, Any]]:
             "path": held.claim.path,
             "mode": held.claim.mode.value,
         }
-
-
-def summary_line(counts: Mapping[str, int], reasons: Sequence[str], seconds: float | None) -> str:
-    """Gives the one line that a run ends with: `12 landed, 1 failed (conflict), 0 blocked in 41.2 s`."""
-    failed = f"{counts.get('failed', 0)} failed"
-    if reasons:
-        failed += f" ({', '.join(dict.fromkeys(reasons))})"
-    parts = [f"{counts.get('landed', 0)} landed", failed, f"{counts.get('blocked', 0)} blocked"]
-    if counts.get("cancelled"):
-        parts.append(f"{counts['cancelled']} cancelled")
-    still = sum(counts.get(state.value, 0) for state in TaskState if state not in TASK_ENDS)
-    if still:
-        parts.append(f"{still} not ended")
-    return ", ".join(parts) + (f" in {seconds:.1f} s" if seconds is not None else "")

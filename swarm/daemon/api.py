@@ -364,7 +364,11 @@ class Api:
             )
         if task.state not in TASK_ENDS or task.state is TaskState.LANDED:
             raise Refused(
-                f'Task "{name}" is {task.state}; only a task that failed can be retried.', "Nothing was done."
+                f'Task "{name}" {_stands(task)}; only a task that failed or was cancelled can be retried.',
+                "Nothing was done.",
+                f"swarm undo {name} takes it off staging again"
+                if task.state is TaskState.LANDED
+                else f"swarm show {name}",
             )
 
     async def cancel(self, request: Request) -> Response:
@@ -377,10 +381,13 @@ class Api:
             run, wanted = self._tasks(body["run"], body["tasks"])
             ended = [name for name in wanted if run.tasks[name].state in TASK_ENDS]
             if ended:
+                task = run.tasks[ended[0]]
                 raise Refused(
-                    f'Task "{ended[0]}" is {run.tasks[ended[0]].state} already.',
+                    f'Task "{ended[0]}" {_stands(task)} already.',
                     "Nothing was cancelled.",
-                    f"swarm show {ended[0]}",
+                    f"swarm undo {ended[0]} takes it off staging again"
+                    if task.state is TaskState.LANDED
+                    else f"swarm show {ended[0]}",
                 )
         if wanted:
             before = {(run.id, n, a.n) for n in wanted if (a := run.tasks[n].live) is not None}
@@ -429,7 +436,7 @@ class Api:
             at=self.coordinator.now(), run=run.id, task=names[0], text=str(body["text"])[:100_000]
         )
         await self.coordinator.ask(event)
-        return Document({})
+        return Document({"run": run.id, "task": names[0], "state": run.tasks[names[0]].state})
 
     async def recover(self, request: Request) -> Response:
         """Holds worktrees, processes and refs against what the daemon knows, and mends what is not as it should be."""
@@ -563,7 +570,7 @@ class Api:
         if task.reason is not None and task.reason.code == "undone":
             return Document(_undo_facts(run, task, None))
         raise Refused(
-            f'Task "{task.spec.id}" is {task.state}; only what has landed can be undone.', "Nothing was done."
+            f'Task "{task.spec.id}" {_stands(task)}; only what has landed can be undone.', "Nothing was done."
         )
 
     async def _undone(self, run: Run, task: Task, attempt: Attempt) -> str:
@@ -673,6 +680,12 @@ def _undo_facts(run: Run, task: Task, change: Undoing | None) -> dict[str, Any]:
         "blocked": list(change.blocked) if change is not None else [],
         "commit": None,
     }
+
+
+def _stands(task: Task) -> str:
+    """Says where a task stands, after its name: it `is running`, `has landed`."""
+    had = task.state in (TaskState.LANDED, TaskState.FAILED)
+    return f"{'has' if had else 'is'} {task.state}"
 
 
 def _ending() -> NoDaemon:

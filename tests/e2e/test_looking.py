@@ -252,6 +252,37 @@ def test_the_last_words_of_a_worker_are_followed(swarm: Swarm) -> None:
     swarm.wait("words")
 
 
+def test_what_printed_or_changed_nothing_is_said(swarm: Swarm) -> None:
+    """As notes, `logs` says which output is empty and how what should have written it ended, `diff` that nothing was changed."""
+    tasks = [
+        swarm.task("a", verify=["test -e nothing"], attempts=1),
+        swarm.task("b", "echo words; exit 3", claims=["b"], attempts=1),
+        swarm.task("c", needs=["b"]),
+    ]
+    swarm.run(swarm.plan("r", tasks), code=1)
+    said = swarm("logs", "a")
+    assert said.out == ""
+    assert "The worker printed nothing and ended with exit code 0.\n" in said.err
+    assert "printed nothing: failed, exit code 1.\n" in said.err
+    assert swarm("logs", "b").err == ""
+    assert swarm("logs", "c").err == "There is no output of c: it has had no attempt.\n"
+    assert (swarm("diff", "b").out, swarm("diff", "b").err) == ("", "b has changed nothing.\n")
+    assert swarm("diff", "c").err == "c has had no attempt.\n"
+
+
+def test_show_names_a_worktree_only_while_it_is_the_attempts(swarm: Swarm) -> None:
+    """Of an attempt that has ended `show` names the worktree where it was kept, and none that went back to the pool."""
+    swarm.run(swarm.plan("r", [swarm.task("a", "exit 1", claims=["x"], attempts=1)]), code=1)
+    assert swarm("show", "a", "--json").json["task"]["attempts"][0]["worktree"] is None
+    assert "worktree" not in swarm("show", "a").out
+    swarm("stop")
+    plan = swarm.plan("s", [swarm.task("b", "exit 1", claims=["x"], attempts=1)])
+    swarm.run(plan, code=1, SWARM_WORKTREES__KEEP="true")
+    kept = swarm("show", "b", "--json").json["task"]["attempts"][0]["worktree"]
+    assert kept in git(swarm.top, "worktree", "list", "--porcelain")
+    assert "worktree" in swarm("show", "b").out
+
+
 def test_show_and_diff_of_a_task(swarm: Swarm) -> None:
     """`show` knows every attempt and why it ended; `diff` gives a patch that git applies to the base."""
     work = '[ "$SWARM_ATTEMPT" = 2 ] || exit 7; sed -i s/1/2/ src/b.py; printf "no end" > new'

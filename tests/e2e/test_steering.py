@@ -147,6 +147,29 @@ def test_exit_codes(swarm: Swarm) -> None:
     swarm("stop", code=0)
 
 
+def test_what_is_said_of_tasks_that_have_ended(swarm: Swarm) -> None:
+    """Of a task that has landed, tell, retry and cancel say how there could be another attempt; of one that failed, tell does; what
+    wait says to type next is right for a daemon that runs."""
+    swarm("start")
+    tasks = [swarm.task("good"), swarm.task("bad", "exit 1", claims=["x"], attempts=1)]
+    swarm("submit", str(swarm.plan("r", tasks)))
+    ended = swarm("wait", code=1)
+    assert ended.out.splitlines()[-1] == "  Again: swarm retry --failed"
+    assert swarm("tell", "bad", "x").out == "The next attempt at bad is told. Next: swarm retry bad\n"
+    assert "swarm undo good, then swarm retry good" in swarm("tell", "r/good", "x").out.replace(
+        "r/good", "good"
+    )
+    for words in ("retry", "cancel"):
+        refused = swarm(words, "good", code=4)
+        assert 'Task "good" has landed' in refused.err
+        assert "Next: swarm undo good" in refused.err
+    assert swarm("pause", "good").out.endswith("Next: swarm resume good\n")
+    assert swarm("pause", "--run", "r").out.endswith("Next: swarm resume --run r\n")
+    preview = swarm("finish", "--preview").out.splitlines()
+    assert preview[-1] == "1 landed, 1 failed (worker_failed), 0 blocked"
+    assert "is not in the range" in swarm("scale", "-1", code=2).err
+
+
 def test_an_error_says_cause_consequence_and_next_step(swarm: Swarm) -> None:
     """What goes wrong is said on stderr in a few lines for people, never as a traceback, and stdout stays empty."""
     done = swarm("submit", str(swarm.plan("r", [swarm.task("t")])), code=3)

@@ -97,7 +97,7 @@ def test_status_tells_what_happens_in_eighty_columns() -> None:
         "  running   header      1m01s, 41 % cpu, 210 MB, attempt 2  Title of header",
         "  landing   types       verifying  Title of types",
         "  ready     footer      waits for src/header/**, which header holds",
-        "  failed    auth-tests  conflicts with staging in src/auth.py",
+        "  failed    auth-tests  conflict: conflicts with staging in src/auth.py",
         "  landed    base        ddddddddd  Title of base",
         "  … and 1 more",
     ]
@@ -252,6 +252,7 @@ def test_the_summary_counts_and_names_why() -> None:
         telling.summary_line(run, 3)
         == "12 landed, 3 failed (2 conflict, timeout), 1 blocked, 1 cancelled in 3.0 s"
     )
+    assert telling.summary_line(a_run(*landed), None) == "12 landed, 0 failed, 0 blocked"
     assert telling.all_landed(a_run(*landed))
     for state in ("failed", "blocked", "cancelled"):
         assert not telling.all_landed(a_run(*landed, a_task("x", state)))
@@ -264,13 +265,34 @@ def test_the_end_of_a_run_says_where_the_work_is_and_what_to_type() -> None:
     )
     assert text.splitlines() == [
         "1 landed, 1 failed (conflict), 0 blocked in 2.0 s",
-        "  a failed: conflicts with staging in src/auth.py",
+        "  a failed: conflict: conflicts with staging in src/auth.py",
         "Staging is the branch swarm/modernise/staging, checked out in .worktrees/modernise/staging.",
         "  Look:  git log --first-parent main..swarm/modernise/staging",
         "  Merge: swarm finish",
         "  Why:   swarm show a, swarm logs a",
         "  Again: swarm start, then swarm retry --failed",
     ]
+    stays = telling.result_text(a_run(a_task("a", "failed", reason=CONFLICT)), 2.0, daemon_stays=True)
+    assert stays.splitlines()[-1] == "  Again: swarm retry --failed"
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "state", "said"),
+    [
+        ("empty", "the worker changed nothing, and the task does not say allow_empty", "failed", "empty: the worker changed"),
+        ("conflict", "it conflicts with staging in a", "failed", "conflict: it conflicts"),
+        ("blocked", "void ended without landing", "blocked", "void ended"),
+        ("needs", "needs a, b", "pending", "needs a, b"),
+        ("paused", "paused; swarm resume goes on", None, "paused; swarm resume"),
+        ("over_budget", "over budget by 3", None, "over budget by 3"),
+        ("timeout", "", "failed", "timeout"),
+    ],
+)  # fmt: skip
+def test_a_reason_has_its_code_and_says_nothing_twice(
+    code: str, text: str, state: str | None, said: str
+) -> None:
+    """The code is what scripts and the reference call it, so it is there unless the state or the text's first word says it."""
+    assert render.reason_text({"code": code, "text": text}, state).startswith(said)
 
 
 def test_events_are_one_line_each() -> None:
@@ -281,6 +303,17 @@ def test_events_are_one_line_each() -> None:
     assert telling.event_text(landed, progress="3/12") == f"{clock} header landed (3/12)"
     failed = {"at": at, "type": "TaskFailed", "task": "a", "code": "timeout", "text": "took longer than 10 s"}
     assert telling.event_text(failed) == f"{clock} a failed (timeout): took longer than 10 s"
+    blocked = {
+        "at": at,
+        "type": "TaskBlocked",
+        "task": "b",
+        "code": "blocked",
+        "text": "a ended without landing",
+    }
+    assert telling.event_text(blocked) == f"{clock} b blocked: a ended without landing"
+    suites = [{"name": "unit", "outcome": "passed"}, {"name": "lint", "outcome": "failed"}]
+    verified = {"at": at, "type": "Verified", "task": "a", "candidate": "c0ffee", "suites": suites}
+    assert telling.event_text(verified) == f"{clock} a verified: unit passed, lint failed"
     assert (
         telling.event_text({"at": at, "type": "TaskSomethingNew", "task": "a", "x": 3})
         == f"{clock} a something new: x=3"
@@ -303,7 +336,7 @@ def test_a_task_is_shown_with_its_attempts() -> None:
     )
     text = telling.task_text({"run": "modernise", "task": task}, now=NOW)
     assert text.startswith("modernise/auth  failed\n  Title of auth\n")
-    assert "  attempt 1  handed_back, 1m00s\n" in text
+    assert "  attempt 1  handed back, 1m00s\n" in text
     assert "    exit code  0\n" in text
     assert "    changed    src/auth.py\n" in text
 
