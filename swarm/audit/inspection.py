@@ -23,6 +23,7 @@ from swarm.edge import git
 from swarm.edge.journal import Journal, ever_used
 from swarm.edge.landing import LandingRepository
 from swarm.edge.lockfile import held
+from swarm.edge.place import places_of
 from swarm.errors import SwarmError, UsageError
 
 LOOKS_MAX = 4
@@ -55,7 +56,7 @@ def audit(top: Path, environ: Mapping[str, str], *, run: str | None = None, veri
     """
     began = time.monotonic()
     repository = git.Repository.discover(top)
-    places = Places(repository.common_dir / "swarm")
+    places = places_of(repository.common_dir / "swarm")
     if not ever_used(places):
         return Report(notes=["Nothing of swarm is in this repository."], elapsed_s=time.monotonic() - began)
     landing = LandingRepository(places.landing, repository)

@@ -479,13 +479,13 @@ def _without_daemon(
     """Does what a daemon would, in its place; nothing where there has never been one."""
     from swarm import config
     from swarm.core.messages import dump
-    from swarm.core.places import Places
     from swarm.daemon import reconcile
     from swarm.daemon.presence import alone
     from swarm.edge import git
     from swarm.edge.journal import ever_used
+    from swarm.edge.place import places_of
 
-    places = Places(state)
+    places = places_of(state)
     if not ever_used(places):
         return []
     repository = git.Repository.discover(top)

@@ -56,9 +56,11 @@ class AttemptPlaces:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The state folder of one repository."""
+    """The state folder of one repository. `nonce_head` is how the names begin that all processes of its workers carry in their
+    environment; `edge.place` knows it."""
 
     state: Path
+    nonce_head: str = ""
 
     @property
     def journal(self) -> Path:
@@ -92,7 +94,7 @@ class Places:
 
     @property
     def place(self) -> Path:
-        """Which state folder this is, and where it was last: by it a copy is told from one that was moved."""
+        """Which state folder this is, where it was last, and its `nonce_head`: a copy is told from one that was moved by it."""
         return self.state / "place.json"
 
     @property
@@ -120,13 +122,9 @@ class Places:
         """Held round git's own bookkeeping of worktrees."""
         return self.state / "locks" / "worktrees.lock"
 
-    @property
-    def nonce_head(self) -> str:
-        """How the names begin that all processes of this repository's workers carry in their environment."""
-        return hashlib.sha256(str(self.state).encode("utf-8", "surrogateescape")).hexdigest()[:12]
-
     def nonce(self, run: str, task: str, n: int) -> str:
         """Names the worker of an attempt in the environment of all its processes; the same after a restart of the daemon."""
+        assert self.nonce_head
         key = f"{run}/{task}/{n}".encode("utf-8", "surrogatepass")
         return f"{self.nonce_head}-{hashlib.sha256(key).hexdigest()[:20]}"
 

@@ -10,9 +10,7 @@ Rules for editing: what another daemon may have put in our place (its socket, it
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +25,8 @@ from swarm.crashpoints import crash_at
 from swarm.edge import process
 from swarm.edge.lockfile import LockTaken, exclusive
 from swarm.edge.notice import Notice
-from swarm.errors import Refused, SwarmError
+from swarm.edge.place import inode, places_of, read, settle, write_whole
+from swarm.errors import SwarmError
 
 HEAL_S = 2.0  # how long a lock that was deleted is asked for again: another start may hold it to find us here
 _log = log.get("presence")
@@ -40,7 +39,7 @@ class Presence:
         self.places = places
         self.socket_path = Path(protocol.socket_path(str(places.state), environ))
         self._locks = locks
-        self._folder = _inode(places.state)
+        self._folder = inode(places.state)
         self._ours: dict[Path, list[int] | None] = {}
         self._notice: Notice | None = None
         self._about: dict[str, Any] = {
@@ -67,7 +66,7 @@ class Presence:
         finally:
             os.umask(before)
         listener.setblocking(False)
-        self._ours[path] = _inode(path)
+        self._ours[path] = inode(path)
         return listener
 
     def announce(self, *, ends_when_idle: bool) -> dict[str, Any]:
@@ -79,7 +78,7 @@ class Presence:
     def _write(self) -> None:
         path = self.places.state / protocol.DAEMON_FILE
         write_whole(path, self._about)
-        self._ours[path] = _inode(path)
+        self._ours[path] = inode(path)
         if self._notice is not None:
             self._notice.watch(path)
 
@@ -87,8 +86,8 @@ class Presence:
         """Removes socket and announcement, where they are still ours."""
         if self._notice is not None:
             self._notice.close()
-        for path, inode in self._ours.items():
-            if inode is not None and _inode(path) == inode:
+        for path, ours in self._ours.items():
+            if ours is not None and inode(path) == ours:
                 with contextlib.suppress(OSError):
                     os.unlink(path)
 
@@ -108,7 +107,7 @@ class Presence:
             _log.warning("presence.unwatched", reason=str(error))
             return
         self._notice = notice
-        self._journal, self._lock = _inode(self.places.journal), _inode(self.places.daemon_lock)
+        self._journal, self._lock = inode(self.places.journal), inode(self.places.daemon_lock)
 
         def look() -> None:
             notice.take()
@@ -121,18 +120,18 @@ class Presence:
     def _taken_away(self) -> str:
         """Says what of ours is gone or another's; puts back what can be. Empty where all is well."""
         assert self._notice is not None
-        if _inode(self.places.journal) != self._journal:
+        if inode(self.places.journal) != self._journal:
             return f"the journal {self.places.journal} was moved, deleted or replaced"
-        if _inode(self.socket_path) != self._ours.get(self.socket_path):
+        if inode(self.socket_path) != self._ours.get(self.socket_path):
             return f"the socket {self.socket_path} was moved, deleted or replaced"
         try:
-            if _inode(self.places.daemon_lock) != self._lock:
+            if inode(self.places.daemon_lock) != self._lock:
                 self._locks.enter_context(exclusive(self.places.daemon_lock, wait_s=HEAL_S))
-                self._lock = _inode(self.places.daemon_lock)
+                self._lock = inode(self.places.daemon_lock)
                 self._notice.watch(self.places.daemon_lock)
                 _log.warning("presence.healed", what=str(self.places.daemon_lock))
             announced = self.places.state / protocol.DAEMON_FILE
-            if _inode(announced) is None:
+            if inode(announced) is None:
                 self._write()
                 _log.warning("presence.healed", what=str(announced))
         except (SwarmError, OSError) as error:
@@ -148,7 +147,7 @@ def hold(places: Places, environ: Mapping[str, str]) -> Iterator[Presence]:
     """
     with alone(places) as locks:
         crash_at("daemon.locked")
-        presence = Presence(places, environ, locks)
+        presence = Presence(places_of(places.state), environ, locks)
         crash_at("daemon.claimed")
         try:
             yield presence
@@ -162,61 +161,18 @@ def alone(places: Places) -> Iterator[contextlib.ExitStack]:
     with contextlib.ExitStack() as locks:
         locks.enter_context(exclusive(places.daemon_lock, wait_s=0))
         _refuse_another(places)
-        _refuse_copy(places)
+        settle(places.state)
         yield locks
 
 
 def _refuse_another(places: Places) -> None:
     """Refuses beside a daemon that lives although its lock was deleted."""
-    about = _read(places.state / protocol.DAEMON_FILE)
+    about = read(places.state / protocol.DAEMON_FILE)
     try:
         identity = process.Identity.from_json(about)
     except ValueError:
         return
-    if about.get("folder", _inode(places.state)) != _inode(places.state):
+    if about.get("folder", inode(places.state)) != inode(places.state):
         return  # it came here with a copy
     if identity.pid != os.getpid() and process.alive(identity):
         raise LockTaken(places.daemon_lock, identity.pid)
-
-
-def _refuse_copy(places: Places) -> None:
-    """Refuses a state folder that is a copy of one that is still at its place: the worktrees and workers that it names are that
-    one's. One that was moved is its own; the place is noted for the next time."""
-    here: dict[str, Any] = {"path": os.path.realpath(places.state), "folder": _inode(places.state)}
-    noted = _read(places.place)
-    original = Path(str(noted.get("path", here["path"])))
-    if here["path"] != str(original) and here["folder"] != noted.get("folder"):
-        other = _read(Places(original).place)
-        if noted.get("id") and other.get("id") == noted.get("id"):
-            raise Refused(
-                f"{places.state} is a copy of {original}: its worktrees and workers are those of that repository.",
-                "No daemon was started and nothing was changed.",
-                f"to begin anew in this one: mv {places.state} {places.state}-of-another, then swarm start",
-            )
-    wanted = {"id": noted.get("id") or secrets.token_hex(8), **here}
-    if noted != wanted:
-        write_whole(places.place, wanted)
-
-
-def write_whole(path: Path, document: Mapping[str, Any]) -> None:
-    """Writes a JSON file in one step: its readers see the old or the new one."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(document) + "\n", "utf-8")
-    os.replace(temporary, path)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
-def _inode(path: Path) -> list[int] | None:
-    """Names a file or folder wherever it is shown; None where there is none."""
-    try:
-        found = os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return [found.st_dev, found.st_ino]

@@ -35,9 +35,10 @@ from swarm.crashpoints import crash_at
 from swarm.daemon import api, rebuild, reconcile, recovery, refounding
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution, started_threads
-from swarm.daemon.presence import Presence, hold, write_whole
+from swarm.daemon.presence import Presence, hold
 from swarm.edge import git, process
 from swarm.edge.lockfile import LockTaken
+from swarm.edge.place import write_whole
 from swarm.edge.trouble import explained
 from swarm.errors import SwarmError, UsageError
 
@@ -191,8 +192,11 @@ def serve(options: Options, environ: Mapping[str, str], starter: Starter | None 
     """
     repository = git.Repository.discover(options.top)
     git.probe()
-    places = Places(repository.common_dir / "swarm")
-    with explained("The daemon can't come up"), hold(places, environ) as presence:
+    with (
+        explained("The daemon can't come up"),
+        hold(Places(repository.common_dir / "swarm"), environ) as presence,
+    ):
+        places = presence.places
         process.mark_own_programs(places.nonce_head)
         settings = config.load(repository.working_top(), environ, options.flags)
         _refuse_unkept(settings)

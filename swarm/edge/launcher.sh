@@ -27,11 +27,12 @@
     # paid work ended.
     printf '{"boot_id": "%s", "pid": %d, "start_ticks": %d}\n' "$boot_id" "$$" "$ticks" 1<>"$folder/identity" || exit 71
     crash_at launcher.named
+    exec 4<>"$folder/exit" || exit 71 # now: where it is later if the repository is moved meanwhile, nobody tells us
     exec 3>&2 2>/dev/null # a shell's own "Terminated" is not the command's output
-    (exec "$@" 2>&3 3>&-) # exec, because of "test" or "exit" the shell would run its own
+    (exec "$@" 2>&3 3>&- 4>&-) # exec, because of "test" or "exit" the shell would run its own
     status=$?
     crash_at launcher.ended
-    printf '%3d\n' "$status" 1<>"$folder/exit"
+    printf '%3d\n' "$status" >&4
     crash_at launcher.wrote
     exit
 }

@@ -24,6 +24,7 @@ from swarm.core.places import Places
 from swarm.daemon import execution, reconcile
 from swarm.edge import git
 from swarm.edge.journal import Journal, Record
+from swarm.edge.place import places_of
 
 RUN, TASK = "r", "t"
 AT = 1_700_000_000.0
@@ -84,7 +85,7 @@ REMOVE = "remove"  # the last: the pool's free worktrees are torn down
 def carry_out(folder: Path, step: str, answers: Answers) -> dict[str, Any]:
     """Carries one step out on `folder/repo`, edges opened and swept first; gives its answer as JSON data."""
     repository = git.Repository.discover(folder / "repo")
-    places = Places(repository.common_dir / "swarm")
+    places = places_of(repository.common_dir / "swarm")
     places.state.mkdir(mode=0o700, exist_ok=True)
     if step == JOURNAL:
         return _append(places)

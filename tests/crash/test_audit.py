@@ -514,9 +514,9 @@ def test_a_process_of_an_ended_attempt_is_named_by_both(planted: Planted, how: s
     if not hold:
         worker = json.loads((planted.attempt("one") / "worker" / "identity").read_text())
         assert worker["pid"]
-        from swarm.core.places import Places
+        from swarm.edge.place import places_of
 
-        env["SWARM_NONCE"] = Places(planted.state).nonce(RUN, "one", 1)
+        env["SWARM_NONCE"] = places_of(planted.state).nonce(RUN, "one", 1)
     program = f"{hold}print(flush=True); import time; time.sleep(600)"
     child = subprocess.Popen(
         [sys.executable, "-c", program],

@@ -312,6 +312,27 @@ def test_a_repository_that_was_moved_goes_on_where_it_is(swarm: Swarm, repo: Pat
     swarm.look_again()
 
 
+def test_workers_that_were_left_running_go_along_with_a_move(
+    swarm: Swarm, repo: Path, tmp_path: Path
+) -> None:
+    """A worker left running while the repository is moved is adopted at the new place: it runs once, its exit code is read and
+    its work lands; what it left running ends with it."""
+    away = "setsid -f sh -c 'while :; do sleep 1; done' > /dev/null 2>&1"
+    up(swarm, "moved", swarm.task("second", f"echo second > out-second; {away}", gate="go", attempts=1))
+    swarm("stop", "--leave-workers")
+    swarm.top = tmp_path / "elsewhere"
+    repo.rename(swarm.top)
+    swarm("start")
+    assert task_of(run_of(swarm, "moved"), "second")["attempts"][0]["state"] == "running"
+    swarm.open("go")
+    run = swarm.wait("moved")
+    swarm.check_landed(run)
+    assert sorted(swarm.starts()) == ["first", "second"]
+    assert len(task_of(run, "second")["attempts"]) == 1
+    assert not repo.exists()
+    swarm.look_again()
+
+
 def test_gc_and_tidying_by_hand_lose_nothing(swarm: Swarm) -> None:
     """Whatever a person tidies up between two landings (gc, reflogs, packed refs, worktree prune, branches of ours), finished
     work is kept, and landing goes on."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import select
 import shutil
@@ -14,6 +16,7 @@ from swarm.core.places import Places
 from swarm.daemon.presence import hold
 from swarm.edge.lockfile import LockTaken
 from swarm.edge.notice import Notice
+from swarm.edge.place import places_of
 from swarm.errors import Refused
 
 
@@ -55,6 +58,27 @@ def test_a_copy_is_refused_as_long_as_the_original_is_there(places: Places, tmp_
     shutil.rmtree(moved.state)
     with hold(copy, {}):
         pass
+
+
+def test_the_mark_of_its_processes_stays_with_a_state_folder(places: Places, tmp_path: Path) -> None:
+    """Moved, a state folder keeps its mark, and one that is made where it was gets another; a `place.json` that was deleted is made
+    again with the same mark, and what an older version wrote gives the mark that its workers have."""
+    state = places.state
+    with hold(places, {}) as presence:
+        mark = presence.places.nonce_head
+    places.place.unlink()
+    with hold(places, {}) as presence:
+        assert presence.places.nonce_head == mark
+    moved = tmp_path / "moved"
+    state.rename(moved)
+    state.mkdir()
+    for folder, same in ((moved, True), (state, False)):
+        with hold(Places(folder), {}) as presence:
+            assert (presence.places.nonce_head == mark) is same
+            assert places_of(folder) == presence.places
+    written = json.loads((state / "place.json").read_text())
+    (state / "place.json").write_text(json.dumps({key: written[key] for key in ("id", "path", "folder")}))
+    assert places_of(state).nonce_head == hashlib.sha256(str(state).encode()).hexdigest()[:12]
 
 
 def delete_lock(places: Places) -> None:

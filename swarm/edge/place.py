@@ -1,0 +1,77 @@
+"""Which state folder this is: known again after a move, told from a copy, and the mark that all its processes carry.
+
+Hides the file `place.json`: the folder's own id, where it was last, its inode, and the mark. The mark is made once and kept, so
+that a worker that was left running is known by it wherever the repository is moved to meanwhile.
+
+Rules for editing: a file that an older version wrote has no mark; its workers carry one that was made of the path alone. A file
+that was deleted is made again with the mark that it had, as long as the folder was not moved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from swarm.core.places import Places
+from swarm.errors import Refused
+
+
+def places_of(state: Path) -> Places:
+    """Gives the places of a state folder, with the mark of its processes. Looks only."""
+    return Places(state, _mark(state, read(Places(state).place)))
+
+
+def settle(state: Path) -> None:
+    """Notes where a state folder is; for who alone is at work here. Raises `Refused` for a copy of one that is still at its place:
+    the worktrees and workers that it names are that one's. One that was moved is its own."""
+    where = Places(state).place
+    here: dict[str, Any] = {"path": os.path.realpath(state), "folder": inode(state)}
+    noted = read(where)
+    original = Path(str(noted.get("path", here["path"])))
+    if here["path"] != str(original) and here["folder"] != noted.get("folder"):
+        other = read(Places(original).place)
+        if noted.get("id") and other.get("id") == noted.get("id"):
+            raise Refused(
+                f"{state} is a copy of {original}: its worktrees and workers are those of that repository.",
+                "No daemon was started and nothing was changed.",
+                f"to begin anew in this one: mv {state} {state}-of-another, then swarm start",
+            )
+    wanted = {"id": noted.get("id") or secrets.token_hex(8), "mark": _mark(state, noted), **here}
+    if noted != wanted:
+        write_whole(where, wanted)
+
+
+def _mark(state: Path, noted: Mapping[str, Any]) -> str:
+    path = os.path.realpath(state)
+    fallback = noted.get("path") or f"{path} {inode(state)}"  # another folder may be made where this one was
+    return str(noted.get("mark") or hashlib.sha256(os.fsencode(fallback)).hexdigest()[:12])
+
+
+def write_whole(path: Path, document: Mapping[str, Any]) -> None:
+    """Writes a JSON file in one step: its readers see the old or the new one."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(document) + "\n", "utf-8")
+    os.replace(temporary, path)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Reads a JSON file that holds an object; empty where it is not there or holds anything else."""
+    try:
+        data = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def inode(path: Path) -> list[int] | None:
+    """Names a file or folder wherever it is shown; None where there is none."""
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return [found.st_dev, found.st_ino]
