@@ -30,7 +30,7 @@ from tests.crash.trial import Trial
 PROJECT = Path(__file__).resolve().parents[2]
 DEPTH_MAX = 5
 GIT_CALLS = 150  # a day calls git at least so often; with more, a fault might never fire
-# No day reaches these: `discard` is killed in tests/e2e/test_discard.py, the others nowhere yet.
+# No day reaches these. They are killed in tests/e2e: `discard` in test_discard.py, the others in test_killed_mending.py.
 ELSEWHERE = ("discard.", "refound.", "worktree.followed")
 # Reached only where a daemon was killed at another point before.
 AFTER = {"follow.finishing": "follow.noted"}
