@@ -179,7 +179,10 @@ class Journal:
 
             def begin() -> int:
                 self._connection.execute("UPDATE head SET epoch = epoch + 1")
-                return self._head()[0]
+                epoch = self._head()[0]
+                self._connection.execute("DROP TRIGGER IF EXISTS temp.appended")
+                self._connection.execute(_TRIGGER.format(epoch=epoch))
+                return epoch
 
             self._epoch, self._tip = self._durably(begin), None
             return self._epoch
@@ -198,31 +201,24 @@ class Journal:
         with self._lock:
             self._check_not_replaced()
             tip, self._tip = self._tip, None  # not known again before this has succeeded
-            rows, self._tip = self._durably(lambda: self._appended(split, tip or self._current_tip(), after))
+            seq, checksum = tip or self._durably(self._current_tip)
+            if after is not None and seq != after:
+                self._tip = self._written_already(split, after, (seq, checksum))
+                return self._tip[0]
+            rows: list[tuple[Any, ...]] = []
+            for columns in split:
+                seq += 1
+                checksum = chained(checksum, seq, columns)
+                rows.append((seq, *columns, checksum))
+            self._durably(lambda: self._insert(rows), one_statement=len(rows) <= INSERTED_AT_ONCE)
+            self._tip = (seq, checksum)
             if self.follower is not None:
                 self.follower.take(rows)
-            return self._tip[0]
-
-    def _appended(
-        self, split: Sequence[Columns], tip: tuple[int, int], after: int | None
-    ) -> tuple[list[tuple[Any, ...]], tuple[int, int]]:
-        """Appends to the record `tip` within a transaction; gives the rows that are new and the new last one."""
-        seq, checksum = tip
-        if after is not None and seq != after:
-            return [], self._written_already(split, after, tip)
-        rows: list[tuple[Any, ...]] = []
-        for columns in split:
-            seq += 1
-            checksum = chained(checksum, seq, columns)
-            rows.append((seq, *columns, checksum))
-        head = "UPDATE head SET seq = ?, checksum = ? WHERE epoch = ?"
-        if self._connection.execute(head, (seq, checksum, self._epoch)).rowcount != 1:
-            raise self._taken()
-        self._insert(rows)
-        return rows, (seq, checksum)
+            return seq
 
     def _insert(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Inserts rows, many by one statement: each statement lets other threads have the interpreter and must get it back."""
+        """Inserts rows, many by one statement: each statement lets other threads have the interpreter and must get it back. `_TRIGGER`
+        checks the epoch and moves the head."""
         for start in range(0, len(rows), INSERTED_AT_ONCE):
             some = rows[start : start + INSERTED_AT_ONCE]
             values = ", ".join([_VALUES] * len(some))
@@ -262,23 +258,28 @@ class Journal:
             "swarm status shows the one that runs.",
         )
 
-    def _durably(self, work: Callable[[], T]) -> T:
-        """Does work in one transaction. Not a context manager: its generator costs as much here as two statements."""
+    def _durably(self, work: Callable[[], T], *, one_statement: bool = False) -> T:
+        """Does work in one transaction; one statement is one by itself. Not a context manager: its generator costs as much here as
+        two statements."""
         assert not self.readonly
         execute = self._connection.execute
         try:
-            execute("BEGIN IMMEDIATE")
+            if not one_statement:
+                execute("BEGIN IMMEDIATE")
             try:
                 crash_at("journal.begun")
                 result = work()
-                crash_at("journal.written")
-                execute("COMMIT")
+                if not one_statement:
+                    crash_at("journal.written")
+                    execute("COMMIT")
                 crash_at("journal.committed")
             except BaseException:
                 if self._connection.in_transaction:
                     execute("ROLLBACK")
                 raise
         except _ERRORS as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CONSTRAINT_TRIGGER:
+                raise self._taken() from error
             raise _explained(error, self.path) from error
         return result
 
@@ -471,12 +472,9 @@ def write_anew(path: Path, rows: Iterable[tuple[Any, ...]]) -> None:
         journal.begin_epoch()
 
         def fill() -> None:
-            last: tuple[Any, ...] = (0, 0)
             rest = iter(rows)
             while some := list(islice(rest, ROWS_AT_ONCE)):
                 journal._insert(some)
-                last = some[-1]
-            journal._connection.execute("UPDATE head SET seq = ?, checksum = ?", (last[0], last[-1]))
 
         journal._durably(fill)
 
@@ -486,6 +484,11 @@ def write_anew(path: Path, rows: Iterable[tuple[Any, ...]]) -> None:
 # kind, at, type, run, task, attempt, data
 Columns = tuple[str, float, str, str | None, str | None, int | None, str]
 _VALUES = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
+# Of the connection that began the epoch, not of the file: with it, an append is a single statement.
+_TRIGGER = """CREATE TEMP TRIGGER appended AFTER INSERT ON main.journal BEGIN
+    SELECT raise(ABORT, 'another epoch has begun') WHERE NOT EXISTS (SELECT 1 FROM head WHERE epoch = {epoch});
+    UPDATE head SET seq = NEW.seq, checksum = NEW.checksum;
+END"""
 _Filters = tuple[str | None, str | None, str | None]  # kind, run, task
 _NO_FILTERS: _Filters = (None, None, None)
 # ASCII, so that a path that is not UTF-8 survives.
