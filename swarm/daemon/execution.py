@@ -16,7 +16,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,7 @@ class Execution:
     _threads: ThreadPoolExecutor = field(default_factory=lambda: started_threads(THREADS, "edge"))
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _discarding: set[str] = field(default_factory=set)
-    _of_run: dict[str, set[asyncio.Future[None]]] = field(default_factory=dict)  # what is under way for it
+    _of_run: dict[str, set[Future[None] | asyncio.Future[None]]] = field(default_factory=dict)  # under way
     _verifying: dict[tuple[str, str, int], asyncio.Task[None]] = field(default_factory=dict)
     _returns: Counter[str] = field(default_factory=Counter)  # failed ones
     _under_way: set[int] = field(default_factory=set)  # ids of the commands that threads are at
@@ -145,8 +145,9 @@ class Execution:
         edges = self.edges
         return Discarder(edges.repository, edges.pool, edges.landing, edges.refs, edges.places)
 
-    def _note(self, command: m.Command, done: asyncio.Future[None]) -> None:
-        """Remembers what is under way for a run, so that its end can be waited for."""
+    def _note(self, command: m.Command, done: Future[None] | asyncio.Future[None]) -> None:
+        """Remembers what is under way for a run, so that its end can be waited for. A thread does not tell the loop of it, whose
+        waking costs more than this."""
         if isinstance(command, m.RunCommand) and not isinstance(command, m.Discard):
             under_way = self._of_run.setdefault(command.run, set())
             under_way.add(done)
@@ -157,7 +158,7 @@ class Execution:
         if not self.closing:
             self._under_way.add(id(command))
             done = self._threads.submit(self._in_thread, work, command)
-            self._note(command, asyncio.wrap_future(done, loop=self.loop))
+            self._note(command, done)
 
     def _in_thread(self, work: Callable[[Any], m.Event | None], command: m.Command) -> None:
         try:
@@ -596,12 +597,16 @@ class Execution:
         self._discarding.add(command.run)
         for key in [key for key in self._verifying if key[0] == command.run]:
             self.drop_verification(*key)
-        while under_way := self._of_run.get(command.run):
-            await asyncio.wait(under_way)
+        while under_way := list(self._of_run.get(command.run, ())):
+            await asyncio.wait([_awaitable(each) for each in under_way])
         self._of_run.pop(command.run, None)
         await self.in_thread(lambda: self.discarder().remove(command))
         self._discarding.discard(command.run)
         return m.Discarded(at=self.clock(), run=command.run)
+
+
+def _awaitable(done: Future[None] | asyncio.Future[None]) -> asyncio.Future[None]:
+    return done if isinstance(done, asyncio.Future) else asyncio.wrap_future(done)
 
 
 def _where(command: m.AttemptCommand) -> dict[str, Any]:
