@@ -5,8 +5,8 @@ Hides how files are moved from one commit to the next without ever overwriting a
 move that was killed half-way is told from such edits: where a move is going is written down before it
 starts, and a file that is missing, or is the old or the new version, or the beginning of the new one, was
 ours. Rules for editing: nothing is decided by what lies in this worktree, so a reason to leave it is a
-sentence, not an error; HEAD is detached, and a HEAD that a person moved is theirs; `checkout` is forced
-only to finish our own move.
+sentence, not an error; HEAD is detached, and a HEAD that a person moved is theirs, also one that moves while
+we do: git moves it only from where we saw it; `checkout` is forced only to finish our own move.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ MOVE = (
     "swarm-move"  # in the admin folder while files are moved: "<from> <to>", from "-" for the first checkout
 )
 NAMED_MAX = 3
+_FAST_FORWARD = ("merge", "-q", "--ff-only", "--no-autostash", "--no-verify-signatures")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ class Follower:
         note = tree.admin / MOVE
         linked.write_text(note, f"{old} {new}\n")
         crash_at("follow.noted")
-        asked = tree.git("checkout", "-q", "--detach", new, ok=(0, 1, 128))
+        asked = tree.git(*_FAST_FORWARD, new, ok=(0, 1, 128))  # moves HEAD last, and only from where it was
         if asked.code == 0:
             crash_at("follow.moved")
             linked.remove(note)
@@ -145,7 +146,15 @@ class Follower:
         if asked.code == 1 and "would be overwritten" in asked.err:  # git looked first and moved nothing
             linked.remove(note)
             return _dirty([line.strip() for line in asked.err.splitlines() if line.startswith("\t")], old)
-        raise git.GitError(("git", "checkout"), asked.code, asked.err)
+        if tree.head() not in (old, new):
+            return self._give_way(tree, old, new)
+        raise git.GitError(("git", *_FAST_FORWARD), asked.code, asked.err)
+
+    def _give_way(self, tree: LinkedTree, old: str, new: str) -> str:
+        """Takes the files of our move back where a person moved HEAD meanwhile, by a commit or otherwise; gives what to say."""
+        tree.git("read-tree", "-m", "-u", new, old, ok=(0, 128))  # what is not as we put it is left as it is
+        linked.remove(tree.admin / MOVE)
+        return self._reason_to_leave(tree, old, new)
 
     # --- finishing a move -----------------------------------------------------------------------------------
 
@@ -157,6 +166,9 @@ class Follower:
             if (tree.admin / "index").exists() or tree.head() is None:
                 return []
             old, new = "-", str(tree.head())
+        if old != "-" and tree.head() not in (old, new):
+            self._give_way(tree, old, new)
+            return []
         return self._finish(tree, None if old == "-" else old, new)
 
     def _finish(self, tree: LinkedTree, old: str | None, new: str) -> list[str]:

@@ -1188,6 +1188,56 @@ def test_staging_with_a_persons_edits_is_left(repo: Path, pool: Pool, base: str,
     assert pool.follow(staging, base, newer) == ""
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_a_commit_made_while_staging_moves_is_left_standing(
+    repo: Path, pool: Pool, base: str, staging: Path, monkeypatch: pytest.MonkeyPatch, *, late: bool
+) -> None:
+    """A person who commits in the staging worktree at the very moment of a move keeps HEAD at their commit, and clean files."""
+    newer = commit_on(repo, "src/new.py", "n\n")
+    pool.prepare_staging(staging, base)
+    theirs = []
+
+    def commits(*_: object) -> None:
+        (staging / "mine").write_text("mine\n")
+        sh(staging, "add", "mine")
+        if late:  # git read the index before our move, and moves HEAD behind it
+            tree = sh(staging, "write-tree")
+            sh(staging, "read-tree", "-m", "-u", base, newer)
+            theirs.append(sh(staging, "commit-tree", "-p", base, "-m", "mine", tree))
+            sh(staging, "update-ref", "--no-deref", "HEAD", theirs[0])
+        else:
+            sh(staging, "commit", "-qm", "mine")
+            theirs.append(sh(staging, "rev-parse", "HEAD"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("swarm.edge.follower.crash_at", commits)
+        reason = pool.follow(staging, base, newer)
+    assert reason == f"the staging worktree was moved by hand: left at {theirs[0][:12]}"
+    assert sh(staging, "rev-parse", "HEAD") == theirs[0]
+    assert sh(staging, "status", "--porcelain") == ""
+    assert pool.follow(staging, base, newer) == reason
+
+
+def test_a_commit_made_after_a_killed_move_is_left_standing(
+    repo: Path, pool: Pool, base: str, staging: Path
+) -> None:
+    """A person's commit on a worktree whose move was killed, with its files moved or not, is no part of what is finished."""
+    newer = commit_on(repo, "src/new.py", "n\n")
+    pool.prepare_staging(staging, base)
+    (staging / "mine").write_text("mine\n")
+    sh(staging, "add", "mine")
+    sh(staging, "commit", "-qm", "mine")
+    theirs = sh(staging, "rev-parse", "HEAD")
+    admin = Path(sh(staging, "rev-parse", "--absolute-git-dir"))
+    for moved in (False, True):
+        if moved:
+            sh(staging, "read-tree", "-m", "-u", base, newer)
+        (admin / "swarm-move").write_text(f"{base} {newer}\n")
+        assert "moved by hand" in pool.follow(staging, base, newer)
+        assert sh(staging, "rev-parse", "HEAD") == theirs
+        assert sh(staging, "status", "--porcelain") == ""
+
+
 def _half_moved(repo: Path, staging: Path, base: str) -> tuple[str, Path]:
     """Makes a move to a commit that changes, adds and removes files, stopped as a kill would stop it."""
     (repo / "src" / "tool.sh").unlink()
