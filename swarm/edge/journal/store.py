@@ -217,7 +217,7 @@ class Journal:
             return seq
 
     def _insert(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Inserts rows, many by one statement: each statement lets other threads have the interpreter and must get it back. `_TRIGGER`
+        """Inserts rows, many by one statement: each lets other threads have the interpreter and must get it back. The trigger
         checks the epoch and moves the head."""
         for start in range(0, len(rows), INSERTED_AT_ONCE):
             some = rows[start : start + INSERTED_AT_ONCE]
