@@ -170,6 +170,13 @@ MUTANTS: dict[str, Mutant] = {
         "    if attempt is None:\n        raise",
         ("walk",),
     ),
+    "blind-move": Mutant(
+        "the staging worktree is moved away from a commit that a person makes in it at that moment",
+        "swarm/edge/follower.py",
+        '_FAST_FORWARD = ("merge", "-q", "--ff-only", "--no-autostash", "--no-verify-signatures")',
+        '_FAST_FORWARD = ("checkout", "-q", "--detach")',
+        ("tests/integration/test_worktrees.py::test_a_commit_made_while_staging_moves_is_left_standing",),
+    ),
     "from-follower": Mutant(
         "a worker starts from where the staging worktree stands, not from staging",
         "swarm/core/machine.py",
@@ -201,8 +208,8 @@ MUTANTS: dict[str, Mutant] = {
     "no-epoch": Mutant(
         "a daemon that another has followed still writes into the journal",
         "swarm/edge/journal/store.py",
-        'head = "UPDATE head SET seq = ?, checksum = ? WHERE epoch = ?"',
-        'head = "UPDATE head SET seq = ?, checksum = ? WHERE ? > 0"',
+        "FROM head WHERE epoch = {epoch})",
+        "FROM head WHERE epoch >= {epoch})",
         (f"{_JOURNAL}::test_an_older_daemon_cannot_write",),
     ),
     "not-durable": Mutant(
