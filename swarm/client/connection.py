@@ -28,10 +28,13 @@ CONNECT_TIMEOUT_S = 5.0
 
 
 def daemon_file(state: str) -> dict[str, Any] | None:
-    """Reads what the last daemon wrote about itself; None when there is nothing or it can't be read. It may be dead."""
+    """Reads what the last daemon wrote about itself, which may be dead; None where there is nothing that can be made out. Raises
+    `Refused` where it is another user's."""
     try:
         with open(os.path.join(state, protocol.DAEMON_FILE), "rb") as file:
             data = json.loads(file.read(protocol.HEADER_BYTES_MAX))
+    except PermissionError:
+        raise _not_ours() from None
     except (OSError, ValueError):
         return None
     if not isinstance(data, dict) or not isinstance(data.get("socket"), str):
@@ -99,6 +102,14 @@ def _no_daemon() -> NoDaemon:
     )
 
 
+def _not_ours() -> Refused:
+    return Refused(
+        "What swarm keeps of this repository belongs to another user.",
+        "It can't be read, and a daemon of theirs can't be asked.",
+        "work as that user",
+    )
+
+
 class Connection:
     """Asks one daemon. Every request is a connection of its own, so that one object can be used from several threads."""
 
@@ -160,11 +171,7 @@ class Connection:
             raise _no_daemon() from None
         except PermissionError:
             wire.close()
-            raise Refused(
-                "The daemon of this repository belongs to another user.",
-                "It can't be asked.",
-                "work as that user",
-            ) from None
+            raise _not_ours() from None
         except OSError as error:  # too long a path, a queue that stays full, …
             wire.close()
             raise SwarmError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from swarm.errors import EXIT_INTERRUPTED, EXIT_NOT_LANDED, EXIT_OK, SwarmError
+from swarm.errors import EXIT_INTERRUPTED, EXIT_NOT_LANDED, EXIT_OK, Refused, SwarmError
 from swarm.protocol import printable
 
 LOG_BYTES_MAX = 1_000_000
@@ -27,6 +27,13 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         say("Interrupted.")
         return EXIT_INTERRUPTED
+    if isinstance(error, PermissionError):
+        what = printable(error.filename) if error.filename else "A file that is needed"
+        refused = Refused(
+            f"{what} can't be used: {error.strerror}.", "", "work as the user that it belongs to"
+        )
+        say(str(refused))
+        return refused.exit_code
     path = _keep_traceback(error)
     where = f"The details are in {path}." if path else "The details could not be written anywhere."
     say(

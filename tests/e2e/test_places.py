@@ -390,3 +390,33 @@ def test_as_another_user(open_folder: Path, swarm_in: MakeSwarm, monkeypatch: py
     swarm("finish")
     assert (top / "out-two").stat().st_uid == 65534
     swarm.look_again()
+
+
+@pytest.mark.skipif(
+    os.getuid() != 0 or shutil.which("setpriv") is None,
+    reason="needs root and setpriv to become somebody else",
+)
+def test_what_another_user_keeps_is_told(open_folder: Path, swarm_in: MakeSwarm) -> None:
+    """Nobody is told that no daemon runs where another user's does: each command says that it is theirs, and ends with 4."""
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    packages = os.pathsep.join([str(PROJECT), *(path for path in sys.path if path.endswith("site-packages"))])
+    python = _python_for(nobody, packages)
+    if python is None:
+        pytest.skip("no Python of this version that another user may start")
+    swarm = swarm_in(a_repository(open_folder / "repo"), open_folder / "outside")
+    swarm("start")
+    ours = swarm.program
+    swarm.prefix, swarm.program, swarm.env["PYTHONPATH"] = nobody, (python, "-m", "swarm"), packages
+    for words in (
+        ["status"],
+        ["status", "--json"],
+        ["stop"],
+        ["events"],
+        ["show", "a"],
+        ["wait"],
+        ["recover"],
+    ):
+        told = swarm(*words, code=4)
+        assert "belongs to another user" in told.err or "work as the user" in told.err, words
+    swarm.prefix, swarm.program = (), ours
+    assert swarm.status()["daemon"]["running"] is True
