@@ -28,6 +28,13 @@ READY_S = 60.0  # a daemon that has not come up by then says so; replaying a lon
 SPEC_FOLDERS = (".auto-claude/specs", "specs", ".swarm/specs", ".")
 
 
+def checkout(top: Path) -> Path:
+    """Gives the top of the main checkout. Raises `UsageError` where there is none, or git refuses it."""
+    from swarm.edge import git
+
+    return git.Repository.discover(top).working_top()
+
+
 # --- plans ----------------------------------------------------------------------------------------------------------
 
 

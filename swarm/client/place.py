@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 class Place:
     """Where a repository is: `top` of its main checkout, `here` the top of the checkout that one stands in, git's common folder,
-    and the state folder. A repository without a main checkout has its linked worktrees beside its git folder."""
+    and the state folder. In a repository without a main checkout `top` is its git folder."""
 
     def __init__(self, top: str, here: str, common_dir: str) -> None:
         self.top = top
@@ -96,8 +96,7 @@ def _main_top(git_dir: str, common_dir: str, here: str) -> str:
         return os.path.realpath(os.path.join(common_dir, core["worktree"]))
     if git_dir == common_dir and here != git_dir:  # a git folder that is somewhere else
         return here
-    name = os.path.basename(common_dir)
-    return os.path.dirname(common_dir) if name.startswith(".") else common_dir
+    return common_dir
 
 
 def _core_settings(path: str) -> dict[str, str]:
@@ -169,6 +168,13 @@ def known(environ: Mapping[str, str]) -> list[tuple[str, str]]:
         if os.path.isdir(state):
             found.append((top, state))
     return sorted(found)
+
+
+def nowhere(environ: Mapping[str, str]) -> str:
+    """Says why no repository is known."""
+    if _known_folder(environ):
+        return "swarm has not been used on this machine yet."
+    return "Where swarm was used is not known: neither HOME nor XDG_STATE_HOME names a folder to note it in."
 
 
 def _known_folder(environ: Mapping[str, str]) -> str:

@@ -27,8 +27,9 @@ def init(session: Session) -> None:
     Every value in it is commented out and the default. Nothing else in the repository changes.
     """
     from swarm import config
+    from swarm.client import offline
 
-    path = os.path.join(session.place.top, config.FILE_NAME)
+    path = os.path.join(offline.checkout(session.top), config.FILE_NAME)
     try:
         with open(path, "x", encoding="utf-8") as file:
             file.write(config.template())

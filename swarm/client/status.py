@@ -60,7 +60,7 @@ def show_all(session: Session) -> None:
         session.json({"schema": 1, "repositories": found})
         return
     if not found:
-        session.line("swarm has not been used on this machine yet.")
+        session.line(place.nowhere(session.environ))
     for each in found:
         session.line(f"{printable(each['path'])}")
         text = as_text(session, each["status"], top=each["path"])

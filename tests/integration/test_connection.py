@@ -84,6 +84,10 @@ def test_a_bare_repository_has_one_place_from_all_its_worktrees(repo: Path, tmp_
     places = [place.locate(str(tmp_path / name), {}) for name in ("one", "two", "project.git")]
     assert {found.top for found in places} == {os.path.realpath(bare)}
     assert {found.state for found in places} == {os.path.join(os.path.realpath(bare), "swarm")}
+    git(tmp_path, "clone", "-q", "--bare", str(repo), "hidden/.bare")
+    git(tmp_path / "hidden" / ".bare", "worktree", "add", "-q", "--detach", str(tmp_path / "hidden" / "one"))
+    hidden = place.locate(str(tmp_path / "hidden" / "one"), {})
+    assert hidden.top == hidden.common_dir == os.path.realpath(tmp_path / "hidden" / ".bare")
 
 
 def test_the_environment_of_git_counts(repo: Path, linked: Path, tmp_path: Path) -> None:

@@ -100,8 +100,8 @@ class Repository:
         if self.top is None:
             raise UsageError(
                 f"{self.git_dir} is {'a bare repository' if self.is_bare else 'the inside of a repository'}, not a checkout.",
-                "Workers need a checkout beside which their worktrees can lie.",
-                "run the command in a checkout of it (git worktree add, or git clone)",
+                "Workers need a main checkout in which their worktrees can lie; a linked worktree of a bare repository is none.",
+                "git clone it, and run the command in the clone",
             )
         return self.top
 
