@@ -39,7 +39,7 @@ def finish(
     wanted = {"into": into, "stage_only": stage_only, "preview": preview, "partial": partial}
     run_id, document = session.with_daemon(
         lambda daemon, _: _ask_to_finish(daemon, run, wanted),
-        before_start=lambda: _check_run(session, run),
+        before_start=lambda: session.check_run(run),
     )
     if session.as_json:
         session.json(document)
@@ -50,11 +50,6 @@ def finish(
     return EXIT_OK if telling.finished_well(document) else EXIT_NOT_LANDED
 
 
-def _check_run(session: Session, run: str | None) -> None:
-    """Raises `UsageError` where the journal knows no such run: then no daemon is started to say so."""
-    naming.run_of(session.journal_document(full=False), run)
-
-
 def _ask_to_finish(daemon: Connection, run: str | None, wanted: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     run_id = str(naming.run_of(daemon.get(protocol.STATUS, {"view": protocol.VIEW_SUMMARY}), run)["id"])
     body = {"run": run_id, **wanted}
@@ -63,6 +58,8 @@ def _ask_to_finish(daemon: Connection, run: str | None, wanted: dict[str, Any]) 
 
 @click.group("worktrees", invoke_without_command=True, context_settings=SETTINGS)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
+@click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")
+@click.option("-v", "--verbose", is_flag=True, help="Say more about what is done.")
 @click.option("--exact", is_flag=True, help="Count every file for the size, however many there are.")
 @click.option(
     "--clean", is_flag=True, help="Remove those that nobody needs and that hold nothing of their own."
@@ -71,13 +68,16 @@ def _ask_to_finish(daemon: Connection, run: str | None, wanted: dict[str, Any]) 
     "--force", is_flag=True, help="With --clean: also those with changes, which get a recovery ref first."
 )
 @click.pass_context
-def worktrees(ctx: click.Context, as_json: bool, exact: bool, clean: bool, force: bool) -> int | None:
+def worktrees(
+    ctx: click.Context, as_json: bool, quiet: bool, verbose: bool, exact: bool, clean: bool, force: bool
+) -> int | None:
     """Show the worktrees of runs: whose, branch, commits ahead of the base, age, changed paths, size on the disk.
 
     swarm worktrees open TASK gives a task's kept work a worktree again.
     """
     session = ctx.ensure_object(Session)
     session.as_json = session.as_json or as_json
+    session.quiet, session.verbose = session.quiet or quiet, session.verbose or verbose
     if ctx.invoked_subcommand is not None:
         return None
     if clean:

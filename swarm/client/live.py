@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from swarm.client import render
+from swarm.client.naming import ACTIVE
 from swarm.client.session import Session
 from swarm.protocol import printable
 
@@ -65,7 +66,7 @@ def view(document: Mapping[str, Any], *, now: float, width: int, top: str = "") 
     runs = document.get("runs") or []
     if not runs:
         parts.append(Text("No runs yet. Next: swarm run PLAN"))
-    for run in runs:
+    for run in sorted(runs, key=lambda run: run.get("state") not in ACTIVE):  # the end may not fit the screen
         parts += [Text(""), *_run(run, now, width, top)]
     queue = [_queued(entry) for entry in document.get("merge_queue") or []]
     if queue:

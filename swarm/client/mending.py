@@ -224,7 +224,10 @@ def discard(session: Session, run: str, force: bool, names: tuple[str, ...], dry
     Refused while it holds work that is nowhere else: not landed, or on staging and not on your branch. With --force that is given
     up, if each name of it is typed. The name of the run is free again afterwards.
     """
-    document = session.with_daemon(lambda daemon, _: _discard(session, daemon, run, force, names, dry_run))
+    document = session.with_daemon(
+        lambda daemon, _: _discard(session, daemon, run, force, names, dry_run),
+        before_start=lambda: session.check_run(run),
+    )
     if session.as_json:
         session.json({"schema": protocol.SCHEMA, **document})
         return

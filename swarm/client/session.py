@@ -155,6 +155,12 @@ class Session:
             document["runs"] = [naming.run_of(document, run)]
         return document
 
+    def check_run(self, run: str | None) -> None:
+        """Raises `UsageError` where the journal knows no such run: then no daemon is started to say so."""
+        from swarm.client import naming
+
+        naming.run_of(self.journal_document(full=False), run)
+
     def task(self, text: str, run: str | None = None) -> tuple[str, dict[str, Any]]:
         """Gives (run id, task) of the status document for `task` or `run/task`. Raises `UsageError` where that is not clear."""
         from swarm.client import naming

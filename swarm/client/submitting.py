@@ -275,7 +275,9 @@ def add(session: Session, run_id: str | None, **given: Any) -> None:
     """Add one task to a run."""
     if (given["shell"] is None) == (given["prompt"] is None):
         raise UsageError(
-            "A task needs either --run CMD or --prompt TEXT.", "Nothing was done.", "swarm add --help"
+            "A task needs --run CMD or --prompt TEXT, one of the two.",
+            "Nothing was done.",
+            "swarm add --help",
         )
     daemon = session.daemon()
     if run_id is None:

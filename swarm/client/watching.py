@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from swarm import protocol
+from swarm.client import naming, telling
 from swarm.client import status as plain
-from swarm.client import telling
 from swarm.client.options import command, run_option, until_interrupted
 from swarm.client.session import Session
 from swarm.errors import SwarmError, UsageError
@@ -115,6 +115,8 @@ def claims(session: Session) -> None:
 def events(session: Session, run: str | None, follow: bool, after: int) -> None:
     """Show what happened, from the first event on, as the journal has it."""
     if follow:
+        if run is not None:
+            naming.run_of(session.document(full=False), run)
         query = {"after": after, "follow": 1, "run": run}
         with until_interrupted():
             for event in session.daemon().stream(protocol.EVENTS, query):
@@ -124,9 +126,13 @@ def events(session: Session, run: str | None, follow: bool, after: int) -> None:
         )
     from swarm.client import offline
 
+    told = False
     for event in offline.events(session.state, after):
         if run is None or event.get("run") == run:
+            told = True
             _tell(session, event)
+    if run is not None and not told:
+        naming.run_of(session.document(full=False), run)
 
 
 def _tell(session: Session, event: dict[str, Any]) -> None:

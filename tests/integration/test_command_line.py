@@ -148,6 +148,9 @@ def test_the_help_is_the_same_both_ways(swarm: Swarm) -> None:
         (["status", "--all", "--watch"], 2, "--all"),
         (["status", "--run", "x"], 2, "There is no run x"),
         (["show", "x"], 2, "There is no task x"),
+        (["events", "--run", "x"], 2, "There is no run x"),
+        (["discard", "x"], 2, "There is no run x"),
+        (["worktrees", "-q", "--force"], 2, "--force goes with --clean"),
         (["scale", "3"], 3, "No daemon runs"),
         (["retry", "x"], 3, "No daemon runs"),
         (["tell", "x", "y"], 3, "No daemon runs"),
@@ -157,12 +160,43 @@ def test_the_help_is_the_same_both_ways(swarm: Swarm) -> None:
 def test_what_goes_wrong_has_its_exit_code_and_no_traceback(
     swarm: Swarm, words: list[str], code: int, said: str
 ) -> None:
-    """Usage is 2, a daemon that is needed and missing 3; the message says what to do and shows nothing of the inside."""
+    """Usage is 2, a daemon that is needed and missing 3; the message says what to do and shows nothing of the inside, and no daemon
+    is started to find out."""
     done = swarm(*words)
     assert done.returncode == code, done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+    assert "Started" not in done.stderr
     assert done.stdout == ""
+
+
+def test_without_a_main_checkout_it_says_so(swarm: Swarm, repo: Path, tmp_path: Path) -> None:
+    """In a bare repository and in its linked worktrees init writes nothing, run starts nothing, and both say what is missing."""
+    git(tmp_path, "clone", "-q", "--bare", str(repo), "hidden/.bare")
+    git(tmp_path / "hidden" / ".bare", "worktree", "add", "-q", "--detach", str(tmp_path / "hidden" / "one"))
+    (tmp_path / "plan.toml").write_text(PLAN)
+    for cwd in (tmp_path / "hidden" / ".bare", tmp_path / "hidden" / "one"):
+        for words in (["init"], ["run", str(tmp_path / "plan.toml")], ["start"]):
+            done = swarm(*words, cwd=cwd)
+            assert done.returncode == 2
+            assert "is a bare repository, not a checkout" in done.stderr
+            assert "Next: git clone it" in done.stderr
+    assert sorted(path.name for path in (tmp_path / "hidden").iterdir()) == [".bare", "one"]
+    assert not (tmp_path / "hidden" / ".bare" / "swarm.toml").exists()
+
+
+def test_what_may_not_be_read_is_no_fault_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    """A file of another user's ends a command with 4, its name and what to do, and leaves no traceback anywhere."""
+    assert failure.exit_code(PermissionError(13, "Permission denied", "/there/journal")) == 4
+    assert capsys.readouterr().err.splitlines() == [
+        "/there/journal can't be used: Permission denied.",
+        "  Next: work as the user that it belongs to",
+    ]
+
+
+def test_without_a_home_status_of_all_says_why_it_knows_none(swarm: Swarm) -> None:
+    """Where neither HOME nor XDG_STATE_HOME is set, nothing says that swarm was never used."""
+    assert "neither HOME nor" in swarm("status", "--all", env={"HOME": "", "XDG_STATE_HOME": ""}).stdout
 
 
 def test_outside_a_repository_it_says_so(swarm: Swarm, tmp_path: Path) -> None:

@@ -363,6 +363,18 @@ def test_the_live_view_shows_what_the_plain_one_shows() -> None:
     assert all(render.columns(line) <= 100 for line in lines)
 
 
+def test_the_live_view_begins_with_what_is_active() -> None:
+    """A screen may be too low for all runs: those that go on are at its top, in their order."""
+    runs = [
+        {**a_run(), "id": name, "state": state}
+        for name, state in (("old", "ended"), ("a", "active"), ("b", "paused"))
+    ]
+    console = Console(width=100, color_system=None)
+    lines = console.render_lines(live.view({"runs": runs}, now=NOW, width=100))
+    first = ["".join(part.text for part in line).split("  ")[0] for line in lines]
+    assert [name for name in first if name in ("old", "a", "b")] == ["a", "b", "old"]
+
+
 def test_times_are_read_as_they_are_written() -> None:
     """RFC 3339 in UTC gives the same second as the calendar, leap years and fractions included."""
     for moment in (
