@@ -25,6 +25,7 @@ from swarm.core.invariants import forgotten, invariants
 from swarm.core.places import Places
 from swarm.core.rebuilt import LOST
 from swarm.core.state import IllegalEvent, Swarm, pending_commands
+from swarm.edge import discards
 from swarm.edge.journal import Journal, Row, Transcript, snapshot
 from swarm.edge.journal.snapshot import Snapshot
 from swarm.errors import SwarmError
@@ -71,6 +72,15 @@ def fold(places: Places) -> Fold:
         return made
     if swarm is not None:
         made.swarm = swarm
+        made.breaches += [
+            Breach(
+                "I18",
+                f"The journal does not know that run {name} was discarded: it is older than it was.",
+                run=name,
+                next_step="swarm recover --journal takes in what is missing",
+            )
+            for name in discards.unknown(places, swarm)
+        ]
         waiting = list(forgotten(swarm))
         made.breaches += [Breach("I19", f"{text}.") for text in waiting]
         sound = [text for text in invariants(swarm) if text not in waiting]
@@ -150,6 +160,8 @@ def _note(made: Fold, swarm: Swarm, event: m.Event) -> None:
     if isinstance(event, m.StagingAdvanced):
         made.advances[event.run].append(Advance(event.task, event.attempt, event.candidate))
     elif isinstance(event, m.JournalRebuilt):
+        for name in event.discarded:
+            _forget(made, name)
         for found in event.runs:
             tasks = swarm.runs[found.run].tasks
             for each in found.landings:
@@ -157,12 +169,16 @@ def _note(made: Fold, swarm: Swarm, event: m.Event) -> None:
                 n = next(of, each.attempt)
                 made.advances[found.run].append(Advance(each.task, n, each.commit, taken_in=True))
     elif isinstance(event, m.Discarded):
-        made.advances.pop(event.run, None)
-        made.brought_in -= {each for each in made.brought_in if each[0] == event.run}
+        _forget(made, event.run)
     elif isinstance(event, m.BroughtIn):
         made.brought_in.add((event.run, event.task, event.attempt))
     elif isinstance(event, m.DaemonStarted):
         made.keeps_worktrees = made.keeps_worktrees or swarm.limits.keep_worktrees
+
+
+def _forget(made: Fold, run: str) -> None:
+    made.advances.pop(run, None)
+    made.brought_in -= {each for each in made.brought_in if each[0] == run}
 
 
 # --- facts against the fold (I9) ---

@@ -13,7 +13,7 @@ import heapq
 
 from swarm.core import merge_queue
 from swarm.core import messages as m
-from swarm.core.lifecycle import cancel, end_attempt, end_task, end_worker, stays_landed
+from swarm.core.lifecycle import cancel, end_attempt, end_task, end_worker, free_slot, stays_landed
 from swarm.core.model import TASK_ENDS, WORKER_STEPS, Attempt, Reason, Step, TaskState
 from swarm.core.run import Run
 from swarm.core.state import StaleEvent, Turn, run_commands, the_run
@@ -75,9 +75,20 @@ def discarded(turn: Turn, event: m.Discarded) -> None:
     run = the_run(turn, event.run)
     if not run.removing:
         raise StaleEvent(f"run {event.run!r} is not being removed")
+    forget(turn, run)
+
+
+def forget(turn: Turn, run: Run) -> None:
+    """Takes a run off the list of which nothing is left, whatever was known to be under way."""
     turn.tell("RunDiscarded", run)
     swarm = turn.swarm
-    del swarm.runs[run.id], swarm.discarding[run.id]
+    for name in run.live:
+        attempt = run.tasks[name].live
+        assert attempt is not None
+        free_slot(turn, attempt)
+    del swarm.runs[run.id]
+    swarm.discarding.pop(run.id, None)
+    swarm.coming = {key for key in swarm.coming if key[0] != run.id}
     for key in [key for key in swarm.trouble if key[0] == run.id]:
         del swarm.trouble[key]
     # An attempt of a later run may have the same name and number, and its time is its own.

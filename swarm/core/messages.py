@@ -87,9 +87,11 @@ class ClockSet(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalRebuilt(Event):
-    """The journal was rebuilt and lacks its end: what refs and folders prove to have happened after its last record."""
+    """The journal was rebuilt and lacks its end: what refs and folders prove to have happened after its last record. The runs that
+    were `discarded` meanwhile are forgotten first."""
 
     runs: tuple[FoundRun, ...]
+    discarded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -467,9 +469,10 @@ class Finish(RunCommand):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Discard(RunCommand):
     """Remove everything of a run that has come to rest: `Discarded` or `RunCommandFailed`. `worktrees` are the names of the folders
-    that may lie below the run's own."""
+    that may lie below the run's own; `created_at` tells it from a later run with its id."""
 
     worktrees: tuple[str, ...]
+    created_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

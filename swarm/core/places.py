@@ -98,6 +98,11 @@ class Places:
         return self.state / "place.json"
 
     @property
+    def discards(self) -> Path:
+        """Which runs were discarded: by it a journal that is older than that is told."""
+        return self.state / "discarded.json"
+
+    @property
     def log(self) -> Path:
         """The daemon's log."""
         return self.state / "log" / "daemon.log"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from swarm.core import astray, undoing
+from swarm.core import astray, discard, undoing
 from swarm.core import messages as m
 from swarm.core.lifecycle import end_attempt, ended_on_request, free_slot, hand_back, stays_landed
 from swarm.core.merge_queue import land
@@ -43,6 +43,8 @@ Heads = Mapping[tuple[str, int], str | None]  # the work of attempts that are kn
 
 def journal_rebuilt(turn: Turn, event: m.JournalRebuilt) -> None:
     """Takes in what was found, and ends what nobody knows about any more."""
+    for name in event.discarded:
+        discard.forget(turn, turn.swarm.runs[name])
     for found in event.runs:
         run = turn.swarm.runs.get(found.run) or _new_run(turn, found)
         heads = {(each.slug, each.n): each.head for each in found.attempts}

@@ -147,7 +147,7 @@ def run_commands(run: Run) -> Iterator[m.Command]:
     """Gives the commands that stand out for the run itself."""
     if run.removing:
         if "Discard" not in run.retry_at:
-            yield m.Discard(run=run.id, worktrees=run.worktree_names())
+            yield m.Discard(run=run.id, worktrees=run.worktree_names(), created_at=run.created_at)
         return
     if not run.prepared:
         if "PrepareRun" not in run.retry_at:

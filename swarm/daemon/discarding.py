@@ -18,7 +18,7 @@ from swarm.core.model import TaskState, staging_branch
 from swarm.core.places import Places
 from swarm.core.run import Run
 from swarm.crashpoints import crash_at
-from swarm.edge import git, linked, opened
+from swarm.edge import discards, git, linked, opened
 from swarm.edge.landing import LandingRepository
 from swarm.edge.saved import saved
 from swarm.edge.worktrees import Pool
@@ -160,6 +160,9 @@ class Discarder:
     def remove(self, command: m.Discard) -> None:
         """Removes everything of a run that has come to rest."""
         run, common, places = command.run, self.repository.common_dir, self.places
+        if discards.is_done(places, run, command.created_at):
+            return  # by a daemon that was killed before it could remember it, or the journal is older than that
+        discards.note(places, run, command.created_at, done=False)
         self.pool.drop(run)
         for tree in self._worktrees(run, command.worktrees):
             opened.remove(tree, lock=places.worktrees_lock, trash=self.pool.trash)
@@ -175,4 +178,5 @@ class Discarder:
         self.landing.drop(run)
         crash_at("discard.landing")
         linked.remove(places.attempts / run)
+        discards.note(places, run, command.created_at, done=True)
         crash_at("discard.folders")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from swarm.core.places import Places
 from swarm.core.run import Run
 from swarm.core.state import Swarm
 from swarm.daemon import recovery
-from swarm.edge import git
+from swarm.edge import discards, git
 from swarm.edge.journal import (
     Journal,
     JournalDamaged,
@@ -56,13 +56,21 @@ def rebuild(places: Places, repository: git.Repository, *, dry_run: bool = False
         opened.begin_epoch()
         _put_snapshot_aside(places, opened)
         swarm = recovery.replay(opened)
-        beyond = look_beyond(swarm, LandingRepository(places.landing, repository), repository, places)
-        if beyond:
-            event = m.JournalRebuilt(at=time.time(), runs=beyond)
-            turn = machine.step(swarm, event)
-            facts = [Record("fact", fact.to_json()) for fact in turn.facts]
-            opened.append([Record("event", m.event_to_json(event)), *facts])
-    return [*found, *_taken_in(beyond)]
+        done = (run.id for run in swarm.runs.values() if discards.is_done(places, run.id, run.created_at))
+        gone = tuple(dict.fromkeys((*discards.unknown(places, swarm), *done)))
+        known = {name: run for name, run in swarm.runs.items() if name not in gone}
+        beyond = look_beyond(known, LandingRepository(places.landing, repository), repository, places)
+        records: list[Record] = []
+        # What is forgotten is told before what is found: a later run may have the id of a discarded one.
+        for runs, discarded in (((), gone), (beyond, ())):
+            if runs or discarded:
+                event = m.JournalRebuilt(at=time.time(), runs=runs, discarded=discarded)
+                turn = machine.step(swarm, event)
+                records.append(Record("event", m.event_to_json(event)))
+                records += [Record("fact", fact.to_json()) for fact in turn.facts]
+        if records:
+            opened.append(records)
+    return [*found, *_taken_in(beyond, gone)]
 
 
 # --- the two copies -----------------------------------------------------------------------------------------------------
@@ -174,7 +182,7 @@ def _put_snapshot_aside(places: Places, journal: Journal) -> None:
 
 def refuse_if_behind(swarm: Swarm, landing: LandingRepository) -> None:
     """Raises `JournalDamaged` where staging holds landings that the journal does not know: it is an older one, or lost its end."""
-    for name, unknown in _unknown_landings(swarm, landing).items():
+    for name, unknown in _unknown_landings(swarm.runs, landing).items():
         if unknown:
             listed = ", ".join(each.task for each in unknown[:5]) + (" …" if len(unknown) > 5 else "")
             raise JournalDamaged(
@@ -185,17 +193,17 @@ def refuse_if_behind(swarm: Swarm, landing: LandingRepository) -> None:
 
 
 def look_beyond(
-    swarm: Swarm, landing: LandingRepository, repository: git.Repository, places: Places
+    runs: Mapping[str, Run], landing: LandingRepository, repository: git.Repository, places: Places
 ) -> tuple[FoundRun, ...]:
-    """Gives what landings, refs and folders prove that the swarm does not know; nothing where it knows everything."""
+    """Gives what landings, refs and folders prove that is not known of these runs; nothing where everything is."""
     if not (landing.path / "HEAD").exists():
         return ()
     try:
-        landings = _unknown_landings(swarm, landing)
-        attempts = _unknown_attempts(swarm, landing, repository, places)
+        landings = _unknown_landings(runs, landing)
+        attempts = _unknown_attempts(runs, landing, repository, places)
         found = []
         for name in sorted({*landings, *attempts}):
-            run = swarm.runs.get(name)
+            run = runs.get(name)
             base = landing.base(name) or (run.base_commit if run is not None else "")
             there = FoundRun(
                 run=name,
@@ -211,12 +219,12 @@ def look_beyond(
         landing.close()
 
 
-def _unknown_landings(swarm: Swarm, landing: LandingRepository) -> dict[str, list[FoundLanding]]:
-    """Gives the landings on staging, of each run, that the swarm does not know, oldest first."""
+def _unknown_landings(runs: Mapping[str, Run], landing: LandingRepository) -> dict[str, list[FoundLanding]]:
+    """Gives the landings on staging, of each run, that are not known, oldest first."""
     found: dict[str, list[FoundLanding]] = {}
     for ref in git.refs_below(landing.path, "refs/bases/"):
         name = ref.removeprefix("refs/bases/")
-        run = swarm.runs.get(name)
+        run = runs.get(name)
         tip = landing.staging(name)
         if tip is None or (run is not None and tip == run.staging):
             continue
@@ -279,9 +287,9 @@ def _line(landing: LandingRepository, run: str, tip: str) -> Iterator[FoundLandi
 
 
 def _unknown_attempts(
-    swarm: Swarm, landing: LandingRepository, repository: git.Repository, places: Places
+    runs: Mapping[str, Run], landing: LandingRepository, repository: git.Repository, places: Places
 ) -> dict[str, list[FoundAttempt]]:
-    """Gives the attempts that a pin, a branch or a folder names and that the swarm does not know."""
+    """Gives the attempts that a pin, a branch or a folder names and that are not known."""
     heads: dict[tuple[str, str, int], str | None] = {}
     for folder in places.attempts.glob("*/*/*"):
         _note(heads, folder.parts[-3:], None)
@@ -291,9 +299,7 @@ def _unknown_attempts(
     for ref, commit in git.refs_below(landing.path, "refs/attempts/").items():
         _note(heads, ref.removeprefix("refs/attempts/").split("/"), commit)
     known = {
-        (run.id, slug(name)): len(task.attempts)
-        for run in swarm.runs.values()
-        for name, task in run.tasks.items()
+        (run.id, slug(name)): len(task.attempts) for run in runs.values() for name, task in run.tasks.items()
     }
     found: dict[str, list[FoundAttempt]] = {}
     for (run, task, n), head in sorted(heads.items(), key=lambda item: item[0]):
@@ -308,8 +314,11 @@ def _note(heads: dict[tuple[str, str, int], str | None], parts: Iterable[str], h
             heads[run, task, int(n)] = head or heads.get((run, task, int(n)))
 
 
-def _taken_in(beyond: Iterable[FoundRun]) -> list[Finding]:
-    found = []
+def _taken_in(beyond: Iterable[FoundRun], discarded: Iterable[str]) -> list[Finding]:
+    found = [
+        Finding("journal", f"run {name} was discarded, and the journal did not know", "it is forgotten", True)
+        for name in discarded
+    ]
     for run in beyond:
         for landing in run.landings:
             what, taken = f"{landing.task} is on staging", "taken in as landed"

@@ -20,6 +20,7 @@ from swarm.core import machine
 from swarm.core.messages import event_from_json
 from swarm.core.places import Places
 from swarm.core.state import IllegalEvent, Swarm
+from swarm.edge import discards
 from swarm.edge.journal import Journal, JournalDamaged, Transcript, TranscriptDamaged, ever_used, snapshot
 from swarm.errors import SwarmError
 
@@ -63,8 +64,20 @@ def replay(journal: Journal, *, check: bool = True) -> Swarm:
 def restore(places: Places, journal: Journal, *, check: bool = True) -> Swarm:
     """Rebuilds the swarm from the newest snapshot and what came after it; from the first event on where none fits.
 
-    Raises `JournalDamaged` where the snapshot is of a record that the journal does not have: the journal is older than it was.
+    Raises `JournalDamaged` where the journal is older than it was: the snapshot is of a record that it does not have, or a run is
+    in it that was discarded.
     """
+    swarm = _from_snapshot(places, journal, check=check)
+    for name in discards.unknown(places, swarm):
+        raise JournalDamaged(
+            f"The journal {journal.path} has run {name} and does not know that it was discarded: it is an older copy.",
+            "Going on from it would do the work of that run again. Nothing was started and nothing was changed.",
+            "swarm recover --journal takes in what is missing",
+        )
+    return swarm
+
+
+def _from_snapshot(places: Places, journal: Journal, *, check: bool) -> Swarm:
     try:
         taken = snapshot.read(places.snapshot)
     except snapshot.SnapshotUnusable:

@@ -177,6 +177,36 @@ def test_an_older_copy_that_is_put_back_is_noticed(swarm: Swarm, tmp_path: Path,
     swarm("audit")
 
 
+@pytest.mark.parametrize("lost", ["journal", "both", "both, and its id is another's"])
+def test_a_copy_from_before_a_discard_is_noticed(swarm: Swarm, tmp_path: Path, lost: str) -> None:
+    """A journal from before a run was discarded is refused by every start and named by the audit; once what is missing is taken
+    in the run is forgotten and nothing of it runs again, while a later run with its id keeps what it has."""
+    swarm.run(swarm.plan("r", [swarm.task("a"), swarm.task("b", "exit 1", attempts=1)]), code=1)
+    swarm("stop")
+    copy = copy_of(swarm, tmp_path / "backup")
+    swarm("start")
+    swarm("discard", "r", "--force", "--yes", "staging")
+    later = ["c"] if lost == "both, and its id is another's" else []
+    if later:
+        swarm.run(swarm.plan("r", [swarm.task("c")]))
+    swarm("stop")
+    starts, refs = swarm.starts(), git(swarm.top, "for-each-ref")
+    if lost == "journal":
+        put_back(swarm, copy, "journal.sqlite", "journal.sqlite-wal")
+        assert "had been written" in refused(swarm)
+        assert "rebuilt with" in swarm("recover", "--journal").out
+    else:
+        put_back(swarm, copy, *KEPT)
+        assert "has run r and does not know that it was discarded" in refused(swarm)
+        assert "run r was discarded" in swarm("recover", "--journal").out
+    swarm("start")
+    assert [name for name, *_ in tasks_of(swarm.status())] == later
+    assert (swarm.starts(), git(swarm.top, "for-each-ref")) == (starts, refs)
+    swarm.check_landed(swarm.run(swarm.plan("r", [swarm.task("c"), swarm.task("d", needs=["c"])])))
+    assert swarm.landings("r") == ["c", "d"]
+    assert swarm.starts() == [*starts, "d"] if later else [*starts, "c", "d"]
+
+
 @pytest.mark.parametrize("lost", ["the end", "all"])
 def test_an_undo_and_a_persons_commit_are_known_from_staging(swarm: Swarm, tmp_path: Path, lost: str) -> None:
     """What a lost journal knew of undos, of what landed anew after one, and of commits made by hand, comes back from staging."""
