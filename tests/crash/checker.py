@@ -132,7 +132,8 @@ class Checker:
 
     def forget(self, run: str) -> None:
         """Nothing of a discarded run may be left, and its id may be used again."""
-        for known in (self.attempts, self.newest, self.working, self.landed):
+        tables: list[dict[Any, Any]] = [self.attempts, self.newest, self.working, self.landed]
+        for known in tables:
             for key in [key for key in known if key[0] == run]:
                 del known[key]
         for some in (self.live, self.over):
