@@ -203,6 +203,12 @@ class VerifySettings(_Table):
         gt=0,
         description="Time for one suite, where the plan says nothing.",
     )
+    suites_max: int = Field(
+        default=8,
+        ge=1,
+        le=1000,
+        description="Most suites, or parts of suites, of one candidate that run at once.",
+    )
 
 
 class PortSettings(_Table):

@@ -131,6 +131,11 @@ def _staging_lines(run: Document, top: str) -> Iterator[str]:
     if staging.get("commit"):
         text += f" at {printable(staging['commit'])[:9]}"
         text += ", verified" if staging.get("verified") else ", not verified"
+    slowest = staging.get("bottleneck")
+    if isinstance(slowest, dict):
+        text += (
+            f"; slowest suite {printable(slowest.get('suite', ''))}, {took(slowest.get('duration_s') or 0.0)}"
+        )
     yield text
     if staging.get("worktree"):
         yield f"  look at it in {printable(short_path(staging['worktree'], top))}"
@@ -228,6 +233,11 @@ def duration(seconds: float) -> str:
     if whole < 86400:
         return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
     return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"
+
+
+def took(seconds: float) -> str:
+    """Shows how long something took, to the tenth of a second where that can be seen: `0.4 s`, `41.2 s`, `3m07s`."""
+    return f"{seconds:.1f} s" if seconds < 60 else duration(seconds)
 
 
 def size(count: float) -> str:

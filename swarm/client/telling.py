@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from swarm.client.render import columns, duration, epoch, pad, reason_text, short_path, size, state_text
+from swarm.client.render import columns, duration, epoch, pad, reason_text, short_path, size, state_text, took
 from swarm.protocol import printable
 
 TYPE_CHECKING = False  # typing would cost more start-up time than this file
@@ -161,6 +161,14 @@ def _why(event: Document) -> str:
     return ("" if told else f" ({code})") + (f": {text}" if text else "")
 
 
+def _slowest(event: Document) -> str:
+    if not event.get("bottleneck"):
+        return ""
+    return (
+        f", verified in {took(event.get('verify_s') or 0.0)} (slowest suite: {_short(event['bottleneck'])})"
+    )
+
+
 def _listed(paths: Any) -> str:
     names = [printable(path) for path in paths or []]
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
@@ -170,7 +178,7 @@ def _listed(paths: Any) -> str:
 _WORDS: dict[str, Any] = {
     "TaskStarted": lambda event: f"started, attempt {event.get('attempt', 1)}",
     "TaskQueued": lambda _: "is in the merge queue",
-    "TaskLanded": lambda _: "landed",
+    "TaskLanded": lambda event: f"landed{_slowest(event)}",
     "TaskHandedBack": lambda event: f"handed back{_why(event)}",
     "TaskFailed": _ended("failed"),
     "TaskBlocked": _ended("blocked"),
@@ -277,7 +285,18 @@ def _attempt_lines(attempt: Document, now: float, top: str) -> Iterator[str]:
             yield f"    {pad(label, 10)} {printable(value)}"
     for suite in attempt.get("suites") or []:
         if isinstance(suite, dict):
-            yield f"    {pad('verified', 10)} {printable(suite.get('name', ''))}: {printable(suite.get('outcome', ''))}"
+            yield f"    {pad('verified', 10)} {_suite_text(suite, attempt.get('bottleneck'))}"
+
+
+def _suite_text(suite: Document, bottleneck: Any) -> str:
+    """Says of a suite how it ended, how long it took, and whether the others had to be waited for because of it."""
+    name = suite.get("name", "")
+    text = f"{printable(name)}: {printable(suite.get('outcome', ''))}"
+    if suite.get("duration_s") is not None:
+        text += f" in {took(suite['duration_s'])}"
+    if bottleneck is not None and name == bottleneck:
+        text += ", the slowest"
+    return text + (f"; it left changed: {_listed(suite['changed'])}" if suite.get("changed") else "")
 
 
 def _shared(claim: Document) -> str:

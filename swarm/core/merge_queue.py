@@ -8,7 +8,9 @@ Rules for editing: `move` is called once a turn for each run that was touched an
 
 from __future__ import annotations
 
-from swarm.core import astray, undoing
+from typing import Any
+
+from swarm.core import astray, suites, undoing
 from swarm.core import messages as m
 from swarm.core.failing import try_again
 from swarm.core.lifecycle import (
@@ -174,7 +176,7 @@ def verified(turn: Turn, event: m.Verified) -> None:
     if not bad and silent <= 0:
         go(turn, run, task, attempt, Step.ADVANCING)
         return
-    names = ", ".join(f"{suite.name} ({suite.outcome})" for suite in bad) or f"{silent} suites said nothing"
+    names = suites.not_passed(event.suites) or f"{silent} suites said nothing"
     reason = Reason("verify_failed", f"verification did not pass: {names}", {"suites": [s.name for s in bad]})
     held_against(turn, run, task, attempt, Step.HANDED_BACK, reason)
 
@@ -244,8 +246,12 @@ def land(turn: Turn, run: Run, task: Task) -> None:
     run.landed.append((task.spec.id, attempt.candidate))
     if task.spec.by_hand:
         run.by_hand.append(attempt.submitted)
-    suites = [suite.name for suite in attempt.suites]
-    turn.tell("TaskLanded", run, task, commit=attempt.candidate, title=task.spec.title, verified=suites)
+    verified = [suite.name for suite in attempt.suites]
+    facts: dict[str, Any] = {"commit": attempt.candidate, "title": task.spec.title, "verified": verified}
+    longest = suites.slowest(attempt.suites)
+    if longest is not None:
+        facts |= {"bottleneck": longest.name, "verify_s": round(longest.duration_s, 3)}
+    turn.tell("TaskLanded", run, task, **facts)
     end_attempt(turn, run, task, attempt, Step.LANDED, None)
     end_task(turn, run, task, TaskState.LANDED, None)
 

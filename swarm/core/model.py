@@ -244,7 +244,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class SuiteResult:
-    """What one suite said of one candidate: `outcome` is passed, failed, timeout or none; `log` a path, `tail` its last lines."""
+    """What one suite said of one candidate: `outcome` is passed, failed, timeout or none; `log` a path, `tail` its last lines.
+
+    `changed` are tracked files that it, or one beside it, left changed: that is failed whatever it said, since what it looked at
+    was not the candidate.
+    """
 
     name: str
     outcome: str
@@ -252,6 +256,7 @@ class SuiteResult:
     duration_s: float = 0.0
     log: str = ""
     tail: str = ""
+    changed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,9 +44,9 @@ class AttemptPlaces:
         """Identity, lock and exit status of the worker."""
         return self.folder / "worker"
 
-    def suite(self, candidate: str, number: int, name: str) -> Path:
-        """Folder of one suite run on one candidate."""
-        return self.folder / "verify" / candidate[:16] / f"{number}-{slug(name)}"
+    def candidate(self, candidate: str) -> Path:
+        """Folder of the verification of one candidate: in it each suite has its own."""
+        return self.verify / candidate[:16]
 
     @property
     def verify(self) -> Path:

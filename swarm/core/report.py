@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
+from swarm.core import suites
 from swarm.core.astray import explain
 from swarm.core.model import (
     ATTEMPT_ENDS,
@@ -138,6 +139,7 @@ def run_document(swarm: Swarm, run: Run, live: Live, *, summary: bool = False) -
             "worktree_reason": run.follow_reason,
             "reason": _reason_document(explain(run)),
             "verified": _verified(run),
+            "bottleneck": _bottleneck(run),
         },
         "created_at": rfc3339(run.created_at),
         "ended_at": rfc3339(run.ended_at),
@@ -167,6 +169,16 @@ def _verified(run: Run) -> bool:
         if commit == run.published:
             return any(a.candidate == commit and a.suites for a in run.tasks[name].attempts)
     return False
+
+
+def _bottleneck(run: Run) -> dict[str, Any] | None:
+    """Gives the slowest of the suites that ran side by side for the newest landing: what makes it faster makes landing faster."""
+    for name, commit in run.landed[-1:]:
+        for attempt in run.tasks[name].attempts:
+            longest = suites.slowest(attempt.suites) if attempt.candidate == commit else None
+            if longest is not None:
+                return {"suite": longest.name, "duration_s": round(longest.duration_s, 3)}
+    return None
 
 
 def _worth_telling(run: Run) -> list[Task]:
@@ -319,9 +331,11 @@ def attempt_document(run: Run, task: Task, attempt: Attempt, live: Live) -> dict
                 "exit_code": suite.exit_code,
                 "duration_s": round(suite.duration_s, 3),
                 "log": suite.log,
+                "changed": list(suite.changed),
             }
             for suite in attempt.suites
         ],
+        "bottleneck": longest.name if (longest := suites.slowest(attempt.suites)) is not None else None,
         "summary": result.summary or None,
         "cost_usd": result.cost_usd,
         "tokens_in": result.tokens_in,

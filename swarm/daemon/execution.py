@@ -528,6 +528,7 @@ class Execution:
             self.in_thread,
             self.watcher.exited,
             lambda: self.leaving,
+            edges.settings.verify.suites_max,
         )
 
     async def _verify(self, command: m.Verify) -> m.Event:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from swarm.core import messages as m
+from swarm.core import suites
 from swarm.core.model import Reason, staging_branch
 from swarm.core.places import Places
 from swarm.crashpoints import crash_at
@@ -149,7 +150,7 @@ class Finisher:
             return None
         if lacks:
             return Reason("machine", f"its suites could not do their work: {lacks}", {"exit_code": 1})
-        text = ", ".join(f"{result.name} ({result.outcome})" for result in bad)
+        text = suites.not_passed(results)
         return Reason(
             "verify_failed",
             f"staging merged with {command.target} does not pass: {text}",

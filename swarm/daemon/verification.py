@@ -1,10 +1,12 @@
-"""Runs suites on exactly one commit, in a scratch worktree of the landing repository.
+"""Runs suites on exactly one commit, side by side, in a scratch worktree of the landing repository.
 
 A suite is a process like a worker: started through the launcher, known by its folder, so that after a crash of the daemon
-the same suites on the same commit are waited for, or their result is read, instead of running twice.
+the same suites on the same commit are waited for, or their result is read, instead of running twice. All of them run to their end,
+also when one has failed: whoever mends the work is told everything at once. Each has a folder for its temporary files and its own
+file for coverage figures; caches that many programs may use at once (of packages, of compilers) stay those of the user, warm.
 
-Rules for editing: the worktree is prepared only when none of the candidate's suites lives in it. Nothing is decided: the
-outcomes go back as they are.
+Rules for editing: the worktree is prepared only when none of the candidate's suites has started: what they left in it tells which
+tracked files they changed. Nothing is decided: the outcomes go back as they are.
 """
 
 from __future__ import annotations
@@ -14,21 +16,26 @@ import os
 import secrets
 import select
 import shutil
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from time import monotonic
 from typing import Any, NamedTuple
 
-from swarm.core.model import Suite, SuiteResult
+from swarm.core.model import Suite, SuiteResult, slug
 from swarm.core.places import AttemptPlaces, Places
+from swarm.core.state import some
+from swarm.core.suites import blamed
 from swarm.crashpoints import crash_at
-from swarm.edge import contract, process, trouble
+from swarm.edge import contract, git, process, trouble
 from swarm.edge.worktrees import Pool
 
 TAIL_BYTES = 6000
 TAIL_LINES = 60
+SUITES_MAX = 8  # at once, of one candidate, where the settings say nothing
 VOID = "void"  # in a suite's folder: what it says does not count
+CHANGED = "changed"  # in a suite's folder: the tracked files that it left changed
 _GRACE_S = 2.0
 _NO_TESTS = 5  # pytest's exit code where it found no test
 
@@ -45,8 +52,8 @@ class Outcomes(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Verifier:
-    """Verifies candidates; `in_thread` and `exited` are how it waits without holding up the loop. While `leaving` the suites are
-    left to the next daemon, which goes on waiting for them."""
+    """Verifies candidates; `in_thread` and `exited` are how it waits without holding up the loop. At most `suites_max` suites of a
+    candidate run at once. While `leaving` they are left to the next daemon, which goes on waiting for them."""
 
     places: Places
     scratch: Pool
@@ -54,6 +61,7 @@ class Verifier:
     in_thread: InThread
     exited: Exited
     leaving: Callable[[], bool] = lambda: False
+    suites_max: int = SUITES_MAX
 
     async def verify(
         self, key: str, nonce: str, places: AttemptPlaces, candidate: str, suites: Sequence[Suite]
@@ -61,84 +69,168 @@ class Verifier:
         """Runs every suite, side by side, in one worktree at `candidate`; gives their outcomes in the same order.
 
         Where the disk is full when one has failed, none of it counts: they are forgotten and run anew when asked for again. When
-        cancelled, ends what it started.
+        cancelled, or where one can't be run, ends what it started.
         """
-        key = f"verify/{key}"
-        folders = [places.suite(candidate, n, suite.name) for n, suite in enumerate(suites, 1)]
-        names = [f"{nonce}-{folder.name}" for folder in folders]
+        bench = _Bench(self, f"verify/{key}", nonce, places.candidate(candidate), candidate)
         try:
-            tree = await self.in_thread(lambda: self._prepare(key, candidate, folders, names))
+            await self.in_thread(bench.prepare)
             crash_at("verify.prepared")
-            work = zip(suites, folders, names, strict=True)
-            results = await asyncio.gather(
-                *(self._run(suite, folder, name, tree) for suite, folder, name in work)
-            )
-        except asyncio.CancelledError:
-            if not self.leaving():
-                await asyncio.shield(self.in_thread(lambda: self._drop(key, folders, names)))
+            ends = await _all(bench.run(n, suite) for n, suite in enumerate(suites, 1))
+            lacks = next((end.lacks for end in ends if end.lacks and end.result.outcome == "failed"), "")
+            results = await self.in_thread(lambda: bench.judge(ends))
+        except BaseException as error:
+            if not self.leaving() and (bench.ready or isinstance(error, asyncio.CancelledError)):
+                await asyncio.shield(self.in_thread(bench.drop))
             raise
         crash_at("verify.settled")
-        lacks = next((said for result, said in results if said and result.outcome == "failed"), "")
         if lacks:
-            await self.in_thread(lambda: self._drop(key, folders, names))
+            await self.in_thread(bench.drop)
         else:
-            await self.in_thread(lambda: self.scratch.give_back(key))
-        return Outcomes(tuple(result for result, _ in results), lacks)
+            await self.in_thread(lambda: self.scratch.give_back(bench.key))
+        return Outcomes(results, lacks)
 
-    def _prepare(self, key: str, candidate: str, folders: Sequence[Path], names: Sequence[str]) -> Path:
-        """Gives the worktree in which the suites run already, else a clean one at the candidate."""
-        for folder, name in zip(folders, names, strict=True):
+
+class _End(NamedTuple):
+    """How a suite ended: what it said, where it ran, what the machine lacked then, and which tracked files were changed by then."""
+
+    result: SuiteResult
+    folder: Path
+    lacks: str
+    changed: frozenset[str]
+
+
+class _Bench:
+    """One candidate under verification: its worktree, and the folder that has one for each of its suites."""
+
+    def __init__(self, verifier: Verifier, key: str, nonce: str, folder: Path, candidate: str) -> None:
+        self.key = key
+        self.ready = False
+        self._verifier = verifier
+        self._nonce = nonce
+        self._folder = folder
+        self._candidate = candidate
+        self._tree = Path()
+        self._room = asyncio.Semaphore(verifier.suites_max)
+        self._starting = threading.Lock()
+        self._dropped = False
+
+    def prepare(self) -> None:
+        """Has the worktree in which the suites run already, or have run, else a clean one at the candidate."""
+        folders, tree = self._folders(), None
+        for folder in folders:
             if (folder / VOID).exists():
-                _void(folder, name)
-        identities = [process.started(folder / "worker") for folder in folders]
-        if any(identity is not None and process.alive(identity) for identity in identities):
-            return next(entry.path for entry in self.scratch.members() if entry.key == key)
-        return self.scratch.take(key, candidate)
+                self._void(folder)
+        if any(process.started(folder / "worker") is not None for folder in folders):
+            mine = (entry for entry in self._verifier.scratch.members() if entry.key == self.key)
+            tree = next((entry.path for entry in mine if entry.head == self._candidate), None)
+        self._tree = tree or self._verifier.scratch.take(self.key, self._candidate)
+        self.ready = True
 
-    def _drop(self, key: str, folders: Sequence[Path], names: Sequence[str]) -> None:
+    def drop(self) -> None:
         """Ends suites whose outcome nobody wants any more.
 
         What is being ended says nothing about the candidate: it is marked first, so that a daemon that is killed meanwhile
         leaves no failure behind.
         """
+        with self._starting:  # a start may be under way in a thread that nobody waits for any more
+            self._dropped = True
+        folders = self._folders()
         for folder in folders:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             (folder / VOID).touch()
-        for folder, name in zip(folders, names, strict=True):
-            _void(folder, name)
-        self.scratch.give_back(key)
+        for folder in folders:
+            self._void(folder)
+        self._verifier.scratch.give_back(self.key)
 
-    async def _run(self, suite: Suite, folder: Path, nonce: str, tree: Path) -> tuple[SuiteResult, str]:
-        """Runs one suite; gives its outcome, and what the machine lacked when it ended."""
-        started = monotonic()
-        worker, output = folder / "worker", folder / "output.log"
+    async def run(self, number: int, suite: Suite) -> _End:
+        """Runs one suite, as soon as there is room for it."""
+        folder = self._folder / f"{number}-{slug(suite.name)}"
+        async with self._room:
+            return await self._run(suite, folder)
 
-        def start() -> process.Identity:
-            temporary = folder / "tmp"
-            os.makedirs(temporary, mode=0o700, exist_ok=True)
-            env = _environment(self.environ, temporary)
-            argv = ("/bin/sh", "-c", suite.run)
-            return process.start(worker, argv, cwd=tree, env=env, nonce=nonce, output=output)
-
-        identity = await self.in_thread(start)
+    async def _run(self, suite: Suite, folder: Path) -> _End:
+        in_thread, output = self._verifier.in_thread, folder / "output.log"
+        identity = await in_thread(lambda: self._start(suite, folder))
         crash_at("verify.started")
-        timed_out = False
-        try:
-            await asyncio.wait_for(self.exited(identity), suite.timeout_s)
-        except TimeoutError:
-            timed_out = True
-        lacks = trouble.of_disks((folder, tree))  # now: what it left in its folder goes, and makes room
-        code = await self.in_thread(lambda: _settle(identity, nonce, folder, timed_out=timed_out))
+        timed_out = await self._wait(identity, folder / "worker", suite.timeout_s)
+        lacks = trouble.of_disks((folder, self._tree))  # now: what it left in its folder goes, and makes room
+        nonce = self._name(folder)
+        code = await in_thread(lambda: _settle(identity, nonce, folder, timed_out=timed_out))
         outcome = "timeout" if timed_out else _outcome(suite, code)
         result = SuiteResult(
             name=suite.name,
             outcome=outcome,
             exit_code=code,
-            duration_s=monotonic() - started,
+            duration_s=_took_s(folder / "worker"),
             log=str(output),
             tail="" if outcome == "passed" else tail_of(output),
         )
-        return result, lacks
+        changed = await in_thread(lambda: self._verifier.scratch.changed(self.key))
+        return _End(result, folder, lacks, frozenset(changed))
+
+    async def _wait(self, identity: process.Identity, worker: Path, timeout_s: float) -> bool:
+        """Waits for the end of a suite; true when its time was over, of which one that an earlier daemon started has had some."""
+        left_s = None if process.exit_of(worker) else max(0.0, timeout_s - process.age_s(identity))
+        try:
+            await asyncio.wait_for(self._verifier.exited(identity), left_s)
+        except TimeoutError:
+            return True
+        return False
+
+    def _start(self, suite: Suite, folder: Path) -> process.Identity:
+        own = folder / "tmp"
+        os.makedirs(own, mode=0o700, exist_ok=True)
+        env = _environment(self._verifier.environ, own)
+        argv = ("/bin/sh", "-c", suite.run)
+        with self._starting:
+            if self._dropped:
+                raise RuntimeError("the verification was dropped before this suite had started")
+            return process.start(
+                folder / "worker",
+                argv,
+                cwd=self._tree,
+                env=env,
+                nonce=self._name(folder),
+                output=folder / "output.log",
+            )
+
+    def judge(self, ends: Sequence[_End]) -> tuple[SuiteResult, ...]:
+        """Fails the suites that left tracked files changed. Written down, since the worktree will be another's before the journal
+        knows the outcome."""
+        left = self._verifier.scratch.changed(self.key)
+        for end in ends:
+            mine = blamed(left, end.changed)
+            if mine:
+                _write_changed(end.folder, mine)
+        return tuple(_with_changed(end.result, _read_changed(end.folder)) for end in ends)
+
+    def _folders(self) -> list[Path]:
+        """Lists the folders of the suites that have started, or were about to."""
+        return sorted(path for path in self._folder.glob("*") if path.is_dir())
+
+    def _name(self, folder: Path) -> str:
+        """Names a suite in the environment of its processes."""
+        return f"{self._nonce}-{folder.name}"
+
+    def _void(self, folder: Path) -> None:
+        """Ends a suite and forgets that it ran."""
+        worker = folder / "worker"
+        process.end_tree(process.identity(worker), self._name(folder), folder=worker, grace_s=_GRACE_S)
+        for left in (worker, folder / "tmp"):
+            shutil.rmtree(left, ignore_errors=True)
+        for name in (CHANGED, VOID):
+            (folder / name).unlink(missing_ok=True)
+
+
+async def _all(works: Iterable[Coroutine[Any, Any, _End]]) -> list[_End]:
+    """Waits for all; where one can't be done, those that wait on are ended before it is told."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 def verify_alone(
@@ -166,10 +258,15 @@ def _wait_and_close(handle: int) -> None:
         os.close(handle)
 
 
-def _environment(base: Mapping[str, str], temporary: Path) -> dict[str, str]:
-    """A suite gets the daemon's environment without what points git or swarm at this repository, and a folder for its own files."""
+def _environment(base: Mapping[str, str], own: Path) -> dict[str, str]:
+    """A suite gets the daemon's environment without what points git or swarm at this repository, and places for its own files."""
     env = {name: value for name, value in base.items() if contract.is_for_others(name)}
-    return {**env, "TMPDIR": str(temporary), "GIT_TERMINAL_PROMPT": "0"}
+    return {
+        **env,
+        "TMPDIR": str(own),
+        "COVERAGE_FILE": str(own / ".coverage"),  # two suites that write the same one spoil it
+        "GIT_TERMINAL_PROMPT": "0",
+    }
 
 
 def _outcome(suite: Suite, code: int | None) -> str:
@@ -189,17 +286,36 @@ def _settle(identity: process.Identity, nonce: str, folder: Path, *, timed_out: 
     shutil.rmtree(folder / "tmp", ignore_errors=True)
     ended = process.exit_of(worker)
     if ended is None and not timed_out:
-        shutil.rmtree(worker, ignore_errors=True)  # so that the next try starts it anew
         raise OSError(f"the suite in {folder} was ended from outside before it could say how it went")
     return ended.code if ended is not None else None
 
 
-def _void(folder: Path, nonce: str) -> None:
-    """Ends a suite and forgets that it ran."""
-    worker = folder / "worker"
-    process.end_tree(process.identity(worker), nonce, folder=worker, grace_s=_GRACE_S)
-    shutil.rmtree(worker, ignore_errors=True)
-    (folder / VOID).unlink(missing_ok=True)
+def _took_s(worker: Path) -> float:
+    """Gives how long a suite ran, also one that ended while no daemon was there."""
+    ended = process.exit_of(worker)
+    return max(0.0, (time.time() if ended is None else ended.at) - os.stat(worker / "lock").st_mtime)
+
+
+def _write_changed(folder: Path, paths: Sequence[str]) -> None:
+    draft = folder / f"{CHANGED}.new"
+    draft.write_bytes(git.encode("\0".join(paths)))
+    os.replace(draft, folder / CHANGED)
+
+
+def _read_changed(folder: Path) -> tuple[str, ...]:
+    try:
+        return tuple(git.decode((folder / CHANGED).read_bytes()).split("\0"))
+    except FileNotFoundError:
+        return ()
+
+
+def _with_changed(result: SuiteResult, changed: tuple[str, ...]) -> SuiteResult:
+    if not changed:
+        return result
+    said = f"Tracked files were changed while it ran, so it did not verify the candidate: {some(changed, 20)}"
+    tail = result.tail or tail_of(Path(result.log))
+    outcome = "failed" if result.outcome == "passed" else result.outcome
+    return replace(result, outcome=outcome, changed=changed, tail=f"{tail}\n{said}".lstrip())
 
 
 def tail_of(path: Path, *, lines: int = TAIL_LINES) -> str:

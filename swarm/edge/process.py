@@ -223,6 +223,11 @@ def alive(identity: Identity) -> bool:
     return found is not None and found.start_ticks == identity.start_ticks and found.running
 
 
+def age_s(identity: Identity) -> float:
+    """Gives how long ago a process was started, ended or not; a clock that is set does not move it."""
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - identity.start_ticks / os.sysconf("SC_CLK_TCK"))
+
+
 def exit_of(folder: Path) -> Exit | None:
     """Gives how the worker of `folder` ended; None while it runs, or where its launcher was ended before it could say."""
     path = folder / "exit"

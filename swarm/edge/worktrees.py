@@ -167,6 +167,18 @@ class Pool:
                 self._leases.save(member)
         return place
 
+    def changed(self, key: str) -> list[str]:
+        """Lists the tracked paths that are no more as in the commit that the worktree of `key` was taken at, save those lent."""
+        member = self._by_key(key)
+        if member is None:
+            return []
+        lent = (f":(top,exclude,literal){path}" for path in self._furnishing.paths)
+        asked = ("diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", "--ignore-submodules=all")
+        found = self._tree(member).git(
+            *asked, member.base, "--", ":/", *lent, index=self._leases.index(member)
+        )
+        return [path for path in git.decode(found.out).split("\0") if path]
+
     def collect(
         self, path: Path, base: str, *, key: str, message: str, identity: tuple[str, str] | None, at: float
     ) -> Collected:

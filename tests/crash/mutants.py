@@ -108,8 +108,8 @@ MUTANTS: dict[str, Mutant] = {
     "verify-base": Mutant(
         "suites run on the commit below the candidate",
         "swarm/daemon/verification.py",
-        "return self.scratch.take(key, candidate)",
-        "return self.scratch.take(key, self.scratch.objects.commit(candidate).parents[0])",
+        "self._verifier.scratch.take(self.key, self._candidate)",
+        "self._verifier.scratch.take(self.key, self._verifier.scratch.objects.commit(self._candidate).parents[0])",
         ("tests/e2e/test_landing.py::test_verification_sees_exactly_what_lands",),
     ),
     "merge-after-verify": Mutant(

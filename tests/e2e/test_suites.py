@@ -1,0 +1,166 @@
+"""Suites of one candidate: side by side, each by itself, all to their end, and what they say of one another."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import psutil
+import pytest
+
+from tests.conftest import wait_until
+from tests.e2e.driver import Swarm, runs
+from tests.e2e.test_ends import code_of, task_of
+
+
+def meets(swarm: Swarm, mine: str, *others: str) -> str:
+    """A suite that ends only when the others run at the same time as it does."""
+    waits = "; ".join(f"until [ -e {swarm.gate(other)} ]; do sleep 0.02; done" for other in others)
+    return f"touch {swarm.gate(mine)}; {waits}"
+
+
+def test_suites_of_plan_phase_and_task_run_side_by_side(swarm: Swarm) -> None:
+    """Row 85: the suites of plan, phase and task run at once, each with a folder for temporary files and a file for coverage of its
+    own, gone afterwards; the slowest is named in the fact, in `show`, in `status` and in their documents."""
+    seen = swarm.outside / "seen"
+    look = f'echo "$TMPDIR $COVERAGE_FILE" >> {seen}; touch "$TMPDIR/x"'
+    plan = swarm.plan(
+        "wide",
+        [
+            swarm.task(
+                "t",
+                phase="p",
+                verify=[{"name": "lint", "run": f"{look}; {meets(swarm, 'lint', 'unit', 'e2e')}"}],
+            )
+        ],
+        phases=[
+            {
+                "id": "p",
+                "verify": [{"name": "e2e", "run": f"{look}; {meets(swarm, 'e2e', 'unit', 'lint')}"}],
+            }
+        ],
+        verify=[{"name": "unit", "run": f"{look}; {meets(swarm, 'unit', 'e2e', 'lint')}"}],
+    )
+    run = swarm.run(plan)
+    swarm.check_landed(run)
+    own = [line.split() for line in seen.read_text().splitlines()]
+    assert len({temporary for temporary, _ in own}) == len({coverage for _, coverage in own}) == 3
+    assert not any(os.path.exists(temporary) for temporary, _ in own)
+    (attempt,) = task_of(run, "t")["attempts"]
+    assert [suite["name"] for suite in attempt["suites"]] == ["unit", "e2e", "lint"]
+    took = {suite["name"]: suite["duration_s"] for suite in attempt["suites"]}
+    assert attempt["bottleneck"] == max(took, key=lambda name: took[name])
+    (landed,) = swarm.events("TaskLanded")
+    assert (landed["bottleneck"], landed["verify_s"]) == (attempt["bottleneck"], max(took.values()))
+    assert run["staging"]["bottleneck"] == {"suite": attempt["bottleneck"], "duration_s": max(took.values())}
+    assert f"; slowest suite {attempt['bottleneck']}, " in swarm("status").out
+    assert (
+        f"{attempt['bottleneck']}: passed in {max(took.values()):.1f} s, the slowest"
+        in swarm("show", "t").out
+    )
+
+
+def test_one_red_suite_lets_the_others_run_to_their_end(swarm: Swarm) -> None:
+    """Where one suite fails at once the others still end by themselves, and the next attempt is told of all that failed."""
+    told = swarm.outside / "told"
+    work = f'if [ "$SWARM_ATTEMPT" = 2 ]; then cp "$SWARM_FEEDBACK_FILE" {told}; touch right; else touch wrong; fi'
+    suites = [
+        {"name": "lint", "run": "[ -e right ] || { echo ugly; exit 1; }"},
+        {"name": "unit", "run": "sleep 0.5; [ -e right ] || { echo broken; exit 1; }"},
+    ]
+    run = swarm.run(swarm.plan("red", [swarm.task("t", work, claims=["*"])], verify=suites))
+    first, second = task_of(run, "t")["attempts"]
+    assert [suite["outcome"] for suite in first["suites"]] == ["failed", "failed"]
+    assert "ugly" in told.read_text()
+    assert "broken" in told.read_text()
+    assert second["state"] == "landed"
+
+
+def test_a_suite_that_leaves_tracked_files_changed_fails(swarm: Swarm) -> None:
+    """A suite that changes tracked files has not passed, whatever it says, and the paths are told."""
+    suite = {"name": "format", "run": "echo changed > out-t; rm README.md; git add -A; echo built > built"}
+    run = swarm.run(swarm.plan("dirt", [swarm.task("t", attempts=1)], verify=[suite]), code=1)
+    assert code_of(run, "t") == "verify_failed"
+    assert "format (changed tracked files: README.md, out-t)" in task_of(run, "t")["reason"]["text"]
+    (found,) = task_of(run, "t")["attempts"][0]["suites"]
+    assert (found["outcome"], found["exit_code"], found["changed"]) == ("failed", 0, ["README.md", "out-t"])
+    assert "it left changed: README.md, out-t" in swarm("show", "t").out
+    assert swarm.landings("dirt") == []
+
+
+def test_what_a_suite_puts_back_is_nobodys_business(swarm: Swarm) -> None:
+    """A test that changes a tracked file and puts it back fails neither itself nor the suite that ends in between."""
+    back = f"""
+        cp README.md "$TMPDIR/keep"; echo other > README.md; touch {swarm.gate("changed")}
+        until ! kill -0 $(cat {swarm.outside}/other); do sleep 0.02; done; cp "$TMPDIR/keep" README.md
+    """
+    whose = f"echo $$ > {swarm.outside}/new; mv {swarm.outside}/new {swarm.outside}/other"
+    other = f"{whose}; until [ -e {swarm.gate('changed')} ]; do sleep 0.02; done"
+    swarm.check_landed(swarm.run(swarm.plan("back", [swarm.task("t")], verify=[back, other])))
+
+
+@pytest.mark.parametrize("point", ["verify.exited", "verify.settled", "give-back.freed"])
+def test_changed_files_are_not_forgotten_by_a_kill(swarm: Swarm, point: str) -> None:
+    """Where the daemon is killed after a suite has changed tracked files, the next one still does not let it pass."""
+    swarm("start", SWARM_CRASH=f"{point}:kill:1")
+    daemon = psutil.Process(swarm.status()["daemon"]["pid"])
+    plan = swarm.plan("dirt", [swarm.task("t", attempts=1, verify=["echo changed > out-t"])])
+    swarm("submit", str(plan))
+    psutil.wait_procs([daemon], timeout=120)
+    swarm("start")
+    run = swarm.wait("dirt", code=1)
+    assert task_of(run, "t")["attempts"][0]["suites"][0]["changed"] == ["out-t"]
+    assert swarm.landings("dirt") == []
+
+
+def test_a_killed_daemon_leaves_no_suite_unseen(swarm: Swarm) -> None:
+    """Killed while two suites run, one of which ends meanwhile: the next daemon takes both outcomes, starts neither again, and ends
+    the one whose time is over, counting from its start."""
+    looks = swarm.outside / "looks"
+    waits = f"echo $$ >> {looks}; until [ -e {swarm.gate('go')} ]; do sleep 0.02; done"
+    suites = [
+        {"name": "ends", "run": waits, "timeout_s": 1},
+        {"name": "hangs", "run": f"echo $$ >> {looks}; sleep 300", "timeout_s": 3},
+    ]
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [swarm.task("t", attempts=1)], verify=suites)))
+    wait_until(lambda: looks.exists() and len(looks.read_text().split()) == 2)
+    pids = [int(pid) for pid in looks.read_text().split()]
+    swarm.end_daemon()
+    swarm.open("go")
+    wait_until(lambda: sum(map(runs, pids)) == 1)
+    swarm("start")
+    run = swarm.wait("r", code=1)
+    outcomes = [(each["name"], each["outcome"]) for each in task_of(run, "t")["attempts"][0]["suites"]]
+    assert outcomes == [("ends", "passed"), ("hangs", "timeout")]
+    assert not any(map(runs, pids))
+    assert len(looks.read_text().split()) == 2
+
+
+def test_what_is_cancelled_leaves_no_suite_running(swarm: Swarm) -> None:
+    """A task that is cancelled while its suites run leaves none of them, and its worktree is clean for the next candidate."""
+    looks = swarm.outside / "looks"
+    swarm("start")
+    hangs = f"echo $$ >> {looks}; echo junk > out-t; sleep 300"
+    swarm("submit", str(swarm.plan("r", [swarm.task("t")], verify=[hangs, f"{hangs} # again"])))
+    wait_until(lambda: looks.exists() and len(looks.read_text().split()) == 2)
+    swarm("cancel", "t")
+    wait_until(lambda: not any(runs(int(pid)) for pid in looks.read_text().split()))
+    swarm("submit", str(swarm.plan("s", [swarm.task("u")], verify=["! grep -s junk out-t"])))
+    swarm.check_landed(swarm.wait("s"))
+
+
+def test_one_suite_that_is_killed_from_outside_says_nothing(swarm: Swarm) -> None:
+    """Where one of two suites loses its launcher, both run again in a clean worktree, and the task lands by its first attempt."""
+    looks = swarm.outside / "looks"
+    waits = f"echo $PPID >> {looks}; [ ! -e junk ] || exit 1; touch junk-$$; until [ -e {swarm.gate('go')} ]; do sleep 0.02; done"
+    swarm("start")
+    suites = [{"name": "one", "run": waits}, {"name": "two", "run": f"{waits}; true"}]
+    swarm("submit", str(swarm.plan("r", [swarm.task("t")], verify=suites)))
+    wait_until(lambda: looks.exists() and len(looks.read_text().split()) == 2)
+    os.kill(int(looks.read_text().split()[0]), signal.SIGKILL)
+    wait_until(lambda: len(looks.read_text().split()) == 4, at_most_s=60)
+    swarm.open("go")
+    run = swarm.wait("r")
+    swarm.check_landed(run)
+    assert len(task_of(run, "t")["attempts"]) == 1
