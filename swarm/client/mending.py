@@ -51,6 +51,7 @@ def doctor(session: Session) -> int:
     runs = f"process {daemon.pid} runs" if daemon is not None else "none runs"
     checks.append({"name": "daemon", "state": "ok", "text": runs, "remedy": ""})
     if not any(each["state"] == "bad" for each in checks):
+        checks += _old_settings(session, daemon) if daemon is not None else []
         checks += _stale(session, daemon)
     bad = any(each["state"] == "bad" for each in checks)
     if session.as_json:
@@ -61,6 +62,16 @@ def doctor(session: Session) -> int:
         if each["remedy"]:
             session.line(f"        Next: {protocol.printable(each['remedy'])}")
     return EXIT_NOT_LANDED if bad else EXIT_OK
+
+
+def _old_settings(session: Session, daemon: Connection) -> list[dict[str, Any]]:
+    """Says that the daemon goes by other settings than those that the doctor looked at, where it does."""
+    from swarm.client import in_force
+
+    names = ", ".join(in_force.differences(session, daemon))
+    text = f"the daemon has others than are set now: {names}"
+    line = {"name": "settings", "state": "warn", "text": text, "remedy": "swarm config shows both"}
+    return [line] if names else []
 
 
 def _stale(session: Session, daemon: Connection | None) -> list[dict[str, Any]]:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
-    from swarm.core.model import Attempt, Defaults, Task
+    from swarm.config import Settings
+    from swarm.core.model import Attempt, Task
     from swarm.core.run import Run
     from swarm.core.state import Swarm
     from swarm.daemon.reconcile import Known
@@ -74,14 +75,17 @@ def _plan_in(folder: Path) -> Path:
     return folder / name
 
 
-def check(arguments: Iterable[str], top: Path, defaults: Defaults) -> tuple[dict[str, Any], str, int]:
+def check(arguments: Iterable[str], top: Path, settings: Settings) -> tuple[dict[str, Any], str, int]:
     """Checks plans without running them; gives the document, the text for people, and the exit code (0 or 2)."""
+    from swarm import config
     from swarm.core import plan as plans
+    from swarm.daemon import intake
 
     readings = []
     for argument in arguments:
         path = resolve_plan(argument, top)
-        readings.append((str(path), plans.read(plan_bytes(path), source=str(path), defaults=defaults)))
+        reading = plans.read(plan_bytes(path), source=str(path), defaults=config.to_defaults(settings))
+        readings.append((str(path), intake.with_unknown_agents(reading, settings)))
     document = plans.check_document(readings)
     return document, plans.check_text(document), 0 if document["ok"] else 2
 

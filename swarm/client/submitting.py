@@ -29,8 +29,8 @@ def check(session: Session, plans: tuple[str, ...]) -> int:
     from swarm import config
     from swarm.client import offline
 
-    defaults = config.to_defaults(config.load(session.top, session.environ))
-    document, text, code = offline.check(list(plans), session.top, defaults)
+    settings = config.load(session.top, session.environ)
+    document, text, code = offline.check(list(plans), session.top, settings)
     if session.as_json:
         session.json(document)
     else:

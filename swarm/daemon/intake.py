@@ -5,13 +5,16 @@ Rules for editing: reads only, and says everything that can be said without know
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping
 
 from swarm import config
+from swarm.core.check import Reading
+from swarm.core.document import Problem
 from swarm.core.model import PlanSpec
 from swarm.edge import git
 from swarm.errors import Refused, SwarmError, UsageError
-from swarm.worker.agents import Agent, missing
+from swarm.worker.agents import COMMAND, Agent, missing
 
 ERRORS_SHOWN = 20
 
@@ -68,6 +71,17 @@ def check_agents(plan: PlanSpec, agents: Mapping[str, Agent]) -> None:
             "Nothing was submitted.",
             "give them a `run`, or define the agent in swarm.toml and name it by `agent`",
         )
+
+
+def with_unknown_agents(reading: Reading, settings: config.Settings) -> Reading:
+    """Adds a warning for each agent that tasks want and nobody defines: the plan is valid, and no daemon would take it in."""
+    if reading.plan is None:
+        return reading
+    known = {COMMAND, *settings.agents}
+    unknown = dict.fromkeys(t.agent for t in reading.plan.tasks if not t.finished and t.agent not in known)
+    text = 'swarm.toml does not define the agent "{}": until it does, a run of this plan is refused'
+    warnings = tuple(Problem("", text.format(name)) for name in unknown)
+    return dataclasses.replace(reading, warnings=(*reading.warnings, *warnings))
 
 
 def checkout(repository: git.Repository, here: str) -> git.Repository:

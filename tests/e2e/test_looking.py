@@ -349,6 +349,7 @@ def test_what_a_running_daemon_does_not_take(swarm: Swarm) -> None:
     (row,) = [line for line in told.out.splitlines() if line.startswith("limits.workers_max ")]
     assert row.split(maxsplit=2)[1:] == ["2", "swarm.toml; the daemon has 6 (swarm scale)"]
     assert "Next: swarm stop --leave-workers" in told.err
+    assert "warn  settings: the daemon has others than are set now: " in swarm("doctor", code=None).out
     swarm("stop", "--leave-workers")
     assert swarm("config", "--json").json["daemon"] is None
     swarm("start")

@@ -325,6 +325,22 @@ def test_a_plan_that_is_not_taken_leaves_no_daemon_behind(swarm: Swarm, repo: Pa
     wait_until(lambda: "No daemon runs" in swarm("status").stdout)
 
 
+def test_check_warns_of_an_agent_that_nobody_defines(swarm: Swarm, repo: Path) -> None:
+    """A plan whose agent is not in swarm.toml is valid, and warned about, since run refuses it."""
+    (repo / "plan.toml").write_text(
+        'name = "x"\n[[tasks]]\nid = "a"\nclaims = ["a"]\nagent = "coder"\nprompt = "Do it."\n'
+    )
+    done = swarm("check", "plan.toml")
+    assert done.returncode == 0
+    assert (
+        'warning  swarm.toml does not define the agent "coder": until it does, a run of this plan is refused'
+        in done.stdout
+    )
+    assert swarm("run", "plan.toml").returncode == 2
+    (repo / "swarm.toml").write_text('[agents.coder]\ncommand = ["true"]\n')
+    assert "warning" not in swarm("check", "plan.toml").stdout
+
+
 def test_a_daemon_is_steered_from_the_command_line(swarm: Swarm, repo: Path) -> None:
     """start, submit, pause, add, scale, wait, finish and stop do what they say, and say it."""
     assert swarm("start", "--workers", "2").returncode == 0
