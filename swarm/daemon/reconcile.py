@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarm import config
-from swarm.core.model import ATTEMPT_ENDS, STAGING_WORKTREE, Attempt, Cleaned, Finding, Step
+from swarm.core.model import ATTEMPT_ENDS, STAGING_WORKTREE, Attempt, Cleaned, Finding, Step, staging_branch
 from swarm.core.places import Places
 from swarm.core.run import Run
 from swarm.core.state import Swarm
@@ -50,12 +50,14 @@ class KeptWork:
 class Known:
     """What the journal says that there must be, taken down at one moment so that it can be looked at beside a running machine.
 
-    `staging` are the worktree of each run that is prepared, where it stands and where it is going; `leases` who works in which
-    worktree from which base, `ended` the attempts that need none any more, `runs` the ids of all runs; `nonces` the names of the
-    workers that may live, `running` those that did a moment before.
+    `staging` are the worktree of each run that is prepared, where it stands and where it is going, `published` where the last
+    landing left the staging branch of those that are not finished; `leases` who works in which worktree from which base, `ended`
+    the attempts that need none any more, `runs` the ids of all runs; `nonces` the names of the workers that may live, `running`
+    those that did a moment before.
     """
 
     staging: dict[str, tuple[Path, str, str]] = field(default_factory=dict)
+    published: dict[str, str] = field(default_factory=dict)
     leases: dict[str, tuple[Path, str]] = field(default_factory=dict)
     work: list[KeptWork] = field(default_factory=list)
     nonces: set[str] = field(default_factory=set)
@@ -77,6 +79,8 @@ def known(swarm: Swarm, places: Places, before: Mapping[str, list[int]], *, alon
         found.runs.append(run.id)
         if run.prepared and not run.discarding:
             found.staging[run.id] = (Path(run.worktree), run.followed, run.following or run.followed)
+            if run.open_tasks or run.finished_commit is None:
+                found.published[run.id] = run.published
         if run.finish is not None:
             found.nonces.add(f"{places.nonce_head}-{run.finish.request}")
         for name, attempt in _attempts(run):
@@ -182,7 +186,8 @@ def _staging_worktrees(must: Known, edges: Edges, dry_run: bool) -> list[Finding
 
 
 def _branches(must: Known, edges: Edges, dry_run: bool) -> list[Finding]:
-    """Sees to it that finished work that has not landed stands on its branch, from the landing repository where need be."""
+    """Sees to it that finished work that has not landed stands on its branch, and what has landed on staging, from the landing
+    repository where need be."""
     there = git.refs_below(edges.repository.common_dir, "refs/heads/swarm/")
     found = []
     for work in must.work:
@@ -190,6 +195,12 @@ def _branches(must: Known, edges: Edges, dry_run: bool) -> list[Finding]:
             text = f"branch {work.branch} with the work of {work.run}/{work.task}, attempt {work.n}, is gone"
             made = not dry_run and _make_branch(work, edges)
             found.append(Finding("ref", text, "it is made again", made))
+    for run, commit in must.published.items():
+        if f"refs/heads/{staging_branch(run)}" not in there:
+            if not dry_run:
+                edges.landing.restore(run, commit)
+            remedy = "it is made again where the last landing left it"
+            found.append(Finding("ref", f"branch {staging_branch(run)} is gone", remedy, not dry_run))
     return found
 
 

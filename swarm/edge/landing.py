@@ -553,6 +553,7 @@ class LandingRepository:
         """
         self.mend(run, commit)
         self._user_refs.move(f"refs/heads/{staging_branch(run)}", commit, "0" * len(commit))
+        crash_at("staging.restored")
 
     def mend(self, run: str, commit: str) -> None:
         """Copies into the user's repository whatever of `commit` is missing there, down to the commit that the run started from.

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.core.model import Seen, Standing, staging_branch
-from swarm.crashpoints import crash_at
 from swarm.edge import git, linked
 from swarm.edge.landing import LandingRepository
 
@@ -33,7 +32,6 @@ class Lookout:
         found = git.read_ref(self.user.common_dir, f"refs/heads/{branch}")
         if found is None:
             self.landing.restore(run, published)
-            crash_at("staging.restored")
             return Seen(Standing.RESTORED, published)
         for checkout in self.user.worktrees_of_branch(branch):
             return Seen(Standing.CHECKED_OUT, found, place=str(checkout))

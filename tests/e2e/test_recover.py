@@ -77,6 +77,22 @@ def test_worktrees_gone_altogether(swarm: Swarm, daemon: bool, pruned: bool) -> 
 
 
 @WITH_AND_WITHOUT
+def test_a_staging_branch_that_was_deleted_is_made_again(swarm: Swarm, daemon: bool) -> None:
+    """Deleted while nothing lands, and its objects pruned too, staging stands again where the last landing left it."""
+    landed(swarm, daemon=daemon)
+    before = swarm.staging("r")
+    git(staging(swarm), "checkout", "-q", "--detach", "main")
+    git(swarm.top, "branch", "-q", "-D", "swarm/r/staging")
+    git(swarm.top, "reflog", "expire", "--expire=now", "--all")
+    git(swarm.top, "gc", "-q", "--prune=now")
+    swarm.look_again()
+    assert "swarm/r/staging is gone" in swarm("recover", "--dry-run").out
+    check_mended(swarm, "ref")
+    assert swarm.staging("r") == before
+    assert swarm.content("r", "out-done") == "done\n"
+
+
+@WITH_AND_WITHOUT
 def test_a_branch_of_kept_work_that_was_deleted_is_made_again(swarm: Swarm, daemon: bool) -> None:
     """Finished work that has not landed stands on its branch again, after the branch was deleted and its objects pruned too."""
     run = landed(swarm, daemon=daemon)
