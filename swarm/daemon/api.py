@@ -79,8 +79,8 @@ class Daemon(Protocol):
     def stay(self) -> None:
         """Gives up the intention to end when idle."""
 
-    def tell_found(self, found: Sequence[Finding]) -> None:
-        """Tells what was found by holding the world against the journal."""
+    async def recover(self, *, dry_run: bool = False) -> Sequence[Finding]:
+        """Holds worktrees, processes and refs against what the daemon knows, and mends what is not as it should be."""
 
 
 def application(service: Daemon) -> Starlette:
@@ -441,11 +441,8 @@ class Api:
     async def recover(self, request: Request) -> Response:
         """Holds worktrees, processes and refs against what the daemon knows, and mends what is not as it should be."""
         dry_run = bool((await self._body(request)).get("dry_run"))
-        before = await self._thread(lambda: reconcile.running(self.edges.places))
-        must = reconcile.known(self.swarm, self.edges.places, before, alone=False)
-        found = await self._thread(lambda: reconcile.reconcile(must, self.edges, dry_run=dry_run))
+        found = await self.service.recover(dry_run=dry_run)
         if not dry_run:
-            self.service.tell_found(found)
             for run in [run.id for run in self.swarm.runs.values() if run.prepared]:
                 self.coordinator.post(m.StagingLookAsked(at=self.coordinator.now(), run=run))
         return Document({"found": m.dump(found)})

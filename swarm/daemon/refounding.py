@@ -10,7 +10,7 @@ line.
 from __future__ import annotations
 
 from swarm.core import messages as m
-from swarm.core.model import Attempt, Step, Task, slug
+from swarm.core.model import Attempt, Finding, Step, Task, slug
 from swarm.core.run import Run
 from swarm.core.state import COMMANDS, Swarm
 from swarm.crashpoints import crash_at
@@ -21,8 +21,8 @@ from swarm.edge.merging import Merged, Replayed
 from swarm.errors import Refused, SwarmError
 
 
-def refound(swarm: Swarm, edges: Edges) -> list[str]:
-    """Founds again what is missing of each run, and gives these runs. Raises `Refused` where it can't be done."""
+def refound(swarm: Swarm, edges: Edges) -> list[Finding]:
+    """Founds again what is missing of each run, and tells what was. Raises `Refused` where it can't be done."""
     found = []
     for run in swarm.runs.values():
         if not run.prepared or _is_there(run, edges):
@@ -35,7 +35,10 @@ def refound(swarm: Swarm, edges: Edges) -> list[str]:
                 "No daemon was started and nothing was changed.",
                 f"bring commit {run.published} back into this repository (git fetch from a clone that has it), then swarm start",
             ) from error
-        found.append(run.id)
+        text = f"{edges.places.landing} had lost staging of run {run.id}"
+        found.append(
+            Finding("landing", text, "it is founded again from this repository and the journal", True)
+        )
     if found:
         edges.scratch.trim(0)  # their records were in the repository that is gone
     return found

@@ -35,6 +35,7 @@ from swarm.crashpoints import crash_at
 from swarm.daemon import api, rebuild, reconcile, recovery, refounding
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution, started_threads
+from swarm.daemon.losses import Losses
 from swarm.daemon.presence import Presence, hold
 from swarm.edge import git, process
 from swarm.edge.lockfile import LockTaken
@@ -83,6 +84,8 @@ class Service:
         self.ending: asyncio.Task[None] | None = None
         self.leave_workers = False
         self.lost = False  # its place was taken away: nothing is written any more
+        self.begins_again = False
+        self.mending: set[asyncio.Task[Sequence[Finding]]] = set()
         self.over = asyncio.Event()
         self.changing = 0  # requests for a change that are being answered
         self.used = asyncio.Event()  # one has been answered
@@ -118,10 +121,35 @@ class Service:
         self.lost = self.leave_workers = True
         self.over.set()
 
+    def begin_again(self) -> None:
+        """Ends the daemon like one that leaves its workers, and has it come up anew: then it founds what it has lost. One that is
+        being stopped only ends."""
+        if self.ending is None:
+            _log.warning("service.begins_again")
+            self.begins_again = self.leave_workers = True
+            self.over.set()
+
+    async def recover(self, *, dry_run: bool = False) -> Sequence[Finding]:
+        """Holds worktrees, processes and refs against what the daemon knows, and mends what is not as it should be."""
+        loop, edges = asyncio.get_running_loop(), self.execution.edges
+        before = await loop.run_in_executor(None, lambda: reconcile.running(edges.places))
+        must = reconcile.known(self.coordinator.swarm, edges.places, before, alone=False)
+        found = await loop.run_in_executor(None, lambda: reconcile.reconcile(must, edges, dry_run=dry_run))
+        if not dry_run:
+            self.tell_found(found)
+        return found
+
+    def mend(self) -> None:
+        """Does what `swarm recover` does; nobody waits for it."""
+        task = asyncio.get_running_loop().create_task(self.recover())
+        self.mending.add(task)
+        task.add_done_callback(self.mending.discard)
+
     def stop(self, mode: str) -> None:
         """Begins to stop; a second request only makes it faster. See `swarm stop` for the modes. Where nothing can be remembered,
         workers are left to the next daemon, whatever was asked."""
         _log.info("stop.requested", mode=mode)
+        self.begins_again = False
         if self.ending is not None:
             self.ending.cancel()
         self.ending = asyncio.get_running_loop().create_task(self._stop(mode))
@@ -190,6 +218,13 @@ def serve(options: Options, environ: Mapping[str, str], starter: Starter | None 
 
     Raises `LockTaken` when one runs for this repository already, `SwarmError` when it can't come up.
     """
+    starter = starter or Starter()
+    while _serve_once(options, environ, starter):
+        pass
+
+
+def _serve_once(options: Options, environ: Mapping[str, str], starter: Starter) -> bool:
+    """Comes up, serves and goes down; tells whether that is to be done again."""
     repository = git.Repository.discover(options.top)
     git.probe()
     with (
@@ -202,7 +237,7 @@ def serve(options: Options, environ: Mapping[str, str], starter: Starter | None 
         _refuse_unkept(settings)
         os.chmod(places.state, 0o700)
         log.setup(places.log)
-        asyncio.run(_serve(options, environ, repository, presence, settings, starter or Starter()))
+        return asyncio.run(_serve(options, environ, repository, presence, settings, starter))
 
 
 def _refuse_unkept(settings: config.Settings) -> None:
@@ -229,7 +264,7 @@ async def _serve(
     presence: Presence,
     settings: config.Settings,
     starter: Starter,
-) -> None:
+) -> bool:
     loop, places = asyncio.get_running_loop(), presence.places
     loop.set_default_executor(started_threads(API_THREADS, "api"))
     journal = recovery.open_journal(places)
@@ -242,8 +277,7 @@ async def _serve(
         gc.freeze()  # what is known by now stays: the collector need not look through it again and again
         crash_at("daemon.replayed")
         edges = reconcile.open_edges(places, repository, settings, environ)
-        for run in refounding.refound(swarm, edges):
-            _log.warning("landing.refounded", run=run)
+        founded = refounding.refound(swarm, edges)
         rebuild.refuse_if_behind(swarm, edges.landing)
         found = reconcile.reconcile(
             reconcile.known(swarm, places, reconcile.running(places), alone=True), edges
@@ -260,8 +294,9 @@ async def _serve(
             limits=lambda: swarm.limits,
         )
         service = Service(options, coordinator, execution)
-        service.found = found
+        service.found = [*founded, *found]
         await _run(service, presence, listener, starter)
+        return service.begins_again
     finally:
         journal.close()
         if listener is not None:
@@ -285,7 +320,9 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
     crash_at("daemon.begun")
     service.tell_found(service.found)
     snapshots = recovery.Snapshots(places.snapshot, coordinator.journal)
-    coordinator.at_rest = lambda: _at_rest(snapshots, coordinator, execution)
+    losses = Losses(places, coordinator.swarm, refound=service.begin_again, mend=service.mend)
+    losses.watch()
+    coordinator.at_rest = lambda: _at_rest(snapshots, coordinator, execution, losses)
     turning = loop.create_task(coordinator.run())
     server = _Server(_server_settings(api.application(service)))
     serving = loop.create_task(server.serve(sockets=[listener]))
@@ -302,6 +339,7 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
     await asyncio.wait({turning, over, serving}, return_when=asyncio.FIRST_COMPLETED)
     if service.idle is not None:
         service.idle.cancel()
+    losses.close()
     # Who can't go on because the journal is another's, or not to be written, ends nothing that the next one waits for.
     await execution.close(leave=service.leave_workers or turning.done())
     crash_at("stop.closed")
@@ -322,8 +360,11 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
         _write_snapshot(snapshots, snapshots.take(coordinator.swarm))
 
 
-def _at_rest(snapshots: recovery.Snapshots, coordinator: Coordinator, execution: Execution) -> None:
+def _at_rest(
+    snapshots: recovery.Snapshots, coordinator: Coordinator, execution: Execution, losses: Losses
+) -> None:
     """Does what nobody waits for."""
+    losses.watch()
     _keep_snapshot(snapshots, coordinator)
     execution.make_ready(lambda: next_base(coordinator.swarm))
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import git, wait_until
-from tests.e2e.driver import Swarm
+from tests.e2e.driver import Swarm, common_dir
 from tests.e2e.test_ends import task_of
 
 WITH_AND_WITHOUT = pytest.mark.parametrize("daemon", [True, False], ids=["with a daemon", "without one"])
@@ -101,3 +101,34 @@ def test_a_branch_of_kept_work_that_was_deleted_is_made_again(swarm: Swarm, daem
     check_mended(swarm, "ref")
     assert git(swarm.top, "rev-parse", "swarm/r/task/kept/1") == head
     assert git(swarm.top, "show", "swarm/r/task/kept/1:kept") == "precious"
+
+
+def test_a_staging_worktree_deleted_under_the_daemon_comes_back(swarm: Swarm) -> None:
+    """Deleted while nothing is to be done, the staging worktree stands again without a landing or a question, and that is told."""
+    landed(swarm, daemon=True)
+    for _ in range(2):
+        shutil.rmtree(swarm.top / ".worktrees")
+        wait_until(lambda: (staging(swarm) / "out-done").exists(), at_most_s=120)
+        wait_until(lambda: git(staging(swarm), "status", "--porcelain", check=False) == "", at_most_s=120)
+    told = [event for event in swarm.events("Mended") if event["kind"] == "staging"]
+    assert len(told) == 2
+    swarm.check_landed(swarm.run(swarm.plan("next", [swarm.task("a")])))
+
+
+def test_a_landing_repository_deleted_under_the_daemon_is_founded_again(swarm: Swarm) -> None:
+    """Deleted under a daemon that works, the landing repository is founded again by the same daemon, which begins anew: the worker
+    goes on, what it does lands on what had landed, and that is told."""
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [swarm.task("a"), swarm.task("b", gate="go")])))
+    swarm.wait_for_start("a", "b")
+    wait_until(lambda: swarm.landings("r") == ["a"], at_most_s=120)
+    pid = swarm.status()["daemon"]["pid"]
+    shutil.rmtree(common_dir(swarm.top) / "swarm" / "landing.git")
+    wait_until(lambda: "landing" in [event["kind"] for event in swarm.events("Mended")], at_most_s=120)
+    wait_until(lambda: swarm.status()["daemon"]["running"], at_most_s=120)
+    assert swarm.status()["daemon"]["pid"] == pid
+    swarm.open("go")
+    run = swarm.wait("r")
+    swarm.check_landed(run)
+    assert swarm.landings("r") == ["a", "b"]
+    assert sorted(swarm.starts()) == ["a", "b"]

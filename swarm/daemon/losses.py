@@ -1,0 +1,110 @@
+"""Notices that the landing repository or a staging worktree is taken away under a daemon that works.
+
+Nothing is asked every now and then: the kernel tells, and then it is looked. A staging worktree is made again as `swarm recover`
+would; without its landing repository the daemon begins again, as the next one would, and founds it anew.
+
+Rules for editing: what goes is waited for, so that nothing is made in a folder that somebody is still deleting. Where the kernel
+does not tell, it is found at the next landing or start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from swarm import log
+from swarm.core.places import Places
+from swarm.core.state import Swarm
+from swarm.edge.notice import Notice
+from swarm.edge.place import inode
+
+LOOK_AFTER_S = 1.0
+LOOKS_MAX = 10  # so often what is half gone is looked at again, before it is taken for what was to go
+_log = log.get("losses")
+
+
+class Losses:
+    """Watches the landing repository, and from `watch` on the staging worktrees; calls `refound` or `mend`, once for each loss.
+
+    Watched is a file in each: a folder lives on without a name as long as somebody is in it, and its end is not told.
+    """
+
+    def __init__(
+        self, places: Places, swarm: Swarm, *, refound: Callable[[], object], mend: Callable[[], object]
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._swarm, self._refound, self._mend = swarm, refound, mend
+        self._landing = places.landing / "HEAD"
+        self._watched: dict[Path, list[int] | None] = {}
+        self._looks = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._notice: Notice | None = None
+        try:
+            self._notice = Notice()
+            self._loop.add_reader(self._notice.fileno(), self._noticed)
+        except OSError as error:
+            _log.warning("losses.unwatched", reason=str(error))
+        self._watch(self._landing)
+
+    def watch(self) -> None:
+        """Watches the staging worktrees that have come since; called when all is taken in."""
+        for mark in self._marks() if self._notice is not None else ():
+            if mark not in self._watched:
+                self._watch(mark)
+
+    def close(self) -> None:
+        """Watches nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._notice is not None:
+            self._loop.remove_reader(self._notice.fileno())
+            self._notice.close()
+
+    def _marks(self) -> Iterator[Path]:
+        runs = self._swarm.runs.values()
+        return (Path(run.worktree) / ".git" for run in runs if run.prepared and not run.discarding)
+
+    def _watch(self, mark: Path) -> None:
+        if self._notice is None:
+            return
+        try:
+            for path in (mark, mark.parent):
+                self._notice.watch(path)
+            self._watched[mark] = inode(mark)
+        except FileNotFoundError:
+            pass  # it is on its way, or gone; at the next rest it may be there
+        except OSError as error:  # there are too many
+            self._watched[mark] = None
+            _log.warning("losses.unwatched", path=str(mark), reason=str(error))
+
+    def _noticed(self) -> None:
+        assert self._notice is not None
+        self._notice.take()
+        self._looks = 0
+        self._look_later()
+
+    def _look_later(self) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(LOOK_AFTER_S, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        changed = [mark for mark, was in self._watched.items() if was and inode(mark) != was]
+        lost = [mark for mark in changed if inode(mark) is None]
+        self._looks += 1
+        if any(os.path.lexists(mark.parent) for mark in lost) and self._looks < LOOKS_MAX:
+            self._look_later()
+            return
+        for mark in changed:
+            del self._watched[mark]  # what has been replaced is watched again, what is gone once it is there
+        self._watch(self._landing)
+        wanted = set(self._marks())
+        if self._landing in lost:
+            _log.error("landing.gone", path=str(self._landing.parent))
+            self._refound()
+        elif wanted.intersection(lost):
+            _log.warning("staging.gone", paths=[str(mark.parent) for mark in lost])
+            self._mend()
+        self.watch()
