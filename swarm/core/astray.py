@@ -11,10 +11,9 @@ staging is astray it is looked at again without an event for each look: `LookAtS
 from __future__ import annotations
 
 from swarm.core import messages as m
-from swarm.core.lifecycle import end_attempt, end_task
+from swarm.core.lifecycle import begin_in_queue, end_attempt, end_task
 from swarm.core.model import (
     Astray,
-    Attempt,
     Reason,
     Seen,
     Standing,
@@ -22,7 +21,6 @@ from swarm.core.model import (
     Task,
     TaskSpec,
     TaskState,
-    attempt_branch,
     staging_branch,
 )
 from swarm.core.run import Run
@@ -185,28 +183,10 @@ def spec(name: str, title: str) -> TaskSpec:
 
 def _try(turn: Turn, run: Run, task: Task, seen: Seen) -> None:
     """Makes the attempt that lands a person's commits. It had no worker: it begins where others have been collected."""
-    name, n = task.spec.id, len(task.attempts) + 1
-    run.needs.revived(name)
-    task.budget_from, task.reason, task.ended_at = n - 1, None, None
-    attempt = Attempt(
-        n=n,
-        step=Step.BRINGING_IN,
-        base=seen.base,
-        agent=AGENT,
-        branch=attempt_branch(run.id, name, n),
-        created_at=turn.at,
-        slot_free=True,
-        returned=True,
-        head=seen.found,
-        commits=seen.commits,
-        touched=seen.touched,
-        queued_at=turn.at,
-    )
-    task.attempts.append(attempt)
-    run.ended_at = None
-    run.live[name] = None
-    run.queue = {name: None, **run.queue}
-    run.set_state(task, TaskState.QUEUED)
+    run.needs.revived(task.spec.id)
+    task.budget_from, task.reason, task.ended_at = len(task.attempts), None, None
+    attempt = begin_in_queue(turn, run, task, Step.BRINGING_IN, base=seen.base, agent=AGENT)
+    attempt.head, attempt.commits, attempt.touched = seen.found, seen.commits, seen.touched
     turn.tell("TaskQueued", run, task, head=attempt.head, touched=len(attempt.touched))
     go(turn, run, task, attempt, Step.BRINGING_IN)
 

@@ -1,4 +1,4 @@
-"""How tasks become ready and how tasks and attempts end, with all that an end means for others.
+"""How tasks become ready, begin without a worker, and end, as attempts do, with all that an end means for others.
 
 Rules for editing: an end goes through `end_attempt` and `end_task` alone, so that slot, claims, place in the queue, worktree,
 needs and counts are always given back together. What an end allows in the merge queue is done afterwards, once a turn.
@@ -6,7 +6,7 @@ needs and counts are always given back together. What an end allows in the merge
 
 from __future__ import annotations
 
-from swarm.core.model import TASK_ENDS, WORKER_STEPS, Attempt, Reason, Step, Task, TaskState
+from swarm.core.model import TASK_ENDS, WORKER_STEPS, Attempt, Reason, Step, Task, TaskState, attempt_branch
 from swarm.core.run import Run
 from swarm.core.state import Deadline, Turn, command_for, due, give_back
 
@@ -32,6 +32,28 @@ def ready(
         run.push(task)
     else:
         due(turn.swarm, Deadline(not_before, "ready", run.id, task.spec.id))
+
+
+def begin_in_queue(turn: Turn, run: Run, task: Task, step: Step, *, base: str, agent: str) -> Attempt:
+    """Makes an attempt that needs no worker and begins where others have been collected, before all that wait to land."""
+    name, n = task.spec.id, len(task.attempts) + 1
+    attempt = Attempt(
+        n=n,
+        step=step,
+        base=base,
+        agent=agent,
+        branch=attempt_branch(run.id, name, n),
+        created_at=turn.at,
+        slot_free=True,
+        returned=True,
+        queued_at=turn.at,
+    )
+    task.attempts.append(attempt)
+    run.ended_at = None
+    run.live[name] = None
+    run.queue = {name: None, **run.queue}
+    run.set_state(task, TaskState.QUEUED)
+    return attempt
 
 
 def _blocked_by(run: Run, task: Task) -> Reason:

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from swarm.core import messages as m
-from swarm.core.lifecycle import cancel, end_attempt, end_task
-from swarm.core.model import Attempt, Reason, Step, Task, TaskState, attempt_branch
+from swarm.core.lifecycle import begin_in_queue, cancel, end_attempt, end_task
+from swarm.core.model import Attempt, Reason, Step, Task, TaskState
 from swarm.core.run import Run
 from swarm.core.state import IllegalEvent, Turn, go, kept_run, some
 
@@ -72,25 +72,9 @@ def requested(turn: Turn, event: m.UndoRequested) -> None:
 
 
 def _begin(turn: Turn, run: Run, task: Task, undoes: tuple[str, ...]) -> None:
-    name, n = task.spec.id, len(task.attempts) + 1
-    attempt = Attempt(
-        n=n,
-        step=Step.WAITING,
-        base=run.published,
-        agent=AGENT,
-        branch=attempt_branch(run.id, name, n),
-        created_at=turn.at,
-        slot_free=True,
-        returned=True,
-        queued_at=turn.at,
-        counts=False,
-        undoes=tuple((each, str(run.tasks[each].landed_commit)) for each in undoes),
-    )
-    task.attempts.append(attempt)
-    run.ended_at = None
-    run.live[name] = None
-    run.queue = {name: None, **run.queue}
-    run.set_state(task, TaskState.QUEUED)
+    attempt = begin_in_queue(turn, run, task, Step.WAITING, base=run.published, agent=AGENT)
+    attempt.counts = False
+    attempt.undoes = tuple((each, str(run.tasks[each].landed_commit)) for each in undoes)
     turn.tell("UndoBegun", run, task, tasks=list(undoes))
     go(turn, run, task, attempt, Step.WAITING)
 
