@@ -57,6 +57,7 @@ def test_a_damaged_journal_and_stale_things_are_seen(swarm: Swarm) -> None:
     shutil.move(state / "journal.sqlite", kept)
     assert checks(swarm, code=1)["journal"]["state"] == "bad"
     shutil.move(kept, state / "journal.sqlite")
+    swarm.left_broken = {"I13"}  # nobody has looked after the worktrees since
 
 
 def test_recovery_refs_near_their_limit_are_told(swarm: Swarm) -> None:

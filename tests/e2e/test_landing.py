@@ -272,6 +272,7 @@ def test_a_conflict_that_stays_fails_and_keeps_the_work(swarm: Swarm) -> None:
     opened = Path(swarm("worktrees", "open", "t1").out.strip())
     assert (opened / "src" / "a.py").read_text().splitlines()[4] == "one"
     assert git(opened, "status", "--porcelain") == ""
+    swarm.left_broken = {"I2"}  # the person's commit, in a repository where none has any business
 
 
 def test_a_person_at_work_in_the_staging_worktree_is_not_disturbed(swarm: Swarm) -> None:
