@@ -4,8 +4,7 @@ Everything is done as a user does it: by the program's own command line, by git,
 Each daemon is armed with the points at which none has been killed yet; the first one that it reaches kills it, and the next goes
 on with the rest.
 
-Rules for editing: nothing of the user's is read or written; what was started is ended by its id, found by the folder that every one
-of its processes has as TMPDIR; a task of the plan does what it was told however often it is tried.
+Rules for editing: nothing of the user's is read or written; a task of the plan does what it was told however often it is tried.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from typing import Any
 import click
 
 from swarm import crashpoints, protocol
-from swarm.client import connection
+from swarm.client.killing import Daemons, Reached, Stuck, processes_of
 from swarm.client.options import command, split
 from swarm.client.session import Session
 from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, UsageError
@@ -37,9 +36,7 @@ from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, UsageError
 RUN = "chaos"
 STAGING = f"refs/heads/swarm/{RUN}/staging"
 UNDONE = "mistake"
-QUIET_S = 180.0  # so long nothing may come about: no kill, no landing
-READY_S = 60.0
-LOOK_S = 0.05
+COMMAND_S = 180.0
 ENDED_S = 3.0  # between two looks at whether the run has ended too early
 RANDOM_KILLS = 40
 RANDOM_POINTS = 60  # at most so many points are passed before a random kill; coming up passes about 20
@@ -121,10 +118,6 @@ CONTENT = {
 LINES = {5: "title", 9: "footer"}  # of pages
 
 
-class Broken(Exception):
-    """Something that must come about has not."""
-
-
 @dataclass
 class Report:
     """What a demonstration has shown; `wrong` are sentences, and empty where all is well."""
@@ -160,12 +153,13 @@ def chaos(session: Session, points: tuple[str, ...], seed: int | None, keep: boo
     left, show = False, Progress(session)
     with _ended_by_signals():
         folder = Path(tempfile.mkdtemp(prefix="swarm-chaos-")).resolve()
+        demonstration = Demonstration(folder, wanted, seed, show.show)
         try:
-            report = Demonstration(folder, wanted, seed, show.show).carry_out()
+            report = demonstration.carry_out()
             left = keep or bool(report.wrong)
         finally:
             show.close()
-            end_processes(folder)
+            demonstration.daemons.end()
             if not left:
                 shutil.rmtree(folder, ignore_errors=True)
     again = " ".join(["swarm chaos", *(f"--points {each}" for each in wanted)])
@@ -207,105 +201,6 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, what)
 
 
-# --- the daemons ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class Daemons:
-    """The daemons of the repository, one after the other, each our child so that its death is seen at once."""
-
-    top: Path
-    env: dict[str, str]
-    log: Path
-    armed: Callable[[list[str]], str]  # from the points at which one was killed to the next one's SWARM_CRASH
-    child: subprocess.Popen[bytes] | None = None
-
-    @property
-    def state(self) -> Path:
-        return self.top / ".git" / "swarm"
-
-    def killed(self) -> list[str]:
-        """Every point at which something was killed, in order."""
-        lines = self.log.read_text().splitlines() if self.log.exists() else []
-        return [words[1] for line in lines if len(words := line.split()) == 3 and words[2] == "kill"]
-
-    def ensure(self) -> None:
-        """Sees to it that a daemon runs and answers, however often it is killed on its way up."""
-        end = time.monotonic() + QUIET_S
-        while self.child is None or self.child.poll() is not None:
-            before = len(self.killed())
-            self._end_stranger()
-            self._start()
-            if self._ready():
-                return
-            if len(self.killed()) > before:
-                end = time.monotonic() + QUIET_S
-            if time.monotonic() > end:
-                raise Broken("no daemon comes up")
-
-    def armed_env(self) -> dict[str, str]:
-        """Gives the environment in which the next daemon is killed."""
-        armed = self.armed(self.killed())
-        return {
-            **self.env,
-            crashpoints.LOG_VARIABLE: str(self.log),
-            **({crashpoints.VARIABLE: armed} if armed else {}),
-        }
-
-    def _start(self) -> None:
-        with open(self.top.parent / "daemon.out", "ab") as out:
-            self.child = subprocess.Popen(
-                [sys.executable, "-m", "swarm", "start", "--foreground", "--workers", "4"],
-                cwd=self.top,
-                env=self.armed_env(),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
-
-    def _ready(self) -> bool:
-        assert self.child is not None
-        end = time.monotonic() + READY_S
-        while self.child.poll() is None:
-            if (connection.daemon_file(str(self.state)) or {}).get("pid") == self.child.pid:
-                return True
-            if time.monotonic() > end:
-                raise Broken("a daemon was started and does not answer")
-            time.sleep(0.01)
-        return False
-
-    def _end_stranger(self) -> None:
-        """A command whose daemon died may have started one by itself: it is killed, so that only armed ones run."""
-        pid = (connection.daemon_file(str(self.state)) or {}).get("pid")
-        if isinstance(pid, int) and pid in processes_of(self.top.parent):
-            os.kill(pid, signal.SIGKILL)
-            connection.wait_for_end(pid, READY_S)
-
-
-def processes_of(folder: Path) -> list[int]:
-    """Lists the processes that a demonstration has started, by what each has as TMPDIR; this one is none of them."""
-    mark, found = f"\0TMPDIR={folder}\0".encode(), []
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid():
-            with contextlib.suppress(OSError):
-                if mark in b"\0" + Path("/proc", name, "environ").read_bytes():
-                    found.append(int(name))
-    return found
-
-
-def end_processes(folder: Path) -> None:
-    """Kills everything that a demonstration has started."""
-    end = time.monotonic() + READY_S
-    while (found := processes_of(folder)) and time.monotonic() < end:
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(-1, os.WNOHANG)
-        time.sleep(0.02)
-
-
 # --- what is carried out ----------------------------------------------------------------------------------------------------
 
 
@@ -314,8 +209,8 @@ def _failures_in(report: Report) -> Iterator[None]:
     """Has what fails in a `with` block end that and stand in the report."""
     try:
         yield
-    except Broken as broken:
-        report.wrong.append(str(broken))
+    except Stuck as stuck:
+        report.wrong.append(str(stuck))
     except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
         report.wrong.append(f"{type(error).__name__}: {protocol.printable(error)}")
 
@@ -340,15 +235,19 @@ class Demonstration:
             "GIT_CONFIG_NOSYSTEM": "1",
             "PYTHONPATH": os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), kept.get("PYTHONPATH", "")))),
         }  # fmt: skip
-        self.daemons = Daemons(self.top, self.env, folder / "points", self._armed)
+        self.daemons = Daemons(self.top, self.env, folder / "points", self._order)
         self._progress: tuple[int, int] = (0, 0)
         self._looked = time.monotonic()
 
-    def _armed(self, killed: list[str]) -> str:
-        self._tell(killed)
+    def _order(self, fired: list[Reached]) -> str:
+        self._show()
         if self.chance is not None:
-            return f"*:kill:{self.chance.randint(1, RANDOM_POINTS)}" if len(killed) < RANDOM_KILLS else ""
+            return f"*:kill:{self.chance.randint(1, RANDOM_POINTS)}" if len(fired) < RANDOM_KILLS else ""
+        killed = {each.point for each in fired}
         return ",".join(f"{name}:kill:1" for name in self.points if name not in killed)
+
+    def _killed(self) -> list[str]:
+        return [each.point for each in self.daemons.fired()]
 
     def carry_out(self) -> Report:
         """Plays, checks, and gives the report; nothing of it runs afterwards."""
@@ -357,14 +256,14 @@ class Demonstration:
             self._make_repository()
             self._play()
             report.wrong += self._differences()
-            report.wrong += [f"still running: process {pid}" for pid in processes_of(self.folder)]
-        end_processes(self.folder)
+            report.wrong += [f"still running: process {pid}" for pid in processes_of(self.env)]
+        self.daemons.end()
         with _failures_in(report):
             report.audit = self._audit()
             report.wrong += [
                 f"audit: {each['invariant']}: {each['cause']}" for each in report.audit["broken"]
             ]
-        report.killed = self.daemons.killed()
+        report.killed = self._killed()
         report.missed = [] if self.chance else [each for each in self.points if each not in report.killed]
         if not report.killed:
             report.wrong.append("nothing was killed")
@@ -393,7 +292,7 @@ class Demonstration:
     def _play(self) -> None:
         self._until(lambda: bool(self._runs()) or self._ask("submit", str(self.folder / "plan.toml")))
         self._until(lambda: "patience" in " ".join(self._began()))
-        self._stop()
+        self.daemons.stop()
         self.git("branch", "-D", f"swarm/{RUN}/staging")
         (self.folder / "open").touch()
         self._until(lambda: set(TASKS) <= set(self._landings()))
@@ -401,35 +300,26 @@ class Demonstration:
         (self.top / "notes").write_text("notes\n")
         self._commit("notes")
         self._until(lambda: self._finished() or self._ask("finish"))
-        self._stop()
+        self.daemons.stop()
         self.daemons.ensure()  # once more: what a stop that was cut short left is looked after too
         self._until(lambda: self._run_state() == "finished")
-        self._stop()
+        self.daemons.stop()
 
     def _until(self, condition: Callable[[], bool]) -> None:
-        """Waits until something has come about, with a daemon that runs; raises `Broken` where nothing moves any more."""
-        deadline = time.monotonic() + QUIET_S
-        while True:
-            self.daemons.ensure()
-            if condition():
-                return
-            if self._tell(self.daemons.killed()):
-                deadline = time.monotonic() + QUIET_S
-            if time.monotonic() > deadline:
-                raise Broken(f"nothing has come about for {QUIET_S:g} s")
-            self._give_up_on_failures()
-            assert self.daemons.child is not None
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.daemons.child.wait(LOOK_S)
+        self.daemons.until(condition, self._moved)
 
-    def _tell(self, killed: list[str]) -> bool:
-        """Shows how far it is, where that has changed; tells whether it has."""
+    def _moved(self) -> tuple[int, int]:
+        self._give_up_on_failures()
+        return self._show()
+
+    def _show(self) -> tuple[int, int]:
+        """Shows how far it is, where that has changed, and gives it."""
+        killed = self._killed()
         now = (len(killed), len(set(self._landings())))
-        if now == self._progress:
-            return False
-        self._progress = now
-        self.show(killed[-1] if killed else "", *now)
-        return True
+        if now != self._progress:
+            self._progress = now
+            self.show(killed[-1] if killed else "", *now)
+        return now
 
     def _give_up_on_failures(self) -> None:
         if time.monotonic() - self._looked < ENDED_S:
@@ -441,7 +331,7 @@ class Demonstration:
                 f"{each['id']} {each['state']}: {(each.get('reason') or {}).get('text', '')}"
                 for each in failed
             )
-            raise Broken(told)
+            raise Stuck(told)
 
     def _ask(self, *args: str) -> bool:
         """Has a command done, which is armed as the daemons are since it starts one itself where that was killed over it. What came
@@ -449,22 +339,10 @@ class Demonstration:
         self._swarm(*args, armed=True)
         return False
 
-    def _stop(self) -> None:
-        """Stops the daemon, again where it is killed over that."""
-        ended: int | None = None
-        while ended != 0:
-            self.daemons.ensure()
-            assert self.daemons.child is not None
-            done = self._swarm("stop")
-            try:
-                ended = self.daemons.child.wait(READY_S)
-            except subprocess.TimeoutExpired:
-                raise Broken(f"swarm stop did not end the daemon: {done.stderr}") from None
-
     # --- what there is to see
 
     def _swarm(self, *args: str, armed: bool = False) -> subprocess.CompletedProcess[str]:
-        env = self.daemons.armed_env() if armed else self.env
+        env = self.daemons.armed() if armed else self.env
         return self._run(sys.executable, "-m", "swarm", *args, env=env)
 
     def git(self, *args: str) -> str:
@@ -473,7 +351,7 @@ class Demonstration:
 
     def _run(self, *words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            words, cwd=self.top, env=env or self.env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=QUIET_S,
+            words, cwd=self.top, env=env or self.env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=COMMAND_S,
             start_new_session=True, check=False,
         )  # fmt: skip
 
@@ -516,7 +394,7 @@ class Demonstration:
         try:
             found: dict[str, Any] = json.loads(done.stdout)
         except ValueError:
-            raise Broken(f"swarm audit ends with {done.returncode}: {done.stderr[-800:]}") from None
+            raise Stuck(f"swarm audit ends with {done.returncode}: {done.stderr[-800:]}") from None
         return found
 
     def _differences(self) -> list[str]:

@@ -60,10 +60,10 @@ class Storm(Trial):
         finally:
             over.set()
             blowing.join()
-        self.stop()
+        self.daemons.stop()
         self.daemons.ensure()
         run = self.wait(RUN)
-        self.stop()
+        self.daemons.stop()
         return differences(swarm, run, self.tasks) + checks.broken(swarm)
 
     def run(self, template: Path) -> dict[str, Any]:

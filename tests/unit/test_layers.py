@@ -82,6 +82,7 @@ HOUSE: dict[str, tuple[str, ...]] = {
         "swarm.client",
     ),
     "swarm.client.chaos": ("swarm.errors", "swarm.crashpoints", "swarm.protocol", "swarm.client"),
+    "swarm.client.killing": ("swarm.crashpoints", "swarm.client"),
     "swarm.client.offline": (
         "swarm.errors",
         "swarm.crashpoints",
