@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,12 @@ def _tried(*words: str) -> bool:
 
 def _must(*words: str) -> None:
     subprocess.run(words, capture_output=True, check=True)
+
+
+def need_to_trace() -> None:
+    """Skips where strace is missing, or not allowed to trace."""
+    if shutil.which("strace") is None or not _tried("strace", "-qq", "true"):
+        pytest.skip("needs strace and the right to trace")
 
 
 @contextmanager

@@ -208,6 +208,15 @@ def summary(state: Path) -> dict[str, Any]:
     return report.status(swarm_of(state), report.Live(), summary=True)
 
 
+def failure(state: Path) -> dict[str, Any]:
+    """Gives what made the last daemon end by itself: `at`, `cause`, `next_step`; empty where it did not."""
+    try:
+        found: dict[str, Any] = json.loads((state / "failure.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
 def events(state: Path, after: int) -> Iterator[dict[str, Any]]:
     """Gives the journal's records after a number, from the first on, as they are told."""
     from swarm.core.places import Places

@@ -51,6 +51,9 @@ def status_text(
 def daemon_line(document: Document, now: float) -> str:
     """Says whether a daemon runs, since when, and whether starts are paused."""
     daemon = document.get("daemon") or {}
+    if failed := daemon.get("failed"):
+        step = f" Next: {printable(failed['next_step'])}" if failed.get("next_step") else ""
+        return f"No daemon runs. The last one ended by itself: {printable(failed.get('cause', ''))}{step}"
     if not daemon.get("running"):
         return "No daemon runs; this is what the journal says."
     since = epoch(daemon.get("started_at"))

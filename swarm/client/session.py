@@ -151,6 +151,8 @@ class Session:
         from swarm.client import naming, offline
 
         document: dict[str, Any] = offline.status(self.state) if full else offline.summary(self.state)
+        if failed := offline.failure(self.state):
+            document["daemon"]["failed"] = failed
         if run is not None:
             document["runs"] = [naming.run_of(document, run)]
         return document

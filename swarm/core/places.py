@@ -93,6 +93,11 @@ class Places:
         return self.state / "status.json"
 
     @property
+    def failure(self) -> Path:
+        """What made the last daemon end by itself, until the next one is up."""
+        return self.state / "failure.json"
+
+    @property
     def place(self) -> Path:
         """Which state folder this is, where it was last, and its `nonce_head`: a copy is told from one that was moved by it."""
         return self.state / "place.json"

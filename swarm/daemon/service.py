@@ -333,6 +333,7 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
     if ends_when_idle:
         service.idle = loop.create_task(service.end_when_idle())
     presence.watch(loop.add_reader, service.lose)
+    places.failure.unlink(missing_ok=True)
     starter.tell(presence.announce(ends_when_idle=ends_when_idle))
     crash_at("daemon.announced")
     over = loop.create_task(service.over.wait())
@@ -351,12 +352,13 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
     crash_at("stop.told")
     server.over.set()
     await asyncio.wait({turning, serving}, timeout=5.0)
-    whole = coordinator.stuck is None and not service.lost
-    if whole:
-        _leave_status(places, coordinator)
     if turning.done() and not turning.cancelled() and (error := turning.exception()) is not None:
-        raise error
-    if whole and snapshots.behind(coordinator.seq) >= recovery.RECORDS_AT_END:
+        _leave_failure(places, error, coordinator.now())
+        raise error  # what was decided last was not remembered: nothing of this state may be left to be read
+    if coordinator.stuck is not None or service.lost:
+        return
+    _leave_status(places, coordinator)
+    if snapshots.behind(coordinator.seq) >= recovery.RECORDS_AT_END:
         _write_snapshot(snapshots, snapshots.take(coordinator.swarm))
 
 
@@ -438,6 +440,15 @@ def _leave_status(places: Places, coordinator: Coordinator) -> None:
     """Leaves the summary for `swarm status` without a daemon, which otherwise has to replay the journal."""
     document = report.status(coordinator.swarm, report.Live(), summary=True)
     write_whole(places.last_status, {"seq": coordinator.seq, "document": document})
+
+
+def _leave_failure(places: Places, error: BaseException, at: float) -> None:
+    """Leaves word of what ended the daemon for `swarm status`, if the disk takes it; the log has it as well."""
+    cause, step = f"{type(error).__name__}: {error}", ""
+    if isinstance(error, SwarmError):
+        cause, step = error.cause, error.next_step
+    with contextlib.suppress(OSError):
+        write_whole(places.failure, {"at": report.rfc3339(at), "cause": cause, "next_step": step})
 
 
 def main(arguments: list[str]) -> int:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.adversity import bound, fill, small_disk
+from tests.adversity import bound, fill, need_to_trace, small_disk
 from tests.conftest import git, wait_until
 from tests.e2e.driver import Swarm, common_dir, runs
 from tests.e2e.test_ends import task_of
@@ -87,7 +87,9 @@ def test_a_change_is_refused_while_nothing_can_be_remembered(
         pid = swarm.status()["daemon"]["pid"]
         swarm("stop", "--leave-workers")
         assert not runs(pid)
-        assert "can't" in swarm("start", code=1).err or "no room" in swarm("start", code=1).err
+        fill(disk)  # of what the daemon gave free when it ended, too
+        refused = swarm("start", code=1).err
+        assert "no space" in refused or "no room" in refused
         ballast.unlink()
         for child in asking:
             child.communicate(timeout=60)
@@ -166,6 +168,81 @@ def test_a_full_disk_keeps_a_daemon_from_coming_up(repo: Path, swarm_in: Callabl
         ballast.unlink()
         swarm.check_landed(swarm.run(swarm.plan("r", [swarm.task("a")])))
         swarm.end()
+
+
+def test_a_daemon_that_is_killed_on_a_full_disk_loses_nothing(
+    repo: Path, swarm_in: Callable[..., Swarm]
+) -> None:
+    """Killed while nothing can be remembered, with a worker that ends meanwhile: a start is refused until there is room, then the
+    task has run once and lands."""
+    with on_a_disk_of_its_own(repo, "24m", ".git") as disk:
+        swarm = swarm_in(repo)
+        swarm("start")
+        swarm("submit", str(swarm.plan("r", [swarm.task("a", gate="a"), swarm.task("b", needs=["a"])])))
+        swarm.wait_for_start("a")
+        wait_until(lambda: task_of(the_run(swarm), "a")["attempts"][0]["pid"])
+        ballast = fill(disk)
+        swarm.end_daemon()
+        swarm.open("a")
+        wait_until(lambda: all(span.end < float("inf") for span in swarm.spans()))
+        refused = swarm("start", code=1).err
+        assert "no space" in refused or "no room" in refused
+        ballast.unlink()
+        swarm("start")
+        each_ran_once_and_landed(swarm, "a", "b")
+        swarm.end()
+
+
+def test_a_journal_that_the_disk_did_not_take_ends_the_daemon(swarm: Swarm) -> None:
+    """After a sync that failed nobody knows what is on the disk: the daemon carries nothing out and ends, its log and `swarm
+    status` say why and what to do, and the next start goes on from what it finds there, losing nothing."""
+    need_to_trace()
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [swarm.task("a", gate="a"), swarm.task("b", gate="b", needs=["a"])])))
+    swarm.wait_for_start("a")
+    wait_until(lambda: task_of(the_run(swarm), "a")["attempts"][0]["pid"])
+    daemon, state = int(swarm.status()["daemon"]["pid"]), common_dir(swarm.top) / "swarm"
+    calls, files = "fsync,fdatasync", ("journal.sqlite", "journal.sqlite-wal")
+    trace = subprocess.Popen(
+        ["strace", "-f", "-p", str(daemon), *(word for name in files for word in ("-P", str(state / name))),
+         "-e", f"trace={calls}", "-e", f"inject={calls}:error=EIO", "-o", str(swarm.outside / "trace")],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert trace.stderr is not None
+    assert "attached" in trace.stderr.readline()
+    swarm.open("a")
+    wait_until(lambda: not runs(daemon), at_most_s=120)
+    trace.communicate(timeout=120)
+    assert "EIO" in (swarm.outside / "trace").read_text()
+    failed = swarm.status()["daemon"]["failed"]
+    assert "disk I/O error" in failed["cause"]
+    assert failed["next_step"] in swarm("status").out
+    assert failed["cause"] in (state / "log" / "daemon.log").read_text()
+    assert swarm.starts() == ["a"]
+    swarm("start")
+    assert "failed" not in swarm.status()["daemon"]
+    swarm.open("b")
+    each_ran_once_and_landed(swarm, "a", "b")
+    swarm("stop")
+    assert "failed" not in swarm.status()["daemon"]
+
+
+def test_a_start_whose_journal_the_disk_does_not_take_says_so(swarm: Swarm) -> None:
+    """Where the first sync of a start fails already it ends with 1 and says which file, what follows and what to do."""
+    need_to_trace()
+    swarm.check_landed(swarm.run(swarm.plan("r", [swarm.task("a")])))
+    swarm("stop")
+    state, calls = common_dir(swarm.top) / "swarm", "fsync,fdatasync"
+    swarm.prefix = (
+        "strace", "-f", "-qq", "-P", str(state / "journal.sqlite-wal"), "-e", f"trace={calls}",
+        "-e", f"inject={calls}:error=EIO", "-o", str(swarm.outside / "trace"),
+    )  # fmt: skip
+    said = swarm("start", code=1).err
+    swarm.prefix = ()
+    assert "journal.sqlite can't be read or written: disk I/O error" in said
+    assert "Next: see to that disk" in said
+    swarm("start")
+    assert the_run(swarm)["counts"]["landed"] == 1
 
 
 def limit_descriptors(pid: int, most: int) -> None:

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.adversity import need_to_trace
 from tests.crash.sweep import sweep_all
 
 
-def _can_trace() -> bool:
-    if shutil.which("strace") is None:
-        return False
-    return subprocess.run(["strace", "-qq", "true"], capture_output=True, check=False).returncode == 0
-
-
-needs_strace = pytest.mark.skipif(not _can_trace(), reason="strace is not here, or may not trace")
-
-
-@needs_strace
 @pytest.mark.timeout(600)
 def test_a_step_killed_at_a_system_call_is_carried_out_again(tmp_path: Path) -> None:
     """Killed inside the compare-and-swap, or inside the making of a worktree, the same step gives the same end."""
+    need_to_trace()
     reports = list(sweep_all(tmp_path, ("take", "advance"), ("KILL",), every=9))
     assert [report.wrong for report in reports] == [[], []]
     assert all(report.struck for report in reports)

@@ -153,6 +153,20 @@ def test_every_append_reaches_the_disk(journal: Journal) -> None:
     assert journal._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
+def test_what_a_start_reads_is_written_once_more(path: Path, tmp_path: Path) -> None:
+    """After a sync that failed, what the log of SQLite has may be in the system's memory alone, and no later sync would write it;
+    whoever opens the journal to write has it in the database itself before anything is read."""
+    with Journal.open(path) as first:
+        first.begin_epoch()
+        first.append([event(n) for n in range(3)])
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{path}{suffix}", tmp_path / f"left.sqlite{suffix}")
+    with Journal.open(tmp_path / "left.sqlite"):
+        shutil.copy(tmp_path / "left.sqlite", tmp_path / "alone.sqlite")
+    with Journal.open(tmp_path / "alone.sqlite", readonly=True) as alone:
+        assert numbers(alone) == [1, 2, 3]
+
+
 def test_threads_share_one_journal(journal: Journal) -> None:
     """Eight threads append and read at once: every record is there once, numbered without gaps."""
 

@@ -110,6 +110,16 @@ def test_status_without_daemon_or_runs_says_so() -> None:
     assert "swarm run PLAN" in text
 
 
+def test_status_says_why_the_last_daemon_ended_by_itself() -> None:
+    """Where a daemon could not go on, its reason and what to type stand in place of the plain word that none runs."""
+    failed = {"at": "x", "cause": "The journal can't be read or written.", "next_step": "swarm start"}
+    text = render.status_text({"daemon": {"running": False, "failed": failed}, "runs": []}, now=NOW)
+    assert text.startswith(
+        "No daemon runs. The last one ended by itself: The journal can't be read or written."
+    )
+    assert "Next: swarm start" in text
+
+
 @pytest.mark.parametrize(
     "document", [{}, {"runs": [{}]}, {"runs": [{"tasks": [{}]}]}, {"daemon": None, "capacity": None}]
 )

@@ -135,6 +135,8 @@ class Journal:
                 connection.execute("PRAGMA synchronous=FULL")
                 connection.execute(f"PRAGMA journal_size_limit={WAL_KEPT_BYTES}")
                 _migrate(connection, path)
+                # What is read may be in the system's memory alone, where a sync failed before: here it is written once more.
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
                 return cls(path, connection, readonly=False)
             except BaseException:
                 connection.close()
@@ -745,8 +747,8 @@ def _explained(error: Exception, path: Path) -> SwarmError:
         )
     return SwarmError(
         f"The journal {path} can't be read or written: {error}.",
-        "The last step was not remembered and not carried out.",
-        "swarm doctor checks the place.",
+        "Nobody knows what of the last step is on the disk, so it was not carried out; workers go on.",
+        "see to that disk, then swarm start: it reads what is there",
     )
 
 
