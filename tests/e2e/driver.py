@@ -93,6 +93,7 @@ class Swarm:
         self.prefix: tuple[str, ...] = ()  # a program that starts each command, such as setpriv
         self.background: list[subprocess.Popen[str]] = []
         self.before = snapshot(top)
+        self.ended = False
         self.left_broken: set[str] = set()  # the invariants that a test breaks on purpose and leaves broken
 
     # --- the machine
@@ -282,7 +283,13 @@ class Swarm:
         self.before = snapshot(self.top)
 
     def end(self) -> None:
-        """Stops the daemon and holds what is left against what must be: nothing, and the user's things as they were."""
+        """Stops the daemon and holds what is left against what must be: nothing, and the user's things as they were.
+
+        Once: a test whose disk goes away before the test is over does so itself.
+        """
+        if self.ended:
+            return
+        self.ended = True
         for child in self.background:
             if child.poll() is None:
                 child.kill()
