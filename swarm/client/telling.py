@@ -169,6 +169,10 @@ def _slowest(event: Document) -> str:
     )
 
 
+def _notes(event: Document) -> str:
+    return "".join(f"; {_short(name)} {printable(note)}" for name, note in (event.get("notes") or {}).items())
+
+
 def _listed(paths: Any) -> str:
     names = [printable(path) for path in paths or []]
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
@@ -178,7 +182,7 @@ def _listed(paths: Any) -> str:
 _WORDS: dict[str, Any] = {
     "TaskStarted": lambda event: f"started, attempt {event.get('attempt', 1)}",
     "TaskQueued": lambda _: "is in the merge queue",
-    "TaskLanded": lambda event: f"landed{_slowest(event)}",
+    "TaskLanded": lambda event: f"landed{_slowest(event)}{_notes(event)}",
     "TaskHandedBack": lambda event: f"handed back{_why(event)}",
     "TaskFailed": _ended("failed"),
     "TaskBlocked": _ended("blocked"),
@@ -296,7 +300,11 @@ def _suite_text(suite: Document, bottleneck: Any) -> str:
         text += f" in {took(suite['duration_s'])}"
     if bottleneck is not None and name == bottleneck:
         text += ", the slowest"
-    return text + (f"; it left changed: {_listed(suite['changed'])}" if suite.get("changed") else "")
+    if (suite.get("parts") or 1) > 1:
+        text += f", in {suite['parts']} parts"
+    if suite.get("changed"):
+        text += f"; it left changed: {_listed(suite['changed'])}"
+    return text + (f"; {printable(suite['note'])}" if suite.get("note") else "")
 
 
 def _shared(claim: Document) -> str:

@@ -251,7 +251,8 @@ def land(turn: Turn, run: Run, task: Task) -> None:
     longest = suites.slowest(attempt.suites)
     if longest is not None:
         facts |= {"bottleneck": longest.name, "verify_s": round(longest.duration_s, 3)}
-    turn.tell("TaskLanded", run, task, **facts)
+    notes = {suite.name: suite.note for suite in attempt.suites if suite.note}
+    turn.tell("TaskLanded", run, task, **facts, **({"notes": notes} if notes else {}))
     end_attempt(turn, run, task, attempt, Step.LANDED, None)
     end_task(turn, run, task, TaskState.LANDED, None)
 

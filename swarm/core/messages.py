@@ -607,7 +607,7 @@ FACTS: dict[str, str] = {
     "TaskQueued": "the worker's work is committed as `head` and waits to land",
     "TaskHandedBack": "the attempt did not land and the task gets another: `code` and `text` say why",
     "TaskLanded": "the landing `commit` is on staging in the user's repository; `verified` names the suites that passed; "
-    "of several side by side `bottleneck` is the slowest, which took `verify_s`",
+    "of several side by side `bottleneck` is the slowest, which took `verify_s`; `notes` tell what ran otherwise than asked",
     "TaskFailed": "the task ended without landing: `code` and `text` say why; its work is kept",
     "TaskCancelled": "the task was given up; its work is kept",
     "TaskBlocked": "something that the task needs ended without landing",

@@ -247,7 +247,8 @@ class SuiteResult:
     """What one suite said of one candidate: `outcome` is passed, failed, timeout or none; `log` a path, `tail` its last lines.
 
     `changed` are tracked files that it, or one beside it, left changed: that is failed whatever it said, since what it looked at
-    was not the candidate.
+    was not the candidate. `parts` is into how many it was split, 1 where it ran as a whole; `note` what else is worth telling,
+    such as that it ran again one test after the other.
     """
 
     name: str
@@ -257,6 +258,8 @@ class SuiteResult:
     log: str = ""
     tail: str = ""
     changed: tuple[str, ...] = ()
+    parts: int = 1
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

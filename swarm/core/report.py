@@ -332,6 +332,8 @@ def attempt_document(run: Run, task: Task, attempt: Attempt, live: Live) -> dict
                 "duration_s": round(suite.duration_s, 3),
                 "log": suite.log,
                 "changed": list(suite.changed),
+                "parts": suite.parts,
+                "note": suite.note or None,
             }
             for suite in attempt.suites
         ],

@@ -1,13 +1,16 @@
-"""What suites said, put into words and figures: which was the slowest, and why one did not pass.
+"""How a suite is run and what it said: its parts and what they come to, the slowest, why one did not pass.
 
 Rules for editing: pure, and nothing here has a say in whether a candidate may land; that is `merge_queue`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from swarm.core.model import SuiteResult
+from swarm.core.model import Suite, SuiteResult
 from swarm.core.state import some
 
 
@@ -29,3 +32,62 @@ def blamed(left: Iterable[str], seen: Collection[str]) -> tuple[str, ...]:
 
 def _how(result: SuiteResult) -> str:
     return f"changed tracked files: {some(result.changed)}" if result.changed else result.outcome
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one pytest of one part wrote down: the tests of each file that it found, and the files that it took."""
+
+    part: int
+    files: Mapping[str, int]
+    mine: frozenset[str]
+
+
+def is_split_for(suite: Suite) -> bool:
+    """Tells whether the built-in splitter shares a suite's test files out: where it is pytest and does not do so itself."""
+    return suite.shard > 1 and "pytest" in suite.run and "SWARM_SHARD" not in suite.run
+
+
+def does_not_add_up(shares: Iterable[Share], parts: int) -> str:
+    """Says why the parts together are not every test file once, or "". A command may run pytest several times: each counts."""
+    found: dict[frozenset[tuple[str, int]], set[tuple[int, frozenset[str]]]] = {}
+    for share in shares:
+        found.setdefault(frozenset(share.files.items()), set()).add((share.part, share.mine))
+    for files, taken in found.items():
+        missing = set(range(1, parts + 1)) - {part for part, _ in taken}
+        if missing:
+            return f"part {min(missing)} of {parts} did not see the {len(files)} test files that others saw"
+        times = Counter(name for _, mine in taken for name in mine)
+        wrong = [name for name, _ in files if times[name] != 1] or sorted(times.keys() - dict(files).keys())
+        if wrong:
+            return f"{min(wrong)} would have run {times[min(wrong)]} times"
+    return "" if found else "no part said which test files it had"
+
+
+def together(outcomes: Collection[str]) -> str:
+    """Gives what the parts of a suite come to: each must have passed, save those that had no tests while others had."""
+    worst = next((bad for bad in ("failed", "timeout") if bad in outcomes), None)
+    return worst or ("passed" if "passed" in outcomes else "none")
+
+
+# --- a runner that breaks -----------------------------------------------------------------------------------------------------
+
+_XDIST_BROKE = re.compile(
+    r"\[gw\d+\] node down|worker '?gw\d+'? crashed|replacing crashed worker gw\d+|Different tests were collected between gw\d+"
+    r"|INTERNALERROR>.*\b(?:xdist|execnet)\b"
+)
+_AT_ONCE = re.compile(r"(?<!\S)(-n|--numprocesses)(\s*=?\s*)(?:\d+|auto|logical)(?!\S)")
+
+
+def broken_runner(output: str) -> str:
+    """Gives the words by which pytest-xdist says that it broke, rather than a test; "" where it does not."""
+    found = _XDIST_BROKE.search(output)
+    return found[0] if found else ""
+
+
+def one_by_one(run: str) -> str:
+    """Gives a command with pytest-xdist's number of processes set to none."""
+    return _AT_ONCE.sub(r"\g<1>\g<2>0", run)

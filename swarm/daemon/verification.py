@@ -26,15 +26,24 @@ from typing import Any, NamedTuple
 from swarm.core.model import Suite, SuiteResult, slug
 from swarm.core.places import AttemptPlaces, Places
 from swarm.core.state import some
-from swarm.core.suites import blamed
+from swarm.core.suites import (
+    blamed,
+    broken_runner,
+    does_not_add_up,
+    is_split_for,
+    one_by_one,
+    together,
+)
 from swarm.crashpoints import crash_at
-from swarm.edge import contract, git, process, trouble
+from swarm.edge import contract, git, process, pytest_split, trouble
 from swarm.edge.worktrees import Pool
 
 TAIL_BYTES = 6000
 TAIL_LINES = 60
+LOOK_BYTES, LOOK_LINES = 1 << 18, 10_000  # of an output in which a broken runner is looked for
 SUITES_MAX = 8  # at once, of one candidate, where the settings say nothing
 VOID = "void"  # in a suite's folder: what it says does not count
+SHARES = "shares"  # in the folder of a part: which test files it had
 CHANGED = "changed"  # in a suite's folder: the tracked files that it left changed
 _GRACE_S = 2.0
 _NO_TESTS = 5  # pytest's exit code where it found no test
@@ -91,7 +100,8 @@ class Verifier:
 
 
 class _End(NamedTuple):
-    """How a suite ended: what it said, where it ran, what the machine lacked then, and which tracked files were changed by then."""
+    """How a suite, or one process of it, ended: what it said, where it ran, what the machine lacked then, and which tracked files
+    were changed by then."""
 
     result: SuiteResult
     folder: Path
@@ -142,30 +152,59 @@ class _Bench:
         self._verifier.scratch.give_back(self.key)
 
     async def run(self, number: int, suite: Suite) -> _End:
-        """Runs one suite, as soon as there is room for it."""
-        folder = self._folder / f"{number}-{slug(suite.name)}"
-        async with self._room:
-            return await self._run(suite, folder)
+        """Runs one suite, in parts where it has them; as a whole where those do not come to every test once."""
+        place = self._folder / f"{number}-{slug(suite.name)}"
+        if suite.shard == 1:
+            return await self._whole(suite, place)
+        numbers = range(1, suite.shard + 1)
+        parts = await _all(self._part(suite, place, part) for part in numbers)
+        why = await self._verifier.in_thread(lambda: _broken_parts(suite, parts))
+        if not why:
+            return _together(suite, parts)
+        whole = await self._whole(suite, _beside(place, "whole"))
+        return _after(parts, whole, f"ran as a whole, since {why}")
 
-    async def _run(self, suite: Suite, folder: Path) -> _End:
-        in_thread, output = self._verifier.in_thread, folder / "output.log"
-        identity = await in_thread(lambda: self._start(suite, folder))
-        crash_at("verify.started")
-        timed_out = await self._wait(identity, folder / "worker", suite.timeout_s)
-        lacks = trouble.of_disks((folder, self._tree))  # now: what it left in its folder goes, and makes room
-        nonce = self._name(folder)
-        code = await in_thread(lambda: _settle(identity, nonce, folder, timed_out=timed_out))
-        outcome = "timeout" if timed_out else _outcome(suite, code)
-        result = SuiteResult(
-            name=suite.name,
-            outcome=outcome,
-            exit_code=code,
-            duration_s=_took_s(folder / "worker"),
-            log=str(output),
-            tail="" if outcome == "passed" else tail_of(output),
+    async def _part(self, suite: Suite, place: Path, part: int) -> _End:
+        folder = _beside(place, f"{part}of{suite.shard}")
+        env = {"SWARM_SHARD": str(part), "SWARM_SHARDS": str(suite.shard)}
+        if is_split_for(suite):
+            env |= pytest_split.environment(self._verifier.environ, folder / SHARES)
+        return await self._process(suite, folder, suite.run, env)
+
+    async def _whole(self, suite: Suite, place: Path) -> _End:
+        """Runs a suite in one process; once more, one test after the other, where its own parallel runner broke."""
+        first = await self._process(suite, place, suite.run, {})
+        why = await self._verifier.in_thread(lambda: _broken_runner(first))
+        if not why:
+            return first
+        alone = f"{self._verifier.environ.get('PYTEST_ADDOPTS', '')} -n0".strip()
+        env = {"PYTEST_ADDOPTS": alone, "PYTEST_XDIST_AUTO_NUM_WORKERS": "0"}
+        again = await self._process(suite, _beside(place, "again"), one_by_one(suite.run), env)
+        return _after(
+            [first], again, f"ran again one test after the other, since its parallel runner broke: {why}"
         )
-        changed = await in_thread(lambda: self._verifier.scratch.changed(self.key))
-        return _End(result, folder, lacks, frozenset(changed))
+
+    async def _process(self, suite: Suite, folder: Path, run: str, env: Mapping[str, str]) -> _End:
+        """Runs one process of a suite, as soon as there is room for it."""
+        in_thread, output, nonce = self._verifier.in_thread, folder / "output.log", self._name(folder)
+        async with self._room:
+            identity = await in_thread(lambda: self._start(folder, run, env))
+            crash_at("verify.started")
+            timed_out = await self._wait(identity, folder / "worker", suite.timeout_s)
+            # Now: what it left in its folder goes, and makes room.
+            lacks = trouble.of_disks((folder, self._tree))
+            code = await in_thread(lambda: _settle(identity, nonce, folder, timed_out=timed_out))
+            outcome = "timeout" if timed_out else _outcome(suite, code)
+            result = SuiteResult(
+                name=suite.name,
+                outcome=outcome,
+                exit_code=code,
+                duration_s=_took_s(folder / "worker"),
+                log=str(output),
+                tail="" if outcome == "passed" else tail_of(output),
+            )
+            changed = await in_thread(lambda: self._verifier.scratch.changed(self.key))
+            return _End(result, folder, lacks, frozenset(changed))
 
     async def _wait(self, identity: process.Identity, worker: Path, timeout_s: float) -> bool:
         """Waits for the end of a suite; true when its time was over, of which one that an earlier daemon started has had some."""
@@ -176,19 +215,17 @@ class _Bench:
             return True
         return False
 
-    def _start(self, suite: Suite, folder: Path) -> process.Identity:
-        own = folder / "tmp"
-        os.makedirs(own, mode=0o700, exist_ok=True)
-        env = _environment(self._verifier.environ, own)
-        argv = ("/bin/sh", "-c", suite.run)
+    def _start(self, folder: Path, run: str, env: Mapping[str, str]) -> process.Identity:
+        for own in (folder / "tmp", folder / SHARES):
+            os.makedirs(own, mode=0o700, exist_ok=True)
         with self._starting:
             if self._dropped:
                 raise RuntimeError("the verification was dropped before this suite had started")
             return process.start(
                 folder / "worker",
-                argv,
+                ("/bin/sh", "-c", run),
                 cwd=self._tree,
-                env=env,
+                env={**_environment(self._verifier.environ, folder / "tmp"), **env},
                 nonce=self._name(folder),
                 output=folder / "output.log",
             )
@@ -215,7 +252,7 @@ class _Bench:
         """Ends a suite and forgets that it ran."""
         worker = folder / "worker"
         process.end_tree(process.identity(worker), self._name(folder), folder=worker, grace_s=_GRACE_S)
-        for left in (worker, folder / "tmp"):
+        for left in (worker, folder / "tmp", folder / SHARES):
             shutil.rmtree(left, ignore_errors=True)
         for name in (CHANGED, VOID):
             (folder / name).unlink(missing_ok=True)
@@ -290,6 +327,61 @@ def _settle(identity: process.Identity, nonce: str, folder: Path, *, timed_out: 
     return ended.code if ended is not None else None
 
 
+def _beside(place: Path, mark: str) -> Path:
+    return place.with_name(f"{place.name}.{mark}")
+
+
+def _broken_runner(end: _End) -> str:
+    """Says how the parallel runner of a suite broke, where it did and the suite has not passed; "" else."""
+    if end.result.outcome == "passed":
+        return ""
+    return broken_runner(tail_of(Path(end.result.log), lines=LOOK_LINES, most=LOOK_BYTES))
+
+
+def _broken_parts(suite: Suite, parts: Sequence[_End]) -> str:
+    """Says why the parts of a suite are not to be believed; "" where they are."""
+    broke = next(filter(None, map(_broken_runner, parts)), "")
+    if broke:
+        return f"its parallel runner broke: {broke}"
+    if not is_split_for(suite):
+        return ""
+    try:
+        shares = [share for part in parts for share in pytest_split.shares(part.folder / SHARES)]
+    except ValueError as error:
+        return f"one of its parts is not to be believed: {error}"
+    why = does_not_add_up(shares, suite.shard)
+    return f"its parts do not add up: {why}" if why else ""
+
+
+def _together(suite: Suite, parts: Sequence[_End]) -> _End:
+    """Gives what the parts of a suite come to; what is told is of those that did not pass, else of the slowest."""
+    outcome = together({part.result.outcome for part in parts})
+    bad = [part.result for part in parts if part.result.outcome == outcome != "passed"]
+    shown = bad[0] if bad else max((part.result for part in parts), key=lambda each: each.duration_s)
+    tails = "\n".join(f"(part {Path(each.log).parent.name})\n{each.tail}" for each in bad[:3])
+    result = replace(
+        shown,
+        outcome=outcome,
+        duration_s=max(part.result.duration_s for part in parts),
+        tail=tails,
+        parts=suite.shard,
+    )
+    return _End(result, parts[0].folder, _first(parts), frozenset().union(*(part.changed for part in parts)))
+
+
+def _after(first: Sequence[_End], end: _End, note: str) -> _End:
+    """Gives how a suite ended that was run otherwise first, and why."""
+    took_s = max(each.result.duration_s for each in first) + end.result.duration_s
+    notes = "; ".join(filter(None, (note, end.result.note)))
+    return end._replace(
+        result=replace(end.result, duration_s=took_s, note=notes), lacks=_first([*first, end])
+    )
+
+
+def _first(ends: Sequence[_End]) -> str:
+    return next((end.lacks for end in ends if end.lacks), "")
+
+
 def _took_s(worker: Path) -> float:
     """Gives how long a suite ran, also one that ended while no daemon was there."""
     ended = process.exit_of(worker)
@@ -318,12 +410,12 @@ def _with_changed(result: SuiteResult, changed: tuple[str, ...]) -> SuiteResult:
     return replace(result, outcome=outcome, changed=changed, tail=f"{tail}\n{said}".lstrip())
 
 
-def tail_of(path: Path, *, lines: int = TAIL_LINES) -> str:
-    """Gives the last lines of an output file, at most `TAIL_BYTES` of them; "" where there is none."""
+def tail_of(path: Path, *, lines: int = TAIL_LINES, most: int = TAIL_BYTES) -> str:
+    """Gives the last lines of an output file, at most `most` bytes of them; "" where there is none."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - TAIL_BYTES))
+            file.seek(max(0, size - most))
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return ""

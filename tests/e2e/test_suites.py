@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -164,3 +167,98 @@ def test_one_suite_that_is_killed_from_outside_says_nothing(swarm: Swarm) -> Non
     run = swarm.wait("r")
     swarm.check_landed(run)
     assert len(task_of(run, "t")["attempts"]) == 1
+
+
+# --- parts, and runners that break
+
+PYTEST = f"{sys.executable} -m pytest -q -p no:cacheprovider"
+
+
+def written(files: dict[str, str]) -> str:
+    """A worker's command that writes files of tests."""
+    return "\n".join([*(f"cat > {name} <<'END'\n{text}\nEND" for name, text in files.items()), "true"])
+
+
+def suite_of(run: dict[str, Any], task: str = "t", attempt: int = 0) -> dict[str, Any]:
+    (suite,) = task_of(run, task)["attempts"][attempt]["suites"]
+    return dict(suite)
+
+
+def test_a_suite_in_parts_runs_every_test_once(swarm: Swarm) -> None:
+    """Row 86: the test files of a suite with `shard` are shared out over its parts, which run at once; together they are all, none
+    twice, and the suite is one outcome of so many parts."""
+    ran = swarm.outside / "ran"
+    ran.mkdir()
+    test = f"import os\ndef test(): open({str(ran)!r} + '/' + os.path.basename(__file__), 'x').write(os.environ['SWARM_SHARD'])"
+    work = written({f"test_{n}.py": test for n in range(20)})
+    suite = {"name": "unit", "run": PYTEST, "shard": 4}
+    run = swarm.run(swarm.plan("parts", [swarm.task("t", work, claims=["*"])], verify=[suite]))
+    swarm.check_landed(run)
+    assert sorted(path.name for path in ran.iterdir()) == sorted(f"test_{n}.py" for n in range(20))
+    assert {path.read_text() for path in ran.iterdir()} == {"1", "2", "3", "4"}
+    found = suite_of(run)
+    assert (found["name"], found["outcome"], found["parts"], found["note"]) == ("unit", "passed", 4, None)
+    assert [label for label in swarm("logs", "t", "--of", "verify").err.split() if "of4" in label]
+
+
+def test_a_red_part_is_a_red_suite(swarm: Swarm) -> None:
+    """A command that splits by itself finds its part in SWARM_SHARD, from 1 to SWARM_SHARDS; one red part is enough, and its output
+    is what is told."""
+    seen = swarm.outside / "seen"
+    suite = {
+        "name": "e2e",
+        "run": f"echo $SWARM_SHARD/$SWARM_SHARDS | tee -a {seen}; [ $SWARM_SHARD != 2 ]",
+        "shard": 3,
+    }
+    run = swarm.run(swarm.plan("parts", [swarm.task("t", attempts=1)], verify=[suite]), code=1)
+    assert sorted(seen.read_text().split()) == ["1/3", "2/3", "3/3"]
+    assert (suite_of(run)["outcome"], suite_of(run)["parts"]) == ("failed", 3)
+    assert "2/3" in Path(suite_of(run)["log"]).read_text()
+
+
+@pytest.mark.parametrize(
+    ("files", "suite"),
+    [
+        (
+            {
+                "test_a.py": "import os\nfor n in range(int(os.environ.get('SWARM_SHARD', 7))):\n    exec(f'def test_{n}(): pass')"
+            },
+            {"run": PYTEST, "shard": 2},
+        ),
+        ({"test_a.py": "def test(): pass"}, {"run": f"PYTHONPATH= {PYTEST}", "shard": 2}),
+    ],
+    ids=["other tests in each part", "the splitter can't be loaded"],
+)
+def test_parts_that_do_not_add_up_are_run_as_a_whole(
+    swarm: Swarm, files: dict[str, str], suite: dict[str, Any]
+) -> None:
+    """Row 88: where the parts together are not every test once, or the splitter breaks, the suite runs once more as a whole, which
+    alone counts, and it is told."""
+    task = swarm.task("t", written(files), claims=["*"], attempts=1)
+    run = swarm.run(swarm.plan("whole", [task], verify=[{"name": "unit", **suite}]))
+    swarm.check_landed(run)
+    assert (suite_of(run)["outcome"], suite_of(run)["parts"]) == ("passed", 1)
+    assert suite_of(run)["note"].startswith("ran as a whole, since its parts do not add up: ")
+    (landed,) = swarm.events("TaskLanded")
+    assert landed["notes"] == {"unit": suite_of(run)["note"]}
+    assert "ran as a whole" in swarm("show", "t").out
+
+
+def test_a_parallel_runner_that_breaks_is_followed_by_one_after_the_other(swarm: Swarm) -> None:
+    """Row 88: where workers of pytest-xdist crash, the suite runs again one test after the other; that counts, and it is told."""
+    crash = "import os\ndef test(request):\n    if hasattr(request.config, 'workerinput'): os._exit(3)"
+    task = swarm.task("t", written({"test_a.py": crash}), claims=["*"], attempts=1)
+    run = swarm.run(swarm.plan("broken", [task], verify=[{"name": "unit", "run": f"{PYTEST} -n 2"}]))
+    swarm.check_landed(run)
+    assert suite_of(run)["outcome"] == "passed"
+    assert "ran again one test after the other, since its parallel runner broke" in suite_of(run)["note"]
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_no_tests_found_is_not_passed(swarm: Swarm, parts: int) -> None:
+    """Row 87: where pytest finds no test, whole or in parts, the outcome is none, and nothing lands by it."""
+    suite = {"name": "unit", "run": PYTEST, "shard": parts}
+    run = swarm.run(swarm.plan("empty", [swarm.task("t", attempts=1)], verify=[suite]), code=1)
+    assert suite_of(run)["outcome"] == "none"
+    assert code_of(run, "t") == "verify_failed"
+    assert swarm.landings("empty") == []

@@ -1,10 +1,22 @@
-"""What suites say: the slowest, and why one did not pass."""
+"""How suites run and what they say: parts, broken runners, the slowest, and why one did not pass."""
 
 from __future__ import annotations
 
+import pytest
+
 from swarm.core import messages as m
-from swarm.core.model import SuiteResult
-from swarm.core.suites import blamed, not_passed, slowest
+from swarm.core.model import Suite, SuiteResult
+from swarm.core.suites import (
+    Share,
+    blamed,
+    broken_runner,
+    does_not_add_up,
+    is_split_for,
+    not_passed,
+    one_by_one,
+    slowest,
+    together,
+)
 from tests.builders import a_plan, a_task
 from tests.stories import a_story
 
@@ -47,3 +59,101 @@ def test_who_is_blamed_for_a_changed_file() -> None:
     assert blamed(["a", "b"], {"b", "c"}) == ("b",)
     assert blamed(["a"], set()) == ()
     assert blamed([], {"a"}) == ()
+
+
+def share(part: int, *mine: str, files: str = "abcd", size: int = 1) -> Share:
+    return Share(part, dict.fromkeys(files, size), frozenset(mine))
+
+
+@pytest.mark.parametrize(
+    ("shares", "why"),
+    [
+        ([share(1, "a", "b"), share(2, "c", "d")], ""),
+        ([share(1, "a", "b"), share(1, "a", "b"), share(2, "c", "d")], ""),  # two processes of one part
+        ([share(1, "a", "b", "c", "d"), share(2)], ""),
+        ([share(1, "a", "b"), share(2, "c", "d"), share(1, "x", files="x"), share(2, files="x")], ""),
+        ([], "no part said which test files it had"),
+        ([share(1, "a", "b")], "part 2 of 2 did not see the 4 test files that others saw"),
+        (
+            [share(1, "a", "b"), share(2, "c", "d", size=2)],
+            "part 2 of 2 did not see the 4 test files that others saw",
+        ),
+        ([share(1, "a", "b"), share(2, "c")], "d would have run 0 times"),
+        ([share(1, "a", "b"), share(2, "b", "c", "d")], "b would have run 2 times"),
+        ([share(1, "a", "b"), share(2, "c", "d", "x")], "x would have run 1 times"),
+    ],
+)
+def test_parts_are_every_test_file_once(shares: list[Share], why: str) -> None:
+    """Parts are believed only where all saw the same tests and together have each file once."""
+    assert does_not_add_up(shares, 2).startswith(why)
+    assert bool(does_not_add_up(shares, 2)) == bool(why)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "whole"),
+    [
+        ({"passed"}, "passed"),
+        ({"passed", "none"}, "passed"),
+        ({"none"}, "none"),
+        ({"passed", "timeout"}, "timeout"),
+        ({"failed", "timeout", "none"}, "failed"),
+    ],
+)
+def test_what_parts_come_to(outcomes: set[str], whole: str) -> None:
+    """A suite has passed when each part has; a part without tests says nothing as long as others had some."""
+    assert together(outcomes) == whole
+
+
+def test_whose_files_are_shared_out() -> None:
+    """The built-in splitter is for pytest in several parts, unless the command splits by itself."""
+    assert is_split_for(Suite("a", "python -m pytest -q", shard=2))
+    assert not is_split_for(Suite("a", "python -m pytest -q"))
+    assert not is_split_for(Suite("a", "npx jest --shard=$SWARM_SHARD/$SWARM_SHARDS", shard=2))
+    assert not is_split_for(Suite("a", "pytest --splits $SWARM_SHARDS --group $SWARM_SHARD", shard=2))
+
+
+@pytest.mark.parametrize(
+    ("output", "broke"),
+    [
+        ("[gw0] node down: Not properly terminated", True),
+        ("worker 'gw12' crashed while running 'test_a.py::test'", True),
+        ("Different tests were collected between gw0 and gw1.", True),
+        ('INTERNALERROR>   File "/x/xdist/dsession.py"', True),
+        ("FAILED test_a.py::test_gw0 - AssertionError", False),
+        ("INTERNALERROR> KeyError", False),
+        ("", False),
+    ],
+)
+def test_a_parallel_runner_that_broke_is_recognised(output: str, broke: bool) -> None:
+    """What pytest-xdist says when it breaks is told from tests that fail."""
+    assert bool(broken_runner(f"some\n{output}\nmore")) is broke
+
+
+@pytest.mark.parametrize(
+    ("run", "alone"),
+    [
+        ("pytest -n 4 -q", "pytest -n 0 -q"),
+        ("pytest -n4", "pytest -n0"),
+        ("pytest -n auto --dist loadfile", "pytest -n 0 --dist loadfile"),
+        ("pytest --numprocesses=logical x", "pytest --numprocesses=0 x"),
+        ("pytest -k 'not-n 4'", "pytest -k 'not-n 4'"),
+        ("make test", "make test"),
+    ],
+)
+def test_one_test_after_the_other(run: str, alone: str) -> None:
+    """A command is made to use no parallel processes where it says how many."""
+    assert one_by_one(run) == alone
+
+
+def test_a_note_is_told_with_the_landing() -> None:
+    """What was run otherwise than asked stands in the fact of the landing."""
+    story = a_story(a_plan(a_task("a"), verify=["unit"]))
+    story.work("a")
+    story.merge("a")
+    verify = story.sole(m.Verify)
+    said = (SuiteResult("unit", "passed", 0, 0.25, note="ran as a whole"),)
+    story.send(m.Verified(**story.where(verify), candidate=verify.candidate, suites=said))
+    story.advance("a")
+    story.publish()
+    (landed,) = story.told("TaskLanded")
+    assert landed.data["notes"] == {"unit": "ran as a whole"}
