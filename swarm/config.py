@@ -203,6 +203,12 @@ class VerifySettings(_Table):
         gt=0,
         description="Time for one suite, where the plan says nothing.",
     )
+    remember_s: float = Field(
+        default=3600.0,
+        ge=0,
+        description="How long a suite that passed does not run again on the same tree, by the same command, in the same "
+        "environment; 0: it always runs.",
+    )
     suites_max: int = Field(
         default=8,
         ge=1,

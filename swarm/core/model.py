@@ -91,12 +91,14 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """One verification command; `shard` is into how many parts it is split."""
+    """One verification command; `shard` is into how many parts it is split. With `remember` it need not run again on a tree on
+    which it passed a short while ago."""
 
     name: str
     run: str
     timeout_s: float = 1800.0
     shard: int = 1
+    remember: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +250,7 @@ class SuiteResult:
 
     `changed` are tracked files that it, or one beside it, left changed: that is failed whatever it said, since what it looked at
     was not the candidate. `parts` is into how many it was split, 1 where it ran as a whole; `note` what else is worth telling,
-    such as that it ran again one test after the other.
+    such as that it ran again one test after the other. `remembered` tells that it passed on the same tree before and did not run.
     """
 
     name: str
@@ -260,6 +262,7 @@ class SuiteResult:
     changed: tuple[str, ...] = ()
     parts: int = 1
     note: str = ""
+    remembered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

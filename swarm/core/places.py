@@ -88,6 +88,11 @@ class Places:
         return self.state / "scratch"
 
     @property
+    def remembered(self) -> Path:
+        """Which suites passed lately on which tree; may be deleted at any time."""
+        return self.state / "remembered"
+
+    @property
     def last_status(self) -> Path:
         """The summary that a daemon leaves when it ends, with the number of the record it was made at."""
         return self.state / "status.json"

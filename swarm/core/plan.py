@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar
 
@@ -84,6 +84,7 @@ class _SuiteForm(_Form):
     name: str = Field(default="", max_length=200)
     timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     shard: int = Field(default=1, ge=1, le=1000)
+    remember: bool = True
 
 
 def _short(key: str) -> BeforeValidator:
@@ -409,7 +410,9 @@ class _Native:
                 name = f"{name} ({index + 1})"
             if "\0" in form.run:
                 self.errors.append(Problem(f"{place}[{index}].run", "a command can hold no NUL character"))
-            found[name] = Suite(name, form.run, form.timeout_s or self.settings.suite_timeout_s, form.shard)
+            found[name] = Suite(
+                name, form.run, form.timeout_s or self.settings.suite_timeout_s, form.shard, form.remember
+            )
         return tuple(found.values())
 
     def _extra(self, form: _Form, place: str) -> dict[str, Any]:
@@ -605,7 +608,7 @@ def _kept(extra: Mapping[str, Any], kind: type[_Form]) -> dict[str, Any]:
 
 
 def _suite_dict(suite: Suite) -> dict[str, Any]:
-    return {"name": suite.name, "run": suite.run, "timeout_s": suite.timeout_s, "shard": suite.shard}
+    return asdict(suite)
 
 
 def _task_dict(task: TaskSpec) -> dict[str, Any]:

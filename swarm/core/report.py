@@ -334,6 +334,7 @@ def attempt_document(run: Run, task: Task, attempt: Attempt, live: Live) -> dict
                 "changed": list(suite.changed),
                 "parts": suite.parts,
                 "note": suite.note or None,
+                "remembered": suite.remembered,
             }
             for suite in attempt.suites
         ],

@@ -38,6 +38,7 @@ from swarm.edge.landing import Incoming, LandingRepository, StagingBranchMoved
 from swarm.edge.lockfile import MergeLockHeld, exclusive
 from swarm.edge.lookout import Lookout
 from swarm.edge.merging import Conflict
+from swarm.edge.remembered import Remembered
 from swarm.edge.worktrees import Pool
 from swarm.errors import SwarmError
 from swarm.worker import agents
@@ -529,6 +530,7 @@ class Execution:
             self.watcher.exited,
             lambda: self.leaving,
             edges.settings.verify.suites_max,
+            Remembered(edges.places.remembered, edges.settings.verify.remember_s),
         )
 
     async def _verify(self, command: m.Verify) -> m.Event:

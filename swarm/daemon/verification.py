@@ -36,6 +36,7 @@ from swarm.core.suites import (
 )
 from swarm.crashpoints import crash_at
 from swarm.edge import contract, git, process, pytest_split, trouble
+from swarm.edge.remembered import Remembered
 from swarm.edge.worktrees import Pool
 
 TAIL_BYTES = 6000
@@ -71,18 +72,20 @@ class Verifier:
     exited: Exited
     leaving: Callable[[], bool] = lambda: False
     suites_max: int = SUITES_MAX
+    remembered: Remembered | None = None
 
     async def verify(
         self, key: str, nonce: str, places: AttemptPlaces, candidate: str, suites: Sequence[Suite]
     ) -> Outcomes:
-        """Runs every suite, side by side, in one worktree at `candidate`; gives their outcomes in the same order.
+        """Runs every suite, side by side, in one worktree at `candidate`; gives their outcomes in the same order. Those that passed
+        on the same tree a short while ago do not run.
 
         Where the disk is full when one has failed, none of it counts: they are forgotten and run anew when asked for again. When
         cancelled, or where one can't be run, ends what it started.
         """
         bench = _Bench(self, f"verify/{key}", nonce, places.candidate(candidate), candidate)
         try:
-            await self.in_thread(bench.prepare)
+            await self.in_thread(lambda: bench.prepare(suites))
             crash_at("verify.prepared")
             ends = await _all(bench.run(n, suite) for n, suite in enumerate(suites, 1))
             lacks = next((end.lacks for end in ends if end.lacks and end.result.outcome == "failed"), "")
@@ -120,12 +123,14 @@ class _Bench:
         self._folder = folder
         self._candidate = candidate
         self._tree = Path()
+        self._keys: dict[int, str] = {}  # by which suites are remembered, by their number
+        self._known: dict[int, SuiteResult] = {}  # those that need not run
         self._room = asyncio.Semaphore(verifier.suites_max)
         self._starting = threading.Lock()
         self._dropped = False
 
-    def prepare(self) -> None:
-        """Has the worktree in which the suites run already, or have run, else a clean one at the candidate."""
+    def prepare(self, suites: Sequence[Suite]) -> None:
+        """Has the worktree in which the suites run already, or have run, else a clean one at the candidate, if any has to run."""
         folders, tree = self._folders(), None
         for folder in folders:
             if (folder / VOID).exists():
@@ -133,8 +138,27 @@ class _Bench:
         if any(process.started(folder / "worker") is not None for folder in folders):
             mine = (entry for entry in self._verifier.scratch.members() if entry.key == self.key)
             tree = next((entry.path for entry in mine if entry.head == self._candidate), None)
-        self._tree = tree or self._verifier.scratch.take(self.key, self._candidate)
-        self.ready = True
+        else:
+            self._recall(suites)
+        if len(self._known) < len(suites):
+            self._tree = tree or self._verifier.scratch.take(self.key, self._candidate)
+            self.ready = True
+
+    def _recall(self, suites: Sequence[Suite]) -> None:
+        """Finds the suites that need not run; once any has started for this candidate, what it says is waited for."""
+        scratch, remembered = self._verifier.scratch, self._verifier.remembered
+        if remembered is None:
+            return
+        tree = scratch.objects.tree_of(self._candidate)
+        env = _for_others(self._verifier.environ)
+        for number, suite in enumerate(suites, 1):
+            key = self._keys[number] = remembered.key(tree, suite, env, scratch.furnishing)
+            known = remembered.find(key) if key else None
+            if known is not None:
+                note = f"not run again: it passed on the same tree, in {known.duration_s:.1f} s"
+                self._known[number] = replace(
+                    known, name=suite.name, duration_s=0.0, note=note, remembered=True
+                )
 
     def drop(self) -> None:
         """Ends suites whose outcome nobody wants any more.
@@ -154,6 +178,8 @@ class _Bench:
     async def run(self, number: int, suite: Suite) -> _End:
         """Runs one suite, in parts where it has them; as a whole where those do not come to every test once."""
         place = self._folder / f"{number}-{slug(suite.name)}"
+        if number in self._known:
+            return _End(self._known[number], place, "", frozenset())
         if suite.shard == 1:
             return await self._whole(suite, place)
         numbers = range(1, suite.shard + 1)
@@ -232,13 +258,17 @@ class _Bench:
 
     def judge(self, ends: Sequence[_End]) -> tuple[SuiteResult, ...]:
         """Fails the suites that left tracked files changed. Written down, since the worktree will be another's before the journal
-        knows the outcome."""
+        knows the outcome. Where none did, those that passed are remembered."""
         left = self._verifier.scratch.changed(self.key)
         for end in ends:
             mine = blamed(left, end.changed)
             if mine:
                 _write_changed(end.folder, mine)
-        return tuple(_with_changed(end.result, _read_changed(end.folder)) for end in ends)
+        results = tuple(_with_changed(end.result, _read_changed(end.folder)) for end in ends)
+        if self._verifier.remembered is not None and not any(result.changed for result in results):
+            passed = [(key, results[n - 1]) for n, key in self._keys.items() if key and n not in self._known]
+            self._verifier.remembered.note(each for each in passed if each[1].outcome == "passed")
+        return results
 
     def _folders(self) -> list[Path]:
         """Lists the folders of the suites that have started, or were about to."""
@@ -295,11 +325,14 @@ def _wait_and_close(handle: int) -> None:
         os.close(handle)
 
 
+def _for_others(base: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in base.items() if contract.is_for_others(name)}
+
+
 def _environment(base: Mapping[str, str], own: Path) -> dict[str, str]:
     """A suite gets the daemon's environment without what points git or swarm at this repository, and places for its own files."""
-    env = {name: value for name, value in base.items() if contract.is_for_others(name)}
     return {
-        **env,
+        **_for_others(base),
         "TMPDIR": str(own),
         "COVERAGE_FILE": str(own / ".coverage"),  # two suites that write the same one spoil it
         "GIT_TERMINAL_PROMPT": "0",

@@ -106,8 +106,8 @@ class Pool:
         self._lock = lock
         self._top = top
         self._saver = Saver(self.common, self.objects, saved_refs_max) if saves else None
-        self._furnishing = Furnishing(source or top, setup, tuple(copy), tuple(share), setup_timeout_s)
-        self._lent = Lent(self._furnishing.paths)
+        self.furnishing = Furnishing(source or top, setup, tuple(copy), tuple(share), setup_timeout_s)
+        self._lent = Lent(self.furnishing.paths)
         self._follower = Follower(self.common, lock, self.objects, self._save_record, user_config)
         self._choosing = threading.Lock()
         self._leases = Leases(self.root, top)
@@ -172,7 +172,7 @@ class Pool:
         member = self._by_key(key)
         if member is None:
             return []
-        lent = (f":(top,exclude,literal){path}" for path in self._furnishing.paths)
+        lent = (f":(top,exclude,literal){path}" for path in self.furnishing.paths)
         asked = ("diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", "--ignore-submodules=all")
         found = self._tree(member).git(
             *asked, member.base, "--", ":/", *lent, index=self._leases.index(member)
@@ -521,7 +521,7 @@ class Pool:
     def _stand_at(self, member: Member, base: str) -> None:
         """Brings a member to `base`, anew where the old one refuses."""
         member.at_base, member.ready = False, ""
-        member.swept = member.swept and not self._furnishing.furnishes
+        member.swept = member.swept and not self.furnishing.furnishes
         member.filling = True
         self._leases.save(member)  # from here on a crash leaves a lease whose files are not to be believed
         crash_at("worktree.leased")
@@ -575,10 +575,10 @@ class Pool:
 
     def _furnish(self, member: Member) -> None:
         tree = self._tree(member)
-        self._furnishing.lend(tree.path)
-        if self._furnishing.setup and self._furnishing.setup != member.ready:
-            self._furnishing.run_setup(tree, self._leases.folder / f"{member.number}.setup.log")
-            member.ready = self._furnishing.setup
+        self.furnishing.lend(tree.path)
+        if self.furnishing.setup and self.furnishing.setup != member.ready:
+            self.furnishing.run_setup(tree, self._leases.folder / f"{member.number}.setup.log")
+            member.ready = self.furnishing.setup
 
     def _sweep_or_retire(self, member: Member) -> None:
         """Cleans a member that was given back; one that can't be cleaned is put aside, and made anew when

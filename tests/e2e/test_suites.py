@@ -262,3 +262,38 @@ def test_no_tests_found_is_not_passed(swarm: Swarm, parts: int) -> None:
     assert suite_of(run)["outcome"] == "none"
     assert code_of(run, "t") == "verify_failed"
     assert swarm.landings("empty") == []
+
+
+# --- what is remembered
+
+
+def test_what_passed_is_not_run_again_on_the_same_tree(swarm: Swarm) -> None:
+    """A suite that passed does not run again on the same tree, and that is told; it does on another tree, by another command, in
+    another environment, where it did not pass, and where one does not want it remembered."""
+    looks = swarm.outside / "looks"
+    command = f"echo look >> {looks}; test -f out-t"
+
+    def ran(
+        name: str, suite: dict[str, Any], *, content: str = "t", code: int = 0, **env: str
+    ) -> tuple[int, dict[str, Any]]:
+        swarm("stop")  # so that the next daemon has the environment of this run
+        before = len(looks.read_text().split()) if looks.exists() else 0
+        task = swarm.task("t", f"echo {content} > out-t", claims=["out-t"], attempts=1)
+        run = swarm.run(swarm.plan(name, [task], verify=[{"name": "unit", **suite}]), code=code, **env)
+        return len(looks.read_text().split()) - before, suite_of(run)
+
+    assert ran("first", {"run": command})[0] == 1
+    times, known = ran("again", {"run": command})
+    assert times == 0
+    assert (known["outcome"], known["remembered"], known["duration_s"]) == ("passed", True, 0.0)
+    assert "not run again: it passed on the same tree" in swarm("show", "t", "--run", "again").out
+    assert [event["notes"] for event in swarm.events("TaskLanded") if event["run"] == "again"] == [
+        {"unit": known["note"]}
+    ]
+    assert ran("tree", {"run": command}, content="u")[0] == 1
+    assert ran("command", {"run": f"{command}; true"})[0] == 1
+    assert ran("environment", {"run": command}, OTHER="1")[0] == 1
+    assert ran("off", {"run": command}, SWARM_VERIFY__REMEMBER_S="0")[0] == 1
+    assert ran("unwanted", {"run": command, "remember": False})[0] == 1
+    for name in ("red", "still-red"):
+        assert ran(name, {"run": f"{command}; false"}, code=1)[0] == 1
