@@ -78,15 +78,18 @@ def _plan_in(folder: Path) -> Path:
 def check(arguments: Iterable[str], top: Path, settings: Settings) -> tuple[dict[str, Any], str, int]:
     """Checks plans without running them; gives the document, the text for people, and the exit code (0 or 2)."""
     from swarm import config
+    from swarm.core import discover
     from swarm.core import plan as plans
     from swarm.daemon import intake
+    from swarm.edge import project
 
     readings = []
     for argument in arguments:
         path = resolve_plan(argument, top)
         reading = plans.read(plan_bytes(path), source=str(path), defaults=config.to_defaults(settings))
         readings.append((str(path), intake.with_unknown_agents(reading, settings)))
-    document = plans.check_document(readings)
+    wanted = any(reading.plan is not None and discover.asks(reading.plan) for _, reading in readings)
+    document = plans.check_document(readings, project.look(top) if wanted else None)
     return document, plans.check_text(document), 0 if document["ok"] else 2
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from swarm.core import discover
+from swarm.core.discover import Project
 from swarm.core.document import Problem
 from swarm.core.graph import Overlaps, graph, overlaps
 from swarm.core.model import PlanSpec
@@ -56,9 +58,9 @@ def match_spec(number: str, names: Iterable[str]) -> list[str]:
 # --- what `swarm check` says --------------------------------------------------------------------------------------------------
 
 
-def check_document(readings: Sequence[tuple[str, Reading]]) -> dict[str, Any]:
-    """Gives the document of `swarm check --json` (public contract, section 5)."""
-    plans = [_checked(source, reading) for source, reading in readings]
+def check_document(readings: Sequence[tuple[str, Reading]], project: Project | None = None) -> dict[str, Any]:
+    """Gives the document of `swarm check --json` (public contract, section 5). `project` is what `verify = "auto"` looks at."""
+    plans = [_checked(source, reading, project) for source, reading in readings]
     seen: dict[str, str] = {}
     for plan in plans:
         other = seen.setdefault(plan["id"], plan["file"]) if plan["id"] else plan["file"]
@@ -72,7 +74,7 @@ def check_document(readings: Sequence[tuple[str, Reading]]) -> dict[str, Any]:
     }
 
 
-def _checked(source: str, reading: Reading) -> dict[str, Any]:
+def _checked(source: str, reading: Reading, project: Project | None) -> dict[str, Any]:
     plan = reading.plan
     warnings = [*reading.warnings]
     made: dict[str, Any] = {
@@ -84,6 +86,14 @@ def _checked(source: str, reading: Reading) -> dict[str, Any]:
         "waves": [],
     }
     made |= {"critical_path": [], "widest": 0}
+    if plan is not None and project is not None and discover.asks(plan):
+        found = discover.suites(project)
+        made["verify_found"] = [{"name": one.name, "run": one.run, "by": one.by} for one in found]
+        warnings += [Problem("verify", text) for text in discover.missing(found, project)]
+        if not found:
+            warnings.append(
+                Problem("verify", "auto finds no suites in this project: what lands is not verified by them")
+            )
     if plan is not None:
         shape = graph(plan)
         warnings += _overlap_problems(overlaps(plan))
@@ -148,6 +158,8 @@ def _plan_lines(plan: Mapping[str, Any]) -> Iterator[str]:
         yield f"  wave {number:<3} {_few(wave, ', ')}"
     if len(plan["waves"]) > 12:
         yield f"  and {len(plan['waves']) - 12} more waves"
+    for suite in plan.get("verify_found", ()):
+        yield f"  verify   {suite['name']}: {suite['run']} (found by {suite['by']})"
     if plan["critical_path"]:
         yield f"  longest  {_few(plan['critical_path'], ' -> ')} ({_count(len(plan['critical_path']), 'task')})"
         yield f"  widest   {_count(plan['widest'], 'worker')} can be of use at once"

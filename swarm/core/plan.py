@@ -20,6 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from swarm.core import claims, document, foreign, roadmap
 from swarm.core.check import Reading, check_document, check_text, choose_in_folder, match_spec
+from swarm.core.discover import AUTO
 from swarm.core.document import MAX_BYTES, Problem, as_text, one_line
 from swarm.core.foreign import write_back
 from swarm.core.graph import Graph, Overlaps, graph, order_and_cycles, overlaps
@@ -93,7 +94,10 @@ def _short(key: str) -> BeforeValidator:
 
 
 _Claims = list[Annotated[_ClaimForm, _short("path")]]
-_Suites = list[Annotated[_SuiteForm, _short("run")]]
+_Suites = Annotated[
+    list[Annotated[_SuiteForm, _short("run")]],
+    BeforeValidator(lambda value: [AUTO] if value == AUTO else value),
+]
 _Id = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -177,10 +181,19 @@ def _as_written(part: Any) -> Any:
         return part
     named = re.fullmatch(r"#/\$defs/_(\w+)Form", str(part.get("$ref")))
     if named is None:
+        if part.get("items") == {"$ref": "#/$defs/_SuiteForm"}:
+            return {
+                "anyOf": [{"const": AUTO}, {"type": "array", "items": _as_written(part["items"])}],
+                **_told(part),
+            }
         made = {re.sub(r"^_(\w+)Form$", r"\1", key): _as_written(inner) for key, inner in part.items()}
         return {key: value for key, value in made.items() if key != "title" or not isinstance(value, str)}
     reference = {**part, "$ref": f"#/$defs/{named[1]}"}
     return {"anyOf": [{"type": "string"}, reference]} if named[1] in ("Claim", "Suite") else reference
+
+
+def _told(part: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in part.items() if key in ("default", "description")}
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 import swarm as package
 from swarm import config, log, protocol
-from swarm.core import machine, report
+from swarm.core import discover, machine, report
 from swarm.core import messages as m
 from swarm.core.astray import explain
 from swarm.core.model import (
@@ -255,6 +255,9 @@ class Api:
 
     async def _submit(self, plan: PlanSpec, *, here: str = "", **options: Any) -> Response:
         intake.check_agents(plan, self.edges.agents)
+        if discover.asks(plan):
+            there = intake.checkout(self.edges.repository, here)
+            plan = discover.filled_in(plan, await self._thread(lambda: intake.suites_of(there)))
         change = machine.submission(self.swarm, plan.id, plan)
         if change.refused:
             raise Refused(

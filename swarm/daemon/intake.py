@@ -9,10 +9,11 @@ import dataclasses
 from collections.abc import Collection, Mapping
 
 from swarm import config
+from swarm.core import discover
 from swarm.core.check import Reading
 from swarm.core.document import Problem
 from swarm.core.model import PlanSpec
-from swarm.edge import git
+from swarm.edge import git, project
 from swarm.errors import Refused, SwarmError, UsageError
 from swarm.worker.agents import COMMAND, Agent, missing
 
@@ -52,6 +53,11 @@ def read(data: bytes, source: str, settings: config.Settings) -> PlanSpec:
             f"mend it; swarm check {source} shows everything at once",
         )
     return reading.plan
+
+
+def suites_of(repository: git.Repository) -> tuple[discover.Found, ...]:
+    """Finds the suites that a project has, for `verify = "auto"`."""
+    return discover.suites(project.look(repository.working_top()))
 
 
 def check_only(plan: PlanSpec, only: Collection[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.conftest import wait_until
+from tests.conftest import git, wait_until
 from tests.e2e.driver import Swarm, runs
 from tests.e2e.test_ends import code_of, task_of
 
@@ -297,3 +297,28 @@ def test_what_passed_is_not_run_again_on_the_same_tree(swarm: Swarm) -> None:
     assert ran("unwanted", {"run": command, "remember": False})[0] == 1
     for name in ("red", "still-red"):
         assert ran(name, {"run": f"{command}; false"}, code=1)[0] == 1
+
+
+# --- suites that are found
+
+
+def test_suites_are_found_without_being_told(swarm: Swarm) -> None:
+    """Row 122: with `verify = "auto"` what lands passed the suites that the project has, and `swarm check` says which; where it has
+    none it says so, and the landing says `none`."""
+    plan = swarm.plan("found", [swarm.task("t")], verify="auto")
+    assert "auto finds no suites" in swarm("check", str(plan)).out
+    assert suites_of(swarm.run(swarm.plan("none", [swarm.task("t")], verify="auto"))) == []
+    (swarm.top / "Makefile").write_text("test:\n\ttest -f out-t\n")
+    git(swarm.top, "add", "Makefile")
+    git(swarm.top, "commit", "-q", "-m", "A check")
+    swarm.look_again()
+    assert "verify   test: make test (found by Makefile, target test)" in swarm("check", str(plan)).out
+    run = swarm.run(plan)
+    swarm.check_landed(run)
+    assert [(suite["name"], suite["outcome"]) for suite in suites_of(run)] == [("test", "passed")]
+    extra = swarm.run(swarm.plan("extra", [swarm.task("u", attempts=1)]), "--verify", "auto", code=1)
+    assert [(suite["name"], suite["outcome"]) for suite in suites_of(extra, "u")] == [("test", "failed")]
+
+
+def suites_of(run: dict[str, Any], task: str = "t") -> list[dict[str, Any]]:
+    return list(task_of(run, task)["attempts"][-1]["suites"])
