@@ -98,7 +98,8 @@ def plan(swarm: Swarm) -> Path:
     ]  # fmt: skip
     looks = shlex.quote(str(swarm.outside / "looks"))
     suite = f"git rev-parse HEAD >> {looks}; ! grep -qs wrong out-red"
-    return swarm.plan(RUN, tasks, verify=[{"name": "not-wrong", "run": suite}])
+    beside = {"name": "beside", "run": "sleep 0.1; git diff --quiet HEAD", "shard": 2}
+    return swarm.plan(RUN, tasks, verify=[{"name": "not-wrong", "run": suite}, beside])
 
 
 def _edit(line: int, text: str) -> str:
