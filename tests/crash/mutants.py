@@ -112,6 +112,27 @@ MUTANTS: dict[str, Mutant] = {
         "self._verifier.scratch.take(self.key, self._verifier.scratch.objects.commit(self._candidate).parents[0])",
         ("tests/e2e/test_landing.py::test_verification_sees_exactly_what_lands",),
     ),
+    "changed-forgotten": Mutant(
+        "which tracked files a suite changed is not read again after a kill",
+        "swarm/daemon/verification.py",
+        "_with_changed(end.result, _read_changed(end.folder))",
+        "_with_changed(end.result, blamed(left, end.changed))",
+        ("tests/e2e/test_suites.py::test_changed_files_are_not_forgotten_by_a_kill",),
+    ),
+    "parts-believed": Mutant(
+        "parts count although a test file was in none of them",
+        "swarm/core/suites.py",
+        "if times[name] != 1]",
+        "if times[name] > 1]",
+        ("tests/unit/test_suites.py::test_parts_are_every_test_file_once",),
+    ),
+    "any-command-remembered": Mutant(
+        "what passed is remembered for the tree, whatever the command",
+        "swarm/edge/remembered.py",
+        "parts = [tree, suite.run, ",
+        "parts = [tree, ",
+        ("tests/integration/test_remembered.py::test_each_of_the_three_makes_another_key",),
+    ),
     "merge-after-verify": Mutant(
         "what is merged again because staging moved lands without being verified again",
         "swarm/core/merge_queue.py",

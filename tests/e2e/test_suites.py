@@ -102,10 +102,11 @@ def test_what_a_suite_puts_back_is_nobodys_business(swarm: Swarm) -> None:
     swarm.check_landed(swarm.run(swarm.plan("back", [swarm.task("t")], verify=[back, other])))
 
 
-@pytest.mark.parametrize("point", ["verify.exited", "verify.settled", "give-back.freed"])
+@pytest.mark.parametrize("point", ["verify.exited:kill:1", "verify.settled:kill:1", "give-back.freed:kill:2"])
 def test_changed_files_are_not_forgotten_by_a_kill(swarm: Swarm, point: str) -> None:
-    """Where the daemon is killed after a suite has changed tracked files, the next one still does not let it pass."""
-    swarm("start", SWARM_CRASH=f"{point}:kill:1")
+    """Where the daemon is killed after a suite has changed tracked files, the next one still does not let it pass; also where its
+    worktree, the second that is given back, is another's by then."""
+    swarm("start", SWARM_CRASH=point)
     daemon = psutil.Process(swarm.status()["daemon"]["pid"])
     plan = swarm.plan("dirt", [swarm.task("t", attempts=1, verify=["echo changed > out-t"])])
     swarm("submit", str(plan))
