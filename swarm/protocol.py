@@ -91,6 +91,9 @@ WORKER_ENVIRONMENT = frozenset(
         "SWARM_SLOT",
         "SWARM_PORT_BASE",
         "SWARM_NONCE",
+        "SWARM_SHARD",  # these three in a part of a suite
+        "SWARM_SHARDS",
+        "SWARM_SPLIT_REPORTS",
     }
 )
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from swarm.core.model import Claim, Mode, WorkerResult
+from swarm.edge import pytest_split
 from swarm.edge.contract import RESULT_MAX_BYTES, environment, read_result
 from swarm.errors import UsageError
 from swarm.protocol import WORKER_ENVIRONMENT
@@ -49,7 +50,8 @@ def test_a_worker_is_given_what_the_contract_promises() -> None:
     }
     assert given({}, attempt=2, feedback_file=Path("/f"))["SWARM_FEEDBACK_FILE"] == "/f"
     given_names = {name for name in given({}, feedback_file=Path("/f")) if name.startswith("SWARM_")}
-    assert given_names | {"SWARM_NONCE"} == WORKER_ENVIRONMENT
+    of_suites = {"SWARM_SHARD", "SWARM_SHARDS", pytest_split.REPORTS}
+    assert given_names | {"SWARM_NONCE"} | of_suites == WORKER_ENVIRONMENT
 
 
 def test_what_is_the_daemons_own_does_not_reach_a_worker() -> None:
