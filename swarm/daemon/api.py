@@ -755,7 +755,9 @@ def _finish_error(refused: m.FinishRefused, run: Run) -> SwarmError:
         "no_checkout": f"check {refused.target} out, or finish without --stage-only",
     }
     consequence = f"{refused.target} stays as it was; run {run.id} is kept."
-    return kind(f"Run {run.id} was not finished: {reason.text}.", consequence, steps.get(reason.code, ""))
+    return kind(
+        f"Run {run.id} was not finished: {reason.text.rstrip('.')}.", consequence, steps.get(reason.code, "")
+    )
 
 
 _ROUTES: dict[str, tuple[Answer, str]] = {

@@ -123,6 +123,7 @@ class Finisher:
         if outlook.conflict:
             return self._refused(command, clock(), _conflict_reason(command, outlook))
         if outlook.nothing:
+            await in_thread(lambda: self.refs.release(f"refs/heads/{command.target}", outlook.old))
             return self._finished(command, clock(), outlook.old)
         checkouts: list[Path] = await in_thread(lambda: self.repository.worktrees_of_branch(command.target))
         reason = await in_thread(lambda: self._obstacle(command, outlook, checkouts))

@@ -15,6 +15,7 @@ import pytest
 
 from swarm.edge import git
 from swarm.errors import Refused, SwarmError, UsageError
+from tests.adversity import need_to_trace
 from tests.conftest import wait_until
 
 WHO = git.Signature("Ada", "ada@example.org", 1_700_000_000)
@@ -541,6 +542,62 @@ def test_the_lock_of_a_killed_git_goes_by_the_next_try(
     if goes:
         refs.move(f"refs/heads/{name}", new, None)
     assert (refs.read(f"refs/heads/{name}") == new) is goes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("call", "left", "moved", "goes"),
+    [
+        ("rename:when=1", {"refs/heads/main.lock", "HEAD.lock"}, False, True),
+        ("write:when=3", {"refs/heads/main.lock"}, False, True),
+        ("unlink:when=1", {"HEAD.lock"}, True, True),
+        ("write:when=2", {"refs/heads/main.lock"}, False, False),  # empty still: it could be anybody's
+    ],
+)
+def test_the_locks_of_our_killed_git_go_from_the_users_branch(
+    repo: Path, refs: git.Refs, call: str, left: set[str], moved: bool, goes: bool
+) -> None:
+    """What a git of ours left locked that was killed while it moved the user's branch is known by the commit it was to move to, or
+    by its line in the log; it is removed, and the user can commit. Whatever else is there is named with its age, and stays."""
+    need_to_trace()
+    folder, old = repo / ".git", sh(repo, "rev-parse", "main")
+    new = sh(repo, "commit-tree", "HEAD^{tree}", "-p", old, "-m", "new")
+    inject = (
+        "strace",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        f"inject={call.partition(':')[0]}:signal=KILL:when={call[-1]}",
+    )
+    subprocess.run(
+        [*inject, "git", "update-ref", "-m", "swarm", "--stdin"], cwd=repo, check=False,
+        input=f"start\nupdate refs/heads/main {new} {old}\nprepare\ncommit\n".encode(),
+    )  # fmt: skip
+    locks = {str(path.relative_to(folder)) for path in folder.rglob("*.lock")}
+    assert (locks, sh(repo, "rev-parse", "main") == new) == (left, moved)
+    if not goes:
+        with pytest.raises(git.GitError, match=r"main\.lock is there, made \d+ s ago"):
+            refs.move("refs/heads/main", new, old)
+        assert list(folder.rglob("*.lock"))
+        return
+    refs.move("refs/heads/main", new, old)
+    assert refs.read("refs/heads/main") == new
+    sh(repo, "commit", "--allow-empty", "-q", "-m", "mine")
+
+
+@pytest.mark.slow
+def test_a_head_that_the_user_has_locked_stays_locked(repo: Path, refs: git.Refs) -> None:
+    """A lock of HEAD that a git of the user's holds is none of ours, whatever we moved before."""
+    old = sh(repo, "rev-parse", "main")
+    new = sh(repo, "commit-tree", "HEAD^{tree}", "-p", old, "-m", "new")
+    refs.move("refs/heads/main", new, old)
+    lock = repo / ".git" / "HEAD.lock"
+    lock.touch()
+    made = time.time() + 60
+    os.utime(lock, (made, made))
+    refs.release("refs/heads/main", new)
+    assert lock.exists()
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -19,6 +19,10 @@ from swarm.edge.git.standing import Standing
 
 ZERO = "0" * 40
 STALE_LOCK_S = 10.0  # a git holds the lock of a ref for milliseconds; one that was killed, for ever
+TOGETHER_S = (
+    2.0  # a git locks a branch and the HEAD that has it checked out, and writes its log, within milliseconds
+)
+_MESSAGE = "swarm"  # stands in the log of every ref that we move
 _DONE = b"start: ok\nprepare: ok\ncommit: ok\n"
 
 
@@ -132,7 +136,7 @@ class Refs:
     def __init__(self, common_dir: Path | str, *, ours: str = "refs/heads/swarm/") -> None:
         self.common_dir = common_dir
         self._ours = ours
-        self._updates = Standing(("update-ref", "-m", "swarm", "--stdin"), common_dir)
+        self._updates = Standing(("update-ref", "-m", _MESSAGE, "--stdin"), common_dir)
 
     def read(self, ref: str) -> str | None:
         """Gives the object that a full ref name holds, or None."""
@@ -151,8 +155,32 @@ class Refs:
 
     def commit(self, changes: Sequence[RefChange]) -> None:
         """Carries out all changes or none, in one transaction. Raises `RefMoved` for the first that is not at its `old`."""
-        if not changes:
-            return
+        for change in changes:
+            if change.new is not None and not change.ref.startswith(self._ours):
+                self.release(change.ref, change.new)
+        if changes:
+            self._commit(changes)
+
+    def release(self, ref: str, new: str) -> None:
+        """Removes the locks that a git of ours left which was killed while it moved a branch of the user's to `new`.
+
+        Only while no other git of ours works here. That of the branch holds just this commit; that of HEAD, where the branch is
+        checked out, is empty and was made together with it or, where the branch has moved already, with our line in its log.
+        """
+        lock, head = (os.path.join(self.common_dir, f"{name}.lock") for name in (ref, "HEAD"))
+        log = os.path.join(self.common_dir, "logs", ref)
+        left = [lock] if _read_bytes(lock, 128).strip() == new.encode() else []
+        entry = _read_bytes(log).rpartition(b"\n")[0].rpartition(b"\n")[2]
+        ours = entry[len(new) + 1 :].startswith(new.encode()) and entry.endswith(f"\t{_MESSAGE}".encode())
+        witness = lock if left else log if ours else None
+        if witness is not None and os.path.exists(head):
+            looks = os.stat(head)
+            if looks.st_size == 0 and abs(looks.st_mtime - os.stat(witness).st_mtime) < TOGETHER_S:
+                left.append(head)
+        for path in left:
+            os.unlink(path)
+
+    def _commit(self, changes: Sequence[RefChange]) -> None:
         question = "start\n" + "".join(_line(change) for change in changes) + "prepare\ncommit\n"
         try:
             # One try: the helper dies of a refused change, and the plain command then says why.
@@ -167,20 +195,27 @@ class Refs:
                 expected = None if change.old is not None and not change.old.strip("0") else change.old
                 if change.old is not None and now != expected:
                     raise RefMoved(change.ref, now, problem.err) from problem
-            self._break_stale_locks(changes)
+            self._look_at_locks(changes, problem)
             raise
 
-    def _break_stale_locks(self, changes: Sequence[RefChange]) -> None:
-        """Removes the locks that a killed git left of refs that are ours, for the next try."""
+    def _look_at_locks(self, changes: Sequence[RefChange], problem: GitError) -> None:
+        """Removes the locks that a killed git left of refs that are ours, for the next try; raises which other one is there."""
         for change in changes:
-            if not change.ref.startswith(self._ours):
-                continue
-            lock = os.path.join(self.common_dir, f"{change.ref}.lock")
-            try:
-                if time.time() - os.stat(lock).st_mtime > STALE_LOCK_S:
-                    os.unlink(lock)
-            except OSError:
-                pass  # there is none
+            ours = change.ref.startswith(self._ours)
+            for name in (change.ref,) if ours else (change.ref, "HEAD"):
+                lock = os.path.join(self.common_dir, f"{name}.lock")
+                try:
+                    age_s = time.time() - os.stat(lock).st_mtime
+                    if ours and age_s > STALE_LOCK_S:
+                        os.unlink(lock)
+                except OSError:
+                    continue  # there is none
+                if not ours:
+                    text = f"{change.ref} can't be moved while {lock} is there, made {age_s:.0f} s ago."
+                    step = f"where no git is at work there, rm {lock}"
+                    raise GitError(
+                        problem.argv, problem.code, problem.err, cause=text, next_step=step
+                    ) from problem
 
     def close(self) -> None:
         """Ends the standing helper."""
