@@ -38,12 +38,13 @@ class SubmitRequest(TypedDict):
 
 
 class SubmitAnswer(TypedDict):
-    """What submitting changed."""
+    """What submitting changed; `verify_found` are the suites that `verify = "auto"` found, each with what it was told by."""
 
     run: str
     added: list[str]
     replaced: list[str]
     unchanged: int
+    verify_found: NotRequired[list[dict[str, str]]]
 
 
 class AddRequest(TypedDict):

@@ -198,7 +198,15 @@ def _submitted(answer: dict[str, Any]) -> str:
     counts = (
         f"{len(answer['added'])} added, {len(answer['replaced'])} replaced, {answer['unchanged']} unchanged"
     )
-    return f"{protocol.printable(answer['run'])}: {counts}"
+    return f"{protocol.printable(answer['run'])}: {counts}{_verified_by(answer.get('verify_found'))}"
+
+
+def _verified_by(found: list[dict[str, str]] | None) -> str:
+    """Says which suites `verify = "auto"` came to; nothing where it was not asked for."""
+    if found is None:
+        return ""
+    names = ", ".join(protocol.printable(suite["run"]) for suite in found)
+    return f"; verified by {names}" if names else "; auto finds no suites, so nothing verifies what lands"
 
 
 def _check(session: Session, body: dict[str, Any]) -> None:

@@ -88,7 +88,7 @@ def _checked(source: str, reading: Reading, project: Project | None) -> dict[str
     made |= {"critical_path": [], "widest": 0}
     if plan is not None and project is not None and discover.asks(plan):
         found = discover.suites(project)
-        made["verify_found"] = [{"name": one.name, "run": one.run, "by": one.by} for one in found]
+        made["verify_found"] = discover.document(found)
         warnings += [Problem("verify", text) for text in discover.missing(found, project)]
         if not found:
             warnings.append(

@@ -69,6 +69,11 @@ def suites(project: Project) -> tuple[Found, ...]:
     return (*tests, *lint)
 
 
+def document(found: Sequence[Found]) -> list[dict[str, str]]:
+    """Gives what was found as `swarm check` and `swarm submit` tell it."""
+    return [{"name": each.name, "run": each.run, "by": each.by} for each in found]
+
+
 def missing(found: Sequence[Found], project: Project) -> Iterator[str]:
     """Says which programs the suites need that are not there."""
     for each in found:

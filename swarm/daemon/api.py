@@ -255,9 +255,11 @@ class Api:
 
     async def _submit(self, plan: PlanSpec, *, here: str = "", **options: Any) -> Response:
         intake.check_agents(plan, self.edges.agents)
+        found: dict[str, Any] = {}
         if discover.asks(plan):
             there = intake.checkout(self.edges.repository, here)
-            plan = discover.filled_in(plan, await self._thread(lambda: intake.suites_of(there)))
+            suites = await self._thread(lambda: intake.suites_of(there))
+            plan, found = discover.filled_in(plan, suites), {"verify_found": discover.document(suites)}
         change = machine.submission(self.swarm, plan.id, plan)
         if change.refused:
             raise Refused(
@@ -298,6 +300,7 @@ class Api:
                 "added": list(change.added),
                 "replaced": list(change.replaced),
                 "unchanged": change.unchanged,
+                **found,
             }
         )
 

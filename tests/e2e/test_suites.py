@@ -308,13 +308,16 @@ def test_suites_are_found_without_being_told(swarm: Swarm) -> None:
     none it says so, and the landing says `none`."""
     plan = swarm.plan("found", [swarm.task("t")], verify="auto")
     assert "auto finds no suites" in swarm("check", str(plan)).out
-    assert suites_of(swarm.run(swarm.plan("none", [swarm.task("t")], verify="auto"))) == []
+    none = swarm.plan("none", [swarm.task("t")], verify="auto")
+    assert "auto finds no suites, so nothing verifies what lands" in swarm("run", str(none)).err
+    assert suites_of(swarm.wait("none")) == []
     (swarm.top / "Makefile").write_text("test:\n\ttest -f out-t\n")
     git(swarm.top, "add", "Makefile")
     git(swarm.top, "commit", "-q", "-m", "A check")
     swarm.look_again()
     assert "verify   test: make test (found by Makefile, target test)" in swarm("check", str(plan)).out
-    run = swarm.run(plan)
+    assert "1 added, 0 replaced, 0 unchanged; verified by make test" in swarm("run", str(plan)).err
+    run = swarm.wait("found")
     swarm.check_landed(run)
     assert [(suite["name"], suite["outcome"]) for suite in suites_of(run)] == [("test", "passed")]
     extra = swarm.run(swarm.plan("extra", [swarm.task("u", attempts=1)]), "--verify", "auto", code=1)
