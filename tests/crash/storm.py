@@ -105,15 +105,16 @@ def victims(swarm: Swarm) -> dict[str, list[int]]:
         try:
             words = Path("/proc", name, "cmdline").read_bytes().split(b"\0")
             stat = Path("/proc", name, "stat").read_bytes().rpartition(b")")[2].split()
+            at_work_in = os.readlink(f"/proc/{name}/cwd") if b"--foreground" in words else ""
         except OSError:
-            continue
+            continue  # it has ended; a storm that ended with it would deal no more blows
         pid, parents[int(name)] = int(name), int(stat[1])
         if b"launcher.sh" in b" ".join(words[:2]) and mark in b" ".join(words):
             launchers[pid] = "suite" if b"/verify/" in words[2] else "worker"
             found["launcher"].append(pid)
         elif words[0].endswith(b"git") and mark in b" ".join(words):
             found["git"].append(pid)
-        elif b"--foreground" in words and os.path.realpath(f"/proc/{pid}/cwd") == str(swarm.top):
+        elif at_work_in == str(swarm.top):
             found["daemon"].append(pid)
     for pid, parent in parents.items():
         if parent in launchers and pid not in launchers:
