@@ -43,7 +43,7 @@ class Outlook:
     @property
     def nothing(self) -> bool:
         """Whether staging is on the target already."""
-        return self.old == self.new
+        return self.old == self.new and not self.conflict
 
 
 class Origin(NamedTuple):
@@ -65,7 +65,7 @@ class Finisher:
 
     def outlook(self, run: str, staging: str, target: str, origin: Origin, *, at: float) -> Outlook:
         """Says what finishing would do, moving nothing. Raises `UsageError` where there is no such branch, and `Refused` where the
-        branch from which the run started is not what it was."""
+        branch from which the run started is not what it was, or the two have nothing in common."""
         old = self.repository.branch_commit(target)
         if target == origin.branch:
             self._refuse_lost_origin(run, origin, old)
@@ -77,11 +77,18 @@ class Finisher:
             )
         landing = self.landing
         landing.bring_in([Incoming(f"finish/{run}/{old[:16]}", old, staging)])
+        landing.see_what_is_common(old, staging)
         if landing.is_ancestor(staging, old):
             return Outlook(old, old, ())
         if landing.is_ancestor(old, staging):
             return Outlook(old, staging, landing.objects.changed_paths(old, staging))
         merged = landing.merge(old, staging)
+        if isinstance(merged, Conflict) and not merged.paths:
+            raise Refused(
+                f"{target} and staging of run {run} have no commit in common.",
+                "Nothing was changed.",
+                "name another branch with --into BRANCH",
+            )
         if isinstance(merged, Conflict):
             return Outlook(old, old, (), conflict=tuple(merged.paths))
         message = f"Merge run {run}\n\nSwarm-Run: {run}\n"

@@ -245,11 +245,15 @@ class LandingRepository:
 
     def _cut_at(self, base: str) -> None:
         """Tells git that history ends at `base` here. Written before the commit comes, so that it is never seen uncut."""
-        shallow = self.path / "shallow"
-        cuts = shallow.read_text().split() if shallow.exists() else []
+        cuts = self._cuts()
         if base not in cuts:
-            _write_whole(shallow, "".join(f"{cut}\n" for cut in sorted([*cuts, base])))
+            _write_whole(self.path / "shallow", "".join(f"{cut}\n" for cut in sorted({*cuts, base})))
             self._merger.close()  # a standing process knows only the cuts it started with
+
+    def _cuts(self) -> set[str]:
+        """Gives the commits at which history ends here."""
+        shallow = self.path / "shallow"
+        return set(shallow.read_text().split()) if shallow.exists() else set()
 
     def drop(self, run: str) -> None:
         """Forgets a run: its staging, its base, and every commit that was pinned for it."""
@@ -305,12 +309,23 @@ class LandingRepository:
         below = set(heads).difference(listed.splitlines())
         return any(found is None for found in self.objects.kinds([*border, *below]))
 
+    def see_what_is_common(self, one: str, other: str) -> None:
+        """Makes sure that what two commits have in common is known: it is hidden by a cut that only one of them stands on, such as
+        the base of a run that began when the branch had moved on. Then the whole history comes."""
+        with self._shape:
+            cuts = self._cuts()
+            if not cuts:
+                return
+            apart = git.run("rev-list", f"{one}...{other}", git_dir=self.path).text.split()
+            if not cuts.isdisjoint(apart):
+                self._deepen(view_env(self._user_store, self._user_shallow()))
+
     def _deepen(self, users_view: dict[str, str]) -> None:
-        """Brings in the whole history below the cuts, then removes them. Only where an attempt merged something older."""
-        shallow = self.path / "shallow"
-        if not shallow.exists():
+        """Brings in the whole history below the cuts, then removes them. Only where something older is needed."""
+        shallow, cuts = self.path / "shallow", sorted(self._cuts())
+        if not cuts:
             return
-        Packed(self.path, users_view, {}).carry(shallow.read_text().split(), [], keep=True)
+        Packed(self.path, users_view, {}).carry(cuts, [], keep=True)
         theirs = self._user_shallow()
         if theirs:
             _write_whole(shallow, Path(theirs).read_text())

@@ -142,6 +142,38 @@ def test_a_target_that_has_moved_is_merged_with(swarm: Swarm) -> None:
     swarm.look_again()
 
 
+@pytest.mark.parametrize("further", [False, True])
+def test_a_target_that_another_run_started_from_is_merged_with(swarm: Swarm, further: bool) -> None:
+    """A run is finished into a branch that moved on and from which another run began since: the merge is a real one, with what both
+    sides have; nobody is told that all of it is there already."""
+    staging = landed(swarm)
+    mine = commit(swarm.top, "src/mine.py", "mine\n")
+    swarm.look_again()
+    swarm.run(swarm.plan("later", [swarm.task("other")]))
+    if further:
+        mine = commit(swarm.top, "src/more.py", "more\n")
+        swarm.look_again()
+    preview = swarm("finish", "--run", "r", "--preview", "--json").json["finish"]
+    assert sorted(preview["paths"]) == ["new", "src/b.py"]
+    done = swarm("finish", "--run", "r", "--json").json["finish"]
+    assert done["outcome"] == "finished"
+    assert git(swarm.top, "rev-list", "--parents", "-1", "main").split()[1:] == [mine, staging]
+    assert git(swarm.top, "show", "main:new") == "new"
+    assert (swarm.top / "src" / "mine.py").read_text() == "mine\n"
+    swarm.look_again()
+
+
+def test_a_target_with_nothing_in_common_is_refused(swarm: Swarm) -> None:
+    """Into a branch that shares no commit with staging nothing is merged, and nobody is told that it was."""
+    landed(swarm)
+    tree = git(swarm.top, "rev-parse", "main^{tree}")
+    git(swarm.top, "branch", "alien", git(swarm.top, "commit-tree", "-m", "alien", tree))
+    swarm.look_again()
+    for more in ((), ("--preview",)):
+        assert "have no commit in common" in swarm("finish", "--into", "alien", *more, code=4).err
+    assert swarm.status()["runs"][0]["state"] == "ended"
+
+
 def test_a_merge_that_does_not_pass_moves_nothing(swarm: Swarm) -> None:
     """When staging merged with a target that moved does not pass verification, finish ends with 1 and the target stays."""
     landed(swarm, verify=["! test -e other"])
