@@ -35,7 +35,7 @@ def run_of(document: Mapping[str, Any], name: str | None) -> dict[str, Any]:
     for choice in (runs, active, () if active else unfinished):
         if len(choice) == 1:
             return choice[0]
-    names = ", ".join(printable(each) for each in _ids(active or runs))
+    names = ", ".join(printable(each) for each in _ids(active or unfinished or runs))
     raise UsageError(f"There are several runs: {names}.", "Nothing was done.", "say which: --run ID")
 
 

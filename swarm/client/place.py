@@ -28,7 +28,14 @@ class Place:
 
 def locate(start: str, environ: Mapping[str, str]) -> Place:
     """Finds the repository around `start` the way git does: `GIT_DIR`, else upwards. Raises `UsageError` where there is none."""
-    start = os.path.realpath(start)
+    try:
+        start = os.path.realpath(start)
+    except FileNotFoundError:
+        raise UsageError(
+            "The folder that this was typed in is gone: deleted or moved.",
+            "Nothing was done.",
+            "cd to where it is",
+        ) from None
     if not os.path.isdir(start):
         raise UsageError(f"{start} is not a folder.", "Nothing was done.")
     named = environ.get("GIT_DIR")

@@ -207,6 +207,15 @@ def test_outside_a_repository_it_says_so(swarm: Swarm, tmp_path: Path) -> None:
         assert "is not in a git repository" in done.stderr
 
 
+def test_in_a_folder_that_is_gone_it_says_so(repo: Path, environment: dict[str, str]) -> None:
+    """Where the current folder was deleted every command ends with 2 and a sentence."""
+    for words in ("status", "-v claims"):
+        typed = f"mkdir gone && cd gone && rmdir ../gone && {sys.executable} -m swarm {words}"
+        done = subprocess.run(["sh", "-c", typed], cwd=repo, env=environment, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert "is gone: deleted or moved" in done.stderr
+
+
 def test_inside_a_worker_reading_works_and_steering_does_not(swarm: Swarm) -> None:
     """With the names that a worker is given, what starts or steers is refused with 4 before it does anything."""
     worker = {"SWARM_RUN": "r", "SWARM_TASK": "t", "SWARM_ATTEMPT": "1"}

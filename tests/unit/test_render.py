@@ -491,6 +491,11 @@ def test_a_name_that_is_not_clear_is_never_guessed() -> None:
     assert "header" in caught.value.consequence
     with pytest.raises(UsageError, match="several runs"):
         naming.run_of(document, None)
+    done = [
+        a_run(id=name, state=state) for name, state in (("old", "finished"), ("a", "ended"), ("b", "ended"))
+    ]
+    with pytest.raises(UsageError, match="several runs: a, b"):
+        naming.run_of(a_document(*done), None)
     with pytest.raises(UsageError, match="no run yet"):
         naming.run_of({}, None)
     assert naming.run_of(a_document(a_run(), a_run(id="old", state="ended")), None)["id"] == "modernise"
