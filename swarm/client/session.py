@@ -24,6 +24,10 @@ LAST_BREATH_S = 10.0  # how long a daemon may take to end that answers no more
 LOOK_EVERY_S = 0.05  # … and how often it is looked whether another one has come up
 
 
+class OutputClosed(SystemExit):
+    """Whoever read the output has enough: ends the program well, unless who wrote it has more to say by the exit code."""
+
+
 class Session:
     """What the commands share. `directory` is that of `-C`, or the current one."""
 
@@ -194,7 +198,7 @@ class Session:
             sys.stdout.flush()
         except BrokenPipeError:
             _leave_stdout()
-            raise SystemExit(EXIT_OK) from None
+            raise OutputClosed(EXIT_OK) from None
         except OSError as error:
             _leave_stdout()
             raise SwarmError(f"The output can't be written: {error.strerror}.") from None

@@ -14,7 +14,7 @@ from swarm import protocol
 from swarm.client import failure, naming, progress, telling
 from swarm.client.connection import Connection
 from swarm.client.options import command, run_option, split
-from swarm.client.session import Session
+from swarm.client.session import OutputClosed, Session
 from swarm.errors import EXIT_INTERRUPTED, EXIT_NOT_LANDED, EXIT_OK, SwarmError, UsageError
 
 
@@ -96,7 +96,7 @@ def run(
     try:
         with _writing_back(session, daemon, path, str(answer["run"]), after):
             document = progress.follow(session, daemon, str(answer["run"]), after=after)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort, OutputClosed):
         _say_detached(str(answer["run"]))
         return EXIT_INTERRUPTED
     return _end(session, document, str(answer["run"]), time.monotonic() - began)
@@ -151,14 +151,15 @@ def _say_detached(run_id: str) -> None:
 
 def _end(session: Session, document: dict[str, Any], run_id: str, elapsed_s: float) -> int:
     ended = naming.run_of(document, run_id)
-    if session.as_json:
-        session.json(_full(session, document, run_id))
-    elif session.quiet:
-        session.line(telling.summary_line(ended, elapsed_s))
-    else:
-        daemon = session.daemon_or_none()
-        stays = daemon is not None and not daemon.about.get("ends_when_idle")
-        session.out(telling.result_text(ended, elapsed_s, top=session.place.top, daemon_stays=stays))
+    with contextlib.suppress(OutputClosed):  # how it ended is said by the exit code all the same
+        if session.as_json:
+            session.json(_full(session, document, run_id))
+        elif session.quiet:
+            session.line(telling.summary_line(ended, elapsed_s))
+        else:
+            daemon = session.daemon_or_none()
+            stays = daemon is not None and not daemon.about.get("ends_when_idle")
+            session.out(telling.result_text(ended, elapsed_s, top=session.place.top, daemon_stays=stays))
     return EXIT_OK if telling.all_landed(ended) else EXIT_NOT_LANDED
 
 

@@ -273,6 +273,23 @@ def test_a_reader_that_has_enough_is_no_error(repo: Path, swarm: Swarm, environm
     assert child.wait(30) == 0
 
 
+def test_a_run_whose_output_nobody_reads_is_not_taken_for_landed(
+    repo: Path, swarm: Swarm, environment: dict[str, str]
+) -> None:
+    """`swarm run … | head` detaches as Ctrl-C does, with 130, while work goes on; at its end, as for wait, the code is true."""
+    (repo / "plan.toml").write_text(PLAN.replace("echo b > b.txt", "exit 3"))
+    for words, code in ((["run", "plan.toml"], 130), (["wait"], 1), (["run", "-q", "plan.toml"], 1)):
+        child = subprocess.Popen(
+            [*PROGRAM, *words], cwd=repo, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert child.stdout is not None
+        child.stdout.close()
+        _, said = child.communicate(timeout=120)
+        assert child.returncode == code, (words, said)
+        assert (b"Detached" in said) == (code == 130)
+        assert swarm("wait").returncode == 1
+
+
 def test_init_writes_one_file_and_never_over_another(swarm: Swarm, repo: Path) -> None:
     """init makes swarm.toml at the top from anywhere, changes nothing else, and refuses with 4 where there is one."""
     assert swarm("-C", "src", "init").returncode == 0
