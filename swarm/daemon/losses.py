@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 from swarm import log
@@ -32,14 +32,21 @@ class Losses:
     """
 
     def __init__(
-        self, places: Places, swarm: Swarm, *, refound: Callable[[], object], mend: Callable[[], object]
+        self,
+        places: Places,
+        swarm: Swarm,
+        *,
+        refound: Callable[[], object],
+        mend: Callable[[], Awaitable[object]],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._swarm, self._refound, self._mend = swarm, refound, mend
         self._landing = places.landing / "HEAD"
         self._watched: dict[Path, list[int] | None] = {}
+        self._missed: set[Path] = set()  # gone before they could be watched; looked after once
         self._looks = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._mending: asyncio.Task[None] | None = None
         self._notice: Notice | None = None
         try:
             self._notice = Notice()
@@ -50,7 +57,7 @@ class Losses:
 
     def watch(self) -> None:
         """Watches the staging worktrees that have come since; called when all is taken in."""
-        for mark in self._marks() if self._notice is not None else ():
+        for mark in self._marks() if self._notice is not None and self._mending is None else ():
             if mark not in self._watched:
                 self._watch(mark)
 
@@ -61,6 +68,7 @@ class Losses:
         if self._notice is not None:
             self._loop.remove_reader(self._notice.fileno())
             self._notice.close()
+            self._notice = None
 
     def _marks(self) -> Iterator[Path]:
         runs = self._swarm.runs.values()
@@ -73,8 +81,13 @@ class Losses:
             for path in (mark, mark.parent):
                 self._notice.watch(path)
             self._watched[mark] = inode(mark)
-        except FileNotFoundError:
-            pass  # it is on its way, or gone; at the next rest it may be there
+            self._missed.discard(mark)
+        except (
+            FileNotFoundError
+        ):  # gone, perhaps just after it was made again; at the next rest it may be there
+            if mark not in self._missed:
+                self._missed.add(mark)
+                self._look_later()
         except OSError as error:  # there are too many
             self._watched[mark] = None
             _log.warning("losses.unwatched", path=str(mark), reason=str(error))
@@ -92,9 +105,10 @@ class Losses:
     def _look(self) -> None:
         self._timer = None
         changed = [mark for mark, was in self._watched.items() if was and inode(mark) != was]
-        lost = [mark for mark in changed if inode(mark) is None]
+        lost = [mark for mark in (*changed, *self._missed) if inode(mark) is None]
         self._looks += 1
-        if any(os.path.lexists(mark.parent) for mark in lost) and self._looks < LOOKS_MAX:
+        going = any(os.path.lexists(mark.parent) for mark in lost) and self._looks < LOOKS_MAX
+        if going or self._mending is not None:
             self._look_later()
             return
         for mark in changed:
@@ -106,5 +120,12 @@ class Losses:
             self._refound()
         elif wanted.intersection(lost):
             _log.warning("staging.gone", paths=[str(mark.parent) for mark in lost])
-            self._mend()
+            self._mending = self._loop.create_task(self._make_up())
+        self.watch()
+
+    async def _make_up(self) -> None:
+        try:
+            await self._mend()
+        finally:
+            self._mending = None
         self.watch()

@@ -85,7 +85,6 @@ class Service:
         self.leave_workers = False
         self.lost = False  # its place was taken away: nothing is written any more
         self.begins_again = False
-        self.mending: set[asyncio.Task[Sequence[Finding]]] = set()
         self.over = asyncio.Event()
         self.changing = 0  # requests for a change that are being answered
         self.used = asyncio.Event()  # one has been answered
@@ -138,12 +137,6 @@ class Service:
         if not dry_run:
             self.tell_found(found)
         return found
-
-    def mend(self) -> None:
-        """Does what `swarm recover` does; nobody waits for it."""
-        task = asyncio.get_running_loop().create_task(self.recover())
-        self.mending.add(task)
-        task.add_done_callback(self.mending.discard)
 
     def stop(self, mode: str) -> None:
         """Begins to stop; a second request only makes it faster. See `swarm stop` for the modes. Where nothing can be remembered,
@@ -320,7 +313,7 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
     crash_at("daemon.begun")
     service.tell_found(service.found)
     snapshots = recovery.Snapshots(places.snapshot, coordinator.journal)
-    losses = Losses(places, coordinator.swarm, refound=service.begin_again, mend=service.mend)
+    losses = Losses(places, coordinator.swarm, refound=service.begin_again, mend=service.recover)
     losses.watch()
     coordinator.at_rest = lambda: _at_rest(snapshots, coordinator, execution, losses)
     turning = loop.create_task(coordinator.run())
