@@ -38,7 +38,7 @@ PROGRAMS = frozenset(
     }
 )
 
-_TEST_FILE = re.compile(r"(?:.*/)?(?:test_[^/]*|[^/]*_test|conftest)\.py")
+_TEST_FILE = re.compile(r"(?:.*/)?(?:test_[^/]*|[^/]*_test)\.py|(?:.*/)?tests?/.*\.py")
 _NPM_HAS_NONE = "no test specified"  # what `npm init` writes
 
 
@@ -49,6 +49,7 @@ class Project:
     names: Sequence[str]
     texts: Mapping[str, str]
     programs: Collection[str] = ()
+    rust_tests: bool = False  # they stand amid the code, where no name tells of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +127,9 @@ def _tests(project: Project, package: Mapping[str, Any], python: Mapping[str, An
     script = _script(package, "test")
     if script and _NPM_HAS_NONE not in script:
         yield Found("npm", f"CI=1 {_node(project)} test", "package.json, script test")
-    if "Cargo.toml" in project.names:
+    if "Cargo.toml" in project.names and project.rust_tests:
         yield Found("cargo", "cargo test", "Cargo.toml")
-    if "go.mod" in project.names:
+    if "go.mod" in project.names and any(name.endswith("_test.go") for name in project.names):
         yield Found("go", "go test ./...", "go.mod")
 
 
@@ -145,6 +146,9 @@ def _linters(project: Project, package: Mapping[str, Any], python: Mapping[str, 
 
 
 def _pytest_by(project: Project, python: Mapping[str, Any]) -> str:
+    test = next((name for name in project.names if _TEST_FILE.fullmatch(name)), "")
+    if not test:
+        return ""  # settings without a test: pytest would find none, and nothing could land
     if "pytest.ini" in project.names:
         return "pytest.ini"
     if "pytest" in _table(python, "tool"):
@@ -152,7 +156,7 @@ def _pytest_by(project: Project, python: Mapping[str, Any]) -> str:
     for name, section in (("setup.cfg", "[tool:pytest]"), ("tox.ini", "[pytest]")):
         if section in project.texts.get(name, ""):
             return f"{name}, {section}"
-    return next((name for name in project.names if _TEST_FILE.fullmatch(name)), "")
+    return test
 
 
 def _in_python(project: Project, command: str) -> str:

@@ -34,6 +34,36 @@ def _how(result: SuiteResult) -> str:
     return f"changed tracked files: {some(result.changed)}" if result.changed else result.outcome
 
 
+# --- no tests -----------------------------------------------------------------------------------------------------------------
+
+PYTEST_NO_TESTS = 5  # its exit status then
+
+# Runners that end well without a test: what they print where there was none, and where there was one.
+_NOTHING_RAN = (
+    (r"\bgo test\b", r"\[no test files\]|\[no tests to run\]", r"^ok\s(?!.*\[no tests to run\]$)"),
+    (r"\bcargo (?:test|t)\b", r"^running 0 tests$", r"^running [1-9]\d* tests?$"),
+    (r"\bunittest\b", r"^Ran 0 tests in ", r"^Ran [1-9]\d* tests? in "),
+    (r"\b(?:jest|vitest)\b", r"^No tests? (?:files )?found", r"^\s*Tests:?\s+.*\b[1-9]\d* passed"),
+)
+
+
+def says_if_tests_ran(run: str) -> bool:
+    """Tells whether a command is one of those that end well without a test, so that its output has to be looked at."""
+    return any(re.search(command, run) for command, _, _ in _NOTHING_RAN)
+
+
+def no_tests(run: str, code: int | None, output: str) -> bool:
+    """Tells whether a command found no tests: by pytest's exit status, or by what a runner that does not mind prints."""
+    if code == PYTEST_NO_TESTS and "pytest" in run:
+        return True
+    return code == 0 and any(
+        re.search(command, run)
+        and re.search(none, output, re.MULTILINE) is not None
+        and re.search(some, output, re.MULTILINE) is None
+        for command, none, some in _NOTHING_RAN
+    )
+
+
 # --- parts ------------------------------------------------------------------------------------------------------------------
 
 

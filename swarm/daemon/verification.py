@@ -31,7 +31,9 @@ from swarm.core.suites import (
     broken_runner,
     does_not_add_up,
     is_split_for,
+    no_tests,
     one_by_one,
+    says_if_tests_ran,
     together,
 )
 from swarm.crashpoints import crash_at
@@ -47,7 +49,6 @@ VOID = "void"  # in a suite's folder: what it says does not count
 SHARES = "shares"  # in the folder of a part: which test files it had
 CHANGED = "changed"  # in a suite's folder: the tracked files that it left changed
 _GRACE_S = 2.0
-_NO_TESTS = 5  # pytest's exit code where it found no test
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 Exited = Callable[[process.Identity], Awaitable[None]]
@@ -220,7 +221,7 @@ class _Bench:
             # Now: what it left in its folder goes, and makes room.
             lacks = trouble.of_disks((folder, self._tree))
             code = await in_thread(lambda: _settle(identity, nonce, folder, timed_out=timed_out))
-            outcome = "timeout" if timed_out else _outcome(suite, code)
+            outcome = "timeout" if timed_out else await in_thread(lambda: _outcome(suite, code, output))
             result = SuiteResult(
                 name=suite.name,
                 outcome=outcome,
@@ -339,10 +340,11 @@ def _environment(base: Mapping[str, str], own: Path) -> dict[str, str]:
     }
 
 
-def _outcome(suite: Suite, code: int | None) -> str:
-    if code == 0:
-        return "passed"
-    return "none" if code == _NO_TESTS and "pytest" in suite.run else "failed"
+def _outcome(suite: Suite, code: int | None, output: Path) -> str:
+    said = tail_of(output, lines=LOOK_LINES, most=LOOK_BYTES) if says_if_tests_ran(suite.run) else ""
+    if no_tests(suite.run, code, said):
+        return "none"
+    return "passed" if code == 0 else "failed"
 
 
 def _settle(identity: process.Identity, nonce: str, folder: Path, *, timed_out: bool) -> int | None:

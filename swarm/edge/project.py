@@ -23,7 +23,13 @@ def look(top: Path) -> Project:
         names = [entry.name for entry in top.iterdir()]
     tracked = {name for name in names if name}
     texts = {name: _text(top / name) for name in READ & tracked}
-    return Project(sorted(tracked), texts, frozenset(filter(shutil.which, PROGRAMS)))
+    rust = "Cargo.toml" in tracked and _has_rust_tests(top)
+    return Project(sorted(tracked), texts, frozenset(filter(shutil.which, PROGRAMS)), rust)
+
+
+def _has_rust_tests(top: Path) -> bool:
+    asked = ("grep", "-q", "-E", r"#\[([a-z_]+::)*test(\]|\()|#\[rstest|```", "--", "*.rs")
+    return git.run(*asked, cwd=top, ok=(0, 1, 128)).code == 0
 
 
 def _text(path: Path) -> str:

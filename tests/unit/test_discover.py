@@ -16,12 +16,32 @@ NPM_NEW = json.dumps({"scripts": {"test": 'echo "Error: no test specified" && ex
 MAKE = "all: x\n\ntest: all\n\tpytest\n"
 
 
-def project(*names: str, programs: Iterable[str] = ("pytest", "ruff"), **texts: str) -> Project:
+def project(
+    *names: str, programs: Iterable[str] = ("pytest", "ruff"), rust_tests: bool = False, **texts: str
+) -> Project:
     """A project of these files; the texts of `package_json` and the like are those of the files."""
     held = {
         {"makefile": "Makefile"}.get(name, name.replace("_", ".", 1)): text for name, text in texts.items()
     }
-    return Project(sorted({*names, *held}), held, frozenset(programs))
+    return Project(sorted({*names, *held}), held, frozenset(programs), rust_tests)
+
+
+@pytest.mark.parametrize(
+    ("given", "by"),
+    [
+        (project("t/test_a.py", "pytest.ini"), "pytest.ini"),
+        (project("t/test_a.py", setup_cfg="[tool:pytest]\n"), "setup.cfg, [tool:pytest]"),
+        (project("t/test_a.py", tox_ini="[pytest]\n"), "tox.ini, [pytest]"),
+        (
+            project("t/test_a.py", pyproject_toml="[tool.pytest.ini_options]\n"),
+            "pyproject.toml, [tool.pytest]",
+        ),
+        (project("t/test_a.py"), "t/test_a.py"),
+    ],
+)
+def test_what_a_suite_was_told_by(given: Project, by: str) -> None:
+    """A suite says by which file it was found: the settings where there are any, else a test."""
+    assert [each.by for each in discover.suites(given)] == [by]
 
 
 def runs(found: Iterable[Found]) -> dict[str, str]:
@@ -34,10 +54,11 @@ def runs(found: Iterable[Found]) -> dict[str, str]:
         (project("README.md", "src/a.py"), {}),
         (project("tests/test_a.py"), {"pytest": "pytest"}),
         (project("src/a_test.py"), {"pytest": "pytest"}),
-        (project("pytest.ini"), {"pytest": "pytest"}),
-        (project(setup_cfg="[tool:pytest]\n"), {"pytest": "pytest"}),
-        (project(tox_ini="[pytest]\n"), {"pytest": "pytest"}),
-        (project(pyproject_toml="[tool.pytest.ini_options]\n"), {"pytest": "pytest"}),
+        (project("tests/checks/look.py"), {"pytest": "pytest"}),
+        (
+            project("pytest.ini", setup_cfg="[tool:pytest]\n", pyproject_toml="[tool.pytest.ini_options]\n"),
+            {},
+        ),
         (project(pyproject_toml="[tool.ruff]\n"), {"ruff": "ruff check ."}),
         (project(pyproject_toml="[project\n"), {}),
         (project("test_a.py", programs=()), {"pytest": "python3 -m pytest"}),
@@ -48,10 +69,12 @@ def runs(found: Iterable[Found]) -> dict[str, str]:
         (project(package_json=NPM_NEW), {}),
         (project(package_json="{"), {}),
         (project(package_json='{"scripts": ["test"]}'), {}),
-        (project("Cargo.toml", "src/lib.rs"), {"cargo": "cargo test"}),
-        (project("go.mod"), {"go": "go test ./..."}),
-        (project("go.mod", ".golangci.yml"), {"go": "go test ./...", "golangci": "golangci-lint run"}),
-        (project("test_a.py", "Cargo.toml"), {"pytest": "pytest", "cargo": "cargo test"}),
+        (project("Cargo.toml", "src/lib.rs"), {}),
+        (project("Cargo.toml", "src/lib.rs", rust_tests=True), {"cargo": "cargo test"}),
+        (project("go.mod", "a.go"), {}),
+        (project("go.mod", "a_test.go"), {"go": "go test ./..."}),
+        (project("go.mod", ".golangci.yml"), {"golangci": "golangci-lint run"}),
+        (project("test_a.py", "Cargo.toml", rust_tests=True), {"pytest": "pytest", "cargo": "cargo test"}),
         (project("test_a.py", "ruff.toml", makefile=MAKE), {"test": "make test", "ruff": "ruff check ."}),
         (project("test_a.py", makefile="lint:\n\truff\n"), {"pytest": "pytest", "lint": "make lint"}),
         (project(makefile="test := x\ntests: y\n"), {}),
@@ -93,7 +116,7 @@ def test_auto_is_filled_in_wherever_it_stands() -> None:
     assert (reading.errors, reading.warnings) == ((), ())
     assert reading.plan is not None
     assert discover.asks(reading.plan)
-    made = discover.filled_in(reading.plan, discover.suites(project("test_a.py", "go.mod")))
+    made = discover.filled_in(reading.plan, discover.suites(project("test_a.py", "go.mod", "a_test.go")))
     assert not discover.asks(made)
     assert made.verify == (Suite("pytest", "pytest"), Suite("go", "go test ./..."))
     assert [(each.run, each.timeout_s) for each in made.phases[0].verify] == [

@@ -12,6 +12,7 @@ from swarm.core.suites import (
     broken_runner,
     does_not_add_up,
     is_split_for,
+    no_tests,
     not_passed,
     one_by_one,
     slowest,
@@ -87,6 +88,31 @@ def test_parts_are_every_test_file_once(shares: list[Share], why: str) -> None:
     """Parts are believed only where all saw the same tests and together have each file once."""
     assert does_not_add_up(shares, 2).startswith(why)
     assert bool(does_not_add_up(shares, 2)) == bool(why)
+
+
+@pytest.mark.parametrize(
+    ("run", "code", "output", "none"),
+    [
+        ("pytest -q", 5, "no tests ran in 0.01s", True),
+        ("make test", 5, "", False),
+        ("pytest -q", 1, "", False),
+        ("go test ./...", 0, "?   \texample.org/a\t[no test files]", True),
+        ("go test ./...", 0, "ok  \texample.org/a\t0.002s [no tests to run]", True),
+        ("go test ./...", 0, "?   \texample.org/a\t[no test files]\nok  \texample.org/b\t0.002s", False),
+        ("go vet ./...", 0, "[no test files]", False),
+        ("cargo test", 0, "running 0 tests\n\ntest result: ok. 0 passed", True),
+        ("cargo test", 0, "running 2 tests\n...\n   Doc-tests x\nrunning 0 tests", False),
+        ("cargo test", 101, "running 0 tests", False),
+        ("python3 -m unittest discover", 0, "Ran 0 tests in 0.000s\n\nOK", True),
+        ("python3 -m unittest", 0, "Ran 3 tests in 0.1s\n\nOK", False),
+        ("npx jest --passWithNoTests", 0, "No tests found, exiting with code 0", True),
+        ("npx vitest run --passWithNoTests", 0, "No test files found, exiting with code 0", True),
+        ("npx jest", 0, "Tests:       3 passed, 3 total", False),
+    ],
+)
+def test_no_tests_are_told_from_passed(run: str, code: int, output: str, none: bool) -> None:
+    """Row 87: a runner that found no test has verified nothing, also where it ends with 0; one that ran any has."""
+    assert no_tests(run, code, output) is none
 
 
 @pytest.mark.parametrize(
