@@ -25,8 +25,8 @@ def refound(swarm: Swarm, edges: Edges) -> list[Finding]:
     """Founds again what is missing of each run, and tells what was. Raises `Refused` where it can't be done."""
     found = []
     for run in swarm.runs.values():
-        if not run.prepared or _is_there(run, edges):
-            continue
+        if not run.prepared or run.removing or _is_there(run, edges):
+            continue  # what is being removed must not come back: where all of it is gone already, nothing removes it again
         try:
             _refound(swarm, run, edges)
         except SwarmError as error:
