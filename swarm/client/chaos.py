@@ -38,6 +38,7 @@ STAGING = f"refs/heads/swarm/{RUN}/staging"
 UNDONE = "mistake"
 COMMAND_S = 180.0
 ENDED_S = 3.0  # between two looks at whether the run has ended too early
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RANDOM_KILLS = 40
 RANDOM_POINTS = 60  # at most so many points are passed before a random kill; coming up passes about 20
 
@@ -158,6 +159,8 @@ def chaos(session: Session, points: tuple[str, ...], seed: int | None, keep: boo
             report = demonstration.carry_out()
             left = keep or bool(report.wrong)
         finally:
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C would leave everything running
             show.close()
             demonstration.daemons.end()
             if not left:
@@ -193,7 +196,7 @@ def _ended_by_signals() -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, interrupt) for number in SIGNALS}
     try:
         yield
     finally:
@@ -236,7 +239,7 @@ class Demonstration:
             "PYTHONPATH": os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), kept.get("PYTHONPATH", "")))),
         }  # fmt: skip
         self.daemons = Daemons(self.top, self.env, folder / "points", self._order)
-        self._progress: tuple[int, int] = (0, 0)
+        self._progress: tuple[int, int] | None = None
         self._looked = time.monotonic()
 
     def _order(self, fired: list[Reached]) -> str:
