@@ -53,6 +53,7 @@ _LANDING = "tests/integration/test_landing.py"
 _WORKTREES = "tests/integration/test_worktrees.py"
 _PROCESS = "tests/integration/test_process.py"
 _JOURNAL = "tests/integration/test_journal.py"
+_GIT = "tests/integration/test_git.py"
 
 MUTANTS: dict[str, Mutant] = {
     "act-first": Mutant(
@@ -281,6 +282,55 @@ MUTANTS: dict[str, Mutant] = {
         "                if there is None:\n                    linked.unlink(tree, lock=held)\n                else:",
         "                if there is not None:",
         (f"{_WORKTREES}::test_trim_removes_free_members_only",),
+    ),
+    "pid-believed": Mutant(
+        "a process is taken for a worker because it has the same number, whenever it began",
+        "swarm/edge/process.py",
+        "found is not None and found.start_ticks == identity.start_ticks and found.running",
+        "found is not None and found.running",
+        (f"{_PROCESS}::test_alive_means_exactly_this_process",),
+    ),
+    "claims-never-freed": Mutant(
+        "an attempt that has ended keeps its claims",
+        "swarm/core/lifecycle.py",
+        "    free_slot(turn, attempt)\n    run.release_claims(task)\n",
+        "    free_slot(turn, attempt)\n",
+        ("walk",),
+    ),
+    "blind-finish": Mutant(
+        "the target branch is moved from wherever it stands by then",
+        "swarm/daemon/finishing.py",
+        'self.refs.move(f"refs/heads/{command.target}", outlook.new, outlook.old)',
+        'self.refs.move(f"refs/heads/{command.target}", outlook.new, None)',
+        ("tests/e2e/test_finish.py::test_a_target_that_moves_while_the_files_do_is_left",),
+    ),
+    "any-lock-is-ours": Mutant(
+        "the lock of a branch of the user's is removed whatever it holds",
+        "swarm/edge/git/refs.py",
+        "left = [lock] if _read_bytes(lock, 128).strip() == new.encode() else []",
+        "left = [lock] if os.path.exists(lock) else []",
+        (f"{_GIT}::test_the_locks_of_our_killed_git_go_from_the_users_branch",),
+    ),
+    "object-not-synced": Mutant(
+        "a loose object gets its name before the disk has it",
+        "swarm/edge/git/objects.py",
+        "            if durable:\n                os.fsync(fd)\n",
+        "",
+        (f"{_GIT}::test_an_object_is_on_the_disk_before_it_has_its_name",),
+    ),
+    "cache-believed": Mutant(
+        "a start believes what of the journal is in the system's memory alone",
+        "swarm/edge/journal/store.py",
+        "PRAGMA wal_checkpoint(PASSIVE)",
+        "PRAGMA user_version",
+        (f"{_JOURNAL}::test_what_a_start_reads_is_written_once_more",),
+    ),
+    "unremembered-told": Mutant(
+        "a daemon that could not remember its last step leaves the state after it for `swarm status`",
+        "swarm/daemon/service.py",
+        "        _leave_failure(places, error, coordinator.now())\n",
+        "        _leave_failure(places, error, coordinator.now())\n        _leave_status(places, coordinator)\n",
+        ("tests/crash/test_resources.py::test_a_journal_that_the_disk_did_not_take_ends_the_daemon",),
     ),
     "objects-expire": Mutant(
         "a gc of the landing repository removes what no ref names at once",

@@ -219,6 +219,7 @@ def test_a_journal_that_the_disk_did_not_take_ends_the_daemon(swarm: Swarm) -> N
     assert failed["next_step"] in swarm("status").out
     assert failed["cause"] in (state / "log" / "daemon.log").read_text()
     assert swarm.starts() == ["a"]
+    assert not (state / "status.json").exists()  # of what was not remembered no summary may be left
     swarm("start")
     assert "failed" not in swarm.status()["daemon"]
     swarm.open("b")

@@ -257,3 +257,28 @@ def test_a_branch_named_swarm_is_in_the_way(swarm: Swarm) -> None:
     assert "git branch -m" in refused.err
     assert swarm.starts() == []
     assert swarm.status()["runs"] == []
+
+
+def test_a_target_that_moves_while_the_files_do_is_left(swarm: Swarm) -> None:
+    """A commit that reaches the target between the look at it and its move is not lost: finish refuses, and the files are back.
+
+    Here it is made by a filter of the user's, which git runs while it writes the files of their checkout.
+    """
+    armed, other, script = (swarm.outside / name for name in ("armed", "other", "smudge"))
+    script.write_text(
+        f"#!/bin/sh\nrm {armed} 2>/dev/null && git update-ref refs/heads/main $(cat {other})\nexec cat\n"
+    )
+    script.chmod(0o755)
+    git(swarm.top, "config", "filter.meddle.smudge", str(script))
+    (swarm.top / ".gitattributes").write_text("*.txt filter=meddle\n")
+    git(swarm.top, "add", "-A")
+    git(swarm.top, "commit", "-q", "-m", "a filter")
+    swarm.look_again()
+    swarm.run(swarm.plan("r", [swarm.task("t", "echo new > new.txt", claims=["new.txt"])]))
+    other.write_text(git(swarm.top, "commit-tree", "main^{tree}", "-p", "main", "-m", "mine"))
+    armed.touch()
+    assert "main moved to" in swarm("finish", code=4).err
+    assert git(swarm.top, "rev-parse", "main") == other.read_text()
+    assert git(swarm.top, "status", "--porcelain") == ""
+    assert not (swarm.top / "new.txt").exists()
+    swarm.look_again()

@@ -544,6 +544,16 @@ def test_the_lock_of_a_killed_git_goes_by_the_next_try(
     assert (refs.read(f"refs/heads/{name}") == new) is goes
 
 
+def test_an_object_is_on_the_disk_before_it_has_its_name(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a ref may name after a power cut has been synced: a loose object is, before it is moved to where git looks."""
+    synced: list[int] = []
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.fstat(fd).st_ino), sync(fd))[1])
+    store = repo / ".git" / "objects"
+    oid = git.write_loose(str(store), b"blob", b"kept\n", sha256=False, durable=True)
+    assert (store / oid[:2] / oid[2:]).stat().st_ino in synced
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("call", "left", "moved", "goes"),
