@@ -183,7 +183,7 @@ MUTANTS: dict[str, Mutant] = {
         "swarm/core/lifecycle.py",
         "    attempt.ending = attempt.ending or why\n",
         "    attempt.ending = attempt.ending or why\n    run.release_claims(task)\n",
-        ("walk",),
+        ("tests/unit/test_machine.py::test_a_claim_is_freed_at_the_end",),
     ),
     "any-attempt": Mutant(
         "the answer of an attempt that has ended is taken for the live one's",

@@ -354,11 +354,13 @@ def test_a_claim_named_twice_is_free_again(claims: list[str]) -> None:
 
 @pytest.mark.parametrize("end", ["failed", "cancelled"])
 def test_a_claim_is_freed_at_the_end(end: str) -> None:
-    """A task that ends without landing frees its claims for the next."""
+    """A task that ends without landing frees its claims for the next, and not before its worker has gone."""
     story = a_story(a_plan(a_task("a", claims=["x"], attempts=1), a_task("b", claims=["x"])))
     story.up("a")
     if end == "cancelled":
         story.send(m.TasksCancelled(at=story.now, run="plan", tasks=("a",)))
+        assert {held.holder for held in story.run.claims.held()} == {"a"}
+        assert story.state("b") == "ready"
     story.exit("a", 1)
     story.collect("a")
     assert story.states() == {"a": end, "b": "running"}
