@@ -47,6 +47,7 @@ LOOK_BYTES, LOOK_LINES = 1 << 18, 10_000  # of an output in which a broken runne
 SUITES_MAX = 8  # at once, of one candidate, where the settings say nothing
 VOID = "void"  # in a suite's folder: what it says does not count
 SHARES = "shares"  # in the folder of a part: which test files it had
+OVER = "over"  # in a suite's folder: its time was over, and it is being ended
 CHANGED = "changed"  # in a suite's folder: the tracked files that it left changed
 _GRACE_S = 2.0
 
@@ -235,10 +236,14 @@ class _Bench:
 
     async def _wait(self, identity: process.Identity, worker: Path, timeout_s: float) -> bool:
         """Waits for the end of a suite; true when its time was over, of which one that an earlier daemon started has had some."""
+        over = worker.parent / OVER
+        if over.exists():  # an earlier daemon was killed while it ended the suite
+            return True
         left_s = None if process.exit_of(worker) else max(0.0, timeout_s - process.age_s(identity))
         try:
             await asyncio.wait_for(self._verifier.exited(identity), left_s)
         except TimeoutError:
+            over.touch()
             return True
         return False
 
@@ -285,7 +290,7 @@ class _Bench:
         process.end_tree(process.identity(worker), self._name(folder), folder=worker, grace_s=_GRACE_S)
         for left in (worker, folder / "tmp", folder / SHARES):
             shutil.rmtree(left, ignore_errors=True)
-        for name in (CHANGED, VOID):
+        for name in (CHANGED, OVER, VOID):
             (folder / name).unlink(missing_ok=True)
 
 
