@@ -175,6 +175,13 @@ def _named(fold: Fold, landing: LandingRepository) -> Iterator[Breach]:
             yield Breach("I15", f"Commit {oid[:12]}, {named[oid]}, is not in the landing repository.")
 
 
+def orphans(common: Path) -> list[Breach]:
+    """Finds the branches of swarm's in a repository that has no state of swarm's any more."""
+    users = git.refs_below(common, "refs/heads/swarm/")
+    told = "and swarm's state, which knew what it holds, is gone"
+    return [Breach("I20", f"{name} stands at {oid[:12]}, {told}.") for name, oid in users.items()]
+
+
 def unowned(fold: Fold, users: Mapping[str, str], common: Path) -> Iterator[Breach]:
     """Finds refs below swarm's names that nothing accounts for, and settings of ours in the user's configuration."""
     assert fold.swarm is not None

@@ -34,7 +34,10 @@ def check(session: Session, plans: tuple[str, ...]) -> int:
     if session.as_json:
         session.json(document)
     else:
-        session.out(text if text.endswith("\n") else f"{text}\n")
+        shown = protocol.printable(
+            text, keep_newlines=True
+        )  # ids are shown as they are in the file, also ones that are no ids
+        session.out(shown if shown.endswith("\n") else f"{shown}\n")
     return int(code)
 
 

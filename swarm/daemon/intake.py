@@ -12,7 +12,7 @@ from swarm import config
 from swarm.core import discover
 from swarm.core.check import Reading
 from swarm.core.document import Problem
-from swarm.core.model import PlanSpec
+from swarm.core.model import PlanSpec, staging_branch
 from swarm.edge import git, project
 from swarm.errors import Refused, SwarmError, UsageError
 from swarm.worker.agents import COMMAND, Agent, missing
@@ -103,13 +103,17 @@ def checkout(repository: git.Repository, here: str) -> git.Repository:
 
 
 def base_of(plan: PlanSpec, repository: git.Repository) -> tuple[str, str]:
-    """Finds what a new run of the plan starts from: the branch, or "" for none, and the commit."""
+    """Finds what a new run of the plan starts from: the branch, or "" for none, and the commit.
+
+    Raises `Refused` where a branch is in the way, `UsageError` where the plan starts from nothing that is here.
+    """
     if repository.branch_commit("swarm") is not None:
         raise Refused(
             'A branch named "swarm" is in the way: git can\'t have it beside swarm/<run>/….',
             "Nothing was submitted.",
             "rename it: git branch -m swarm SOME-OTHER-NAME",
         )
+    _check_unused(plan.id, repository)
     if plan.base:
         branch = repository.branch_commit(plan.base)
         commit = branch or repository.resolve(plan.base)
@@ -120,6 +124,19 @@ def base_of(plan: PlanSpec, repository: git.Repository) -> tuple[str, str]:
             )
         return (plan.base if branch else "", commit)
     return repository.head_branch() or "", repository.head_commit()
+
+
+def _check_unused(run: str, repository: git.Repository) -> None:
+    """Raises `Refused` where branches of a run of this name are here that nothing is known of: its work would be written over."""
+    prefix = f"refs/heads/{staging_branch(run).removesuffix('staging')}"
+    found = [name.removeprefix("refs/heads/") for name in git.refs_below(repository.common_dir, prefix)]
+    if found:
+        raise Refused(
+            f'Branches of an earlier run "{run}" are here, and swarm knows nothing of it any more:\n{_some(found, 5)}',
+            "Nothing was submitted: the new run would write over them.",
+            "give the plan another id, or, once you have looked at what they hold (git log "
+            f"{found[-1]}): git for-each-ref --format='delete %(refname)' {prefix} | git update-ref --stdin",
+        )
 
 
 def _some(lines: list[str], most: int) -> str:

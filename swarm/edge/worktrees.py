@@ -458,10 +458,13 @@ class Pool:
 
     def prepare_staging(self, path: Path, commit: str) -> None:
         """Makes the staging worktree at `path`, detached at `commit`; see `Follower.prepare`."""
+        self._hide_staging(path)
+        self._follower.prepare(path, commit)
+
+    def _hide_staging(self, path: Path) -> None:
         if self._top is not None and path.is_relative_to(self._top) and path.parent.parent != self._top:
             hide_folder(path.parent.parent)
             hide_folder(path.parent)
-        self._follower.prepare(path, commit)
 
     def mend_staging(self, path: Path, commit: str, going_to: str, *, dry_run: bool = False) -> list[Finding]:
         """Looks whether the staging worktree stands where it should, and makes one that is gone again; see `Follower.look`."""
@@ -471,8 +474,8 @@ class Pool:
         return [Finding("staging", text, remedy, bool(remedy) and not dry_run)] if text else []
 
     def follow(self, path: Path, old: str, new: str, by_hand: Collection[str] = ()) -> str:
-        """Moves the staging worktree from `old` to `new`; gives "" or why it was left, see
-        `Follower.follow`."""
+        """Moves the staging worktree from `old` to `new`; gives "" or why it was left, see `Follower.follow`."""
+        self._hide_staging(path)  # all of it may have been deleted since
         return self._follower.follow(path, old, new, by_hand)
 
     # --- choosing -------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -265,3 +266,27 @@ def test_work_that_the_rebuilt_journal_does_not_know_is_kept(swarm: Swarm, tmp_p
     assert [(attempt["n"], attempt["state"]) for attempt in task["attempts"]] == [(1, "lost"), (2, "failed")]
     assert git(swarm.top, "rev-parse", branch) == work
     swarm("stop")
+
+
+@pytest.mark.parametrize("landed", [True, False])
+def test_a_run_whose_state_is_gone_is_never_written_over(swarm: Swarm, *, landed: bool) -> None:
+    """With the whole state folder deleted a run of the same name is refused, and each branch of the earlier one stays."""
+    plan = swarm.plan("r", [swarm.task("a")], verify=["true" if landed else "false"])
+    swarm.run(plan, code=0 if landed else 1)
+    swarm("stop")
+    before = git(swarm.top, "for-each-ref", "refs/heads/swarm/")
+    assert "swarm/r/task/a/1" in before
+    shutil.rmtree(state(swarm))
+    audit = swarm("audit", code=1).out
+    assert "I20" in audit
+    assert "swarm/r/task/a/1" in audit
+    for command in ("run", "submit"):
+        if command == "submit":
+            swarm("start")
+        said = swarm(command, str(plan), code=4).err
+        assert "swarm/r/staging" in said
+        assert "another id" in said
+    assert git(swarm.top, "for-each-ref", "refs/heads/swarm/") == before
+    shell = said.partition("): ")[2].strip()
+    subprocess.run(["sh", "-c", shell], cwd=swarm.top, check=True)
+    swarm.run(plan, code=0 if landed else 1)

@@ -1282,9 +1282,10 @@ def test_a_deleted_staging_worktree_is_made_again(repo: Path, pool: Pool, base: 
     """A staging worktree that was deleted, and perhaps pruned, is made again at the new commit."""
     newer = commit_on(repo, "src/new.py", "n\n")
     pool.prepare_staging(staging, base)
-    shutil.rmtree(staging)
+    shutil.rmtree(repo / ".worktrees")
     assert pool.follow(staging, base, newer) == ""
     assert sh(staging, "rev-parse", "HEAD") == newer
+    assert sh(repo, "status", "--porcelain") == ""
     shutil.rmtree(staging)
     sh(repo, "worktree", "prune")
     pool.prepare_staging(staging, base)
