@@ -608,3 +608,22 @@ def test_kill_loses_nothing_that_was_acknowledged(path: Path) -> None:
         before = last
     with Journal.open(path) as journal:
         assert journal.begin_epoch() == 21
+
+
+def test_nobody_meets_half_a_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until a new journal has its schema there is no file of its name, and a making that was cut short is no obstacle."""
+    path = tmp_path / "journal.sqlite"
+
+    def cut_short(*_: object) -> None:
+        assert not path.exists()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("swarm.edge.journal.store._migrate", cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            Journal.open(path)
+    assert not path.exists()
+    with Journal.open(path) as journal:
+        journal.begin_epoch()
+    assert [each.name for each in tmp_path.iterdir()] == ["journal.sqlite"]
+    assert path.stat().st_mode & 0o777 == 0o600

@@ -19,6 +19,7 @@ import sqlite3
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -127,7 +128,7 @@ class Journal:
         try:
             if readonly:
                 return cls._open_to_read(path)
-            _create_private(path)
+            _create(path)
             connection = _connect(path)
             try:
                 _check_pages(connection, path)
@@ -584,18 +585,31 @@ def _size(path: Path) -> int:
         raise _damaged(path, str(error)) from error
 
 
-def _create_private(path: Path) -> None:
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
+def _create(path: Path) -> None:
+    """Makes an empty journal, schema and all, where there is no file: nobody who reads meets a half of it."""
+    if _size(path) >= 0:
         return
+    draft = Path(f"{path}.new")
+    try:
+        for suffix in ("", "-journal"):
+            Path(f"{draft}{suffix}").unlink(missing_ok=True)
+        os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        connection = _connect(draft)
+        try:
+            connection.execute("PRAGMA synchronous=FULL")
+            _migrate(connection, draft)
+        finally:
+            connection.close()
+        with suppress(FileExistsError):
+            os.link(draft, path)
+        draft.unlink()
+        folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except OSError as error:
         raise _damaged(path, f"it can't be created: {error.strerror}") from error
-    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)  # SQLite does this for files that it creates itself
-    finally:
-        os.close(folder)
 
 
 def _connect(path: Path, options: str = "mode=rw") -> sqlite3.Connection:
