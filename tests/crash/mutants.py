@@ -237,8 +237,8 @@ MUTANTS: dict[str, Mutant] = {
     "not-durable": Mutant(
         "the journal does not wait until the disk has what was written",
         "swarm/edge/journal/store.py",
-        'connection.execute("PRAGMA synchronous=FULL")',
-        'connection.execute("PRAGMA synchronous=OFF")',
+        'connection.execute("PRAGMA synchronous=FULL")\n                connection.execute(f"PRAGMA journal_size',
+        'connection.execute("PRAGMA synchronous=OFF")\n                connection.execute(f"PRAGMA journal_size',
         (f"{_JOURNAL}::test_every_append_reaches_the_disk",),
     ),
     "started-twice": Mutant(
