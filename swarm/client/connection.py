@@ -45,6 +45,10 @@ def daemon_file(state: str) -> dict[str, Any] | None:
     return data
 
 
+class AnswerLate(SwarmError):
+    """The daemon is there and did not answer in time: it stands still, or the machine is very busy."""
+
+
 class AnswerBroken(SwarmError):
     """The daemon's answer ended before its end, or was none."""
 
@@ -268,7 +272,7 @@ class _Exchange:
             status, headers = self.head()
             document = self.document(headers)
         except TimeoutError:
-            raise SwarmError(
+            raise AnswerLate(
                 f"The daemon (process {self._pid}) did not answer within {self._timeout_s:g} s.",
                 "What was asked for may still happen.",
                 "swarm status; if it hangs, swarm stop --now and swarm start",

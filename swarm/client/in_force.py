@@ -10,11 +10,12 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from swarm import __version__, config, protocol
-from swarm.client.connection import Connection
+from swarm.client.connection import AnswerLate, Connection
 from swarm.client.session import Session
 from swarm.errors import SwarmError
 
 WORKERS = "limits.workers_max"
+WARNED_WITHIN_S = 3.0
 
 
 class Setting(NamedTuple):
@@ -39,12 +40,17 @@ class Setting(NamedTuple):
 Differences = dict[str, tuple[Setting, Setting]]  # key -> as it is set now, as the daemon has it
 
 
-def differences(session: Session, daemon: Connection) -> Differences:
-    """Gives the settings that the daemon has otherwise. Of a daemon of another version nothing is known. Raises `SettingsError`."""
+def differences(
+    session: Session, daemon: Connection, *, timeout_s: float = protocol.ANSWER_TIMEOUT_S
+) -> Differences:
+    """Gives the settings that the daemon has otherwise. Of a daemon of another version nothing is known.
+
+    Raises `SettingsError`, and `AnswerLate` where the daemon does not answer in time.
+    """
     if daemon.about.get("version") != __version__:
         return {}
     now = {key: Setting(*rest) for key, *rest in config.flat(config.load(session.top, session.environ))}
-    rows = daemon.get(protocol.SETTINGS)["settings"]
+    rows = daemon.get(protocol.SETTINGS, timeout_s=timeout_s)["settings"]
     running = {row["key"]: Setting(row["value"], row["source"]) for row in rows}
     pairs = {key: (now.get(key, Setting()), running.get(key, Setting())) for key in {**now, **running}}
     return {key: pair for key, pair in pairs.items() if pair[0].value != pair[1].value}
@@ -53,11 +59,16 @@ def differences(session: Session, daemon: Connection) -> Differences:
 def warn(session: Session, daemon: Connection, *, but: Collection[str] = ()) -> None:
     """Says which settings that are given now are not in force, because the daemon was started with others; `but` are left out.
 
-    Raises `SettingsError` where they can't be used at all.
+    Nobody waits long for a warning: nothing is said where the daemon does not answer. Raises `SettingsError` where they can't be
+    used at all.
     """
+    try:
+        found = differences(session, daemon, timeout_s=WARNED_WITHIN_S)
+    except AnswerLate:
+        return
     missed = {
         key: (now, running)
-        for key, (now, running) in differences(session, daemon).items()
+        for key, (now, running) in found.items()
         if now.weight >= running.weight and key not in but
     }
     if not missed:

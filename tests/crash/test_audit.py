@@ -185,7 +185,9 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Swarm, Path]:
         ),
         code=1,
     )
-    wait_until(lambda: not swarm.status()["daemon"]["running"])
+    wait_until(
+        lambda: not swarm.left_running()
+    )  # it answers no more before it is gone, and its files with it
     kept = folder / "kept"
     shutil.copytree(top, kept, symlinks=True)
     return swarm, kept

@@ -98,7 +98,8 @@ def test_an_undo_that_does_not_do_changes_nothing(swarm: Swarm, why: str) -> Non
 def test_an_undo_survives_the_death_of_the_daemon(swarm: Swarm) -> None:
     """An undo whose daemon is killed while it is verified is finished by the next one."""
     slow, gate = swarm.gate("slow"), swarm.gate("suite")
-    run = three(swarm, "dies", verify=[f"! test -f {slow} || until test -f {gate}; do sleep 0.05; done"])
+    suite = f"! test -f {slow} || until test -f {gate}; do sleep 0.05; done"
+    run = three(swarm, "dies", verify=[{"name": "suite", "run": suite, "remember": False}])
     swarm.open("slow")
     asked = swarm.spawn("undo", "base", "--yes")
     wait_until(
