@@ -13,8 +13,8 @@ import heapq
 
 from swarm.core import merge_queue
 from swarm.core import messages as m
-from swarm.core.lifecycle import cancel, end_attempt, end_task, end_worker, free_slot, stays_landed
-from swarm.core.model import TASK_ENDS, WORKER_STEPS, Attempt, Reason, Step, TaskState
+from swarm.core.lifecycle import cancel, cancel_in_queue, end_worker, free_slot
+from swarm.core.model import TASK_ENDS, WORKER_STEPS, Attempt, Step
 from swarm.core.run import Run
 from swarm.core.state import StaleEvent, Turn, run_commands, the_run
 
@@ -61,13 +61,7 @@ def _end(turn: Turn, run: Run, name: str, attempt: Attempt) -> None:
         attempt.step is Step.PUBLISHING and not stuck
     )
     if not moving:
-        attempt.counts = False
-        reason = Reason("cancelled", _WHY)
-        if attempt.undoes:
-            stays_landed(turn, run, task, attempt, Step.CANCELLED, reason)
-            return
-        end_attempt(turn, run, task, attempt, Step.CANCELLED, reason)
-        end_task(turn, run, task, TaskState.CANCELLED, reason)
+        cancel_in_queue(turn, run, task, attempt, _WHY)
 
 
 def discarded(turn: Turn, event: m.Discarded) -> None:

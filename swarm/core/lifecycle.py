@@ -151,6 +151,17 @@ def held_against(turn: Turn, run: Run, task: Task, attempt: Attempt, end: Step, 
         end_task(turn, run, task, TaskState.FAILED, reason)
 
 
+def cancel_in_queue(turn: Turn, run: Run, task: Task, attempt: Attempt, text: str) -> None:
+    """Ends an attempt that has no worker any more and does not move staging, and its task; that of an undo stays landed."""
+    attempt.counts = False
+    reason = Reason("cancelled", text)
+    if attempt.undoes:
+        stays_landed(turn, run, task, attempt, Step.CANCELLED, reason)
+        return
+    end_attempt(turn, run, task, attempt, Step.CANCELLED, reason)
+    end_task(turn, run, task, TaskState.CANCELLED, reason)
+
+
 def stays_landed(turn: Turn, run: Run, task: Task, attempt: Attempt, end: Step, reason: Reason) -> None:
     """Ends an attempt to undo that did not do: nothing has changed."""
     end_attempt(turn, run, task, attempt, end, reason)
@@ -219,10 +230,4 @@ def cancel(turn: Turn, run: Run, tasks: list[Task], text: str) -> None:
             attempt.ending = None
             end_worker(turn, run, task, attempt, "cancelled")
         elif attempt.step not in (Step.ADVANCING, Step.PUBLISHING):
-            attempt.counts = False
-            reason = Reason("cancelled", text)
-            if attempt.undoes:
-                stays_landed(turn, run, task, attempt, Step.CANCELLED, reason)
-                continue
-            end_attempt(turn, run, task, attempt, Step.CANCELLED, reason)
-            end_task(turn, run, task, TaskState.CANCELLED, reason)
+            cancel_in_queue(turn, run, task, attempt, text)
