@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep
@@ -36,8 +37,18 @@ def _sealed(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFa
 
 
 def git(cwd: Path, *args: str, check: bool = True) -> str:
-    """Runs git as a user would and gives what it printed, without the last newline."""
-    done = subprocess.run(["git", *args], cwd=cwd, check=check, capture_output=True, text=True)
+    """Runs git as a user would and gives what it printed, without the last newline. Where another git (the daemon's, moving the
+    staging worktree) has its lock for this moment, it is run again, which a user would do too; a lock that stays is an error."""
+    end = monotonic() + 30
+    while True:
+        done = subprocess.run(["git", *args], cwd=cwd, capture_output=True, text=True)
+        busy = done.returncode and ".lock': File exists" in done.stderr
+        if not (check and busy and monotonic() < end):
+            break
+        sleep(0.05)
+    if check and done.returncode:
+        sys.stderr.write(done.stderr)  # which the error itself does not show
+        done.check_returncode()
     return done.stdout.removesuffix("\n")
 
 
