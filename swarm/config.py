@@ -535,6 +535,7 @@ def to_limits(settings: Settings) -> MachineLimits:
         keep_worktrees=settings.worktrees.keep,
         spare_worktrees=settings.worktrees.spare,
         in_plan_order=True,
+        verify_again=True,
     )
 
 

@@ -186,10 +186,17 @@ class Story(Bench):
             )
         )
 
-    def verify(self, task: str, outcome: str = "passed", tail: str = "") -> None:
+    def verify(self, task: str, *outcomes: str, tail: str = "", duration_s: float = 0.0) -> m.Verify:
+        """The suites of a candidate end: each with its outcome, or all with the one that is given, or well."""
         command = self.sole(m.Verify, task)
-        suites = tuple(SuiteResult(name=each.name, outcome=outcome, tail=tail) for each in command.suites)
-        self.send(m.Verified(**self.where(command), candidate=command.candidate, suites=suites))
+        ends = outcomes if len(outcomes) > 1 else (outcomes or ("passed",)) * len(command.suites)
+        suites = tuple(
+            SuiteResult(name=each.name, outcome=outcome, tail=tail, duration_s=duration_s)
+            for each, outcome in zip(command.suites, ends, strict=True)
+        )
+        where = self.where(command)
+        self.send(m.Verified(**where, candidate=command.candidate, suites=suites, again=command.again))
+        return command
 
     def advance(self, task: str) -> str:
         command = self.sole(m.Advance, task)

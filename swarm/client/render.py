@@ -142,6 +142,22 @@ def _staging_lines(run: Document, top: str) -> Iterator[str]:
     yield text
     if staging.get("worktree"):
         yield f"  look at it in {printable(short_path(staging['worktree'], top))}"
+    for suite in run.get("suites") or []:
+        if isinstance(suite, dict) and suite.get("flaked"):
+            yield f"  {'! ' if suite.get('flaky') else ''}{flake_text(suite)}"
+
+
+def flake_text(suite: Document) -> str:
+    """Says how often a suite was red and then green on the same commit, and, where that is too often, what follows."""
+    text = (
+        f"suite {printable(suite.get('name') or suite.get('suite') or '')} is a flake: {suite.get('flaked', 0)} of "
+        f"{suite.get('ran', 0)} times red, then green on the same commit"
+    )
+    return (
+        f"{text}. Mend it: each time costs a verification"
+        if suite.get("flaky") or suite.get("often")
+        else text
+    )
 
 
 def task_rows(run: Document, now: float) -> Iterator[tuple[str, str, str]]:

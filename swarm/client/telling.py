@@ -7,7 +7,18 @@ from __future__ import annotations
 
 import time
 
-from swarm.client.render import columns, duration, epoch, pad, reason_text, short_path, size, state_text, took
+from swarm.client.render import (
+    columns,
+    duration,
+    epoch,
+    flake_text,
+    pad,
+    reason_text,
+    short_path,
+    size,
+    state_text,
+    took,
+)
 from swarm.protocol import printable
 
 TYPE_CHECKING = False  # typing would cost more start-up time than this file
@@ -189,6 +200,7 @@ _WORDS: dict[str, Any] = {
     "TaskCancelled": _ended("cancelled"),
     "TaskRetried": lambda _: "is to be tried again",
     "Verified": lambda event: f"verified: {_suites(event.get('suites')) or 'no suite'}",
+    "SuiteFlaked": flake_text,
     "StrayFound": lambda event: f"changed paths outside its claims: {_listed(event.get('paths'))}",
     "CommandFailed": lambda event: (
         f"{_short(event.get('command', ''))} failed and is tried again: {_short(event.get('text', ''))}"
@@ -215,6 +227,7 @@ PROGRESS_EVENTS = frozenset(
         "TaskFailed",
         "TaskBlocked",
         "TaskCancelled",
+        "SuiteFlaked",
         "StrayFound",
         "CommandFailed",
         "RunCommandFailed",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from swarm.core import astray, suites, undoing
+from swarm.core import astray, suites, train, undoing
 from swarm.core import messages as m
 from swarm.core.failing import try_again
 from swarm.core.lifecycle import (
@@ -109,7 +109,7 @@ def candidate_made(turn: Turn, event: m.CandidateMade) -> None:
     if event.onto != attempt.onto:
         raise StaleEvent(f"merged onto {event.onto}, wanted {attempt.onto}")
     attempt.candidate = event.candidate
-    attempt.suites = ()
+    attempt.suites = attempt.again = ()
     go(turn, run, task, attempt, Step.VERIFYING if attempt.to_pass else Step.ADVANCING)
 
 
@@ -161,24 +161,26 @@ def _conflict(
 
 
 def verified(turn: Turn, event: m.Verified) -> None:
-    """Lets a candidate advance whose every suite passed; one that said nothing has not."""
+    """Lets a candidate advance whose every suite passed; one that said nothing has not. What did not pass runs once more on the
+    same commit: red again is held against the task, green now is a flake."""
     run, task, attempt = live(turn, event, Step.VERIFYING)
-    if event.candidate != attempt.candidate:
+    if event.candidate != attempt.candidate or event.again != bool(attempt.again):
         raise StaleEvent(f"verified {event.candidate}, wanted {attempt.candidate}")
     if (
         event.trouble and attempt.troubles < turn.swarm.limits.lost_max
     ):  # after that it is the suite's own doing
         try_again(turn, run, task, attempt, f"verification failed: {event.trouble}", trouble=event.trouble)
         return
-    attempt.suites = event.suites
-    bad = [suite for suite in event.suites if suite.outcome != "passed"]
-    silent = len(attempt.to_pass) - len(event.suites)
-    if not bad and silent <= 0:
+    for flake in train.take_in(run, attempt, event.suites):
+        turn.tell("SuiteFlaked", run, task, **flake)
+    red = train.red(attempt)
+    if not red:
         go(turn, run, task, attempt, Step.ADVANCING)
-        return
-    names = suites.not_passed(event.suites) or f"{silent} suites said nothing"
-    reason = Reason("verify_failed", f"verification did not pass: {names}", {"suites": [s.name for s in bad]})
-    held_against(turn, run, task, attempt, Step.HANDED_BACK, reason)
+    elif turn.swarm.limits.verify_again and not attempt.again:
+        attempt.again = train.once_more(run, attempt, red)
+        go(turn, run, task, attempt, Step.VERIFYING)
+    else:
+        held_against(turn, run, task, attempt, Step.HANDED_BACK, train.verdict(attempt))
 
 
 def staging_advanced(turn: Turn, event: m.StagingAdvanced) -> None:

@@ -359,11 +359,13 @@ class RebaseConflicted(AttemptEvent):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified(AttemptEvent):
     """The suites were run on `candidate`; it passed when every one did. No suite at all passes unverified. `trouble` is the
-    machine's when one did not pass: they are then forgotten and can be run again."""
+    machine's when one did not pass: they are then forgotten and can be run again. With `again` these are the ones that had not
+    passed on it, and ran once more."""
 
     candidate: str
     suites: tuple[SuiteResult, ...] = ()
     trouble: str = ""
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -578,10 +580,12 @@ class Rebase(AttemptCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verify(AttemptCommand):
-    """`Verified` or `CommandFailed`."""
+    """`Verified` or `CommandFailed`. With `again` these suites have run on the candidate and did not pass: what they said then, and
+    what is remembered, counts no more."""
 
     candidate: str
     suites: tuple[Any, ...]
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -608,6 +612,8 @@ FACTS: dict[str, str] = {
     "TaskHandedBack": "the attempt did not land and the task gets another: `code` and `text` say why",
     "TaskLanded": "the landing `commit` is on staging in the user's repository; `verified` names the suites that passed; "
     "of several side by side `bottleneck` is the slowest, which took `verify_s`; `notes` tell what ran otherwise than asked",
+    "SuiteFlaked": "`suite` did not pass on a candidate (`outcome`) and passed on the same commit when it ran once more: that "
+    "`flaked` times of the `ran` times it ran; `often` tells that this is too often to be chance",
     "TaskFailed": "the task ended without landing: `code` and `text` say why; its work is kept",
     "TaskCancelled": "the task was given up; its work is kept",
     "TaskBlocked": "something that the task needs ended without landing",

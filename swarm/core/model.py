@@ -221,7 +221,8 @@ class Limits:
     `try_later_s` is how long a worker that exits 75 without saying is left alone; `lost_max`, `try_later_max` and `infra_max` bound
     what does not count as an attempt. `spare_worktrees` is how many worktrees more than workers there may be before a start waits
     for one that is on its way back; None: no start waits for that, as in journals of 0.1.0. `in_plan_order` lets a task that waits
-    for a claim go before later ones that overlap it; false as in journals of 0.1.0.
+    for a claim go before later ones that overlap it; `verify_again` has suites that did not pass run once more on the same commit
+    before that counts; both false as in journals of 0.1.0.
     """
 
     workers_max: int = 4
@@ -242,6 +243,7 @@ class Limits:
     keep_worktrees: bool = False
     spare_worktrees: int | None = None
     in_plan_order: bool = False
+    verify_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +265,16 @@ class SuiteResult:
     parts: int = 1
     note: str = ""
     remembered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteCount:
+    """What a run has seen of one suite: how often it `ran`, how often it was a flake (red, then green on the same commit), and the
+    longest that it took to pass."""
+
+    ran: int = 0
+    flaked: int = 0
+    longest_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,7 +367,8 @@ class Attempt:
     worker that may run all the same; `troubles` counts how often the machine's trouble made the step fail, `trouble` is what it was
     when the worker ended. `slot` keeps its number after `slot_free`.
     `undoes` are the tasks and landings that it takes off staging again, newest first, where it is no try at the task at all.
-    `to_pass` are the suites that its candidate has to pass, as they were when its merge began.
+    `to_pass` are the suites that its candidate has to pass, as they were when its merge began; `again` those of them that did not
+    and run once more on the same candidate, each with the time that it has then.
     """
 
     n: int
@@ -384,6 +397,7 @@ class Attempt:
     onto: str | None = None
     candidate: str | None = None
     to_pass: tuple[Suite, ...] = ()
+    again: tuple[Suite, ...] = ()
     suites: tuple[SuiteResult, ...] = ()
     reason: Reason | None = None
     counts: bool = True

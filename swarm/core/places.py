@@ -44,9 +44,9 @@ class AttemptPlaces:
         """Identity, lock and exit status of the worker."""
         return self.folder / "worker"
 
-    def candidate(self, candidate: str) -> Path:
-        """Folder of the verification of one candidate: in it each suite has its own."""
-        return self.verify / candidate[:16]
+    def candidate(self, candidate: str, *, again: bool = False) -> Path:
+        """Folder of the verification of one candidate: in it each suite has its own. Those that run `again` have another one."""
+        return self.verify / f"{candidate[:16]}{'-again' if again else ''}"
 
     @property
     def verify(self) -> Path:

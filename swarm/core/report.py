@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-from swarm.core import suites
+from swarm.core import suites, train
 from swarm.core.astray import explain
 from swarm.core.model import (
     ATTEMPT_ENDS,
@@ -19,6 +19,7 @@ from swarm.core.model import (
     Readings,
     Reason,
     Step,
+    SuiteCount,
     Task,
     TaskState,
     WorkerResult,
@@ -144,6 +145,7 @@ def run_document(swarm: Swarm, run: Run, live: Live, *, summary: bool = False) -
         "created_at": rfc3339(run.created_at),
         "ended_at": rfc3339(run.ended_at),
         "finished_commit": run.finished_commit,
+        "suites": [_suite_document(name, seen) for name, seen in run.suites_seen.items()],
         "counts": {state.value: run.counts[state] for state in TaskState},
         "finished_before": list(run.finished_before),
         "problems": _problems(run),
@@ -179,6 +181,17 @@ def _bottleneck(run: Run) -> dict[str, Any] | None:
             if longest is not None:
                 return {"suite": longest.name, "duration_s": round(longest.duration_s, 3)}
     return None
+
+
+def _suite_document(name: str, seen: SuiteCount) -> dict[str, Any]:
+    return {
+        "name": name,
+        "ran": seen.ran,
+        "flaked": seen.flaked,
+        "flake_percent": round(100 * seen.flaked / seen.ran, 1),
+        "flaky": train.is_flaky(seen),
+        "longest_s": round(seen.longest_s, 3),
+    }
 
 
 def _worth_telling(run: Run) -> list[Task]:

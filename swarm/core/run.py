@@ -31,6 +31,7 @@ from swarm.core.model import (
     Standing,
     Step,
     Suite,
+    SuiteCount,
     Task,
     TaskSpec,
     TaskState,
@@ -65,6 +66,7 @@ class Run:
     `publish_waits` is set while `publishing_commit` can't be published because staging went `astray`; `publishing_from` is where
     the branch is expected. `looking` is set while the user's repository is being looked at: to what is known of it, "" to be told
     at once. `by_hand` are the commits of people that have landed, `undone` the tasks that were undone with the commits that did it.
+    `suites_seen` counts the suites that have run, by name.
     """
 
     id: str
@@ -99,6 +101,7 @@ class Run:
     landing: list[str] = field(default_factory=list)
     publishing: list[str] = field(default_factory=list)
     landed: list[tuple[str, str]] = field(default_factory=list)
+    suites_seen: dict[str, SuiteCount] = field(default_factory=dict)
     live: dict[str, None] = field(default_factory=dict)
     returning: dict[tuple[str, int], Attempt] = field(default_factory=dict)
     counts: Counter[TaskState] = field(default_factory=Counter)

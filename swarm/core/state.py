@@ -293,7 +293,8 @@ def _verify(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
         task=task.spec.id,
         attempt=attempt.n,
         candidate=attempt.candidate,
-        suites=attempt.to_pass,
+        suites=attempt.again or attempt.to_pass,
+        again=bool(attempt.again),
     )
 
 

@@ -536,7 +536,12 @@ class Execution:
     async def _verify(self, command: m.Verify) -> m.Event:
         key = self._key(command)
         found = await self._verifier().verify(
-            key, self.nonce(command), self._places(command), command.candidate, command.suites
+            key,
+            self.nonce(command),
+            self._places(command),
+            command.candidate,
+            command.suites,
+            again=command.again,
         )
         return m.Verified(
             at=self.clock(),
@@ -544,6 +549,7 @@ class Execution:
             candidate=command.candidate,
             suites=found.suites,
             trouble=found.trouble,
+            again=command.again,
         )
 
     def _advance(self, command: m.Advance) -> m.Event:

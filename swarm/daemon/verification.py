@@ -77,15 +77,23 @@ class Verifier:
     remembered: Remembered | None = None
 
     async def verify(
-        self, key: str, nonce: str, places: AttemptPlaces, candidate: str, suites: Sequence[Suite]
+        self,
+        key: str,
+        nonce: str,
+        places: AttemptPlaces,
+        candidate: str,
+        suites: Sequence[Suite],
+        *,
+        again: bool = False,
     ) -> Outcomes:
         """Runs every suite, side by side, in one worktree at `candidate`; gives their outcomes in the same order. Those that passed
-        on the same tree a short while ago do not run.
+        on the same tree a short while ago do not run, unless all are to run `again` there, whatever was said before.
 
         Where the disk is full when one has failed, none of it counts: they are forgotten and run anew when asked for again. When
         cancelled, or where one can't be run, ends what it started.
         """
-        bench = _Bench(self, f"verify/{key}", nonce, places.candidate(candidate), candidate)
+        folder = places.candidate(candidate, again=again)
+        bench = _Bench(self, f"verify/{key}", nonce, folder, candidate, again=again)
         try:
             await self.in_thread(lambda: bench.prepare(suites))
             crash_at("verify.prepared")
@@ -117,13 +125,16 @@ class _End(NamedTuple):
 class _Bench:
     """One candidate under verification: its worktree, and the folder that has one for each of its suites."""
 
-    def __init__(self, verifier: Verifier, key: str, nonce: str, folder: Path, candidate: str) -> None:
+    def __init__(
+        self, verifier: Verifier, key: str, nonce: str, folder: Path, candidate: str, *, again: bool
+    ) -> None:
         self.key = key
         self.ready = False
         self._verifier = verifier
         self._nonce = nonce
         self._folder = folder
         self._candidate = candidate
+        self._again = again
         self._tree = Path()
         self._keys: dict[int, str] = {}  # by which suites are remembered, by their number
         self._known: dict[int, SuiteResult] = {}  # those that need not run
@@ -155,7 +166,7 @@ class _Bench:
         env = _for_others(self._verifier.environ)
         for number, suite in enumerate(suites, 1):
             key = self._keys[number] = remembered.key(tree, suite, env, scratch.furnishing)
-            known = remembered.find(key) if key else None
+            known = remembered.find(key) if key and not self._again else None
             if known is not None:
                 note = f"not run again: it passed on the same tree, in {known.duration_s:.1f} s"
                 self._known[number] = replace(

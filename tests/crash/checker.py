@@ -194,6 +194,8 @@ class Checker:
             facts["pinned"] = facts.get("head")
         elif kind in ("CandidateMade", "Verified"):
             good = [suite["name"] for suite in row.get("suites", []) if suite["outcome"] == "passed"]
+            if row.get("again") and facts.get("verified") == row["candidate"]:
+                good += facts["passed"]  # the others ran once more on the same commit
             facts |= {"verified": row["candidate"], "passed": sorted(good)}
         elif kind == "WorkerExited":
             task.slot = None

@@ -141,11 +141,25 @@ MUTANTS: dict[str, Mutant] = {
         "Step.VERIFYING if attempt.to_pass and not attempt.merge_moves else Step.ADVANCING",
         ("walk", f"{_MERGE_QUEUE}::test_staging_that_moved_is_merged_onto_anew"),
     ),
+    "until-green": Mutant(
+        "what is red runs again until it is green",
+        "swarm/core/merge_queue.py",
+        "limits.verify_again and not attempt.again:",
+        "limits.verify_again:",
+        ("tests/unit/test_train.py::test_red_twice_is_handed_back",),
+    ),
+    "first-verdict-again": Mutant(
+        "a suite that runs once more is taken for the one that has run, and its exit status read again",
+        "swarm/core/places.py",
+        "{'-again' if again else ''}",
+        "{''}",
+        ("tests/e2e/test_train.py::test_a_flake_lands_and_is_told",),
+    ),
     "any-verdict": Mutant(
         "a verdict is taken without looking which candidate it is about",
         "swarm/core/merge_queue.py",
-        "    if event.candidate != attempt.candidate:\n",
-        "    if event.candidate is None:\n",
+        "    if event.candidate != attempt.candidate or event.again",
+        "    if event.candidate is None or event.again",
         ("walk", f"{_MERGE_QUEUE}::test_a_verdict_on_another_candidate_is_stale"),
     ),
     "wrong-merge-base": Mutant(

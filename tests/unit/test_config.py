@@ -38,7 +38,9 @@ def test_without_a_file_everything_is_the_default(tmp_path: Path) -> None:
     """
     settings = config.load(tmp_path, {})
     assert settings == config.Settings()
-    assert config.to_limits(settings) == dataclasses.replace(Limits(), spare_worktrees=1, in_plan_order=True)
+    assert config.to_limits(settings) == dataclasses.replace(
+        Limits(), spare_worktrees=1, in_plan_order=True, verify_again=True
+    )
     assert config.to_defaults(settings) == Defaults()
     assert {source for _, _, source in config.flat(settings)} == {"default"}
 

@@ -76,6 +76,7 @@ class World:
             strays=self.random.choice(["extend", "reject", "warn"]),
             spare_worktrees=self.random.choice([None, 0, 1, 3]),
             in_plan_order=self.random.random() < 0.8,
+            verify_again=self.random.random() < 0.8,
         )
         self.swarm = Swarm()
         self.start = m.DaemonStarted(at=self.now, version="walk", pid=1, limits=limits)
@@ -303,12 +304,19 @@ class World:
         return m.Rebased(**where, onto=command.onto, head=head)
 
     def _on_Verify(self, command: m.Verify, where: dict[str, Any]) -> m.Event:
-        outcome = self.random.choice(["failed", "timeout", "none"]) if self.chance(20) else "passed"
-        suites = tuple(SuiteResult(name=suite.name, outcome=outcome) for suite in command.suites)
-        trouble = self.trouble(50) if outcome != "passed" else ""
-        if outcome == "passed":
-            self.outside.passed |= {(command.candidate, suite.name) for suite in command.suites}
-        return m.Verified(**where, candidate=command.candidate, suites=suites, trouble=trouble)
+        outcomes = [
+            self.random.choice(["failed", "timeout", "none"]) if self.chance(20) else "passed"
+            for _ in command.suites
+        ]
+        ends = tuple(zip((suite.name for suite in command.suites), outcomes, strict=True))
+        suites = tuple(SuiteResult(name=name, outcome=outcome) for name, outcome in ends)
+        trouble = self.trouble(50) if set(outcomes) - {"passed"} else ""
+        if not trouble:
+            passed = {(command.candidate, name) for name, outcome in ends if outcome == "passed"}
+            self.outside.passed |= passed
+        return m.Verified(
+            **where, candidate=command.candidate, suites=suites, trouble=trouble, again=command.again
+        )
 
     def _on_Advance(self, command: m.Advance, where: dict[str, Any]) -> m.Event:
         outside, task = self.outside, self.swarm.runs[command.run].tasks[command.task]
@@ -566,7 +574,7 @@ def _random_plan(world: World, name: str) -> Any:
                 needs=[n for n in needs if phase != "p1"],
                 phase=phase,
                 claims=pick.choice([[], ["a/**"], ["a/1"], ["a/2", "b"], ["+c"], ["b", "+c"]]),
-                verify=pick.choice([[], ["make test"]]),
+                verify=pick.choice([[], ["make test"], ["make test", "make lint"]]),
                 attempts=pick.choice([1, 2, 3]),
                 priority=pick.choice([0, 0, 5]),
                 allow_empty=pick.random() < 0.2,
