@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 
 from swarm import log
 from swarm.core.places import Places
@@ -41,9 +40,9 @@ class Losses:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._swarm, self._refound, self._mend = swarm, refound, mend
-        self._landing = places.landing / "HEAD"
-        self._watched: dict[Path, list[int] | None] = {}
-        self._missed: set[Path] = set()  # gone before they could be watched; looked after once
+        self._landing = os.fspath(places.landing / "HEAD")
+        self._watched: dict[str, list[int] | None] = {}
+        self._missed: set[str] = set()  # gone before they could be watched; looked after once
         self._looks = 0
         self._timer: asyncio.TimerHandle | None = None
         self._mending: asyncio.Task[None] | None = None
@@ -70,15 +69,16 @@ class Losses:
             self._notice.close()
             self._notice = None
 
-    def _marks(self) -> Iterator[Path]:
+    def _marks(self) -> Iterator[str]:
+        """Names the file that is watched in each staging worktree; as text, since it is asked at every rest and for every run."""
         runs = self._swarm.runs.values()
-        return (Path(run.worktree) / ".git" for run in runs if run.prepared and not run.discarding)
+        return (f"{run.worktree}/.git" for run in runs if run.prepared and not run.discarding)
 
-    def _watch(self, mark: Path) -> None:
+    def _watch(self, mark: str) -> None:
         if self._notice is None:
             return
         try:
-            for path in (mark, mark.parent):
+            for path in (mark, os.path.dirname(mark)):
                 self._notice.watch(path)
             self._watched[mark] = inode(mark)
             self._missed.discard(mark)
@@ -90,7 +90,7 @@ class Losses:
                 self._look_later()
         except OSError as error:  # there are too many
             self._watched[mark] = None
-            _log.warning("losses.unwatched", path=str(mark), reason=str(error))
+            _log.warning("losses.unwatched", path=mark, reason=str(error))
 
     def _noticed(self) -> None:
         assert self._notice is not None
@@ -107,7 +107,7 @@ class Losses:
         changed = [mark for mark, was in self._watched.items() if was and inode(mark) != was]
         lost = [mark for mark in (*changed, *self._missed) if inode(mark) is None]
         self._looks += 1
-        going = any(os.path.lexists(mark.parent) for mark in lost) and self._looks < LOOKS_MAX
+        going = any(os.path.lexists(os.path.dirname(mark)) for mark in lost) and self._looks < LOOKS_MAX
         if going or self._mending is not None:
             self._look_later()
             return
@@ -116,10 +116,10 @@ class Losses:
         self._watch(self._landing)
         wanted = set(self._marks())
         if self._landing in lost:
-            _log.error("landing.gone", path=str(self._landing.parent))
+            _log.error("landing.gone", path=os.path.dirname(self._landing))
             self._refound()
         elif wanted.intersection(lost):
-            _log.warning("staging.gone", paths=[str(mark.parent) for mark in lost])
+            _log.warning("staging.gone", paths=[os.path.dirname(mark) for mark in lost])
             self._mending = self._loop.create_task(self._make_up())
         self.watch()
 

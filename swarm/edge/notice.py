@@ -27,7 +27,7 @@ class Notice:
         """Gives the descriptor for an event loop."""
         return self._handle
 
-    def watch(self, path: Path) -> None:
+    def watch(self, path: Path | str) -> None:
         """Watches one more place; one that is watched already is no error."""
         self._called(self._libc.inotify_add_watch(self._handle, os.fsencode(path), _MASK))
 

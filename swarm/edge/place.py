@@ -68,7 +68,7 @@ def read(path: Path) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def inode(path: Path) -> list[int] | None:
+def inode(path: Path | str) -> list[int] | None:
     """Names a file or folder wherever it is shown; None where there is none."""
     try:
         found = os.lstat(path)
