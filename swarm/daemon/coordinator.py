@@ -268,8 +268,9 @@ class Coordinator:
     # --- telling others
 
     def _announce(self) -> None:
+        """Wakes those who wait by now, and nobody who comes later."""
         self._changed.set()
-        self._changed = asyncio.Event()
+        self._changed.clear()
 
     async def changed(self) -> None:
         """Waits until something has changed."""
@@ -281,7 +282,6 @@ class Coordinator:
         The newest are given from memory: a client that follows must not cost a query a turn.
         """
         while True:
-            changed = self._changed
             batch = self._newer(after)
             if batch:
                 after = batch[-1]["seq"]
@@ -289,7 +289,7 @@ class Coordinator:
             elif not follow or self.ended:
                 return
             else:
-                await changed.wait()
+                await self.changed()
 
     def _newer(self, after: int) -> list[dict[str, Any]]:
         if after >= self.seq:
