@@ -139,6 +139,7 @@ class Story(Bench):
         problem: str = "",
         *,
         gone: bool = False,
+        brought_in: bool = False,
     ) -> None:
         """What it left is committed; without `touched` it changed a file named like the task. `gone`: its worktree was deleted."""
         command = self.sole(m.Collect, task)
@@ -152,6 +153,7 @@ class Story(Bench):
                 touched=paths,
                 problem=problem,
                 gone=gone,
+                brought_in=brought_in,
             )
         )
         for back in self.take(m.GiveBackWorktree, task):

@@ -170,7 +170,7 @@ def _note(made: Fold, swarm: Swarm, event: m.Event) -> None:
                 made.advances[found.run].append(Advance(each.task, n, each.commit, taken_in=True))
     elif isinstance(event, m.Discarded):
         _forget(made, event.run)
-    elif isinstance(event, m.BroughtIn):
+    elif isinstance(event, m.BroughtIn) or (isinstance(event, m.Collected) and event.brought_in):
         made.brought_in.add((event.run, event.task, event.attempt))
     elif isinstance(event, m.DaemonStarted):
         made.keeps_worktrees = made.keeps_worktrees or swarm.limits.keep_worktrees

@@ -550,7 +550,7 @@ def _collected(turn: Turn, event: m.Collected) -> None:
     elif (reason := _check_strays(turn, run, task, attempt)) is not None:
         held_against(turn, run, task, attempt, Step.HANDED_BACK, reason)
     else:
-        merge_queue.enqueue(turn, run, task, attempt)
+        merge_queue.enqueue(turn, run, task, attempt, brought_in=event.brought_in)
 
 
 def _worker_failure(task: Task, attempt: Attempt, problem: str) -> Reason | None:

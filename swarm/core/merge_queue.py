@@ -49,7 +49,7 @@ def move(turn: Turn, run: Run) -> None:
         _follow(turn, run)
 
 
-def enqueue(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:
+def enqueue(turn: Turn, run: Run, task: Task, attempt: Attempt, *, brought_in: bool) -> None:
     """Puts an attempt whose work can be submitted into the merge queue."""
     attempt.queued_at = turn.at
     free_slot(turn, attempt)
@@ -60,7 +60,7 @@ def enqueue(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:
         turn.swarm.coming.discard((run.id, task.spec.id, attempt.n))
     else:
         return_worktree(turn, run, task, attempt)
-    go(turn, run, task, attempt, Step.BRINGING_IN)
+    go(turn, run, task, attempt, Step.WAITING if brought_in else Step.BRINGING_IN)
 
 
 def brought_in(turn: Turn, event: m.BroughtIn) -> None:

@@ -299,7 +299,8 @@ class Collected(AttemptEvent):
     """What the worker left is committed as `head` (equal to the base when nothing changed) and kept on the attempt's branch.
 
     `problem` is a sentence where the worktree was in a state that can't be submitted (unmerged paths, …). `gone` tells that there
-    was no worktree any more: whatever was done in it is not the worker's fault.
+    was no worktree any more: whatever was done in it is not the worker's fault. `brought_in` tells that no `BroughtIn` follows,
+    since the commits are in the landing repository already.
     """
 
     head: str
@@ -307,6 +308,7 @@ class Collected(AttemptEvent):
     touched: tuple[str, ...]
     problem: str = ""
     gone: bool = False
+    brought_in: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -519,12 +521,14 @@ class EndWorker(AttemptCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collect(AttemptCommand):
-    """`Collected` or `CommandFailed`."""
+    """`Collected` or `CommandFailed`. With `bring_in` work that can be submitted is brought in too, as `BringIn` does; where that
+    fails, it is left to `BringIn`."""
 
     base: str
     worktree: str
     branch: str
     title: str
+    bring_in: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -224,6 +224,7 @@ def _collect(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
         worktree=attempt.worktree,
         branch=attempt.branch,
         title=task.spec.title,
+        bring_in=attempt.exit_code == 0 and attempt.ending is None,
     )
 
 

@@ -435,6 +435,8 @@ class Execution:
         if found.head != command.base:
             self._keep(command.branch, found.head)
         crash_at("collect.kept")
+        submits = command.bring_in and found.head != command.base and not found.problem
+        brought_in = submits and self._is_brought_in(command, found.head)
         return m.Collected(
             at=self.clock(),
             **_where(command),
@@ -443,7 +445,17 @@ class Execution:
             touched=found.touched,
             problem=found.problem,
             gone=found.work is None,
+            brought_in=brought_in,
         )
+
+    def _is_brought_in(self, command: m.Collect, head: str) -> bool:
+        """Brings in what was just collected. Where that fails it is asked for once more by itself, and then heard of."""
+        try:
+            self._copy_and_pin(command, head)
+        except (SwarmError, OSError) as error:
+            _log.info("collect.not_brought_in", task=command.task, attempt=command.attempt, reason=str(error))
+            return False
+        return True
 
     def _keep(self, branch: str, head: str) -> None:
         """Points the attempt's branch at its work. An attempt owns its branch, so a crash in between is repeated, not refused."""
@@ -475,9 +487,12 @@ class Execution:
     def _bring_in(self, command: m.BringIn) -> m.Event:
         if command.branch:
             self._keep(command.branch, command.head)
-        pin = f"{command.run}/{slug(command.task)}/{command.attempt}"
-        self.edges.landing.bring_in([Incoming(pin, command.head, command.base)])
+        self._copy_and_pin(command, command.head)
         return m.BroughtIn(at=self.clock(), **_where(command))
+
+    def _copy_and_pin(self, command: m.Collect | m.BringIn, head: str) -> None:
+        pin = f"{command.run}/{slug(command.task)}/{command.attempt}"
+        self.edges.landing.bring_in([Incoming(pin, head, command.base)])
 
     def _merge(self, command: m.Merge) -> m.Event:
         landing = self.edges.landing

@@ -82,10 +82,13 @@ ANSWERS: dict[type[m.Command], Callable[[World, Any], m.Event]] = {
     m.StartWorker: lambda w, c: m.WorkerStarted(**_about(w, c), pid=1, started_at=w.now),
     m.WatchWorker: lambda w, c: m.WorkerExited(**_about(w, c), exit_code=0),
     m.Collect: lambda w, c: m.Collected(
-        **_about(w, c), head=w.a_commit(), commits=1, touched=(f"d{int(c.task[1:]) % 100}/f{c.task[1:]}",)
+        **_about(w, c),
+        head=w.a_commit(),
+        commits=1,
+        touched=(f"d{int(c.task[1:]) % 100}/f{c.task[1:]}",),
+        brought_in=True,
     ),
     m.GiveBackWorktree: lambda w, c: m.WorktreeReturned(**_about(w, c)),
-    m.BringIn: lambda w, c: m.BroughtIn(**_about(w, c)),
     m.Merge: lambda w, c: m.CandidateMade(**_about(w, c), onto=c.onto, candidate=w.a_commit()),
     m.Verify: lambda w, c: m.Verified(**_about(w, c), candidate=c.candidate),
     m.Advance: lambda w, c: m.StagingAdvanced(**_about(w, c), candidate=c.new),

@@ -190,7 +190,7 @@ class Checker:
             facts["head"] = row["head"]
         if kind == "Collected":
             facts["work"] = row["head"] if row["commits"] else None
-        elif kind == "BroughtIn":
+        if kind == "BroughtIn" or row.get("brought_in"):
             facts["pinned"] = facts.get("head")
         elif kind in ("CandidateMade", "Verified"):
             good = [suite["name"] for suite in row.get("suites", []) if suite["outcome"] == "passed"]

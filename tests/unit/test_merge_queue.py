@@ -44,6 +44,35 @@ def test_a_task_lands_step_by_step() -> None:
     assert [fact.data["landed"] for fact in story.told("RunEnded")] == [1]
 
 
+def test_work_that_was_brought_in_when_it_was_collected_is_merged_at_once() -> None:
+    """Where the same answer says that work is collected and brought in, nobody is asked to bring it in."""
+    story = a_story(a_plan(a_task("a")))
+    story.up("a")
+    story.exit("a")
+    story.collect("a", brought_in=True)
+    assert not story.has(m.BringIn)
+    assert story.attempt("a").step is Step.MERGING
+
+
+@pytest.mark.parametrize(("code", "wanted"), [(0, True), (1, False), (75, False), (None, False)])
+def test_only_work_of_a_worker_that_ended_well_is_to_be_brought_in(code: int | None, wanted: bool) -> None:
+    """Collecting brings in what goes into the merge queue as far as that is known: what failed stays out."""
+    story = a_story(a_plan(a_task("a")))
+    story.up("a")
+    story.exit("a", code)
+    assert story.sole(m.Collect, "a").bring_in is wanted
+
+
+def test_work_of_a_worker_that_was_cancelled_is_not_to_be_brought_in() -> None:
+    """A worker that is being ended may still end well; its work is kept on its branch alone."""
+    story = a_story(a_plan(a_task("a")))
+    story.up("a")
+    story.send(m.TasksCancelled(at=story.now, run="plan", tasks=("a",)))
+    end = story.sole(m.EndWorker, "a")
+    story.send(m.WorkerExited(**story.where(end), exit_code=0))
+    assert not story.sole(m.Collect, "a").bring_in
+
+
 def test_with_nothing_to_verify_a_candidate_goes_straight_on() -> None:
     """A task without suites lands unverified, and its landing says `none`."""
     story = a_story(a_plan(a_task("a")))

@@ -269,7 +269,12 @@ class World:
         problem = "unmerged paths" if self.chance(5) else ""
         head = self.outside.make("work", *map(str, key_of(command)), parents=(command.base,))
         return m.Collected(
-            **where, head=head, commits=self.random.randint(1, 2), touched=touched, problem=problem
+            **where,
+            head=head,
+            commits=self.random.randint(1, 2),
+            touched=touched,
+            problem=problem,
+            brought_in=command.bring_in and not problem and self.chance(50),
         )
 
     def _on_GiveBackWorktree(self, command: m.GiveBackWorktree, where: dict[str, Any]) -> m.Event:

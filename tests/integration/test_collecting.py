@@ -1,0 +1,175 @@
+"""The end of a worker's work: one command commits what it left, keeps it, and copies it to where it is merged."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from swarm import config
+from swarm.core import messages as m
+from swarm.core.model import Limits, attempt_branch
+from swarm.core.places import Places
+from swarm.daemon import reconcile
+from swarm.daemon.execution import Execution
+from swarm.edge import git as edge_git
+from swarm.edge.place import places_of
+from tests.conftest import git
+
+WHERE = {"run": "r", "task": "t", "attempt": 1}
+PIN = "refs/attempts/r/t/1"
+
+
+@dataclass
+class Ended:
+    """A worker that has ended in its worktree, and the edges that its work is collected with."""
+
+    repo: Path
+    places: Places
+    base: str
+    worktree: Path
+    execution: Execution
+    answers: asyncio.Queue[m.Event]
+
+    async def answer(self, command: m.Command) -> m.Event:
+        self.execution.carry_out(command)
+        return await asyncio.wait_for(self.answers.get(), 60)
+
+    async def collected(self, *, bring_in: bool = True) -> m.Collected:
+        command = m.Collect(
+            **WHERE,
+            base=self.base,
+            worktree=str(self.worktree),
+            branch=attempt_branch("r", "t", 1),
+            title="work",
+            bring_in=bring_in,
+        )
+        found = await self.answer(command)
+        assert isinstance(found, m.Collected)
+        return found
+
+    def pinned(self) -> str | None:
+        return edge_git.refs_below(self.places.landing, "refs/attempts/").get(PIN)
+
+
+@asynccontextmanager
+async def a_worker_that_ended(repo: Path) -> AsyncIterator[Ended]:
+    """It was given a worktree at the tip of main."""
+    loop, answers = asyncio.get_running_loop(), asyncio.Queue[m.Event]()
+    repository = edge_git.Repository.discover(repo)
+    places = places_of(repository.common_dir / "swarm")
+    places.state.mkdir(mode=0o700)
+    edges = reconcile.open_edges(places, repository, config.load(repo, os.environ), dict(os.environ))
+    execution = Execution(
+        edges,
+        lambda event: loop.call_soon_threadsafe(answers.put_nowait, event) and None,
+        time.time,
+        loop,
+        wants_readings=lambda: False,
+        limits=Limits,
+    )
+    base = git(repo, "rev-parse", "HEAD")
+    ended = Ended(repo, places, base, repo, execution, answers)
+    try:
+        await ended.answer(m.PrepareRun(run="r", base=base))
+        taken = await ended.answer(m.TakeWorktree(**WHERE, base=base))
+        assert isinstance(taken, m.WorktreeReady)
+        ended.worktree = Path(taken.path)
+        yield ended
+    finally:
+        await execution.close(leave=False)
+
+
+def test_work_is_brought_in_as_it_is_collected(repo: Path) -> None:
+    """What a worker left is committed, stands on its branch, and is in the landing repository, pinned, with one answer."""
+
+    async def story() -> None:
+        async with a_worker_that_ended(repo) as ended:
+            (ended.worktree / "new.py").write_text("new = 1\n")
+            found = await ended.collected()
+            assert found.brought_in
+            assert ended.pinned() == found.head == git(repo, "rev-parse", attempt_branch("r", "t", 1))
+            assert git(ended.places.landing, "show", f"{found.head}:new.py") == "new = 1"
+
+    asyncio.run(story())
+
+
+def test_collecting_again_after_a_kill_changes_nothing(repo: Path) -> None:
+    """A daemon that was killed before it heard the answer collects once more, and is told the same."""
+
+    async def story() -> None:
+        async with a_worker_that_ended(repo) as ended:
+            (ended.worktree / "new.py").write_text("new = 1\n")
+            first, second = await ended.collected(), await ended.collected()
+            assert (second.head, second.commits, second.touched) == (
+                first.head,
+                first.commits,
+                first.touched,
+            )
+            assert second.brought_in
+            assert ended.pinned() == first.head
+
+    asyncio.run(story())
+
+
+def test_work_that_can_not_be_brought_in_is_collected_all_the_same(repo: Path) -> None:
+    """Where the landing repository takes nothing, what was collected is told and kept, and bringing in is tried again by itself."""
+
+    async def story() -> None:
+        async with a_worker_that_ended(repo) as ended:
+            (ended.worktree / "new.py").write_text("new = 1\n")
+            in_the_way = ended.places.landing / "refs" / "attempts"
+            in_the_way.write_text("")  # where a folder has to be
+            found = await ended.collected()
+            assert not found.brought_in
+            assert found.head == git(repo, "rev-parse", attempt_branch("r", "t", 1))
+            bring = m.BringIn(**WHERE, head=found.head, base=ended.base)
+            assert isinstance(await ended.answer(bring), m.CommandFailed)
+            in_the_way.unlink()
+            assert isinstance(await ended.answer(bring), m.BroughtIn)
+            assert ended.pinned() == found.head
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("left", ["nothing", "unmerged"])
+def test_what_can_not_be_submitted_is_not_brought_in(repo: Path, left: str) -> None:
+    """A worker that changed nothing, or left a merge half done, has nothing that could be merged."""
+
+    async def story() -> None:
+        async with a_worker_that_ended(repo) as ended:
+            if left == "unmerged":
+                _leave_a_merge_half_done(ended.worktree)
+            found = await ended.collected()
+            assert bool(found.problem) is (left == "unmerged")
+            assert not found.brought_in
+            assert ended.pinned() is None
+
+    asyncio.run(story())
+
+
+def test_what_is_not_to_be_brought_in_is_not(repo: Path) -> None:
+    """Work of a worker that failed is kept on its branch alone."""
+
+    async def story() -> None:
+        async with a_worker_that_ended(repo) as ended:
+            (ended.worktree / "new.py").write_text("new = 1\n")
+            found = await ended.collected(bring_in=False)
+            assert not found.brought_in
+            assert ended.pinned() is None
+
+    asyncio.run(story())
+
+
+def _leave_a_merge_half_done(worktree: Path) -> None:
+    for branch, text in (("one", "b = 2\n"), ("other", "b = 3\n")):
+        git(worktree, "switch", "-q", "-c", branch, "main")
+        (worktree / "src" / "b.py").write_text(text)
+        git(worktree, "commit", "-q", "-am", branch)
+    git(worktree, "merge", "one", check=False)
