@@ -497,7 +497,7 @@ def _run_prepared(turn: Turn, event: m.RunPrepared) -> None:
         raise StaleEvent(f"run {event.run!r} is prepared already")
     run.prepared, run.worktree = True, event.worktree
     run.published = run.followed = event.commit
-    if run.publishing:  # found on staging when the journal was rebuilt
+    if run.publishing or run.behind:  # found on staging when the journal was rebuilt
         turn.stir(run)
     else:
         run.staging = event.commit

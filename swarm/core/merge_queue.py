@@ -226,6 +226,7 @@ def published(turn: Turn, event: m.Published) -> None:
     if run.publishing_commit is None or run.publishing_commit != event.commit or run.publish_waits:
         raise StaleEvent(f"{event.commit} is not what is being published")
     run.published, run.publishing_commit = event.commit, None
+    run.behind = run.behind and run.published != run.staging
     carried_out(turn, run, "Publish")
     landed, run.publishing = run.publishing[: run.publishing_count], run.publishing[run.publishing_count :]
     for name in landed:

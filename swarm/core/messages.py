@@ -88,10 +88,12 @@ class ClockSet(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalRebuilt(Event):
     """The journal was rebuilt and lacks its end: what refs and folders prove to have happened after its last record. The runs that
-    were `discarded` meanwhile are forgotten first."""
+    were `discarded` meanwhile are forgotten first. With `publish_first` no task of these runs starts before all that is on staging
+    is published."""
 
     runs: tuple[FoundRun, ...]
     discarded: tuple[str, ...] = ()
+    publish_first: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,6 +53,7 @@ def journal_rebuilt(turn: Turn, event: m.JournalRebuilt) -> None:
         _number_attempts(turn, run, found.attempts, heads)
         if found.landings:
             run.staging = found.staging
+        run.behind = event.publish_first and run.published != run.staging
         turn.stir(run)
     for run in turn.swarm.runs.values():
         for name in tuple(run.live):

@@ -268,6 +268,8 @@ def _waits_for(swarm: Swarm, run: Run, task: Task) -> Reason:
         return Reason("stopped", "no daemon is at work; swarm start goes on")
     if not run.prepared:
         return Reason("preparing", "the run is being prepared")
+    if run.behind:
+        return Reason("preparing", "what was found on staging is published first")
     before = run.in_the_way(task)
     if before is not None:
         return _turn_or_claim(before)

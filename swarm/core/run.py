@@ -67,6 +67,7 @@ class Run:
     the branch is expected. `looking` is set while the user's repository is being looked at: to what is known of it, "" to be told
     at once. `by_hand` are the commits of people that have landed, `undone` the tasks that were undone with the commits that did it.
     `suites_seen` counts the suites that have run, by name.
+    `behind` is set after the journal was rebuilt while tasks may have landed that are not in `published`.
     """
 
     id: str
@@ -79,6 +80,7 @@ class Run:
     published: str
     followed: str
     prepared: bool = False
+    behind: bool = False
     worktree: str = ""
     follow_reason: str = ""
     followed_at: float = 0.0
@@ -227,6 +229,10 @@ class Run:
         if self.selected(task):
             self.open_tasks += (state not in TASK_ENDS) - (task.state not in TASK_ENDS)
         task.state = state
+
+    def may_start(self) -> bool:
+        """Tells whether a task may start: there is a base to start from, which has all that has landed, and no pause."""
+        return self.prepared and not self.behind and not self.paused
 
     def held_up(self) -> bool:
         """Tells whether publishing waits because staging went astray; a person's commits, once on staging, let it go on."""

@@ -422,7 +422,7 @@ def next_run(swarm: Swarm) -> Run | None:
     best: tuple[int, int, int] | None = None
     found = None
     for run in swarm.active():
-        if run.paused or not run.prepared:
+        if not run.may_start():
             continue
         key = run.peek()
         if key is not None and (best is None or (key[0], len(run.live), run.index) < best):
@@ -445,7 +445,7 @@ def wants_readings(swarm: Swarm) -> bool:
     """Tells whether a ready task waits for room."""
     if swarm.paused or swarm.stopping or swarm.trouble or len(swarm.slots) >= swarm.limits.workers_max:
         return False
-    return any(run.prepared and not run.paused and run.peek() is not None for run in swarm.active())
+    return any(run.may_start() and run.peek() is not None for run in swarm.active())
 
 
 # --- finding ---

@@ -64,7 +64,7 @@ def rebuild(places: Places, repository: git.Repository, *, dry_run: bool = False
         # What is forgotten is told before what is found: a later run may have the id of a discarded one.
         for runs, discarded in (((), gone), (beyond, ())):
             if runs or discarded:
-                event = m.JournalRebuilt(at=time.time(), runs=runs, discarded=discarded)
+                event = m.JournalRebuilt(at=time.time(), runs=runs, discarded=discarded, publish_first=True)
                 turn = machine.step(swarm, event)
                 records.append(Record("event", m.event_to_json(event)))
                 records += [Record("fact", fact.to_json()) for fact in turn.facts]

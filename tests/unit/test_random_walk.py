@@ -69,6 +69,7 @@ class World:
         self.exits: dict[Key, dict[str, Any]] = {}  # how workers ended, as their launchers wrote it down
         self.plans: dict[str, PlanSpec] = {}
         self.kind = True
+        self.rebuilt = False
         self.requests = 0
         self.branches: dict[str, Seen] = {}  # how each staging branch was last seen or put
         limits = Limits(
@@ -286,7 +287,7 @@ class World:
 
     def _on_Merge(self, command: m.Merge, where: dict[str, Any]) -> m.Event:
         run = self.swarm.runs[command.run]
-        assert command.onto == run.staging
+        assert command.onto == run.staging or self.rebuilt  # then the compare-and-swap sends it round again
         assert run.astray is None or command.by_hand or run.landing == [command.task]
         if self.chance(20):
             return m.MergeConflicted(**where, onto=command.onto, paths=("a/1",), landings=("x",))
@@ -294,7 +295,7 @@ class World:
 
     def _on_Revert(self, command: m.Revert, where: dict[str, Any]) -> m.Event:
         run = self.swarm.runs[command.run]
-        assert command.onto == run.staging
+        assert command.onto == run.staging or self.rebuilt  # as above
         assert [(name, run.tasks[name].landed_commit) for name, _ in command.landings] == list(
             command.landings
         )

@@ -26,7 +26,7 @@ from swarm.core.model import (
 )
 from swarm.core.run import Run
 from swarm.core.state import Swarm, next_deadline, pending_commands
-from tests.builders import BASE
+from tests.builders import BASE, a_plan, a_task, submitted
 from tests.unit.test_random_walk import World, _key, walk
 
 SEEDS = int(os.environ.get("SWARM_WALK_SEEDS", "60"))
@@ -84,6 +84,7 @@ def of_staging(world: World, run: Run, known: Run | None) -> FoundRun:
 def cut(world: World, at: int) -> None:
     """Takes the world back to its first `at` events, and has the journal rebuilt with what the rest left."""
     whole, before, kept = list(world.log), world.swarm, Swarm()
+    world.rebuilt = True
     for text in world.log[:at]:
         machine.step(kept, m.event_from_json(json.loads(text)))
     gone = discarded(kept, whole[at:])
@@ -91,7 +92,7 @@ def cut(world: World, at: int) -> None:
     found = tuple(of_staging(world, run, known.get(run.id)) for run in before.runs.values())
     world.log, world.swarm = whole[:at], kept
     found = tuple(each for each in found if each.landings or each.attempts)
-    event = m.JournalRebuilt(at=world.now, runs=found, discarded=gone)
+    event = m.JournalRebuilt(at=world.now, runs=found, discarded=gone, publish_first=True)
     event_again = m.event_from_json(json.loads(json.dumps(m.event_to_json(event))))
     assert event_again == event
     machine.step(world.swarm, event)
@@ -120,6 +121,23 @@ def end_unknown(world: World) -> None:
     outside.worktrees = {path: key for path, key in outside.worktrees.items() if key in known}
 
 
+def submit_again(world: World, name: str) -> None:
+    """Submits the newest plan, as a person must: what it changed behind the cut of tasks that were begun since is refused, so these
+    stay as they are known; and of a ring, which comes of tasks or phases that are not as they were, the needs are left out."""
+    plan, run = world.plans[name], world.swarm.runs.get(name)
+    if run is not None and run.discarding:
+        return
+    refused = machine.submission(world.swarm, name, plan).refused
+    stay = {each: run.tasks[each].spec for each in refused} if run is not None else {}
+    plan = dataclasses.replace(plan, tasks=tuple(stay.get(task.id, task) for task in plan.tasks))
+    ring = set(machine.submission(world.swarm, name, plan).ring) - stay.keys()
+    loose = {
+        task.id: dataclasses.replace(task, needs=(), phase=None) for task in plan.tasks if task.id in ring
+    }
+    plan = dataclasses.replace(plan, tasks=tuple(loose.get(task.id, task) for task in plan.tasks))
+    world.send(m.PlanSubmitted(at=world.now, run=name, plan=plan, base_branch="main", base_commit=BASE))
+
+
 def on_staging(run: Run) -> dict[str, str]:
     """The landings of a run that stand on staging and are not taken off it, published or not."""
     found = dict(run.landed)
@@ -128,6 +146,12 @@ def on_staging(run: Run) -> dict[str, str]:
             found.pop(name, None)
     waiting = {name: run.tasks[name].attempts[-1] for name in run.publishing}
     return found | {name: str(each.candidate) for name, each in waiting.items() if not each.undoes}
+
+
+def asked_to_undo(swarm: Swarm) -> set[tuple[str, str]]:
+    """The tasks that an undo under way takes off staging: what becomes of it is not settled yet."""
+    live = ((run.id, run.tasks[name].attempts[-1]) for run in swarm.runs.values() for name in run.live)
+    return {(run, name) for run, attempt in live for name, _ in attempt.undoes}
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
@@ -151,9 +175,11 @@ def test_what_has_landed_stays_and_all_else_goes_on(seed: int) -> None:
     }
     cut(world, chance.choice([1, chance.randint(3, len(world.log))]))
     assert invariants(world.swarm) == []
+    for undone in asked_to_undo(world.swarm):
+        proved.pop(undone, None)
     world.kind = True
-    for name, plan in world.plans.items():
-        world.send(m.PlanSubmitted(at=world.now, run=name, plan=plan, base_branch="main", base_commit=BASE))
+    for name in world.plans:
+        submit_again(world, name)
     world.calm_down()
     for _ in range(3000):
         if not world.outstanding and next_deadline(world.swarm) is None:
@@ -199,3 +225,25 @@ def test_a_plan_says_what_landed_tasks_are() -> None:
     assert run.tasks[name].state is TaskState.LANDED
     assert run.plan.name == plan.name
     assert invariants(fresh.swarm) == []
+
+
+@pytest.mark.parametrize("publish_first", [True, False])
+def test_nothing_starts_on_a_base_that_lacks_what_has_landed(publish_first: bool) -> None:
+    """What was found on staging counts as landed where more is known of its task, and what needs it starts when it is published
+    too; a journal of before, whose rebuilding did not wait for that, is still replayed as it was decided."""
+    world = World(99)
+    found = (FoundLanding("a", 1, "A", "c" * 40, "d" * 40),)
+    attempts = (FoundAttempt("a", 2),)  # there can be another only because the first had landed
+    world.outside.parents |= {"d" * 40: (BASE,), "c" * 40: (BASE, "d" * 40)}
+    world.outside.staging["plan"] = "c" * 40
+    here = FoundRun("plan", BASE, "c" * 40, found, attempts)
+    world.send(m.JournalRebuilt(at=world.now, runs=(here,), publish_first=publish_first))
+    world.send(submitted(a_plan(a_task("a"), a_task("b", needs=["a"])), at=world.now))
+    run = world.swarm.runs["plan"]
+    assert run.tasks["a"].state is TaskState.LANDED
+    for _ in range(20):
+        if run.tasks["b"].attempts:
+            break
+        world.answer()
+        world.tick()
+    assert run.tasks["b"].attempts[0].base == ("c" * 40 if publish_first else BASE)
