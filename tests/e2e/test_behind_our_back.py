@@ -18,10 +18,19 @@ def staging_tree(run: dict[str, Any]) -> Path:
 
 
 def commit(top: Path, path: str, text: str, message: str) -> str:
-    """Commits a file as a person would and gives the commit."""
+    """Commits a file as a person would and gives the commit.
+
+    Two gits at once in one worktree: each reads the index before it locks it, so what was added just then may be out of it again.
+    """
     (top / path).write_text(text)
-    git(top, "add", path)
-    git(top, "-c", "user.name=Eve", "-c", "user.email=eve@example.org", "commit", "-q", "-m", message)
+    who = ("-c", "user.name=Eve", "-c", "user.email=eve@example.org")
+
+    def committed() -> bool:
+        git(top, "add", path)
+        git(top, *who, "commit", "-q", "-m", message, check=False)
+        return git(top, "log", "-1", "--format=%s") == message
+
+    wait_until(committed)
     return git(top, "rev-parse", "HEAD")
 
 
