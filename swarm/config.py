@@ -217,6 +217,41 @@ class VerifySettings(_Table):
     )
 
 
+class QaSettings(_Table):
+    """Who reviews what stands on staging before it is finished, and who mends what is objected to (`swarm qa`)."""
+
+    reviewer: str = Field(
+        default="",
+        description='What the reviewer does: a shell command where its agent is "command", else what its prompt says besides. It '
+        "writes its verdict to SWARM_RESULT_FILE.",
+    )
+    reviewer_agent: str = Field(
+        default="", description="Agent of the reviewer; the default agent where empty."
+    )
+    fixer: str = Field(
+        default="",
+        description='What the fixer does: a shell command where its agent is "command", else what its prompt says besides. The '
+        "issues are in SWARM_FEEDBACK_FILE and in the prompt.",
+    )
+    fixer_agent: str = Field(default="", description="Agent of the fixer; the default agent where empty.")
+    rounds_max: int = Field(default=5, ge=1, le=100, description="Most reviews until QA gives up.")
+    timeout_s: float = Field(default=_DEFAULTS.timeout_s, gt=0, description="Time for one review or repair.")
+    required: bool = Field(
+        default=False, description="Whether swarm finish refuses what the reviewer has not approved of."
+    )
+
+
+class DeploySettings(_Table):
+    """What follows once `swarm finish` has moved the target."""
+
+    command: str = Field(
+        default="",
+        description="Shell command that runs at the top of the checkout after a finish, once for each commit; SWARM_RUN, "
+        "SWARM_TARGET and SWARM_COMMIT say what it is about.",
+    )
+    timeout_s: float = Field(default=3600.0, gt=0, description="Time for it.")
+
+
 class PortSettings(_Table):
     """Ports that workers may use: each live worker has its own range."""
 
@@ -255,6 +290,8 @@ class Settings(_Table):
     limits: LimitSettings = LimitSettings()
     worktrees: WorktreeSettings = WorktreeSettings()
     verify: VerifySettings = VerifySettings()
+    qa: QaSettings = QaSettings()
+    deploy: DeploySettings = DeploySettings()
     ports: PortSettings = PortSettings()
     agents: dict[str, AgentSettings] = Field(default={}, description="Agents of your own, by name.")
     ownership: dict[str, list[str]] = Field(

@@ -58,6 +58,7 @@ SETTINGS = "/v1/settings"  # GET -> SettingsAnswer
 SCALE = "/v1/scale"  # POST ScaleRequest -> {"workers_max": n}
 TELL = "/v1/tell"  # POST TellRequest -> TellAnswer
 FINISH = "/v1/finish"  # POST FinishRequest -> a status document with FinishFacts under "finish"
+QA = "/v1/qa"  # POST {"run", "rounds", "partial"} -> {"run", "task"}; the caller then waits for the run
 RECOVER = "/v1/recover"  # POST {"dry_run": bool} -> {"found": [Finding]}
 CLEAN = "/v1/clean"  # POST {"force": bool} -> {"worktrees": [Cleaned]}
 DISCARD = "/v1/discard"  # POST {"run", "force", "names", "dry_run"} -> {"run", "holds": [{"name", "text"}], "discarded": bool}

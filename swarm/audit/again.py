@@ -9,17 +9,21 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from swarm import config
 from swarm.audit.breaches import Breach
 from swarm.audit.line import Landing
+from swarm.core.model import Suite
 from swarm.core.places import AttemptPlaces
-from swarm.daemon.verification import verify_alone
+from swarm.daemon.verification import Outcomes, verify_alone
 from swarm.edge import git
 from swarm.edge.worktrees import Pool
 from swarm.errors import SwarmError
+
+Bench = Callable[[str, Sequence[Suite]], Outcomes]
 
 
 def look(
@@ -31,12 +35,35 @@ def look(
 ) -> Iterator[Breach]:
     """Verifies `count` landings again, or all where there are fewer; those that nothing verifies are passed over."""
     verified = [each for each in landings if each.attempt is not None and each.attempt.to_pass]
-    folder = Path(tempfile.mkdtemp(prefix="swarm-audit-"))
+    with _bench(repository, landing, environ) as bench:
+        for each in _sample(verified, count):
+            yield from _again(each, bench)
+
+
+def verify(
+    commit: str,
+    suites: Sequence[Suite],
+    repository: git.Repository,
+    landing: Path,
+    environ: Mapping[str, str],
+) -> Outcomes:
+    """Runs suites on one commit of staging; none where there are none."""
+    if not suites:
+        return Outcomes((), "")
+    with _bench(repository, landing, environ) as bench:
+        return bench(commit, suites)
+
+
+@contextmanager
+def _bench(repository: git.Repository, landing: Path, environ: Mapping[str, str]) -> Iterator[Bench]:
+    """Gives a function that runs suites on a commit of staging, in a checkout that is removed afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="swarm-verify-"))
     try:
         pool = _pool(folder, repository, landing, environ)
         try:
-            for each in _sample(verified, count):
-                yield from _again(each, pool, folder, environ)
+            yield lambda commit, suites: verify_alone(
+                pool, AttemptPlaces(folder / "runs" / commit), environ, commit, suites
+            )
         finally:
             pool.close()
     finally:
@@ -83,12 +110,11 @@ def _pool(folder: Path, repository: git.Repository, landing: Path, environ: Mapp
     )
 
 
-def _again(landing: Landing, pool: Pool, folder: Path, environ: Mapping[str, str]) -> Iterator[Breach]:
+def _again(landing: Landing, bench: Bench) -> Iterator[Breach]:
     attempt, commit = landing.attempt, landing.commit.oid
     assert attempt is not None
-    places = AttemptPlaces(folder / "runs" / commit)
     try:
-        outcomes = verify_alone(pool, places, environ, commit, attempt.to_pass)
+        outcomes = bench(commit, attempt.to_pass)
     except (SwarmError, OSError) as error:
         cause = error.cause if isinstance(error, SwarmError) else str(error)
         yield Breach("I5", f"{landing.name} could not be verified again: {cause}", run=landing.run.id)

@@ -51,7 +51,11 @@ THEMES: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
     ),
     (
         "Finish",
-        (("finish", "finishing", "finish", "Merge verified work into your branch"),),
+        (
+            ("verify", "quality", "verify", "Run the verification suites on staging now"),
+            ("qa", "quality", "qa", "Have staging reviewed, and mended until it is approved"),
+            ("finish", "finishing", "finish", "Merge verified work into your branch"),
+        ),
     ),
     (
         "Mend",

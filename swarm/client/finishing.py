@@ -32,6 +32,7 @@ def finish(
     """Merge verified work from staging into your branch.
 
     Never forced: the branch moves only from where it was looked at, and a checkout of it only where nothing that changes is dirty.
+    Then the command of [deploy] runs, if there is one; where it fails, finish again runs it again.
     """
     if stage_only and preview:
         raise UsageError("--stage-only and --preview exclude each other.", "Nothing was done.")
@@ -41,6 +42,7 @@ def finish(
         lambda daemon, _: _ask_to_finish(daemon, run, wanted),
         before_start=lambda: session.check_run(run),
     )
+    _deploy(session, run_id, document["finish"])
     if session.as_json:
         session.json(document)
     else:
@@ -48,6 +50,17 @@ def finish(
         elapsed_s = None if preview else time.monotonic() - began
         session.line(telling.summary_line(naming.run_of(document, run_id), elapsed_s))
     return EXIT_OK if telling.finished_well(document) else EXIT_NOT_LANDED
+
+
+def _deploy(session: Session, run: str, facts: dict[str, Any]) -> None:
+    """Runs what the settings say follows a finish; where staging was on the target already, unless it has succeeded."""
+    if facts["outcome"] not in ("finished", "nothing") or not facts["landed"]:
+        return
+    from swarm.client import offline
+
+    done = offline.deploy(session.top, session.state, run, str(facts["into"]), str(facts["commit"]))
+    if done is not None:
+        facts["deploy"] = done
 
 
 def _ask_to_finish(daemon: Connection, run: str | None, wanted: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -93,6 +93,8 @@ def _run(run: Mapping[str, Any], now: float, width: int, top: str) -> list[Rende
         parts.append(
             Text(f"  staging in {printable(render.short_path(staging['worktree'], top))}", style="dim")
         )
+    if run.get("qa"):
+        parts.append(Text(f"  {render.qa_line(run)}"))
     for problem in run.get("problems") or []:
         parts.append(Text(f"  can't go on: {printable(problem)}", style="red"))
     parts.append(_rows(run, now))

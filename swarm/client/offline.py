@@ -333,6 +333,63 @@ def audit(top: Path, run: str | None, verify: int) -> tuple[dict[str, Any], str,
     return breaches.document(report), breaches.text(report), 0 if report.ok else 1
 
 
+# --- verification ---------------------------------------------------------------------------------------------------
+
+
+def verify(top: Path, state: Path, run: str) -> dict[str, Any]:
+    """Runs the suites of a run on its staging as it stands, in a throw-away checkout; gives what they said."""
+    from swarm.audit import again
+    from swarm.core.places import Places
+    from swarm.edge import git
+
+    known = swarm_of(state).runs[run]
+    repository, landing = git.Repository.discover(top), Places(state).landing
+    said = again.verify(known.published, known.all_suites(), repository, landing, os.environ)
+    if said.trouble:
+        raise SwarmError(
+            f"The suites could not do their work: {said.trouble}.", "They say nothing.", "make room"
+        )
+    return {
+        "run": run,
+        "commit": known.published,
+        "ok": all(each.outcome == "passed" for each in said.suites),
+        "suites": [
+            {
+                "name": each.name,
+                "outcome": each.outcome,
+                "exit_code": each.exit_code,
+                "duration_s": round(each.duration_s, 3),
+                "changed": list(each.changed),
+                "note": each.note or None,
+                "tail": each.tail or None,
+            }
+            for each in said.suites
+        ],
+    }
+
+
+# --- deploying ------------------------------------------------------------------------------------------------------
+
+
+def deploy(top: Path, state: Path, run: str, target: str, commit: str) -> dict[str, Any] | None:
+    """Runs the deploy command of the settings, if there is one, for a finish that left `target` at `commit`."""
+    from swarm import config
+    from swarm.core.places import Places
+    from swarm.edge import deploy as deploying
+
+    settings = config.load(top, os.environ).deploy
+    if not settings.command:
+        return None
+    done = deploying.deploy(
+        Places(state).deploy(run, commit),
+        settings.command,
+        top=top,
+        facts={"SWARM_RUN": run, "SWARM_TARGET": target, "SWARM_COMMIT": commit},
+        timeout_s=settings.timeout_s,
+    )
+    return {"command": settings.command, "exit_code": done.exit_code, "log": str(done.log), "ran": done.ran}
+
+
 # --- worktrees ------------------------------------------------------------------------------------------------------
 
 
@@ -501,7 +558,7 @@ def _without_daemon(
 ) -> list[dict[str, Any]]:
     """Does what a daemon would, in its place; nothing where there has never been one."""
     from swarm import config
-    from swarm.core.messages import dump
+    from swarm.core.plain import dump
     from swarm.daemon import reconcile
     from swarm.daemon.presence import alone
     from swarm.edge import git
@@ -530,8 +587,8 @@ def rebuild_journal(top: Path, state: Path, *, dry_run: bool) -> list[dict[str, 
 
     Only while no daemon runs: raises `LockTaken` beside one.
     """
-    from swarm.core.messages import dump
     from swarm.core.places import Places
+    from swarm.core.plain import dump
     from swarm.daemon.presence import alone
     from swarm.daemon.rebuild import rebuild
     from swarm.edge import git

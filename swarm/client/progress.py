@@ -171,7 +171,9 @@ class _Lines:
                 self._working.discard(task)
             if kind == "TaskLanded":
                 self._landed.add(task)
-                progress = f"{self._before + len(self._landed)}/{self._total}"
+                landed = self._before + len(self._landed)
+                self._total = max(self._total, landed)  # QA adds tasks as it goes
+                progress = f"{landed}/{self._total}"
             # Why nothing happens is worth a line only while nothing happens.
             stuck = kind == "CapacityChanged" and not event.get("slots_open") and not self._working
             if stuck or kind in telling.PROGRESS_EVENTS:

@@ -104,6 +104,8 @@ def _run_lines(run: Document, now: float, width: int, colour: bool, top: str) ->
     if counts:
         yield f"  {counts}"
     yield from _staging_lines(run, top)
+    if run.get("qa"):
+        yield cut(f"  {qa_line(run)}", width)
     for problem in run.get("problems") or []:
         yield _paint(f"  can't go on: {printable(problem)}", "failed", colour)
     rows = list(task_rows(run, now))
@@ -158,6 +160,19 @@ def flake_text(suite: Document) -> str:
         if suite.get("flaky") or suite.get("often")
         else text
     )
+
+
+def qa_line(run: Document) -> str:
+    """Says in one line how QA stands."""
+    qa = run.get("qa") or {}
+    commit = printable(qa.get("commit") or "")[:9]
+    next_step = "" if run.get("state") == "finished" else ". Next: swarm finish"
+    return {
+        "at_work": f"QA is at work: {printable(qa.get('task') or '')}",
+        "approved": f"Approved: staging as it stands at {commit}{next_step}",
+        "void": f"The approval of {commit} is void: staging has moved since. Next: swarm qa",
+        "rejected": f"Not approved: {printable(qa.get('reason') or '')}.",
+    }.get(str(qa.get("state")), "Not reviewed yet. Next: swarm qa")
 
 
 def task_rows(run: Document, now: float) -> Iterator[tuple[str, str, str]]:

@@ -13,6 +13,7 @@ from swarm.client.render import (
     epoch,
     flake_text,
     pad,
+    qa_line,
     reason_text,
     short_path,
     size,
@@ -92,6 +93,43 @@ def shell_word(text: str) -> str:
     return quote(printable(text))
 
 
+def verify_text(document: Document) -> str:
+    """Tells what the suites said of staging; of one that did not pass the end of its output."""
+    suites = document["suites"]
+    where = f"staging of {printable(document['run'])} at {printable(document['commit'])[:9]}"
+    if not suites:
+        return f"Nothing verifies {where}: the plan has no suites.\n"
+    lines = []
+    for suite in suites:
+        note = f" ({printable(suite['note'])})" if suite.get("note") else ""
+        changed = f", it changed {_listed(suite['changed'])}" if suite.get("changed") else ""
+        lines.append(
+            f"  {printable(suite['outcome']):8} {printable(suite['name'])}, {took(suite['duration_s'])}{changed}{note}"
+        )
+        lines += [f"    {printable(line)}" for line in (suite.get("tail") or "").splitlines()]
+    bad = sum(suite["outcome"] != "passed" for suite in suites)
+    lines.append(f"{where[0].upper()}{where[1:]}: {len(suites) - bad} of {len(suites)} suites passed.")
+    return "\n".join(lines) + "\n"
+
+
+def qa_text(run: Document) -> str:
+    """Tells what the rounds of QA came to, and what to do next."""
+    qa = run.get("qa") or {}
+    lines = []
+    for each in qa.get("rounds") or []:
+        moved = ", but staging had moved meanwhile" if each.get("moved") else ""
+        summary = f": {printable(each['summary'])}" if each.get("summary") else ""
+        said = "approves" if each["verdict"] == "approve" else "rejects"
+        lines.append(f"{printable(each['task'])} {said}{moved}{summary}")
+        for issue in each.get("issues") or []:
+            place = f"{printable(issue['path'])}: " if issue.get("path") else ""
+            lines.append(f"  {place}{printable(issue['title'])}")
+        if each.get("fix"):
+            lines.append(f"  mended by {printable(each['fix'])}")
+    lines.append(qa_line(run))
+    return "\n".join(lines) + "\n"
+
+
 _FINISH_GOOD = frozenset({"finished", "staged", "preview", "nothing"})
 
 
@@ -110,9 +148,21 @@ def finish_text(document: Document) -> str:
     if facts.get("outcome") == "preview":
         lines += [f"  {printable(path)}" for path in paths[:50]]
         lines += [f"  … and {len(paths) - 50} more"] if len(paths) > 50 else []
+    if facts.get("deploy"):
+        lines.append(_deployed(facts["deploy"]))
     if missing:
         lines.append(f"Not in it, because it has not landed: {_listed(missing)}")
     return "\n".join(lines) + "\n"
+
+
+def _deployed(done: Mapping[str, Any]) -> str:
+    command, code, log = printable(done["command"]), done["exit_code"], printable(done["log"])
+    if not done["ran"]:
+        return f"It was deployed before: {command}"
+    if code == 0:
+        return f"Deployed: {command} (its output: {log})"
+    how = "did not end in time" if code is None else f"ended with exit code {code}"
+    return f"Not deployed: {command} {how}; look at {log}\n  Next: swarm finish runs it again"
 
 
 def _tasks(names: Sequence[object]) -> str:
@@ -120,9 +170,10 @@ def _tasks(names: Sequence[object]) -> str:
 
 
 def finished_well(document: Document) -> bool:
-    """Says whether finishing did what was asked; a preview that shows a conflict is none."""
+    """Says whether finishing did what was asked; a preview that shows a conflict is none, nor one that was not deployed."""
     facts = document.get("finish") or {}
-    return facts.get("outcome") in _FINISH_GOOD and not facts.get("conflicts")
+    deployed = not facts.get("deploy") or facts["deploy"]["exit_code"] == 0
+    return facts.get("outcome") in _FINISH_GOOD and not facts.get("conflicts") and deployed
 
 
 # --- events -----------------------------------------------------------------------------------------------------------------
@@ -184,6 +235,11 @@ def _notes(event: Document) -> str:
     return "".join(f"; {_short(name)} {printable(note)}" for name, note in (event.get("notes") or {}).items())
 
 
+def _issues(event: Document) -> str:
+    titles = [issue.get("title") for issue in event.get("issues") or []]
+    return f": {_short(titles)}" if titles else ""
+
+
 def _listed(paths: Any) -> str:
     names = [printable(path) for path in paths or []]
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
@@ -210,6 +266,9 @@ _WORDS: dict[str, Any] = {
     ),
     "RunStarted": lambda event: f"started from {_short(event.get('branch', ''))}",
     "RunEnded": lambda event: f"ended: {event.get('landed', 0)} landed, {event.get('failed', 0)} failed",
+    "StagingReviewed": lambda event: f"says {_short(event.get('verdict', ''))}{_issues(event)}",
+    "QaApproved": lambda event: f"is approved at {_short(str(event.get('commit', ''))[:9])}",
+    "QaRejected": lambda event: f"is not approved{_why(event)}",
     "RunFinished": lambda event: f"is on {_short(event.get('target', ''))}",
     "FinishRefused": lambda event: f"was not finished{_why(event.get('reason') or {})}",
     "CapacityChanged": lambda event: (
@@ -232,6 +291,9 @@ PROGRESS_EVENTS = frozenset(
         "CommandFailed",
         "RunCommandFailed",
         "FinishRefused",
+        "StagingReviewed",
+        "QaApproved",
+        "QaRejected",
     }
 )
 

@@ -35,7 +35,7 @@ def invariants(swarm: Swarm) -> list[str]:
     if coming != swarm.coming:
         wrong.append(f"worktrees on their way back are {sorted(coming)}, counted are {sorted(swarm.coming)}")
     for run in swarm.runs.values():
-        wrong.extend(f"{run.id}: {text}" for text in _wrong_in(run))
+        wrong.extend(f"{run.id}: {text}" for text in (*_wrong_in(run), *_wrong_with_qa(run)))
     return [*wrong, *forgotten(swarm)]
 
 
@@ -103,6 +103,12 @@ def _wrong_in(run: Run) -> Iterator[str]:
     at_rest = not run.prepared or run.discarding  # a run that is given up need not be published
     if (run.publishing_commit is None) != (run.staging == run.published) and not at_rest:
         yield f"staging {run.staging}, published {run.published}, being published {run.publishing_commit}"
+
+
+def _wrong_with_qa(run: Run) -> Iterator[str]:
+    at_work = run.tasks[run.qa.task] if run.qa is not None and run.qa.task else None
+    if at_work is not None and at_work.state in TASK_ENDS and not run.discarding:
+        yield f"QA waits for {at_work.spec.id}, which has ended"
 
 
 def _wrong_with(run: Run, name: str, task: Task) -> Iterator[str]:

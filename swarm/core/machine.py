@@ -19,7 +19,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from swarm.core import admission, astray, discard, failing, finishing, merge_queue, rebuilt, undoing
+from swarm.core import (
+    admission,
+    astray,
+    discard,
+    failing,
+    finishing,
+    merge_queue,
+    rebuilt,
+    reviewing,
+    undoing,
+)
 from swarm.core import messages as m
 from swarm.core.claims import literal, strays
 from swarm.core.lifecycle import (
@@ -48,6 +58,7 @@ from swarm.core.model import (
     attempt_branch,
 )
 from swarm.core.needs import Needs
+from swarm.core.qa import REVIEW
 from swarm.core.run import Run
 from swarm.core.state import (
     Deadline,
@@ -87,6 +98,7 @@ def step(swarm: Swarm, event: m.Event) -> Turn:
     handler(turn, event)
     for run in turn.stirred.values():
         if not run.discarding:
+            reviewing.move(turn, run)
             merge_queue.move(turn, run)
             run_ended(turn, run)
     for name in tuple(swarm.discarding):
@@ -566,6 +578,8 @@ def _worker_failure(task: Task, attempt: Attempt, problem: str) -> Reason | None
         return Reason("worker_failed", text, {"exit_code": attempt.exit_code})
     if problem:
         return Reason("worker_failed", problem)
+    if task.spec.qa == REVIEW:
+        return reviewing.failure(attempt)
     if not attempt.touched and not task.spec.allow_empty:
         return Reason("empty", "the worker changed nothing, and the task does not say allow_empty")
     return None
@@ -648,6 +662,7 @@ def _tasks_retried(turn: Turn, event: m.TasksRetried) -> None:
         raise IllegalEvent(f"{some(wrong)} can't be retried")
     for task in tasks:
         astray.check_retry(run, task)
+        reviewing.check_retry(task)
     run.ended_at = None
     freed: list[str] = []
     for task in tasks:
@@ -695,6 +710,7 @@ _HANDLERS: dict[type[m.Event], Callable[[Turn, Any], None]] = {
     m.TasksCancelled: _tasks_cancelled,
     m.UndoRequested: undoing.requested,
     m.TaskTold: _task_told,
+    m.QaRequested: reviewing.requested,
     m.FinishRequested: finishing.requested,
     m.Finished: finishing.finished,
     m.FinishRefused: finishing.finished,

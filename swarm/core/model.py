@@ -106,8 +106,8 @@ class TaskSpec:
     """One wanted change, as a plan says it, with the plan's defaults already filled in.
 
     `needs` are ids of tasks, `phase_needs` ids of phases. `finished` is true for a task that a foreign plan says is done: it
-    satisfies needs and is never run. `by_hand` marks a task that no plan has: it takes in what a person committed on staging.
-    `extra` keeps the keys that were not understood.
+    satisfies needs and is never run. `by_hand` marks a task that no plan has: it takes in what a person committed on staging; `qa`
+    one of a round of QA, "review" or "fix". `extra` keeps the keys that were not understood.
     """
 
     id: str
@@ -129,6 +129,7 @@ class TaskSpec:
     finished: bool = False
     by_hand: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
+    qa: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,8 +310,20 @@ class Astray:
 
 
 @dataclass(frozen=True, slots=True)
+class Issue:
+    """Something that a reviewer objects to: what in a few words, in which file if it is one, and whatever else is to be said."""
+
+    title: str
+    path: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerResult:
-    """What a worker may say of itself in SWARM_RESULT_FILE; nothing in it is believed about success."""
+    """What a worker may say of itself in SWARM_RESULT_FILE; nothing in it is believed about success.
+
+    `verdict` and `issues` are a reviewer's: "approve", "reject", or "" where it gave none.
+    """
 
     summary: str = ""
     retry_after_s: float | None = None
@@ -318,6 +331,8 @@ class WorkerResult:
     tokens_in: int | None = None
     tokens_out: int | None = None
     files_read: tuple[str, ...] = ()
+    verdict: str = ""
+    issues: tuple[Issue, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,3 +155,7 @@ class Places:
     def finish(self, run: str, request: str) -> AttemptPlaces:
         """The folder of a finish."""
         return AttemptPlaces(self.attempts / run / "finish" / slug(request))
+
+    def deploy(self, run: str, commit: str) -> Path:
+        """The folder of the deploy command after a finish that left the target at `commit`."""
+        return self.attempts / run / "deploy" / commit[:16]

@@ -25,6 +25,7 @@ from swarm.core.model import (
     WorkerResult,
     staging_branch,
 )
+from swarm.core.qa import APPROVE, REJECT
 from swarm.core.run import InTheWay, Run
 from swarm.core.state import Swarm
 
@@ -146,6 +147,7 @@ def run_document(swarm: Swarm, run: Run, live: Live, *, summary: bool = False) -
         "ended_at": rfc3339(run.ended_at),
         "finished_commit": run.finished_commit,
         "suites": [_suite_document(name, seen) for name, seen in run.suites_seen.items()],
+        "qa": _qa(run),
         "counts": {state.value: run.counts[state] for state in TaskState},
         "finished_before": list(run.finished_before),
         "problems": _problems(run),
@@ -155,6 +157,34 @@ def run_document(swarm: Swarm, run: Run, live: Live, *, summary: bool = False) -
         document["tasks_omitted"] = len(run.tasks) - len(tasks)
         document["ended"] = run.open_tasks == 0 and not run.live
     return document
+
+
+def _qa(run: Run) -> dict[str, Any] | None:
+    """Says how QA stands: `state` is at_work, approved, void or rejected; `commit` what was approved of last."""
+    qa = run.qa
+    if qa is None:
+        return None
+    return {
+        "state": qa.state(run.published),
+        "task": qa.task or None,
+        "commit": qa.approved or None,
+        "reason": qa.reason or None,
+        "rounds_max": qa.rounds_max,
+        "rounds": [
+            {
+                "task": each.task,
+                "reviewed": each.reviewed,
+                "verdict": APPROVE if each.approved else REJECT,
+                "moved": each.moved,
+                "summary": each.summary or None,
+                "issues": [
+                    {"title": i.title, "path": i.path or None, "text": i.text or None} for i in each.issues
+                ],
+                "fix": each.fix or None,
+            }
+            for each in qa.rounds
+        ],
+    }
 
 
 def _problems(run: Run) -> list[str]:
@@ -224,6 +254,7 @@ def task_document(swarm: Swarm, run: Run, task: Task, live: Live) -> dict[str, A
         "id": spec.id,
         "title": spec.title,
         "by_hand": spec.by_hand,
+        "qa": spec.qa or None,
         "phase": spec.phase,
         "state": task.state.value,
         "reason": _reason_document(_reason_of(swarm, run, task)),

@@ -38,6 +38,7 @@ from swarm.core.model import (
     opened_worktree,
 )
 from swarm.core.needs import Needs
+from swarm.core.qa import Qa
 from swarm.core.waiting import Key, Waiting
 
 _Place = tuple[
@@ -116,6 +117,7 @@ class Run:
     finish: FinishRequested | None = None
     finish_from: str = ""
     finished_commit: str | None = None
+    qa: Qa | None = None
     discarding: bool = False
     removing: bool = False
     retry_at: dict[str, float] = field(default_factory=dict)
@@ -161,7 +163,7 @@ class Run:
 
     def selected(self, task: Task) -> bool:
         """Tells whether `--only` lets the task take part."""
-        return self.only is None or task.spec.id in self.only or task.spec.by_hand
+        return self.only is None or task.spec.id in self.only or task.spec.by_hand or bool(task.spec.qa)
 
     def select(self, wanted: Iterable[str]) -> None:
         """Limits the run to these tasks and what they need, through phases; to everything when nothing is named."""
@@ -249,6 +251,14 @@ class Run:
         found: dict[str, Suite] = {}
         for suite in (*self.plan.verify, *phase, *task.spec.verify):
             found.setdefault(suite.run, suite)
+        return tuple(found.values())
+
+    def all_suites(self) -> tuple[Suite, ...]:
+        """Gives what verifies staging as a whole: the plan's suites and those of all that has landed; the same command once."""
+        found = {suite.run: suite for suite in self.plan.verify}
+        for name, _ in self.landed:
+            for suite in self.suites(self.tasks[name]):
+                found.setdefault(suite.run, suite)
         return tuple(found.values())
 
     # --- claims --------------------------------------------------------------------------------------------------------

@@ -22,9 +22,8 @@ from starlette.routing import Route
 
 import swarm as package
 from swarm import config, log, protocol
-from swarm.core import discover, machine, report
+from swarm.core import discover, machine, plain, report
 from swarm.core import messages as m
-from swarm.core.astray import explain
 from swarm.core.model import (
     ATTEMPT_ENDS,
     TASK_ENDS,
@@ -32,7 +31,6 @@ from swarm.core.model import (
     Finding,
     PhaseSpec,
     PlanSpec,
-    Standing,
     Suite,
     Task,
     TaskState,
@@ -41,10 +39,10 @@ from swarm.core.model import (
 from swarm.core.run import Run
 from swarm.core.state import IllegalEvent, Swarm
 from swarm.core.undoing import Undoing, outlook
+from swarm.daemon import closing as closings
 from swarm.daemon import discarding, intake, reconcile
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution
-from swarm.daemon.finishing import Finisher, Origin, Outlook
 from swarm.edge.usage import Sampler
 from swarm.errors import NoDaemon, Refused, SwarmError, UsageError
 
@@ -118,7 +116,6 @@ class Api:
         self.edges = service.execution.edges
         self.sampler: Sampler[tuple[str, str]] = Sampler()
         self._plan_lock = asyncio.Lock()
-        self._requests = 0
 
     @property
     def swarm(self) -> Swarm:
@@ -451,7 +448,7 @@ class Api:
         if not dry_run:
             for run in [run.id for run in self.swarm.runs.values() if run.prepared]:
                 self.coordinator.post(m.StagingLookAsked(at=self.coordinator.now(), run=run))
-        return Document({"found": m.dump(found)})
+        return Document({"found": plain.dump(found)})
 
     async def stop(self, request: Request) -> Response:
         """Begins to stop; the caller waits for the process to end."""
@@ -467,83 +464,21 @@ class Api:
         self.service.stop(mode)
         return Document({"pid": self.swarm.pid})
 
-    # --- finishing
+    # --- closing
+
+    async def qa(self, request: Request) -> Response:
+        """Has staging reviewed, and mended until it is approved."""
+        body = await self._body(request)
+        run = self._run(body.get("run"))
+        closing = closings.Closing(self.coordinator, self.edges)
+        return Document({"run": run.id, **await closing.review(run, body)})
 
     async def finish(self, request: Request) -> Response:
         """Merges staging into the target, or says what that would do."""
         body = await self._body(request)
         run = self._run(body.get("run"))
-        target = body.get("into") or run.base_branch
-        if not target:
-            raise UsageError(
-                "The run started from no branch.", "Nothing was done.", "name one with --into BRANCH"
-            )
-        await self._look_at_staging(run, f"Run {run.id} was not finished")
-        self._check_finish(run, partial=bool(body.get("partial")), preview=bool(body.get("preview")))
-        old = await self._thread(lambda: self.edges.repository.branch_commit(target))
-        finisher = Finisher(self.edges.repository, self.edges.landing, self.edges.refs, self.edges.places)
-        at, origin = self.coordinator.now(), Origin(run.base_branch, run.base_commit)
-        outlook = await self._thread(lambda: finisher.outlook(run.id, run.published, target, origin, at=at))
-        facts = self._finish_facts(run, target, old, outlook)
-        if body.get("preview"):
-            facts |= {"outcome": "preview", "commit": outlook.new, "text": _preview_text(target, outlook)}
-        else:
-            facts |= await self._finish(run, target, outlook, stage_only=bool(body.get("stage_only")))
+        facts = await closings.Closing(self.coordinator, self.edges).finish(run, body)
         return Document({**await self.document(run.id, summary=True), "finish": facts})
-
-    async def _look_at_staging(self, run: Run, otherwise: str) -> None:
-        """Makes sure that nothing that a person committed on staging is left behind: it lands first. Raises `Refused`."""
-        await self.coordinator.ask(m.StagingLookAsked(at=self.coordinator.now(), run=run.id))
-        while (run.looking == "" or self._takes_in(run)) and not self.coordinator.ended:
-            await self.coordinator.changed()
-        reason = explain(run)
-        if reason is not None:
-            raise Refused(f"{otherwise}: {reason.text}.")
-
-    def _takes_in(self, run: Run) -> bool:
-        task = run.tasks[run.astray.task] if run.astray is not None and run.astray.task else None
-        held_up = run.astray is not None and run.astray.seen.kind is not Standing.BY_HAND
-        return task is not None and task.live is not None and not held_up
-
-    def _check_finish(self, run: Run, *, partial: bool, preview: bool) -> None:
-        if run.open_tasks and not (partial or preview):
-            raise Refused(
-                f"{run.open_tasks} tasks of run {run.id} have not ended.",
-                "Nothing was merged: what they do would be left behind.",
-                f"swarm wait --run {run.id}, or swarm finish --partial to merge what has landed so far",
-            )
-
-    def _finish_facts(self, run: Run, target: str, old: str | None, outlook: Outlook) -> dict[str, Any]:
-        return {
-            "run": run.id,
-            "into": target,
-            "old_commit": old,
-            "landed": [name for name, _ in run.landed],
-            "missing": [name for name, task in run.tasks.items() if task.state is not TaskState.LANDED],
-            "paths": list(outlook.paths)[:1000],
-            "conflicts": list(outlook.conflict),
-        }
-
-    async def _finish(self, run: Run, target: str, outlook: Outlook, *, stage_only: bool) -> dict[str, Any]:
-        self._requests += 1
-        key = f"{self.swarm.pid}-{self.coordinator.seq}-{self._requests}"
-        event = m.FinishRequested(
-            at=self.coordinator.now(), run=run.id, request=key, target=target, stage_only=stage_only
-        )
-        await self.coordinator.ask(event)
-        while key not in self.coordinator.finished:
-            if self.coordinator.ended:
-                raise SwarmError("The daemon stopped while it was finishing.", "", "swarm finish again")
-            await self.coordinator.changed()
-        ended = self.coordinator.finished.pop(key)
-        if isinstance(ended, m.FinishRefused):
-            raise _finish_error(ended, run)
-        outcome = "nothing" if outlook.nothing else "staged" if stage_only else "finished"
-        return {
-            "outcome": outcome,
-            "commit": ended.commit,
-            "text": _finished_text(target, outcome, ended.commit),
-        }
 
     # --- undoing
 
@@ -562,7 +497,7 @@ class Api:
         facts = _undo_facts(run, task, change)
         if not body.get("preview"):
             if change is not None:
-                await self._look_at_staging(run, "Nothing was undone")
+                await closings.look_at_staging(self.coordinator, run, "Nothing was undone")
                 await self.coordinator.ask(m.UndoRequested(at=self.coordinator.now(), run=run.id, task=name))
                 attempt = task.attempts[-1]
             assert attempt is not None
@@ -600,7 +535,7 @@ class Api:
         force = bool((await self._body(request)).get("force"))
         must = reconcile.known(self.swarm, self.edges.places, {}, alone=False)
         done = await self._thread(lambda: reconcile.clean(must, self.edges, force=force))
-        return JSONResponse({"worktrees": m.dump(done)})
+        return JSONResponse({"worktrees": plain.dump(done)})
 
     # --- discarding
 
@@ -725,44 +660,6 @@ def shown(record: dict[str, Any]) -> dict[str, Any]:
     return {**record, "at": report.rfc3339(record["at"])}
 
 
-def _preview_text(target: str, outlook: Outlook) -> str:
-    if outlook.conflict:
-        return (
-            f"Staging conflicts with {target} in {', '.join(outlook.conflict[:10])}; nothing would be merged."
-        )
-    if outlook.nothing:
-        return f"{target} has everything that is on staging."
-    how = "by a merge commit" if outlook.merged else "by moving it forward"
-    number = len(outlook.paths)
-    paths = "1 path changes" if number == 1 else f"{number} paths change"
-    return f"{target} would go from {outlook.old[:12]} to {outlook.new[:12]} {how}; {paths}."
-
-
-def _finished_text(target: str, outcome: str, commit: str) -> str:
-    if outcome == "staged":
-        return f"The index and files of {target}'s checkout hold the result; nothing was committed."
-    if outcome == "nothing":
-        return f"{target} had everything that is on staging."
-    return f"{target} stands at {commit[:12]}."
-
-
-def _finish_error(refused: m.FinishRefused, run: Run) -> SwarmError:
-    reason = refused.reason
-    kind = Refused if reason.facts.get("exit_code") == 4 else SwarmError
-    steps = {
-        "dirty": "commit or stash them there, then swarm finish again",
-        "conflict": f"merge {refused.target} into the work yourself, or add a task that does: swarm add",
-        "moved": "swarm finish again",
-        "machine": "see to the machine, then swarm finish again",
-        "verify_failed": f"look at {', '.join(map(str, reason.facts.get('logs', ())))}",
-        "no_checkout": f"check {refused.target} out, or finish without --stage-only",
-    }
-    consequence = f"{refused.target} stays as it was; run {run.id} is kept."
-    return kind(
-        f"Run {run.id} was not finished: {reason.text.rstrip('.')}.", consequence, steps.get(reason.code, "")
-    )
-
-
 _ROUTES: dict[str, tuple[Answer, str]] = {
     protocol.PING: (Api.ping, "GET"),
     protocol.STATUS: (Api.status, "GET"),
@@ -778,6 +675,7 @@ _ROUTES: dict[str, tuple[Answer, str]] = {
     protocol.RESUME: (Api.resume, "POST"),
     protocol.SCALE: (Api.scale, "POST"),
     protocol.TELL: (Api.tell, "POST"),
+    protocol.QA: (Api.qa, "POST"),
     protocol.FINISH: (Api.finish, "POST"),
     protocol.RECOVER: (Api.recover, "POST"),
     protocol.CLEAN: (Api.clean, "POST"),

@@ -14,13 +14,15 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from swarm.core.model import Claim, WorkerResult
+from swarm.core.model import Claim, Issue, WorkerResult
+from swarm.core.qa import APPROVE, REJECT
 from swarm.edge.trouble import raise_if_troubled
 from swarm.errors import UsageError
 
 RESULT_MAX_BYTES = 1 << 20
 SUMMARY_MAX_CHARACTERS = 10_000
 FILES_READ_MAX = 10_000
+ISSUES_MAX = 200
 
 # What a person set on purpose and what does not point into a repository; the rest of GIT_* would (a daemon that was
 # started from a hook has GIT_DIR and GIT_INDEX_FILE of that repository).
@@ -179,6 +181,8 @@ def _result(found: Mapping[str, Any]) -> tuple[WorkerResult, str]:
         tokens_in=take("tokens_in", _number, None),
         tokens_out=take("tokens_out", _number, None),
         files_read=take("files_read", _texts, ()),
+        verdict=take("verdict", _verdict, ""),
+        issues=take("issues", _issues, ()),
     )
     return result, f"The result file has values of the wrong kind: {', '.join(dropped)}." if dropped else ""
 
@@ -199,6 +203,25 @@ def _amount(value: Any) -> float | None:
 def _number(value: Any) -> int | None:
     amount = _amount(value)
     return None if amount is None or amount != int(amount) else int(amount)
+
+
+def _verdict(value: Any) -> str | None:
+    word = value.strip().casefold() if isinstance(value, str) else None
+    return {"approve": APPROVE, "approved": APPROVE, "reject": REJECT, "rejected": REJECT}.get(word or "")
+
+
+def _issues(value: Any) -> tuple[Issue, ...] | None:
+    """Reads what a reviewer objects to: objects with a title, or plain texts."""
+    if not isinstance(value, list):
+        return None
+    read = []
+    for each in value[:ISSUES_MAX]:
+        fields = each if isinstance(each, dict) else {"title": each}
+        parts = {name: _text(fields.get(name) or "") for name in ("title", "path", "text")}
+        if None in parts.values() or not parts["title"]:
+            return None
+        read.append(Issue(**{name: str(text) for name, text in parts.items()}))
+    return tuple(read)
 
 
 def _texts(value: Any) -> tuple[str, ...] | None:

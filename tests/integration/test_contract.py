@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from swarm.core.model import Claim, Mode, WorkerResult
+from swarm.core.model import Claim, Issue, Mode, WorkerResult
 from swarm.edge import pytest_split
 from swarm.edge.contract import RESULT_MAX_BYTES, environment, read_result
 from swarm.errors import UsageError
@@ -133,6 +133,18 @@ def test_a_result_is_read(tmp_path: Path) -> None:
     assert read_result(tmp_path / "r") == (WorkerResult("done", 5.0, 0.25, 10, 2, ("a", "b")), "")
 
 
+@pytest.mark.parametrize(
+    ("said", "verdict"), [("approve", "approve"), (" Approved", "approve"), ("rejected", "reject")]
+)
+def test_a_verdict_is_read(tmp_path: Path, said: str, verdict: str) -> None:
+    """A reviewer approves or rejects, and names its issues in full or by their titles alone."""
+    issues = [{"title": "No tests", "path": "a.py", "text": "none\nat all", "line": 3}, "Too long"]
+    (tmp_path / "r").write_text(json.dumps({"verdict": said, "issues": issues}))
+    result, note = read_result(tmp_path / "r")
+    assert (result.verdict, note) == (verdict, "")
+    assert result.issues == (Issue("No tests", "a.py", "none\nat all"), Issue("Too long"))
+
+
 @pytest.mark.parametrize("text", [None, "", " \n"])
 def test_saying_nothing_is_fine(tmp_path: Path, text: str | None) -> None:
     """No result file, or an empty one, is an empty result without a note."""
@@ -194,6 +206,11 @@ def test_only_a_regular_file_is_read(tmp_path: Path, kind: str) -> None:
         ("tokens_out", False),
         ("files_read", "a"),
         ("files_read", ["a", 1]),
+        ("verdict", "maybe"),
+        ("verdict", True),
+        ("issues", "No tests"),
+        ("issues", [{"path": "a"}]),
+        ("issues", [{"title": 5}]),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_dropped_and_named(tmp_path: Path, name: str, value: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarm.core import machine
+from swarm.core import machine, plain
 from swarm.core import messages as m
 from swarm.core.model import Limits, PlanSpec, Readings, Reason, SuiteResult, TaskSpec, WorkerResult
 from tests.builders import a_claim, a_plan, a_task
@@ -103,10 +103,10 @@ def test_emptiness_is_left_out_and_nothing_else() -> None:
     )
     assert "only" not in written
     assert "fail_fast" not in written
-    assert m.dump(Limits(smoothing_s=0.0))["smoothing_s"] == 0.0
-    assert m.dump(Limits())["workers_max"] == 4
-    assert m.dump(WorkerResult(retry_after_s=0.0)) == {"retry_after_s": 0.0}
-    assert m.dump(SuiteResult(name="x", outcome="passed", exit_code=0))["exit_code"] == 0
+    assert plain.dump(Limits(smoothing_s=0.0))["smoothing_s"] == 0.0
+    assert plain.dump(Limits())["workers_max"] == 4
+    assert plain.dump(WorkerResult(retry_after_s=0.0)) == {"retry_after_s": 0.0}
+    assert plain.dump(SuiteResult(name="x", outcome="passed", exit_code=0))["exit_code"] == 0
 
 
 def test_a_plan_with_everything_comes_back() -> None:
@@ -115,8 +115,8 @@ def test_a_plan_with_everything_comes_back() -> None:
         a_task("ä", claims=["a/**", "+c"], verify=["make"], needs=["b"]), extra={"x": [1, {"y": None}]}
     )
     plan = a_plan(task, a_task("b"), verify=["make test"])
-    assert m.load(PlanSpec, json.loads(json.dumps(m.dump(plan)))) == plan
-    assert m.dump(a_claim("+c")) == {"path": "c", "mode": "shared"}
+    assert plain.load(PlanSpec, json.loads(json.dumps(plain.dump(plan)))) == plan
+    assert plain.dump(a_claim("+c")) == {"path": "c", "mode": "shared"}
 
 
 def test_an_unknown_type_is_refused() -> None:
@@ -144,9 +144,9 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="Readings wants an object, got str"):
         m.event_from_json({"type": "HostMeasured", "at": 1.0, "readings": "calm"})
     with pytest.raises(ValueError, match="borrowed"):
-        m.load(TaskSpec, {"id": "a", "title": "A", "claims": [{"path": "x", "mode": "borrowed"}]})
+        plain.load(TaskSpec, {"id": "a", "title": "A", "claims": [{"path": "x", "mode": "borrowed"}]})
     with pytest.raises(ValueError, match="wants a list"):
-        m.load(TaskSpec, {"id": "a", "title": "A", "needs": None})
+        plain.load(TaskSpec, {"id": "a", "title": "A", "needs": None})
 
 
 def test_a_fact_says_only_what_it_is_about() -> None:
@@ -166,6 +166,6 @@ def test_a_fact_says_only_what_it_is_about() -> None:
 def test_reasons_and_readings_keep_their_numbers() -> None:
     """Numbers stay numbers: no rounding, no text."""
     readings = Readings(0.1 + 0.2, 1e-9, 2**40, 1)
-    assert m.load(Readings, json.loads(json.dumps(m.dump(readings)))) == readings
+    assert plain.load(Readings, json.loads(json.dumps(plain.dump(readings)))) == readings
     reason = Reason("conflict", "it conflicts", {"paths": ["a"], "n": 3})
-    assert m.load(Reason, json.loads(json.dumps(m.dump(reason)))) == reason
+    assert plain.load(Reason, json.loads(json.dumps(plain.dump(reason)))) == reason

@@ -22,6 +22,7 @@ from swarm.core.claims import overlap
 from swarm.core.invariants import invariants
 from swarm.core.model import (
     TASK_ENDS,
+    Issue,
     Limits,
     Mode,
     PhaseSpec,
@@ -256,6 +257,9 @@ class World:
     ) -> m.Event:
         """Ends a worker, once: whoever asks later is told the same."""
         result = WorkerResult(retry_after_s=self.random.choice([None, 3.0]))
+        if self.swarm.runs[command.run].tasks[command.task].spec.qa:
+            verdict = self.random.choice(["approve", "reject", "reject", ""])
+            result = WorkerResult(verdict=verdict, issues=(Issue(self.random.choice("xyz")),))
         key = key_of(command)
         assert key in self.outside.started
         self.outside.alive.pop(key, None)
@@ -434,6 +438,13 @@ class World:
                     at=self.now, run=run.id, task=self.random.choice([*dict(run.landed), some[0]])
                 ),
                 m.TaskTold(at=self.now, run=run.id, task=some[0], text="do it well"),
+                m.QaRequested(
+                    at=self.now,
+                    run=run.id,
+                    reviewer=a_task("review", attempts=2),
+                    fixer=self.random.choice([None, a_task("fix")]),
+                    rounds_max=self.random.randint(1, 4),
+                ),
                 m.StagingLookAsked(at=self.now, run=run.id),
                 m.FinishRequested(at=self.now, run=run.id, request=str(self.requests), target="main"),
                 m.StopRequested(at=self.now, end_workers=self.random.random() < 0.5),

@@ -1,0 +1,229 @@
+"""What stands between a run and its target: requests to review staging, and to merge it.
+
+Hides how such a request waits: for what a person committed on staging to land first, and for the machine's answer. Rules for
+editing: what can be refused is refused before anything is asked of the machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from swarm.core import messages as m
+from swarm.core.astray import explain
+from swarm.core.model import Standing, TaskSpec, TaskState
+from swarm.core.qa import FIX, REVIEW
+from swarm.core.run import Run
+from swarm.daemon.coordinator import Coordinator
+from swarm.daemon.execution import Edges
+from swarm.daemon.finishing import Finisher, Origin, Outlook
+from swarm.errors import Refused, SwarmError, UsageError
+from swarm.worker.agents import COMMAND, missing
+
+_requests = itertools.count(1)
+
+
+class Closing:
+    """Answers requests about what is done."""
+
+    def __init__(self, coordinator: Coordinator, edges: Edges) -> None:
+        self._coordinator = coordinator
+        self._edges = edges
+
+    # --- QA
+
+    async def review(self, run: Run, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """Begins with QA and names its first task; where it is going on already, the task at work."""
+        if run.qa is not None and run.qa.task:
+            return {"task": run.qa.task, "joined": True}
+        settings = self._edges.settings.qa
+        reviewer = self._role(REVIEW, settings.reviewer, settings.reviewer_agent)
+        if reviewer is None:
+            raise UsageError(
+                "Nobody is said to review: swarm.toml has no qa.reviewer.",
+                "Nothing was begun.",
+                '[qa] reviewer = "COMMAND" in swarm.toml, which writes {"verdict": "approve"} or "reject" with its "issues" to '
+                "SWARM_RESULT_FILE",
+            )
+        await look_at_staging(self._coordinator, run, "Nothing was begun")
+        _check_ended(run, "Nothing was begun: what they do would not be reviewed.", "swarm qa", wanted)
+        event = m.QaRequested(
+            at=self._coordinator.now(),
+            run=run.id,
+            reviewer=reviewer,
+            fixer=self._role(FIX, settings.fixer, settings.fixer_agent),
+            rounds_max=int(wanted.get("rounds") or settings.rounds_max),
+        )
+        await self._coordinator.ask(event)
+        assert run.qa is not None
+        return {"task": run.qa.task, "joined": False}
+
+    def _role(self, role: str, what: str, agent: str) -> TaskSpec | None:
+        """Makes what the tasks of a role are made from; None where the settings say nobody. Raises `UsageError` for no agent."""
+        settings = self._edges.settings
+        name = agent or settings.agent
+        command = name == COMMAND
+        if command and not what:
+            return None
+        spec = TaskSpec(
+            id=role,
+            title=role,
+            run=what if command else "",
+            prompt="" if command else what,
+            agent=name,
+            timeout_s=settings.qa.timeout_s,
+            attempts=settings.limits.attempts,
+            role=role,
+        )
+        wrong = missing([spec], self._edges.agents)
+        if wrong:
+            raise UsageError(
+                f"The agent of qa.{role} can't be used: {wrong[0]}.", "Nothing was begun.", "swarm config"
+            )
+        return spec
+
+    # --- finishing
+
+    async def finish(self, run: Run, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """Merges staging into the target, or says what that would do."""
+        target, preview = wanted.get("into") or run.base_branch, bool(wanted.get("preview"))
+        if not target:
+            raise UsageError(
+                "The run started from no branch.", "Nothing was done.", "name one with --into BRANCH"
+            )
+        await look_at_staging(self._coordinator, run, f"Run {run.id} was not finished")
+        if not preview:
+            _check_ended(
+                run, "Nothing was merged: what they do would be left behind.", "swarm finish", wanted
+            )
+            self._check_approved(run)
+        edges = self._edges
+        old = await _in_thread(lambda: edges.repository.branch_commit(target))
+        finisher = Finisher(edges.repository, edges.landing, edges.refs, edges.places)
+        at, origin = self._coordinator.now(), Origin(run.base_branch, run.base_commit)
+        outlook: Outlook = await _in_thread(
+            lambda: finisher.outlook(run.id, run.published, target, origin, at=at)
+        )
+        facts = _facts(run, target, old, outlook)
+        if preview:
+            return facts | {
+                "outcome": "preview",
+                "commit": outlook.new,
+                "text": _preview_text(target, outlook),
+            }
+        return facts | await self._finished(run, target, outlook, stage_only=bool(wanted.get("stage_only")))
+
+    def _check_approved(self, run: Run) -> None:
+        state = run.qa.state(run.published) if run.qa is not None else ""
+        if not self._edges.settings.qa.required or state == "approved":
+            return
+        causes = {
+            "at_work": "its review is going on",
+            "void": "staging has moved since it was approved",
+            "rejected": f"it was not approved: {run.qa.reason if run.qa is not None else ''}",
+        }
+        raise Refused(
+            f"Run {run.id} was not finished: {causes.get(state, 'it has not been reviewed')}.",
+            "Nothing was merged: qa.required asks for an approval of exactly what stands on staging.",
+            f"swarm qa --run {run.id}",
+        )
+
+    async def _finished(self, run: Run, target: str, outlook: Outlook, *, stage_only: bool) -> dict[str, Any]:
+        coordinator = self._coordinator
+        key = f"{coordinator.swarm.pid}-{coordinator.seq}-{next(_requests)}"
+        await coordinator.ask(
+            m.FinishRequested(
+                at=coordinator.now(), run=run.id, request=key, target=target, stage_only=stage_only
+            )
+        )
+        while key not in coordinator.finished:
+            if coordinator.ended:
+                raise SwarmError("The daemon stopped while it was finishing.", "", "swarm finish again")
+            await coordinator.changed()
+        ended = coordinator.finished.pop(key)
+        if isinstance(ended, m.FinishRefused):
+            raise _finish_error(ended, run)
+        outcome = "nothing" if outlook.nothing else "staged" if stage_only else "finished"
+        text = _finished_text(target, outcome, ended.commit)
+        return {"outcome": outcome, "commit": ended.commit, "text": text}
+
+
+async def look_at_staging(coordinator: Coordinator, run: Run, otherwise: str) -> None:
+    """Makes sure that nothing that a person committed on staging is left behind: it lands first. Raises `Refused`."""
+    await coordinator.ask(m.StagingLookAsked(at=coordinator.now(), run=run.id))
+    while (run.looking == "" or _takes_in(run)) and not coordinator.ended:
+        await coordinator.changed()
+    reason = explain(run)
+    if reason is not None:
+        raise Refused(f"{otherwise}: {reason.text}.")
+
+
+def _takes_in(run: Run) -> bool:
+    task = run.tasks[run.astray.task] if run.astray is not None and run.astray.task else None
+    held_up = run.astray is not None and run.astray.seen.kind is not Standing.BY_HAND
+    return task is not None and task.live is not None and not held_up
+
+
+def _check_ended(run: Run, consequence: str, command: str, wanted: Mapping[str, Any]) -> None:
+    if run.open_tasks and not wanted.get("partial"):
+        raise Refused(
+            f"{run.open_tasks} tasks of run {run.id} have not ended.",
+            consequence,
+            f"swarm wait --run {run.id}, or {command} --partial for what has landed so far",
+        )
+
+
+def _facts(run: Run, target: str, old: str | None, outlook: Outlook) -> dict[str, Any]:
+    return {
+        "run": run.id,
+        "into": target,
+        "old_commit": old,
+        "landed": [name for name, _ in run.landed],
+        "missing": [name for name, task in run.tasks.items() if task.state is not TaskState.LANDED],
+        "paths": list(outlook.paths)[:1000],
+        "conflicts": list(outlook.conflict),
+    }
+
+
+async def _in_thread(work: Callable[[], Any]) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(None, work)
+
+
+def _preview_text(target: str, outlook: Outlook) -> str:
+    if outlook.conflict:
+        return (
+            f"Staging conflicts with {target} in {', '.join(outlook.conflict[:10])}; nothing would be merged."
+        )
+    if outlook.nothing:
+        return f"{target} has everything that is on staging."
+    how = "by a merge commit" if outlook.merged else "by moving it forward"
+    number = len(outlook.paths)
+    paths = "1 path changes" if number == 1 else f"{number} paths change"
+    return f"{target} would go from {outlook.old[:12]} to {outlook.new[:12]} {how}; {paths}."
+
+
+def _finished_text(target: str, outcome: str, commit: str) -> str:
+    if outcome == "staged":
+        return f"The index and files of {target}'s checkout hold the result; nothing was committed."
+    if outcome == "nothing":
+        return f"{target} had everything that is on staging."
+    return f"{target} stands at {commit[:12]}."
+
+
+def _finish_error(refused: m.FinishRefused, run: Run) -> SwarmError:
+    reason = refused.reason
+    kind = Refused if reason.facts.get("exit_code") == 4 else SwarmError
+    steps = {
+        "dirty": "commit or stash them there, then swarm finish again",
+        "conflict": f"merge {refused.target} into the work yourself, or add a task that does: swarm add",
+        "moved": "swarm finish again",
+        "machine": "see to the machine, then swarm finish again",
+        "verify_failed": f"look at {', '.join(map(str, reason.facts.get('logs', ())))}",
+        "no_checkout": f"check {refused.target} out, or finish without --stage-only",
+    }
+    consequence = f"{refused.target} stays as it was; run {run.id} is kept."
+    return kind(
+        f"Run {run.id} was not finished: {reason.text.rstrip('.')}.", consequence, steps.get(reason.code, "")
+    )

@@ -1,0 +1,186 @@
+"""What is looked at before a merge: `swarm verify`, and QA that `swarm finish` may ask for; and the deploy command after it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import git, wait_until
+from tests.e2e.driver import Swarm
+from tests.e2e.test_behind_our_back import run_of
+
+
+def verdict(word: str, *issues: str) -> str:
+    """A shell command with which a reviewer says this."""
+    said = json.dumps({"verdict": word, "issues": list(issues)})
+    return f'printf %s {shlex.quote(said)} > "$SWARM_RESULT_FILE"'
+
+
+def with_qa(swarm: Swarm, reviewer: str, fixer: str = "", **more: str) -> None:
+    swarm.env |= {"SWARM_QA__REVIEWER": swarm.does(reviewer), "SWARM_QA__FIXER": fixer}
+    swarm.env |= {f"SWARM_QA__{name.upper()}": value for name, value in more.items()}
+
+
+def rounds(run: dict[str, Any]) -> list[tuple[str, str, str | None]]:
+    return [(each["task"], each["verdict"], each["fix"]) for each in run["qa"]["rounds"]]
+
+
+def test_staging_is_reviewed_mended_and_approved_before_it_is_finished(swarm: Swarm) -> None:
+    """Reject, mend, approve: two rounds are recorded, the reviewer sees what landed and the base has not, and a finish that
+    wants an approval is refused until there is one of exactly what stands on staging."""
+    seen = swarm.outside / "seen"
+    reviewer = (
+        f"cat out-a >> {shlex.quote(str(seen))}; "
+        f"if [ -e mended ]; then {verdict('approve')}; else {verdict('reject', 'not mended')}; fi"
+    )
+    with_qa(swarm, reviewer, 'cp "$SWARM_FEEDBACK_FILE" mended', required="true")
+    swarm.run(swarm.plan("r", [swarm.task("a")], verify=["test -e out-a"]))
+    refused = swarm("finish", code=4).err
+    assert "has not been reviewed" in refused
+    assert "swarm qa" in refused
+    told = swarm("qa").out
+    assert "qa-1 rejects" in told
+    assert "Approved: staging" in told
+    run = run_of(swarm, "r")
+    assert rounds(run) == [("qa-1", "reject", "qa-1-fix"), ("qa-2", "approve", None)]
+    assert seen.read_text() == "a\n" * 2
+    assert swarm.content("r", "mended") == "- not mended\n"
+    assert git(swarm.top, "ls-tree", "--name-only", "main", "out-a") == ""
+    assert swarm.landings("r") == ["a", "qa-1", "qa-1-fix", "qa-2"]
+    swarm("start")
+    swarm("add", "--title", "b", "--run", "echo b > b")
+    swarm.wait("r")
+    assert run_of(swarm, "r")["qa"]["state"] == "void"
+    assert "has moved since it was approved" in swarm("finish", code=4).err
+    swarm("qa")
+    swarm("finish")
+    assert git(swarm.top, "rev-parse", "main") == swarm.staging("r")
+    swarm.look_again()
+    swarm("discard", "r", "--force", "--yes", "staging")
+
+
+def test_qa_goes_on_where_a_kill_left_it(swarm: Swarm) -> None:
+    """The daemon is killed while a reviewer works and again while the fixer does: neither runs twice, and QA ends as it would."""
+    reviewer = f"if [ -e mended ]; then {verdict('approve')}; else {verdict('reject', 'not mended')}; fi"
+    with_qa(swarm, "true")
+    swarm.env["SWARM_QA__REVIEWER"] = swarm.does(reviewer, gate="$SWARM_TASK")
+    swarm.env["SWARM_QA__FIXER"] = swarm.does("echo x > mended", gate="$SWARM_TASK")
+    swarm.run(swarm.plan("r", [swarm.task("a")]))
+    swarm("start")
+    asked = swarm.spawn("qa")
+    for at in ("qa-1", "qa-1-fix"):
+        swarm.wait_for_start(at)
+        swarm.end_daemon()
+        swarm("start")
+        swarm.open(at)
+    swarm.open("qa-2")
+    swarm.wait("r")
+    asked.communicate()
+    assert rounds(run_of(swarm, "r")) == [("qa-1", "reject", "qa-1-fix"), ("qa-2", "approve", None)]
+    assert swarm.starts() == ["a", "qa-1", "qa-1-fix", "qa-2"]
+    assert run_of(swarm, "r")["qa"]["state"] == "approved"
+
+
+def test_qa_that_comes_to_nothing_says_why(swarm: Swarm) -> None:
+    """The same issue three times ends it with exit 1 and names the issue; without a reviewer, or while tasks are open, it does not
+    begin."""
+    assert "no run" in swarm("qa", code=2).err
+    swarm.run(swarm.plan("r", [swarm.task("a")]))
+    assert "qa.reviewer" in swarm("qa", code=2).err
+    swarm("stop")  # what was begun for it is just ending
+    with_qa(swarm, verdict("reject", "No docs"), "echo $SWARM_TASK > $SWARM_TASK")
+    ended = swarm("qa", code=1)
+    assert 'the same issue came up 3 times: "No docs"' in ended.out
+    assert len(rounds(run_of(swarm, "r"))) == 3
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [swarm.task("a"), swarm.task("b", gate="b")])))
+    assert "have not ended" in swarm("qa", code=4).err
+    swarm.open("b")
+    swarm.wait("r")
+
+
+def test_verify_runs_every_suite_on_staging(swarm: Swarm) -> None:
+    """`swarm verify` runs the suites of the plan and of what landed on the commit that stands on staging, each time and without a
+    daemon; one that does not pass any more is named, with its output, and nothing is changed."""
+    broken, ran = swarm.outside / "broken", swarm.outside / "ran"
+    suite = f"echo x >> {shlex.quote(str(ran))}; echo looked at $(cat out-a); test ! -e {shlex.quote(str(broken))}"
+    tasks = [swarm.task("a", verify=[{"name": "own", "run": "test -e out-a"}])]
+    swarm.run(swarm.plan("r", tasks, verify=[{"name": "all", "run": suite}]))
+    before = swarm.staging("r"), git(swarm.top, "for-each-ref"), ran.read_text()
+    document = swarm("verify", "--json").json
+    assert document["commit"] == before[0]
+    assert [(each["name"], each["outcome"]) for each in document["suites"]] == [
+        ("all", "passed"),
+        ("own", "passed"),
+    ]
+    broken.touch()
+    failed = swarm("verify", code=1).out
+    assert "looked at a" in failed
+    assert "1 of 2 suites passed" in failed
+    assert ran.read_text() == before[2] + "x\n" * 2
+    assert (swarm.staging("r"), git(swarm.top, "for-each-ref")) == before[:2]
+    assert swarm.status()["daemon"]["running"] is False
+
+
+def test_a_run_that_nothing_verifies_says_so(swarm: Swarm) -> None:
+    """Where the plan has no suites nothing has passed either."""
+    swarm.run(swarm.plan("r", [swarm.task("a")]))
+    assert "Nothing verifies" in swarm("verify").out
+
+
+def deploys(swarm: Swarm, command: str) -> Path:
+    swarm.env["SWARM_DEPLOY__COMMAND"] = command
+    return swarm.outside / "deployed"
+
+
+def test_the_deploy_command_runs_once_after_a_finish(swarm: Swarm) -> None:
+    """It runs for the commit that the target was left at, its output is kept, a failure is exit 1 and the next finish runs it
+    again; once it has succeeded it does not run again, and a preview does not run it."""
+    ready = swarm.outside / "ready"
+    done = deploys(
+        swarm,
+        f'echo "$SWARM_RUN $SWARM_TARGET $SWARM_COMMIT" | tee -a {swarm.outside}/deployed; test -e {ready}',
+    )
+    swarm.run(swarm.plan("r", [swarm.task("a")]))
+    swarm("finish", "--preview")
+    assert not done.exists()
+    failed = swarm("finish", "--json", code=1).json["finish"]
+    swarm.look_again()
+    line = f"r main {swarm.staging('r')}\n"
+    assert (failed["outcome"], failed["deploy"]["exit_code"]) == ("finished", 1)
+    assert Path(failed["deploy"]["log"]).read_text() == line
+    ready.touch()
+    assert "Deployed: " in swarm("finish").out
+    assert "It was deployed before" in swarm("finish").out
+    assert done.read_text() == line * 2
+
+
+def test_a_deploy_whose_finish_was_killed_is_waited_for(swarm: Swarm) -> None:
+    """The command goes on when `swarm finish` is killed, and the next one takes its result instead of deploying twice."""
+    done = deploys(
+        swarm, f"echo x >> {swarm.outside}/deployed; until [ -e {swarm.gate('go')} ]; do sleep 0.05; done"
+    )
+    swarm.run(swarm.plan("r", [swarm.task("a")]))
+    finishing = swarm.spawn("finish")
+    wait_until(done.exists, at_most_s=120)
+    finishing.kill()
+    finishing.communicate()
+    again = swarm.spawn("finish")
+    swarm.open("go")
+    out, _ = again.communicate(timeout=120)
+    swarm.look_again()
+    assert again.returncode == 0
+    assert "eployed" in out
+    assert done.read_text() == "x\n"
+
+
+def test_a_deploy_that_takes_too_long_is_ended(swarm: Swarm) -> None:
+    """When its time is over it is ended with all that it started, and said to have failed."""
+    deploys(swarm, "sleep 1000 & sleep 1000")
+    swarm.env["SWARM_DEPLOY__TIMEOUT_S"] = "0.5"
+    swarm.run(swarm.plan("r", [swarm.task("a")]))
+    assert "did not end in time" in swarm("finish", code=1).out
+    swarm.look_again()
+    wait_until(lambda: not any("sleep" in line for line in swarm.left_running()))
