@@ -199,7 +199,9 @@ def test_what_has_landed_stays_and_all_else_goes_on(seed: int) -> None:
         for (run_id, name), number in numbers.items():
             if run_id == run.id and name in run.tasks:
                 assert len(run.tasks[name].attempts) >= number
-        assert run.base_branch == "main"
+        assert (
+            run.base_branch == "main" or run.id not in world.plans
+        )  # else nobody has the plan: it was discarded
         assert all(name.startswith("by-hand") for name in run.unplanned)
 
 
