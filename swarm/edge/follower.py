@@ -6,7 +6,7 @@ move that was killed half-way is told from such edits: where a move is going is 
 starts, and a file that is missing, or is the old or the new version, or the beginning of the new one, was
 ours. Rules for editing: nothing is decided by what lies in this worktree, so a reason to leave it is a
 sentence, not an error; HEAD is detached, and a HEAD that a person moved is theirs, also one that moves while
-we do: git moves it only from where we saw it; `checkout` is forced only to finish our own move.
+we do: git moves it only from where we saw it; files are forced only to finish our own move.
 """
 
 from __future__ import annotations
@@ -151,8 +151,10 @@ class Follower:
         raise git.GitError(("git", *_FAST_FORWARD), asked.code, asked.err)
 
     def _give_way(self, tree: LinkedTree, old: str, new: str) -> str:
-        """Takes the files of our move back where a person moved HEAD meanwhile, by a commit or otherwise; gives what to say."""
-        tree.git("read-tree", "-m", "-u", new, old, ok=(0, 128))  # what is not as we put it is left as it is
+        """Takes the files of our move to where a person moved HEAD meanwhile, by a commit or otherwise; gives what to say."""
+        tree.git(
+            "read-tree", "-m", "-u", new, "HEAD", ok=(0, 128)
+        )  # what is not as we put it is left as it is
         linked.remove(tree.admin / MOVE)
         return self._reason_to_leave(tree, old, new)
 
@@ -172,6 +174,7 @@ class Follower:
         return self._finish(tree, None if old == "-" else old, new)
 
     def _finish(self, tree: LinkedTree, old: str | None, new: str) -> list[str]:
+        seen = tree.head()
         linked.write_text(tree.admin / MOVE, f"{old or '-'} {new}\n")
         tree.break_locks()
         index, older = tree.admin / "swarm-new", tree.admin / "swarm-old"
@@ -188,13 +191,28 @@ class Follower:
                 return sorted(edits)
             self._remove_outdated(tree, changes, old, older)
             crash_at("follow.finishing")
-            tree.git("checkout", "-q", "-f", "--detach", new, index=index)
-            linked.copy_index(index, tree.admin / "index")
+            paths = "".join(f"{path}\0" for path in sorted(differing))
+            tree.git(
+                "checkout-index", "-q", "-f", "-u", "-z", "--stdin", index=index, input=git.encode(paths)
+            )
+            self._take_index(tree, old, new, index)
         finally:
             linked.remove(index)
             linked.remove(older)
-        linked.remove(tree.admin / MOVE)
+        tree.git("update-ref", "--no-deref", "HEAD", new, *([seen] if seen else []), ok=(0, 128))
+        if tree.head() == new:
+            linked.remove(tree.admin / MOVE)
+        else:
+            self._give_way(tree, old or seen or new, new)
         return []
+
+    def _take_index(self, tree: LinkedTree, old: str | None, new: str, index: Path) -> None:
+        """Takes the index to `new`, as git does before it moves HEAD; what a person has staged beside our files stays staged."""
+        there = old is not None and (tree.admin / "index").exists()
+        if there and tree.git("read-tree", "-i", "-m", str(old), new, ok=(0, 128)).code == 0:
+            tree.git("update-index", "-q", "--refresh", ok=(0, 1))
+        else:
+            linked.copy_index(index, tree.admin / "index")
 
     def _keep(self, tree: LinkedTree, index: Path, first: bool) -> None:
         """Leaves a folder that had files of its own with an index, so that git shows them as changes."""

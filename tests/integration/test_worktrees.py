@@ -14,10 +14,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from swarm.edge import git
+from swarm.edge.follower import Follower
 from swarm.edge.furnish import WorktreeSetupFailed
 from swarm.edge.leftovers import Collected
 from swarm.edge.linked import remove
@@ -1264,6 +1266,40 @@ def test_a_killed_move_is_finished(repo: Path, pool: Pool, base: str, staging: P
     assert sh(staging, "status", "--porcelain") == ""
     assert [name for name in ("swarm-move", "index.lock", "HEAD.lock") if (admin / name).exists()] == []
     assert pool.follow(staging, newer, base) == ""
+
+
+@pytest.mark.parametrize("at", ["follow.finishing", "taken"])
+def test_a_commit_made_while_a_killed_move_is_finished_is_left_standing(
+    repo: Path, pool: Pool, base: str, staging: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """A person who commits in the staging worktree at the very moment at which a killed move is finished, before its index is
+    ours or after, keeps HEAD at their commit, and clean files."""
+    pool.prepare_staging(staging, base)
+    newer, admin = _half_moved(repo, staging, base)
+    take_index = Follower._take_index
+    theirs = []
+
+    def commits(self: Follower | str, *given: Any) -> None:
+        if isinstance(self, Follower):
+            take_index(self, *given)
+        elif self != at:
+            return
+        (staging / "mine").write_text("mine\n")
+        sh(staging, "add", "mine")
+        sh(staging, "commit", "-qm", "mine")
+        theirs.append(sh(staging, "rev-parse", "HEAD"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("swarm.edge.follower.crash_at", commits)
+        if at == "taken":
+            patched.setattr(Follower, "_take_index", commits)
+        reason = pool.follow(staging, base, newer)
+    assert reason == f"the staging worktree was moved by hand: left at {theirs[0][:12]}"
+    assert sh(staging, "rev-parse", "HEAD") == theirs[0]
+    assert sh(staging, "show", "HEAD:mine") == "mine"
+    assert not (admin / "swarm-move").exists()
+    assert sh(staging, "status", "--porcelain") == ""
+    assert pool.follow(staging, base, newer) == reason
 
 
 def test_a_persons_edit_in_a_killed_move_is_kept(repo: Path, pool: Pool, base: str, staging: Path) -> None:
