@@ -123,7 +123,7 @@ class Collector:
         crash_at("collect.added")
         head = self._commit(parent)
         touched, nested_too = self._touched(head)
-        nested = sorted({*nested, *nested_too})
+        nested = sorted({*nested, *nested_too, *self._links_committed(parent)})
         lent = self.lent.among(touched)
         if nested:
             problems.append(_nested_sentence(nested))
@@ -288,6 +288,16 @@ class Collector:
             folders = {os.path.dirname(folder) for folder in folders}
         return sorted(found - self._submodules()) if found else []
 
+    def _links_committed(self, parent: str) -> set[str]:
+        """Lists links that the worker committed, no .gitmodules names, and whose folder is there; the index may have lost them to an
+        earlier collecting."""
+        if parent == self.base:
+            return set()
+        changes = self.objects.diff(self.objects.tree_of(self.base), self.objects.tree_of(parent))
+        links = {change.path for change in changes if change.new_mode == GITLINK}
+        there = {path for path in links if os.path.isdir(self.tree.path / path)}
+        return there - self._submodules() if there else set()
+
     def _all_nested(self) -> list[str]:
         known = self._submodules()
         return [path for path in find_git_below(self.tree.path) if path not in known]
@@ -303,6 +313,8 @@ class Collector:
     def _without_git(self, nested: Sequence[str]) -> Iterator[None]:
         """Puts the `.git` of nested repositories aside for a moment, so that their files count as files."""
         for number, path in enumerate(nested):
+            if not os.path.lexists(self.tree.path / path / ".git"):
+                continue  # a link to a commit of a repository that is not here
             self.aside.mkdir(exist_ok=True, mode=0o700)
             write_text(self.aside / f"{number}.path", path)
             os.rename(self.tree.path / path / ".git", self.aside / str(number))

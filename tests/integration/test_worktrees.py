@@ -898,6 +898,29 @@ def test_a_repository_inside_is_a_problem_and_its_files_are_kept(
     assert collect(pool, path, base) == found
 
 
+def test_a_link_to_a_repository_that_is_not_here_is_told(repo: Path, pool: Pool, base: str) -> None:
+    """A link to a commit that no .gitmodules names and whose repository is nowhere keeps nothing from being collected: the problem
+    names it, and the other files are kept."""
+    path = pool.take("r/a/1", base)
+    (path / "work").write_text("work")
+    (path / "far" / "away").mkdir(parents=True)
+    sh(path, "update-index", "--add", "--cacheinfo", f"160000,{base},far/away")
+    sh(path, "commit", "-qm", "a link")
+    found = collect(pool, path, base)
+    assert "far/away" in found.problem
+    assert sh(repo, "show", f"{found.head}:work") == "work"
+    assert collect(pool, path, base) == found
+
+
+def test_a_gitmodules_that_git_cannot_read_is_told(repo: Path, pool: Pool, base: str) -> None:
+    """What is no configuration in .gitmodules keeps nothing from being collected either."""
+    path = pool.take("r/a/1", base)
+    (path / "work").write_text("work")
+    (path / ".gitmodules").write_text("[submodule\n")
+    found = collect(pool, path, base)
+    assert sh(repo, "show", f"{found.head}:work") == "work"
+
+
 def test_a_submodule_is_no_problem(repo: Path, pool: Pool, base: str, tmp_path: Path) -> None:
     """A link that .gitmodules names is committed as a link; the next attempt finds its folder empty."""
     sh(tmp_path, "clone", "-q", str(repo), "other")
