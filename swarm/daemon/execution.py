@@ -496,7 +496,7 @@ class Execution:
 
     def _merge(self, command: m.Merge) -> m.Event:
         landing = self.edges.landing
-        merged = landing.merge(command.onto, command.head, run=command.run, base=command.base)
+        merged = landing.merge_attempt(command.onto, command.head, run=command.run, base=command.base)
         if isinstance(merged, Conflict):
             if command.by_hand:  # whoever made it can only settle it with what it conflicts with
                 landing.hand_over(command.run, command.onto, command.base)
@@ -506,9 +506,15 @@ class Execution:
         return m.CandidateMade(at=self.clock(), **_where(command), onto=command.onto, candidate=candidate)
 
     def _rebase(self, command: m.Rebase) -> m.Event:
-        made = self.edges.landing.rebase(command.head, command.base, command.onto, command.at)
-        if isinstance(made, Conflict):
-            return self._conflicted(m.RebaseConflicted, command, made)
+        landing = self.edges.landing
+        made = landing.rebase(command.head, command.base, command.onto, command.at)
+        if isinstance(
+            made, Conflict
+        ):  # told is what conflicts of the work as a whole, not of the commit it stopped at
+            whole = landing.merge_attempt(command.onto, command.head, run=command.run, base=command.base)
+            return self._conflicted(
+                m.RebaseConflicted, command, whole if isinstance(whole, Conflict) else made
+            )
         return m.Rebased(at=self.clock(), **_where(command), onto=command.onto, head=made.head)
 
     def _revert(self, command: m.Revert) -> m.Event:

@@ -358,6 +358,13 @@ class LandingRepository:
             self._trees[onto, head] = outcome.tree
         return outcome
 
+    def merge_attempt(self, onto: str, head: str, *, run: str, base: str) -> Merged | Conflict:
+        """Merges as `merge` does. Where that would change what the attempt did not, these paths are a conflict: a merge commit in
+        it took back what others have landed, and to git that is the newer word."""
+        outcome = self.merge(onto, head, run=run, base=base)
+        foreign = self._foreign(base, head, onto, outcome.tree) if isinstance(outcome, Merged) else []
+        return Conflict(tuple(foreign), ("it takes back what has landed",)) if foreign else outcome
+
     def candidate(self, tree: str, onto: str, head: str, *, message: str, at: float) -> str:
         """Makes the commit that lands `head` on `onto`; the same arguments give the same commit."""
         who = Signature(*OURSELVES, at)
@@ -460,14 +467,19 @@ class LandingRepository:
             tree = again.tree if isinstance(again, Merged) else None
         if tree != commit.tree:
             raise LandingCheckFailed("tree", candidate, "its files are not what the merge gives.")
-        own = set(self.objects.changed_paths(base, head))
-        foreign = [path for path in self.objects.changed_paths(onto, candidate) if path not in own]
-        if foreign:
-            foreign = [path for path in foreign if path not in self.renamed_targets(base, onto, own)]
+        foreign = self._foreign(base, head, onto, commit.tree)
         if foreign:
             raise LandingCheckFailed(
                 "paths", candidate, f"it changes {', '.join(foreign[:5])}, which the attempt did not."
             )
+
+    def _foreign(self, base: str, head: str, onto: str, tree: str) -> list[str]:
+        """Lists what going from `onto` to `tree` changes although `head`, begun at `base`, did not change it."""
+        own = set(self.objects.changed_paths(base, head))
+        changed = git.files_of(self.objects.diff(self.objects.tree_of(onto), tree))
+        foreign = [path for path in changed if path not in own]
+        moved = self.renamed_targets(base, onto, own) if foreign else set()
+        return [path for path in foreign if path not in moved]
 
     def renamed_targets(self, base: str, onto: str, own: set[str]) -> set[str]:
         """Lists where staging has moved files that the attempt changed: the merge follows them there."""

@@ -1,17 +1,21 @@
 """Merges in memory, and replaying commits in memory: no index, no checkout, nothing half done when killed.
 
 Hides `git merge-tree` and what it prints. Rules for editing: a conflict is data, any failure of git is a `GitError`, and the
-two are never taken for each other. No strategy option that decides a conflict for either side is ever given.
+two are never taken for each other. No strategy option that decides a conflict for either side is ever given. What the repository's
+own attributes say of merging holds, as it does where a person merges (`swarm/edge/attributes.py`).
 """
 
 from __future__ import annotations
 
+import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.edge import git
+from swarm.edge.attributes import MergeRules, Rules, lay_out
 from swarm.edge.carrying import store_env, view_env
 from swarm.edge.git import CommitFacts, GitError, Objects, Signature
 
@@ -60,6 +64,7 @@ class Merger:
     def __init__(self, git_dir: Path, objects: Objects) -> None:
         self._git_dir = git_dir
         self._objects = objects
+        self._rules = MergeRules(objects)
         self._helper = git.Standing(_STDIN, git_dir, unbuffered=True, renew_after=MERGES_PER_HELPER)
 
     def close(self) -> None:
@@ -68,16 +73,7 @@ class Merger:
 
     def merge(self, ours: str, theirs: str) -> Merged | Conflict:
         """Merges two commits. Raises `GitError` where git fails, which is never a conflict."""
-        try:
-            answer = self._helper.ask(f"{ours} {theirs}\n".encode(), _answer_length)
-        except GitError as problem:
-            if "unrelated histories" in problem.err:
-                return Conflict((), ("its history has nothing in common with staging's",))
-            raise
-        status, tree, _rest = answer.split(b"\0", 2)
-        if status == b"1":
-            return Merged(tree.decode())
-        return self._conflict(ours, theirs)
+        return self._merge(self._objects.tree_of(ours), ours, theirs)
 
     def merge_over(self, base: str, ours_tree: str, theirs: str) -> Merged | Conflict:
         """Merges the tree `ours_tree` with `theirs`, a descendant of `base`, taking `base` as the merge base.
@@ -87,7 +83,29 @@ class Merger:
         """
         who = Signature(*OURSELVES, 0)
         stand_in = git.write_commit(self._git_dir, ours_tree, (base,), "stand-in\n", who, who, durable=False)
-        return self.merge(stand_in, theirs)
+        return self._merge(ours_tree, stand_in, theirs)
+
+    def _merge(self, ours_tree: str, ours: str, theirs: str) -> Merged | Conflict:
+        rules = self._rules.of(ours_tree)
+        try:
+            if rules:
+                return _ask_once(self._git_dir, ours, theirs, rules)
+            answer = self._helper.ask(f"{ours} {theirs}\n".encode(), _answer_length)
+        except GitError as problem:
+            if "unrelated histories" in problem.err:
+                return Conflict((), ("its history has nothing in common with staging's",))
+            raise
+        status, tree, _rest = answer.split(b"\0", 2)
+        if status == b"1":
+            return Merged(tree.decode())
+        outcome = _ask_once(
+            self._git_dir, ours, theirs, rules
+        )  # with messages: they name paths that the versions may lack
+        if isinstance(outcome, Merged):
+            raise GitError(
+                ("git", "merge-tree"), 0, "", cause="git merge-tree gave two answers to one question."
+            )
+        return outcome
 
     def revert(self, onto: str, commits: Sequence[str]) -> Merged | Conflict:
         """Takes commits of a first-parent line, newest first, back on top of `onto`: each is merged the other way round, its parent
@@ -121,36 +139,60 @@ class Merger:
             )
         return Replayed(head)
 
-    def _conflict(self, ours: str, theirs: str) -> Conflict:
-        """Asks again, with messages: they name paths that the list of versions may lack, such as those of moved folders."""
-        asked = git.run(
-            "merge-tree", "--write-tree", "-z", "--messages", ours, theirs, git_dir=self._git_dir, ok=(0, 1)
-        )
-        if asked.code == 0:
-            raise GitError(
-                ("git", "merge-tree"), 0, "", cause="git merge-tree gave two answers to one question."
-            )
-        return _parse_conflict(asked.out)
+
+def _ask_once(
+    git_dir: Path, ours: str, theirs: str, rules: Rules, env: Mapping[str, str] | None = None
+) -> Merged | Conflict:
+    """Asks a git of its own, in a folder that has the attributes, if any, as a checkout of our side would."""
+    asked = ("merge-tree", "--write-tree", "-z", "--messages", ours, theirs)
+    if not rules:
+        done = git.run(*asked, git_dir=git_dir, env=env, ok=(0, 1))
+    else:
+        with tempfile.TemporaryDirectory(prefix="swarm-merge-") as folder:
+            lay_out(rules, folder)
+            done = git.run(*asked, git_dir=git_dir, work_tree=folder, cwd=folder, env=env, ok=(0, 1))
+    if done.code == 0:
+        return Merged(done.out.partition(b"\0")[0].decode())
+    return _parse_conflict(done.out, (ours, theirs))
 
 
 def merge_all(git_dir: Path, pairs: Sequence[tuple[str, str]]) -> list[str | None]:
-    """Merges many pairs of commits in one process and gives the trees; None for a pair that conflicts or can't be merged.
+    """Merges many pairs of commits and gives the trees; None for a pair that conflicts or can't be merged.
 
     Nothing is written into the repository: new objects go into a folder that is thrown away. For looking, not for landing.
     """
-    trees: list[str | None] = []
-    with tempfile.TemporaryDirectory(prefix="swarm-merge-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="swarm-merge-") as scratch, closing(Objects(git_dir)) as objects:
         env = {**store_env(scratch), **view_env(git_dir / "objects")}
-        while len(trees) < len(pairs):
-            asked = "".join(f"{ours} {theirs}\n" for ours, theirs in pairs[len(trees) :]).encode()
-            done = git.run(
-                *_STDIN, git_dir=git_dir, env=env, input=asked, ok=range(256), timeout_s=MERGE_ALL_TIMEOUT_S
-            )
-            trees += _trees_in(done.out)
-            if done.code > 1:
-                trees.append(None)  # git died of this one; the rest is asked again
-            elif len(trees) < len(pairs):
-                raise GitError(("git", "merge-tree"), done.code, done.err)
+        trees: dict[tuple[str, str], str | None] = {}
+        plain: list[tuple[str, str]] = []
+        known = MergeRules(objects)
+        for ours, theirs in pairs:
+            try:
+                rules = known.of(objects.tree_of(ours))
+                outcome = _ask_once(git_dir, ours, theirs, rules, env) if rules else None
+            except GitError:
+                outcome = None  # what can't be read can't be merged either
+            if isinstance(outcome, Merged):
+                trees[ours, theirs] = outcome.tree
+            elif outcome is None:
+                plain.append((ours, theirs))
+        trees.update(zip(plain, _merge_plain(git_dir, plain, env), strict=True))
+    return [trees.get(pair) for pair in pairs]
+
+
+def _merge_plain(git_dir: Path, pairs: Sequence[tuple[str, str]], env: Mapping[str, str]) -> list[str | None]:
+    """Merges pairs that no attributes speak of, in one process as long as git lives."""
+    trees: list[str | None] = []
+    while len(trees) < len(pairs):
+        asked = "".join(f"{ours} {theirs}\n" for ours, theirs in pairs[len(trees) :]).encode()
+        done = git.run(
+            *_STDIN, git_dir=git_dir, env=env, input=asked, ok=range(256), timeout_s=MERGE_ALL_TIMEOUT_S
+        )
+        trees += _trees_in(done.out)
+        if done.code > 1:
+            trees.append(None)  # git died of this one; the rest is asked again
+        elif len(trees) < len(pairs):
+            raise GitError(("git", "merge-tree"), done.code, done.err)
     return trees
 
 
@@ -177,14 +219,16 @@ def _answer_length(got: bytearray) -> int | None:
     return None if end < 0 else end + 2
 
 
-def _parse_conflict(out: bytes) -> Conflict:
+def _parse_conflict(out: bytes, sides: tuple[str, str]) -> Conflict:
     fields = git.decode(out).split("\0")
+    # A file that a folder is in the way of is set aside as NAME~SIDE, which nobody but git knows by that name.
+    aside = re.compile(rf"~(?:{'|'.join(sides)})(?:_\d+)?\Z")
     blobs: list[Blob] = []
     at = 1  # the tree comes first
     while fields[at]:
         facts, _, path = fields[at].partition("\t")
         mode, oid, stage = facts.split(" ")
-        blobs.append(Blob(path, int(stage), mode, oid))
+        blobs.append(Blob(aside.sub("", path), int(stage), mode, oid))
         at += 1
     at += 1
     paths = [blob.path for blob in blobs]
@@ -195,6 +239,6 @@ def _parse_conflict(out: bytes) -> Conflict:
         kind, text = fields[at + 1 + count : at + 3 + count]
         at += 3 + count
         if kind != "Auto-merging":
-            paths.extend(named)
+            paths.extend(aside.sub("", path) for path in named)
             messages.append(text.strip())
     return Conflict(tuple(dict.fromkeys(paths)), tuple(messages), tuple(blobs))

@@ -267,9 +267,21 @@ class Checker:
             places = {"GIT_OBJECT_DIRECTORY": scratch}
             places["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = f"{self.landing}/objects"
             for head in second:
-                merged = git(self.landing, "merge-tree", "--write-tree", f"{commit}^", head, env=places)
+                within = self.attributes(f"{commit}^", Path(scratch, "files"))
+                places |= {"GIT_DIR": str(self.landing), "GIT_WORK_TREE": str(within)}
+                merged = git(within, "merge-tree", "--write-tree", f"{commit}^", head, env=places)
                 if merged.split("\n")[0] != git(self.landing, "rev-parse", f"{commit}^{{tree}}"):
                     yield "I7", f"{commit} is not the merge of its parents"
+
+    def attributes(self, commit: str, folder: Path) -> Path:
+        """Lays out what a commit's own attribute files say, which decides how its files are merged."""
+        folder.mkdir()
+        for path in git(self.landing, "ls-tree", "-r", "-z", "--name-only", commit).split("\0"):
+            if Path(path).name == ".gitattributes":
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                text = git(self.landing, "cat-file", "blob", f"{commit}:{path}")
+                (folder / path).write_text(f"{text}\n", "utf-8", "surrogateescape")
+        return folder
 
     def above(self, commit: str, tip: str | None) -> bool:
         return bool(tip and git(self.top, "merge-base", "--is-ancestor", commit, tip, code=True))

@@ -172,7 +172,7 @@ MUTANTS: dict[str, Mutant] = {
     "no-own-paths": Mutant(
         "a candidate that changes what the attempt did not is let through",
         "swarm/edge/landing.py",
-        "foreign = [path for path in self.objects.changed_paths(onto, candidate) if path not in own]",
+        "foreign = [path for path in changed if path not in own]",
         "foreign: list[str] = []",
         (f"{_LANDING}::test_check_refuses_the_undoing_of_others_work",),
     ),
