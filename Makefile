@@ -9,6 +9,7 @@ PYTEST_ARGS ?= -n 2
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 CRASH_ARGS ?=
+HOSTILE_ARGS ?=
 MUTANTS_ARGS ?=
 WALKS ?= 1000
 
@@ -19,7 +20,7 @@ export PIP_NO_INPUT := 1
 MAKEFLAGS += --no-print-directory
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: help setup run run-compare test lint types bench crash crash-long crash-sweep mutants walk check clean system-packages
+.PHONY: help setup run run-compare test lint types bench crash crash-long crash-sweep hostile mutants walk check clean system-packages
 .DELETE_ON_ERROR:
 
 help:
@@ -32,6 +33,7 @@ help:
 	@echo "make crash            the daemon killed at every named point and at random, then checked (CRASH_ARGS='--seed 7')"
 	@echo "make crash-long       the same by every kind, far more often, for hours"
 	@echo "make crash-sweep      each process of each step of a landing killed at each of its system calls (needs strace)"
+	@echo "make hostile          hundreds of odd histories, landed and then judged by plain git (HOSTILE_ARGS='--seed 7 --count 50')"
 	@echo "make mutants          planted bugs, to see that the checks can fail (MUTANTS_ARGS='--only no-epoch')"
 	@echo "make walk             the simulated world, by many seeds (WALKS=1000)"
 	@echo "make bench            the figures, as ratios to floor programs measured beside them (minutes)"
@@ -68,7 +70,7 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	@$(BIN)/mypy
-	@$(BIN)/mypy --explicit-package-bases scripts tests/bench tests/crash/__main__.py tests/crash/mutants.py
+	@$(BIN)/mypy --explicit-package-bases scripts tests/bench tests/crash/__main__.py tests/crash/mutants.py tests/hostile/__main__.py
 
 bench: $(STAMP)
 	@$(BIN)/python scripts/bench.py $(BENCH_ARGS)
@@ -81,6 +83,9 @@ crash-long: $(STAMP)
 
 crash-sweep: $(STAMP)
 	@$(BIN)/python -m tests.crash.sweep $(CRASH_ARGS)
+
+hostile: $(STAMP)
+	@$(BIN)/python -m tests.hostile $(HOSTILE_ARGS)
 
 mutants: $(STAMP)
 	@$(BIN)/python -m tests.crash.mutants $(MUTANTS_ARGS)
