@@ -289,8 +289,8 @@ class Collector:
         return sorted(found - self._submodules()) if found else []
 
     def _links_committed(self, parent: str) -> set[str]:
-        """Lists links that the worker committed, no .gitmodules names, and whose folder is there; the index may have lost them to an
-        earlier collecting."""
+        """Lists links that the worker committed, no .gitmodules names, and whose folder is there; the index may have lost them
+        to an earlier collecting."""
         if parent == self.base:
             return set()
         changes = self.objects.diff(self.objects.tree_of(self.base), self.objects.tree_of(parent))

@@ -54,6 +54,7 @@ _WORKTREES = "tests/integration/test_worktrees.py"
 _PROCESS = "tests/integration/test_process.py"
 _JOURNAL = "tests/integration/test_journal.py"
 _GIT = "tests/integration/test_git.py"
+_HOSTILE = "tests/hostile/test_histories.py"
 
 MUTANTS: dict[str, Mutant] = {
     "act-first": Mutant(
@@ -168,6 +169,55 @@ MUTANTS: dict[str, Mutant] = {
         "self._merger.merge_over(base, self.objects.tree_of(onto), head)",
         "self._merger.merge_over(topic[-1].parents[0] if topic else base, self.objects.tree_of(onto), head)",
         (f"{_LANDING}::test_merge_equals_plain_git_on_random_topics",),
+    ),
+    "conflict-lands": Mutant(
+        "what git could not merge lands as git left it, with the marks of a conflict in it",
+        "swarm/edge/merging.py",
+        'if status == b"1":\n            return Merged',
+        "if tree:\n            return Merged",
+        (f"{_HOSTILE}::test_swarm_and_git_agree",),
+    ),
+    "wrong-replay-base": Mutant(
+        "each commit is replayed as if it held all before it too",
+        "swarm/edge/merging.py",
+        "outcome = self.merge_over(commit.parents[0], tree, commit.oid)",
+        "outcome = self.merge_over(commits[0].parents[0], tree, commit.oid)",
+        (f"{_HOSTILE}::test_commits_that_fit_one_by_one_land",),
+    ),
+    "lines-anyway": Mutant(
+        "files of which their attributes say that they are not merged by lines are merged by lines",
+        "swarm/edge/attributes.py",
+        "return found if any(word in text for text in found.values() for word in _OF_MERGING) else {}",
+        "return {}",
+        (f"{_HOSTILE}::test_files_that_are_not_merged_by_lines_are_not",),
+    ),
+    "taken-back": Mutant(
+        "a merge commit that drops what others have landed is a merge like any other, until the check refuses it for ever",
+        "swarm/edge/landing.py",
+        'return Conflict(tuple(foreign), ("it takes back what has landed",)) if foreign else outcome',
+        "return outcome",
+        (f"{_HOSTILE}::test_taking_back_what_others_landed_is_a_conflict",),
+    ),
+    "names-mangled": Mutant(
+        "what is no UTF-8 in a name is replaced when it is read",
+        "swarm/edge/git/call.py",
+        'return raw.decode("utf-8", "surrogateescape")',
+        'return raw.decode("utf-8", "replace")',
+        (f"{_HOSTILE}::test_whatever_a_path_is_called_a_conflict_names_it",),
+    ),
+    "lost-mode": Mutant(
+        "that a file became executable is not seen",
+        "swarm/edge/git/call.py",
+        '    ("submodule.recurse", "false"),\n',
+        '    ("submodule.recurse", "false"),\n    ("core.fileMode", "false"),\n',
+        (f"{_HOSTILE}::test_a_mode_alone_is_a_change",),
+    ),
+    "endless-link": Mutant(
+        "a link to a repository that is not there can't be collected, and that is tried for ever",
+        "swarm/edge/leftovers.py",
+        '            if not os.path.lexists(self.tree.path / path / ".git"):\n                continue',
+        "            if not path:\n                continue",
+        (f"{_WORKTREES}::test_a_link_to_a_repository_that_is_not_here_is_told",),
     ),
     "no-own-paths": Mutant(
         "a candidate that changes what the attempt did not is let through",

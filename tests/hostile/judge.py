@@ -93,6 +93,7 @@ class Judge:
         clock, since it looks only into files that seem to have changed."""
         self._stand_at(base)
         git(self.clone, "read-tree", "--reset", "-u", wanted)
+        git(self.clone, "read-tree", "HEAD")
         git(self.clone, "add", "-A")
         as_is = self.entries(git(self.clone, "write-tree").stdout.decode().strip())
         git(self.clone, "add", "--renormalize", ".")

@@ -81,6 +81,23 @@ def test_taking_back_what_others_landed_is_a_conflict(tmp_path: Path) -> None:
     assert carried_out(tmp_path, before, theirs, ours) == {"merge clean": 1, "taken back": 1}
 
 
+def test_whatever_a_path_is_called_a_conflict_names_it(tmp_path: Path) -> None:
+    """Names that are no UTF-8, hold a newline, a quote or a leading dash, or look like a revision, are told as they are."""
+    names = [name for name in histories.ODD if not name.startswith(b".git")]
+    before = (Step(tuple(wrote(name, LINES) for name in names)),)
+    sides = [one(*(Edit(name, 3, text) for name in names)) for text in (b"x", b"y")]
+    assert carried_out(tmp_path, before, *sides) == {"merge clean": 1, "merge conflict": 1}
+
+
+def test_a_mode_alone_is_a_change(tmp_path: Path) -> None:
+    """That a file became executable is committed for a worker that leaves it so, and lands."""
+    before = (Step((wrote(b"a", LINES), wrote(b"b", LINES + b"b"))),)
+    history = History(before, (one(histories.Mode(b"a")), one(histories.Mode(b"b"))))
+    result = whole.run(history, tmp_path / "whole")
+    assert result.disagreement is None, result.disagreement
+    assert result.agreed["left"] == 1
+
+
 def test_commits_that_fit_one_by_one_land(tmp_path: Path) -> None:
     """Work that begins with what has landed by then, and goes on from there, conflicts as a whole and lands commit by commit."""
     before = (Step((wrote(b"a", LINES),)),)

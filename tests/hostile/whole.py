@@ -72,8 +72,12 @@ def _old(ref: Ref | None) -> Ref | None:
 
 
 def _work(number: int, head: str) -> str:
-    """Every other worker commits by itself; the others leave what is to be committed."""
-    return f"git reset -q --hard {head}" if number % 2 else f"git read-tree --reset -u {head}"
+    """Every other worker commits by itself; the others leave files, and an index that knows nothing of them."""
+    return (
+        f"git reset -q --hard {head}"
+        if number % 2
+        else f"git read-tree --reset -u {head} && git read-tree HEAD"
+    )
 
 
 def _compare_landings(swarm: Swarm, judge: Judge, ended: dict[str, Any], agreed: Counter[str]) -> None:
