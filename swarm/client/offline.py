@@ -390,6 +390,36 @@ def deploy(top: Path, state: Path, run: str, target: str, commit: str) -> dict[s
     return {"command": settings.command, "exit_code": done.exit_code, "log": str(done.log), "ran": done.ran}
 
 
+# --- what workers do now ------------------------------------------------------------------------------------------------
+
+
+def foresee(common: Path, document: Mapping[str, Any], *, lent: Iterable[str]) -> list[dict[str, Any]]:
+    """Looks what each running worker of a status document has changed so far, what of it lies outside its claims, and with whom it
+    would conflict."""
+    from swarm.core.claims import strays
+    from swarm.core.model import Claim, Mode
+    from swarm.edge import foresight
+
+    rows, works = [], []
+    for run in document.get("runs") or []:
+        for task in run.get("tasks") or []:
+            attempt = (task.get("attempts") or [None])[-1]
+            if attempt is None or attempt["state"] != "running" or not attempt["worktree"]:
+                continue
+            rows.append(
+                {"run": run["id"], "task": task["id"], "attempt": attempt["n"], "claims": task["claims"]}
+            )
+            name = f"{run['id']}/{task['id']}"
+            works.append(foresight.Work(name, attempt["worktree"], attempt["base"], run["staging"]["commit"]))
+    for row, seen in zip(rows, foresight.look(common, works, leave_out=tuple(lent)), strict=True):
+        claims = [Claim(each["path"], Mode(each["mode"])) for each in row.pop("claims")]
+        changed = seen.changed
+        row["changed"] = None if changed is None else list(changed)
+        row["strays"] = list(strays(claims, changed or ()))
+        row["conflicts"] = [{"with": name, "paths": list(paths)} for name, paths in seen.conflicts.items()]
+    return rows
+
+
 # --- worktrees ------------------------------------------------------------------------------------------------------
 
 

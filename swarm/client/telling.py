@@ -387,10 +387,8 @@ def _shared(claim: Document) -> str:
 
 
 def claims_text(document: Document) -> str:
-    """Shows who may change what now."""
+    """Shows who may change what now, and what running workers have changed so far, where that was looked at."""
     claims = document.get("claims") or []
-    if not claims:
-        return "No claims are held.\n"
     rows = [
         (
             printable(claim.get("path", "")),
@@ -399,7 +397,20 @@ def claims_text(document: Document) -> str:
         )
         for claim in claims
     ]
-    return table(rows)
+    work = "".join(f"{line}\n" for row in document.get("work") or [] for line in _work_lines(row))
+    return (table(rows) if rows else "No claims are held.\n") + (f"\n{work}" if work else "")
+
+
+def _work_lines(row: Mapping[str, Any]) -> Iterator[str]:
+    changed = row["changed"]
+    what = (
+        "can't be looked at now" if changed is None else f"has changed {_listed(changed) or 'nothing'} so far"
+    )
+    yield f"{printable(row['run'])}/{printable(row['task'])} {what}"
+    if row["strays"]:
+        yield f"  outside its claims: {_listed(row['strays'])}"
+    for each in row["conflicts"]:
+        yield f"  would conflict with {printable(each['with'])} in {_listed(each['paths'])}"
 
 
 def worktrees_text(rows: Iterable[Mapping[str, Any]], *, top: str = "") -> str:

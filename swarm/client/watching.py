@@ -97,13 +97,36 @@ def diff(session: Session, task: str, run: str | None) -> None:
 
 
 @command("claims", shows=True)
-def claims(session: Session) -> None:
-    """Show who may change what now."""
+@click.option(
+    "--work",
+    is_flag=True,
+    help="Also look what running workers have changed so far, and where that would conflict.",
+)
+def claims(session: Session, work: bool) -> None:
+    """Show who may change what now.
+
+    With --work the worktrees of running workers are read as they are at this moment, disturbing nobody: paths changed so far, those
+    outside the claims, and where two of them, or one and staging, would conflict.
+    """
     document = session.document(full=False)
+    shown: dict[str, Any] = {"claims": document.get("claims") or []}
+    if work:
+        shown["work"] = _foresee(session, document)
     if session.as_json:
-        session.json({"schema": protocol.SCHEMA, "claims": document.get("claims") or []})
+        session.json({"schema": protocol.SCHEMA, **shown})
     else:
-        session.out(telling.claims_text(document))
+        session.out(telling.claims_text(shown))
+
+
+def _foresee(session: Session, document: dict[str, Any]) -> list[dict[str, Any]]:
+    from pathlib import Path
+
+    from swarm import config
+    from swarm.client import offline
+
+    settings = config.load(session.top, session.environ).worktrees
+    lent = (*settings.copied, *settings.share)
+    return offline.foresee(Path(session.place.common_dir), document, lent=lent)
 
 
 @command("events", shows=True)

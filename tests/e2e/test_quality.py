@@ -184,3 +184,24 @@ def test_a_deploy_that_takes_too_long_is_ended(swarm: Swarm) -> None:
     assert "did not end in time" in swarm("finish", code=1).out
     swarm.look_again()
     wait_until(lambda: not any("sleep" in line for line in swarm.left_running()))
+
+
+def test_collisions_are_told_while_workers_work(swarm: Swarm) -> None:
+    """`swarm claims --work` says what each running worker has changed so far, what of it lies outside its claims, and with whom it
+    would conflict; nothing is changed by asking."""
+    tasks = [
+        swarm.task("one", "echo one > shared; echo x > own", claims=["own"], gate="go"),
+        swarm.task("two", "echo two > shared", claims=["shared"], gate="go"),
+    ]
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", tasks)))
+    swarm.wait_for_start("one", "two")
+    wait_until(lambda: all(each["changed"] for each in swarm("claims", "--work", "--json").json["work"]))
+    work = {each["task"]: each for each in swarm("claims", "--work", "--json").json["work"]}
+    assert (work["one"]["changed"], work["one"]["strays"]) == (["own", "shared"], ["shared"])
+    assert work["two"]["strays"] == []
+    assert work["two"]["conflicts"] == [{"with": "r/one", "paths": ["shared"]}]
+    told = swarm("claims", "--work").out
+    assert "would conflict with r/two in shared" in told
+    swarm.open("go")
+    swarm("wait", "--run", "r", code=None)
