@@ -199,6 +199,31 @@ def test_without_a_home_status_of_all_says_why_it_knows_none(swarm: Swarm) -> No
     assert "neither HOME nor" in swarm("status", "--all", env={"HOME": "", "XDG_STATE_HOME": ""}).stdout
 
 
+def test_a_shell_can_complete_commands(repo: Path, environment: dict[str, str]) -> None:
+    """What `swarm completion bash` prints makes bash complete commands and options, in a shell that sources it."""
+    script = (
+        f'swarm() {{ "{sys.executable}" -m swarm "$@"; }}; eval "$(swarm completion bash)";complete -p swarm'
+    )
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=repo, env=environment, capture_output=True, text=True, check=True
+    )
+    assert "_swarm_completion" in done.stdout
+    asked = {"_SWARM_COMPLETE": "bash_complete", "COMP_CWORD": "1"}
+    words = {"COMP_WORDS": "swarm fin"}, {"COMP_WORDS": "swarm finish --prev", "COMP_CWORD": "2"}
+    told = [
+        subprocess.run(
+            PROGRAM,
+            cwd=repo,
+            env={**environment, **asked, **each},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for each in words
+    ]
+    assert [each.stdout for each in told] == ["plain,finish\n", "plain,--preview\n"]
+
+
 def test_outside_a_repository_it_says_so(swarm: Swarm, tmp_path: Path) -> None:
     """Exit 2 and a sentence, both ways round click."""
     for words in (["status"], ["-v", "claims"]):
