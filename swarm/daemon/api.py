@@ -344,9 +344,8 @@ class Api:
         body = await self._body(request)
         if body.get("failed"):
             run = self._run(body["run"])
-            wanted = [
-                t.spec.id for t in run.tasks.values() if t.state in (TaskState.FAILED, TaskState.CANCELLED)
-            ]
+            ended = (TaskState.FAILED, TaskState.CANCELLED)
+            wanted = [t.spec.id for t in run.tasks.values() if t.state in ended and not t.spec.qa]
         else:
             run, wanted = self._tasks(body["run"], body["tasks"])
         for name in wanted:

@@ -99,6 +99,12 @@ def test_qa_that_comes_to_nothing_says_why(swarm: Swarm) -> None:
     assert "have not ended" in swarm("qa", code=4).err
     swarm.open("b")
     swarm.wait("r")
+    with_qa(swarm, "exit 1", "true")
+    swarm("stop")
+    assert "did not land" in swarm("qa", code=1).out
+    swarm("start")
+    assert "nothing to try again" in swarm("retry", "--failed").out
+    assert "swarm qa" in swarm("retry", "qa-4", code=4).err
 
 
 def test_verify_runs_every_suite_on_staging(swarm: Swarm) -> None:
