@@ -118,7 +118,9 @@ class _TaskForm(_Form):
     timeout_s: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="seconds that an attempt may take"
     )
-    attempts: int | None = Field(default=None, ge=1, le=1000, description="how many attempts there may be")
+    attempts: int | None = Field(
+        default=None, ge=1, le=1000, description="how many attempts there may be; a conflict does not count"
+    )
     priority: int | None = Field(default=None, ge=-1_000_000, le=1_000_000, description="higher first")
     allow_empty: bool | None = Field(default=None, description='true where "no change needed" is a good end')
     memory_mb: int | None = Field(
@@ -251,6 +253,7 @@ class _Native:
         self.errors: list[Problem] = []
         self.warnings = warnings
         self._phases: dict[str, PhaseSpec] = {}
+        self._nameless: list[tuple[str, list[str]]] = []  # needs of what has no readable id
         self._suggest = document.Suggestions()
 
     def plan(self, source: str, stem: str, syntax: str) -> PlanSpec:
@@ -272,6 +275,8 @@ class _Native:
             self._phases.setdefault(
                 phase.id, PhaseSpec(phase.id, title, needs, phase_needs, phase.parallel_safe, verify, extra)
             )
+        for place, listed in self._nameless:
+            self._needs(listed, place, tasks, phases)
         specs: dict[str, TaskSpec] = {}
         for place, form in task_forms:
             specs.setdefault(form.id, self._task(form, place, tasks, phases))
@@ -313,9 +318,11 @@ class _Native:
         self.errors += [Problem(_place(place, one["loc"]), _wrong(one)) for one in found]
         if not isinstance(raw, dict):
             return None
+        rest = _without(raw, found)
         try:
-            return kind.model_validate(_without(raw, found))
+            return kind.model_validate(rest)
         except ValidationError:  # nothing can stand for what is wrong: an id
+            self._nameless.append((f"{place}.needs", rest.get("needs") or []))
             return None
 
     def _with_needs(self, raw: dict[str, Any], place: str) -> dict[str, Any]:

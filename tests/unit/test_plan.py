@@ -621,3 +621,15 @@ def test_yaml_is_read_and_aliases_are_refused() -> None:
     )
     assert read("tasks: [\n", "plan.yaml").errors[0].place == "line 2 column 1"
     assert "aliases" in read("a: &a [1]\ntasks: [*a, *a]\n", "plan.yaml").errors[0].text
+
+
+@pytest.mark.parametrize("nameless", [{}, {"id": 7}, {"id": ""}])
+def test_a_task_without_a_readable_id_still_has_its_needs_looked_at(nameless: dict[str, Any]) -> None:
+    """Every error is told at once, also what a task or phase needs whose id is what is wrong with it."""
+    plan = {
+        "phases": [{**nameless, "needs": ["nowhere"]}],
+        "tasks": [{**nameless, "run": "true", "needs": ["a", "b"]}, {"id": "a", "run": "true"}],
+    }
+    told = {error.place for error in read_json(plan).errors}
+    assert {"tasks[0].id", "tasks[0].needs[1]", "phases[0].id", "phases[0].needs[0]"} <= told
+    assert "tasks[0].needs[0]" not in told
