@@ -142,7 +142,9 @@ def finish_text(document: Document) -> str:
         "finished": f"Run {run} is on {into} at {printable(facts.get('commit') or '')[:9]}: {_tasks(landed)}.",
         "staged": f"Run {run} is in the index and files of the checkout of {into}, {_tasks(landed)}; commit it when you like.",
         "preview": printable(facts.get("text") or f"{len(paths)} paths of {into} would change."),
-        "nothing": f"{into} has everything of run {run} already.",
+        "nothing": f"{into} has everything of run {run} already."
+        if landed
+        else f"Nothing of run {run} has landed, so {into} stays as it is.",
     }
     lines = [said.get(str(facts.get("outcome")), f"Run {run} was not finished.")]
     if facts.get("outcome") == "preview":

@@ -111,7 +111,7 @@ class Closing:
             return facts | {
                 "outcome": "preview",
                 "commit": outlook.new,
-                "text": _preview_text(target, outlook),
+                "text": _preview_text(run, target, outlook),
             }
         return facts | await self._finished(run, target, outlook, stage_only=bool(wanted.get("stage_only")))
 
@@ -146,7 +146,7 @@ class Closing:
         if isinstance(ended, m.FinishRefused):
             raise _finish_error(ended, run)
         outcome = "nothing" if outlook.nothing else "staged" if stage_only else "finished"
-        text = _finished_text(target, outcome, ended.commit)
+        text = _finished_text(run, target, outcome, ended.commit)
         return {"outcome": outcome, "commit": ended.commit, "text": text}
 
 
@@ -191,24 +191,32 @@ async def _in_thread(work: Callable[[], Any]) -> Any:
     return await asyncio.get_running_loop().run_in_executor(None, work)
 
 
-def _preview_text(target: str, outlook: Outlook) -> str:
+def _nothing_text(run: Run, target: str) -> str:
+    return (
+        f"{target} has everything that is on staging."
+        if run.landed
+        else f"Nothing of run {run.id} has landed."
+    )
+
+
+def _preview_text(run: Run, target: str, outlook: Outlook) -> str:
     if outlook.conflict:
         return (
             f"Staging conflicts with {target} in {', '.join(outlook.conflict[:10])}; nothing would be merged."
         )
     if outlook.nothing:
-        return f"{target} has everything that is on staging."
+        return _nothing_text(run, target)
     how = "by a merge commit" if outlook.merged else "by moving it forward"
     number = len(outlook.paths)
     paths = "1 path changes" if number == 1 else f"{number} paths change"
     return f"{target} would go from {outlook.old[:12]} to {outlook.new[:12]} {how}; {paths}."
 
 
-def _finished_text(target: str, outcome: str, commit: str) -> str:
+def _finished_text(run: Run, target: str, outcome: str, commit: str) -> str:
     if outcome == "staged":
         return f"The index and files of {target}'s checkout hold the result; nothing was committed."
     if outcome == "nothing":
-        return f"{target} had everything that is on staging."
+        return _nothing_text(run, target)
     return f"{target} stands at {commit[:12]}."
 
 

@@ -132,6 +132,16 @@ def test_a_document_that_lacks_everything_is_shown_all_the_same(document: dict[s
     Console(file=None, width=80).render_lines(live.view(document, now=NOW, width=80))
 
 
+@pytest.mark.parametrize(
+    ("landed", "says"), [([], "Nothing of run r has landed"), (["t"], "has everything of run r")]
+)
+def test_a_finish_that_had_nothing_to_do_says_why(landed: list[str], says: str) -> None:
+    """A branch to which nothing could be added because nothing has landed is not told to have everything."""
+    assert says in telling.finish_text(
+        {"finish": {"run": "r", "into": "main", "outcome": "nothing", "landed": landed}}
+    )
+
+
 @pytest.mark.parametrize("width", [20, 40, 80, 200])
 def test_rows_of_tasks_keep_to_the_width(width: int) -> None:
     """No row of a task is wider than the terminal, however wide its letters are."""
