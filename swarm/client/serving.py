@@ -11,7 +11,7 @@ import click
 
 from swarm import protocol
 from swarm.client import place
-from swarm.client.connection import Connection, handle
+from swarm.client.connection import AnswerBroken, Connection, handle
 from swarm.client.options import command
 from swarm.client.session import Session
 from swarm.client.submitting import Submission
@@ -116,8 +116,8 @@ def stop(session: Session, mode: str | None) -> None:
     end = handle(daemon.pid)
     try:
         daemon.post(protocol.STOP, {"mode": mode})
-    except NoDaemon:
-        pass  # it ended by itself just now
+    except (NoDaemon, AnswerBroken):
+        pass  # it ends by itself just now; that it does is seen below
     if mode == "drain":
         session.note("Waiting for running workers (Ctrl-C leaves it to itself) …")
     _wait_for_end(daemon, end, None if mode == "drain" else STOP_TIMEOUT_S)

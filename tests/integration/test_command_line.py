@@ -427,6 +427,40 @@ def test_a_daemon_is_steered_from_the_command_line(swarm: Swarm, repo: Path) -> 
     assert swarm("stop").stdout == "No daemon runs.\n"
 
 
+LAST_BREATH = """
+import json, os, socket, sys
+from swarm import protocol
+state = sys.argv[1]
+os.mkdir(state)
+path = protocol.socket_path(state, os.environ)
+os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(path)
+listener.listen()
+listener.settimeout(60)
+with open(os.path.join(state, "daemon.json"), "w") as file:
+    json.dump({"pid": os.getpid(), "socket": path}, file)
+print("up", flush=True)
+listener.accept()[0].close()  # somebody looks whether there is one
+asked, _ = listener.accept()
+asked.recv(1)
+"""
+
+
+def test_a_daemon_that_ends_by_itself_over_being_stopped_has_stopped(
+    swarm: Swarm, repo: Path, environment: dict[str, str]
+) -> None:
+    """Where the daemon hears of the stop only as it ends, and answers nothing any more, it has ended as was asked."""
+    state = repo / ".git" / "swarm"
+    with subprocess.Popen(
+        [sys.executable, "-c", LAST_BREATH, str(state)], stdout=subprocess.PIPE, text=True, env=environment
+    ) as ending:
+        assert ending.stdout is not None
+        assert ending.stdout.readline() == "up\n"
+        done = swarm("stop")
+    assert (done.returncode, done.stdout[:7]) == (0, "Stopped"), done.stderr
+
+
 # --- in a terminal ----------------------------------------------------------------------------------------------------------
 
 
