@@ -117,13 +117,15 @@ def worktrees(
 
 def _clean(session: Session, *, force: bool) -> int:
     """Removes worktrees that nobody needs; ends with 4 where some were left because of what is in them."""
-    daemon = session.daemon_or_none()
-    if daemon is not None:
-        done = daemon.post(protocol.CLEAN, {"force": force})["worktrees"]
-    else:
+
+    def alone() -> list[dict[str, Any]]:
         from swarm.client import offline
 
-        done = offline.clean(session.top, session.state, force=force)
+        return list(offline.clean(session.top, session.state, force=force))
+
+    done = session.asked_or_else(
+        lambda daemon: list(daemon.post(protocol.CLEAN, {"force": force})["worktrees"]), alone
+    )
     done = [{"removed": False, "why": "", "saved": "", **each} for each in done]
     left = [each for each in done if not each["removed"]]
     if session.as_json:

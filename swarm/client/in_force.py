@@ -10,9 +10,9 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from swarm import __version__, config, protocol
-from swarm.client.connection import AnswerLate, Connection
+from swarm.client.connection import AnswerBroken, AnswerLate, Connection
 from swarm.client.session import Session
-from swarm.errors import SwarmError
+from swarm.errors import NoDaemon, SwarmError
 
 WORKERS = "limits.workers_max"
 WARNED_WITHIN_S = 3.0
@@ -43,14 +43,18 @@ Differences = dict[str, tuple[Setting, Setting]]  # key -> as it is set now, as 
 def differences(
     session: Session, daemon: Connection, *, timeout_s: float = protocol.ANSWER_TIMEOUT_S
 ) -> Differences:
-    """Gives the settings that the daemon has otherwise. Of a daemon of another version nothing is known.
+    """Gives the settings that the daemon has otherwise: none of one that is just ending. Of a daemon of another version nothing is
+    known.
 
     Raises `SettingsError`, and `AnswerLate` where the daemon does not answer in time.
     """
     if daemon.about.get("version") != __version__:
         return {}
     now = {key: Setting(*rest) for key, *rest in config.flat(config.load(session.top, session.environ))}
-    rows = daemon.get(protocol.SETTINGS, timeout_s=timeout_s)["settings"]
+    try:
+        rows = daemon.get(protocol.SETTINGS, timeout_s=timeout_s)["settings"]
+    except (NoDaemon, AnswerBroken):
+        return {}
     running = {row["key"]: Setting(row["value"], row["source"]) for row in rows}
     pairs = {key: (now.get(key, Setting()), running.get(key, Setting())) for key in {**now, **running}}
     return {key: pair for key, pair in pairs.items() if pair[0].value != pair[1].value}

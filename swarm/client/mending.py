@@ -52,7 +52,7 @@ def doctor(session: Session) -> int:
     checks.append({"name": "daemon", "state": "ok", "text": runs, "remedy": ""})
     if not any(each["state"] == "bad" for each in checks):
         checks += _old_settings(session, daemon) if daemon is not None else []
-        checks += _stale(session, daemon)
+        checks += _stale(session)
     bad = any(each["state"] == "bad" for each in checks)
     if session.as_json:
         session.json({"schema": protocol.SCHEMA, "ok": not bad, "checks": checks})
@@ -74,14 +74,8 @@ def _old_settings(session: Session, daemon: Connection) -> list[dict[str, Any]]:
     return [line] if names else []
 
 
-def _stale(session: Session, daemon: Connection | None) -> list[dict[str, Any]]:
+def _stale(session: Session) -> list[dict[str, Any]]:
     """Lists what is not as the journal has it, as lines for the doctor."""
-    if daemon is not None:
-        found = daemon.post(protocol.RECOVER, {"dry_run": True})["found"]
-    else:
-        from swarm.client import offline
-
-        found = offline.recover(session.top, session.state, dry_run=True)
     return [
         {
             "name": "stale",
@@ -89,7 +83,7 @@ def _stale(session: Session, daemon: Connection | None) -> list[dict[str, Any]]:
             "text": each["text"],
             "remedy": "swarm recover" if each.get("remedy") else "see to it",
         }
-        for each in found
+        for each in _recovered(session, dry_run=True)
     ]
 
 
@@ -148,15 +142,8 @@ def recover(
         from swarm.client import offline
 
         rebuilt = offline.rebuild_journal(session.top, session.state, dry_run=dry_run)
-    if journal and dry_run:
-        found = []  # there may be nothing yet that worktrees and refs could be held against
-    elif daemon is not None:
-        found = daemon.post(protocol.RECOVER, {"dry_run": dry_run})["found"]
-    else:
-        from swarm.client import offline
-
-        found = offline.recover(session.top, session.state, dry_run=dry_run)
-    found = [*rebuilt, *found]
+    nothing_yet = journal and dry_run  # that worktrees and refs could be held against
+    found = [*rebuilt, *([] if nothing_yet else _recovered(session, dry_run=dry_run))]
     if session.as_json:
         shown = [{"kind": "", "text": "", "remedy": "", "mended": False, **each} for each in found]
         session.json(
@@ -167,6 +154,19 @@ def recover(
         session.line(_finding_line(each, dry_run))
     if not found:
         session.line("Everything is as the journal has it.")
+
+
+def _recovered(session: Session, *, dry_run: bool) -> list[dict[str, Any]]:
+    """Has what there is held against the journal, by the daemon or without one, and gives what was found."""
+
+    def alone() -> list[dict[str, Any]]:
+        from swarm.client import offline
+
+        return list(offline.recover(session.top, session.state, dry_run=dry_run))
+
+    return session.asked_or_else(
+        lambda daemon: list(daemon.post(protocol.RECOVER, {"dry_run": dry_run})["found"]), alone
+    )
 
 
 def _bring_back(

@@ -113,14 +113,14 @@ def stop(session: Session, mode: str | None) -> None:
     if daemon is None:
         session.line("No daemon runs.")
         return
-    end = handle(daemon.pid)
+    end, drains = handle(daemon.pid), mode == "drain"
     try:
         daemon.post(protocol.STOP, {"mode": mode})
     except (NoDaemon, AnswerBroken):
-        pass  # it ends by itself just now; that it does is seen below
-    if mode == "drain":
+        drains = False  # it ends by itself just now; that it does is seen below
+    if drains:
         session.note("Waiting for running workers (Ctrl-C leaves it to itself) …")
-    _wait_for_end(daemon, end, None if mode == "drain" else STOP_TIMEOUT_S)
+    _wait_for_end(daemon, end, None if drains else STOP_TIMEOUT_S)
     session.line("Stopped. What it knows is kept; swarm start goes on with it.")
 
 

@@ -125,16 +125,27 @@ class Session:
         Where the one that runs turns out to be just ending, it is done with one that is started then; so `work` must be something
         that may be asked for twice. `before_start` raises where none is to be started.
         """
+
+        def with_a_new_one() -> Result:
+            if before_start is not None:
+                before_start()
+            return work(*self.start_daemon(workers=workers, ends_when_idle=ends_when_idle))
+
+        return self.asked_or_else(lambda daemon: work(daemon, False), with_a_new_one)
+
+    def asked_or_else(
+        self, ask: Callable[[connection.Connection], Result], otherwise: Callable[[], Result]
+    ) -> Result:
+        """Asks the daemon for something. Where none runs, or the one that does turns out to be just ending, does it otherwise; so
+        it must be something that may be done twice."""
         daemon = self.daemon_or_none()
         if daemon is not None:
             try:
-                return work(daemon, False)
+                return ask(daemon)
             except (NoDaemon, connection.AnswerBroken):
                 if not connection.wait_for_end(daemon.pid, LAST_BREATH_S):
                     raise
-        if before_start is not None:
-            before_start()
-        return work(*self.start_daemon(workers=workers, ends_when_idle=ends_when_idle))
+        return otherwise()
 
     def document(self, *, run: str | None = None, full: bool = True) -> dict[str, Any]:
         """Gives the status document: the daemon's, or without one what the journal says."""

@@ -8,6 +8,7 @@ import socket
 import socketserver
 import stat
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -16,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from swarm import protocol
+from swarm import __version__, protocol
 from swarm.client import place
 from swarm.client.connection import AnswerBroken, Connection, daemon_file, find
 from swarm.errors import NoDaemon, Refused, SwarmError, UsageError
-from tests.conftest import git
+from tests.conftest import git, wait_until
 
 # --- where a repository is --------------------------------------------------------------------------------------------------
 
@@ -333,6 +334,26 @@ def test_no_daemon_is_told_apart_from_a_broken_one(state: Path) -> None:
     with pytest.raises(NoDaemon) as caught:
         find(str(state), {})
     assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize("words", [["stop", "--drain"], ["recover"], ["config"]], ids=" ".join)
+def test_a_daemon_that_ends_while_it_is_asked_is_as_if_there_were_none(
+    daemon: Daemon, repo: Path, words: list[str]
+) -> None:
+    """A daemon that ends by itself may take a connection and answer nothing any more: that it is gone is what was wanted of a stop,
+    and what needs none is done without."""
+    (repo / ".git" / "swarm").mkdir()
+    ending = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    told = {"pid": ending.pid, "socket": str(daemon.server_address), "version": __version__}
+    (repo / ".git" / "swarm" / "daemon.json").write_text(json.dumps(told))
+    daemon.answers = dict.fromkeys(("/v1/stop", "/v1/recover", "/v1/settings"), b"\r\n")
+    asked = subprocess.Popen(
+        [sys.executable, "-m", "swarm", *words], cwd=repo, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    wait_until(lambda: daemon.seen)
+    ending.communicate()
+    said = asked.communicate(timeout=240)
+    assert asked.returncode == 0, said
 
 
 def test_a_daemon_is_found_after_its_repository_was_moved(
