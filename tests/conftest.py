@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -69,9 +70,29 @@ def repo(tmp_path: Path) -> Path:
     return top
 
 
-def wait_until(condition: Callable[[], object], *, at_most_s: float = 60.0) -> None:
-    """Waits for a condition; fails the test when it has not come true in time."""
-    end = monotonic() + at_most_s
+def wait_for_session(leader: subprocess.Popen[bytes]) -> None:
+    """Waits until nothing runs any more that a killed leader of a session had started: a git may still be at its work, and a daemon
+    ends such a one before it begins."""
+
+    def members() -> list[int]:
+        found = []
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError, IndexError):
+                state, _, group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
+                if entry.name.isdigit() and int(group) == leader.pid and state not in "ZX":
+                    found.append(int(entry.name))
+        return found
+
+    wait_until(lambda: not members())
+
+
+def wait_until(condition: Callable[[], object], *, at_most_s: float = 120.0) -> None:
+    """Waits for a condition; fails the test when it has not come true in time.
+
+    Between two looks as much time goes by as a look takes: what runs programs does not keep the machine from what it waits for.
+    """
+    end, began = monotonic() + at_most_s, monotonic()
     while not condition():
         assert monotonic() < end, f"{condition} did not come true within {at_most_s} s"
-        sleep(0.01)
+        sleep(max(0.01, min(monotonic() - began, 0.5)))
+        began = monotonic()

@@ -30,14 +30,8 @@ def at_work(swarm: Swarm, *tasks: dict[str, Any], **more: Any) -> dict[str, int]
     """Starts the daemon with these tasks at work; gives the launcher of each."""
     swarm("start", "--workers", "8")
     swarm("submit", str(swarm.plan("r", tasks, **more)))
-    names = [task["id"] for task in tasks]
-    swarm.wait_for_start(*names)
-
-    def launchers() -> dict[str, int]:
-        return {name: task_of(the_run(swarm), name)["attempts"][0]["pid"] for name in names}
-
-    wait_until(lambda: all(launchers().values()))
-    return launchers()
+    swarm.wait_for_gate(*(task["id"] for task in tasks if " gate && " in task["run"]))
+    return swarm.launchers("r", *(task["id"] for task in tasks))
 
 
 def end_all(launcher: int) -> None:
@@ -60,7 +54,6 @@ def test_eight_workers_find_their_next_daemon(swarm: Swarm) -> None:
     for name in ("w4", "w5"):
         end_all(launchers[name])
     swarm("start", "--workers", "8")
-    swarm.wait_for_start("w4", "w5")
     wait_until(lambda: [len(task_of(the_run(swarm), name)["attempts"]) for name in ("w4", "w5")] == [2, 2])
     for name in ("w0", "w1", "w6", "w7"):
         (attempt,) = task_of(the_run(swarm), name)["attempts"]
@@ -90,7 +83,7 @@ def test_a_worker_without_its_launcher(swarm: Swarm, beside: str) -> None:
     if beside == "without one":
         assert runs(worker.pid)
         swarm("start", "--workers", "8")
-    wait_until(lambda: len(swarm.starts()) == 2, at_most_s=40)
+    wait_until(lambda: len(swarm.starts()) == 2)
     assert not runs(worker.pid)
     swarm.open("a-2")
     run = swarm.wait("r")
@@ -176,7 +169,7 @@ def test_a_reboot_loses_no_work_and_signals_no_stranger(swarm: Swarm) -> None:
         for name, change in changes.items():
             (folder_of(swarm, name) / "identity").write_text(json.dumps({**now[name], **change}) + "\n")
         swarm("start", "--workers", "8")
-        wait_until(lambda: len(swarm.starts()) == 6, at_most_s=60)
+        wait_until(lambda: len(swarm.starts()) == 6)
         for name in launchers:
             swarm.open(f"{name}-2")
         run = swarm.wait("r")
@@ -202,7 +195,7 @@ def test_a_suite_that_died_without_its_daemon_runs_again(swarm: Swarm) -> None:
     swarm.end_daemon()
     end_all(psutil.Process(int(looks.read_text().split()[0])).ppid())
     swarm("start")
-    wait_until(lambda: len(looks.read_text().split()) == 2, at_most_s=40)
+    wait_until(lambda: len(looks.read_text().split()) == 2)
     swarm.open("suite")
     run = swarm.wait("r")
     swarm.check_landed(run)

@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.adversity import bound, fill, need_to_trace, small_disk
 from tests.conftest import git, wait_until
-from tests.e2e.driver import Swarm, common_dir, runs
+from tests.e2e.driver import PATIENCE_S, Swarm, common_dir, runs
 from tests.e2e.test_ends import task_of
 
 
@@ -53,13 +53,12 @@ def test_the_disk_of_the_repository_fills_up(repo: Path, swarm_in: Callable[...,
         swarm("start", "--workers", "3")
         tasks = [*(swarm.task(f"w{n}", gate="w") for n in range(3)), swarm.task("after", needs=["w0"])]
         swarm("submit", str(swarm.plan("r", tasks)))
-        swarm.wait_for_start("w0", "w1", "w2")
-        wait_until(lambda: all(task_of(the_run(swarm), f"w{n}")["attempts"][0]["pid"] for n in range(3)))
-        workers = [task_of(the_run(swarm), f"w{n}")["attempts"][0]["pid"] for n in range(3)]
+        swarm.wait_for_gate("w0", "w1", "w2")
+        workers = swarm.launchers("r", "w0", "w1", "w2").values()
         ballast = fill(disk)
         assert all(runs(pid) for pid in workers)
         swarm.open("w")
-        wait_until(lambda: "no room" in reason(swarm) or "no space" in reason(swarm), at_most_s=40)
+        wait_until(lambda: "no room" in reason(swarm) or "no space" in reason(swarm))
         assert swarm.status()["capacity"]["slots_open"] == 0
         assert "no room" in swarm("status").out or "no space" in swarm("status").out
         assert swarm.landings("r") == []
@@ -77,11 +76,11 @@ def test_a_change_is_refused_while_nothing_can_be_remembered(
         swarm = swarm_in(repo)
         swarm("start")
         swarm("submit", str(swarm.plan("r", [swarm.task("a", gate="a")])))
-        swarm.wait_for_start("a")
-        wait_until(lambda: task_of(the_run(swarm), "a")["attempts"][0]["pid"])
+        swarm.wait_for_gate("a")
+        swarm.launchers("r", "a")
         ballast = fill(disk)
         asking = [swarm.spawn("tell", "a", "x" * 50_000) for _ in range(2)]
-        wait_until(lambda: "no room to write the journal" in reason(swarm), at_most_s=40)
+        wait_until(lambda: "no room to write the journal" in reason(swarm))
         for args in (("pause",), ("stop",), ("stop", "--now")):
             assert "no room to write the journal" in swarm(*args, code=1).err
         pid = swarm.status()["daemon"]["pid"]
@@ -92,7 +91,7 @@ def test_a_change_is_refused_while_nothing_can_be_remembered(
         assert "no space" in refused or "no room" in refused
         ballast.unlink()
         for child in asking:
-            child.communicate(timeout=60)
+            child.communicate(timeout=PATIENCE_S)
         swarm("start")
         swarm.open("a")
         each_ran_once_and_landed(swarm, "a")
@@ -112,7 +111,7 @@ def test_worktrees_on_a_full_disk_wait_for_room(repo: Path, swarm_in: Callable[.
         swarm("start", "--workers", "2")
         ballast = fill(disk, leave=4096)
         swarm("submit", str(swarm.plan("r", [swarm.task("a"), swarm.task("b")])))
-        wait_until(lambda: "no space is left" in reason(swarm), at_most_s=40)
+        wait_until(lambda: "no space is left" in reason(swarm))
         assert swarm.starts() == []
         assert the_run(swarm)["counts"]["failed"] == 0
         ballast.unlink()
@@ -126,15 +125,15 @@ def test_a_worker_that_fails_on_a_full_disk_pays_nothing(repo: Path, swarm_in: C
     with small_disk(repo.with_name("trees"), "3m") as disk:
         swarm = swarm_in(repo)
         swarm.env["SWARM_WORKTREES__ROOT"] = str(disk)
-        gate = swarm.gate("full")
-        first = f"echo kept > out; until [ -e {gate} ]; do sleep 0.02; done; head -c 900000 /dev/zero > waste"
+        gate, begun = swarm.gate("full"), swarm.gate("begun")
+        first = f"echo kept > out; touch {begun}; until [ -e {gate} ]; do sleep 0.02; done; head -c 900000 /dev/zero > waste"
         work = f'if [ "$SWARM_ATTEMPT" = 1 ]; then {first}; fi; echo done > out'
         swarm("start")
         swarm("submit", str(swarm.plan("r", [swarm.task("a", work, claims=["out"], attempts=1)])))
-        swarm.wait_for_start("a")
+        wait_until(begun.exists)
         ballast = fill(disk)
         swarm.open("full")
-        wait_until(lambda: "no space is left" in reason(swarm), at_most_s=40)
+        wait_until(lambda: "no space is left" in reason(swarm))
         ballast.unlink()
         run = swarm.wait("r")
         before, after = task_of(run, "a")["attempts"]
@@ -179,8 +178,8 @@ def test_a_daemon_that_is_killed_on_a_full_disk_loses_nothing(
         swarm = swarm_in(repo)
         swarm("start")
         swarm("submit", str(swarm.plan("r", [swarm.task("a", gate="a"), swarm.task("b", needs=["a"])])))
-        swarm.wait_for_start("a")
-        wait_until(lambda: task_of(the_run(swarm), "a")["attempts"][0]["pid"])
+        swarm.wait_for_gate("a")
+        swarm.launchers("r", "a")
         ballast = fill(disk)
         swarm.end_daemon()
         swarm.open("a")
@@ -199,8 +198,8 @@ def test_a_journal_that_the_disk_did_not_take_ends_the_daemon(swarm: Swarm) -> N
     need_to_trace()
     swarm("start")
     swarm("submit", str(swarm.plan("r", [swarm.task("a", gate="a"), swarm.task("b", gate="b", needs=["a"])])))
-    swarm.wait_for_start("a")
-    wait_until(lambda: task_of(the_run(swarm), "a")["attempts"][0]["pid"])
+    swarm.wait_for_gate("a")
+    swarm.launchers("r", "a")
     daemon, state = int(swarm.status()["daemon"]["pid"]), common_dir(swarm.top) / "swarm"
     calls, files = "fsync,fdatasync", ("journal.sqlite", "journal.sqlite-wal")
     trace = subprocess.Popen(
@@ -211,8 +210,8 @@ def test_a_journal_that_the_disk_did_not_take_ends_the_daemon(swarm: Swarm) -> N
     assert trace.stderr is not None
     assert "attached" in trace.stderr.readline()
     swarm.open("a")
-    wait_until(lambda: not runs(daemon), at_most_s=120)
-    trace.communicate(timeout=120)
+    wait_until(lambda: not runs(daemon))
+    trace.communicate(timeout=PATIENCE_S)
     assert "EIO" in (swarm.outside / "trace").read_text()
     failed = swarm.status()["daemon"]["failed"]
     assert "disk I/O error" in failed["cause"]
@@ -258,8 +257,8 @@ def test_a_daemon_without_descriptors_comes_back(swarm: Swarm) -> None:
         "submit",
         str(swarm.plan("r", [*(swarm.task(f"w{n}", gate="w") for n in range(2)), swarm.task("after")])),
     )
-    swarm.wait_for_start("w0", "w1")
-    wait_until(lambda: all(task_of(the_run(swarm), f"w{n}")["attempts"][0]["pid"] for n in range(2)))
+    swarm.wait_for_gate("w0", "w1")
+    swarm.launchers("r", "w0", "w1")
     pid = swarm.status()["daemon"]["pid"]
     used = max(int(name) for name in os.listdir(f"/proc/{pid}/fd"))
     limit_descriptors(pid, 3)
@@ -267,7 +266,7 @@ def test_a_daemon_without_descriptors_comes_back(swarm: Swarm) -> None:
     ended = lambda: sum(span.end < float("inf") for span in swarm.spans()) == 2  # noqa: E731
     wait_until(ended)
     log = common_dir(swarm.top) / "swarm" / "log" / "daemon.log"
-    wait_until(lambda: "no file descriptor left" in log.read_text(), at_most_s=40)
+    wait_until(lambda: "no file descriptor left" in log.read_text())
     limit_descriptors(pid, used + 200)
     each_ran_once_and_landed(swarm, "after", "w0", "w1")
     assert swarm.status()["daemon"]["pid"] == pid

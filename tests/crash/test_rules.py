@@ -15,8 +15,9 @@ def killed_at(swarm: Swarm, point: str, *command: str) -> None:
     """Has a command done by a daemon that is killed at a point on the way."""
     swarm("stop")
     swarm("start", SWARM_CRASH=f"{point}:kill:1")
+    daemon = int(swarm.status()["daemon"]["pid"])
     asked = swarm.spawn(*command)
-    wait_until(lambda: not swarm.status()["daemon"]["running"])
+    wait_until(lambda: not runs(daemon))
     asked.kill()
 
 

@@ -1,7 +1,8 @@
 """Drives the real program from outside: its command line, its documents, git for the truth, and a log that the workers write.
 
-Rules for editing: nothing of the package is imported here and no file below the state folder is believed; what a test says must
-be seen by `swarm … --json`, by git, or by what the workers wrote themselves.
+Rules for editing: nothing of the package is imported here, save the audit, which as a program of its own would cost a fifth of
+what a test does; no file below the state folder is believed; what a test says must be seen by `swarm … --json`, by git, or by what
+the workers wrote themselves.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 
 import psutil
 
+from swarm.audit import inspection
 from tests.conftest import git, wait_until
 from tests.crash.checker import Checker
 
@@ -104,6 +106,14 @@ class Swarm:
         temporary.write_text(json.dumps({**CALM, **readings}))
         temporary.replace(self.readings)
 
+    def with_constants(self, module: str, **values: float) -> dict[str, str]:
+        """Gives the environment in which a daemon is started that has other values for constants of one of its modules."""
+        folder = self.outside / "constants"
+        folder.mkdir(exist_ok=True)
+        assigned = "".join(f"{module}.{name} = {value!r}\n" for name, value in values.items())
+        (folder / "sitecustomize.py").write_text(f"import {module}\n{assigned}")
+        return {"PYTHONPATH": os.pathsep.join((str(folder), self.env["PYTHONPATH"]))}
+
     # --- commands
 
     def __call__(
@@ -170,6 +180,47 @@ class Swarm:
         found = [json.loads(line) for line in self("events", "--json").out.splitlines()]
         return [event for event in found if kind is None or event["type"] == kind]
 
+    def run_of(self, name: str) -> dict[str, Any]:
+        """Gives a run's part of the status document."""
+        return next(dict(run) for run in self.status("--run", name)["runs"] if run["id"] == name)
+
+    def launchers(self, run: str, *tasks: str) -> dict[str, int]:
+        """Gives the process of the first attempt of each of these tasks, once status names them all: a worker is at work before
+        its daemon has taken in that it is."""
+        found: dict[str, int] = {}
+
+        def all_named() -> bool:
+            for task in self.run_of(run)["tasks"]:
+                if task["id"] in tasks and task["attempts"] and task["attempts"][0]["pid"]:
+                    found[task["id"]] = int(task["attempts"][0]["pid"])
+            return set(found) == set(tasks)
+
+        wait_until(all_named)
+        return {task: found[task] for task in tasks}
+
+    def wait_for_landed(self, run: str, *tasks: str) -> None:
+        """Waits until status says that these tasks have landed, which it does after they stand on the branch."""
+        states = lambda: {task["id"]: task["state"] for task in self.run_of(run)["tasks"]}  # noqa: E731
+        wait_until(lambda: {states().get(task) for task in tasks} == {"landed"})
+
+    def wait_for_follow(self, run: str) -> Path:
+        """Waits until the staging worktree stands where staging does, with nothing of its move left, and gives its path: a task
+        has landed before that."""
+        tree = Path(self.run_of(run)["staging"]["worktree"])
+
+        def stands() -> bool:
+            if not tree.is_dir() or git(tree, "rev-parse", "HEAD", check=False) != self.staging(run):
+                return False
+            move = git(tree, "rev-parse", "--path-format=absolute", "--git-path", "swarm-move", check=False)
+            return not Path(move).exists() and git(tree, "status", "--porcelain", check=False) == ""
+
+        wait_until(stands)
+        return tree
+
+    def wait_for_rest(self) -> None:
+        """Waits until nothing runs here any more: a daemon that ends answers nobody some time before it has written all down."""
+        wait_until(lambda: not self.left_running())
+
     def end_daemon(self) -> int:
         """Kills the daemon with -9 and gives its process id."""
         pid = int(self.status()["daemon"]["pid"])
@@ -193,6 +244,7 @@ class Swarm:
         if sleep_s:
             parts.append(f"sleep {sleep_s}")
         if gate is not None:
+            parts.append(f"{shlex.quote(str(self.note))} gate")
             parts.append(f'until [ -e "{self.gate(gate)}" ]; do sleep 0.02; done')
         return " && ".join(["set -e; true", *parts, f"{shlex.quote(str(self.note))} end"])
 
@@ -222,21 +274,29 @@ class Swarm:
         """Gives each attempt as its worker logged it, in order of start."""
         started: dict[tuple[str, str, int], float] = {}
         ended: dict[tuple[str, str, int], float] = {}
+        marks = {"start": started, "end": ended}
         for line in self.log.read_text("utf-8").splitlines():
             of, task, attempt, what, at = line.split("\t")
-            if run is None or of == run:
-                (started if what == "start" else ended)[of, task, int(attempt)] = float(at)
+            if what in marks and (run is None or of == run):
+                marks[what][of, task, int(attempt)] = float(at)
         spans = [Span(key[1], key[2], at, ended.get(key, float("inf"))) for key, at in started.items()]
         return sorted(spans, key=lambda span: span.start)
 
     def starts(self) -> list[str]:
         """Gives the task of every start that a worker logged, as often as it started."""
-        lines = [line.split("\t") for line in self.log.read_text("utf-8").splitlines()]
-        return [line[1] for line in lines if line[3] == "start"]
+        return self._logged("start")
 
     def wait_for_start(self, *tasks: str) -> None:
-        """Waits until workers of these tasks have logged that they started."""
-        wait_until(lambda: set(tasks) <= set(self.starts()), at_most_s=120)
+        """Waits until workers of these tasks have logged that they started; they may not have done anything else yet."""
+        wait_until(lambda: set(tasks) <= set(self.starts()))
+
+    def wait_for_gate(self, *tasks: str) -> None:
+        """Waits until workers of these tasks have done their work and stand at their gates."""
+        wait_until(lambda: set(tasks) <= set(self._logged("gate")))
+
+    def _logged(self, what: str) -> list[str]:
+        lines = [line.split("\t") for line in self.log.read_text("utf-8").splitlines()]
+        return [line[1] for line in lines if line[3] == what]
 
     # --- git's word
 
@@ -305,12 +365,18 @@ class Swarm:
 
     def check_all_is_well(self) -> None:
         """Has both who know the invariants look: what they find broken is what the test says that it leaves broken, if anything."""
-        audited = self("audit", "--json", code=None).json["broken"]
-        found = [(each["invariant"], each["cause"]) for each in audited]
-        checked = list(Checker(self.top).check())
-        unsaid = [each for each in (*found, *checked) if each[0] not in self.left_broken]
+        found = [*self.audited(), *Checker(self.top).check()]
+        unsaid = [each for each in found if each[0] not in self.left_broken]
         assert not unsaid, unsaid
-        assert self.left_broken <= {number for number, _ in (*found, *checked)}
+        assert self.left_broken <= {number for number, _ in found}
+
+    def audited(self) -> list[tuple[str, str]]:
+        """Gives the invariants that the audit finds broken, each with its cause."""
+        if self.prefix:  # by who may see other things than we may
+            broken = self("audit", "--json", code=None).json["broken"]
+            return [(each["invariant"], each["cause"]) for each in broken]
+        report = inspection.audit(self.top, self.env)
+        return [(breach.invariant, breach.cause) for breach in report.breaches]
 
     def left_running(self) -> list[str]:
         """Lists processes that have this repository's folder in their arguments, working directory or environment."""

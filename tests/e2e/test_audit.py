@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.conftest import git, wait_until
+from tests.conftest import git
 from tests.e2e.driver import Swarm, common_dir
 
 
@@ -68,7 +68,7 @@ def test_suites_run_again_on_request(swarm: Swarm) -> None:
 def test_what_is_broken_is_told_with_its_number(swarm: Swarm) -> None:
     """A breach ends with 1 and is told by number, cause, consequence and next step; the same with a daemon that lives."""
     swarm.run(swarm.plan("r", [swarm.task("a"), swarm.task("b", needs=["a"])]))
-    wait_until(lambda: not swarm.status()["daemon"]["running"])
+    swarm.wait_for_rest()
     landing = common_dir(swarm.top) / "swarm" / "landing.git"
     ref = landing / "refs" / "heads" / "r" / "staging"
     stood = ref.read_text()
@@ -88,7 +88,7 @@ def test_what_is_broken_is_told_with_its_number(swarm: Swarm) -> None:
 def test_a_journal_that_is_gone_is_a_finding(swarm: Swarm) -> None:
     """Without its journal the audit says that it is missing and what it could not look at; no traceback, exit 1."""
     swarm.run(swarm.plan("r", [swarm.task("a")]))
-    wait_until(lambda: not swarm.status()["daemon"]["running"])
+    swarm.wait_for_rest()
     journal = common_dir(swarm.top) / "swarm" / "journal.sqlite"
     journal.rename(swarm.outside / "journal")
     document = audit(swarm, code=1)

@@ -48,22 +48,20 @@ def trailers(swarm: Swarm, commit: str, key: str) -> str:
     return git(swarm.top, "log", "-1", f"--format=%(trailers:key={key},valueonly,separator=)", commit)
 
 
-def run_of(swarm: Swarm, name: str) -> dict[str, Any]:
-    return next(run for run in swarm.status("--run", name)["runs"] if run["id"] == name)
-
-
 def state_of(swarm: Swarm, run: str, task: str) -> str | None:
-    return next((t["state"] for t in run_of(swarm, run)["tasks"] if t["id"] == task), None)
+    return next((t["state"] for t in swarm.run_of(run)["tasks"] if t["id"] == task), None)
 
 
 def up(swarm: Swarm, name: str, *tasks: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """Lands one task, with the others waiting at their gates, and gives the run."""
+    """Lands one task, which the staging worktree has followed, with the others at their gates, and gives the run."""
     plan = swarm.plan(name, [swarm.task("first"), *tasks], **more)
     swarm("start")
     swarm("submit", str(plan))
-    wait_until(lambda: state_of(swarm, name, "first") == "landed", at_most_s=120)
+    swarm.wait_for_landed(name, "first")
     swarm.wait_for_start(*(task["id"] for task in tasks))
-    return run_of(swarm, name)
+    swarm.launchers(name, *(task["id"] for task in tasks))
+    swarm.wait_for_follow(name)
+    return swarm.run_of(name)
 
 
 @pytest.mark.parametrize("where", ["branch", "worktree"])
@@ -71,7 +69,6 @@ def test_a_persons_commit_on_staging_lands_as_their_own(swarm: Swarm, where: str
     """A commit made by hand on the staging branch, or in its worktree, lands verified, under a name of its own."""
     run = up(swarm, "hand", swarm.task("second", gate="go"), verify=["test -f README.md"])
     tree = staging_tree(run)
-    wait_until(lambda: git(tree, "rev-parse", "HEAD") == swarm.staging("hand"))
     if where == "branch":
         theirs = commit_on_branch(swarm, "hand", "theirs.txt", "mine\n", "Mend a thing")
     else:
@@ -93,8 +90,7 @@ def test_a_persons_commit_on_staging_lands_as_their_own(swarm: Swarm, where: str
     assert trailers(swarm, landed, "Swarm-By-Hand") == "yes"
     assert trailers(swarm, landed, "Swarm-Verified") == "test -f README.md"
     assert swarm.content("hand", "theirs.txt") == "mine\n"
-    assert git(tree, "rev-parse", "HEAD") == swarm.staging("hand")
-    assert git(tree, "status", "--porcelain") == ""
+    swarm.wait_for_follow("hand")
     told = [
         (event["type"], event.get("code")) for event in swarm.events() if event["type"].startswith("Staging")
     ]
@@ -107,22 +103,24 @@ def test_a_persons_commit_on_staging_lands_as_their_own(swarm: Swarm, where: str
 def test_what_a_person_commits_while_no_daemon_runs_is_found_at_the_start(swarm: Swarm) -> None:
     """Commits made by hand while no daemon runs are taken in at the next start, several of them as one landing."""
     run = swarm.run(swarm.plan("down", [swarm.task("first")]))
+    swarm.wait_for_follow("down")
     swarm("stop")
     tree = staging_tree(run)
     commit(tree, "one.txt", "1\n", "One")
     commit(tree, "two.txt", "2\n", "Two")
     swarm("start")
-    wait_until(lambda: state_of(swarm, "down", "by-hand-1") == "landed", at_most_s=120)
+    swarm.wait_for_landed("down", "by-hand-1")
     run = swarm.wait("down")
     assert task_of(run, "by-hand-1")["title"] == "Two (and 1 more)"
     swarm.check_landed(run)
-    wait_until(lambda: git(tree, "rev-parse", "HEAD") == swarm.staging("down"))
+    swarm.wait_for_follow("down")
 
 
 def test_finish_lands_first_what_a_person_committed(swarm: Swarm) -> None:
     """`finish`, and its preview, take in commits made by hand first, so that nothing is left behind."""
     run = swarm.run(swarm.plan("fin", [swarm.task("first")]))
     swarm("start")
+    swarm.wait_for_follow("fin")
     theirs = commit(staging_tree(run), "theirs.txt", "mine\n", "Mine")
     preview = swarm("finish", "--run", "fin", "--preview", "--json").json["finish"]
     assert "theirs.txt" in preview["paths"]
@@ -135,13 +133,12 @@ def test_finish_lands_first_what_a_person_committed(swarm: Swarm) -> None:
 def test_commits_by_hand_that_do_not_pass_hold_landings_up_until_they_are_mended(swarm: Swarm) -> None:
     """A person's commit that fails verification is neither landed nor lost: others wait, it is told what to do, and a fix on top
     lands both."""
-    run = up(swarm, "red", swarm.task("second", gate="go"), verify=["! test -f broken"])
-    tree = staging_tree(run)
+    up(swarm, "red", swarm.task("second", gate="go"), verify=["! test -f broken"])
     commit_on_branch(swarm, "red", "broken", "", "Break it")
     before = swarm.staging("red")
     swarm.open("go")
-    wait_until(lambda: state_of(swarm, "red", "by-hand-1") == "failed", at_most_s=120)
-    run = run_of(swarm, "red")
+    wait_until(lambda: state_of(swarm, "red", "by-hand-1") == "failed")
+    run = swarm.run_of("red")
     assert code_of(run, "by-hand-1") == "verify_failed"
     assert task_of(run, "second")["state"] in ("queued", "landing")
     assert swarm.staging("red") == before
@@ -161,7 +158,7 @@ def test_commits_by_hand_that_do_not_pass_hold_landings_up_until_they_are_mended
     assert len(task_of(run, "by-hand-1")["attempts"]) == 2
     assert swarm.content("red", "broken") is None
     swarm("audit")
-    wait_until(lambda: git(tree, "rev-parse", "HEAD") == swarm.staging("red"))
+    swarm.wait_for_follow("red")
 
 
 @pytest.mark.parametrize("way", ["merge", "take off"])
@@ -172,8 +169,8 @@ def test_commits_by_hand_that_conflict_can_be_merged_or_taken_off(swarm: Swarm, 
     left = swarm.staging("clash")
     theirs = commit_on_branch(swarm, "clash", "clash.txt", "person\n", "Mine")
     swarm.open("go")
-    wait_until(lambda: state_of(swarm, "clash", "by-hand-1") == "failed", at_most_s=120)
-    run = run_of(swarm, "clash")
+    wait_until(lambda: state_of(swarm, "clash", "by-hand-1") == "failed")
+    run = swarm.run_of("clash")
     reason = run["staging"]["reason"]["text"]
     onto = task_of(run, "by-hand-1")["reason"]["onto"]
     assert task_of(run, "by-hand-1")["reason"]["landings"] == ["second"]
@@ -206,8 +203,8 @@ def test_a_staging_branch_that_was_moved_is_left_alone_and_told(swarm: Swarm, to
         target = git(swarm.top, "commit-tree", "-m", "unrelated", "main^{tree}")
     git(swarm.top, "branch", "--force", "swarm/moved/staging", target)
     swarm.open("go")
-    wait_until(lambda: run_of(swarm, "moved")["staging"]["reason"] is not None, at_most_s=120)
-    run = run_of(swarm, "moved")
+    wait_until(lambda: swarm.run_of("moved")["staging"]["reason"] is not None)
+    run = swarm.run_of("moved")
     assert run["staging"]["reason"]["code"] == "moved"
     told = f"git branch --force swarm/moved/staging {left}"
     assert told in run["staging"]["reason"]["text"]
@@ -238,19 +235,20 @@ def test_a_staging_branch_that_is_gone_is_made_again(swarm: Swarm) -> None:
     wait_until(
         lambda: git(swarm.top, "rev-parse", "-q", "--verify", "swarm/gone/staging", check=False) == left
     )
-    assert "branch swarm/gone/staging is gone" in [event["text"] for event in swarm.events("Mended")]
+    wait_until(
+        lambda: "branch swarm/gone/staging is gone" in [event["text"] for event in swarm.events("Mended")]
+    )
 
 
 def test_a_staging_branch_that_is_checked_out_is_not_moved_under_the_checkout(swarm: Swarm) -> None:
     """While somebody has the staging branch checked out it does not move; commits made there land once it is left."""
     run = up(swarm, "held", swarm.task("second", gate="go"))
     tree = staging_tree(run)
-    wait_until(lambda: git(tree, "rev-parse", "HEAD") == swarm.staging("held"))
     git(tree, "switch", "-q", "swarm/held/staging")
     commit(tree, "theirs.txt", "mine\n", "Mine")
     swarm.open("go")
-    wait_until(lambda: run_of(swarm, "held")["staging"]["reason"] is not None, at_most_s=120)
-    reason = run_of(swarm, "held")["staging"]["reason"]
+    wait_until(lambda: swarm.run_of("held")["staging"]["reason"] is not None)
+    reason = swarm.run_of("held")["staging"]["reason"]
     assert reason["code"] == "checked_out"
     assert f"git -C {tree} switch --detach" in reason["text"]
     assert git(tree, "status", "--porcelain") == ""
@@ -258,8 +256,7 @@ def test_a_staging_branch_that_is_checked_out_is_not_moved_under_the_checkout(sw
     run = swarm.wait("held")
     swarm.check_landed(run)
     assert task_of(run, "by-hand-1")["state"] == "landed"
-    wait_until(lambda: git(tree, "rev-parse", "HEAD") == swarm.staging("held"))
-    assert git(tree, "status", "--porcelain") == ""
+    swarm.wait_for_follow("held")
 
 
 def test_looking_at_something_else_in_the_staging_worktree_is_no_commit_by_hand(swarm: Swarm) -> None:
@@ -271,8 +268,8 @@ def test_looking_at_something_else_in_the_staging_worktree_is_no_commit_by_hand(
     swarm.look_again()
     git(tree, "checkout", "-q", "--detach", "main")
     swarm("start")
-    wait_until(lambda: any(e["type"] == "StagingSeen" for e in swarm.events()), at_most_s=120)
-    assert [task["id"] for task in run_of(swarm, "look")["tasks"]] == ["first"]
+    wait_until(lambda: any(e["type"] == "StagingSeen" for e in swarm.events()))
+    assert [task["id"] for task in swarm.run_of("look")["tasks"]] == ["first"]
     assert git(tree, "rev-parse", "HEAD") == git(swarm.top, "rev-parse", "main")
 
 
@@ -315,8 +312,7 @@ def test_a_repository_that_was_moved_goes_on_where_it_is(swarm: Swarm, repo: Pat
     assert not repo.exists()
     tree = staging_tree(run)
     assert tree == swarm.top / ".worktrees" / "moved" / "staging"
-    wait_until(lambda: git(tree, "rev-parse", "HEAD") == swarm.staging("moved"))
-    assert git(tree, "status", "--porcelain") == ""
+    swarm.wait_for_follow("moved")
     assert f"worktree {repo}/" not in git(swarm.top, "worktree", "list", "--porcelain")
     swarm.look_again()
 
@@ -332,7 +328,7 @@ def test_workers_that_were_left_running_go_along_with_a_move(
     swarm.top = tmp_path / "elsewhere"
     repo.rename(swarm.top)
     swarm("start")
-    assert task_of(run_of(swarm, "moved"), "second")["attempts"][0]["state"] == "running"
+    assert task_of(swarm.run_of("moved"), "second")["attempts"][0]["state"] == "running"
     swarm.open("go")
     run = swarm.wait("moved")
     swarm.check_landed(run)
@@ -347,7 +343,7 @@ def test_gc_and_tidying_by_hand_lose_nothing(swarm: Swarm) -> None:
     work is kept, and landing goes on."""
     red = swarm.task("red", attempts=1, verify=["false"])
     up(swarm, "tidy", swarm.task("second", gate="go"), red)
-    wait_until(lambda: state_of(swarm, "tidy", "red") == "failed", at_most_s=120)
+    wait_until(lambda: state_of(swarm, "tidy", "red") == "failed")
     kept = git(swarm.top, "rev-parse", "swarm/tidy/task/red/1")
     git(swarm.top, "pack-refs", "--all")
     git(swarm.top, "worktree", "prune", "--expire=now")
@@ -406,4 +402,4 @@ def test_a_landing_repository_that_cant_be_founded_again_starts_nothing(swarm: S
     git(swarm.top, "fetch", "-q", str(spare), "swarm/lone/staging:swarm/lone/staging")
     swarm.look_again()
     swarm("start")
-    swarm.check_landed(run_of(swarm, "lone"))
+    swarm.check_landed(swarm.run_of("lone"))

@@ -48,7 +48,7 @@ def left_running(folder: Path) -> list[str]:
 
 def test_killed_at_the_given_points_nothing_is_lost(outside: Path) -> None:
     """Outside any repository the plan is carried out, killed at each given point; exit 0, no file and no process is left."""
-    points = ["journal.committed", "landing.advanced", "finish.files"]
+    points = ["journal.committed", "finish.files"]
     done = chaos("--json", "--points", ",".join(points))
     told = json.loads(done.stdout)
     assert (done.returncode, told["ok"], told["wrong"]) == (0, True, []), told
@@ -77,9 +77,7 @@ def test_an_interrupt_leaves_nothing(outside: Path) -> None:
     child = subprocess.Popen(
         [*SWARM, "chaos", "--points", "finish.moved"], stderr=subprocess.PIPE, start_new_session=True
     )
-    wait_until(
-        lambda: any(path.stat().st_size for path in outside.glob("swarm-chaos-*/began")), at_most_s=120
-    )
+    wait_until(lambda: any(path.stat().st_size for path in outside.glob("swarm-chaos-*/began")))
     child.send_signal(signal.SIGINT)
     child.communicate(timeout=120)
     assert child.returncode == 130

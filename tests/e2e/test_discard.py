@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import shutil
 
-import pytest
-
 from tests.conftest import git, wait_until
-from tests.e2e.driver import Swarm, common_dir
+from tests.e2e.driver import Swarm, common_dir, runs
 from tests.e2e.test_ends import task_of
 
 
@@ -63,7 +61,7 @@ def test_work_that_is_nowhere_else_is_named_and_kept(swarm: Swarm) -> None:
     swarm.run(
         swarm.plan("r", [swarm.task("a"), failing, swarm.task("nothing", "exit 1", attempts=1)]), code=1
     )
-    (swarm.top / ".worktrees" / "r" / "staging" / "README.md").write_text("mine\n")
+    (swarm.wait_for_follow("r") / "README.md").write_text("mine\n")
     before = refs(swarm)
     refused = swarm("discard", "r", code=4)
     names = [each["name"] for each in swarm("discard", "r", "--dry-run", "--json").json["holds"]]
@@ -119,18 +117,29 @@ def test_a_branch_that_is_checked_out_elsewhere_stops_it(swarm: Swarm) -> None:
     check_gone(swarm, "r")
 
 
-@pytest.mark.parametrize("point", ["discard.worktrees", "discard.refs", "discard.landing", "discard.folders"])
-def test_a_discard_that_was_killed_is_finished(swarm: Swarm, point: str) -> None:
+def test_a_discard_that_was_killed_is_finished(swarm: Swarm) -> None:
     """Killed after any step, the next start finishes what was asked for, and brings nothing of the run back."""
-    swarm.run(swarm.plan("r", [swarm.task("a")]))
-    swarm("stop")
-    swarm("start", SWARM_CRASH=f"{point}:kill:1")
-    swarm("discard", "r", "--force", "--yes", "staging", code=None)
-    wait_until(lambda: not swarm.status()["daemon"]["running"])
+    points = {
+        "r0": "discard.worktrees",
+        "r1": "discard.refs",
+        "r2": "discard.landing",
+        "r3": "discard.folders",
+    }
     swarm("start")
-    wait_until(lambda: not swarm.status()["runs"])
-    check_gone(swarm, "r")
-    swarm.check_landed(swarm.run(swarm.plan("r", [swarm.task("a")])))
+    for run in points:
+        swarm("submit", str(swarm.plan(run, [swarm.task("a")])))
+    for run in points:
+        swarm.wait(run)
+    for run, point in points.items():
+        swarm("stop")
+        swarm("start", SWARM_CRASH=f"{point}:kill:1")
+        daemon = int(swarm.status()["daemon"]["pid"])
+        swarm("discard", run, "--force", "--yes", "staging", code=None)
+        wait_until(lambda daemon=daemon: not runs(daemon))
+        swarm("start")
+        wait_until(lambda run=run: run not in [each["id"] for each in swarm.status()["runs"]])
+        check_gone(swarm, run)
+        swarm.check_landed(swarm.run(swarm.plan(run, [swarm.task("a")])))
 
 
 def test_what_cannot_be_prepared_can_be_discarded(swarm: Swarm) -> None:
@@ -140,6 +149,7 @@ def test_what_cannot_be_prepared_can_be_discarded(swarm: Swarm) -> None:
     blocker = common_dir(swarm.top) / "swarm" / "landing.git" / "refs" / "bases" / "r"
     (blocker / "in the way").mkdir(parents=True)
     (blocker / "in the way" / "file").touch()
+    swarm("pause")  # what comes up behind the blocker has nothing under way
     swarm("submit", str(swarm.plan("r", [swarm.task("a")])))
     wait_until(lambda: swarm.status()["runs"][0]["problems"])
     shutil.rmtree(blocker)

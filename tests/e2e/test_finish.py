@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import git, wait_until
+from tests.conftest import git
 from tests.e2e.driver import Swarm, snapshot
 
 
@@ -69,22 +69,25 @@ def test_edits_elsewhere_stay_as_they_are(swarm: Swarm) -> None:
     swarm.look_again()
 
 
-@pytest.mark.parametrize("dirt", ["edited", "staged", "untracked", "ignored"])
-def test_what_would_be_overwritten_stops_it(swarm: Swarm, dirt: str) -> None:
+def test_what_would_be_overwritten_stops_it(swarm: Swarm) -> None:
     """Row 54: where a path that changes is dirty in the checkout, finish is refused with exit 4, names it, and moves nothing."""
+    swarm("start")
     landed(swarm)
-    if dirt in ("edited", "staged"):
-        (swarm.top / "src" / "b.py").write_text("mine\n")
-    if dirt == "staged":
-        git(swarm.top, "add", "src/b.py")
-    if dirt in ("untracked", "ignored"):
-        (swarm.top / "new").write_text("mine\n")
-    if dirt == "ignored":
-        (swarm.top / ".git" / "info" / "exclude").write_text("new\n")
+    for dirt in ("edited", "staged", "untracked", "ignored"):
+        path = "src/b.py" if dirt in ("edited", "staged") else "new"
+        (swarm.top / path).write_text("mine\n")
+        if dirt == "staged":
+            git(swarm.top, "add", path)
+        if dirt == "ignored":
+            (swarm.top / ".git" / "info" / "exclude").write_text("new\n")
+        swarm.look_again()
+        assert path in swarm("finish", code=4).err, dirt
+        assert snapshot(swarm.top) == swarm.before, dirt
+        if path == "new":
+            (swarm.top / path).unlink()
+        else:
+            git(swarm.top, "checkout", "-q", "HEAD", "--", path)
     swarm.look_again()
-    refused = swarm("finish", code=4)
-    assert ("new" if dirt in ("untracked", "ignored") else "src/b.py") in refused.err
-    assert snapshot(swarm.top) == swarm.before
 
 
 def test_staged_only(swarm: Swarm) -> None:
@@ -235,7 +238,7 @@ def test_not_before_every_task_has_ended(swarm: Swarm) -> None:
     swarm("start")
     swarm("submit", str(plan))
     swarm.wait_for_start("b")
-    wait_until(lambda: swarm.landings("r") == ["a"])
+    swarm.wait_for_landed("r", "a")
     refused = swarm("finish", code=4)
     assert "--partial" in refused.err
     swarm("finish", "--partial")

@@ -6,8 +6,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.conftest import git, wait_until
 from tests.e2e.driver import Swarm, common_dir
 from tests.e2e.test_ends import code_of, task_of
@@ -151,7 +149,7 @@ def _together(swarm: Swarm, name: str, tasks: list[dict[str, Any]], *, code: int
     swarm("submit", str(plan))
     swarm.wait_for_start(*(task["id"] for task in tasks))
     swarm.open("first")
-    wait_until(lambda: task_of(swarm.status()["runs"][0], tasks[0]["id"])["state"] == "landed")
+    swarm.wait_for_landed(name, tasks[0]["id"])
     swarm.open("rest")
     return swarm.wait(name, code=code)
 
@@ -213,9 +211,7 @@ def test_a_conflict_gets_a_second_chance_alone(swarm: Swarm) -> None:
     assert event["paths"] == ["src/a.py"]
     assert "t0" in str(event["landings"])
     assert "src/a.py" in told.read_text()
-    worktree = Path(run["staging"]["worktree"])
-    wait_until(lambda: git(worktree, "rev-parse", "HEAD") == swarm.staging("chance"))
-    assert git(worktree, "status", "--porcelain") == ""
+    swarm.wait_for_follow("chance")
 
 
 def _person_commits(swarm: Swarm, run: str, edit: str) -> None:
@@ -252,9 +248,10 @@ def test_a_conflict_that_stays_fails_and_keeps_the_work(swarm: Swarm) -> None:
     swarm("submit", str(plan))
     swarm.wait_for_start("t0", "t1")
     swarm.open("first")
-    wait_until(lambda: swarm.landings("stuck") == ["t0"])
+    swarm.wait_for_landed("stuck", "t0")
     swarm.open("1")
     wait_until(lambda: swarm.starts().count("t1") == 2)
+    swarm.wait_for_follow("stuck")
     _person_commits(swarm, "stuck", _edit(5, "person"))
     swarm.open("2")
     run = swarm.wait("stuck", code=1)
@@ -281,8 +278,7 @@ def test_a_person_at_work_in_the_staging_worktree_is_not_disturbed(swarm: Swarm)
     swarm("start")
     swarm("submit", str(plan))
     swarm.wait_for_start("b")
-    worktree = Path(swarm.status()["runs"][0]["staging"]["worktree"])
-    wait_until(lambda: (worktree / "out-a").exists())
+    worktree = swarm.wait_for_follow("edited")
     (worktree / "README.md").write_text("a person's edit\n")
     swarm.open("b")
     run = swarm.wait("edited")
@@ -292,17 +288,15 @@ def test_a_person_at_work_in_the_staging_worktree_is_not_disturbed(swarm: Swarm)
     assert not (worktree / "out-b").exists()
 
 
-@pytest.mark.parametrize("where", ["plan", "flag", "settings"])
-def test_width_of_trust(swarm: Swarm, where: str) -> None:
-    """`--verify CMD` and the plan's `verify` are both run; a suite's environment has nothing of the swarm's settings."""
-    seen = swarm.outside / "seen"
-    suite = f"env | grep -c '^SWARM_LIMITS' > {seen} || true; test -f out-t"
-    if where == "flag":
-        run = swarm.run(swarm.plan("trust", [swarm.task("t")]), "--verify", suite)
-    elif where == "plan":
-        run = swarm.run(swarm.plan("trust", [swarm.task("t")], verify=[suite]))
-    else:
-        run = swarm.run(swarm.plan("trust", [swarm.task("t", verify=[suite])]))
-    swarm.check_landed(run)
-    assert seen.read_text().strip() == "0"
-    assert len(task_of(run, "t")["attempts"][0]["suites"]) == 1
+def test_width_of_trust(swarm: Swarm) -> None:
+    """`--verify CMD`, the plan's `verify` and a task's are all run; a suite's environment has nothing of the swarm's settings."""
+    swarm("start")
+    for where in ("flag", "plan", "task"):
+        seen = swarm.outside / f"seen-{where}"
+        suite = f"env | grep -c '^SWARM_LIMITS' > {seen} || true; test -f out-t"
+        task = swarm.task("t", verify=[suite] if where == "task" else [])
+        plan = swarm.plan(where, [task], verify=[suite] if where == "plan" else [])
+        run = swarm.run(plan, *(["--verify", suite] if where == "flag" else []))
+        swarm.check_landed(run)
+        assert seen.read_text().strip() == "0"
+        assert len(task_of(run, "t")["attempts"][0]["suites"]) == 1

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 
 from tests.conftest import git, wait_until
-from tests.e2e.driver import SWARM, Swarm
+from tests.e2e.driver import PATIENCE_S, SWARM, Swarm
 from tests.e2e.test_ends import task_of
 
 NUMBER, TEXT, FLAG = (int, float), (str,), (bool,)
@@ -158,9 +158,9 @@ def test_status_is_the_truth_about_who_works(swarm: Swarm) -> None:
     plan = swarm.plan("r", [swarm.task(f"t{n}", gate=f"g{n}") for n in range(3)])
     swarm("start")
     swarm("submit", str(plan))
-    swarm.wait_for_start("t0", "t1", "t2")
+    swarm.launchers("r", "t0", "t1", "t2")
     for n in range(3):
-        run = swarm.status()["runs"][0]
+        run = swarm.run_of("r")
         working = [task for task in run["tasks"] if task["state"] == "running"]
         assert [task["id"] for task in working] == [f"t{k}" for k in range(n, 3)]
         for task in working:
@@ -168,7 +168,7 @@ def test_status_is_the_truth_about_who_works(swarm: Swarm) -> None:
             assert attempt["rss_bytes"] > 0
             assert psutil.Process(attempt["pid"]).environ()["SWARM_TASK"] == task["id"]
         swarm.open(f"g{n}")
-        wait_until(lambda n=n: task_of(swarm.status()["runs"][0], f"t{n}")["state"] == "landed")
+        swarm.wait_for_landed("r", f"t{n}")
     swarm.check_landed(swarm.wait("r"))
 
 
@@ -215,7 +215,7 @@ def test_logs_can_be_filtered_and_followed(swarm: Swarm) -> None:
     assert following.stdout is not None
     assert following.stdout.readline() == "begin\n"
     swarm.open("slow")
-    assert following.wait(30) == 0
+    assert following.wait(PATIENCE_S) == 0
     swarm.wait("r")
     assert swarm("logs", "t", "--grep", "^line", "--lines", "50").out.splitlines() == [
         f"line {n}" for n in range(151, 201)
@@ -241,12 +241,12 @@ def test_the_last_words_of_a_worker_are_followed(swarm: Swarm) -> None:
     }
     swarm("start")
     swarm("submit", str(swarm.plan("words", [task])))
-    swarm.wait_for_start("w")
+    swarm.wait_for_gate("w")
     following = swarm.spawn("logs", "w", "-f", "--lines", "2")
     assert following.stdout is not None
     assert following.stdout.readline() == "two\n"
     swarm.open("w")
-    out, err = following.communicate(timeout=60)
+    out, err = following.communicate(timeout=PATIENCE_S)
     assert out == "three\nfirst suite\nsecond suite\n"
     assert [line for line in err.splitlines() if line.startswith("==>")][-1].startswith("==> verification")
     swarm.wait("words")
@@ -371,10 +371,10 @@ def test_worktrees_are_listed_with_branch_commits_dirt_age_and_size(swarm: Swarm
     work = "echo 1 > one && git add one && git commit -qm one && echo 2 > two && touch three"
     swarm("start")
     swarm("submit", str(swarm.plan("trees", [swarm.task("t", f"{work} && true", claims=["**"], gate="t")])))
-    swarm.wait_for_start("t")
-    wait_until(lambda: _worktree(swarm, "t")["dirty"] == 2)
+    swarm.wait_for_gate("t")
+    swarm.launchers("trees", "t")
     row = _worktree(swarm, "t")
-    assert (row["state"], row["run"], row["attempt"]) == ("running", "trees", 1)
+    assert (row["state"], row["run"], row["attempt"], row["dirty"]) == ("running", "trees", 1, 2)
     assert row["branch"] == "swarm/trees/task/t/1"
     assert row["ahead"] == int(git(swarm.top, "-C", row["path"], "rev-list", "--count", "main..HEAD")) == 1
     assert row["commit"] == git(swarm.top, "-C", row["path"], "rev-parse", "HEAD")
@@ -382,6 +382,7 @@ def test_worktrees_are_listed_with_branch_commits_dirt_age_and_size(swarm: Swarm
     assert row["size_bytes"] > 0
     swarm.open("t")
     swarm.wait("trees")
+    swarm.wait_for_follow("trees")
     row = _worktree(swarm, None)
     assert (row["state"], row["branch"], row["ahead"], row["dirty"]) == (
         "staging",

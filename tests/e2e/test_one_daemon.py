@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -30,9 +31,25 @@ def at_work(swarm: Swarm, *names: str) -> int:
     """Starts the daemon with these tasks at work, each waiting at the gate of its name; gives the daemon's process."""
     swarm("start")
     swarm("submit", str(swarm.plan("r", [swarm.task(name, gate=name) for name in names])))
-    swarm.wait_for_start(*names)
-    wait_until(lambda: all(task_of(the_run(swarm), name)["attempts"][0]["pid"] for name in names))
+    swarm.wait_for_gate(*names)
+    swarm.launchers("r", *names)
     return pid_of(swarm)
+
+
+def there_is_one(swarm: Swarm) -> None:
+    """Waits until one process is the daemon: one that was started too late may still be ending, and a program that the daemon
+    starts looks like it for a moment."""
+    wait_until(lambda: len(daemons(swarm)) == 1)
+
+
+def copied(source: Path, to: Path) -> None:
+    """Copies a folder in which a daemon works; what goes while it is copied is not copied."""
+
+    def copy(path: str, target: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copy2(path, target)
+
+    shutil.copytree(source, to, symlinks=True, ignore=lambda *_: ["api.sock"], copy_function=copy)
 
 
 def the_run(swarm: Swarm) -> dict[str, object]:
@@ -52,7 +69,7 @@ def test_twenty_starts_at_once(swarm: Swarm) -> None:
     """Of twenty starts at the same moment one daemon comes, each of them ends with 0, and all tell of the same one."""
     with ThreadPoolExecutor(20) as pool:
         done = list(pool.map(lambda _: swarm("start"), range(20)))
-    wait_until(lambda: len(daemons(swarm)) == 1)  # those that came too late may still be ending
+    there_is_one(swarm)
     assert all(str(pid_of(swarm)) in each.out + each.err for each in done)
 
 
@@ -76,7 +93,7 @@ def test_every_way_into_a_repository_leads_to_its_daemon(swarm: Swarm, tmp_path:
         assert swarm("-C", str(other), "status", "--json").json["daemon"]["pid"] == pid
         if way == "worktree":
             git(swarm.top, "worktree", "remove", "--force", str(other))
-    assert len(daemons(swarm)) == 1
+    there_is_one(swarm)
     lands_once(swarm, "a")
 
 
@@ -90,7 +107,7 @@ def test_a_daemon_whose_lock_was_deleted_stays_the_only_one(swarm: Swarm, what: 
         list(pool.map(lambda _: swarm("start"), range(4)))
     wait_until(path.exists)
     assert pid_of(swarm) == pid
-    assert len(daemons(swarm)) == 1
+    there_is_one(swarm)
     lands_once(swarm, "a")
 
 
@@ -103,7 +120,7 @@ def test_a_daemon_whose_place_was_taken_ends_by_itself(swarm: Swarm, how: str) -
     aside = state.with_name("swarm-aside")
     workers = [task_of(the_run(swarm), name)["attempts"][0]["pid"] for name in ("a", "b")]
     if how == "replaced":
-        shutil.copytree(state, aside, ignore=lambda *_: ["api.sock"])
+        copied(state, aside)
         os.rename(state, state.with_name("swarm-old"))
         os.rename(aside, state)
     elif how == "moved away":
@@ -131,9 +148,11 @@ def test_a_daemon_that_another_has_followed_writes_nothing_more(swarm: Swarm) ->
     pid = at_work(swarm, "a")
     worker = task_of(the_run(swarm), "a")["attempts"][0]["pid"]
     journal = common_dir(swarm.top) / "swarm" / "journal.sqlite"
-    with sqlite3.connect(journal) as other:
-        before = other.execute("SELECT seq FROM head").fetchone()
-        other.execute("UPDATE head SET epoch = epoch + 1")
+    other = sqlite3.connect(journal, timeout=60, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    before = other.execute("SELECT seq FROM head").fetchone()
+    other.execute("UPDATE head SET epoch = epoch + 1")
+    other.execute("COMMIT")
     other.close()
     swarm("pause", code=None)
     wait_until(lambda: not runs(pid))
@@ -150,7 +169,7 @@ def test_a_copy_is_another_repository(swarm: Swarm, swarm_in: Callable[..., Swar
     starting one there is refused, with the way on."""
     pid = at_work(swarm, "a")
     worker = task_of(the_run(swarm), "a")["attempts"][0]["pid"]
-    shutil.copytree(swarm.top, tmp_path / "copy", symlinks=True, ignore=lambda *_: ["api.sock"])
+    copied(swarm.top, tmp_path / "copy")
     copy = swarm_in(tmp_path / "copy")
     state = common_dir(copy.top) / "swarm"
     assert (state / "daemon.json").exists()

@@ -158,8 +158,13 @@ def test_scaling_while_it_runs(swarm: Swarm) -> None:
 def test_the_ladder_narrows_the_swarm(swarm: Swarm, cpu: int, width: int) -> None:
     """Row 20: at 60, 75 and 85 % of CPU four slots become three, two and one."""
     swarm.measure(cpu_percent=cpu)
-    plan = swarm.plan("ladder", [swarm.task(f"t{n}", sleep_s=0.15) for n in range(5)])
-    swarm.check_landed(swarm.run(plan, "--workers", "4"))
+    swarm("start", "--workers", "4")
+    swarm("submit", str(swarm.plan("ladder", [swarm.task(f"t{n}", gate="all") for n in range(4)])))
+    wait_until(lambda: len(swarm.starts()) == width)
+    waiting = [task for task in swarm.run_of("ladder")["tasks"] if task["state"] == "ready"]
+    assert [task["reason"]["code"] for task in waiting] == ["slot"] * (4 - width)
+    swarm.open("all")
+    swarm.check_landed(swarm.wait("ladder"))
     assert widest(swarm.spans()) == width
 
 
@@ -204,27 +209,26 @@ def test_two_tasks_on_one_file_never_overlap(swarm: Swarm) -> None:
         assert holds(swarm, attempt_of(run, late)["base"], landed_commit(run, early))
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        ("src/*", "src/a.py"),
-        ("./src/a.py", "src/a.py"),
-        ("src", "src/new/x.py"),
-        ("**/*.py", "src/b.py"),
-        ("src/A.py", "src/a.py"),
-    ],
-)
-def test_patterns_that_overlap_keep_tasks_apart(swarm: Swarm, one: str, other: str) -> None:
+def test_patterns_that_overlap_keep_tasks_apart(swarm: Swarm) -> None:
     """Row 35: a claim on `src/*` keeps off one on `src/a.py`, `./a` is `a`, a folder is what is in it, and case makes no twins."""
-    plan = swarm.plan(
-        "globs",
-        [
-            swarm.task("t0", "echo x > src/a.py", sleep_s=0.15, claims=[one]),
-            swarm.task("t1", "echo y > src/a.py; mkdir -p src/new; echo y > src/new/x.py; echo y >> src/b.py", claims=[other]),
-        ],
-    )  # fmt: skip
-    swarm.run(plan, code=None)
-    assert widest(swarm.spans()) == 1
+    swarm("start", "--workers", "8")
+    others = {
+        "src/*": "src/a.py",
+        "./lib/a.py": "lib/a.py",
+        "doc": "doc/new/x.py",
+        "core/**/*.c": "core/b.c",
+        "web/A.js": "web/a.js",
+    }
+    firsts = [swarm.task(f"a{n}", "true", gate="all", claims=[one]) for n, one in enumerate(others)]
+    seconds = [swarm.task(f"b{n}", "true", claims=[other]) for n, other in enumerate(others.values())]
+    swarm("submit", str(swarm.plan("globs", [*firsts, *seconds])))
+    swarm.wait_for_gate(*(f"a{n}" for n in range(len(others))))
+    waiting = [task for task in swarm.run_of("globs")["tasks"] if task["id"].startswith("b")]
+    assert [task["reason"]["code"] for task in waiting] == ["claim"] * len(others)
+    swarm.open("all")
+    swarm.wait("globs", code=1)
+    for n in range(len(others)):
+        assert widest([span for span in swarm.spans() if span.task in (f"a{n}", f"b{n}")]) == 1
 
 
 def test_patterns_that_do_not_overlap_let_tasks_go_together(swarm: Swarm) -> None:

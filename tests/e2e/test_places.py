@@ -57,7 +57,7 @@ def test_workers_do_not_see_each_other(swarm: Swarm) -> None:
     worktree = Path(task_of(swarm.status()["runs"][0], "writer")["attempts"][0]["worktree"])
     wait_until((worktree / "secret").exists)
     swarm.open("written")
-    wait_until(lambda: "reader" in swarm.landings("r"))
+    swarm.wait_for_landed("r", "reader")
     assert snapshot(swarm.top) == swarm.before
     swarm.open("seen")
     swarm.check_landed(swarm.wait("r"))

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import git, wait_until
-from tests.e2e.driver import Swarm
-from tests.e2e.test_behind_our_back import run_of
+from tests.e2e.driver import PATIENCE_S, Swarm
 
 
 def verdict(word: str, *issues: str) -> str:
@@ -43,7 +42,7 @@ def test_staging_is_reviewed_mended_and_approved_before_it_is_finished(swarm: Sw
     told = swarm("qa").out
     assert "qa-1 rejects" in told
     assert "Approved: staging" in told
-    run = run_of(swarm, "r")
+    run = swarm.run_of("r")
     assert rounds(run) == [("qa-1", "reject", "qa-1-fix"), ("qa-2", "approve", None)]
     assert seen.read_text() == "a\n" * 2
     assert swarm.content("r", "mended") == "- not mended\n"
@@ -52,7 +51,7 @@ def test_staging_is_reviewed_mended_and_approved_before_it_is_finished(swarm: Sw
     swarm("start")
     swarm("add", "--title", "b", "--run", "echo b > b")
     swarm.wait("r")
-    assert run_of(swarm, "r")["qa"]["state"] == "void"
+    assert swarm.run_of("r")["qa"]["state"] == "void"
     assert "has moved since it was approved" in swarm("finish", code=4).err
     swarm("qa")
     swarm("finish")
@@ -78,9 +77,9 @@ def test_qa_goes_on_where_a_kill_left_it(swarm: Swarm) -> None:
     swarm.open("qa-2")
     swarm.wait("r")
     asked.communicate()
-    assert rounds(run_of(swarm, "r")) == [("qa-1", "reject", "qa-1-fix"), ("qa-2", "approve", None)]
+    assert rounds(swarm.run_of("r")) == [("qa-1", "reject", "qa-1-fix"), ("qa-2", "approve", None)]
     assert swarm.starts() == ["a", "qa-1", "qa-1-fix", "qa-2"]
-    assert run_of(swarm, "r")["qa"]["state"] == "approved"
+    assert swarm.run_of("r")["qa"]["state"] == "approved"
 
 
 def test_qa_that_comes_to_nothing_says_why(swarm: Swarm) -> None:
@@ -93,7 +92,7 @@ def test_qa_that_comes_to_nothing_says_why(swarm: Swarm) -> None:
     with_qa(swarm, verdict("reject", "No docs"), "echo $SWARM_TASK > $SWARM_TASK")
     ended = swarm("qa", code=1)
     assert 'the same issue came up 3 times: "No docs"' in ended.out
-    assert len(rounds(run_of(swarm, "r"))) == 3
+    assert len(rounds(swarm.run_of("r"))) == 3
     swarm("start")
     swarm("submit", str(swarm.plan("r", [swarm.task("a"), swarm.task("b", gate="b")])))
     assert "have not ended" in swarm("qa", code=4).err
@@ -114,6 +113,7 @@ def test_verify_runs_every_suite_on_staging(swarm: Swarm) -> None:
     suite = f"echo x >> {shlex.quote(str(ran))}; echo looked at $(cat out-a); test ! -e {shlex.quote(str(broken))}"
     tasks = [swarm.task("a", verify=[{"name": "own", "run": "test -e out-a"}])]
     swarm.run(swarm.plan("r", tasks, verify=[{"name": "all", "run": suite}]))
+    swarm.wait_for_rest()
     before = swarm.staging("r"), git(swarm.top, "for-each-ref"), ran.read_text()
     document = swarm("verify", "--json").json
     assert document["commit"] == before[0]
@@ -170,12 +170,12 @@ def test_a_deploy_whose_finish_was_killed_is_waited_for(swarm: Swarm) -> None:
     )
     swarm.run(swarm.plan("r", [swarm.task("a")]))
     finishing = swarm.spawn("finish")
-    wait_until(done.exists, at_most_s=120)
+    wait_until(done.exists)
     finishing.kill()
     finishing.communicate()
     again = swarm.spawn("finish")
     swarm.open("go")
-    out, _ = again.communicate(timeout=120)
+    out, _ = again.communicate(timeout=PATIENCE_S)
     swarm.look_again()
     assert again.returncode == 0
     assert "eployed" in out

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from tests.conftest import wait_until
 from tests.e2e.driver import Swarm, common_dir
-
-OFTEN = "from swarm.daemon import recovery\nrecovery.RECORDS_APART, recovery.REST = 25, 0\n"
 
 
 def shown(swarm: Swarm) -> Any:
@@ -17,27 +14,24 @@ def shown(swarm: Swarm) -> Any:
     return swarm.status()["runs"]
 
 
-def test_a_daemon_takes_snapshots_and_the_next_goes_on_from_them(swarm: Swarm, tmp_path: Path) -> None:
+def test_a_daemon_takes_snapshots_and_the_next_goes_on_from_them(swarm: Swarm) -> None:
     """With a snapshot every few records: after kill -9 the status is the same with and without it, the next daemon goes on from it
     to the end, and the audit, which replays everything, agrees."""
-    often = tmp_path / "often"
-    often.mkdir()
-    (often / "sitecustomize.py").write_text(OFTEN)
-    swarm.env["PYTHONPATH"] = f"{often}:{swarm.env.get('PYTHONPATH', '')}"
+    often = swarm.with_constants("swarm.daemon.recovery", RECORDS_APART=25, REST=0)
     state = common_dir(swarm.top) / "swarm"
-    swarm("start")
+    swarm("start", **often)
     swarm(
         "submit",
         str(swarm.plan("p", [*(swarm.task(f"t{n}") for n in range(5)), swarm.task("last", gate="g")])),
     )
     swarm.wait_for_start(*(f"t{n}" for n in range(5)), "last")
-    wait_until((state / "journal.snapshot").exists, at_most_s=120)
+    wait_until((state / "journal.snapshot").exists)
     swarm.end_daemon()
     before, content = shown(swarm), (state / "journal.snapshot").read_bytes()
     (state / "journal.snapshot").unlink()
     assert shown(swarm) == before
     (state / "journal.snapshot").write_bytes(content)
-    swarm("start")
+    swarm("start", **often)
     swarm.open("g")
     run = swarm.wait("p")
     assert {task["state"] for task in run["tasks"]} == {"landed"}

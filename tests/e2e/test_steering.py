@@ -20,15 +20,15 @@ def test_a_pause_holds_starts_and_nothing_else(swarm: Swarm) -> None:
     swarm("pause")
     assert swarm.status()["daemon"]["paused"] is True
     swarm.open("a")
-    wait_until(lambda: swarm.landings("r") == ["a"])
-    run = swarm.status()["runs"][0]
+    swarm.wait_for_landed("r", "a")
+    run = swarm.run_of("r")
     assert [task["state"] for task in run["tasks"]] == ["landed", "ready", "ready"]
     assert code_of(run, "b") == "paused"
     assert "paused" in swarm("status").out
     swarm("pause", "held")
     swarm("resume")
-    wait_until(lambda: swarm.landings("r") == ["a", "b"])
-    assert code_of(swarm.status()["runs"][0], "held") == "paused"
+    swarm.wait_for_landed("r", "a", "b")
+    assert code_of(swarm.run_of("r"), "held") == "paused"
     assert swarm.starts() == ["a", "b"]
     swarm("resume", "held")
     swarm.check_landed(swarm.wait("r"))

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import git, wait_until
-from tests.e2e.driver import SWARM, Swarm
-from tests.e2e.test_behind_our_back import commit, run_of, staging_tree
+from tests.e2e.driver import PATIENCE_S, SWARM, Swarm
+from tests.e2e.test_behind_our_back import commit
 from tests.e2e.test_ends import code_of, task_of
 
 
@@ -28,8 +28,7 @@ def three(swarm: Swarm, name: str, **more: Any) -> dict[str, Any]:
 def test_undo_takes_a_task_off_with_what_needed_it(swarm: Swarm) -> None:
     """An undo is one commit on staging, verified, with a trailer for each task it takes off; the others stay, the worktree follows,
     and a retry lands them anew."""
-    run = three(swarm, "off", verify=["test -f README.md"])
-    tree = staging_tree(run)
+    three(swarm, "off", verify=["test -f README.md"])
     refused = swarm("undo", "base", code=4)
     assert "top" in refused.err
     assert swarm.content("off", "out-top") == "top\n"
@@ -51,14 +50,14 @@ def test_undo_takes_a_task_off_with_what_needed_it(swarm: Swarm) -> None:
         None,
         "other\n",
     ]
-    run = run_of(swarm, "off")
+    run = swarm.run_of("off")
     assert [(task["id"], task["state"], task["landed_commit"]) for task in run["tasks"][:2]] == [
         ("base", "cancelled", None),
         ("top", "cancelled", None),
     ]
     assert {code_of(run, "base"), code_of(run, "top")} == {"undone"}
     assert run["staging"]["verified"]
-    wait_until(lambda: git(tree, "rev-parse", "HEAD") == swarm.staging("off"))
+    swarm.wait_for_follow("off")
     assert "undone already" in swarm("undo", "base", "--yes").out
     swarm("retry", "base", "top")
     run = swarm.wait("off")
@@ -89,8 +88,8 @@ def test_an_undo_that_does_not_do_changes_nothing(swarm: Swarm, why: str) -> Non
     refused = swarm("undo", "one", "--yes", code=4 if why == "conflict" else 1)
     assert "was not undone" in refused.err
     assert swarm.staging("stay") == before
-    assert {task["state"] for task in run_of(swarm, "stay")["tasks"]} == {"landed"}
-    assert task_of(run_of(swarm, "stay"), "one")["landed_commit"] == task_of(run, "one")["landed_commit"]
+    assert {task["state"] for task in swarm.run_of("stay")["tasks"]} == {"landed"}
+    assert task_of(swarm.run_of("stay"), "one")["landed_commit"] == task_of(run, "one")["landed_commit"]
     assert len(swarm.events("UndoRefused")) == 1
     swarm("audit")
 
@@ -103,10 +102,10 @@ def test_an_undo_survives_the_death_of_the_daemon(swarm: Swarm) -> None:
     swarm.open("slow")
     asked = swarm.spawn("undo", "base", "--yes")
     wait_until(
-        lambda: any(a["state"] == "verifying" for a in task_of(run_of(swarm, "dies"), "base")["attempts"])
+        lambda: any(a["state"] == "verifying" for a in task_of(swarm.run_of("dies"), "base")["attempts"])
     )
     swarm.end_daemon()
-    asked.communicate(timeout=30)
+    asked.communicate(timeout=PATIENCE_S)
     swarm.open("suite")
     swarm("start")
     run = swarm.wait("dies", code=1)
@@ -117,9 +116,9 @@ def test_an_undo_survives_the_death_of_the_daemon(swarm: Swarm) -> None:
 
 def test_undo_of_what_a_person_committed_and_of_a_finished_run(swarm: Swarm) -> None:
     """A landing made by hand is undone like any other, after `finish` too: the next finish brings the undo to the target."""
-    run = swarm.run(swarm.plan("hand", [swarm.task("first")]))
+    swarm.run(swarm.plan("hand", [swarm.task("first")]))
     swarm("start")
-    commit(staging_tree(run), "theirs.txt", "mine\n", "Mine")
+    commit(swarm.wait_for_follow("hand"), "theirs.txt", "mine\n", "Mine")
     swarm("finish", "--run", "hand")
     assert (swarm.top / "theirs.txt").exists()
     swarm("undo", "by-hand-1")
@@ -147,7 +146,7 @@ def test_undo_asks_at_a_terminal(swarm: Swarm) -> None:
             said += part
     except OSError:
         pass  # the other side is closed
-    child.wait(timeout=30)
+    child.wait(timeout=PATIENCE_S)
     os.close(ours)
     assert b"top, base" in said
     assert b"Go on?" in said

@@ -11,16 +11,17 @@ import pytest
 from tests.conftest import git, wait_until
 from tests.e2e.driver import Swarm
 from tests.e2e.test_ends import task_of
-from tests.e2e.test_recover import WITH_AND_WITHOUT, found
+from tests.e2e.test_recover import WITH_AND_WITHOUT, found, looks_when_asked
 
 
 def kept(swarm: Swarm, *, daemon: bool) -> Path:
     """Has one task fail whose worktree is kept, and gives that worktree; with or without the daemon still there."""
     swarm.env["SWARM_WORKTREES__KEEP"] = "true"
-    swarm("start")
+    swarm("start", **looks_when_asked(swarm))
     failing = swarm.task("t", "echo half > half; exit 1", claims=["half"], attempts=1)
     swarm("submit", str(swarm.plan("r", [failing, swarm.task("a")])))
     run = swarm.wait("r", code=1)
+    swarm.wait_for_follow("r")
     if not daemon:
         swarm("stop")
     return Path(task_of(run, "t")["attempts"][0]["worktree"])
@@ -123,9 +124,8 @@ def test_a_pruned_worktree_of_a_live_worker_is_mended(swarm: Swarm) -> None:
     """With git's record removed under a live worker, recover makes another, git works there again, and the work lands."""
     swarm("start")
     swarm("submit", str(swarm.plan("r", [swarm.task("t", "echo x > out", claims=["out"], gate="t")])))
-    swarm.wait_for_start("t")
-    worktree = Path(task_of(swarm.status()["runs"][0], "t")["attempts"][0]["worktree"])
-    wait_until((worktree / "out").exists)
+    swarm.wait_for_gate("t")
+    worktree = Path(task_of(swarm.run_of("r"), "t")["attempts"][0]["worktree"])
     shutil.rmtree(git(worktree, "rev-parse", "--absolute-git-dir"))
     assert [each["kind"] for each in found(swarm) if each["mended"]] == ["worktree"]
     assert git(worktree, "status", "--porcelain") == "?? out"
@@ -137,9 +137,8 @@ def test_a_moved_worktree_of_a_live_worker_is_collected_where_it_is(swarm: Swarm
     """`git worktree move` under a live worker: its work lands all the same, and the worktree is the user's from then on."""
     swarm("start")
     swarm("submit", str(swarm.plan("r", [swarm.task("t", "echo x > out", claims=["out"], gate="t")])))
-    swarm.wait_for_start("t")
-    worktree = Path(task_of(swarm.status()["runs"][0], "t")["attempts"][0]["worktree"])
-    wait_until((worktree / "out").exists)
+    swarm.wait_for_gate("t")
+    worktree = Path(task_of(swarm.run_of("r"), "t")["attempts"][0]["worktree"])
     mine = swarm.outside / "mine"
     git(swarm.top, "worktree", "move", str(worktree), str(mine))
     assert any(str(mine) in each["text"] for each in found(swarm))
@@ -158,7 +157,6 @@ def test_a_staging_worktree_that_was_lost_comes_back(swarm: Swarm, daemon: bool,
     """Deleted, deleted and pruned, or without git's record: it stands again where staging stands, and a person's edits stay."""
     kept(swarm, daemon=daemon)
     staging = swarm.top / ".worktrees" / "r" / "staging"
-    wait_until((staging / "out-a").exists)
     (staging / "README.md").write_text("mine\n")
     if what == "record":
         shutil.rmtree(git(staging, "rev-parse", "--absolute-git-dir"))
@@ -176,7 +174,6 @@ def test_a_staging_worktree_that_a_person_uses_is_told_and_left(swarm: Swarm, da
     """Edits, and a branch of a person's own, are named by recover and stay as they are."""
     kept(swarm, daemon=daemon)
     staging = swarm.top / ".worktrees" / "r" / "staging"
-    wait_until((staging / "out-a").exists)
     (staging / "README.md").write_text("mine\n")
     (told,) = found(swarm)
     assert not told["mended"]

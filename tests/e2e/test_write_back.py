@@ -8,7 +8,7 @@ from pathlib import Path
 
 from swarm.client import offline
 from tests.conftest import wait_until
-from tests.e2e.driver import Swarm
+from tests.e2e.driver import PATIENCE_S, Swarm
 
 FOREIGN = {
     "feature": "hello",
@@ -66,12 +66,12 @@ def test_progress_stands_in_the_file_while_the_run_goes_on(swarm: Swarm) -> None
         return {task["id"]: task["status"] for task in json.loads(plan.read_text())["phases"][0]["subtasks"]}
 
     running = swarm.spawn("run", "--write-back", str(plan))
-    wait_until(lambda: states() == {"good": "in_progress", "bad": "in_progress"}, at_most_s=120)
+    wait_until(lambda: states() == {"good": "in_progress", "bad": "in_progress"})
     plan.write_text(plan.read_text().replace('"whom"', '"whom else"'))
     swarm.open("good")
-    wait_until(lambda: states() == {"good": "completed", "bad": "in_progress"}, at_most_s=120)
+    wait_until(lambda: states() == {"good": "completed", "bad": "in_progress"})
     swarm.open("bad")
-    assert running.wait(60) == 0
+    assert running.wait(PATIENCE_S) == 0
     assert states() == {"good": "completed", "bad": "completed"}
     assert json.loads(plan.read_text())["kept"] == {"by": ["whom else", 1]}
 

@@ -65,7 +65,7 @@ def swarm(repo: Path, environment: dict[str, str]) -> Iterator[Swarm]:
             env={**environment, **(env or {})},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             stdin=subprocess.DEVNULL,
         )
 
@@ -295,7 +295,7 @@ def test_a_reader_that_has_enough_is_no_error(repo: Path, swarm: Swarm, environm
     child.stdout.close()
     assert child.stderr.read() == b""
     child.stderr.close()
-    assert child.wait(30) == 0
+    assert child.wait(240) == 0
 
 
 def test_a_run_whose_output_nobody_reads_is_not_taken_for_landed(
@@ -309,7 +309,7 @@ def test_a_run_whose_output_nobody_reads_is_not_taken_for_landed(
         )
         assert child.stdout is not None
         child.stdout.close()
-        _, said = child.communicate(timeout=120)
+        _, said = child.communicate(timeout=240)
         assert child.returncode == code, (words, said)
         assert (b"Detached" in said) == (code == 130)
         assert swarm("wait").returncode == 1
@@ -478,7 +478,7 @@ class Terminal:
                 {**environment, "TERM": "xterm", "COLUMNS": "100", "LINES": "40"},
             )
 
-    def until(self, said: str, at_most_s: float = 30.0) -> None:
+    def until(self, said: str, at_most_s: float = 120.0) -> None:
         """Reads until the program has shown something."""
         end = time.monotonic() + at_most_s
         while said not in self.seen:
@@ -542,7 +542,7 @@ def test_an_interrupt_in_a_pipe_detaches_too(swarm: Swarm, repo: Path, environme
         lines.append(child.stdout.readline())
         assert lines[-1], lines
     child.send_signal(signal.SIGINT)
-    _, said = child.communicate(timeout=30)
+    _, said = child.communicate(timeout=240)
     assert child.returncode == 130
     assert "Detached: run demo goes on" in said
     with gate.open("w") as file:
@@ -586,4 +586,4 @@ def test_logs_are_followed_to_the_end_of_the_attempt(
         file.write("go\n")
     assert child.stdout.read() == "late\n"
     child.stdout.close()
-    assert child.wait(30) == 0
+    assert child.wait(240) == 0

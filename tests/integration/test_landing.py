@@ -27,6 +27,7 @@ from swarm.edge.landing import (
 from swarm.edge.lockfile import MergeLockHeld, exclusive
 from swarm.edge.merging import Conflict, Merged, Replayed
 from swarm.errors import Refused
+from tests.conftest import wait_for_session
 
 LINES = "".join(f"line {n}\n" for n in range(20))
 
@@ -682,7 +683,14 @@ def children(pid: int) -> list[int]:
     found: list[int] = []
     for task in Path(f"/proc/{pid}/task").iterdir():
         found += [int(each) for each in (task / "children").read_text().split()]
-    return [each for each in found if b"git" in Path(f"/proc/{each}/cmdline").read_bytes()]
+    return [each for each in found if b"git" in _command(each)]
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def test_without_stdbuf_merges_still_work(
@@ -979,6 +987,7 @@ def test_killed_at_any_moment_nothing_is_lost_or_doubled(repo: Path) -> None:
         child.stdout.close()
         code = child.wait()
         killer.cancel()
+        wait_for_session(child)
         if code == 0:
             break
         assert code == -signal.SIGKILL

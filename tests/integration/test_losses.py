@@ -18,7 +18,7 @@ from tests.stories import a_story
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -90,5 +90,5 @@ def test_what_goes_again_before_it_is_watched_is_not_missed(
         assert watched._timer is None
         watched.close()
 
-    asyncio.run(asyncio.wait_for(lose(), 60))
+    asyncio.run(asyncio.wait_for(lose(), 120))
     assert made == [False, True, False, False]

@@ -117,7 +117,7 @@ def test_what_is_taken_away_is_noticed_at_once(
             look()
         assert reasons == []
         do(places)
-        assert select.select([handle], [], [], 10)[0]
+        assert select.select([handle], [], [], 120)[0]
         look()
         assert bool(reasons) == lost
         if not lost:
@@ -138,7 +138,7 @@ def test_neighbours_wake_nobody(tmp_path: Path) -> None:
     watched.write_text("more")
     assert not select.select([notice], [], [], 0)[0]
     watched.unlink()
-    assert select.select([notice], [], [], 10)[0]
+    assert select.select([notice], [], [], 120)[0]
     notice.take()
     assert not select.select([notice], [], [], 0)[0]
     notice.close()

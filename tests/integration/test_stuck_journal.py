@@ -83,7 +83,7 @@ def test_a_full_disk_loses_no_record(tmp_path: Path) -> None:
 
 
 async def _settled(condition: Callable[[], object], coordinator: Coordinator) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not condition():
             await coordinator.changed()
 

@@ -25,6 +25,7 @@ from swarm.edge.leftovers import Collected
 from swarm.edge.linked import remove
 from swarm.edge.worktrees import Pool, WorktreeFailed
 from swarm.errors import SwarmError, UsageError
+from tests.conftest import wait_for_session
 
 ADA = ("Ada", "ada@example.org")
 
@@ -567,6 +568,7 @@ def test_a_killed_daemon_leaves_a_pool_that_works(repo: Path, base: str, tmp_pat
         child.kill()
         child.wait()
         child.stdout.close()
+        wait_for_session(child)
         pool = open_pool(repo)
         pool.sweep()
         for entry in pool.members():
