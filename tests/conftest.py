@@ -13,6 +13,12 @@ from time import monotonic, sleep
 
 import pytest
 
+if sys.dont_write_bytecode:
+    # Where nothing compiled is kept beside the code, each of the thousands of programs that the tests start would compile it anew.
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = str(Path(__file__).parents[1] / ".pytest_cache" / "compiled")
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 for _ignored in (signal.SIGINT, signal.SIGQUIT):
     # A shell has its background jobs ignore these, and what is ignored goes on to every program that a test starts.
     if signal.getsignal(_ignored) is signal.SIG_IGN:
