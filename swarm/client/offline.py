@@ -381,7 +381,7 @@ def deploy(top: Path, state: Path, run: str, target: str, commit: str) -> dict[s
     if not settings.command:
         return None
     done = deploying.deploy(
-        Places(state).deploy(run, commit),
+        Places(state).deploys(run) / commit,
         settings.command,
         top=top,
         facts={"SWARM_RUN": run, "SWARM_TARGET": target, "SWARM_COMMIT": commit},

@@ -156,6 +156,6 @@ class Places:
         """The folder of a finish."""
         return AttemptPlaces(self.attempts / run / "finish" / slug(request))
 
-    def deploy(self, run: str, commit: str) -> Path:
-        """The folder of the deploy command after a finish that left the target at `commit`."""
-        return self.attempts / run / "deploy" / commit[:16]
+    def deploys(self, run: str) -> Path:
+        """The folders of the deploy commands of a run: each is named by the commit that its finish left the target at."""
+        return self.state / "deploys" / run

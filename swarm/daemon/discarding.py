@@ -178,5 +178,6 @@ class Discarder:
         self.landing.drop(run)
         crash_at("discard.landing")
         linked.remove(places.attempts / run)
+        linked.remove(places.deploys(run))
         discards.note(places, run, command.created_at, done=True)
         crash_at("discard.folders")

@@ -161,6 +161,9 @@ def test_the_deploy_command_runs_once_after_a_finish(swarm: Swarm) -> None:
     assert "Deployed: " in swarm("finish").out
     assert "It was deployed before" in swarm("finish").out
     assert done.read_text() == line * 2
+    swarm("start")
+    swarm("discard", "r", "--force", "--yes", "staging")
+    assert not Path(failed["deploy"]["log"]).exists()
 
 
 def test_a_deploy_whose_finish_was_killed_is_waited_for(swarm: Swarm) -> None:
