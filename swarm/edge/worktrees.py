@@ -710,7 +710,8 @@ class Pool:
         work = Work(head, linked.tree_of_index(tree) or tree_of_head)
         if member is not None and self._is_known(member, work):
             return None
-        if work.tree == tree_of_head and git.is_on_a_branch(self.common, head):
+        kept = work.tree == tree_of_head or git.is_tree_of_a_branch(self.common, work.tree)
+        if kept and git.is_on_a_branch(self.common, head):
             return None
         owner = self._owner(member) if member is not None else owner_of_path(tree.path)
         return self._saver.keep(owner, work, where=tree.path, at=time.time()).branch

@@ -481,6 +481,26 @@ def test_everything_below_worktrees_deleted_while_the_pool_is_open(repo: Path, p
     assert sh(repo, "status", "--porcelain") == ""
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_a_branch_has_already_is_not_saved_again(repo: Path, base: str, *, kept: bool) -> None:
+    """With `.worktrees` deleted, a record that knows no more than the work that was collected from there, and stands on its branch,
+    goes without a ref; where no branch has that, it gets one."""
+    pool = open_pool(repo)
+    path = pool.take(KEY, base)
+    (path / "work").write_text("x")
+    found = pool.collect(path, base, key=KEY, message="m", identity=None, at=AT)
+    if kept:
+        sh(repo, "branch", "swarm/r/task/t/1", found.head)
+    pool.close()
+    shutil.rmtree(repo / ".worktrees")
+    later = open_pool(repo)
+    mend(later)
+    later.close()
+    assert [branch.partition("/saved/")[0] for branch in branches(repo)] == (
+        [] if kept else ["swarm/unowned"]
+    )
+
+
 def test_a_lease_that_nobody_needs_is_given_back(repo: Path, base: str) -> None:
     """A worktree still leased to an attempt that has ended is saved and free again, but only where nobody else takes any."""
     pool = open_pool(repo)

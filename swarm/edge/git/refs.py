@@ -108,6 +108,11 @@ def is_on_a_branch(common_dir: Path | str, commit: str) -> bool:
     return bool(run(*asked, git_dir=common_dir).out)
 
 
+def is_tree_of_a_branch(common_dir: Path | str, tree: str) -> bool:
+    """Tells whether some branch stands at a commit of just this tree, so that git keeps all that is in it."""
+    return tree in run("for-each-ref", "--format=%(tree)", "refs/heads/", git_dir=common_dir).text.split()
+
+
 def contains(git_dir: Path | str, tip: str, commit: str) -> bool:
     """Tells whether `tip` is `commit` or comes after it; one that is not there contains nothing and is nowhere."""
     asked = run("merge-base", "--is-ancestor", commit, tip, git_dir=git_dir, ok=(0, 1, 128))
