@@ -385,11 +385,11 @@ class Journal:
             return self._head()[1:]
 
     def checksum_at(self, seq: int) -> int | None:
-        """Gives the checksum of the chain at a record, 0 before the first; None where there is no such record."""
+        """Gives the checksum of the chain at a record, 0 before the first; None where there is none that is a number."""
         if seq == 0:
             return 0
         found = self.row_at(seq)
-        return None if found is None else int(found[-1])
+        return found[-1] if found is not None and isinstance(found[-1], int) else None
 
     def row_at(self, seq: int) -> tuple[Any, ...] | None:
         """Gives a row as it is in the file; None where there is no such record."""
@@ -429,11 +429,13 @@ class Journal:
         while chunk := self._chunk(after, _NO_FILTERS):
             for seq, *rest, stored in chunk:
                 columns: Columns = tuple(rest)
+                right = chained(checksum, seq, columns)
                 if seq != after + 1:
                     yield f"records {after + 1} to {seq - 1} are missing"
-                elif chained(checksum, seq, columns) != stored:
+                elif stored != right:
                     yield f"record {seq} is not what was written"
-                after, checksum = seq, stored
+                # The chain goes on from what the record says, so that damage is told once, unless that is no number any more.
+                after, checksum = seq, stored if isinstance(stored, int) else right
         head = self._all("SELECT seq, checksum FROM head", ())
         if len(head) != 1:
             yield "the head is missing"
