@@ -27,6 +27,7 @@ from swarm.protocol import WORKER_ENVIRONMENT, printable
 FILE_NAME = "swarm.toml"
 FILE_BYTES_MAX = 1024 * 1024
 PREFIX = "SWARM_"
+SAME_FAILURE_MAX = 3  # alike, after which one more would say nothing new
 
 Place = tuple[str, ...]
 Step = Annotated[tuple[float, float], Strict(False)]  # TOML has arrays only
@@ -573,6 +574,7 @@ def to_limits(settings: Settings) -> MachineLimits:
         spare_worktrees=settings.worktrees.spare,
         in_plan_order=True,
         verify_again=True,
+        same_failure_max=SAME_FAILURE_MAX,
     )
 
 

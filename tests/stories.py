@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from swarm.core import messages as m
 from swarm.core.claims import ClaimTable
-from swarm.core.model import Attempt, PlanSpec, Readings, SuiteResult, Task, TaskState, WorkerResult
+from swarm.core.model import Attempt, PlanSpec, Readings, Sides, SuiteResult, Task, TaskState, WorkerResult
 from swarm.core.run import Run
 from swarm.core.state import Swarm, next_deadline, still_due
 from swarm.core.waiting import Waiting
@@ -184,7 +184,11 @@ class Story(Bench):
         command = self.sole(m.Merge, task)
         self.send(
             m.MergeConflicted(
-                **self.where(command), onto=command.onto, paths=paths or ("a",), landings=tuple(landings)
+                **self.where(command),
+                onto=command.onto,
+                paths=paths or ("a",),
+                landings=tuple(landings),
+                versions=tuple(Sides(path, *"123") for path in paths),
             )
         )
 

@@ -6,6 +6,7 @@ needs and counts are always given back together. What an end allows in the merge
 
 from __future__ import annotations
 
+from swarm.core import feedback
 from swarm.core.model import TASK_ENDS, WORKER_STEPS, Attempt, Reason, Step, Task, TaskState, attempt_branch
 from swarm.core.run import Run
 from swarm.core.state import Deadline, Turn, command_for, due, give_back
@@ -144,11 +145,16 @@ def held_against(turn: Turn, run: Run, task: Task, attempt: Attempt, end: Step, 
         stays_landed(turn, run, task, attempt, Step.FAILED, reason)
         return
     end_attempt(turn, run, task, attempt, end, reason)
-    used = sum(1 for each in task.attempts[task.budget_from :] if each.counts)
-    if used < task.spec.attempts:
-        hand_back(turn, run, task, attempt, reason)
-    else:
+    tried = task.attempts[task.budget_from :]
+    if sum(1 for each in tried if each.counts) >= task.spec.attempts:
         end_task(turn, run, task, TaskState.FAILED, reason)
+        return
+    same, most = feedback.same_failures(tried), turn.swarm.limits.same_failure_max
+    if most and same >= most:
+        text = f"{reason.text}, in the same way {same} times, so it is not tried again"
+        end_task(turn, run, task, TaskState.FAILED, Reason(reason.code, text, reason.facts))
+    else:
+        hand_back(turn, run, task, attempt, reason)
 
 
 def cancel_in_queue(turn: Turn, run: Run, task: Task, attempt: Attempt, text: str) -> None:
@@ -177,18 +183,9 @@ def hand_back(
     What was wrong with the work is still told after an attempt that was only interrupted.
     """
     earlier = task.feedback[:1] if reason.code in _INTERRUPTIONS else ()
-    task.feedback = (*earlier, _feedback(attempt, reason))
+    task.feedback = (*earlier, feedback.text(attempt, reason))
     turn.tell("TaskHandedBack", run, task, code=reason.code, text=reason.text, **reason.facts)
     ready(turn, run, task, not_before, reason if not_before is not None else None)
-
-
-def _feedback(attempt: Attempt, reason: Reason) -> str:
-    tails = "".join(
-        f"\n--- {suite.name} ({suite.outcome}) ---\n{suite.tail}"
-        for suite in attempt.suites
-        if suite.outcome != "passed"
-    )
-    return f"Attempt {attempt.n} did not land: {reason.text}{tails}"
 
 
 def ended_on_request(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:

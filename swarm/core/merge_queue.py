@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from swarm.core import astray, suites, train, undoing
+from swarm.core import astray, feedback, suites, train, undoing
 from swarm.core import messages as m
 from swarm.core.failing import try_again
 from swarm.core.lifecycle import (
@@ -145,7 +145,8 @@ def _conflict(
     reason = Reason(
         "conflict",
         f"it conflicts with staging in {some(event.paths)}{against}",
-        {"paths": list(event.paths), "landings": list(event.landings), "onto": event.onto},
+        {"paths": list(event.paths), "landings": list(event.landings), "onto": event.onto}
+        | feedback.conflict_facts(attempt, event.versions),
     )
     if attempt.undoes:
         stays_landed(turn, run, task, attempt, Step.FAILED, reason)

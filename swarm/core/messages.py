@@ -21,6 +21,7 @@ from swarm.core.model import (
     Readings,
     Reason,
     Seen,
+    Sides,
     SuiteResult,
     TaskSpec,
     WorkerResult,
@@ -343,11 +344,13 @@ class CandidateMade(AttemptEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergeConflicted(AttemptEvent):
-    """The attempt does not merge onto `onto`: `paths` conflict; `landings` are the tasks on staging that changed them."""
+    """The attempt does not merge onto `onto`: `paths` conflict; `landings` are the tasks on staging that changed them; `versions`
+    are those of the paths that both sides have a version of, as far as they are not too many."""
 
     onto: str
     paths: tuple[str, ...]
     landings: tuple[str, ...] = ()
+    versions: tuple[Sides, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -365,6 +368,7 @@ class RebaseConflicted(AttemptEvent):
     onto: str
     paths: tuple[str, ...]
     landings: tuple[str, ...] = ()
+    versions: tuple[Sides, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -622,7 +626,8 @@ FACTS: dict[str, str] = {
     "TaskStarted": "an attempt began: its `base`, `slot` and `agent`",
     "StrayFound": "the attempt changed `paths` outside its claims; `policy` says what follows",
     "TaskQueued": "the worker's work is committed as `head` and waits to land",
-    "TaskHandedBack": "the attempt did not land and the task gets another: `code` and `text` say why",
+    "TaskHandedBack": "the attempt did not land and the task gets another: `code` and `text` say why; of a conflict `versions` has "
+    "the blobs of each of its paths: `base`, `staging` and `own`",
     "TaskLanded": "the landing `commit` is on staging in the user's repository; `verified` names the suites that passed; "
     "of several side by side `bottleneck` is the slowest, which took `verify_s`; `notes` tell what ran otherwise than asked",
     "SuiteFlaked": "`suite` did not pass on a candidate (`outcome`) and passed on the same commit when it ran once more: that "

@@ -205,6 +205,16 @@ class Cleaned:
 
 
 @dataclass(frozen=True, slots=True)
+class Sides:
+    """The versions of a path that does not merge, as blobs: of what both come from, of staging, of the attempt; "" for none."""
+
+    path: str
+    base: str = ""
+    staging: str = ""
+    own: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Readings:
     """The machine at one moment. Percentages are of the whole machine, or of the cgroup where one sets a limit."""
 
@@ -223,7 +233,8 @@ class Limits:
     what does not count as an attempt. `spare_worktrees` is how many worktrees more than workers there may be before a start waits
     for one that is on its way back; None: no start waits for that, as in journals of 0.1.0. `in_plan_order` lets a task that waits
     for a claim go before later ones that overlap it; `verify_again` has suites that did not pass run once more on the same commit
-    before that counts; both false as in journals of 0.1.0.
+    before that counts; `same_failure_max` is how often a task's verification may fail in one and the same way before it is not
+    tried again, 0 for any number; `tell_unused` has claims told that nothing was changed under. All off as in journals of 0.1.0.
     """
 
     workers_max: int = 4
@@ -245,6 +256,7 @@ class Limits:
     spare_worktrees: int | None = None
     in_plan_order: bool = False
     verify_again: bool = False
+    same_failure_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ from swarm.edge.worktrees import Pool
 from swarm.errors import SwarmError
 from swarm.worker import agents
 
+VERSIONS_MAX = 50  # of paths in conflict, that are told
 THREADS = 16  # git waits on the disk and on the other core; more only queue elsewhere
 AGAIN_S = 2.0  # after which a worktree that could not be given back is given back again
 RETURNS_MAX = 5  # so often, save where the machine lacks something
@@ -539,6 +540,7 @@ class Execution:
             onto=command.onto,
             paths=tuple(found.paths),
             landings=tuple(landings),
+            versions=found.sides()[:VERSIONS_MAX],
         )
 
     def _verifier(self) -> Verifier:

@@ -14,6 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from swarm.core.model import Sides
 from swarm.edge import git
 from swarm.edge.attributes import MergeRules, Rules, lay_out
 from swarm.edge.carrying import store_env, view_env
@@ -49,6 +50,15 @@ class Conflict:
     paths: tuple[str, ...]
     messages: tuple[str, ...] = ()
     blobs: tuple[Blob, ...] = ()
+
+    def sides(self) -> tuple[Sides, ...]:
+        """Gives the versions of each path that has any."""
+        found: dict[str, dict[int, str]] = {}
+        for blob in self.blobs:
+            found.setdefault(blob.path, {})[blob.stage] = blob.oid
+        return tuple(
+            Sides(path, *(stages.get(stage, "") for stage in (1, 2, 3))) for path, stages in found.items()
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,7 +210,9 @@ def test_a_conflict_gets_a_second_chance_alone(swarm: Swarm) -> None:
     assert event["task"] == "t1"
     assert event["paths"] == ["src/a.py"]
     assert "t0" in str(event["landings"])
-    assert "src/a.py" in told.read_text()
+    text, head = told.read_text(), task_of(run, "t1")["attempts"][0]["head"]
+    for side, commit in (("base", run["base"]["commit"]), ("staging", event["onto"]), ("own", head)):
+        assert f"{side} {git(swarm.top, 'rev-parse', f'{commit}:src/a.py')}" in text
     swarm.wait_for_follow("chance")
 
 

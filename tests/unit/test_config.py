@@ -34,12 +34,16 @@ def problems(folder: Path, text: str, environ: dict[str, str] | None = None, **f
 def test_without_a_file_everything_is_the_default(tmp_path: Path) -> None:
     """Nothing written gives the defaults, the machine's own among them, and each says that it is one.
 
-    Only the spare worktrees differ: the machine's own default is that of journals which do not know them.
+    Only what older journals do not know differs: the machine's own default is what they decided by.
     """
     settings = config.load(tmp_path, {})
     assert settings == config.Settings()
     assert config.to_limits(settings) == dataclasses.replace(
-        Limits(), spare_worktrees=1, in_plan_order=True, verify_again=True
+        Limits(),
+        spare_worktrees=1,
+        in_plan_order=True,
+        verify_again=True,
+        same_failure_max=3,
     )
     assert config.to_defaults(settings) == Defaults()
     assert {source for _, _, source in config.flat(settings)} == {"default"}

@@ -29,6 +29,7 @@ from swarm.core.model import (
     PlanSpec,
     Readings,
     Seen,
+    Sides,
     Standing,
     Step,
     SuiteResult,
@@ -43,6 +44,7 @@ from tests.unit.outside import Key, Outside, key_of
 
 SEEDS = int(os.environ.get("SWARM_WALK_SEEDS", "150"))
 STEPS = 400
+SIDES = (Sides("a/1", *"123"),)
 
 
 def _key(command: m.Command) -> tuple[str, ...]:
@@ -294,7 +296,9 @@ class World:
         assert command.onto == run.staging or self.rebuilt  # then the compare-and-swap sends it round again
         assert run.astray is None or command.by_hand or run.landing == [command.task]
         if self.chance(20):
-            return m.MergeConflicted(**where, onto=command.onto, paths=("a/1",), landings=("x",))
+            return m.MergeConflicted(
+                **where, onto=command.onto, paths=("a/1",), landings=("x",), versions=SIDES
+            )
         return m.CandidateMade(**where, onto=command.onto, candidate=self.outside.merge(command))
 
     def _on_Revert(self, command: m.Revert, where: dict[str, Any]) -> m.Event:
@@ -304,12 +308,14 @@ class World:
             command.landings
         )
         if self.chance(20):
-            return m.MergeConflicted(**where, onto=command.onto, paths=("a/1",), landings=("x",))
+            return m.MergeConflicted(
+                **where, onto=command.onto, paths=("a/1",), landings=("x",), versions=SIDES
+            )
         return m.CandidateMade(**where, onto=command.onto, candidate=self.outside.revert(command))
 
     def _on_Rebase(self, command: m.Rebase, where: dict[str, Any]) -> m.Event:
         if self.chance(50):
-            return m.RebaseConflicted(**where, onto=command.onto, paths=("a/1",))
+            return m.RebaseConflicted(**where, onto=command.onto, paths=("a/1",), versions=SIDES)
         head = self.outside.make("rebase", command.head, command.onto, parents=(command.onto,))
         return m.Rebased(**where, onto=command.onto, head=head)
 

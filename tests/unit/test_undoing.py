@@ -6,7 +6,7 @@ import pytest
 
 from swarm.core import messages as m
 from swarm.core.invariants import invariants
-from swarm.core.model import PhaseSpec, PlanSpec
+from swarm.core.model import PhaseSpec, PlanSpec, Sides
 from swarm.core.needs import Needs
 from swarm.core.state import IllegalEvent
 from swarm.core.undoing import outlook
@@ -112,7 +112,9 @@ def test_an_undo_that_does_not_do_changes_nothing(how: str) -> None:
     ask(story, "a")
     if how == "conflict":
         command = story.sole(m.Revert)
-        story.send(m.MergeConflicted(**story.where(command), onto=command.onto, paths=("x",)))
+        story.send(
+            m.MergeConflicted(**story.where(command), onto=command.onto, paths=("x",), versions=(Sides("x"),))
+        )
     else:
         revert(story, "a")
         if how == "red":

@@ -1,0 +1,100 @@
+"""What a task's next attempt is told of the one before, and whether attempts fail in one and the same way.
+
+Rules for editing: pure. What is told is for whoever does the work: it says what to look at, and nothing of how swarm works. A
+failure is compared by what is left of its output when all is taken out that differs from one time to the next.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from swarm.core.model import Attempt, Reason, Sides, SuiteResult
+
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+_UUID = r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
+_VARYING = (
+    # Of a path its last part stays; a temporary one says nothing by that either.
+    (re.compile(r"(?:[A-Za-z]:|[~.])*(?:[/\\][\w.@+~=-]+)*[/\\](?=[\w.@+~=-])"), "/"),
+    (re.compile(r"[/]tmp\w{6,}"), "/TEMPORARY"),
+    (
+        re.compile(rf"\b{_UUID}\b|\b0x[0-9a-fA-F]+\b|\b(?=[0-9a-f]*[0-9])(?=[0-9a-f]*[a-f])[0-9a-f]{{7,}}\b"),
+        "#",
+    ),
+    (
+        re.compile(
+            r"[0-9]+(?:[.,:_-][0-9]+)*(?: ?(?:ns|us|µs|ms|sec|seconds?|s|min|minutes?|[KMG]i?B))?\b|[0-9]+"
+        ),
+        "#",
+    ),
+    (re.compile(r"[ \t]+"), " "),
+)
+_BLANK = re.compile(r" ?\n\s*")
+
+
+def text(attempt: Attempt, reason: Reason) -> str:
+    """Says why an attempt did not land: the reason, the versions of what does not merge, the ends of what suites printed."""
+    tails = "".join(
+        f"\n--- {suite.name} ({suite.outcome}) ---\n{suite.tail}"
+        for suite in attempt.suites
+        if suite.outcome != "passed"
+    )
+    return f"Attempt {attempt.n} did not land: {reason.text}{_versions(attempt, reason.facts)}{tails}"
+
+
+def _versions(attempt: Attempt, facts: Mapping[str, Any]) -> str:
+    """Lists the three versions of each path in conflict, by ids that git shows; "" where they are not known."""
+    versions: Sequence[Mapping[str, str]] = facts.get("versions", ())
+    if not versions:
+        return ""
+    lines = [
+        "",
+        f"It began at {attempt.base}; its work is {facts['head']}, on branch {attempt.branch}; staging was at {facts['onto']}.",
+        "Of each path: the file that both come from, staging's, and that of the attempt. `git cat-file -p ID` shows one.",
+    ]
+    for each in versions:
+        ids = (f"{side} {each[side] or 'has none'}" for side in ("base", "staging", "own"))
+        lines.append(f"--- {each['path']} ---\n" + "\n".join(ids))
+    return "\n".join(lines)
+
+
+def conflict_facts(attempt: Attempt, versions: Sequence[Sides]) -> dict[str, Any]:
+    """Gives what a conflict adds to its reason where its versions are known; an undo has no work that somebody could make again."""
+    if not versions or attempt.undoes:
+        return {}
+    told = [
+        {"path": each.path, "base": each.base, "staging": each.staging, "own": each.own} for each in versions
+    ]
+    return {"base": attempt.base, "head": attempt.submitted, "versions": told}
+
+
+def normalised(output: str) -> str:
+    """Gives what a program printed without paths, times, addresses, numbers and ids, and without blanks that say nothing.
+
+    What is normalised stays as it is when that is done again.
+    """
+    found = _ESCAPES.sub("", output)
+    for varying, instead in _VARYING:
+        found = varying.sub(instead, found)
+    return _BLANK.sub("\n", found).strip()
+
+
+def same_failures(attempts: Sequence[Attempt]) -> int:
+    """Counts how many of the last attempts, the newest included, failed their verification in one and the same way."""
+    count = 0
+    for attempt in reversed(attempts):
+        if attempt.reason is None or attempt.reason.code != "verify_failed":
+            break
+        if _failure(attempt.suites) != _failure(attempts[-1].suites):
+            break
+        count += 1
+    return count
+
+
+def _failure(suites: Sequence[SuiteResult]) -> frozenset[tuple[str, str, int | None, str]]:
+    return frozenset(
+        (suite.name, suite.outcome, suite.exit_code, normalised(suite.tail))
+        for suite in suites
+        if suite.outcome != "passed"
+    )

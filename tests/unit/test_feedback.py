@@ -1,0 +1,137 @@
+"""What the next attempt is told, and when trying again would say nothing new."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from swarm.core import messages as m
+from swarm.core.feedback import normalised
+from swarm.core.model import Limits, Sides
+from tests.builders import BASE, a_plan, a_task
+from tests.stories import Story, a_story
+
+quietly = settings(database=None, deadline=None, max_examples=300)
+NOW = Limits(ramp_per_s=1000.0, same_failure_max=3)
+
+# What one and the same failure prints at two times.
+ALIKE = [
+    ("/tmp/pytest-of-me/pytest-7/test_x0/a.py:12: AssertionError", "/home/you/w/3/a.py:15: AssertionError"),
+    ("1 failed in 0.31s", "1 failed in 12.02s"),
+    ("took 3 ms", "took 1.5 s"),
+    ("<Thing object at 0x7f11a5a5a8e0>", "<Thing object at 0x7f00deadbeef>"),
+    ("2026-11-25T22:07:20.123Z start", "2027-01-02T03:04:05.9Z start"),
+    ("commit 4a8565e636c62e607a994c2c7b85601debed676c", "commit a5ffbb44e3c615be2fde6a5c8b96be9e047f2e64"),
+    ("id 123e4567-e89b-12d3-a456-426614174000", "id 00000000-0000-4000-8000-000000000000"),
+    ("\x1b[31mFAILED\x1b[0m x", "FAILED  x"),
+    ("wrote /tmp/tmpab12cd34", "wrote /tmp/tmpzz98yy76"),
+    ("a\n\n  b\r\n", "a\nb"),
+    ("C:\\work\\x.py", "/srv/x.py"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), ALIKE)
+def test_what_differs_from_time_to_time_does_not_count(one: str, other: str) -> None:
+    """Paths, times, durations, addresses, numbers, ids, colours and blanks do not make two failures differ."""
+    assert normalised(one) == normalised(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("KeyError: 'a'", "KeyError: 'b'"),
+        ("test_a failed", "test_b failed"),
+        ("x.py: error", "y.py: error"),
+        ("a", ""),
+    ],
+)
+def test_what_says_something_counts(one: str, other: str) -> None:
+    """Other words, tests, files and errors are another failure."""
+    assert normalised(one) != normalised(other)
+
+
+words = st.text(alphabet=st.sampled_from("abf019 ~./\\:x-_\n\tTmps#\x1b[m,"), max_size=60)
+
+
+@quietly
+@given(st.one_of(words, st.text(max_size=80)))
+def test_what_is_normalised_stays(output: str) -> None:
+    """Normalising twice is normalising once, for whatever a program may print."""
+    assert normalised(normalised(output)) == normalised(output)
+
+
+@quietly
+@given(words, st.integers(0, 10**12), st.integers(0, 10**12), words)
+def test_a_number_between_words_says_nothing(before: str, one: int, other: int, after: str) -> None:
+    """Any number in the place of another gives the same."""
+    assert normalised(f"{before} {one} {after}") == normalised(f"{before} {other} {after}")
+
+
+def a_failing(limits: Limits, attempts: int, *tails: str) -> Story:
+    """Task `a`, whose verification fails with these outputs."""
+    story = a_story(a_plan(a_task("a", verify=["make"], attempts=attempts)), bench=Story(limits))
+    for tail in tails:
+        story.work("a")
+        story.merge("a")
+        story.verify("a", "failed", tail=tail)
+    return story
+
+
+def test_the_same_failure_three_times_is_enough() -> None:
+    """A task whose verification fails in the same way three times is not tried again, though attempts are left, and says so."""
+    story = a_failing(NOW, 9, "x.py:1: boom", "x.py:2: boom")
+    assert story.state("a") == "running"
+    story = a_failing(NOW, 9, "x.py:1: boom", "x.py:2: boom", "x.py:3: boom")
+    assert (story.state("a"), story.why("a")) == ("failed", "verify_failed")
+    (failed,) = story.told("TaskFailed")
+    assert (
+        failed.data["text"]
+        == "verification did not pass: make (failed), in the same way 3 times, so it is not tried again"
+    )
+
+
+def test_another_failure_is_news() -> None:
+    """Failures that differ are tried again while attempts last."""
+    assert a_failing(NOW, 9, "boom", "bang", "boom", "bang", "boom").state("a") == "running"
+
+
+def test_old_journals_try_on() -> None:
+    """Without the limit, as in journals that do not know it, a task is tried until its attempts are used up."""
+    without = dataclasses.replace(NOW, same_failure_max=0)
+    assert a_failing(without, 9, *["boom"] * 8).state("a") == "running"
+
+
+def test_retried_by_a_person_it_is_counted_anew() -> None:
+    """After a retry the failures of before do not count."""
+    story = a_failing(NOW, 9, "boom", "boom", "boom")
+    story.send(m.TasksRetried(at=story.now, run=story.run.id, tasks=("a",)))
+    story.work("a")
+    story.merge("a")
+    story.verify("a", "failed", tail="boom")
+    assert story.state("a") == "running"
+
+
+def test_a_conflict_is_told_with_all_sides() -> None:
+    """The next attempt is told where the last began, what its work is, and the blobs of each side of each path in conflict."""
+    story = a_story(a_plan(a_task("a")), bench=Story(NOW))
+    story.work("a")
+    merge = story.sole(m.Merge, "a")
+    sides = (Sides("src/x", "1" * 40, "2" * 40, "3" * 40), Sides("gone", "4" * 40, "", "5" * 40))
+    told = {"paths": ("src/x", "gone"), "landings": ("b",), "versions": sides}
+    story.send(m.MergeConflicted(**story.where(merge), onto=merge.onto, **told))
+    (text,) = story.task("a").feedback
+    head = story.task("a").attempts[0].head
+    assert f"began at {BASE}; its work is {head}, on branch {story.task('a').attempts[0].branch}" in text
+    assert "changed there by b" in text
+    assert f"--- src/x ---\nbase {'1' * 40}\nstaging {'2' * 40}\nown {'3' * 40}" in text
+    assert "staging has none" in text
+    (back,) = story.told("TaskHandedBack")
+    assert back.data["versions"][0] == {
+        "path": "src/x",
+        "base": "1" * 40,
+        "staging": "2" * 40,
+        "own": "3" * 40,
+    }
