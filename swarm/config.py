@@ -575,6 +575,7 @@ def to_limits(settings: Settings) -> MachineLimits:
         in_plan_order=True,
         verify_again=True,
         same_failure_max=SAME_FAILURE_MAX,
+        tell_unused=True,
     )
 
 

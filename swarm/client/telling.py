@@ -259,6 +259,7 @@ _WORDS: dict[str, Any] = {
     "TaskRetried": lambda _: "is to be tried again",
     "Verified": lambda event: f"verified: {_suites(event.get('suites')) or 'no suite'}",
     "SuiteFlaked": flake_text,
+    "ClaimUnused": lambda event: f"changed nothing under {_listed(event.get('paths'))}, which it had claimed",
     "StrayFound": lambda event: f"changed paths outside its claims: {_listed(event.get('paths'))}",
     "CommandFailed": lambda event: (
         f"{_short(event.get('command', ''))} failed and is tried again: {_short(event.get('text', ''))}"
@@ -358,6 +359,7 @@ def _attempt_lines(attempt: Document, now: float, top: str) -> Iterator[str]:
         ("exit code", attempt.get("exit_code")),
         ("changed", _listed(attempt.get("touched"))),
         ("strays", _listed(attempt.get("strays"))),
+        ("not needed", _claimed_for_nothing(attempt)),
         ("cost", f"{attempt['cost_usd']:.2f} USD" if attempt.get("cost_usd") is not None else ""),
         ("tokens", tokens if attempt.get("tokens_in") or attempt.get("tokens_out") else ""),
     )
@@ -367,6 +369,11 @@ def _attempt_lines(attempt: Document, now: float, top: str) -> Iterator[str]:
     for suite in attempt.get("suites") or []:
         if isinstance(suite, dict):
             yield f"    {pad('verified', 10)} {_suite_text(suite, attempt.get('bottleneck'))}"
+
+
+def _claimed_for_nothing(attempt: Document) -> str:
+    unused = attempt.get("unused")
+    return f"{_listed(unused)}: claimed, and nothing was changed there" if unused else ""
 
 
 def _suite_text(suite: Document, bottleneck: Any) -> str:
@@ -389,7 +396,7 @@ def _shared(claim: Document) -> str:
 
 
 def claims_text(document: Document) -> str:
-    """Shows who may change what now, and what running workers have changed so far, where that was looked at."""
+    """Shows who may change what now, who waits for that, and what running workers have changed so far, where that was looked at."""
     claims = document.get("claims") or []
     rows = [
         (
@@ -399,8 +406,14 @@ def claims_text(document: Document) -> str:
         )
         for claim in claims
     ]
+    waits = "".join(
+        f"{printable(each.get('run', ''))}/{printable(each.get('task', ''))} waits for {printable(each.get('holder', ''))}"
+        f" because of {printable(each.get('path', ''))}\n"
+        for each in document.get("waiting") or []
+    )
     work = "".join(f"{line}\n" for row in document.get("work") or [] for line in _work_lines(row))
-    return (table(rows) if rows else "No claims are held.\n") + (f"\n{work}" if work else "")
+    held = table(rows) if rows else "No claims are held.\n"
+    return "\n".join(part for part in (held, waits, work) if part)
 
 
 def _work_lines(row: Mapping[str, Any]) -> Iterator[str]:
@@ -413,6 +426,18 @@ def _work_lines(row: Mapping[str, Any]) -> Iterator[str]:
         yield f"  outside its claims: {_listed(row['strays'])}"
     for each in row["conflicts"]:
         yield f"  would conflict with {printable(each['with'])} in {_listed(each['paths'])}"
+
+
+def waiting_for_claims(document: Document) -> list[dict[str, Any]]:
+    """Lists the tasks of a status document that could start but for somebody's claim: whose, and on what path."""
+    found = []
+    for run in document.get("runs") or []:
+        for task in run.get("tasks") or []:
+            reason = task.get("reason") or {}
+            if task.get("state") == "ready" and reason.get("code") == "claim":
+                facts = {name: reason.get(name) for name in ("holder", "path")}
+                found.append({"run": run.get("id"), "task": task.get("id"), **facts})
+    return found
 
 
 def worktrees_text(rows: Iterable[Mapping[str, Any]], *, top: str = "") -> str:

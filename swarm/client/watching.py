@@ -103,13 +103,16 @@ def diff(session: Session, task: str, run: str | None) -> None:
     help="Also look what running workers have changed so far, and where that would conflict.",
 )
 def claims(session: Session, work: bool) -> None:
-    """Show who may change what now.
+    """Show who may change what now, and who waits for whom because of it.
 
     With --work the worktrees of running workers are read as they are at this moment, disturbing nobody: paths changed so far, those
     outside the claims, and where two of them, or one and staging, would conflict.
     """
-    document = session.document(full=False)
-    shown: dict[str, Any] = {"claims": document.get("claims") or []}
+    document = session.document(full=True)
+    shown: dict[str, Any] = {
+        "claims": document.get("claims") or [],
+        "waiting": telling.waiting_for_claims(document),
+    }
     if work:
         shown["work"] = _foresee(session, document)
     if session.as_json:

@@ -23,6 +23,7 @@ from swarm.core.model import Claim, Mode
 PATTERN_MAX_BYTES = 4096  # PATH_MAX on Linux: nothing longer can be a path in a worktree
 OPAQUE_PREFIX = "\0"  # a claim that starts so is an opaque token, compared for equality only
 
+_LOOKS_MAX = 200_000  # at claims and paths, to find out what was not needed
 _WILD = frozenset("*?[\\")
 _ESCAPABLE = frozenset("*?[]\\-!^")  # the last three mean something between `[` and `]`
 
@@ -619,6 +620,14 @@ def strays(holder_claims: Iterable[Claim], touched: Iterable[str]) -> tuple[str,
     if not filed:
         return ()
     return tuple(path for path in touched if not _covered(tuple(fold(path).split("/")), filed))
+
+
+def unused(held: Iterable[Claim], touched: Sequence[str]) -> tuple[str, ...]:
+    """Lists the claimed paths under which nothing was touched; none where that would take too long to find out."""
+    claims = [claim for claim in held if _pattern_of(claim) is not None]
+    if len(claims) * len(touched) > _LOOKS_MAX:
+        return ()
+    return tuple(claim.path for claim in claims if len(strays((claim,), touched)) == len(touched))
 
 
 def _covered(names: tuple[str, ...], filed: dict[tuple[str, ...], list[_Pattern]]) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 from swarm.core import astray, feedback, suites, train, undoing
 from swarm.core import messages as m
+from swarm.core.claims import unused
 from swarm.core.failing import try_again
 from swarm.core.lifecycle import (
     end_attempt,
@@ -255,6 +256,9 @@ def land(turn: Turn, run: Run, task: Task) -> None:
     longest = suites.slowest(attempt.suites)
     if longest is not None:
         facts |= {"bottleneck": longest.name, "verify_s": round(longest.duration_s, 3)}
+    too_much = unused(task.spec.claims, attempt.touched) if turn.swarm.limits.tell_unused else ()
+    if too_much and attempt.touched:
+        turn.tell("ClaimUnused", run, task, paths=list(too_much[:50]))
     notes = {suite.name: suite.note for suite in attempt.suites if suite.note}
     turn.tell("TaskLanded", run, task, **facts, **({"notes": notes} if notes else {}))
     end_attempt(turn, run, task, attempt, Step.LANDED, None)

@@ -628,6 +628,7 @@ FACTS: dict[str, str] = {
     "TaskQueued": "the worker's work is committed as `head` and waits to land",
     "TaskHandedBack": "the attempt did not land and the task gets another: `code` and `text` say why; of a conflict `versions` has "
     "the blobs of each of its paths: `base`, `staging` and `own`",
+    "ClaimUnused": "the attempt changed nothing under `paths`, which it had claimed",
     "TaskLanded": "the landing `commit` is on staging in the user's repository; `verified` names the suites that passed; "
     "of several side by side `bottleneck` is the slowest, which took `verify_s`; `notes` tell what ran otherwise than asked",
     "SuiteFlaked": "`suite` did not pass on a candidate (`outcome`) and passed on the same commit when it ran once more: that "

@@ -257,6 +257,7 @@ class Limits:
     in_plan_order: bool = False
     verify_again: bool = False
     same_failure_max: int = 0
+    tell_unused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

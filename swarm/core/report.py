@@ -13,6 +13,7 @@ from typing import Any
 
 from swarm.core import suites, train
 from swarm.core.astray import explain
+from swarm.core.claims import unused
 from swarm.core.model import (
     ATTEMPT_ENDS,
     Attempt,
@@ -367,6 +368,7 @@ def attempt_document(run: Run, task: Task, attempt: Attempt, live: Live) -> dict
         "exit_code": attempt.exit_code,
         "touched": list(attempt.touched),
         "strays": list(attempt.strays),
+        "unused": list(unused(task.spec.claims, attempt.touched)) if attempt.step is Step.LANDED else [],
         "reason": _reason_document(attempt.reason),
         "candidate": attempt.candidate,
         "undoes": [name for name, _ in attempt.undoes],

@@ -44,6 +44,7 @@ def test_without_a_file_everything_is_the_default(tmp_path: Path) -> None:
         in_plan_order=True,
         verify_again=True,
         same_failure_max=3,
+        tell_unused=True,
     )
     assert config.to_defaults(settings) == Defaults()
     assert {source for _, _, source in config.flat(settings)} == {"default"}

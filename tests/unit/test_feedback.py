@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarm.core import messages as m
+from swarm.core.claims import unused
 from swarm.core.feedback import normalised
-from swarm.core.model import Limits, Sides
-from tests.builders import BASE, a_plan, a_task
+from swarm.core.model import Claim, Limits, Sides
+from tests.builders import BASE, a_claim, a_plan, a_task
 from tests.stories import Story, a_story
 
 quietly = settings(database=None, deadline=None, max_examples=300)
-NOW = Limits(ramp_per_s=1000.0, same_failure_max=3)
+NOW = Limits(ramp_per_s=1000.0, same_failure_max=3, tell_unused=True)
 
 # What one and the same failure prints at two times.
 ALIKE = [
@@ -135,3 +136,19 @@ def test_a_conflict_is_told_with_all_sides() -> None:
         "staging": "2" * 40,
         "own": "3" * 40,
     }
+
+
+def test_a_claim_that_was_not_needed_is_told() -> None:
+    """Of a task that landed it is told which of its claims nothing was changed under; of one that used them all nothing."""
+    story = a_story(
+        a_plan(a_task("a", claims=["a", "b/**", "+c"]), a_task("d", claims=["d"])), bench=Story(NOW)
+    )
+    story.land("a", "d")
+    (fact,) = story.told("ClaimUnused")
+    assert (fact.task, fact.data["paths"]) == ("a", ["b/**", "c"])
+
+
+def test_what_is_unused() -> None:
+    """A claim is used by a path that it covers; a token claims no path."""
+    claims = [a_claim("src/**"), a_claim("docs/*.md"), Claim("\0port:80")]
+    assert unused(claims, ("src/a/b", "docs/x/y.md")) == ("docs/*.md",)

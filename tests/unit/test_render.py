@@ -142,6 +142,26 @@ def test_a_finish_that_had_nothing_to_do_says_why(landed: list[str], says: str) 
     )
 
 
+def test_who_waits_for_whom_is_told_with_the_claims() -> None:
+    """A task that could start but for a claim is named with the path and with who holds it; one that waits for a slot is not."""
+    waits = {"code": "claim", "text": "b holds src", "holder": "b", "path": "src"}
+    run = a_run(
+        a_task("a", "ready", reason=waits), a_task("c", "ready", reason={"code": "slot", "text": "full"})
+    )
+    waiting = telling.waiting_for_claims(a_document(run))
+    assert [(each["task"], each["holder"], each["path"]) for each in waiting] == [("a", "b", "src")]
+    told = telling.claims_text({"claims": [], "waiting": waiting})
+    assert "/a waits for b because of src" in told
+    assert "c waits" not in told
+
+
+def test_a_claim_that_was_not_needed_is_shown() -> None:
+    """`show` says of an attempt that landed what it claimed for nothing."""
+    attempt = an_attempt(unused=["docs/**"])
+    shown = telling.task_text(a_task("a", "landed", attempts=[attempt]), now=NOW)
+    assert "docs/**: claimed, and nothing was changed there" in shown
+
+
 @pytest.mark.parametrize("width", [20, 40, 80, 200])
 def test_rows_of_tasks_keep_to_the_width(width: int) -> None:
     """No row of a task is wider than the terminal, however wide its letters are."""
