@@ -255,6 +255,23 @@ def test_readers_see_what_a_writer_acknowledged(path: Path, journal: Journal) ->
             assert numbers(reader) == list(range(1, n + 1))
 
 
+def test_a_head_that_is_gone_is_damage(path: Path) -> None:
+    """Without its head a journal is refused as damaged, by who reads it and by who would write on."""
+    with Journal.open(path) as journal:
+        journal.begin_epoch()
+        journal.append([event(1)])
+    with sqlite3.connect(path) as damaged:
+        damaged.execute("DELETE FROM head")
+    damaged.close()
+    with Journal.open(path, readonly=True) as journal:
+        assert journal.verify() == ["the head is missing"]
+        for ask in (journal.last_seq, lambda: journal.epoch, lambda: list(journal.read(check=True))):
+            with pytest.raises(JournalDamaged, match="its head"):
+                ask()
+    with Journal.open(path) as journal, pytest.raises(JournalDamaged, match="its head"):
+        journal.begin_epoch()
+
+
 def test_never_starts_empty_where_something_was(path: Path) -> None:
     """A missing or emptied journal beside other state is an error with a next step, and the file is not made anew."""
     with pytest.raises(JournalDamaged, match="missing") as caught:

@@ -299,8 +299,15 @@ class Journal:
             )
 
     def _head(self) -> tuple[int, int, int]:
-        epoch, seq, checksum = self._connection.execute("SELECT epoch, seq, checksum FROM head").fetchone()
-        return int(epoch), int(seq), int(checksum)
+        row = self._connection.execute("SELECT epoch, seq, checksum FROM head").fetchone()
+        epoch, seq, checksum = self._whole_head(row)
+        return epoch, seq, checksum
+
+    def _whole_head(self, row: tuple[Any, ...] | None) -> tuple[int, ...]:
+        """Gives what was read of the head. Raises `JournalDamaged` where damage has left none, or made it no number."""
+        if row is None or not all(isinstance(each, int) for each in row):
+            raise _damaged(self.path, "its head is not what was written")
+        return row
 
     # --- reading --------------------------------------------------------------------------------------------
 
@@ -365,8 +372,8 @@ class Journal:
 
     def _promised(self, after: int) -> int:
         """The last number by the head, for a reader who found nothing above `after`; newer rows are no damage."""
-        rows = self._all("SELECT head.seq, (SELECT max(seq) FROM journal) FROM head", ())
-        promised, present = int(rows[0][0]), int(rows[0][1] or 0)
+        rows = self._all("SELECT head.seq, coalesce((SELECT max(seq) FROM journal), 0) FROM head", ())
+        promised, present = self._whole_head(next(iter(rows), None))
         return promised if present <= after else after
 
     def count(self, kind: str | None = None) -> int:
@@ -377,7 +384,7 @@ class Journal:
 
     def last_seq(self) -> int:
         """Gives the number of the last record, 0 where there is none."""
-        return int(self._all("SELECT seq FROM head", ())[0][0])
+        return self._whole_head(next(iter(self._all("SELECT seq FROM head", ())), None))[0]
 
     def position(self) -> tuple[int, int]:
         """Gives the number of the last record and the checksum of the chain there."""
@@ -399,7 +406,7 @@ class Journal:
     @property
     def epoch(self) -> int:
         """The epoch that the file stands at: how many daemons have begun one."""
-        return int(self._all("SELECT epoch FROM head", ())[0][0])
+        return self._whole_head(next(iter(self._all("SELECT epoch FROM head", ())), None))[0]
 
     def meta(self, key: str) -> str | None:
         """Gives a setting of the journal itself; None where it was never set."""
