@@ -371,7 +371,7 @@ MUTANTS: dict[str, Mutant] = {
     "any-lock-is-ours": Mutant(
         "the lock of a branch of the user's is removed whatever it holds",
         "swarm/edge/git/refs.py",
-        "left = [lock] if _read_bytes(lock, 128).strip() == new.encode() else []",
+        "left = [lock] if filled or self._was_ours(lock, ref, new) else []",
         "left = [lock] if os.path.exists(lock) else []",
         (f"{_GIT}::test_the_locks_of_our_killed_git_go_from_the_users_branch",),
     ),

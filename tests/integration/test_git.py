@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import pytest
 
 from swarm.edge import git
 from swarm.edge.git import call
+from swarm.edge.git.refs import STALE_LOCK_S
 from swarm.errors import Refused, SwarmError, UsageError
 from tests.adversity import need_to_trace
 from tests.conftest import wait_until
@@ -610,6 +612,45 @@ def test_the_locks_of_our_killed_git_go_from_the_users_branch(
     refs.move("refs/heads/main", new, old)
     assert refs.read("refs/heads/main") == new
     sh(repo, "commit", "--allow-empty", "-q", "-m", "mine")
+
+
+@pytest.mark.parametrize(("noted", "age_s"), [(True, 60.0), (True, 1.0), (False, 60.0)])
+def test_an_empty_lock_of_the_users_branch_goes_where_it_is_known_to_be_ours(
+    repo: Path, refs: git.Refs, *, noted: bool, age_s: float
+) -> None:
+    """A lock into which nothing was written yet is removed where a git of ours was moving this branch when it was killed, as soon
+    as no git that lives can have made it; else it stays and is named."""
+    folder, old = repo / ".git", sh(repo, "rev-parse", "main")
+    new = sh(repo, "commit-tree", "HEAD^{tree}", "-p", old, "-m", "new")
+    (folder / "swarm").mkdir()
+    lock, note = folder / "refs" / "heads" / "main.lock", folder / "swarm" / "moving"
+    killed = (
+        "import os, sys; from pathlib import Path; from swarm.edge import git\n"
+        "git.Refs._commit = lambda *_: (Path(sys.argv[2]).touch(), os._exit(0))\n"
+        "git.Refs(sys.argv[1]).move('refs/heads/main', *sys.argv[3:])\n"
+    )
+    subprocess.run([sys.executable, "-c", killed, folder, lock, new, old], check=True)
+    assert note.exists()
+    if not noted:
+        note.unlink()
+    made = time.time() - age_s
+    for path in (note, lock) if noted else (lock,):
+        os.utime(path, (made, made))
+    if noted:
+        if age_s < STALE_LOCK_S:  # tried too early: it is not forgotten
+            with pytest.raises(git.GitError, match=r"main\.lock is there"):
+                refs.move("refs/heads/main", new, old)
+            assert note.exists()
+            os.utime(note, (made - 60, made - 60))
+            os.utime(lock, (made - 60, made - 60))
+        refs.move("refs/heads/main", new, old)
+        assert refs.read("refs/heads/main") == new
+        assert not lock.exists()
+        assert not note.exists()
+    else:
+        with pytest.raises(git.GitError, match=r"main\.lock is there, made \d+ s ago"):
+            refs.move("refs/heads/main", new, old)
+        assert lock.exists()
 
 
 @pytest.mark.slow

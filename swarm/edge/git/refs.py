@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -142,6 +143,7 @@ class Refs:
         self.common_dir = common_dir
         self._ours = ours
         self._updates = Standing(("update-ref", "-m", _MESSAGE, "--stdin"), common_dir)
+        self._note = os.path.join(common_dir, "swarm", "moving")
 
     def read(self, ref: str) -> str | None:
         """Gives the object that a full ref name holds, or None."""
@@ -160,21 +162,42 @@ class Refs:
 
     def commit(self, changes: Sequence[RefChange]) -> None:
         """Carries out all changes or none, in one transaction. Raises `RefMoved` for the first that is not at its `old`."""
-        for change in changes:
-            if change.new is not None and not change.ref.startswith(self._ours):
-                self.release(change.ref, change.new)
+        theirs = [each for each in changes if each.new is not None and not each.ref.startswith(self._ours)]
+        for change in theirs:
+            self.release(change.ref, str(change.new))
         if changes:
-            self._commit(changes)
+            with self._noted(theirs):
+                self._commit(changes)
+
+    @contextmanager
+    def _noted(self, theirs: Sequence[RefChange]) -> Iterator[None]:
+        """Notes beside the journal, where there is one, that a git of ours moves a branch of the user's, for as long as it does.
+
+        The note of a call that was killed stays until the same move succeeds: a lock that is too young yet may be from then.
+        """
+        note = "".join(_moving(change.ref, str(change.new)) for change in theirs).encode()
+        left = note != b"" and _read_bytes(self._note) == note
+        if note and not left:
+            with suppress(OSError):  # without it a person has to look after such a lock
+                Path(self._note).write_bytes(note)
+        try:
+            yield
+            left = False
+        finally:
+            if note and not left:
+                Path(self._note).unlink(missing_ok=True)
 
     def release(self, ref: str, new: str) -> None:
         """Removes the locks that a git of ours left which was killed while it moved a branch of the user's to `new`.
 
-        Only while no other git of ours works here. That of the branch holds just this commit; that of HEAD, where the branch is
-        checked out, is empty and was made together with it or, where the branch has moved already, with our line in its log.
+        Only while no other git of ours works here. That of the branch holds just this commit, or is empty, older than a git takes
+        to fill it, and younger than a note that one of ours was moving the branch; that of HEAD, where the branch is checked out,
+        is empty and was made together with it or, where the branch has moved already, with our line in its log.
         """
         lock, head = (os.path.join(self.common_dir, f"{name}.lock") for name in (ref, "HEAD"))
         log = os.path.join(self.common_dir, "logs", ref)
-        left = [lock] if _read_bytes(lock, 128).strip() == new.encode() else []
+        filled = _read_bytes(lock, 128).strip() == new.encode()
+        left = [lock] if filled or self._was_ours(lock, ref, new) else []
         entry = _read_bytes(log).rpartition(b"\n")[0].rpartition(b"\n")[2]
         ours = entry[len(new) + 1 :].startswith(new.encode()) and entry.endswith(f"\t{_MESSAGE}".encode())
         witness = lock if left else log if ours else None
@@ -184,6 +207,15 @@ class Refs:
                 left.append(head)
         for path in left:
             os.unlink(path)
+
+    def _was_ours(self, lock: str, ref: str, new: str) -> bool:
+        """Tells of an empty lock whether a git of ours was killed before it wrote into it."""
+        try:
+            looks, noted = os.stat(lock), os.stat(self._note)
+        except FileNotFoundError:
+            return False
+        old = time.time() - looks.st_mtime > STALE_LOCK_S and looks.st_mtime >= noted.st_mtime
+        return looks.st_size == 0 and old and _read_bytes(self._note) == _moving(ref, new).encode()
 
     def _commit(self, changes: Sequence[RefChange]) -> None:
         question = "start\n" + "".join(_line(change) for change in changes) + "prepare\ncommit\n"
@@ -225,6 +257,10 @@ class Refs:
     def close(self) -> None:
         """Ends the standing helper."""
         self._updates.close()
+
+
+def _moving(ref: str, new: str) -> str:
+    return f"{ref} {new}\n"
 
 
 def _line(change: RefChange) -> str:
