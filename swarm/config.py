@@ -194,7 +194,12 @@ class WorktreeSettings(_Table):
 class VerifySettings(_Table):
     """How candidates are verified."""
 
-    slots: int = Field(default=2, ge=1, le=100, description="Most candidates verified at the same time.")
+    slots: int = Field(
+        default=2,
+        ge=1,
+        le=100,
+        description="Most candidates verified at the same time; the first of each run never waits.",
+    )
     mode: Literal["strict", "batch"] = Field(
         default="strict",
         description="strict: every landing verified by itself; batch: several at once where failures are rare.",
@@ -214,7 +219,7 @@ class VerifySettings(_Table):
         default=8,
         ge=1,
         le=1000,
-        description="Most suites, or parts of suites, of one candidate that run at once.",
+        description="Most suites, or parts of suites, that run at once, of all candidates together.",
     )
 
 
@@ -576,6 +581,7 @@ def to_limits(settings: Settings) -> MachineLimits:
         verify_again=True,
         same_failure_max=SAME_FAILURE_MAX,
         tell_unused=True,
+        verify_slots=settings.verify.slots,
     )
 
 

@@ -10,7 +10,7 @@ from swarm.core import messages as m
 from swarm.core.claims import ClaimTable
 from swarm.core.model import Attempt, PlanSpec, Readings, Sides, SuiteResult, Task, TaskState, WorkerResult
 from swarm.core.run import Run
-from swarm.core.state import Swarm, next_deadline, still_due
+from swarm.core.state import Swarm, Turn, next_deadline, still_due
 from swarm.core.waiting import Waiting
 from tests.builders import CALM, Bench
 
@@ -49,6 +49,7 @@ class Story(Bench):
     """A bench that answers commands by what they are about. Every commit it makes up is new."""
 
     commits = 0
+    turn: Turn  # that of the last verdict
 
     @property
     def run(self) -> Run:
@@ -201,7 +202,9 @@ class Story(Bench):
             for each, outcome in zip(command.suites, ends, strict=True)
         )
         where = self.where(command)
-        self.send(m.Verified(**where, candidate=command.candidate, suites=suites, again=command.again))
+        self.turn = self.send(
+            m.Verified(**where, candidate=command.candidate, suites=suites, again=command.again)
+        )
         return command
 
     def advance(self, task: str) -> str:

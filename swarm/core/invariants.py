@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from swarm.core import train
 from swarm.core.model import (
     ATTEMPT_ENDS,
     LANDING_STEPS,
@@ -35,7 +36,8 @@ def invariants(swarm: Swarm) -> list[str]:
     if coming != swarm.coming:
         wrong.append(f"worktrees on their way back are {sorted(coming)}, counted are {sorted(swarm.coming)}")
     for run in swarm.runs.values():
-        wrong.extend(f"{run.id}: {text}" for text in (*_wrong_in(run), *_wrong_with_qa(run)))
+        wrong.extend(f"{run.id}: {text}" for text in (*_wrong_in(run), *_wrong_in_queue(swarm, run)))
+        wrong.extend(f"{run.id}: {text}" for text in _wrong_with_qa(run))
     return [*wrong, *forgotten(swarm)]
 
 
@@ -87,8 +89,6 @@ def _wrong_in(run: Run) -> Iterator[str]:
     still_open = sum(1 for t in run.tasks.values() if run.selected(t) and t.state not in TASK_ENDS)
     if run.open_tasks != still_open:
         yield f"{run.open_tasks} tasks counted open, {still_open} are"
-    if len(run.landing) > 1:
-        yield f"{run.landing} land at once"
     holders = {str(held.holder) for held in run.claims.held()}
     if not holders <= live:
         yield f"claims are held by {sorted(holders - live)}, which are not live"
@@ -109,6 +109,14 @@ def _wrong_with_qa(run: Run) -> Iterator[str]:
     at_work = run.tasks[run.qa.task] if run.qa is not None and run.qa.task else None
     if at_work is not None and at_work.state in TASK_ENDS and not run.discarding:
         yield f"QA waits for {at_work.spec.id}, which has ended"
+
+
+def _wrong_in_queue(swarm: Swarm, run: Run) -> Iterator[str]:
+    if list(run.queue) != sorted(run.queue, key=lambda name: run.tasks[name].attempts[-1].place):
+        yield f"{list(run.queue)} do not wait in the order of their places"
+    fallen = [] if run.discarding else train.adrift(run, swarm.limits)
+    if fallen:
+        yield f"{fallen} stand on what will not land"
 
 
 def _wrong_with(run: Run, name: str, task: Task) -> Iterator[str]:

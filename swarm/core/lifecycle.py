@@ -52,7 +52,9 @@ def begin_in_queue(turn: Turn, run: Run, task: Task, step: Step, *, base: str, a
     task.attempts.append(attempt)
     run.ended_at = None
     run.live[name] = None
-    run.queue = {name: None, **run.queue}
+    run.queued += 1
+    attempt.place = -run.queued
+    run.line_up([name])
     run.set_state(task, TaskState.QUEUED)
     return attempt
 
@@ -109,6 +111,7 @@ def run_ended(turn: Turn, run: Run) -> None:
 def end_attempt(turn: Turn, run: Run, task: Task, attempt: Attempt, end: Step, reason: Reason | None) -> None:
     """Brings an attempt to an end: slot, claims, place in the queue and worktree go back."""
     name = task.spec.id
+    turn.drop(run, task, attempt)
     attempt.step, attempt.ended_at, attempt.reason, attempt.retry_at = end, turn.at, reason, None
     turn.swarm.trouble.pop((run.id, name, ""), None)
     free_slot(turn, attempt)

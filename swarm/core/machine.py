@@ -28,6 +28,7 @@ from swarm.core import (
     merge_queue,
     rebuilt,
     reviewing,
+    train,
     undoing,
 )
 from swarm.core import messages as m
@@ -98,9 +99,10 @@ def step(swarm: Swarm, event: m.Event) -> Turn:
     handler(turn, event)
     for run in turn.stirred.values():
         if not run.discarding:
-            reviewing.move(turn, run)
             merge_queue.move(turn, run)
+            reviewing.move(turn, run)
             run_ended(turn, run)
+    merge_queue.verify_ahead(turn)
     for name in tuple(swarm.discarding):
         discard.wind_down(turn, swarm.runs[name])
     swarm.last_at = event.at
@@ -125,7 +127,7 @@ def _schedule(turn: Turn) -> None:
         swarm.capacity = admission.in_trouble(next(iter(swarm.trouble.values())))
         return
     while (run := next_run(swarm)) is not None:
-        if len(swarm.slots) >= swarm.limits.workers_max:  # no reading would change that
+        if train.busy(swarm) >= swarm.limits.workers_max:  # no reading would change that
             swarm.capacity = admission.full_house(swarm.limits)
             return
         if _worktrees_are_coming(swarm):
@@ -145,6 +147,12 @@ def _schedule(turn: Turn) -> None:
             due(swarm, Deadline(turn.at, "look", run.id))
             return
     swarm.capacity = _nothing_waits(swarm)
+    if (
+        swarm.verify_waits
+        and swarm.step_of_ladder is not None
+        and swarm.step_of_ladder < swarm.limits.workers_max
+    ):
+        _measure(turn, target=swarm.step_of_ladder)
 
 
 def _worktrees_are_coming(swarm: Swarm) -> bool:
@@ -162,7 +170,7 @@ def _watched(swarm: Swarm) -> bool:
 
 def _nothing_waits(swarm: Swarm) -> admission.Decision:
     width = swarm.limits.workers_max if swarm.step_of_ladder is None else swarm.step_of_ladder
-    return admission.Decision(max(0, width - len(swarm.slots)), "nothing waits", width)
+    return admission.Decision(max(0, width - train.busy(swarm)), "nothing waits", width)
 
 
 def _decide(turn: Turn) -> admission.Decision:
@@ -171,11 +179,12 @@ def _decide(turn: Turn) -> admission.Decision:
     if swarm.blind:
         swarm.capacity = admission.Decision(0, f"the machine can't be looked at: {swarm.blind}", 0)
         return swarm.capacity
-    swarm.ramp = swarm.ramp.at(turn.at, running=len(swarm.slots), limits=swarm.limits)
+    running = train.busy(swarm)
+    swarm.ramp = swarm.ramp.at(turn.at, running=running, limits=swarm.limits)
     decision, swarm.step_of_ladder = admission.decide(
         swarm.readings,
         limits=swarm.limits,
-        running=len(swarm.slots),
+        running=running,
         ramp=swarm.ramp,
         previous_step=swarm.step_of_ladder,
     )
@@ -190,7 +199,7 @@ def _wait_for_room(turn: Turn, decision: admission.Decision) -> None:
         if swarm.ramp_at != decision.opens_at:
             swarm.ramp_at = decision.opens_at
             due(swarm, Deadline(decision.opens_at, "ramp", ""))
-    elif len(swarm.slots) >= decision.target:
+    elif train.busy(swarm) >= decision.target:
         _measure(turn, target=decision.target)
 
 

@@ -1,9 +1,11 @@
 """The way of an attempt from the merge queue onto staging: brought in, merged, verified, advanced, published, followed.
 
-One attempt at a time is merged and verified; any number may stand on staging in the landing repository and wait to be published
-together. Only what is published has landed.
+Several candidates of a run may be verified at once, each made from the one ahead of it; which, and what their verdicts mean, is
+`train`'s to say. Any number may stand on staging in the landing repository and wait to be published together. Only what is
+published has landed.
 
-Rules for editing: `move` is called once a turn for each run that was touched and starts whatever may go on; handlers only record.
+Rules for editing: `move` is called once a turn for each run that was touched and starts whatever may go on, `verify_ahead` once a
+turn for all of them; handlers only record.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from swarm.core.lifecycle import (
     return_worktree,
     stays_landed,
 )
-from swarm.core.model import WORKER_STEPS, Attempt, Reason, Step, Task, TaskState
+from swarm.core.model import Attempt, Reason, Step, Task, TaskState
 from swarm.core.run import Run
 from swarm.core.state import (
     Deadline,
@@ -43,9 +45,12 @@ _MERGE_MOVES_MAX = 20
 
 
 def move(turn: Turn, run: Run) -> None:
-    """Starts whatever may go on: the next merge, the next publishing, the staging worktree."""
+    """Starts whatever may go on: the next move of staging, the next merge, the next publishing, the staging worktree."""
     if run.prepared:
-        _merge_next(turn, run)
+        _let_go(turn, run)
+        _judge(turn, run)
+        if not run.landing:
+            _board(turn, run)
         publish(turn, run)
         _follow(turn, run)
 
@@ -54,7 +59,9 @@ def enqueue(turn: Turn, run: Run, task: Task, attempt: Attempt, *, brought_in: b
     """Puts an attempt whose work can be submitted into the merge queue."""
     attempt.queued_at = turn.at
     free_slot(turn, attempt)
-    run.queue[task.spec.id] = None
+    run.queued += 1
+    attempt.place = run.queued
+    run.line_up([task.spec.id])
     run.set_state(task, TaskState.QUEUED)
     turn.tell("TaskQueued", run, task, head=attempt.head, touched=len(attempt.touched))
     if turn.swarm.limits.keep_worktrees:
@@ -70,38 +77,81 @@ def brought_in(turn: Turn, event: m.BroughtIn) -> None:
     go(turn, run, task, attempt, Step.WAITING)
 
 
-def _merge_next(turn: Turn, run: Run) -> None:
-    """Lets the first in the queue that may go be merged, one at a time."""
-    if run.landing:
+def verify_ahead(turn: Turn) -> None:
+    """Has more candidates made, each from the one ahead of it, as long as slots and machine allow."""
+    swarm = turn.swarm
+    swarm.verify_waits = False
+    if swarm.limits.verify_slots < 2 or swarm.stopping or swarm.trouble:
         return
-    for name in run.queue:
-        if run.astray is not None and name != run.astray.task:
-            continue
+    for run in swarm.active():
+        if run.prepared and not run.discarding and train.may_grow(run, swarm.limits):
+            if not train.has_slot(swarm):
+                return
+            if train.has_room(swarm):
+                _board(turn, run)
+            else:
+                swarm.verify_waits = True
+
+
+def _board(turn: Turn, run: Run) -> None:
+    """Lets the first in the queue that may go be merged, onto what is ahead of it."""
+    name = train.next_up(run, turn.swarm.limits)
+    if name is None:
+        return
+    task = run.tasks[name]
+    attempt = task.live
+    assert attempt is not None
+    attempt.onto, attempt.clash = train.tail(run), None
+    del run.queue[name]
+    run.landing.append(name)
+    run.set_state(task, TaskState.LANDING)
+    # What is taken off has no say in what must hold without it.
+    attempt.to_pass = run.plan.verify if attempt.undoes else run.suites(task)
+    go(turn, run, task, attempt, _making(attempt))
+
+
+def _let_go(turn: Turn, run: Run) -> None:
+    """Sends back into the queue whatever stands on what will not land; one that goes before all others may be among them, and
+    others have to give way to it then."""
+    while adrift := train.adrift(run, turn.swarm.limits):
+        _wait_again(turn, run, adrift)
+
+
+def _wait_again(turn: Turn, run: Run, names: list[str]) -> None:
+    """Sends tasks back to their places in the queue; whatever was said of their candidates is void."""
+    for name in names:
         task = run.tasks[name]
         attempt = task.live
-        if attempt is not None and attempt.step is Step.WAITING and not _waits_for_holder(run, attempt):
-            del run.queue[name]
-            run.landing.append(name)
-            run.set_state(task, TaskState.LANDING)
-            attempt.onto = run.staging
-            # What is taken off has no say in what must hold without it.
-            attempt.to_pass = run.plan.verify if attempt.undoes else run.suites(task)
-            go(turn, run, task, attempt, _making(attempt))
+        assert attempt is not None
+        turn.drop(run, task, attempt)
+        run.landing.remove(name)
+        run.set_state(task, TaskState.QUEUED)
+        attempt.onto = attempt.candidate = attempt.rebased = attempt.retry_at = None
+        attempt.suites = attempt.again = ()
+        go(turn, run, task, attempt, Step.WAITING)
+    run.line_up(names)
+
+
+def _judge(turn: Turn, run: Run) -> None:
+    """Settles what the verdict on the first candidate means, now that all ahead of it have landed: green moves staging, red goes
+    back, and those that stood on it are merged anew without it."""
+    while run.landing:
+        task = run.tasks[run.landing[0]]
+        attempt = task.live
+        assert attempt is not None
+        if attempt.step is not Step.VERIFIED:
             return
+        if not train.red(attempt):
+            go(turn, run, task, attempt, Step.ADVANCING)
+            return
+        train.shorten(run, turn.swarm.limits)
+        held_against(turn, run, task, attempt, Step.HANDED_BACK, train.verdict(attempt))
+        _let_go(turn, run)
 
 
 def _making(attempt: Attempt) -> Step:
     """Says how the candidate of an attempt is made."""
     return Step.REVERTING if attempt.undoes else Step.MERGING
-
-
-def _waits_for_holder(run: Run, attempt: Attempt) -> bool:
-    """A stray under somebody's claim waits while that one works; those in the queue are not waited for: order decides."""
-    for holder in tuple(attempt.waits_for):
-        other = run.tasks[holder].live
-        if other is None or other.step not in WORKER_STEPS:
-            attempt.waits_for.discard(holder)
-    return bool(attempt.waits_for)
 
 
 def candidate_made(turn: Turn, event: m.CandidateMade) -> None:
@@ -111,14 +161,20 @@ def candidate_made(turn: Turn, event: m.CandidateMade) -> None:
         raise StaleEvent(f"merged onto {event.onto}, wanted {attempt.onto}")
     attempt.candidate = event.candidate
     attempt.suites = attempt.again = ()
-    go(turn, run, task, attempt, Step.VERIFYING if attempt.to_pass else Step.ADVANCING)
+    go(turn, run, task, attempt, Step.VERIFYING if attempt.to_pass else Step.VERIFIED)
 
 
 def merge_conflicted(turn: Turn, event: m.MergeConflicted) -> None:
     """Lets the machine rebase an attempt of several commits once; one commit merged again is the same merge, and a person's
-    commits land as they are, since the branch they stand on goes forward from them."""
+    commits land as they are, since the branch they stand on goes forward from them. What conflicts with a candidate ahead waits
+    until that has landed or is gone: it may never land."""
     run, task, attempt = live(turn, event, Step.MERGING, Step.REVERTING)
-    if attempt.commits > 1 and attempt.rebased is None and not task.spec.by_hand:
+    if event.onto != attempt.onto:
+        raise StaleEvent(f"merged onto {event.onto}, wanted {attempt.onto}")
+    if run.landing[0] != task.spec.id:
+        attempt.clash = attempt.onto
+        _wait_again(turn, run, [task.spec.id])
+    elif attempt.commits > 1 and attempt.rebased is None and not task.spec.by_hand:
         go(turn, run, task, attempt, Step.REBASING)
     else:
         _conflict(turn, run, task, attempt, event)
@@ -126,15 +182,22 @@ def merge_conflicted(turn: Turn, event: m.MergeConflicted) -> None:
 
 def rebased(turn: Turn, event: m.Rebased) -> None:
     """Merges the rebased commits."""
-    run, task, attempt = live(turn, event, Step.REBASING)
+    run, task, attempt = _rebasing(turn, event)
     attempt.rebased = event.head
     go(turn, run, task, attempt, Step.MERGING)
 
 
 def rebase_conflicted(turn: Turn, event: m.RebaseConflicted) -> None:
     """Takes the conflict as it is."""
-    run, task, attempt = live(turn, event, Step.REBASING)
+    run, task, attempt = _rebasing(turn, event)
     _conflict(turn, run, task, attempt, event)
+
+
+def _rebasing(turn: Turn, event: m.Rebased | m.RebaseConflicted) -> tuple[Run, Task, Attempt]:
+    run, task, attempt = live(turn, event, Step.REBASING)
+    if event.onto != attempt.onto:
+        raise StaleEvent(f"rebased onto {event.onto}, wanted {attempt.onto}")
+    return run, task, attempt
 
 
 def _conflict(
@@ -163,11 +226,12 @@ def _conflict(
 
 
 def verified(turn: Turn, event: m.Verified) -> None:
-    """Lets a candidate advance whose every suite passed; one that said nothing has not. What did not pass runs once more on the
-    same commit: red again is held against the task, green now is a flake."""
+    """Takes a verdict in. What did not pass, or said nothing, runs once more on the same commit: red again is red, green now is a
+    flake."""
     run, task, attempt = live(turn, event, Step.VERIFYING)
     if event.candidate != attempt.candidate or event.again != bool(attempt.again):
         raise StaleEvent(f"verified {event.candidate}, wanted {attempt.candidate}")
+    turn.drop(run, task, attempt)  # one verdict is enough, where the same commit was asked for twice
     if (
         event.trouble and attempt.troubles < turn.swarm.limits.lost_max
     ):  # after that it is the suite's own doing
@@ -176,19 +240,18 @@ def verified(turn: Turn, event: m.Verified) -> None:
     for flake in train.take_in(run, attempt, event.suites):
         turn.tell("SuiteFlaked", run, task, **flake)
     red = train.red(attempt)
-    if not red:
-        go(turn, run, task, attempt, Step.ADVANCING)
-    elif turn.swarm.limits.verify_again and not attempt.again:
+    if red and turn.swarm.limits.verify_again and not attempt.again:
         attempt.again = train.once_more(run, attempt, red)
         go(turn, run, task, attempt, Step.VERIFYING)
     else:
-        held_against(turn, run, task, attempt, Step.HANDED_BACK, train.verdict(attempt))
+        go(turn, run, task, attempt, Step.VERIFIED)
 
 
 def staging_advanced(turn: Turn, event: m.StagingAdvanced) -> None:
     """Lets the next be merged while this one is published."""
     run, task, attempt = live(turn, event, Step.ADVANCING)
     run.staging = event.candidate
+    train.lengthen(run, turn.swarm.limits)
     run.landing.remove(task.spec.id)
     run.publishing.append(task.spec.id)
     if attempt.undoes:

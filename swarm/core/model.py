@@ -46,6 +46,9 @@ class Step(StrEnum):
     REBASING = "rebasing"  # Rebase
     REVERTING = "reverting"  # Revert, in place of Merge where the attempt undoes landings
     VERIFYING = "verifying"  # Verify
+    VERIFIED = (
+        "verified"  # its suites have ended; what that means is settled when all ahead of it have landed
+    )
     ADVANCING = "advancing"  # Advance
     PUBLISHING = "publishing"  # on the landing repository's staging; the run's Publish is outstanding
     LANDED = "landed"
@@ -58,9 +61,8 @@ class Step(StrEnum):
 ATTEMPT_ENDS = frozenset({Step.LANDED, Step.HANDED_BACK, Step.FAILED, Step.CANCELLED, Step.LOST})
 WORKER_STEPS = frozenset({Step.PREPARING, Step.STARTING, Step.RUNNING, Step.COLLECTING})
 QUEUE_STEPS = frozenset({Step.BRINGING_IN, Step.WAITING})
-LANDING_STEPS = frozenset(
-    {Step.MERGING, Step.REBASING, Step.REVERTING, Step.VERIFYING, Step.ADVANCING, Step.PUBLISHING}
-)
+VERIFYING_STEPS = frozenset({Step.MERGING, Step.REBASING, Step.REVERTING, Step.VERIFYING})
+LANDING_STEPS = VERIFYING_STEPS | {Step.VERIFIED, Step.ADVANCING, Step.PUBLISHING}
 
 
 class Standing(StrEnum):
@@ -235,6 +237,7 @@ class Limits:
     for a claim go before later ones that overlap it; `verify_again` has suites that did not pass run once more on the same commit
     before that counts; `same_failure_max` is how often a task's verification may fail in one and the same way before it is not
     tried again, 0 for any number; `tell_unused` has claims told that nothing was changed under. All off as in journals of 0.1.0.
+    `verify_slots` is how many candidates are verified at once, of all runs; the first of each run never waits for one.
     """
 
     workers_max: int = 4
@@ -258,6 +261,7 @@ class Limits:
     verify_again: bool = False
     same_failure_max: int = 0
     tell_unused: bool = False
+    verify_slots: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,6 +401,8 @@ class Attempt:
     `undoes` are the tasks and landings that it takes off staging again, newest first, where it is no try at the task at all.
     `to_pass` are the suites that its candidate has to pass, as they were when its merge began; `again` those of them that did not
     and run once more on the same candidate, each with the time that it has then.
+    `place` is its place in the merge queue, lower ones first, below 0 for those that go before all others. `clash` is a candidate
+    ahead of it that it could not be merged onto, `passed_by` how many went ahead of it because of that.
     """
 
     n: int
@@ -435,6 +441,9 @@ class Attempt:
     may_run: bool = False
     retry_at: float | None = None
     queued_at: float | None = None
+    place: int = 0
+    clash: str | None = None
+    passed_by: int = 0
     waits_for: set[str] = field(default_factory=set)
     landed_commit: str | None = None
     merge_moves: int = 0

@@ -39,6 +39,7 @@ _PUBLIC_STEP = {
     Step.WAITING: "queued",
     Step.REBASING: "merging",
     Step.REVERTING: "merging",
+    Step.VERIFIED: "verifying",
     Step.PUBLISHING: "advancing",
 }
 _QUEUE_STATE = {
@@ -48,6 +49,7 @@ _QUEUE_STATE = {
     Step.REBASING: "merging",
     Step.REVERTING: "merging",
     Step.VERIFYING: "verifying",
+    Step.VERIFIED: "verified",
     Step.ADVANCING: "verified",
     Step.PUBLISHING: "advancing",
 }
@@ -147,6 +149,7 @@ def run_document(swarm: Swarm, run: Run, live: Live, *, summary: bool = False) -
         "created_at": rfc3339(run.created_at),
         "ended_at": rfc3339(run.ended_at),
         "finished_commit": run.finished_commit,
+        "window": run.window or swarm.limits.verify_slots,
         "suites": [_suite_document(name, seen) for name, seen in run.suites_seen.items()],
         "qa": _qa(run),
         "counts": {state.value: run.counts[state] for state in TaskState},
@@ -282,6 +285,9 @@ def _reason_of(swarm: Swarm, run: Run, task: Task) -> Reason | None:
         return Reason(
             "stray", f"it changed files that {', '.join(holders)} holds; it lands after", {"holders": holders}
         )
+    if attempt is not None and attempt.step is Step.WAITING and train.clashes(run, attempt):
+        text = "it conflicts with a candidate ahead of it and is merged again when that has landed or is gone"
+        return Reason("conflict_ahead", text, {"candidate": attempt.clash})
     if attempt is not None and attempt.step is Step.PUBLISHING and "Publish" in run.failures:
         return Reason("publish", run.failures["Publish"])
     if attempt is not None and attempt.step in (Step.PUBLISHING, Step.WAITING) and run.held_up():
@@ -415,8 +421,10 @@ def _merge_queue(run: Run) -> Iterable[dict[str, Any]]:
                 "run": run.id,
                 "task": name,
                 "attempt": attempt.n,
-                "state": _QUEUE_STATE.get(attempt.step, "waiting"),
+                "state": "verifying" if train.is_red(attempt) else _QUEUE_STATE.get(attempt.step, "waiting"),
                 "candidate": attempt.candidate,
+                "onto": attempt.onto,
+                "red": train.is_red(attempt),
             }
 
 

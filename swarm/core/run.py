@@ -62,7 +62,8 @@ class Run:
 
     `landing` are the tasks being merged and verified, `publishing` those that stand on staging and not yet in the user's
     repository, both in landing order; the first `publishing_count` of these are in what is being published. `queue` are those that
-    wait, in the order in which they came.
+    wait, in the order of their places; `queued` counts the places given. `window` is how many may be in `landing` at once, 0 before
+    anything has landed or was sent back (see `train`).
 
     `publish_waits` is set while `publishing_commit` can't be published because staging went `astray`; `publishing_from` is where
     the branch is expected. `looking` is set while the user's repository is being looked at: to what is known of it, "" to be told
@@ -101,7 +102,9 @@ class Run:
     needs: Needs = field(default_factory=Needs)
     claims: ClaimTable[str] = field(default_factory=ClaimTable)
     queue: dict[str, None] = field(default_factory=dict)
+    queued: int = 0
     landing: list[str] = field(default_factory=list)
+    window: int = 0
     publishing: list[str] = field(default_factory=list)
     landed: list[tuple[str, str]] = field(default_factory=list)
     suites_seen: dict[str, SuiteCount] = field(default_factory=dict)
@@ -260,6 +263,11 @@ class Run:
             for suite in self.suites(self.tasks[name]):
                 found.setdefault(suite.run, suite)
         return tuple(found.values())
+
+    def line_up(self, names: Iterable[str]) -> None:
+        """Puts tasks into the merge queue, each at its attempt's place."""
+        places = {name: self.tasks[name].attempts[-1].place for name in (*self.queue, *names)}
+        self.queue = dict.fromkeys(sorted(places, key=places.__getitem__))
 
     # --- claims --------------------------------------------------------------------------------------------------------
 

@@ -43,7 +43,8 @@ class Swarm:
     worker has ended and whose worktree is on its way back to the pool; `measuring` is the outstanding look at the machine.
 
     `trouble` is what the machine lacks, by who waits for it: (run, task, ""), or (run, "", command) for a command of the run.
-    `blind` says why the last look at the machine saw nothing. `last_at` is the time of the last event.
+    `blind` says why the last look at the machine saw nothing, `verify_waits` that one more candidate would be verified if the
+    machine had room. `last_at` is the time of the last event.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -57,6 +58,7 @@ class Swarm:
     measured_at: float = float("-inf")
     measuring: m.MeasureHost | None = None
     blind: str = ""
+    verify_waits: bool = False
     trouble: dict[tuple[str, str, str], str] = field(default_factory=dict)
     ramp: admission.Ramp = field(default_factory=lambda: admission.Ramp())
     ramp_at: float | None = None
@@ -90,17 +92,24 @@ class Swarm:
 
 @dataclass(slots=True)
 class Turn:
-    """What follows from one event."""
+    """What follows from one event. `dropped` are the attempts whose verification nobody wants to hear of any more; it is ended
+    before the `commands` are carried out."""
 
     swarm: Swarm
     at: float
     commands: list[m.Command] = field(default_factory=list)
+    dropped: list[tuple[str, str, int]] = field(default_factory=list)
     facts: list[m.Fact] = field(default_factory=list)
     stirred: dict[str, Run] = field(default_factory=dict)
 
     def stir(self, run: Run) -> None:
         """Notes that something of this run changed, so that its merge queue is looked at before the turn ends."""
         self.stirred[run.id] = run
+
+    def drop(self, run: Run, task: Task, attempt: Attempt) -> None:
+        """Has the verification of an attempt ended, if it goes on."""
+        if attempt.step is Step.VERIFYING:
+            self.dropped.append((run.id, task.spec.id, attempt.n))
 
     def tell(self, kind: str, run: Run | None, task: Task | None = None, /, **data: Any) -> None:
         """Adds a fact for people."""
@@ -442,7 +451,9 @@ def next_base(swarm: Swarm) -> str | None:
 
 
 def wants_readings(swarm: Swarm) -> bool:
-    """Tells whether a ready task waits for room."""
+    """Tells whether a ready task waits for room, or one more candidate to be verified."""
+    if swarm.verify_waits:
+        return True
     if swarm.paused or swarm.stopping or swarm.trouble or len(swarm.slots) >= swarm.limits.workers_max:
         return False
     return any(run.may_start() and run.peek() is not None for run in swarm.active())

@@ -1,10 +1,17 @@
-"""What the suites said of a candidate, and what that means: green, red once, red for good, or a flake.
+"""The train of candidates: which are made and verified next, and what the verdict on one means.
+
+Candidate *i* is candidate *i-1* with one more attempt merged onto it, so that several are verified at once and each is what lands
+if all ahead of it do. The first one lands when it is green. A verdict on any other waits until all ahead of it have landed, since
+perhaps it is red because of them. Meanwhile the bet is that it is red by itself: nothing more is built on it, and what was is
+merged anew onto the one ahead of it. The window is how far ahead it is worth building: one more for each landing, half for each
+that is sent back.
 
 A suite that did not pass runs once more on the same commit. If it passes then, nothing about the work has changed meanwhile: the
 suite is a flake, which is counted and told, and the task lands. Red twice is the work's doing. Nothing is ever run until it is
 green: a third try would let in one of a hundred changes that break a test half of the time.
 
-Rules for editing: pure, and nothing here starts or ends anything; `merge_queue` does that.
+Rules for editing: pure, and nothing here starts or ends anything; `merge_queue` does that. What may land is never decided here
+alone: staging moves only from exactly the commit that a candidate was made from.
 """
 
 from __future__ import annotations
@@ -14,11 +21,167 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from swarm.core import suites
-from swarm.core.model import Attempt, Reason, Suite, SuiteCount, SuiteResult
+from swarm.core.model import (
+    VERIFYING_STEPS,
+    WORKER_STEPS,
+    Attempt,
+    Limits,
+    Reason,
+    Step,
+    Suite,
+    SuiteCount,
+    SuiteResult,
+)
 from swarm.core.run import Run
+from swarm.core.state import Swarm
 
 FLAKY_SHARE = 0.05  # of its runs, above which a suite is called flaky
 _CHANCE_MAX = 1  # flakes that say nothing yet, however few the runs were
+
+
+# --- which come next --------------------------------------------------------------------------------------------------------
+
+
+def adrift(run: Run, limits: Limits) -> list[str]:
+    """Names the tasks in landing whose candidate stands on what will not land as things are: it was sent back, is red for good, or
+    was made anew. Where somebody goes before all others, it is every one that does not move staging already."""
+    if limits.verify_slots < 2 and len(run.landing) < 2:
+        return []
+    hurries, lands, found = limits.verify_slots > 1 and _somebody_hurries(run), {run.staging}, []
+    for name in run.landing:
+        attempt = _attempt(run, name)
+        gives_way = hurries and attempt.place > 0
+        if attempt.step is not Step.ADVANCING and (gives_way or attempt.onto not in lands):
+            found.append(name)
+        elif attempt.candidate is not None and not is_red(attempt):
+            lands.add(attempt.candidate)
+    return found
+
+
+def _somebody_hurries(run: Run) -> bool:
+    """Tells whether one that goes before all others could be merged now."""
+    first = next(iter(run.queue), None)
+    if first is None or (run.astray is not None and run.astray.task != first):
+        return False
+    attempt = _attempt(run, first)
+    return attempt.place < 0 and attempt.step is Step.WAITING and not clashes(run, attempt)
+
+
+def clashes(run: Run, attempt: Attempt) -> bool:
+    """Tells whether a candidate with which the attempt conflicts is still ahead."""
+    return attempt.clash is not None and any(
+        _attempt(run, name).candidate == attempt.clash for name in run.landing
+    )
+
+
+def _attempt(run: Run, name: str) -> Attempt:
+    attempt = run.tasks[name].live
+    assert attempt is not None
+    return attempt
+
+
+def is_red(attempt: Attempt) -> bool:
+    """Tells whether a candidate is red for good, whatever becomes of those ahead."""
+    return attempt.step is Step.VERIFIED and bool(red(attempt))
+
+
+def _bears(run: Run) -> list[Attempt]:
+    """Gives the attempts in landing that the next candidate may be built on."""
+    found = (_attempt(run, name) for name in run.landing)
+    return [attempt for attempt in found if not is_red(attempt)]
+
+
+def tail(run: Run) -> str:
+    """Gives the commit that the next candidate is built on."""
+    candidates = [attempt.candidate for attempt in _bears(run)]
+    return (candidates[-1] if candidates else None) or run.staging
+
+
+def may_grow(run: Run, limits: Limits) -> bool:
+    """Tells whether one more candidate may be built ahead: the window allows it, and the last one is made. Behind one that has
+    nothing to pass it would be built for nothing: that one lands at once."""
+    if not (run.queue and run.landing) or len(run.landing) >= _window(run, limits):
+        return False
+    made = all(attempt.candidate is not None for attempt in _bears(run))
+    return made and bool(_attempt(run, run.landing[0]).to_pass)
+
+
+def next_up(run: Run, limits: Limits) -> str | None:
+    """Names the first in the queue that may be merged, or nobody. One that conflicts with a candidate ahead is passed by meanwhile,
+    but not for ever: then the train ends with those ahead of it."""
+    passed: list[Attempt] = []
+    for name in run.queue:
+        attempt = _attempt(run, name)
+        if run.astray is not None and name != run.astray.task:
+            continue
+        if attempt.step is not Step.WAITING or _waits_for_holder(run, attempt):
+            continue
+        if not clashes(run, attempt):
+            for each in passed:
+                each.passed_by += 1
+            return name
+        if attempt.passed_by >= 2 * limits.verify_slots:
+            return None
+        passed.append(attempt)
+    return None
+
+
+def _waits_for_holder(run: Run, attempt: Attempt) -> bool:
+    """A stray under somebody's claim waits while that one works; those in the queue are not waited for: order decides."""
+    for holder in tuple(attempt.waits_for):
+        other = run.tasks[holder].live
+        if other is None or other.step not in WORKER_STEPS:
+            attempt.waits_for.discard(holder)
+    return bool(attempt.waits_for)
+
+
+# --- how many at once -------------------------------------------------------------------------------------------------------
+
+
+def _window(run: Run, limits: Limits) -> int:
+    return run.window or limits.verify_slots
+
+
+def lengthen(run: Run, limits: Limits) -> None:
+    """One has landed: one more may be built ahead."""
+    run.window = min(_window(run, limits) + 1, 2 * limits.verify_slots)
+
+
+def shorten(run: Run, limits: Limits) -> None:
+    """One was sent back: half as many are built ahead."""
+    run.window = max(1, _window(run, limits) // 2)
+
+
+def _verifying(run: Run) -> int:
+    found = (_attempt(run, name) for name in run.landing)
+    return sum(attempt.step in VERIFYING_STEPS and bool(attempt.to_pass) for attempt in found)
+
+
+def beside(swarm: Swarm) -> int:
+    """Counts the candidates that are verified beside the first of their run: each takes the room of a worker."""
+    if swarm.limits.verify_slots < 2:
+        return 0
+    return sum(max(0, _verifying(run) - 1) for run in swarm.active() if len(run.landing) > 1)
+
+
+def has_slot(swarm: Swarm) -> bool:
+    """Tells whether one more candidate may be verified, as far as the settings go."""
+    return sum(_verifying(run) for run in swarm.active()) < swarm.limits.verify_slots
+
+
+def has_room(swarm: Swarm) -> bool:
+    """Tells whether the machine allows that: it takes the room of a worker, and goes before one that has not started."""
+    most = swarm.limits.workers_max
+    width = most if swarm.step_of_ladder is None else min(most, swarm.step_of_ladder)
+    return busy(swarm) < width
+
+
+def busy(swarm: Swarm) -> int:
+    """Counts what takes the room of a worker: those that live, and the candidates that are verified beside the first of a run."""
+    return len(swarm.slots) + beside(swarm)
+
+
+# --- what a verdict means ---------------------------------------------------------------------------------------------------
 
 
 def take_in(run: Run, attempt: Attempt, said: Sequence[SuiteResult]) -> list[dict[str, Any]]:

@@ -392,13 +392,9 @@ class Api:
                     else f"swarm show {ended[0]}",
                 )
         if wanted:
-            before = {(run.id, n, a.n) for n in wanted if (a := run.tasks[n].live) is not None}
             await self.coordinator.ask(
                 m.TasksCancelled(at=self.coordinator.now(), run=run.id, tasks=tuple(wanted))
             )
-            for key in before:
-                if run.tasks[key[1]].live is None:
-                    self.service.execution.drop_verification(*key)
         return Document({"run": run.id, "tasks": wanted})
 
     async def pause(self, request: Request) -> Response:

@@ -47,20 +47,28 @@ class _Decided:
     """A turn that was decided: what is to be remembered of it, and what follows once that is done."""
 
     records: list[Record] = field(default_factory=list)
+    dropped: list[tuple[str, str, int]] = field(default_factory=list)
     commands: list[m.Command] = field(default_factory=list)
     answers: list[tuple[asyncio.Future[Turn], Turn]] = field(default_factory=list)
 
 
 class Coordinator:
-    """Owns the swarm and the journal. `carry_out` starts a command and returns at once; its answer comes by `post`."""
+    """Owns the swarm and the journal. `carry_out` starts a command and returns at once; its answer comes by `post`. `drop` ends the
+    verification of an attempt of which nobody wants to hear any more."""
 
     def __init__(
-        self, swarm: Swarm, journal: Journal, carry_out: CarryOut, wall: Callable[[], float] = time.time
+        self,
+        swarm: Swarm,
+        journal: Journal,
+        carry_out: CarryOut,
+        wall: Callable[[], float] = time.time,
+        drop: Callable[[str, str, int], None] = lambda *_: None,
     ) -> None:
         self.swarm = swarm
         self.journal = journal
         self.seq = journal.last_seq()
         self._carry_out = carry_out
+        self._drop = drop
         self._inbox: deque[tuple[m.Event, asyncio.Future[Turn] | None]] = deque()
         self._awake = False  # a turn is coming that takes in whatever is in the inbox by then
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -187,6 +195,8 @@ class Coordinator:
             if not answer.done():
                 answer.set_result(turn)
         crash_at("turn.answered")
+        for attempt in decided.dropped:
+            self._drop(*attempt)
         self.start(decided.commands)
         self._set_timer()
         self._announce()
@@ -200,6 +210,7 @@ class Coordinator:
                 continue
             decided.records.append(Record("event", m.event_to_json(event)))
             decided.records.extend(Record("fact", fact.to_json()) for fact in turn.facts)
+            decided.dropped.extend(turn.dropped)
             decided.commands.extend(turn.commands)
             if answer is not None:
                 decided.answers.append((answer, turn))

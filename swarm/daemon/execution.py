@@ -114,7 +114,7 @@ class Execution:
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _discarding: set[str] = field(default_factory=set)
     _of_run: dict[str, set[Future[None] | asyncio.Future[None]]] = field(default_factory=dict)  # under way
-    _verifying: dict[tuple[str, str, int], asyncio.Task[None]] = field(default_factory=dict)
+    _verifying: dict[tuple[str, str, int], asyncio.Task[Any]] = field(default_factory=dict)
     _returns: Counter[str] = field(default_factory=Counter)  # failed ones
     _under_way: set[int] = field(default_factory=set)  # ids of the commands that threads are at
     _spared: str | None = None
@@ -122,8 +122,10 @@ class Execution:
     closing: bool = False
     leaving: bool = False
     watcher: Watcher = field(init=False)
+    _suites_room: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
+        self._suites_room = asyncio.Semaphore(self.edges.settings.verify.suites_max)
         self.watcher = Watcher(
             self.loop, self._start, lambda command: self._places(command).worker, self._worker_exited
         )
@@ -193,8 +195,6 @@ class Execution:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         self._note(command, task)
-        if isinstance(command, m.Verify):
-            self._verifying[command.run, command.task, command.attempt] = task
 
     async def _answered(self, work: Coroutine[Any, Any, m.Event | None], command: m.Command) -> None:
         try:
@@ -246,8 +246,8 @@ class Execution:
         return self.loop.run_in_executor(self._threads, work)
 
     def drop_verification(self, run: str, task: str, attempt: int) -> None:
-        """Ends the suites of an attempt that was cancelled while they ran."""
-        running = self._verifying.pop((run, task, attempt), None)
+        """Ends the suites of an attempt of which nobody wants to hear any more."""
+        running = self._verifying.get((run, task, attempt))
         if running is not None:
             running.cancel()
 
@@ -552,20 +552,31 @@ class Execution:
             self.in_thread,
             self.watcher.exited,
             lambda: self.leaving,
-            edges.settings.verify.suites_max,
+            self._suites_room,
             Remembered(edges.places.remembered, edges.settings.verify.remember_s),
         )
 
     async def _verify(self, command: m.Verify) -> m.Event:
-        key = self._key(command)
-        found = await self._verifier().verify(
-            key,
-            self.nonce(command),
-            self._places(command),
-            command.candidate,
-            command.suites,
-            again=command.again,
-        )
+        """Verifies a candidate once what is left of an earlier verification of the attempt has ended: they share a worktree."""
+        key, mine = (command.run, command.task, command.attempt), asyncio.current_task()
+        before = self._verifying.get(key)
+        assert mine is not None
+        self._verifying[key] = mine
+        try:
+            if before is not None:
+                before.cancel()
+                await _ended(before)
+            found = await self._verifier().verify(
+                self._key(command),
+                self.nonce(command),
+                self._places(command),
+                command.candidate,
+                command.suites,
+                again=command.again,
+            )
+        finally:
+            if self._verifying.get(key) is mine:
+                del self._verifying[key]
         return m.Verified(
             at=self.clock(),
             **_where(command),
@@ -627,14 +638,24 @@ class Execution:
     async def _discard(self, command: m.Discard) -> m.Event:
         """Removes a run once nothing of it is under way any more, so that nothing is written after it."""
         self._discarding.add(command.run)
-        for key in [key for key in self._verifying if key[0] == command.run]:
-            self.drop_verification(*key)
         while under_way := list(self._of_run.get(command.run, ())):
             await asyncio.wait([_awaitable(each) for each in under_way])
         self._of_run.pop(command.run, None)
         await self.in_thread(lambda: self.discarder().remove(command))
         self._discarding.discard(command.run)
         return m.Discarded(at=self.clock(), run=command.run)
+
+
+async def _ended(task: asyncio.Task[Any]) -> None:
+    """Waits until a task has ended, even where nobody wants to wait any more: whoever comes next waits for this one alone."""
+    unwanted = False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            unwanted = True
+    if unwanted:
+        raise asyncio.CancelledError
 
 
 def _awaitable(done: Future[None] | asyncio.Future[None]) -> asyncio.Future[None]:

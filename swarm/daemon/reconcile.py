@@ -52,8 +52,8 @@ class Known:
 
     `staging` are the worktree of each run that is prepared, where it stands and where it is going, `published` where the last
     landing left the staging branch of those that are not finished; `leases` who works in which worktree from which base, `ended`
-    the attempts that need none any more, `runs` the ids of all runs; `nonces` the names of the workers that may live, `running`
-    those that did a moment before.
+    the attempts that need none any more, `runs` the ids of all runs; `nonces` the names of the workers that may live,
+    `verifying` those of whom suites may, `running` the names of what lived a moment before.
     """
 
     staging: dict[str, tuple[Path, str, str]] = field(default_factory=dict)
@@ -61,6 +61,7 @@ class Known:
     leases: dict[str, tuple[Path, str]] = field(default_factory=dict)
     work: list[KeptWork] = field(default_factory=list)
     nonces: set[str] = field(default_factory=set)
+    verifying: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
     runs: list[str] = field(default_factory=list)
     running: Mapping[str, list[int]] = field(default_factory=dict)
@@ -82,10 +83,12 @@ def known(swarm: Swarm, places: Places, before: Mapping[str, list[int]], *, alon
             if run.open_tasks or run.finished_commit is None:
                 found.published[run.id] = run.published
         if run.finish is not None:
-            found.nonces.add(f"{places.nonce_head}-{run.finish.request}")
+            found.verifying.add(f"{places.nonce_head}-{run.finish.request}")
         for name, attempt in _attempts(run):
             if attempt.step not in ATTEMPT_ENDS:
                 found.nonces.add(places.nonce(run.id, name, attempt.n))
+            if attempt.step is Step.VERIFYING:
+                found.verifying.add(places.nonce(run.id, name, attempt.n))
             if attempt.step in ATTEMPT_ENDS and attempt.returned:
                 found.ended.add(f"{run.id}/{name}/{attempt.n}")
             elif attempt.worktree is not None and not attempt.returned:
@@ -158,10 +161,11 @@ def _stale_locks(_: Known, edges: Edges, dry_run: bool) -> list[Finding]:
 
 
 def _processes(must: Known, _: Edges, dry_run: bool) -> list[Finding]:
-    """Ends what attempts that have ended left running; the suites of a live one are named after it."""
+    """Ends what attempts that have ended left running, and suites on candidates that nobody asks for any more; suites are named
+    after their attempt."""
     found = []
     for nonce, pids in must.running.items():
-        if any(nonce == name or nonce.startswith(f"{name}-") for name in must.nonces):
+        if nonce in must.nonces or any(nonce.startswith(f"{name}-") for name in must.verifying):
             continue
         gone = not dry_run and process.end_tree(None, nonce, grace_s=END_GRACE_S)
         listed = ", ".join(map(str, sorted(pids)[:5]))

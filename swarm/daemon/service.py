@@ -277,7 +277,12 @@ async def _serve(
         )
         listener = presence.listen()
         crash_at("daemon.listening")
-        coordinator = Coordinator(swarm, journal, lambda command: execution.carry_out(command))
+        coordinator = Coordinator(
+            swarm,
+            journal,
+            lambda command: execution.carry_out(command),
+            drop=lambda *attempt: execution.drop_verification(*attempt),
+        )
         execution = Execution(
             edges,
             coordinator.post_from_thread,

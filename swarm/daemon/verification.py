@@ -19,7 +19,7 @@ import shutil
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,7 +44,7 @@ from swarm.edge.worktrees import Pool
 TAIL_BYTES = 6000
 TAIL_LINES = 60
 LOOK_BYTES, LOOK_LINES = 1 << 18, 10_000  # of an output in which a broken runner is looked for
-SUITES_MAX = 8  # at once, of one candidate, where the settings say nothing
+SUITES_MAX = 8  # at once, where no settings are
 VOID = "void"  # in a suite's folder: what it says does not count
 SHARES = "shares"  # in the folder of a part: which test files it had
 OVER = "over"  # in a suite's folder: its time was over, and it is being ended
@@ -64,8 +64,8 @@ class Outcomes(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Verifier:
-    """Verifies candidates; `in_thread` and `exited` are how it waits without holding up the loop. At most `suites_max` suites of a
-    candidate run at once. While `leaving` they are left to the next daemon, which goes on waiting for them."""
+    """Verifies candidates; `in_thread` and `exited` are how it waits without holding up the loop. `room` is that for suites, of all
+    candidates together. While `leaving` they are left to the next daemon, which goes on waiting for them."""
 
     places: Places
     scratch: Pool
@@ -73,7 +73,7 @@ class Verifier:
     in_thread: InThread
     exited: Exited
     leaving: Callable[[], bool] = lambda: False
-    suites_max: int = SUITES_MAX
+    room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SUITES_MAX))
     remembered: Remembered | None = None
 
     async def verify(
@@ -138,12 +138,12 @@ class _Bench:
         self._tree = Path()
         self._keys: dict[int, str] = {}  # by which suites are remembered, by their number
         self._known: dict[int, SuiteResult] = {}  # those that need not run
-        self._room = asyncio.Semaphore(verifier.suites_max)
         self._starting = threading.Lock()
         self._dropped = False
 
     def prepare(self, suites: Sequence[Suite]) -> None:
         """Has the worktree in which the suites run already, or have run, else a clean one at the candidate, if any has to run."""
+        self._end_others()
         folders, tree = self._folders(), None
         for folder in folders:
             if (folder / VOID).exists():
@@ -156,6 +156,17 @@ class _Bench:
         if len(self._known) < len(suites):
             self._tree = tree or self._verifier.scratch.take(self.key, self._candidate)
             self.ready = True
+
+    def _end_others(self) -> None:
+        """Ends what a daemon that was killed left running on an earlier candidate of the attempt, in the same worktree."""
+        for folder in self._folder.parent.glob("*/*"):
+            worker = folder / "worker"
+            if (
+                folder.parent != self._folder
+                and process.started(worker) is not None
+                and process.exit_of(worker) is None
+            ):
+                self._void(folder)
 
     def _recall(self, suites: Sequence[Suite]) -> None:
         """Finds the suites that need not run; once any has started for this candidate, what it says is waited for."""
@@ -226,7 +237,7 @@ class _Bench:
     async def _process(self, suite: Suite, folder: Path, run: str, env: Mapping[str, str]) -> _End:
         """Runs one process of a suite, as soon as there is room for it."""
         in_thread, output, nonce = self._verifier.in_thread, folder / "output.log", self._name(folder)
-        async with self._room:
+        async with self._verifier.room:
             identity = await in_thread(lambda: self._start(folder, run, env))
             crash_at("verify.started")
             timed_out = await self._wait(identity, folder / "worker", suite.timeout_s)

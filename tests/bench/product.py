@@ -58,8 +58,8 @@ class Product:
         )
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def swarm(self, *arguments: str, timeout_s: float = 600.0) -> str:
-        """Runs a command and gives what it prints. Raises `RuntimeError` when its exit code is not 0."""
+    def swarm(self, *arguments: str, timeout_s: float = 600.0, code: int = 0) -> str:
+        """Runs a command and gives what it prints. Raises `RuntimeError` when its exit code is not `code`."""
         command = [SWARM, *arguments]
         done = subprocess.run(
             command,
@@ -71,7 +71,7 @@ class Product:
             timeout=timeout_s,
             check=False,
         )
-        if done.returncode:
+        if done.returncode != code:
             raise RuntimeError(
                 f"{command}: exit {done.returncode}\n{done.stdout[-800:]}\n{done.stderr[-1600:]}"
             )

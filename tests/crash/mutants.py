@@ -138,9 +138,23 @@ MUTANTS: dict[str, Mutant] = {
     "merge-after-verify": Mutant(
         "what is merged again because staging moved lands without being verified again",
         "swarm/core/merge_queue.py",
-        "Step.VERIFYING if attempt.to_pass else Step.ADVANCING",
-        "Step.VERIFYING if attempt.to_pass and not attempt.merge_moves else Step.ADVANCING",
+        "Step.VERIFYING if attempt.to_pass else Step.VERIFIED",
+        "Step.VERIFYING if attempt.to_pass and not attempt.merge_moves else Step.VERIFIED",
         ("walk", f"{_MERGE_QUEUE}::test_staging_that_moved_is_merged_onto_anew"),
+    ),
+    "stands-on-nothing": Mutant(
+        "what was made from a candidate that was sent back goes on as if that had landed",
+        "swarm/core/train.py",
+        "(gives_way or attempt.onto not in lands)",
+        "gives_way",
+        ("walk", "tests/unit/test_train.py::test_red_because_of_one_ahead_is_forgotten"),
+    ),
+    "conflict-ahead-counts": Mutant(
+        "a conflict with a candidate that may never land is held against the attempt",
+        "swarm/core/merge_queue.py",
+        "if run.landing[0] != task.spec.id:",
+        "if run.landing[0] != task.spec.id and attempt.alone:",
+        ("tests/unit/test_train.py::test_a_conflict_with_one_ahead_is_nobodys_fault",),
     ),
     "until-green": Mutant(
         "what is red runs again until it is green",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.conftest import wait_until
-from tests.e2e.driver import Swarm
+from tests.e2e.driver import Swarm, runs
 from tests.e2e.test_ends import code_of, task_of
 
 
@@ -64,3 +64,80 @@ def test_a_daemon_that_is_killed_between_the_two_goes_on_with_the_second(swarm: 
     gate.touch()
     swarm.check_landed(swarm.wait("kill"))
     assert len(ran(swarm, "unit")) == 2
+
+
+# --- several at once
+
+
+def waits_for(swarm: Swarm, number: int) -> str:
+    """A suite that notes on which commit and with which work it runs, and ends when so many have begun."""
+    begun = swarm.outside / "begun"
+    return f"{noted(swarm)}; until [ $(wc -l < {begun}) -ge {number} ]; do sleep 0.02; done"
+
+
+def noted(swarm: Swarm) -> str:
+    return f"echo $(git rev-parse HEAD) $(ls out-* | tr '\\n' ' ') >> {swarm.outside / 'begun'}"
+
+
+def begun(swarm: Swarm) -> list[list[str]]:
+    """For each run of such a suite its commit and the work in it."""
+    path = swarm.outside / "begun"
+    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_two_are_verified_at_once_and_land_as_they_were(swarm: Swarm) -> None:
+    """Two candidates are verified side by side, the second with the work of the first in it, and land as exactly these commits."""
+    plan = swarm.plan("pair", [swarm.task("a"), swarm.task("b")], verify=[waits_for(swarm, 2)])
+    run = swarm.run(plan)
+    swarm.check_landed(run)
+    (first, *one), (second, *both) = sorted(begun(swarm), key=len)
+    assert (len(one), both) == (1, ["out-a", "out-b"])
+    landed = [task_of(run, name)["landed_commit"] for name in swarm.landings("pair")]
+    assert landed == [first, second]
+
+
+def test_what_stands_on_red_lands_without_it(swarm: Swarm) -> None:
+    """A candidate that stood on one that is red is merged anew without it and lands, verified as it lands."""
+    suite = f"{waits_for(swarm, 2)}; [ ! -e out-bad ]"
+    tasks = [swarm.task("bad", attempts=1), swarm.task("good", gate="good")]
+    swarm("start")
+    swarm("submit", str(swarm.plan("red", tasks, verify=[suite])))
+    wait_until(lambda: len(begun(swarm)) == 1)
+    swarm.open("good")
+    run = swarm.wait("red", code=1)
+    swarm.check_landed(run)
+    assert (code_of(run, "bad"), swarm.landings("red")) == ("verify_failed", ["good"])
+    commit = task_of(run, "good")["landed_commit"]
+    assert [commit, "out-good"] in begun(swarm)
+    assert len(task_of(run, "good")["attempts"]) == 1
+
+
+def test_a_killed_daemon_leaves_no_candidate_unseen(swarm: Swarm) -> None:
+    """Killed while two candidates are verified, the next daemon waits for both and starts no suite a second time."""
+    gate = swarm.gate("go")
+    suite = f"{noted(swarm)}; until [ -e {gate} ]; do sleep 0.02; done"
+    swarm("start")
+    swarm("submit", str(swarm.plan("kill", [swarm.task("a"), swarm.task("b")], verify=[suite])))
+    wait_until(lambda: len(begun(swarm)) == 2)
+    swarm.end_daemon()
+    swarm("start")
+    gate.touch()
+    run = swarm.wait("kill")
+    swarm.check_landed(run)
+    assert len(begun(swarm)) == 2
+
+
+def test_what_is_cancelled_ends_what_stands_on_it(swarm: Swarm) -> None:
+    """When a candidate is cancelled, the suites of those that stand on it end, and these are verified anew without it."""
+    pids = swarm.outside / "pids"
+    suite = f"{noted(swarm)}; [ ! -e out-a ] || {{ echo $$ >> {pids}; sleep 600; }}"
+    swarm("start")
+    swarm("submit", str(swarm.plan("gone", [swarm.task("a"), swarm.task("b", gate="b")], verify=[suite])))
+    wait_until(lambda: len(begun(swarm)) == 1)
+    swarm.open("b")
+    wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    swarm("cancel", "a")
+    run = swarm.wait("gone", code=1)
+    assert swarm.landings("gone") == ["b"]
+    assert begun(swarm)[-1] == [task_of(run, "b")["landed_commit"], "out-b"]
+    assert not any(runs(int(pid)) for pid in pids.read_text().split())

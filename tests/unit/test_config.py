@@ -45,6 +45,7 @@ def test_without_a_file_everything_is_the_default(tmp_path: Path) -> None:
         verify_again=True,
         same_failure_max=3,
         tell_unused=True,
+        verify_slots=2,
     )
     assert config.to_defaults(settings) == Defaults()
     assert {source for _, _, source in config.flat(settings)} == {"default"}

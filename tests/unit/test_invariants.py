@@ -85,8 +85,13 @@ def _wrong_number_open(story: Story) -> None:
     story.run.open_tasks -= 1
 
 
-def _two_land_at_once(story: Story) -> None:
+def _stands_on_nothing(story: Story) -> None:
     story.run.landing += ["queued", "running"]
+
+
+def _out_of_place(story: Story) -> None:
+    story.attempt("running").place = -1
+    story.run.queue["running"] = None
 
 
 def _claim_of_the_dead(story: Story) -> None:
@@ -183,7 +188,8 @@ BREAKS: list[tuple[Callable[[Story], None], str]] = [
     (_not_listed_as_live, "are listed as"),
     (_wrong_count, "counts "),
     (_wrong_number_open, "tasks counted open"),
-    (_two_land_at_once, "land at once"),
+    (_stands_on_nothing, "['queued', 'running'] stand on what will not land"),
+    (_out_of_place, "['queued', 'running'] do not wait in the order of their places"),
     (_claim_of_the_dead, "claims are held by ['landed'], which are not live"),
     (_overlapping_claims, "queued and another hold x"),
     (_publishing_nothing, "being published None"),

@@ -38,13 +38,22 @@ from swarm.core.model import (
     WorkerResult,
 )
 from swarm.core.run import Run
-from swarm.core.state import IllegalEvent, StaleEvent, Swarm, next_deadline, pending_commands, still_due
+from swarm.core.state import (
+    IllegalEvent,
+    StaleEvent,
+    Swarm,
+    Turn,
+    next_deadline,
+    pending_commands,
+    still_due,
+)
 from tests.builders import BASE, CALM, a_claim, a_plan, a_task
 from tests.unit.outside import Key, Outside, key_of
 
 SEEDS = int(os.environ.get("SWARM_WALK_SEEDS", "150"))
 STEPS = 400
 SIDES = (Sides("a/1", *"123"),)
+QUEUED = ("BringIn", "Merge", "Rebase", "Revert", "Verify")  # what the merge queue asks for an attempt
 
 
 def _key(command: m.Command) -> tuple[str, ...]:
@@ -61,12 +70,14 @@ def _order(task: Task) -> tuple[int, int]:
 class World:
     """Answers commands at random and remembers what it did, so that the machine can be held against it."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, rush: bool = False) -> None:
         self.random = random.Random(seed)
+        self.rush = rush  # many tasks come to the merge queue at once
         self.now = 1000.0
         self.log: list[str] = []
         self.outstanding: dict[tuple[str, ...], m.Command] = {}
-        self.on_its_way: dict[tuple[str, ...], m.Event] = {}  # what was carried out and is not told yet
+        # What was carried out and is not told yet, with what was asked.
+        self.on_its_way: dict[tuple[str, ...], tuple[m.Command, m.Event]] = {}
         self.answered: list[m.AttemptEvent] = []
         self.outside = Outside({BASE: ()})
         self.exits: dict[Key, dict[str, Any]] = {}  # how workers ended, as their launchers wrote it down
@@ -75,13 +86,18 @@ class World:
         self.rebuilt = False
         self.requests = 0
         self.branches: dict[str, Seen] = {}  # how each staging branch was last seen or put
+        self.left: dict[str, str] = {}  # where we left it
         limits = Limits(
             workers_max=self.random.choice([1, 2, 4, 9]),
             strays=self.random.choice(["extend", "reject", "warn"]),
             spare_worktrees=self.random.choice([None, 0, 1, 3]),
             in_plan_order=self.random.random() < 0.8,
             verify_again=self.random.random() < 0.8,
+            verify_slots=self.random.choice([1, 1, 2, 3, 4]),
         )
+        if rush:
+            slots = self.random.choice([2, 3, 4])
+            limits = dataclasses.replace(limits, workers_max=12, ramp_per_s=100.0, verify_slots=slots)
         self.swarm = Swarm()
         self.start = m.DaemonStarted(at=self.now, version="walk", pid=1, limits=limits)
         self.send(self.start)
@@ -93,9 +109,10 @@ class World:
         self.log.append(json.dumps(m.event_to_json(event)))
         for command in turn.commands:
             key = _key(command)
-            assert key not in self.outstanding or key[0] == "Worker", f"{key} is outstanding twice"
+            anew = key[0] == "Worker" or self._is_let_go(key)
+            assert key not in self.outstanding or anew, f"{key} is outstanding twice"
             self.outstanding[key] = command
-        self._forget_cancelled()
+        self._forget_cancelled(turn)
         for fact in turn.facts:
             if fact.type == "TaskStarted":
                 self.check_turn(self.swarm.runs[str(fact.run)], str(fact.task))
@@ -111,15 +128,20 @@ class World:
                 meet = [a for a, b in pairs if overlap(a.path, b.path) and {a.mode, b.mode} != {Mode.SHARED}]
                 assert not meet, f"{started} started before {name}, which wants {meet}"
 
-    def _forget_cancelled(self) -> None:
-        """The daemon drops the work of attempts that were cancelled in the merge queue."""
-        pending = {_key(command) for command in pending_commands(self.swarm)}
-        for key in list(self.outstanding):
-            if (
-                key[0] in ("BringIn", "Merge", "Rebase", "Revert", "Verify", "LookAtStaging")
-                and key not in pending
-            ):
+    def _is_let_go(self, key: tuple[str, ...]) -> bool:
+        """Tells whether an attempt in the merge queue is merged anew, so that the answer to what was asked before comes late."""
+        return key[0] in ("Merge", "Revert") and self.outstanding.get(key) not in pending_commands(self.swarm)
+
+    def _forget_cancelled(self, turn: Turn) -> None:
+        """The daemon drops the work of attempts that were cancelled in the merge queue, and what was asked of candidates that will
+        not land; of these it is told."""
+        pending = {_key(command): command for command in pending_commands(self.swarm)}
+        for key, command in list(self.outstanding.items()):
+            if key[0] in (*QUEUED, "LookAtStaging") and pending.get(key) != command:
+                assert key[0] != "Verify" or (key[1], key[2], int(key[3])) in turn.dropped, f"{key} goes on"
                 del self.outstanding[key]
+                if key in pending:
+                    self.outstanding[key] = pending[key]
 
     def check(self) -> None:
         assert invariants(self.swarm) == []
@@ -153,17 +175,32 @@ class World:
         self.now += self.random.random() * 0.5
         if isinstance(self.outstanding[key], m.WatchWorker) and self.chance(70):
             return  # it goes on working, so that others come to work beside it and its time may run out
-        if key not in self.on_its_way:
+        if isinstance(self.outstanding[key], m.Verify) and self.chance(90 if self.rush else 60):
+            return  # its suites run on, so that others are merged behind it
+        asked, event = self.on_its_way.pop(key, (None, None))
+        if event is None:
             event = self.answer_to(self.outstanding[key])
             if self.chance(15):
-                self.on_its_way[key] = event
+                self.on_its_way[key] = (self.outstanding[key], event)
                 return
         else:
-            event = dataclasses.replace(self.on_its_way.pop(key), at=self.now)
+            event = dataclasses.replace(event, at=self.now)
+            if asked != self.outstanding[key] and key[0] in QUEUED:
+                self.refused(event)
+                return
         del self.outstanding[key]
         self.send(event)
         if isinstance(event, m.AttemptEvent):
             self.answered = [*self.answered[-30:], event]
+
+    def refused(self, event: m.Event) -> None:
+        """Sends the answer to what is asked otherwise by now: it changes nothing."""
+        if isinstance(event, m.CommandFailed):
+            return  # it does not say what failed, and what is asked now may be tried later as well
+        before = _shape(self.swarm)
+        with pytest.raises(StaleEvent):
+            self.send(event)
+        assert _shape(self.swarm) == before
 
     def again(self) -> None:
         """Sends an answer a second time. It is refused and changes nothing, save where just that is asked for once more."""
@@ -293,17 +330,22 @@ class World:
 
     def _on_Merge(self, command: m.Merge, where: dict[str, Any]) -> m.Event:
         run = self.swarm.runs[command.run]
-        assert command.onto == run.staging or self.rebuilt  # then the compare-and-swap sends it round again
-        assert run.astray is None or command.by_hand or run.landing == [command.task]
+        assert command.onto in self.ahead(run, command.task) or self.rebuilt
         if self.chance(20):
             return m.MergeConflicted(
                 **where, onto=command.onto, paths=("a/1",), landings=("x",), versions=SIDES
             )
         return m.CandidateMade(**where, onto=command.onto, candidate=self.outside.merge(command))
 
+    def ahead(self, run: Run, task: str) -> set[str | None]:
+        """What a candidate may be made from: staging, or a candidate ahead of it."""
+        before = run.landing[: run.landing.index(task)]
+        candidates = [attempt.candidate for name in before if (attempt := run.tasks[name].live) is not None]
+        return {run.staging, *candidates}
+
     def _on_Revert(self, command: m.Revert, where: dict[str, Any]) -> m.Event:
         run = self.swarm.runs[command.run]
-        assert command.onto == run.staging or self.rebuilt  # as above
+        assert command.onto in self.ahead(run, command.task) or self.rebuilt
         assert [(name, run.tasks[name].landed_commit) for name, _ in command.landings] == list(
             command.landings
         )
@@ -348,25 +390,31 @@ class World:
         if self.chance(10):
             return m.StagingSeen(**where, command="Publish", seen=self.meddle(command.run, command.published))
         there = self.branches.get(command.run, Seen(Standing.AS_LEFT, BASE))
-        if command.old != there.found:
+        ours = there.kind is Standing.AS_LEFT and there.found is not None
+        on_the_way = ours and all(
+            self.outside.is_below(*pair)
+            for pair in ((command.old, there.found), (there.found, command.commit))
+        )  # a daemon that was killed put it there
+        if command.old != there.found and not on_the_way:
             return m.StagingSeen(**where, command="Publish", seen=there)
         assert self.outside.is_below(command.commit, self.outside.staging[command.run])
         self.branches[command.run] = Seen(Standing.AS_LEFT, command.commit)
+        self.left[command.run] = command.commit
         return m.Published(**where, commit=command.commit)
 
     def _on_LookAtStaging(self, command: m.LookAtStaging, where: dict[str, Any]) -> m.Event:
         if self.chance(40):
             seen = self.meddle(command.run, command.published)
         else:
-            seen = self.branches[command.run] = Seen(Standing.AS_LEFT, self.swarm.runs[command.run].published)
+            seen = self.branches[command.run] = Seen(Standing.AS_LEFT, self.left.get(command.run, BASE))
         return m.StagingSeen(**where, command="LookAtStaging", seen=seen)
 
     def meddle(self, run: str, published: str) -> Seen:
         """A person does something to staging."""
         kind = self.random.choice([Standing.BY_HAND, Standing.BY_HAND, *Standing])
         if kind in (Standing.AS_LEFT, Standing.RESTORED):
-            self.branches[run] = Seen(Standing.AS_LEFT, self.swarm.runs[run].published)
-            return Seen(kind, self.swarm.runs[run].published)
+            self.branches[run] = Seen(Standing.AS_LEFT, self.left.get(run, BASE))
+            return Seen(kind, self.left.get(run, BASE))
         if kind is Standing.CHECKED_OUT:
             return Seen(kind, published, place="/away")
         found = self.commit(published)
@@ -389,6 +437,7 @@ class World:
         self.exits = {key: how for key, how in self.exits.items() if key[0] != command.run}
         self.plans.pop(command.run, None)
         self.branches.pop(command.run, None)
+        self.left.pop(command.run, None)
         return m.Discarded(**where)
 
     def _on_Finish(self, command: m.Finish, where: dict[str, Any]) -> m.Event:
@@ -531,6 +580,7 @@ class World:
                 self.send(m.Resumed(at=self.now, run=run.id, task=name))
         self.send(m.Resumed(at=self.now))
         if self.swarm.stopping:
+            self.outstanding.pop(("MeasureHost", "", "", ""), None)
             self.send(m.DaemonStarted(at=self.now, version="walk", pid=3, limits=self.start.limits))
             self.outstanding.pop(("MeasureHost", "", "", ""), None)
             self.outstanding |= {
@@ -608,12 +658,19 @@ def _random_plan(world: World, name: str) -> Any:
     return a_plan(*tasks, phases=phases, name=name)
 
 
-def walk(seed: int, steps: int = STEPS) -> Iterator[World]:
+def _rush_plan(world: World, name: str) -> Any:
+    pick = world.random
+    suites = (["make"], ["make"], ["make", "lint"], [])
+    names = [f"t{number}" for number in range(pick.randint(6, 12))]
+    return a_plan(*(a_task(each, verify=pick.choice(suites), attempts=2) for each in names), name=name)
+
+
+def walk(seed: int, steps: int = STEPS, *, rush: bool = False) -> Iterator[World]:
     """Leads a world through its steps and then to its end; gives it after each step."""
-    world = World(seed)
+    world = World(seed, rush=rush)
     world.kind = False
     for name in ("one", "two"):
-        world.submit(_random_plan(world, name))
+        world.submit((_rush_plan if rush else _random_plan)(world, name))
     for _ in range(steps):
         what = world.random.random()
         if what < 0.85:
@@ -648,7 +705,18 @@ FOUND = (356, 545)
 def test_whatever_happens_the_invariants_hold_and_everything_ends(seed: int) -> None:
     """After every step the invariants hold, the outstanding commands are the pending ones, a replay gives the same, and in the end
     every task has ended, each landed one exactly once."""
-    for world in walk(seed):
+    check_to_the_end(walk(seed))
+
+
+@pytest.mark.parametrize("seed", range(1 + SEEDS // 3))
+def test_whatever_happens_to_many_candidates_at_once(seed: int) -> None:
+    """The same where all tasks come to the merge queue together, and several candidates stand on each other."""
+    check_to_the_end(walk(seed, rush=True))
+
+
+def check_to_the_end(walked: Iterator[World]) -> None:
+    """Checks a world after each step, and what has become of it in the end."""
+    for world in walked:
         world.check()
     for run in world.swarm.runs.values():
         assert {t.state for t in run.tasks.values()} <= TASK_ENDS, {

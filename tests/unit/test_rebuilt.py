@@ -100,6 +100,7 @@ def cut(world: World, at: int) -> None:
     world.outstanding = {_key(command): command for command in pending_commands(world.swarm)}
     # What publishes goes on from whichever of our landings the branch stands at.
     world.branches = {run.id: Seen(Standing.AS_LEFT, run.published) for run in world.swarm.runs.values()}
+    world.left = {run.id: run.published for run in world.swarm.runs.values()}
     end_unknown(world)
     world.crash()
 

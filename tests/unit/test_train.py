@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
+
 import pytest
 
 from swarm.core import messages as m
-from swarm.core.model import Limits, SuiteCount, SuiteResult
+from swarm.core.invariants import invariants
+from swarm.core.model import Limits, Step, SuiteCount, SuiteResult
 from swarm.core.state import StaleEvent, pending_commands
 from swarm.core.train import is_flaky
 from tests.builders import BASE, a_plan, a_task
@@ -147,3 +151,255 @@ def test_one_flake_is_chance_and_one_in_twenty_is_not() -> None:
     assert not is_flaky(SuiteCount(ran=2, flaked=1))
     assert is_flaky(SuiteCount(ran=20, flaked=2))
     assert not is_flaky(SuiteCount(ran=40, flaked=2))
+
+
+# --- several candidates at once
+
+TRAIN = Limits(workers_max=12, ramp_per_s=1000.0, verify_again=True, verify_slots=2)
+
+
+def a_train(
+    *names: str, slots: int = 2, merged: int | None = None, suites: Sequence[str] = ("make",)
+) -> Story:
+    """Tasks that have all come to the merge queue, as many of them merged behind each other as slots allow."""
+    limits = dataclasses.replace(TRAIN, verify_slots=slots)
+    story = a_story(a_plan(*(a_task(name, verify=suites, attempts=1) for name in names)), bench=Story(limits))
+    for name in names:
+        story.work(name)
+        if name in names[: slots if merged is None else merged]:
+            story.merge(name)
+    assert invariants(story.swarm) == []
+    return story
+
+
+def candidate(story: Story, name: str) -> str:
+    found = story.attempt(name).candidate
+    assert found is not None
+    return found
+
+
+def merging(story: Story) -> list[str]:
+    """The tasks whose merge is outstanding."""
+    return [command.task for command in story.commands if isinstance(command, m.Merge)]
+
+
+def test_each_candidate_is_made_from_the_one_ahead() -> None:
+    """With two slots two candidates are verified at once, the second made from the first; a third waits for a slot."""
+    story = a_train("a", "b", "c")
+    assert story.attempt("b").onto == candidate(story, "a")
+    assert [c.task for c in story.commands if isinstance(c, m.Verify)] == ["a", "b"]
+    assert story.attempt("c").step is Step.WAITING
+
+
+def test_green_behind_one_that_is_verified_waits() -> None:
+    """A green candidate does not move staging before all ahead of it have; then it does at once, as it was verified."""
+    story = a_train("a", "b")
+    story.verify("b")
+    assert not story.has(m.Advance)
+    second = candidate(story, "b")
+    story.verify("a")
+    first = story.advance("a")
+    advance = story.sole(m.Advance)
+    assert (advance.task, advance.old, advance.new) == ("b", first, second)
+
+
+def test_a_slot_that_is_free_goes_to_the_next() -> None:
+    """While a green one waits its slot is free: the next is merged behind it, as far as the window allows."""
+    story = a_train("a", "b", "c", "d")
+    story.verify("b")
+    assert not story.has(m.Merge)  # the window is as wide as there are slots
+    story.verify("a")
+    story.advance("a")
+    assert [(c.task, c.onto) for c in story.commands if isinstance(c, m.Merge)] == [
+        ("c", candidate(story, "b"))
+    ]
+
+
+def test_red_behind_others_is_judged_when_they_have_landed() -> None:
+    """A candidate that is red twice is not handed back before those ahead of it have landed; then it is, without another look."""
+    story = a_train("a", "b")
+    story.verify("b", "failed")
+    story.verify("b", "failed")
+    assert (story.state("b"), story.attempt("b").step) == ("landing", Step.VERIFIED)
+    story.verify("a")
+    story.advance("a")
+    assert (story.state("b"), story.why("b")) == ("failed", "verify_failed")
+
+
+def test_red_because_of_one_ahead_is_forgotten() -> None:
+    """What was red behind a candidate that is sent back is merged anew without it, and lands when it is green then."""
+    story = a_train("a", "b")
+    for name in "ba":
+        story.verify(name, "failed")
+        story.verify(name, "failed")
+    assert (story.state("a"), story.state("b")) == ("failed", "landing")
+    assert [(c.task, c.onto) for c in story.commands if isinstance(c, m.Merge)] == [("b", BASE)]
+    story.merge("b")
+    assert not story.verify("b").again
+    story.advance("b")
+    story.publish()
+    assert story.state("b") == "landed"
+
+
+def test_what_stands_on_red_is_merged_anew_onto_the_one_ahead_of_it() -> None:
+    """Once a candidate is red twice, those behind it are made from the one ahead of it, and their suites end."""
+    story = a_train("a", "b", "c", slots=3)
+    story.verify("b", "failed")
+    story.verify("b", "failed")
+    assert ("plan", "c", 1) in story.turn.dropped
+    assert [(c.task, c.onto) for c in story.commands if isinstance(c, m.Merge)] == [
+        ("c", candidate(story, "a"))
+    ]
+    story.merge("c")
+    third = candidate(story, "c")
+    story.take(m.Verify, "c")
+    story.verify("a")
+    story.advance("a")
+    assert story.state("b") == "failed"
+    assert (story.attempt("c").step, story.attempt("c").candidate) == (Step.VERIFYING, third)
+
+
+def test_the_window_grows_by_landings_and_halves_by_red() -> None:
+    """As many as there are slots at first, one more for each landing up to twice that, half for each that is sent back."""
+    names = [f"t{n}" for n in range(9)]
+    story = a_train(*names, slots=2)
+    for name in names[:4]:
+        story.verify(name)
+        story.advance(name)
+        for each in merging(story):
+            story.merge(each)
+    assert story.run.window == 4
+    story.verify(names[4], "failed")
+    story.verify(names[4], "failed")
+    assert story.run.window == 2
+
+
+def test_a_conflict_with_one_ahead_is_nobodys_fault() -> None:
+    """A conflict with a candidate that has not landed waits until that has, and counts only when it is there then."""
+    story = a_train("a", "b", "c", merged=1)
+    story.conflict("b")
+    assert (story.state("b"), story.attempt("b").step) == ("queued", Step.WAITING)
+    assert [(c.task, c.onto) for c in story.commands if isinstance(c, m.Merge)] == [
+        ("c", candidate(story, "a"))
+    ]
+    story.merge("c")
+    story.verify("a")
+    story.advance("a")
+    assert [(c.task, c.onto) for c in story.commands if isinstance(c, m.Merge)] == [
+        ("b", candidate(story, "c"))
+    ]
+    story.merge("b")
+    assert story.state("b") == "landing"
+
+
+def test_a_conflict_with_what_has_landed_counts() -> None:
+    """When the one ahead has landed and the conflict is still there, the task is told of it."""
+    story = a_train("a", "b", merged=1)
+    story.conflict("b")
+    story.verify("a")
+    story.advance("a")
+    story.conflict("b", "src/x")
+    assert story.told("TaskHandedBack")[-1].data["paths"] == ["src/x"]
+
+
+def test_nobody_is_passed_by_for_ever() -> None:
+    """One that conflicts with candidates ahead is passed by at most twice as often as there are slots; then it is merged when
+    those ahead have landed, before all others."""
+    names = [f"t{n}" for n in range(12)]
+    story = a_train(*names, merged=1)
+    story.conflict("t1")
+    passed = []
+    for _ in range(9):
+        while names := merging(story):
+            if names == ["t1"] and story.attempt("t1").onto == story.run.staging:
+                assert len(passed) == 4
+                return
+            for name in names:
+                if name == "t1":
+                    story.conflict(name)
+                else:
+                    passed.append(name)
+                    story.merge(name)
+        first = story.run.landing[0]
+        story.verify(first)
+        story.advance(first)
+    raise AssertionError(f"{passed} passed it by")
+
+
+def test_staging_that_moved_makes_the_whole_train_anew() -> None:
+    """When staging is not where the first was made from, all are merged anew behind it."""
+    story = a_train("a", "b")
+    story.verify("a")
+    story.send(m.StagingMoved(**story.where(story.sole(m.Advance)), found="theirs"))
+    assert [(c.task, c.onto) for c in story.commands if isinstance(c, m.Merge)] == [("a", "theirs")]
+    assert story.attempt("b").step is Step.WAITING
+    story.merge("a")
+    assert [(c.task, c.onto) for c in story.commands if isinstance(c, m.Merge)] == [
+        ("b", candidate(story, "a"))
+    ]
+
+
+def test_one_that_is_cancelled_takes_those_behind_it_off() -> None:
+    """What stands on a candidate that was cancelled is merged anew without it, and both verifications end."""
+    story = a_train("a", "b")
+    turn = story.send(m.TasksCancelled(at=story.now, run="plan", tasks=("a",)))
+    assert turn.dropped == [("plan", "a", 1), ("plan", "b", 1)]
+    assert [(c.task, c.onto) for c in story.commands if isinstance(c, m.Merge)] == [("b", BASE)]
+
+
+def test_an_undo_goes_before_the_train() -> None:
+    """What goes before all others is merged onto staging at once; the train is made anew behind it."""
+    story = a_story(a_plan(*(a_task(name, verify=["make"]) for name in "xab")), bench=Story(TRAIN))
+    story.land("x")
+    for name in "ab":
+        story.work(name)
+        story.merge(name)
+    turn = story.send(m.UndoRequested(at=story.now, run="plan", task="x"))
+    assert turn.dropped == [("plan", "a", 1), ("plan", "b", 1)]
+    assert (story.run.landing, list(story.run.queue)) == (["x"], ["a", "b"])
+    assert story.sole(m.Revert).onto == story.run.staging
+
+
+def test_nothing_is_built_ahead_of_what_is_not_verified() -> None:
+    """Where nothing is to pass, landings go one after the other as ever."""
+    story = a_story(a_plan(a_task("a"), a_task("b")), bench=Story(TRAIN))
+    story.work("a")
+    story.work("b")
+    story.merge("a")
+    assert [type(c) for c in story.commands] == [m.Advance]
+
+
+def test_verification_takes_the_room_of_a_worker() -> None:
+    """A second candidate is verified only where the machine has room for one worker more, and goes before a worker that waits."""
+    tasks = [a_task(name, verify=["make"]) for name in "abc"]
+    story = a_story(
+        a_plan(*tasks), bench=Story(dataclasses.replace(TRAIN, workers_max=2))
+    )  # a and b work, c waits
+    story.work("a")  # c starts
+    story.merge("a")
+    story.work("b")
+    assert story.at_work() == ["c"]
+    assert story.has(m.Merge, "b")
+    story = a_story(a_plan(*tasks), bench=Story(dataclasses.replace(TRAIN, workers_max=1)))
+    story.work("a")
+    story.merge("a")
+    story.work("b")  # c starts in the room that b leaves, before b is brought in
+    assert story.at_work() == ["c"]
+    assert not story.has(m.Merge, "b")
+    story.up("c")
+    story.exit("c")
+    assert story.has(m.Merge, "b")
+
+
+def test_the_first_of_each_run_needs_no_slot() -> None:
+    """Each run verifies its first candidate, however many others do; further ones share the slots."""
+    story = a_train("a", "b", slots=2)
+    story.submit(a_plan(a_task("x", verify=["make"]), a_task("y", verify=["make"]), name="other"))
+    story.work("x")
+    story.merge("x")
+    story.work("y")
+    assert [c.task for c in story.commands if isinstance(c, m.Verify)] == ["a", "b", "x"]
+    story.verify("b")
+    assert not story.has(m.Merge)
+    story.verify("a")
+    assert [c.task for c in story.commands if isinstance(c, m.Merge)] == ["y"]
