@@ -144,11 +144,18 @@ def _look(repository: git.Repository, places: Places, landing: LandingRepository
             breaches += keeping.whole(landing.path)
         breaches += keeping.reachable(repository.common_dir, users, [each.base_commit for each in runs])
     except (git.GitError, OSError) as error:
-        cause = error.cause if isinstance(error, git.GitError) else str(error)
-        breaches.append(Breach("I15", f"The audit could not go on: {cause}"))
+        breaches.append(Breach("I15", f"The audit could not go on: {_why(error, landing, runs)}"))
     if run is not None:
         breaches = [each for each in breaches if each.run in (None, run)]
     return _Look(folded, runs, tuple(landings), tuple(dict.fromkeys(breaches)), tuple(notes), alive)
+
+
+def _why(error: git.GitError | OSError, landing: LandingRepository, runs: Sequence[Run]) -> str:
+    """Says what is in the audit's way: where the landing repository is gone, that, and not what git says of it."""
+    lacking = [run.id for run in runs if run.prepared and landing.staging(run.id) is None]
+    if lacking:
+        return f"{landing.path} lacks staging of {', '.join(lacking[:5])}; a daemon at work founds it again, else swarm start."
+    return error.cause if isinstance(error, git.GitError) else str(error)
 
 
 def _chosen(folded: Fold, run: str | None) -> tuple[Run, ...]:

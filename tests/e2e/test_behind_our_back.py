@@ -373,11 +373,15 @@ def test_a_landing_repository_that_was_deleted_is_founded_again(swarm: Swarm) ->
 
 
 def test_the_landing_repository_of_a_finished_run_is_founded_again_too(swarm: Swarm) -> None:
-    """A run that is over can be added to after its landing repository was deleted, and the audit finds nothing amiss."""
+    """A run that is over can be added to after its landing repository was deleted, which the audit tells in plain words; after that
+    it finds nothing amiss."""
     swarm.run(swarm.plan("over", [swarm.task("first")]))
     swarm("finish", "--run", "over")
     swarm("stop")
     shutil.rmtree(common_dir(swarm.top) / "swarm" / "landing.git")
+    audited = swarm("audit", code=1).out
+    assert "landing.git lacks staging of over" in audited
+    assert "fatal:" not in audited
     swarm.look_again()
     swarm("start")
     swarm("audit")
