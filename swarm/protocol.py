@@ -50,6 +50,7 @@ STATUS = "/v1/status"  # GET ?run= &view=full|summary
 SUBMIT = "/v1/submit"  # POST SubmitRequest -> SubmitAnswer
 ADD = "/v1/add"  # POST AddRequest -> SubmitAnswer
 RETRY = "/v1/retry"  # POST RetryRequest -> TasksAnswer
+FIRST = "/v1/first"  # POST FirstRequest -> TasksAnswer
 CANCEL = "/v1/cancel"  # POST CancelRequest -> TasksAnswer
 UNDO = "/v1/undo"  # POST UndoRequest -> UndoAnswer
 PAUSE = "/v1/pause"  # POST PauseRequest -> {}

@@ -62,6 +62,13 @@ class RetryRequest(TypedDict):
     failed: bool
 
 
+class FirstRequest(TypedDict):
+    """These tasks, in this order. `run` None means wherever they are found."""
+
+    run: str | None
+    tasks: list[str]
+
+
 class CancelRequest(TypedDict):
     """These tasks, or with None the whole run."""
 

@@ -41,6 +41,7 @@ THEMES: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
         "Steer",
         (
             ("retry", "steering", "retry", "Try failed tasks again"),
+            ("first", "steering", "first", "Let finished tasks land before all others"),
             ("cancel", "steering", "cancel", "Give tasks or a run up; their work is kept"),
             ("undo", "steering", "undo", "Take a landed task off staging again"),
             ("pause", "steering", "pause", "Start nothing new, or hold one task"),

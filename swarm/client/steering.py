@@ -45,6 +45,17 @@ def retry(session: Session, tasks: tuple[str, ...], failed: bool, run: str | Non
         )
 
 
+@command("first", steers=True)
+@click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
+@run_option
+def first(session: Session, tasks: tuple[str, ...], run: str | None) -> None:
+    """Let finished tasks land before all others in the merge queue, in this order. They are verified as any."""
+    daemon = session.daemon()
+    for each, names in _named(daemon, tasks, run).items():
+        answer = daemon.post(protocol.FIRST, {"run": each, "tasks": names})
+        session.line(f"First in the merge queue: {_listed(answer)}.")
+
+
 @command("cancel", steers=True)
 @click.argument("tasks", nargs=-1, metavar="TASK...")
 @click.option(

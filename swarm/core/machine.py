@@ -717,6 +717,7 @@ _HANDLERS: dict[type[m.Event], Callable[[Turn, Any], None]] = {
     m.PlanSubmitted: _plan_submitted,
     m.TasksRetried: _tasks_retried,
     m.TasksCancelled: _tasks_cancelled,
+    m.FirstAsked: merge_queue.first_asked,
     m.UndoRequested: undoing.requested,
     m.TaskTold: _task_told,
     m.QaRequested: reviewing.requested,

@@ -25,15 +25,17 @@ from swarm.core.lifecycle import (
     return_worktree,
     stays_landed,
 )
-from swarm.core.model import Attempt, Reason, Step, Task, TaskState
+from swarm.core.model import QUEUE_STEPS, VERIFYING_STEPS, Attempt, Reason, Step, Task, TaskState
 from swarm.core.run import Run
 from swarm.core.state import (
     Deadline,
+    IllegalEvent,
     StaleEvent,
     Turn,
     carried_out,
     due,
     go,
+    kept_run,
     live,
     run_commands,
     some,
@@ -69,6 +71,29 @@ def enqueue(turn: Turn, run: Run, task: Task, attempt: Attempt, *, brought_in: b
     else:
         return_worktree(turn, run, task, attempt)
     go(turn, run, task, attempt, Step.WAITING if brought_in else Step.BRINGING_IN)
+
+
+def first_asked(turn: Turn, event: m.FirstAsked) -> None:
+    """Lets tasks go before all others. Where several candidates are verified at once, the train is made anew behind them; one that
+    is verified alone is not interrupted."""
+    run = kept_run(turn, event.run)
+    for name in event.tasks:
+        if not can_go_first(run, name):
+            raise IllegalEvent(f"{name} does not wait in the merge queue")
+    for name in reversed(event.tasks):
+        run.queued += 1
+        run.tasks[name].attempts[-1].place = -run.queued
+    if run.landing[:1] != list(event.tasks[:1]):
+        _wait_again(turn, run, [name for name in run.landing if name in event.tasks])
+    run.line_up([])
+    turn.stir(run)
+
+
+def can_go_first(run: Run, name: str) -> bool:
+    """Tells whether a task is in the merge queue and does not move staging yet."""
+    task = run.tasks.get(name)
+    waits = QUEUE_STEPS | VERIFYING_STEPS | {Step.VERIFIED}
+    return task is not None and task.live is not None and task.live.step in waits
 
 
 def brought_in(turn: Turn, event: m.BroughtIn) -> None:

@@ -170,6 +170,13 @@ class TasksCancelled(RunEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FirstAsked(RunEvent):
+    """These tasks, which are in the merge queue, are to land before all others, in this order."""
+
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UndoRequested(RunEvent):
     """A landed task is to be taken off staging again, with the landed tasks that needed it."""
 

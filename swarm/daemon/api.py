@@ -24,6 +24,7 @@ import swarm as package
 from swarm import config, log, protocol
 from swarm.core import discover, machine, plain, report
 from swarm.core import messages as m
+from swarm.core.merge_queue import can_go_first
 from swarm.core.model import (
     ATTEMPT_ENDS,
     TASK_ENDS,
@@ -373,6 +374,22 @@ class Api:
                 else f"swarm show {name}",
             )
 
+    async def first(self, request: Request) -> Response:
+        """Lets tasks in the merge queue land before all others."""
+        body = await self._body(request)
+        run, wanted = self._tasks(body["run"], body["tasks"])
+        late = [name for name in wanted if not can_go_first(run, name)]
+        if late:
+            raise Refused(
+                f'Task "{late[0]}" {_stands(run.tasks[late[0]])}; only what waits in the merge queue can go first there.',
+                "Nothing was done.",
+                f"swarm show {late[0]}",
+            )
+        await self.coordinator.ask(
+            m.FirstAsked(at=self.coordinator.now(), run=run.id, tasks=tuple(dict.fromkeys(wanted)))
+        )
+        return Document({"run": run.id, "tasks": wanted})
+
     async def cancel(self, request: Request) -> Response:
         """Cancels tasks, or a whole run."""
         body = await self._body(request)
@@ -664,6 +681,7 @@ _ROUTES: dict[str, tuple[Answer, str]] = {
     protocol.SUBMIT: (Api.submit, "POST"),
     protocol.ADD: (Api.add, "POST"),
     protocol.RETRY: (Api.retry, "POST"),
+    protocol.FIRST: (Api.first, "POST"),
     protocol.CANCEL: (Api.cancel, "POST"),
     protocol.UNDO: (Api.undo, "POST"),
     protocol.PAUSE: (Api.pause, "POST"),

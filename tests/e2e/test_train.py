@@ -141,3 +141,24 @@ def test_what_is_cancelled_ends_what_stands_on_it(swarm: Swarm) -> None:
     assert swarm.landings("gone") == ["b"]
     assert begun(swarm)[-1] == [task_of(run, "b")["landed_commit"], "out-b"]
     assert not any(runs(int(pid)) for pid in pids.read_text().split())
+
+
+def test_a_person_lets_one_land_first(swarm: Swarm) -> None:
+    """`swarm first` has a task that waits in the merge queue land before those that are verified already; what has landed is
+    refused with exit 4."""
+    gate = swarm.gate("go")
+    suite = f"{noted(swarm)}; until [ -e {gate} ]; do sleep 0.02; done"
+    tasks = [swarm.task("a"), swarm.task("b", gate="b"), swarm.task("c", gate="c")]
+    swarm("start")
+    swarm("submit", str(swarm.plan("hurry", tasks, verify=[suite])))
+    for number, name in ((1, "b"), (2, "c")):
+        wait_until(lambda number=number: len(begun(swarm)) == number)  # type: ignore[misc]
+        swarm.open(name)
+    waiting = {"task": "c", "state": "waiting"}
+    wait_until(lambda: any(waiting.items() <= entry.items() for entry in swarm.status()["merge_queue"]))
+    swarm("first", "c")
+    gate.touch()
+    run = swarm.wait("hurry")
+    swarm.check_landed(run)
+    assert swarm.landings("hurry") == ["c", "a", "b"]
+    assert "landed" in swarm("first", "c", code=4).err

@@ -484,6 +484,8 @@ class World:
                 m.TasksCancelled(at=self.now, run=run.id, tasks=tuple(some)),
                 m.TasksRetried(at=self.now, run=run.id, tasks=tuple(some)),
                 m.TasksRetried(at=self.now, run=run.id, tasks=tuple(some)),
+                m.FirstAsked(at=self.now, run=run.id, tasks=tuple(list(run.queue)[1:3] or some[:1])),
+                m.FirstAsked(at=self.now, run=run.id, tasks=tuple(run.landing[-1:] or some[:1])),
                 m.Paused(at=self.now, run=run.id, task=some[0]),
                 m.Resumed(at=self.now, run=run.id, task=some[0]),
                 m.Paused(at=self.now),

@@ -10,7 +10,7 @@ import pytest
 from swarm.core import messages as m
 from swarm.core.invariants import invariants
 from swarm.core.model import Limits, Step, SuiteCount, SuiteResult
-from swarm.core.state import StaleEvent, pending_commands
+from swarm.core.state import IllegalEvent, StaleEvent, pending_commands
 from swarm.core.train import is_flaky
 from tests.builders import BASE, a_plan, a_task
 from tests.stories import Story, a_story, snapshot
@@ -358,6 +358,35 @@ def test_an_undo_goes_before_the_train() -> None:
     assert turn.dropped == [("plan", "a", 1), ("plan", "b", 1)]
     assert (story.run.landing, list(story.run.queue)) == (["x"], ["a", "b"])
     assert story.sole(m.Revert).onto == story.run.staging
+
+
+def test_a_person_lets_one_land_first() -> None:
+    """A task that a person wants first is merged onto staging at once, wherever it was; all others are made anew behind it."""
+    for wanted in "bc":
+        story = a_train("a", "b", "c")
+        turn = story.send(m.FirstAsked(at=story.now, run="plan", tasks=(wanted,)))
+        assert set(turn.dropped) == {("plan", "a", 1), ("plan", "b", 1)}
+        assert story.run.landing == [wanted]
+        assert list(story.run.queue) == [name for name in "abc" if name != wanted]
+        assert [c.onto for c in story.commands if isinstance(c, m.Merge)] == [BASE]
+
+
+def test_with_one_slot_what_is_verified_is_not_interrupted() -> None:
+    """With one slot the one that is verified goes on, and the one that a person wants first comes next."""
+    story = a_train("a", "b", "c", slots=1)
+    turn = story.send(m.FirstAsked(at=story.now, run="plan", tasks=("c",)))
+    assert (turn.dropped, story.run.landing, list(story.run.queue)) == ([], ["a"], ["c", "b"])
+
+
+def test_only_what_waits_in_the_merge_queue_goes_first() -> None:
+    """What moves staging already, or is not finished, can't be put first, and nothing changes."""
+    story = a_train("a", "b")
+    story.verify("a")
+    for name in ("a", "nobody"):
+        before = snapshot(story.swarm)
+        with pytest.raises(IllegalEvent):
+            story.send(m.FirstAsked(at=story.now, run="plan", tasks=("b", name)))
+        assert snapshot(story.swarm) == before
 
 
 def test_nothing_is_built_ahead_of_what_is_not_verified() -> None:
