@@ -7,6 +7,7 @@ and takes git's word. It is asked about commits, and does not know what swarm an
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,20 +92,25 @@ class Judge:
         """Gives what comes of committing all, where `base` was checked out and then the files of `wanted` were laid there: of each
         file as it lies there, and with its ends of lines as the attributes want them. Which of the two git takes hangs on the
         clock, since it looks only into files that seem to have changed."""
-        self._stand_at(base)
-        git(self.clone, "read-tree", "--reset", "-u", wanted)
-        git(self.clone, "read-tree", "HEAD")
-        git(self.clone, "add", "-A")
-        as_is = self.entries(git(self.clone, "write-tree").stdout.decode().strip())
-        git(self.clone, "add", "--renormalize", ".")
-        as_wanted = self.entries(git(self.clone, "write-tree").stdout.decode().strip())
-        git(self.clone, "reset", "-q", "--hard")
-        git(self.clone, "clean", "-qfdx")
+        fresh = self.clone.with_name(
+            "fresh"
+        )  # files that were checked out under other attributes stay as they were
+        git(self.clone.parent, "clone", "-q", "--shared", "--no-checkout", str(self.clone), str(fresh))
+        git(fresh, "checkout", "-q", "-f", "--detach", base)
+        git(fresh, "read-tree", "--reset", "-u", wanted)
+        git(fresh, "read-tree", "HEAD")
+        git(fresh, "add", "-A")
+        as_is = self.entries(git(fresh, "write-tree").stdout.decode().strip(), fresh)
+        git(fresh, "add", "--renormalize", ".")
+        as_wanted = self.entries(git(fresh, "write-tree").stdout.decode().strip(), fresh)
+        shutil.rmtree(fresh)
         return as_is, as_wanted
 
-    def entries(self, commit: str) -> Listing:
+    def entries(self, commit: str, where: Path | None = None) -> Listing:
         """Gives mode and object of each path of a commit or tree."""
-        listed = git(self.clone, "ls-tree", "-r", "-z", "--full-tree", commit).stdout.split(b"\0")[:-1]
+        listed = git(where or self.clone, "ls-tree", "-r", "-z", "--full-tree", commit).stdout.split(b"\0")[
+            :-1
+        ]
         return {path: facts for facts, _, path in (line.partition(b"\t") for line in listed)}
 
     def is_ancestor(self, below: str, above: str) -> bool:

@@ -25,8 +25,8 @@ def run(history: History, folder: Path) -> Result:
         _carry_out(history, folder, agreed)
     except Disagreement as found:
         return Result(found, agreed)
-    except AssertionError as error:
-        return Result(Disagreement("assertion", str(error)), agreed)
+    except Exception as error:  # a command that does not end, above all
+        return Result(Disagreement(type(error).__name__, str(error)), agreed)
     shutil.rmtree(folder)
     return Result(None, agreed)
 
