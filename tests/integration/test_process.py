@@ -303,7 +303,7 @@ from pathlib import Path
 from swarm.edge import process, usage
 folder = Path(sys.argv[1])
 os.close(0), os.close(1), os.close(2)
-process.start(folder, ["sh", "-c", "cat; echo out; echo err >&2; ls -l /proc/$$/fd | grep -c lock"], cwd=folder.parent,
+process.start(folder, ["sh", "-c", "cat; echo out; echo err >&2; ls -l /proc/$$/fd 2>/dev/null | grep -c lock"], cwd=folder.parent,
               env=os.environ, nonce=sys.argv[2], output=folder / "output.log")
 """
 
