@@ -114,7 +114,7 @@ def test_the_document_has_the_shape_of_the_contract(swarm: Swarm) -> None:
         ],
         phases=[{"id": "late"}],
     )
-    swarm("start")
+    swarm("start", SWARM_VERIFY__SLOTS="1")  # so that one waits while another is verified
     swarm("submit", str(plan))
     wait_until(lambda: [entry["state"] for entry in swarm.status()["merge_queue"]] == ["verifying"])
     swarm.open("queue")
