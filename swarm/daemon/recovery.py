@@ -12,6 +12,7 @@ Rules for editing: everything here may be killed at any point and done again.
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import time
 from pathlib import Path
@@ -49,8 +50,13 @@ def open_journal(places: Places) -> Journal:
 
 
 def aside(path: Path) -> Path:
-    """Names the place to which something damaged is moved: beside where it was, with the time."""
-    return path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
+    """Names the place to which something damaged is moved: beside where it was, with the time, and nobody else's of that second."""
+    place = first = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
+    number = 1
+    while os.path.lexists(place):
+        number += 1
+        place = first.with_name(f"{first.name}-{number}")
+    return place
 
 
 # --- the state ----------------------------------------------------------------------------------------------------------

@@ -105,6 +105,15 @@ def test_a_damaged_journal_is_rebuilt_as_it_was(places: Places, repo: Path) -> N
             each.unlink()
 
 
+def test_what_was_put_aside_in_the_same_second_stays(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something damaged is moved to a place of its own, also where another was moved in that second."""
+    monkeypatch.setattr(recovery.time, "strftime", lambda *_: "now")
+    for _ in range(3):
+        recovery.aside(places.journal).touch()
+    kept = sorted(path.name for path in places.state.glob("*.damaged-*"))
+    assert kept == [f"journal.sqlite.damaged-now{number}" for number in ("", "-2", "-3")]
+
+
 def test_with_both_copies_damaged_the_longer_beginning_is_kept(places: Places, repo: Path) -> None:
     """Where neither copy is whole, every record before the first damage of the better one comes back, and both files are kept."""
     repository = git.Repository.discover(repo)
