@@ -95,6 +95,7 @@ class Closing:
             )
         await look_at_staging(self._coordinator, run, f"Run {run.id} was not finished")
         if not preview:
+            await self._wait_for_turn(run)
             _check_ended(
                 run, "Nothing was merged: what they do would be left behind.", "swarm finish", wanted
             )
@@ -114,6 +115,12 @@ class Closing:
                 "text": _preview_text(run, target, outlook),
             }
         return facts | await self._finished(run, target, outlook, stage_only=bool(wanted.get("stage_only")))
+
+    async def _wait_for_turn(self, run: Run) -> None:
+        """Waits for a finish that goes on already, such as one that a daemon which was killed had begun; one that can't go on at
+        present is not waited for."""
+        while run.finish is not None and "Finish" not in run.failures and not self._coordinator.ended:
+            await self._coordinator.changed()
 
     def _check_approved(self, run: Run) -> None:
         state = run.qa.state(run.published) if run.qa is not None else ""

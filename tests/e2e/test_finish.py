@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import git
+from tests.conftest import git, wait_until
 from tests.e2e.driver import Swarm, snapshot
 
 
@@ -285,3 +286,22 @@ def test_a_target_that_moves_while_the_files_do_is_left(swarm: Swarm) -> None:
     assert git(swarm.top, "status", "--porcelain") == ""
     assert not (swarm.top / "new.txt").exists()
     swarm.look_again()
+
+
+def test_a_finish_waits_for_one_that_goes_on(swarm: Swarm) -> None:
+    """A second `swarm finish`, while the first verifies its merge, waits for that and finds everything done."""
+    began = swarm.outside / "began"
+    suite = f"test ! -e mine || {{ touch {began}; until [ -e {swarm.gate('go')} ]; do sleep 0.05; done; }}"
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [swarm.task("a")], verify=[suite])))
+    swarm.wait("r")
+    commit(swarm.top, "mine", "mine\n")
+    first = swarm.spawn("finish", "--json")
+    wait_until(began.exists, at_most_s=120)
+    second = swarm.spawn("finish", "--json")
+    wait_until(lambda: len(swarm.events("StagingLookAsked")) == 2, at_most_s=120)
+    swarm.open("go")
+    said = [json.loads(each.communicate(timeout=200)[0])["finish"] for each in (first, second)]
+    swarm.look_again()
+    assert [each["outcome"] for each in said] == ["finished", "nothing"]
+    assert {each["commit"] for each in said} == {git(swarm.top, "rev-parse", "main")}
