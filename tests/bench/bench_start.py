@@ -29,7 +29,7 @@ from tests.bench.bench_machine import World
 from tests.bench.measure import Bars, Variant, in_turn, options, scratch
 from tests.bench.product import Product
 
-EVENTS_PER_TASK, RECORDS_PER_TASK = 10, 13
+EVENTS_PER_TASK, RECORDS_PER_TASK = 9, 12
 REPLAYED = 100_000
 WORKERS = 50
 
