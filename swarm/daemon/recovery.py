@@ -15,6 +15,8 @@ import gc
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from swarm.core import machine
@@ -64,7 +66,8 @@ def aside(path: Path) -> Path:
 
 def replay(journal: Journal, *, check: bool = True) -> Swarm:
     """Rebuilds the swarm from the first event on. Raises `SwarmError` where they don't make sense to this version."""
-    return _step_through(Swarm(), journal, 0, check=check)
+    with _no_collection():
+        return _step_through(Swarm(), journal, 0, check=check)
 
 
 def restore(places: Places, journal: Journal, *, check: bool = True) -> Swarm:
@@ -73,7 +76,8 @@ def restore(places: Places, journal: Journal, *, check: bool = True) -> Swarm:
     Raises `JournalDamaged` where the journal is older than it was: the snapshot is of a record that it does not have, or a run is
     in it that was discarded.
     """
-    swarm = _from_snapshot(places, journal, check=check)
+    with _no_collection():
+        swarm = _from_snapshot(places, journal, check=check)
     for name in discards.unknown(places, swarm):
         raise JournalDamaged(
             f"The journal {journal.path} has run {name} and does not know that it was discarded: it is an older copy.",
@@ -95,22 +99,28 @@ def _from_snapshot(places: Places, journal: Journal, *, check: bool) -> Swarm:
 
 
 def _step_through(swarm: Swarm, journal: Journal, after: int, *, check: bool) -> Swarm:
+    for row in journal.read(after=after, kind="event", check=check):
+        try:
+            machine.step(swarm, event_from_json(row.data))
+        except (IllegalEvent, ValueError, KeyError) as error:
+            raise SwarmError(
+                f"Record {row.seq} of {journal.path} can't be taken in: {error}.",
+                "Nothing was started and nothing was changed.",
+                "start the version of swarm that wrote it, or keep the file and report this",
+            ) from error
+    return swarm
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keeps the garbage collector still: it would go through all that is known, again and again, and find nothing."""
     collects = gc.isenabled()
-    gc.disable()  # it would go through all that is known, again and again, and find nothing
+    gc.disable()
     try:
-        for row in journal.read(after=after, kind="event", check=check):
-            try:
-                machine.step(swarm, event_from_json(row.data))
-            except (IllegalEvent, ValueError, KeyError) as error:
-                raise SwarmError(
-                    f"Record {row.seq} of {journal.path} can't be taken in: {error}.",
-                    "Nothing was started and nothing was changed.",
-                    "start the version of swarm that wrote it, or keep the file and report this",
-                ) from error
+        yield
     finally:
         if collects:
             gc.enable()
-    return swarm
 
 
 def _refuse_older(journal: Journal, seq: int) -> None:

@@ -3,7 +3,8 @@
 The journal of a million events is made by the machine itself, with every command answered at once, and written by the journal's own
 code; the snapshot in it is as far behind as a running daemon lets it fall. The bar is 2 s for either; beside it stand the same
 without a snapshot, where every event is replayed (from fewer events, or it would take minutes), and `swarm status --json`, most of
-whose time goes into writing out each of 100,000 tasks in full, 80 MB of it.
+whose time goes into writing out each of 100,000 tasks in full, 80 MB of it, and what a daemon does with the same journal before
+its first turn.
 The second part is real: a plan of 10,000 tasks, 50 workers in 50 worktrees, the daemon killed, and the next one timed until it
 answers and has adopted them.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -96,6 +98,28 @@ def with_history(product: Product, events: int, *, snapshot: bool) -> Product:
     return product
 
 
+RESTORED = """
+import sys, time
+from pathlib import Path
+from swarm.core.places import Places
+from swarm.daemon import recovery
+
+places = Places(Path(sys.argv[1]))
+started = time.perf_counter()
+with recovery.open_journal(places) as journal:
+    known = recovery.restore(places, journal)
+print(time.perf_counter() - started)
+assert known.runs
+"""
+
+
+def restored_s(product: Product) -> float:
+    """Seconds that a daemon takes for the journal: opened, and the state rebuilt from it, in a process of its own."""
+    state = product.repository / ".git" / "swarm"
+    command = [sys.executable, "-c", RESTORED, str(state)]
+    return float(subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=600).stdout)
+
+
 def many_workers(product: Product, tasks: int) -> None:
     """Submits so many tasks and waits until every slot has a worker, which stays until it is ended."""
     plan = [
@@ -134,9 +158,12 @@ def main() -> int:
             with_history(replayed, min(REPLAYED, chosen.events), snapshot=False)
             fast = Variant(f"{chosen.events:,} events, with a snapshot", partial(status_s, long))
             whole = Variant(f"{chosen.events:,} events, --json", partial(status_s, long, "--json"))
+            daemon = Variant(f"{chosen.events:,} events, in a daemon", partial(restored_s, long))
             slow = Variant(f"{REPLAYED:,} events, every one replayed", partial(status_s, replayed))
-            in_turn("swarm status without a daemon", [fast, whole, slow], rounds=chosen.rounds, unit="s")
+            variants = [fast, whole, daemon, slow]
+            in_turn("swarm status without a daemon", variants, rounds=chosen.rounds, unit="s")
             bars.at_most(f"swarm status, {chosen.events:,} events", fast.median, 2, " s")
+            bars.at_most(f"the same in a daemon, {chosen.events:,} events", daemon.median, 2, " s")
         with Product(folder, slots=WORKERS) as product:
             many_workers(product, chosen.tasks)
             start = Variant(
