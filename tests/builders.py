@@ -34,6 +34,7 @@ def a_task(
     allow_empty: bool = False,
     finished: bool = False,
     timeout_s: float = 3600.0,
+    memory_mb: int = 0,
     title: str = "",
 ) -> TaskSpec:
     return TaskSpec(
@@ -50,6 +51,7 @@ def a_task(
         allow_empty=allow_empty,
         finished=finished,
         timeout_s=timeout_s,
+        memory_mb=memory_mb,
     )
 
 

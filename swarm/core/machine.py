@@ -25,6 +25,7 @@ from swarm.core import (
     discard,
     failing,
     finishing,
+    memory,
     merge_queue,
     rebuilt,
     reviewing,
@@ -547,7 +548,7 @@ def _worker_started(turn: Turn, event: m.WorkerStarted) -> None:
 def _worker_exited(turn: Turn, event: m.WorkerExited) -> None:
     run, task, attempt = live(turn, event, Step.RUNNING)
     attempt.exit_code, attempt.result, attempt.exited_at = event.exit_code, event.result, event.at
-    attempt.trouble = event.trouble
+    attempt.trouble, attempt.memory_bytes = event.trouble, max(attempt.memory_bytes, event.memory_bytes)
     if event.exit_code == 0 and attempt.ending is None:
         free_slot(turn, attempt)
         turn.swarm.coming.add((run.id, task.spec.id, attempt.n))
@@ -580,6 +581,8 @@ def _worker_failure(task: Task, attempt: Attempt, problem: str) -> Reason | None
         return Reason(
             "timeout", f"the worker was still running after {task.spec.timeout_s:g} s and was ended"
         )
+    if attempt.ending == memory.OVER:
+        return memory.over(task, attempt)
     if attempt.exit_code in (None, _TRY_LATER):
         return None
     if attempt.exit_code != 0:
@@ -734,6 +737,7 @@ _HANDLERS: dict[type[m.Event], Callable[[Turn, Any], None]] = {
     m.RunCommandFailed: failing.run_command_failed,
     m.WorktreeReady: _worktree_ready,
     m.WorkerStarted: _worker_started,
+    m.WorkerOutgrew: memory.outgrew,
     m.WorkerExited: _worker_exited,
     m.Collected: _collected,
     m.WorktreeReturned: _worktree_returned,

@@ -302,13 +302,21 @@ class WorkerStarted(AttemptEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOutgrew(AttemptEvent):
+    """The worker's process tree takes `memory_bytes`, more than its task may; it still runs."""
+
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerExited(AttemptEvent):
     """The worker's process tree is gone. `exit_code` is None where nobody wrote it down: the worker is lost. `trouble` is the
-    machine's at that moment (its disk was full)."""
+    machine's at that moment (its disk was full); `memory_bytes` the most that the tree was seen to take, 0 where nobody looked."""
 
     exit_code: int | None
     result: WorkerResult = field(default_factory=WorkerResult)
     trouble: str = ""
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -528,7 +536,10 @@ class StartWorker(AttemptCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchWorker(AttemptCommand):
-    """Answered by `WorkerExited` when the worker's whole tree has ended."""
+    """Answered by `WorkerExited` when the worker's whole tree has ended, or before that by `WorkerOutgrew` once it takes more than
+    `memory_mb`; 0: it may take what it likes."""
+
+    memory_mb: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -397,7 +397,7 @@ class Attempt:
     `counts` is false where the attempt is not held against the task (try later, lost, conflict). `ending` is why its worker is
     being ended. `retry_at` is set while a failed command waits to be carried out again, `may_run` where that was the start of a
     worker that may run all the same; `troubles` counts how often the machine's trouble made the step fail, `trouble` is what it was
-    when the worker ended. `slot` keeps its number after `slot_free`.
+    when the worker ended. `slot` keeps its number after `slot_free`. `memory_bytes` is the most that its worker was seen to take.
     `undoes` are the tasks and landings that it takes off staging again, newest first, where it is no try at the task at all.
     `to_pass` are the suites that its candidate has to pass, as they were when its merge began; `again` those of them that did not
     and run once more on the same candidate, each with the time that it has then.
@@ -427,6 +427,7 @@ class Attempt:
     touched: tuple[str, ...] = ()
     strays: tuple[str, ...] = ()
     result: WorkerResult = WorkerResult()
+    memory_bytes: int = 0
     rebased: str | None = None
     onto: str | None = None
     candidate: str | None = None

@@ -124,7 +124,10 @@ class _TaskForm(_Form):
     priority: int | None = Field(default=None, ge=-1_000_000, le=1_000_000, description="higher first")
     allow_empty: bool | None = Field(default=None, description='true where "no change needed" is a good end')
     memory_mb: int | None = Field(
-        default=None, ge=0, le=100_000_000, description="what a worker is expected to take"
+        default=None,
+        ge=0,
+        le=100_000_000,
+        description="what a worker is expected to take with all that it starts; one that takes more is ended; 0: no limit",
     )
     role: str | None = Field(default=None, description="a role of the settings' [ownership] and [roles]")
 

@@ -218,7 +218,8 @@ def _start_worker(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command
 
 def _watch_worker(swarm: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
     if attempt.ending is None:
-        return m.WatchWorker(run=run.id, task=task.spec.id, attempt=attempt.n)
+        memory_mb = task.spec.memory_mb
+        return m.WatchWorker(run=run.id, task=task.spec.id, attempt=attempt.n, memory_mb=memory_mb)
     grace_s = swarm.limits.grace_s if swarm.stop_grace_s is None else swarm.stop_grace_s
     return m.EndWorker(run=run.id, task=task.spec.id, attempt=attempt.n, why=attempt.ending, grace_s=grace_s)
 

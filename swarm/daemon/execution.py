@@ -30,6 +30,7 @@ from swarm.core.places import AttemptPlaces, Places
 from swarm.crashpoints import crash_at
 from swarm.daemon.discarding import Discarder
 from swarm.daemon.finishing import Finisher
+from swarm.daemon.memory import MemoryWatch
 from swarm.daemon.verification import Verifier
 from swarm.daemon.watching import Watched, Watcher
 from swarm.edge import contract, git, process, trouble
@@ -122,6 +123,7 @@ class Execution:
     closing: bool = False
     leaving: bool = False
     watcher: Watcher = field(init=False)
+    memory: MemoryWatch = field(init=False)
     _suites_room: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -129,6 +131,7 @@ class Execution:
         self.watcher = Watcher(
             self.loop, self._start, lambda command: self._places(command).worker, self._worker_exited
         )
+        self.memory = MemoryWatch(self.watcher, self.in_thread, self._tree_of, self.post, self.clock)
 
     # --- dispatch
 
@@ -257,6 +260,7 @@ class Execution:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.memory.close()
         self.watcher.close()
         await self.loop.run_in_executor(None, self._threads.shutdown)
         self.edges.close()
@@ -272,6 +276,10 @@ class Execution:
 
     def _places(self, command: m.AttemptCommand) -> AttemptPlaces:
         return self.edges.places.attempt(command.run, command.task, command.attempt)
+
+    def _tree_of(self, command: m.AttemptCommand) -> tuple[str, Path]:
+        """Names what tells a worker's processes: their mark, and the folder whose lock they hold."""
+        return self.nonce(command), self._places(command).worker
 
     # --- the machine
 
@@ -384,6 +392,7 @@ class Execution:
 
     def _watch_worker(self, command: m.WatchWorker) -> None:
         self.watcher.watch(command)
+        self.memory.watch(command)
 
     def _worker_exited(self, command: m.AttemptCommand, ended: Watched) -> m.Event:
         """Ends what the worker left running, and reads what it left behind."""
@@ -404,7 +413,12 @@ class Execution:
             _log.warning("worker.result", task=command.task, attempt=command.attempt, problem=problem)
         code = said.code if said is not None else None
         return m.WorkerExited(
-            at=self.clock(), **_where(command), exit_code=code, result=result, trouble=lacks
+            at=self.clock(),
+            **_where(command),
+            exit_code=code,
+            result=result,
+            trouble=lacks,
+            memory_bytes=self.memory.most_of(command),
         )
 
     def _end_worker(self, command: m.EndWorker) -> None:

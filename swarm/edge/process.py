@@ -327,12 +327,13 @@ def members(
     before, else 40 us. After a restart of the daemon, or 30,000 forks later, the older ones count 10 us each as well
     (2.3 ms with 200, 27 ms with 2,000).
     """
-    return sorted(_members(nonce, identity, worktree, folder))
+    return sorted(tree_of(nonce, identity, worktree, folder))
 
 
-def _members(
-    nonce: str, identity: Identity | None, worktree: Path | None, folder: Path | None
+def tree_of(
+    nonce: str, identity: Identity | None, worktree: Path | None = None, folder: Path | None = None
 ) -> dict[int, Stat]:
+    """Gives what `members` does, with how each process stood when it was looked at."""
     if identity is None:
         table = proctable.table()
         return _with_descendants(table, _marked(table, nonce, {}))
@@ -534,7 +535,7 @@ class _Tree:
         return self.identity.pid if self.identity else 0
 
     def find(self) -> dict[int, Stat]:
-        return _members(self.nonce, self.identity, self.worktree, self.folder)
+        return tree_of(self.nonce, self.identity, self.worktree, self.folder)
 
     def quiet(self) -> bool:
         """Whether nobody holds the lock: what forks and ends all the time is never seen in a pass over /proc."""

@@ -1,5 +1,10 @@
 """What workers use of the machine now: CPU and memory of all that each started.
 
+Memory is counted in two ways. What the kernel lists for each process at no cost counts a page that several share once for each of
+them; what it works out on request gives each its part, for 0.1 ms and more a process. So the first is an upper bound that is looked
+at all the time, and the second decides where that is above what a worker may take: a worker that forks twenty times from a large
+parent must not be ended for memory that exists once.
+
 Rules for editing: one pass over the process table for all of them, however many ask.
 """
 
@@ -11,13 +16,36 @@ from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 from swarm.edge import proctable
-from swarm.edge.proctable import Identity, boot_id
+from swarm.edge.proctable import Identity, Stat, boot_id
+from swarm.edge.trouble import raise_if_troubled
 
 SAMPLE_WINDOW_S = 0.5  # CPU time is counted in steps of 10 ms: a shorter window would tell noise
 _TICK_S = 1.0 / os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 Key = TypeVar("Key")
+
+
+def taken_bytes(tree: Mapping[int, Stat], allowed_bytes: int) -> int:
+    """Gives the memory that the processes of a worker take: resident where that is at most what is allowed, else what is left of it
+    when each shared page is counted once, with what was swapped out."""
+    resident = sum(process.resident for process in tree.values()) * _PAGE_BYTES
+    if resident <= allowed_bytes:
+        return resident
+    return sum(_share_bytes(pid, process.resident * _PAGE_BYTES) for pid, process in tree.items())
+
+
+def _share_bytes(pid: int, resident_bytes: int) -> int:
+    """The process's own pages and its part of those that it shares; what it holds at most where the kernel does not tell."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb", buffering=0) as file:
+            lines = file.read().splitlines()
+    except ProcessLookupError:
+        return 0  # it ended meanwhile
+    except OSError as error:
+        raise_if_troubled(error)
+        return resident_bytes if proctable.stat_of(pid) is not None else 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith((b"Pss:", b"SwapPss:"))) * 1024
 
 
 class Sampler(Generic[Key]):

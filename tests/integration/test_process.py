@@ -763,3 +763,27 @@ def test_a_short_window_gives_the_last_figure_again(
     sampler: Sampler[int] = Sampler()
     assert sampler.sample({1: identity})[1][0] is None
     assert sampler.sample({1: identity})[1][0] is None
+
+
+def test_memory_that_processes_share_is_counted_once(place: Workplace) -> None:
+    """Ten forks of a process that holds 60 MB take 60 MB, not 600, once that matters; a process in a session of its own, whose
+    parent has ended, counts too."""
+    identity = place.start(
+        place.python("""
+            hold = b"x" * 60_000_000
+            for n in range(10):
+                if not os.fork():
+                    if n == 9:
+                        os.setsid()
+                        if os.fork(): os._exit(0)
+                        own = b"y" * 30_000_000
+                        tell("up")
+                    time.sleep(1000)
+            time.sleep(1000)
+        """)
+    )
+    place.told("up")
+    wait_until(lambda: len(process.members(place.nonce, identity)) == 12)
+    tree = process.tree_of(place.nonce, identity)
+    assert usage.taken_bytes(tree, 10**12) > 600_000_000
+    assert 90_000_000 < usage.taken_bytes(tree, 1_000_000) < 190_000_000

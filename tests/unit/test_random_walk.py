@@ -180,7 +180,7 @@ class World:
         asked, event = self.on_its_way.pop(key, (None, None))
         if event is None:
             event = self.answer_to(self.outstanding[key])
-            if self.chance(15):
+            if self.chance(15) and not isinstance(event, m.WorkerOutgrew):  # which may come too late
                 self.on_its_way[key] = (self.outstanding[key], event)
                 return
         else:
@@ -284,7 +284,9 @@ class World:
             self.start_worker(command)
         return key_of(command) in self.outside.started
 
-    def _on_WatchWorker(self, command: m.AttemptCommand, where: dict[str, Any]) -> m.Event:
+    def _on_WatchWorker(self, command: m.WatchWorker, where: dict[str, Any]) -> m.Event:
+        if command.memory_mb and key_of(command) in self.outside.alive and self.chance(30):
+            return m.WorkerOutgrew(**where, memory_bytes=600_000_000)
         code = self.random.choice([1, 75, None, 0, 0]) if self.chance(40) else 0
         return self.exited(command, where, code, self.trouble(20))
 
@@ -655,6 +657,7 @@ def _random_plan(world: World, name: str) -> Any:
                 allow_empty=pick.random() < 0.2,
                 finished=pick.random() < 0.05,
                 timeout_s=pick.choice([5.0, 3600.0]),
+                memory_mb=pick.choice([0, 0, 500]),
             )
         )
     return a_plan(*tasks, phases=phases, name=name)
