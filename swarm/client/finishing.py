@@ -38,11 +38,7 @@ def finish(
         raise UsageError("--stage-only and --preview exclude each other.", "Nothing was done.")
     began = time.monotonic()
     wanted = {"into": into, "stage_only": stage_only, "preview": preview, "partial": partial}
-    run_id, document = session.with_daemon(
-        lambda daemon, _: _ask_to_finish(daemon, run, wanted),
-        before_start=lambda: session.check_run(run),
-    )
-    _deploy(session, run_id, document["finish"])
+    run_id, document = finished(session, run, wanted)
     if session.as_json:
         session.json(document)
     else:
@@ -50,6 +46,17 @@ def finish(
         elapsed_s = None if preview else time.monotonic() - began
         session.line(telling.summary_line(naming.run_of(document, run_id), elapsed_s))
     return EXIT_OK if telling.finished_well(document) else EXIT_NOT_LANDED
+
+
+def finished(session: Session, run: str | None, wanted: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Has a run finished and deployed; gives its id and the status document with what came of it. `wanted` is what
+    `shapes.FinishRequest` has besides the run."""
+    run_id, document = session.with_daemon(
+        lambda daemon, _: _ask_to_finish(daemon, run, wanted),
+        before_start=lambda: session.check_run(run),
+    )
+    _deploy(session, run_id, document["finish"])
+    return run_id, document
 
 
 def _deploy(session: Session, run: str, facts: dict[str, Any]) -> None:
@@ -98,6 +105,16 @@ def worktrees(
         return _clean(session, force=force)
     if force:
         raise UsageError("--force goes with --clean.", "Nothing was done.")
+    rows = worktree_rows(session, exact=exact)
+    if session.as_json:
+        session.json({"schema": protocol.SCHEMA, "worktrees": rows})
+    else:
+        session.out(telling.worktrees_text(rows, top=session.place.top))
+    return None
+
+
+def worktree_rows(session: Session, *, exact: bool) -> list[dict[str, Any]]:
+    """Lists the worktrees of runs, with whose each is and how it stands."""
     from pathlib import Path
 
     from swarm import config
@@ -107,12 +124,7 @@ def worktrees(
     root = Path(os.path.realpath(session.top / settings.root))
     owners = telling.worktree_owners(session.document(), root=str(root))
     lent = (*settings.copied, *settings.share)
-    rows = offline.worktrees(Path(session.place.common_dir), root, owners, lent=lent, exact=exact)
-    if session.as_json:
-        session.json({"schema": protocol.SCHEMA, "worktrees": rows})
-    else:
-        session.out(telling.worktrees_text(rows, top=session.place.top))
-    return None
+    return list(offline.worktrees(Path(session.place.common_dir), root, owners, lent=lent, exact=exact))
 
 
 def _clean(session: Session, *, force: bool) -> int:

@@ -83,7 +83,7 @@ def _stale(session: Session) -> list[dict[str, Any]]:
             "text": each["text"],
             "remedy": "swarm recover" if each.get("remedy") else "see to it",
         }
-        for each in _recovered(session, dry_run=True)
+        for each in recovered(session, dry_run=True)
     ]
 
 
@@ -143,7 +143,7 @@ def recover(
 
         rebuilt = offline.rebuild_journal(session.top, session.state, dry_run=dry_run)
     nothing_yet = journal and dry_run  # that worktrees and refs could be held against
-    found = [*rebuilt, *([] if nothing_yet else _recovered(session, dry_run=dry_run))]
+    found = [*rebuilt, *([] if nothing_yet else recovered(session, dry_run=dry_run))]
     if session.as_json:
         shown = [{"kind": "", "text": "", "remedy": "", "mended": False, **each} for each in found]
         session.json(
@@ -156,7 +156,7 @@ def recover(
         session.line("Everything is as the journal has it.")
 
 
-def _recovered(session: Session, *, dry_run: bool) -> list[dict[str, Any]]:
+def recovered(session: Session, *, dry_run: bool) -> list[dict[str, Any]]:
     """Has what there is held against the journal, by the daemon or without one, and gives what was found."""
 
     def alone() -> list[dict[str, Any]]:

@@ -46,10 +46,7 @@ def qa(session: Session, run: str | None, rounds: int | None, partial: bool) -> 
     what stands on staging; whatever lands later voids it. Ctrl-C detaches. Ends with 1 where staging is not approved.
     """
     body = {"run": run, "rounds": rounds, "partial": partial}
-    daemon, after, run_id = session.with_daemon(
-        lambda daemon, started: _begin(session, daemon, started, body),
-        before_start=lambda: session.check_run(run),
-    )
+    daemon, after, run_id = begin(session, body)
     try:
         document = progress.follow(session, daemon, run_id, after=after)
     except (KeyboardInterrupt, click.Abort, OutputClosed):
@@ -65,7 +62,16 @@ def qa(session: Session, run: str | None, rounds: int | None, partial: bool) -> 
     return EXIT_OK if approved else EXIT_NOT_LANDED
 
 
-def _begin(
+def begin(session: Session, body: dict[str, Any]) -> tuple[Connection, int, str]:
+    """Has a run reviewed: `body` has run, rounds and partial. Gives the daemon, the last event before, and the run's id; a review
+    that goes on already is joined."""
+    return session.with_daemon(
+        lambda daemon, started: _asked(session, daemon, started, body),
+        before_start=lambda: session.check_run(body["run"]),
+    )
+
+
+def _asked(
     session: Session, daemon: Connection, started: bool, body: dict[str, Any]
 ) -> tuple[Connection, int, str]:
     if not started:

@@ -108,20 +108,24 @@ def stop(session: Session, mode: str | None) -> None:
 
     Nothing new starts, workers get a grace time, and everything known is kept: after swarm start it goes on.
     """
-    mode = mode or "graceful"
     daemon = session.daemon_or_none()
     if daemon is None:
         session.line("No daemon runs.")
         return
-    end, drains = handle(daemon.pid), mode == "drain"
+    end(session, daemon, mode or "graceful")
+    session.line("Stopped. What it knows is kept; swarm start goes on with it.")
+
+
+def end(session: Session, daemon: Connection, mode: str) -> None:
+    """Tells a daemon to end, in one of the `STOP_MODES`, and waits until it has."""
+    process, drains = handle(daemon.pid), mode == "drain"
     try:
         daemon.post(protocol.STOP, {"mode": mode})
     except (NoDaemon, AnswerBroken):
         drains = False  # it ends by itself just now; that it does is seen below
     if drains:
         session.note("Waiting for running workers (Ctrl-C leaves it to itself) …")
-    _wait_for_end(daemon, end, None if drains else STOP_TIMEOUT_S)
-    session.line("Stopped. What it knows is kept; swarm start goes on with it.")
+    _wait_for_end(daemon, process, None if drains else STOP_TIMEOUT_S)
 
 
 def _wait_for_end(daemon: Connection, end: int | None, timeout_s: float | None) -> None:

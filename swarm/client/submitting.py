@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def run(
     try:
         daemon, after, answer = session.with_daemon(
             lambda daemon, started: _submit_for_run(session, daemon, started, body, workers),
-            before_start=lambda: _check(session, body),
+            before_start=lambda: check_request(session, body),
             workers=workers,
         )
     except (KeyboardInterrupt, click.Abort):
@@ -133,15 +134,20 @@ def _submit_for_run(
 
         in_force.warn(session, daemon, but=() if workers is None else (in_force.WORKERS,))
     after = int(daemon.get(protocol.PING).get("seq") or 0)
+    return daemon, after, submit_to(daemon, started, body, workers)
+
+
+def submit_to(daemon: Connection, started: bool, body: dict[str, Any], workers: int | None) -> dict[str, Any]:
+    """Submits to a daemon that was or was not `started` for this; gives its answer."""
     try:
-        answer = daemon.post(protocol.SUBMIT, body)
+        answer: dict[str, Any] = daemon.post(protocol.SUBMIT, body)
     except SwarmError:
         if started:  # for a plan that was not taken nothing should stay behind
             daemon.post(protocol.STOP, {"mode": "graceful"})
         raise
     if workers is not None and not started:
         daemon.post(protocol.SCALE, {"workers_max": workers})
-    return daemon, after, answer
+    return answer
 
 
 def _say_detached(run_id: str) -> None:
@@ -175,10 +181,6 @@ def _full(session: Session, summary: dict[str, Any], run_id: str) -> dict[str, A
 
 def _request(session: Session, plan: str, more: tuple[str, ...], wanted: dict[str, Any]) -> dict[str, Any]:
     """Makes the body of a submission. `more` are words after `--only TASK`, which is how the contract writes it."""
-    import binascii
-
-    from swarm.client import offline
-
     only = split(wanted["only"])
     if more and not only:
         raise UsageError(
@@ -186,14 +188,36 @@ def _request(session: Session, plan: str, more: tuple[str, ...], wanted: dict[st
             "Nothing was done.",
             "swarm run PLAN --only TASK names single tasks",
         )
+    return request(session, *plan_file(session, plan), **{**wanted, "only": only + split(more)})
+
+
+def plan_file(session: Session, plan: str) -> tuple[str, bytes]:
+    """Finds a plan by path, folder or number; gives its path and what is in it. Raises `UsageError`."""
+    from swarm.client import offline
+
     path = Path(offline.resolve_plan(plan, session.top))
-    data = offline.plan_bytes(path)
+    return str(path), offline.plan_bytes(path)
+
+
+def request(
+    session: Session,
+    source: str,
+    data: bytes,
+    *,
+    only: Iterable[str],
+    sequential: bool,
+    fail_fast: bool,
+    verify: Iterable[str],
+) -> dict[str, Any]:
+    """Makes the body of a submission, `shapes.SubmitRequest`."""
+    import binascii
+
     return {
-        "plan": {"source": str(path), "data_base64": binascii.b2a_base64(data, newline=False).decode()},
-        "only": only + split(more),
-        "sequential": wanted["sequential"],
-        "fail_fast": wanted["fail_fast"],
-        "verify": list(wanted["verify"]),
+        "plan": {"source": source, "data_base64": binascii.b2a_base64(data, newline=False).decode()},
+        "only": list(only),
+        "sequential": sequential,
+        "fail_fast": fail_fast,
+        "verify": list(verify),
         "here": session.place.here,
     }
 
@@ -213,7 +237,7 @@ def _verified_by(found: list[dict[str, str]] | None) -> str:
     return f"; verified by {names}" if names else "; auto finds no suites, so nothing verifies what lands"
 
 
-def _check(session: Session, body: dict[str, Any]) -> None:
+def check_request(session: Session, body: dict[str, Any]) -> None:
     """Raises what a daemon would say against a submission, so that none is started for it."""
     import binascii
 
@@ -232,7 +256,7 @@ class Submission:
         self._session = session
         nothing = {"only": (), "sequential": False, "fail_fast": False, "verify": ()}
         self._body = _request(session, plan, (), nothing)
-        _check(session, self._body)
+        check_request(session, self._body)
 
     def submit(self, daemon: Connection) -> None:
         """Submits it and says what that changed."""
@@ -252,7 +276,7 @@ def submit(session: Session, plan: str, more: tuple[str, ...], **wanted: Any) ->
     body = _request(session, plan, more, wanted)
     daemon = session.daemon_or_none()
     if daemon is None:
-        _check(session, body)
+        check_request(session, body)
         daemon = session.daemon()  # says that none runs
     _tell_submitted(session, daemon, daemon.post(protocol.SUBMIT, body))
 

@@ -108,17 +108,22 @@ def claims(session: Session, work: bool) -> None:
     With --work the worktrees of running workers are read as they are at this moment, disturbing nobody: paths changed so far, those
     outside the claims, and where two of them, or one and staging, would conflict.
     """
+    shown = claims_document(session, work=work)
+    if session.as_json:
+        session.json(shown)
+    else:
+        session.out(telling.claims_text(shown))
+
+
+def claims_document(session: Session, *, work: bool) -> dict[str, Any]:
+    """Gives who may change what and who waits for whom; with `work` also what running workers have changed so far."""
     document = session.document(full=True)
     shown: dict[str, Any] = {
+        "schema": protocol.SCHEMA,
         "claims": document.get("claims") or [],
         "waiting": telling.waiting_for_claims(document),
     }
-    if work:
-        shown["work"] = _foresee(session, document)
-    if session.as_json:
-        session.json({"schema": protocol.SCHEMA, **shown})
-    else:
-        session.out(telling.claims_text(shown))
+    return {**shown, "work": _foresee(session, document)} if work else shown
 
 
 def _foresee(session: Session, document: dict[str, Any]) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ FUNCTION_LINES_MAX = 70
 
 # What each room may import of the house, by prefix of the module's name; the longest prefix of a file decides for it.
 HOUSE: dict[str, tuple[str, ...]] = {
-    "swarm": (),
+    "swarm": ("swarm.client.library",),  # the Python API, loaded when it is asked for
     "swarm.__main__": ("swarm",),
     "swarm.errors": (),
     "swarm.crashpoints": (),
@@ -114,7 +114,7 @@ OWNED: dict[str, tuple[str, ...]] = {
     "structlog": ("swarm.log",),
     "rich": ("swarm.client",),
     "click": ("swarm.client",),
-    "asyncio": ("swarm.daemon",),
+    "asyncio": ("swarm.daemon", "swarm.client.library"),
     "pydantic": (
         "swarm.core.plan",
         "swarm.core.recipe",

@@ -1,0 +1,377 @@
+"""The Python API: what the commands do, as methods that give documents and raise errors.
+
+    from swarm import Swarm
+
+    swarm = Swarm("path/to/repository")
+    run = swarm.run("plan.toml")
+    assert run["counts"]["landed"] == len(run["tasks"])
+
+`AsyncSwarm` has the same methods to be awaited. A document is what the command of the same name prints with --json. What goes wrong
+is raised as a `SwarmError` or one of its kinds; none of the methods prints, asks, or ends the program.
+
+Rules for editing: a method asks the daemon or `offline` as its command does, and decides nothing that the command does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from swarm import protocol
+from swarm.client import finishing, mending, naming, offline, progress, quality, serving, watching
+from swarm.client.connection import Connection, Stream
+from swarm.client.options import refuse_inside_worker
+from swarm.client.session import Session
+from swarm.client.submitting import check_request, plan_file, request, submit_to
+from swarm.errors import Refused, UsageError
+
+Document = dict[str, Any]
+Plan = str | os.PathLike[str] | Mapping[str, Any]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DAEMONS_TIMEOUT_S = protocol.FINISH_TIMEOUT_S
+
+
+class Swarm:
+    """The swarm of one repository. Holds nothing open: it may be kept, and used by several threads at once.
+
+    Methods that start or steer raise `Refused` inside a worker. All raise `UsageError` for what makes no sense (an unknown task, an
+    invalid plan), `Refused` where something would be lost or overwritten, and `NoDaemon` where a daemon is needed and none runs.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str] = ".") -> None:
+        """Is about the repository that `directory` lies in, in any of its checkouts. Raises `UsageError` where there is none."""
+        self._session = Session(os.fspath(directory), quiet=True)
+        self.top: Path = self._session.top
+
+    # --- the daemon ---
+
+    def start(self, *, workers: int | None = None) -> int:
+        """Starts the daemon, which then stays until `stop`; gives its process id, also where it runs already."""
+        refuse_inside_worker("Swarm.start")
+
+        def stay(daemon: Connection, started: bool) -> int:
+            if not started:
+                daemon.post(protocol.STAY, {})
+                if workers is not None:
+                    daemon.post(protocol.SCALE, {"workers_max": workers})
+            return daemon.pid
+
+        return self._session.with_daemon(stay, workers=workers, ends_when_idle=False)
+
+    def stop(self, mode: str = "graceful") -> None:
+        """Stops the daemon and waits until it has ended; `mode` is graceful, drain, now or leave-workers. It is no error where none
+        runs."""
+        refuse_inside_worker("Swarm.stop")
+        if mode not in protocol.STOP_MODES:
+            raise UsageError(
+                f"{mode!r} is no way to stop.", "Nothing was done.", f"one of {protocol.STOP_MODES}"
+            )
+        daemon = self._session.daemon_or_none()
+        if daemon is not None:
+            serving.end(self._session, daemon, mode)
+
+    # --- work ---
+
+    def check(self, *plans: str | os.PathLike[str]) -> Document:
+        """Validates plan files without running them: every error with its place, waves, critical path."""
+        from swarm import config
+
+        settings = config.load(self.top, self._session.environ)
+        return offline.check([os.fspath(plan) for plan in plans], self.top, settings)[0]
+
+    def submit(
+        self,
+        plan: Plan,
+        *,
+        only: Iterable[str] = (),
+        sequential: bool = False,
+        fail_fast: bool = False,
+        verify: Iterable[str] = (),
+    ) -> Document:
+        """Adds a plan's work to its run; `plan` is a file, a folder, a number, or the plan itself as a mapping.
+
+        Gives what that changed: `run`, `added`, `replaced`, `unchanged`.
+        """
+        refuse_inside_worker("Swarm.submit")
+        body = self._request(plan, only, sequential, fail_fast, verify)
+        daemon = self._session.daemon_or_none()
+        if daemon is None:
+            check_request(self._session, body)
+            daemon = self._session.daemon()
+        return self._posted(daemon, protocol.SUBMIT, body)
+
+    def run(
+        self,
+        plan: Plan,
+        *,
+        only: Iterable[str] = (),
+        sequential: bool = False,
+        fail_fast: bool = False,
+        verify: Iterable[str] = (),
+        workers: int | None = None,
+        timeout_s: float | None = None,
+    ) -> Document:
+        """Carries a plan out: starts a daemon if none runs, submits, waits. Gives the run as it ended, whatever landed.
+
+        Raises `WaitTimedOut` after `timeout_s` seconds; the run then goes on. A daemon that this started ends by itself once no run
+        is active.
+        """
+        refuse_inside_worker("Swarm.run")
+        body = self._request(plan, only, sequential, fail_fast, verify)
+        answer = self._session.with_daemon(
+            lambda daemon, started: submit_to(daemon, started, body, workers),
+            before_start=lambda: check_request(self._session, body),
+            workers=workers,
+        )
+        return self.wait(str(answer["run"]), timeout_s=timeout_s)
+
+    def add(self, task: Mapping[str, Any], *, run: str | None = None) -> Document:
+        """Adds one task, given as a table of a native plan (`id`, `title`, `claims`, `run` or `prompt`, …), to a run."""
+        refuse_inside_worker("Swarm.add")
+        daemon = self._session.daemon()
+        name = str(naming.run_of(daemon.get(protocol.STATUS, {"view": protocol.VIEW_SUMMARY}), run)["id"])
+        return self._posted(daemon, protocol.ADD, {"run": name, "task": dict(task)})
+
+    def wait(self, run: str | None = None, *, timeout_s: float | None = None) -> Document:
+        """Waits until every task of a run has ended, and gives the run as `status` has it. Raises `WaitTimedOut`."""
+        found = naming.run_of(self._session.document(full=False), run)
+        name = str(found["id"])
+        daemon = self._session.daemon_or_none()
+        if daemon is not None:
+            progress.wait_for_end(self._session, daemon, name, timeout_s=timeout_s)
+        elif found.get("state") in naming.ACTIVE:
+            self._session.daemon()  # raises that none runs
+        return naming.run_of(self._session.document(run=name), name)
+
+    # --- look; none of these needs a daemon ---
+
+    def status(self, run: str | None = None) -> Document:
+        """Gives the status document, of one run or of all."""
+        return self._session.document(run=run)
+
+    def show(self, task: str, *, run: str | None = None) -> Document:
+        """Gives everything known of a task, its attempts and why each ended."""
+        name, found = self._session.task(task, run)
+        return offline.task_document(self._session.state, name, str(found["id"]))
+
+    def diff(self, task: str, *, run: str | None = None) -> bytes:
+        """Gives what a task changed, as a patch that `git apply` reads."""
+        name, found = self._session.task(task, run)
+        return offline.patch(self.top, self._session.state, name, str(found["id"]), binary=True)
+
+    def outputs(self, task: str, *, run: str | None = None, attempt: int | None = None) -> dict[str, Path]:
+        """Gives the files with the output of a task's worker ("worker") and of its verification ("verification SUITE")."""
+        name, found = self._session.task(task, run)
+        n = naming.attempt_of(found, attempt)["n"] if attempt is not None else len(found["attempts"])
+        listed = offline.outputs(self._session.state, name, str(found["id"]), int(n), None)
+        return {label: Path(path) for label, path in listed}
+
+    def claims(self, *, work: bool = False) -> Document:
+        """Tells who may change what now and who waits for whom; with `work` also what running workers have changed so far."""
+        return watching.claims_document(self._session, work=work)
+
+    def events(self, *, run: str | None = None, after: int = 0, follow: bool = False) -> Iterator[Document]:
+        """Yields what happened from event `after` on; with `follow` also what happens, until the daemon ends."""
+        if not follow:
+            happened = offline.events(self._session.state, after)
+            return (event for event in happened if run is None or event.get("run") == run)
+        return iter(self._stream(run, after))
+
+    def worktrees(self) -> list[Document]:
+        """Lists the worktrees of runs: whose, branch, age, changed paths, size."""
+        return finishing.worktree_rows(self._session, exact=False)
+
+    # --- steer ---
+
+    def retry(self, *tasks: str, run: str | None = None) -> Document:
+        """Tries failed or cancelled tasks of a run again; without names every one. Gives `run` and `tasks`."""
+        return self._steer(protocol.RETRY, {"run": run, "tasks": list(tasks), "failed": not tasks})
+
+    def first(self, *tasks: str, run: str | None = None) -> Document:
+        """Has finished tasks land before all others, in this order."""
+        return self._steer(protocol.FIRST, {"run": run, "tasks": list(tasks)})
+
+    def cancel(self, *tasks: str, run: str | None = None) -> Document:
+        """Gives tasks up, or without names the whole of a run that is named; the work done so far is kept."""
+        if not tasks and run is None:
+            raise UsageError("Name tasks, or a run.", "Nothing was done.")
+        return self._steer(protocol.CANCEL, {"run": run, "tasks": list(tasks) or None})
+
+    def pause(self, task: str | None = None, *, run: str | None = None) -> None:
+        """Starts nothing new: of everything, of one run, or of one task."""
+        self._steer(protocol.PAUSE, {"run": run, "task": task})
+
+    def resume(self, task: str | None = None, *, run: str | None = None) -> None:
+        """Goes on after a pause."""
+        self._steer(protocol.RESUME, {"run": run, "task": task})
+
+    def scale(self, workers: int) -> None:
+        """Changes how many workers may run, until the daemon ends."""
+        self._steer(protocol.SCALE, {"workers_max": workers})
+
+    def tell(self, task: str, text: str, *, run: str | None = None) -> Document:
+        """Leaves a note that the next attempt at a task is given."""
+        return self._steer(protocol.TELL, {"run": run, "task": task, "text": text})
+
+    def undo(self, task: str, *, run: str | None = None, with_dependants: bool = False) -> Document:
+        """Takes a landed task off staging again by a revert that is verified.
+
+        Raises `Refused` where other tasks would go with it, unless `with_dependants`.
+        """
+        refuse_inside_worker("Swarm.undo")
+        daemon, body = self._session.daemon(), {"run": run, "task": task}
+        plan = self._posted(daemon, protocol.UNDO, {**body, "preview": True})
+        others = [name for name in plan["undone"] if name != plan["task"]] + plan["cancelled"]
+        if others and not with_dependants:
+            raise Refused(f"Undoing {plan['task']} takes {', '.join(others)} with it.", "Nothing was undone.")
+        return self._posted(daemon, protocol.UNDO, {**body, "preview": False}, timeout_s=DAEMONS_TIMEOUT_S)
+
+    # --- finish ---
+
+    def verify(self, run: str | None = None) -> Document:
+        """Runs the verification suites on staging now; `ok` tells whether all passed."""
+        refuse_inside_worker("Swarm.verify")
+        name = str(naming.run_of(self._session.document(full=False), run)["id"])
+        return offline.verify(self.top, self._session.state, name)
+
+    def qa(
+        self,
+        run: str | None = None,
+        *,
+        rounds: int | None = None,
+        partial: bool = False,
+        timeout_s: float | None = None,
+    ) -> Document:
+        """Has staging reviewed, and mended until it is approved or the rounds are over; gives the run with its "qa".
+
+        Raises `WaitTimedOut` after `timeout_s` seconds; the review then goes on.
+        """
+        refuse_inside_worker("Swarm.qa")
+        body = {"run": run, "rounds": rounds, "partial": partial}
+        return self.wait(quality.begin(self._session, body)[2], timeout_s=timeout_s)
+
+    def finish(
+        self,
+        run: str | None = None,
+        *,
+        into: str | None = None,
+        stage_only: bool = False,
+        preview: bool = False,
+        partial: bool = False,
+    ) -> Document:
+        """Merges verified work from staging into the target, never forced; "finish" of the status document says what was done."""
+        refuse_inside_worker("Swarm.finish")
+        wanted = {"into": into, "stage_only": stage_only, "preview": preview, "partial": partial}
+        return finishing.finished(self._session, run, wanted)[1]
+
+    def discard(self, run: str, *, names: Iterable[str] = (), preview: bool = False) -> Document:
+        """Ends a run and removes its worktrees and branches. `names` is what is given up of work that is nowhere else; with
+        `preview` nothing is done and "holds" lists it. Raises `Refused` where there is more than was named."""
+        refuse_inside_worker("Swarm.discard")
+        given = list(names)
+        body = {"run": run, "force": bool(given), "names": given, "dry_run": preview}
+        return self._session.with_daemon(
+            lambda daemon, _: self._posted(daemon, protocol.DISCARD, body, timeout_s=DAEMONS_TIMEOUT_S),
+            before_start=lambda: self._session.check_run(run),
+        )
+
+    # --- mend ---
+
+    def recover(self, *, dry_run: bool = False) -> list[Document]:
+        """Brings worktrees, processes, refs and journal into agreement; gives what was found, and whether it was mended."""
+        refuse_inside_worker("Swarm.recover")
+        return mending.recovered(self._session, dry_run=dry_run)
+
+    def audit(self, run: str | None = None, *, verify: int = 0) -> Document:
+        """Checks the invariants of repository and journal; with `verify` also the suites of so many landings again."""
+        return offline.audit(self.top, run, verify)[0]
+
+    def doctor(self) -> list[Document]:
+        """Checks the machine, git, the sandbox and agents; each check with its `state` and, where it is not ok, a `remedy`."""
+        return offline.doctor(self.top)
+
+    # --- inside ---
+
+    def _steer(self, route: str, body: Mapping[str, Any]) -> Document:
+        refuse_inside_worker(f"Swarm.{route.rpartition('/')[2]}")
+        return self._posted(self._session.daemon(), route, body)
+
+    def _stream(self, run: str | None, after: int) -> Stream:
+        return self._session.daemon().stream(protocol.EVENTS, {"after": after, "follow": 1, "run": run})
+
+    def _posted(
+        self,
+        daemon: Connection,
+        route: str,
+        body: Mapping[str, Any],
+        *,
+        timeout_s: float = protocol.ANSWER_TIMEOUT_S,
+    ) -> Document:
+        answer: Document = daemon.post(route, body, timeout_s=timeout_s)
+        return answer
+
+    def _request(
+        self, plan: Plan, only: Iterable[str], sequential: bool, fail_fast: bool, verify: Iterable[str]
+    ) -> Document:
+        if isinstance(plan, Mapping):
+            source, data = "plan.json", json.dumps(plan).encode()
+        else:
+            source, data = plan_file(self._session, os.fspath(plan))
+        wanted: dict[str, Any] = {"only": only, "sequential": sequential, "fail_fast": fail_fast}
+        return request(self._session, source, data, **wanted, verify=verify)
+
+
+def _awaited(
+    method: Callable[Concatenate[Swarm, P], R],
+) -> Callable[Concatenate[AsyncSwarm, P], Awaitable[R]]:
+    """Gives a method that does the same in a thread, so that the caller's loop goes on."""
+
+    def call(swarm: AsyncSwarm, /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:
+        return asyncio.to_thread(method, swarm.sync, *args, **kwargs)
+
+    call.__doc__, call.__name__, call.__qualname__ = (
+        method.__doc__,
+        method.__name__,
+        f"AsyncSwarm.{method.__name__}",
+    )
+    return call
+
+
+class AsyncSwarm:
+    """The methods of `Swarm`, to be awaited; `sync` is the swarm that does them. The run goes on when a wait is cancelled."""
+
+    def __init__(self, directory: str | os.PathLike[str] = ".") -> None:
+        """Is about the repository that `directory` lies in. Raises `UsageError` where there is none."""
+        self.sync = Swarm(directory)
+        self.top: Path = self.sync.top
+
+    async def events(
+        self, *, run: str | None = None, after: int = 0, follow: bool = False
+    ) -> AsyncIterator[Document]:
+        """Yields what happened from event `after` on; with `follow` also what happens, until the daemon ends."""
+        stream = await asyncio.to_thread(self.sync._stream, run, after) if follow else None
+        events = iter(stream) if stream is not None else self.sync.events(run=run, after=after)
+        try:
+            while (event := await asyncio.to_thread(next, events, None)) is not None:
+                yield event
+        finally:
+            if stream is not None:
+                stream.close()
+
+    start, stop = _awaited(Swarm.start), _awaited(Swarm.stop)
+    check, submit, run = _awaited(Swarm.check), _awaited(Swarm.submit), _awaited(Swarm.run)
+    add, wait = _awaited(Swarm.add), _awaited(Swarm.wait)
+    status, show, diff = _awaited(Swarm.status), _awaited(Swarm.show), _awaited(Swarm.diff)
+    outputs, claims, worktrees = _awaited(Swarm.outputs), _awaited(Swarm.claims), _awaited(Swarm.worktrees)
+    retry, first, cancel = _awaited(Swarm.retry), _awaited(Swarm.first), _awaited(Swarm.cancel)
+    pause, resume, scale = _awaited(Swarm.pause), _awaited(Swarm.resume), _awaited(Swarm.scale)
+    tell, undo = _awaited(Swarm.tell), _awaited(Swarm.undo)
+    verify, qa = _awaited(Swarm.verify), _awaited(Swarm.qa)
+    finish, discard = _awaited(Swarm.finish), _awaited(Swarm.discard)
+    recover, audit, doctor = _awaited(Swarm.recover), _awaited(Swarm.audit), _awaited(Swarm.doctor)

@@ -1,0 +1,180 @@
+"""The Python API, used by programs of their own as a user's are."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+from swarm.client.commands import names
+from swarm.client.library import AsyncSwarm
+from swarm.client.library import Swarm as Library
+from tests.e2e.driver import PATIENCE_S, Swarm
+
+WITHOUT_A_METHOD = {"init", "config", "schema", "completion", "chaos", "logs"}
+
+
+def carried_out(swarm: Swarm, program: str, *arguments: str, **env: str) -> Any:
+    """Gives what a program prints, as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=swarm.top,
+        env={**swarm.env, **env},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)
+
+
+MAIN_JOB = """
+import json, sys
+from swarm import Swarm
+
+swarm = Swarm()
+swarm.start(workers=2)
+ended = swarm.run(json.loads(sys.argv[1]), timeout_s=200)
+told = [event["task"] for event in swarm.events(run="made") if event["type"] == "TaskLanded"]
+shown = swarm.show("a")["task"]
+document = {
+    "ended": ended, "told": sorted(told), "diff": swarm.diff("a").decode(), "shown": shown,
+    "output": swarm.outputs("a")["worker"].read_text(), "audit": swarm.audit()["ok"],
+    "preview": swarm.finish("made", partial=True, preview=True)["finish"]["outcome"],
+    "retried": swarm.retry("bad"), "again": swarm.wait("made")["counts"],
+    "finished": swarm.finish("made", partial=True)["finish"]["outcome"],
+    "undone": swarm.undo("a", with_dependants=True)["undone"], "scaled": swarm.scale(3),
+    "workers": swarm.status()["capacity"]["workers_max"], "found": swarm.recover(), "claims": swarm.claims()["claims"],
+    "kept": swarm.discard("made", preview=True)["holds"] != [],
+}
+swarm.stop()
+document["running"] = swarm.status()["daemon"]["running"]
+print(json.dumps(document))
+"""
+
+
+def test_the_whole_job_is_done_by_a_program(swarm: Swarm) -> None:
+    """A plan given as data is carried out, looked at, steered and finished; documents are those of the commands."""
+    tasks = [
+        {"id": "a", "title": "a", "run": "echo said; echo a > out-a", "claims": ["out-a"]},
+        {"id": "b", "title": "b", "run": "echo b > out-b", "claims": ["out-b"], "needs": ["a"]},
+        {"id": "bad", "title": "bad", "run": "exit 3", "claims": ["out-c"], "attempts": 1},
+    ]
+    found = carried_out(swarm, MAIN_JOB, json.dumps({"name": "made", "tasks": tasks}))
+    swarm.look_again()  # finishing moved the user's branch
+    assert (found["ended"]["counts"]["landed"], found["ended"]["counts"]["failed"]) == (2, 1)
+    assert found["told"] == ["a", "b"]
+    assert (found["output"], "+a" in found["diff"]) == ("said\n", True)
+    assert found["shown"]["attempts"][0]["exit_code"] == 0
+    assert found["retried"] == {"run": "made", "tasks": ["bad"]}
+    assert (found["again"]["landed"], found["again"]["failed"]) == (2, 1)
+    assert (found["preview"], found["finished"]) == ("preview", "finished")
+    assert (found["undone"], found["workers"], found["claims"]) == (["b", "a"], 3, [])
+    assert (found["audit"], found["found"], found["running"]) == (True, [], False)
+
+
+ERRORS = """
+import json
+from swarm import Swarm
+from swarm.errors import SwarmError
+
+def error(call, *args, **kwargs):
+    try:
+        call(*args, **kwargs)
+    except SwarmError as found:
+        return [type(found).__name__, found.exit_code]
+
+swarm = Swarm()
+print(json.dumps([
+    error(swarm.submit, {"name": "x", "tasks": []}),
+    error(swarm.submit, "no-such-plan.toml"),
+    error(swarm.submit, {"name": "x", "tasks": [{"id": "a", "title": "a", "run": "true"}]}),
+    error(swarm.scale, 2),
+    error(swarm.wait, "nothing"),
+    error(swarm.stop, "softly"),
+    error(swarm.cancel),
+    error(Swarm, "/"),
+]))
+"""
+
+
+def test_what_goes_wrong_is_raised(swarm: Swarm) -> None:
+    """Errors carry the exit code that the command would end with, and nothing is printed or started."""
+    usage = ["UsageError", 2]
+    assert carried_out(swarm, ERRORS) == [
+        usage, usage, ["NoDaemon", 3], ["NoDaemon", 3], usage, usage, usage, usage,
+    ]  # fmt: skip
+    assert not swarm.status()["daemon"]["running"]
+
+
+def test_inside_a_worker_nothing_is_steered(swarm: Swarm) -> None:
+    """A task's own program may look and may not start, submit or steer."""
+    program = """
+import json
+from swarm import Swarm
+from swarm.errors import Refused
+
+swarm, refused = Swarm(), []
+for call in (swarm.start, swarm.stop, lambda: swarm.submit({}), lambda: swarm.retry("a"), swarm.recover, lambda: swarm.finish()):
+    try:
+        call()
+    except Refused:
+        refused.append(1)
+print(json.dumps([len(refused), swarm.status()["runs"]]))
+"""
+    assert carried_out(swarm, program, SWARM_TASK="t", SWARM_ATTEMPT="1") == [6, []]
+
+
+TWO_AT_ONCE = """
+import asyncio, json, sys
+from swarm import AsyncSwarm
+
+async def main():
+    swarm = AsyncSwarm()
+    await swarm.start()
+    seen = []
+
+    async def listen():
+        async for event in swarm.events(follow=True):
+            if event["type"] == "TaskLanded":
+                seen.append(event["run"])
+            if len(seen) == 2:
+                return
+
+    listening = asyncio.create_task(listen())
+    ended = await asyncio.gather(*(swarm.run(plan) for plan in json.loads(sys.argv[1])))
+    await listening
+    await swarm.stop()
+    print(json.dumps([sorted(seen), [run["counts"]["landed"] for run in ended]]))
+
+asyncio.run(main())
+"""
+
+
+def test_two_runs_at_once_in_one_loop(swarm: Swarm) -> None:
+    """Awaited, two runs go on side by side while their events are heard."""
+    plans = [
+        {"name": name, "tasks": [{"id": "t", "title": "t", "run": f"echo > {name}", "claims": [name]}]}
+        for name in ("one", "two")
+    ]
+    assert carried_out(swarm, TWO_AT_ONCE, json.dumps(plans)) == [["one", "two"], [1, 1]]
+
+
+def test_every_command_has_a_method() -> None:
+    """What the command line does the API does, sync and awaited alike, save what is about files and shells."""
+    for name in set(names()) - WITHOUT_A_METHOD:
+        assert callable(getattr(Library, name, None)), name
+        assert callable(getattr(AsyncSwarm, name, None)), name
+
+
+def test_the_package_alone_loads_nothing() -> None:
+    """What a command's start must not pay for is not paid: the API is loaded when it is asked for."""
+    program = "import sys, swarm; print([name for name in sys.modules if name.startswith('swarm.')])"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
