@@ -118,6 +118,17 @@ class LimitSettings(_Table):
         ge=0,
         description="How often a task may put itself off before it has failed.",
     )
+    breaker_failures: int = Field(
+        default=3,
+        ge=0,
+        le=1000,
+        description="So many first workers of an agent that all fail alike stop it until swarm resume; 0: never.",
+    )
+    breaker_within_s: float = Field(
+        default=_MACHINE.breaker_within_s,
+        gt=0,
+        description="A worker that fails within this time counts for breaker_failures.",
+    )
     lost_max: int = Field(
         default=_MACHINE.lost_max,
         ge=0,
@@ -582,6 +593,9 @@ def to_limits(settings: Settings) -> MachineLimits:
         same_failure_max=SAME_FAILURE_MAX,
         tell_unused=True,
         verify_slots=settings.verify.slots,
+        hold_agents=True,
+        breaker_failures=limits.breaker_failures,
+        breaker_within_s=limits.breaker_within_s,
     )
 
 

@@ -63,6 +63,7 @@ def view(document: Mapping[str, Any], *, now: float, width: int, top: str = "") 
     parts: list[RenderableType] = [Text(render.daemon_line(document, now), style="dim")]
     if capacity := render.capacity_line(document):
         parts.append(Text(capacity, style="dim"))
+    parts += [Text(line, style="yellow") for line in render.held_lines(document)]
     runs = document.get("runs") or []
     if not runs:
         parts.append(Text("No runs yet. Next: swarm run PLAN"))

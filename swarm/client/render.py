@@ -39,6 +39,7 @@ def status_text(
     lines = [daemon_line(document, now)]
     if capacity := capacity_line(document):
         lines.append(capacity)
+    lines += held_lines(document)
     runs = document.get("runs") or []
     if not runs:
         lines += ["", "No runs yet. Next: swarm run PLAN"]
@@ -80,6 +81,12 @@ def capacity_line(document: Document) -> str:
             text += f", {name} {readings[key]:.0f} %"
     said = [capacity[key] for key in ("reason", "note") if capacity.get(key)]
     return text + "".join(f"; {printable(each)}" for each in said)
+
+
+def held_lines(document: Document) -> list[str]:
+    """Says which agents start nothing, and why."""
+    held = (document.get("capacity") or {}).get("held") or []
+    return [f"held: {printable(each.get('text') or '')}" for each in held if isinstance(each, dict)]
 
 
 def run_title(run: Document) -> str:

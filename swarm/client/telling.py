@@ -274,6 +274,10 @@ _WORDS: dict[str, Any] = {
     "QaRejected": lambda event: f"is not approved{_why(event)}",
     "RunFinished": lambda event: f"is on {_short(event.get('target', ''))}",
     "FinishRefused": lambda event: f"was not finished{_why(event.get('reason') or {})}",
+    "AgentHeld": lambda event: (
+        f"starts nothing of agent {_short(event.get('agent', ''))}: {printable(event.get('text', ''))}"
+    ),
+    "AgentGoesOn": lambda event: f"starts workers of agent {_short(event.get('agent', ''))} again",
     "CapacityChanged": lambda event: (
         f"{event.get('slots_open', 0)} slots open: {_short(event.get('reason', ''))}"
     ),
@@ -297,6 +301,8 @@ PROGRESS_EVENTS = frozenset(
         "StagingReviewed",
         "QaApproved",
         "QaRejected",
+        "AgentHeld",
+        "AgentGoesOn",
     }
 )
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +26,7 @@ from swarm.core import (
     finishing,
     memory,
     merge_queue,
+    providers,
     rebuilt,
     reviewing,
     train,
@@ -36,11 +36,9 @@ from swarm.core import messages as m
 from swarm.core.claims import literal, strays
 from swarm.core.lifecycle import (
     cancel,
-    end_attempt,
     end_worker,
     ended_on_request,
     free_slot,
-    hand_back,
     held_against,
     run_ended,
     settle,
@@ -86,8 +84,6 @@ READINGS_MAX_AGE_S = 2.0
 LOOKS_MAX = (
     1_000  # ready tasks that are passed over, because they wait for claims, in search of one that may start
 )
-_TRY_LATER = 75  # EX_TEMPFAIL
-_TRY_LATER_MAX_S = 7 * 86400.0
 
 
 def step(swarm: Swarm, event: m.Event) -> Turn:
@@ -225,6 +221,7 @@ def _start(turn: Turn, run: Run, task: Task) -> None:
     )
     swarm.slots.add(slot)
     swarm.ramp = swarm.ramp.started(turn.at, running=len(swarm.slots))
+    providers.started(turn, attempt.agent)
     run.take_claims(task)
     run.live[task.spec.id] = None
     run.solo = task.spec.id if task.alone else None
@@ -245,6 +242,8 @@ def _ticked(turn: Turn, event: m.Ticked) -> None:
         due = heapq.heappop(swarm.deadlines)
         if due.kind == "ramp":
             swarm.ramp_at = None
+        elif due.kind == "agent":
+            providers.fell_due(turn, due.task)
         else:
             _fell_due(turn, swarm.runs[due.run], due)
 
@@ -353,6 +352,7 @@ def _resumed(turn: Turn, event: m.Resumed) -> None:
         the_run(turn, event.run).paused = False
     else:
         turn.swarm.paused = False
+        providers.resumed(turn)
         for run in turn.swarm.runs.values():
             run.paused = False
 
@@ -434,6 +434,7 @@ def _plan_submitted(turn: Turn, event: m.PlanSubmitted) -> None:
     run.fail_fast = event.fail_fast
     added = set(change.added)
     new = run.add(plan.phases, [spec for spec in plan.tasks if spec.id in added])
+    providers.submitted(turn, run, plan)
     rebuilt.learn(run, plan)
     rebuilt.recall(turn, run, new)
     replaced = set(change.replaced)
@@ -549,6 +550,7 @@ def _worker_exited(turn: Turn, event: m.WorkerExited) -> None:
     run, task, attempt = live(turn, event, Step.RUNNING)
     attempt.exit_code, attempt.result, attempt.exited_at = event.exit_code, event.result, event.at
     attempt.trouble, attempt.memory_bytes = event.trouble, max(attempt.memory_bytes, event.memory_bytes)
+    providers.exited(turn, attempt, event.jitter)
     if event.exit_code == 0 and attempt.ending is None:
         free_slot(turn, attempt)
         turn.swarm.coming.add((run.id, task.spec.id, attempt.n))
@@ -563,28 +565,35 @@ def _collected(turn: Turn, event: m.Collected) -> None:
         ended_on_request(turn, run, task, attempt)
     elif event.gone:
         _lost(turn, run, task, attempt, event.problem)
-    elif (reason := _worker_failure(task, attempt, event.problem)) is not None:
-        failing.worker_failed(turn, run, task, attempt, reason)
-    elif attempt.exit_code is None:
+    elif attempt.exit_code is None and attempt.ending is None:
         _lost(turn, run, task, attempt, "the worker is gone and left no exit code")
-    elif attempt.exit_code == _TRY_LATER:
-        _try_later(turn, run, task, attempt)
-    elif (reason := _check_strays(turn, run, task, attempt)) is not None:
+    elif providers.asks_for_later(attempt) and attempt.ending is None:
+        providers.try_later(turn, run, task, attempt)
+    else:
+        reason = _worker_failure(task, attempt, event.problem)
+        providers.judged(turn, run, task, attempt, reason)
+        if reason is not None:
+            failing.worker_failed(turn, run, task, attempt, reason)
+        else:
+            _submit(turn, run, task, attempt, brought_in=event.brought_in)
+
+
+def _submit(turn: Turn, run: Run, task: Task, attempt: Attempt, *, brought_in: bool) -> None:
+    """Puts work that a worker ended well with into the merge queue, unless it strayed too far."""
+    if (reason := _check_strays(turn, run, task, attempt)) is not None:
         held_against(turn, run, task, attempt, Step.HANDED_BACK, reason)
     else:
-        merge_queue.enqueue(turn, run, task, attempt, brought_in=event.brought_in)
+        merge_queue.enqueue(turn, run, task, attempt, brought_in=brought_in)
 
 
 def _worker_failure(task: Task, attempt: Attempt, problem: str) -> Reason | None:
-    """Says why what the worker did can't be submitted; None when it can, and where another rule applies."""
+    """Says why what the worker did can't be submitted; None when it can."""
     if attempt.ending == "timeout":
         return Reason(
             "timeout", f"the worker was still running after {task.spec.timeout_s:g} s and was ended"
         )
     if attempt.ending == memory.OVER:
         return memory.over(task, attempt)
-    if attempt.exit_code in (None, _TRY_LATER):
-        return None
     if attempt.exit_code != 0:
         text = f"the worker ended with exit code {attempt.exit_code}"
         return Reason("worker_failed", text, {"exit_code": attempt.exit_code})
@@ -602,21 +611,6 @@ def _lost(turn: Turn, run: Run, task: Task, attempt: Attempt, text: str) -> None
     lost = sum(1 for each in task.attempts[task.budget_from :] if each.step is Step.LOST) + 1
     attempt.counts = lost > turn.swarm.limits.lost_max
     held_against(turn, run, task, attempt, Step.LOST, reason)
-
-
-def _try_later(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:
-    limits, asked = turn.swarm.limits, attempt.result.retry_after_s
-    unsaid = asked is None or math.isnan(asked)
-    until = turn.at + (limits.try_later_s if unsaid else min(max(asked or 0.0, 0.0), _TRY_LATER_MAX_S))
-    reason = Reason("try_later", "the worker asked to be tried again later (exit code 75)", {"until": until})
-    tried = task.attempts[task.budget_from :]
-    earlier = sum(1 for each in tried if each.reason is not None and each.reason.code == "try_later")
-    attempt.counts = earlier >= limits.try_later_max
-    if attempt.counts:
-        held_against(turn, run, task, attempt, Step.FAILED, Reason("worker_failed", reason.text))
-        return
-    end_attempt(turn, run, task, attempt, Step.HANDED_BACK, reason)
-    hand_back(turn, run, task, attempt, reason, not_before=until)
 
 
 def _check_strays(turn: Turn, run: Run, task: Task, attempt: Attempt) -> Reason | None:

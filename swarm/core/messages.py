@@ -311,12 +311,14 @@ class WorkerOutgrew(AttemptEvent):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerExited(AttemptEvent):
     """The worker's process tree is gone. `exit_code` is None where nobody wrote it down: the worker is lost. `trouble` is the
-    machine's at that moment (its disk was full); `memory_bytes` the most that the tree was seen to take, 0 where nobody looked."""
+    machine's at that moment (its disk was full); `memory_bytes` the most that the tree was seen to take, 0 where nobody looked.
+    `jitter`, a random number from 0 to 1, spreads what is tried again later."""
 
     exit_code: int | None
     result: WorkerResult = field(default_factory=WorkerResult)
     trouble: str = ""
     memory_bytes: int = 0
+    jitter: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -671,6 +673,8 @@ FACTS: dict[str, str] = {
     "WorkSaved": "what lay in the worktree of an attempt and had not been collected is kept at `place`, a branch or a folder",
     "Mended": "something that a crash or a person left was mended: `kind`, `text` says what was found, `remedy` what was done",
     "JournalRebuilt": "the journal was rebuilt without its end: how many `landings` of how many `runs` were found on staging",
+    "AgentHeld": "nothing of `agent` starts: `code` (rate_limit or breaker) and `text` say why, `until` when its limit is reset",
+    "AgentGoesOn": "`agent` starts workers again: few at first, where a rate limit held it",
     "CapacityChanged": "the machine allows another number of workers: `slots_open` and the `reason`",
 }
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+COMMAND = "command"  # the agent that runs a task's own shell command
+
 
 class TaskState(StrEnum):
     """Where a task stands; the last four are ends."""
@@ -120,7 +122,7 @@ class TaskSpec:
     claims: tuple[Claim, ...] = ()
     prompt: str = ""
     run: str = ""
-    agent: str = "command"
+    agent: str = COMMAND
     verify: tuple[Suite, ...] = ()
     timeout_s: float = 3600.0
     attempts: int = 2
@@ -167,7 +169,7 @@ class PlanSpec:
 class Defaults:
     """What a task gets where the plan says nothing; the settings give these."""
 
-    agent: str = "command"
+    agent: str = COMMAND
     timeout_s: float = 3600.0
     attempts: int = 2
     suite_timeout_s: float = 1800.0
@@ -237,7 +239,9 @@ class Limits:
     for a claim go before later ones that overlap it; `verify_again` has suites that did not pass run once more on the same commit
     before that counts; `same_failure_max` is how often a task's verification may fail in one and the same way before it is not
     tried again, 0 for any number; `tell_unused` has claims told that nothing was changed under. All off as in journals of 0.1.0.
-    `verify_slots` is how many candidates are verified at once, of all runs; the first of each run never waits for one.
+    `verify_slots` is how many candidates are verified at once, of all runs; the first of each run never waits for one. With
+    `hold_agents` a rate limit that one worker meets holds its whole agent; `breaker_failures` is how many first workers of an agent
+    must fail alike, each within `breaker_within_s`, for it to be stopped, 0 for never: both off as in journals of 0.1.0.
     """
 
     workers_max: int = 4
@@ -262,6 +266,9 @@ class Limits:
     same_failure_max: int = 0
     tell_unused: bool = False
     verify_slots: int = 1
+    hold_agents: bool = False
+    breaker_failures: int = 0
+    breaker_within_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +346,8 @@ class Issue:
 class WorkerResult:
     """What a worker may say of itself in SWARM_RESULT_FILE; nothing in it is believed about success.
 
-    `verdict` and `issues` are a reviewer's: "approve", "reject", or "" where it gave none.
+    `verdict` and `issues` are a reviewer's: "approve", "reject", or "" where it gave none. `rate_limited` says whether what it asks
+    to be tried later for holds its whole agent up; None where it did not say.
     """
 
     summary: str = ""
@@ -350,6 +358,34 @@ class WorkerResult:
     files_read: tuple[str, ...] = ()
     verdict: str = ""
     issues: tuple[Issue, ...] = ()
+    rate_limited: bool | None = None
+
+
+@dataclass(slots=True)
+class Hold:
+    """Why an agent starts nothing: `code` is rate_limit or breaker. `until` is the reset, None where only a person ends it.
+
+    After the reset it starts few at first, more with each `step`: `room` is how many more, before the next one at `due`. `jitter`,
+    from 0 to 1, keeps the daemons that met the same limit from coming back in the same moment.
+    """
+
+    code: str
+    text: str
+    until: float | None = None
+    jitter: float = 0.0
+    due: float | None = None
+    step: int = 0
+    room: int = 0
+
+
+@dataclass(slots=True)
+class Trial:
+    """What the first workers of an agent showed: `proven` once one did not fail at once; until then those that `failed` with
+    `exit_code`, each as (run, task, attempt)."""
+
+    proven: bool = False
+    exit_code: int = 0
+    failed: list[tuple[str, str, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

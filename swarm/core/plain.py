@@ -11,6 +11,7 @@ import enum
 import types
 import typing
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from typing import Any
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
@@ -108,3 +109,11 @@ def _load_fields(cls: type[Any], data: Any) -> Any:
         elif default is _MISSING:
             raise ValueError(f"{cls.__name__} lacks {name!r}")
     return cls(**values)
+
+
+def rfc3339(at: float | None) -> str | None:
+    """Gives a time in seconds as RFC 3339 in UTC, to the millisecond."""
+    if at is None:
+        return None
+    moment = datetime.fromtimestamp(at, timezone.utc)  # noqa: UP017  (datetime.UTC costs an import lookup)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

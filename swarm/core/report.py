@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import Any
 
-from swarm.core import suites, train
+from swarm.core import providers, suites, train
 from swarm.core.astray import explain
 from swarm.core.claims import unused
 from swarm.core.model import (
@@ -26,6 +25,7 @@ from swarm.core.model import (
     WorkerResult,
     staging_branch,
 )
+from swarm.core.plain import rfc3339 as rfc3339
 from swarm.core.qa import APPROVE, REJECT
 from swarm.core.run import InTheWay, Run
 from swarm.core.state import Swarm
@@ -67,14 +67,6 @@ class Live:
     stuck: str = ""
 
 
-def rfc3339(at: float | None) -> str | None:
-    """Gives a time in seconds as RFC 3339 in UTC, to the millisecond."""
-    if at is None:
-        return None
-    moment = datetime.fromtimestamp(at, timezone.utc)  # noqa: UP017  (datetime.UTC costs an import lookup)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def status(swarm: Swarm, live: Live, *, run: str | None = None, summary: bool = False) -> dict[str, Any]:
     """Gives the status document, of one run or of all; with `summary` the tasks that matter now and the number of the others."""
     runs = [each for each in swarm.runs.values() if run is None or each.id == run]
@@ -106,6 +98,11 @@ def _capacity(swarm: Swarm, live: Live) -> dict[str, Any]:
         "running": running,
         "reason": reason if live.running else "no daemon runs",
         "note": live.note,
+        "held": [
+            {"agent": agent, "code": hold.code, "text": hold.text, "until": rfc3339(hold.until)}
+            for agent, hold in swarm.holds.items()
+            if not hold.step
+        ],
         "readings": None
         if readings is None
         else {
@@ -308,6 +305,9 @@ def _waits_for(swarm: Swarm, run: Run, task: Task) -> Reason:
         return Reason("preparing", "the run is being prepared")
     if run.behind:
         return Reason("preparing", "what was found on staging is published first")
+    held = providers.reason(swarm, run, task)
+    if held is not None:
+        return held
     before = run.in_the_way(task)
     if before is not None:
         return _turn_or_claim(before)

@@ -2,7 +2,8 @@
 
 Ready tasks lie in heaps, one for those that nothing holds up and one for each claim that holds some up: a task that meets a held
 claim is parked under that claim's path and not looked at again before the path is free. A start therefore costs the
-same with a hundred tasks and with a hundred thousand. A parked task comes before later ones that overlap it (`waiting`): these are
+same with a hundred tasks and with a hundred thousand. Those that a gate holds up, such as their agent's, are parked under that
+alike, and wait behind it without keeping others back. A parked task comes before later ones that overlap it (`waiting`): these are
 parked under the path and the task that goes first.
 
 Rules for editing: nothing here knows events or commands; `machine` decides. `set_state` is the only place where a task's state
@@ -46,6 +47,7 @@ _Place = tuple[
 ]  # the path of a claim, and the task that goes first where it waits for that claim itself
 _FREE = ("", "")  # the heap of those that nothing holds up; no claim has an empty path
 _TURN = "\0"  # opens the path of a claim that is no path
+_GATE = f"{_TURN}gate/"  # … and of what no task holds and that may be shut all the same
 
 
 class InTheWay(NamedTuple):
@@ -68,7 +70,7 @@ class Run:
     `publish_waits` is set while `publishing_commit` can't be published because staging went `astray`; `publishing_from` is where
     the branch is expected. `looking` is set while the user's repository is being looked at: to what is known of it, "" to be told
     at once. `by_hand` are the commits of people that have landed, `undone` the tasks that were undone with the commits that did it.
-    `suites_seen` counts the suites that have run, by name.
+    `suites_seen` counts the suites that have run, by name. `shut` are the gates that let no task start.
     `behind` is set after the journal was rebuilt while tasks may have landed that are not in `published`.
     """
 
@@ -130,6 +132,7 @@ class Run:
     _open: list[tuple[Key, _Place]] = field(default_factory=list)
     _held: Counter[str] = field(default_factory=Counter)
     waiting: Waiting = field(default_factory=Waiting)
+    shut: set[str] = field(default_factory=set)
     aside: set[str] = field(default_factory=set)
     alone: list[tuple[Key, str]] = field(default_factory=list)
     solo: str | None = None
@@ -368,6 +371,7 @@ class Run:
         have been passed over."""
         while most > 0 and self.peek() is not None:
             alone = not self._open
+            place = _FREE
             if alone:
                 name = heapq.heappop(self.alone)[1]
             else:
@@ -376,9 +380,16 @@ class Run:
                 self._offer(place)
             task = self.tasks[name]
             if task.state is not TaskState.READY or task.not_before is not None or task.alone is not alone:
+                if task.state is TaskState.READY and task.alone and place[0].startswith(_GATE):
+                    self.push(task)
                 continue  # left over from an earlier time of being ready
             if not self.selected(task) or task.paused:
                 self.put_aside(task)
+                continue
+            gate = self.gate_shut(task)
+            if gate is not None:
+                self._stand_back(task, gate)
+                most -= 1
                 continue
             before = self.in_the_way(task)
             if before is None:
@@ -398,6 +409,28 @@ class Run:
         before = self.waiting.first(claims, _key(task))
         return None if before is None else InTheWay(before.path, before.task, waits=True)
 
+    def shut_gate(self, gate: str) -> None:
+        """Lets no task start that has to pass this gate; those of them that wait for a claim keep nobody back meanwhile."""
+        if gate in self.shut:
+            return
+        self.shut.add(gate)
+        for name in self.waiting.tasks():
+            if gate in _gates(self.tasks[name]):
+                self._stand_back(self.tasks[name], gate)
+
+    def open_gate(self, gate: str) -> None:
+        """Lets the tasks start again that a gate held up."""
+        self.shut.discard(gate)
+        self._offer((gate, ""))
+
+    def gate_shut(self, task: Task) -> str | None:
+        """Gives the shut gate that a task would have to pass, if there is one."""
+        return next((gate for gate in _gates(task) if gate in self.shut), None) if self.shut else None
+
+    def _stand_back(self, task: Task, gate: str) -> None:
+        self._wait_no_more(task.spec.id)
+        heapq.heappush(self._heaps.setdefault((gate, ""), []), (_key(task), task.spec.id))
+
     def filed(self) -> set[str]:
         """Gives the ready tasks that some later event will bring up: in the open, parked, or alone."""
         found = {name for _, name in self.alone}
@@ -408,7 +441,7 @@ class Run:
 
     def _is_shut(self, place: _Place) -> bool:
         path, before = place
-        return before in self.waiting if before else path in self._held
+        return before in self.waiting if before else path in self._held or path in self.shut
 
     def _park(self, task: Task, by: InTheWay) -> None:
         key, name = _key(task), task.spec.id
@@ -434,6 +467,15 @@ class Run:
             heapq.heappush(self._open, (heap[0][0], place))
         elif heap is not None and place != _FREE:
             del self._heaps[place]
+
+
+def agent_gate(agent: str) -> str:
+    """Names the gate that all tasks of an agent pass."""
+    return f"{_GATE}agent/{agent}"
+
+
+def _gates(task: Task) -> tuple[str, ...]:
+    return (agent_gate(task.spec.agent),)
 
 
 def _key(task: Task) -> Key:

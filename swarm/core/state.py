@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from swarm.core import admission
 from swarm.core import messages as m
-from swarm.core.model import Attempt, Limits, Readings, Step, Task, TaskState
+from swarm.core.model import Attempt, Hold, Limits, Readings, Step, Task, TaskState, Trial
 from swarm.core.run import Run
 
 
@@ -44,7 +44,8 @@ class Swarm:
 
     `trouble` is what the machine lacks, by who waits for it: (run, task, ""), or (run, "", command) for a command of the run.
     `blind` says why the last look at the machine saw nothing, `verify_waits` that one more candidate would be verified if the
-    machine had room. `last_at` is the time of the last event.
+    machine had room. `holds` says which agents start nothing, or little, and why; `trials` what their first workers showed.
+    `last_at` is the time of the last event.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -64,6 +65,8 @@ class Swarm:
     ramp_at: float | None = None
     step_of_ladder: int | None = None
     capacity: admission.Decision = field(default_factory=lambda: admission.Decision(0, "nothing waits", 0))
+    holds: dict[str, Hold] = field(default_factory=dict)
+    trials: dict[str, Trial] = field(default_factory=dict)
     discarding: dict[str, None] = field(default_factory=dict)
     deadlines: list[Deadline] = field(default_factory=list)
     version: str = ""
@@ -390,6 +393,8 @@ def clock_moved(swarm: Swarm, by_s: float) -> None:
         return
     swarm.measured_at, swarm.ramp_at = swarm.measured_at + by_s, _moved(swarm.ramp_at, by_s)
     swarm.ramp = swarm.ramp.moved(by_s)
+    for hold in swarm.holds.values():
+        hold.until, hold.due = _moved(hold.until, by_s), _moved(hold.due, by_s)
     for run in swarm.runs.values():
         run.retry_at = {command: at + by_s for command, at in run.retry_at.items()}
         run.followed_at, run.follow_at = run.followed_at + by_s, _moved(run.follow_at, by_s)
@@ -407,6 +412,8 @@ def still_due(swarm: Swarm, due: Deadline) -> bool:
     """Tells whether the reason for a deadline is still there."""
     if due.kind == "ramp":
         return swarm.ramp_at == due.at
+    if due.kind == "agent":
+        return due.task in swarm.holds and swarm.holds[due.task].due == due.at
     run = swarm.runs[due.run]
     if due.kind == "look":
         return run.peek() is not None

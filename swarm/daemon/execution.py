@@ -13,6 +13,7 @@ import asyncio
 import dataclasses
 import functools
 import os
+import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
@@ -419,6 +420,7 @@ class Execution:
             result=result,
             trouble=lacks,
             memory_bytes=self.memory.most_of(command),
+            jitter=random.random(),  # noqa: S311  (nobody is to be kept from guessing it)
         )
 
     def _end_worker(self, command: m.EndWorker) -> None:

@@ -183,6 +183,7 @@ def _result(found: Mapping[str, Any]) -> tuple[WorkerResult, str]:
         files_read=take("files_read", _texts, ()),
         verdict=take("verdict", _verdict, ""),
         issues=take("issues", _issues, ()),
+        rate_limited=take("rate_limited", _yes_or_no, None),
     )
     return result, f"The result file has values of the wrong kind: {', '.join(dropped)}." if dropped else ""
 
@@ -203,6 +204,10 @@ def _amount(value: Any) -> float | None:
 def _number(value: Any) -> int | None:
     amount = _amount(value)
     return None if amount is None or amount != int(amount) else int(amount)
+
+
+def _yes_or_no(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
 
 
 def _verdict(value: Any) -> str | None:

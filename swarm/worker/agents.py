@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from swarm.core.model import COMMAND as COMMAND
 from swarm.core.model import TaskSpec
-
-COMMAND = "command"  # the agent that runs a task's own shell command
 
 
 @dataclass(frozen=True, slots=True)

@@ -211,6 +211,8 @@ def test_only_a_regular_file_is_read(tmp_path: Path, kind: str) -> None:
         ("issues", "No tests"),
         ("issues", [{"path": "a"}]),
         ("issues", [{"title": 5}]),
+        ("rate_limited", "yes"),
+        ("rate_limited", 1),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_dropped_and_named(tmp_path: Path, name: str, value: Any) -> None:

@@ -46,6 +46,8 @@ def test_without_a_file_everything_is_the_default(tmp_path: Path) -> None:
         same_failure_max=3,
         tell_unused=True,
         verify_slots=2,
+        hold_agents=True,
+        breaker_failures=3,
     )
     assert config.to_defaults(settings) == Defaults()
     assert {source for _, _, source in config.flat(settings)} == {"default"}

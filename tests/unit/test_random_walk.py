@@ -94,6 +94,8 @@ class World:
             in_plan_order=self.random.random() < 0.8,
             verify_again=self.random.random() < 0.8,
             verify_slots=self.random.choice([1, 1, 2, 3, 4]),
+            hold_agents=self.random.random() < 0.8,
+            breaker_failures=self.random.choice([0, 2, 3]),
         )
         if rush:
             slots = self.random.choice([2, 3, 4])
@@ -105,6 +107,9 @@ class World:
     # --- moving on
 
     def send(self, event: m.Event) -> None:
+        released = isinstance(event, m.Resumed) and event.run is None
+        holds = {} if released else self.swarm.holds
+        before = {agent: hold.until or float("inf") for agent, hold in holds.items() if not hold.step}
         turn = machine.step(self.swarm, event)
         self.log.append(json.dumps(m.event_to_json(event)))
         for command in turn.commands:
@@ -116,13 +121,15 @@ class World:
         for fact in turn.facts:
             if fact.type == "TaskStarted":
                 self.check_turn(self.swarm.runs[str(fact.run)], str(fact.task))
+                hold = before.get(str(fact.data["agent"]))
+                assert hold is None or hold <= self.now, f"{fact.task} started while its agent was held"
 
     def check_turn(self, run: Run, started: str) -> None:
         """No task starts while one that overlaps it and comes before it waits for its turn."""
         mine = run.tasks[started]
         for name, task in run.tasks.items():
             waits = task.state is TaskState.READY and task.not_before is None and not task.paused
-            kept = run.in_plan_order and run.selected(task) and not task.alone
+            kept = run.in_plan_order and run.selected(task) and not task.alone and not run.gate_shut(task)
             if waits and kept and _order(task) < _order(mine):
                 pairs = [(a, b) for a in run.wanted_claims(task) for b in run.wanted_claims(mine)]
                 meet = [a for a, b in pairs if overlap(a.path, b.path) and {a.mode, b.mode} != {Mode.SHARED}]
@@ -297,7 +304,10 @@ class World:
         self, command: m.AttemptCommand, where: dict[str, Any], code: int | None, trouble: str
     ) -> m.Event:
         """Ends a worker, once: whoever asks later is told the same."""
-        result = WorkerResult(retry_after_s=self.random.choice([None, 3.0]))
+        result = WorkerResult(
+            retry_after_s=self.random.choice([None, 3.0]),
+            rate_limited=self.random.choice([None, None, None, True, False]),
+        )
         if self.swarm.runs[command.run].tasks[command.task].spec.qa:
             verdict = self.random.choice(["approve", "reject", "reject", ""])
             result = WorkerResult(verdict=verdict, issues=(Issue(self.random.choice("xyz")),))
@@ -626,6 +636,8 @@ def _shape(swarm: Swarm) -> str:
             runs,
             sorted(swarm.slots),
             swarm.trouble,
+            swarm.holds,
+            swarm.trials,
             swarm.paused,
             swarm.stopping,
             sorted({d for d in swarm.deadlines if still_due(swarm, d)}),
@@ -645,21 +657,20 @@ def _random_plan(world: World, name: str) -> Any:
             n for n in names[:place] if not (phase == "p1" and n in {t.id for t in tasks if t.phase == "p2"})
         ]
         needs = pick.sample(earlier, k=min(len(earlier), pick.choice([0, 0, 1, 2])))
-        tasks.append(
-            a_task(
-                task,
-                needs=[n for n in needs if phase != "p1"],
-                phase=phase,
-                claims=pick.choice([[], ["a/**"], ["a/1"], ["a/2", "b"], ["+c"], ["b", "+c"]]),
-                verify=pick.choice([[], ["make test"], ["make test", "make lint"]]),
-                attempts=pick.choice([1, 2, 3]),
-                priority=pick.choice([0, 0, 5]),
-                allow_empty=pick.random() < 0.2,
-                finished=pick.random() < 0.05,
-                timeout_s=pick.choice([5.0, 3600.0]),
-                memory_mb=pick.choice([0, 0, 500]),
-            )
+        spec = a_task(
+            task,
+            needs=[n for n in needs if phase != "p1"],
+            phase=phase,
+            claims=pick.choice([[], ["a/**"], ["a/1"], ["a/2", "b"], ["+c"], ["b", "+c"]]),
+            verify=pick.choice([[], ["make test"], ["make test", "make lint"]]),
+            attempts=pick.choice([1, 2, 3]),
+            priority=pick.choice([0, 0, 5]),
+            allow_empty=pick.random() < 0.2,
+            finished=pick.random() < 0.05,
+            timeout_s=pick.choice([5.0, 3600.0]),
+            memory_mb=pick.choice([0, 0, 500]),
         )
+        tasks.append(dataclasses.replace(spec, agent=pick.choice(["command", "command", "mine", "yours"])))
     return a_plan(*tasks, phases=phases, name=name)
 
 
