@@ -83,6 +83,31 @@ class LimitSettings(_Table):
     budget_usd: float = Field(
         default=0.0, ge=0, description="With this much spent by a run nothing new of it starts; 0: no limit."
     )
+    budget_tokens: int = Field(
+        default=0,
+        ge=0,
+        description="With so many tokens used by a run nothing new of it starts; 0: no limit.",
+    )
+    task_budget_usd: float = Field(
+        default=0.0,
+        ge=0,
+        description="With this much spent on a task it gets no other attempt; 0: no limit.",
+    )
+    task_budget_tokens: int = Field(
+        default=0,
+        ge=0,
+        description="With so many tokens used by a task it gets no other attempt; 0: no limit.",
+    )
+    day_budget_usd: float = Field(
+        default=0.0,
+        ge=0,
+        description="With this much spent on a day, by all runs, nothing starts before the next day (UTC); 0: no limit.",
+    )
+    day_budget_tokens: int = Field(
+        default=0,
+        ge=0,
+        description="With so many tokens used on a day, by all runs, nothing starts before the next day (UTC); 0: no limit.",
+    )
     timeout_s: float = Field(
         default=_DEFAULTS.timeout_s, gt=0, description="Time for one attempt, where the plan says nothing."
     )
@@ -596,6 +621,12 @@ def to_limits(settings: Settings) -> MachineLimits:
         hold_agents=True,
         breaker_failures=limits.breaker_failures,
         breaker_within_s=limits.breaker_within_s,
+        budget_usd=limits.budget_usd,
+        budget_tokens=limits.budget_tokens,
+        task_budget_usd=limits.task_budget_usd,
+        task_budget_tokens=limits.task_budget_tokens,
+        day_budget_usd=limits.day_budget_usd,
+        day_budget_tokens=limits.day_budget_tokens,
     )
 
 

@@ -84,9 +84,24 @@ def capacity_line(document: Document) -> str:
 
 
 def held_lines(document: Document) -> list[str]:
-    """Says which agents start nothing, and why."""
+    """Says which agents start nothing, and why, and what was spent of a day's budget."""
     held = (document.get("capacity") or {}).get("held") or []
-    return [f"held: {printable(each.get('text') or '')}" for each in held if isinstance(each, dict)]
+    lines = [f"held: {printable(each.get('text') or '')}" for each in held if isinstance(each, dict)]
+    day = document.get("day") or {}
+    if day.get("budget_usd") or day.get("budget_tokens"):
+        lines.append(f"spent on {printable(day.get('date') or '')}: {spent_text(day)}")
+    return lines
+
+
+def spent_text(spent: Document | None) -> str:
+    """Says what workers have cost, and of how much: `$1.25 of $5.00, 120,000 tokens`; empty where they cost nothing."""
+    pairs = (("cost_usd", "budget_usd", "${:,.2f}"), ("tokens", "budget_tokens", "{:,} tokens"))
+    said = []
+    for key, limit, form in pairs:
+        amount, most = (spent or {}).get(key) or 0, (spent or {}).get(limit)
+        if amount or most:
+            said.append(form.format(amount) + (f" of {form.format(most)}" if most else ""))
+    return ", ".join(said)
 
 
 def run_title(run: Document) -> str:
@@ -111,6 +126,8 @@ def _run_lines(run: Document, now: float, width: int, colour: bool, top: str) ->
     if counts:
         yield f"  {counts}"
     yield from _staging_lines(run, top)
+    if spent := spent_text(run.get("spent")):
+        yield f"  spent {spent}"
     if run.get("qa"):
         yield cut(f"  {qa_line(run)}", width)
     for problem in run.get("problems") or []:

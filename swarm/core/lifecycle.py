@@ -6,7 +6,7 @@ needs and counts are always given back together. What an end allows in the merge
 
 from __future__ import annotations
 
-from swarm.core import feedback
+from swarm.core import budget, feedback
 from swarm.core.model import TASK_ENDS, WORKER_STEPS, Attempt, Reason, Step, Task, TaskState, attempt_branch
 from swarm.core.run import Run
 from swarm.core.state import Deadline, Turn, command_for, due, give_back
@@ -101,6 +101,19 @@ def _unless_started(turn: Turn, run: Run, name: str) -> None:
         ready(turn, run, task)
 
 
+def stop_over_budget(turn: Turn, run: Run) -> bool:
+    """Fails every task that is ready in a run over its budget; tells whether there was one."""
+    over = budget.run_over(turn.swarm.limits, run.spent) if run.counts[TaskState.READY] else None
+    if over is None:
+        return False
+    for task in (
+        run.tasks.values()
+    ):  # in order, so that where they go one at a time each comes up after the one before it
+        if task.state is TaskState.READY:
+            end_task(turn, run, task, TaskState.FAILED, over)
+    return True
+
+
 def run_ended(turn: Turn, run: Run) -> None:
     """Tells once that every task that takes part has ended; asked at the end of each turn that touched the run."""
     if run.open_tasks == 0 and run.ended_at is None:
@@ -183,8 +196,12 @@ def hand_back(
 ) -> None:
     """Makes a task whose attempt has ended ready for another, which is told why.
 
-    What was wrong with the work is still told after an attempt that was only interrupted.
+    What was wrong with the work is still told after an attempt that was only interrupted. A task over its budget has failed.
     """
+    over = budget.task_over(turn.swarm.limits, task)
+    if over is not None:
+        end_task(turn, run, task, TaskState.FAILED, over)
+        return
     earlier = task.feedback[:1] if reason.code in _INTERRUPTIONS else ()
     task.feedback = (*earlier, feedback.text(attempt, reason))
     turn.tell("TaskHandedBack", run, task, code=reason.code, text=reason.text, **reason.facts)

@@ -21,6 +21,7 @@ from typing import Any
 from swarm.core import (
     admission,
     astray,
+    budget,
     discard,
     failing,
     finishing,
@@ -42,6 +43,7 @@ from swarm.core.lifecycle import (
     held_against,
     run_ended,
     settle,
+    stop_over_budget,
 )
 from swarm.core.model import (
     TASK_ENDS,
@@ -96,9 +98,7 @@ def step(swarm: Swarm, event: m.Event) -> Turn:
     handler(turn, event)
     for run in turn.stirred.values():
         if not run.discarding:
-            merge_queue.move(turn, run)
-            reviewing.move(turn, run)
-            run_ended(turn, run)
+            _settle(turn, run)
     merge_queue.verify_ahead(turn)
     for name in tuple(swarm.discarding):
         discard.wind_down(turn, swarm.runs[name])
@@ -109,6 +109,16 @@ def step(swarm: Swarm, event: m.Event) -> Turn:
     if troubled != bool(swarm.trouble) and swarm.measuring is None:  # else the readings tell
         turn.tell("CapacityChanged", None, slots_open=swarm.capacity.slots_open, reason=swarm.capacity.reason)
     return turn
+
+
+def _settle(turn: Turn, run: Run) -> None:
+    """Looks what follows from all that an event has changed in a run."""
+    again = True
+    while again:
+        merge_queue.move(turn, run)
+        reviewing.move(turn, run)
+        again = stop_over_budget(turn, run)
+    run_ended(turn, run)
 
 
 # --- starting workers ---
@@ -126,6 +136,10 @@ def _schedule(turn: Turn) -> None:
     while (run := next_run(swarm)) is not None:
         if train.busy(swarm) >= swarm.limits.workers_max:  # no reading would change that
             swarm.capacity = admission.full_house(swarm.limits)
+            return
+        if (spent := budget.day_over(swarm, turn.at)) is not None:
+            swarm.capacity = spent
+            _wait_for_room(turn, spent)
             return
         if _worktrees_are_coming(swarm):
             swarm.capacity = admission.waits_for_worktree(swarm.capacity)
@@ -550,6 +564,7 @@ def _worker_exited(turn: Turn, event: m.WorkerExited) -> None:
     run, task, attempt = live(turn, event, Step.RUNNING)
     attempt.exit_code, attempt.result, attempt.exited_at = event.exit_code, event.result, event.at
     attempt.trouble, attempt.memory_bytes = event.trouble, max(attempt.memory_bytes, event.memory_bytes)
+    budget.spend(turn.swarm, run, event.result, turn.at)
     providers.exited(turn, attempt, event.jitter)
     if event.exit_code == 0 and attempt.ending is None:
         free_slot(turn, attempt)

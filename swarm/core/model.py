@@ -240,8 +240,9 @@ class Limits:
     before that counts; `same_failure_max` is how often a task's verification may fail in one and the same way before it is not
     tried again, 0 for any number; `tell_unused` has claims told that nothing was changed under. All off as in journals of 0.1.0.
     `verify_slots` is how many candidates are verified at once, of all runs; the first of each run never waits for one. With
-    `hold_agents` a rate limit that one worker meets holds its whole agent; `breaker_failures` is how many first workers of an agent
-    must fail alike, each within `breaker_within_s`, for it to be stopped, 0 for never: both off as in journals of 0.1.0.
+    `hold_agents` a rate limit that one worker meets holds its whole agent; `breaker_failures` is how many first workers of an
+    agent must fail alike, each within `breaker_within_s`, for it to be stopped, 0 for never: both off as in journals of 0.1.0.
+    The budgets are of each run, of each task and of a day; 0: none.
     """
 
     workers_max: int = 4
@@ -269,6 +270,12 @@ class Limits:
     hold_agents: bool = False
     breaker_failures: int = 0
     breaker_within_s: float = 10.0
+    budget_usd: float = 0.0
+    budget_tokens: int = 0
+    task_budget_usd: float = 0.0
+    task_budget_tokens: int = 0
+    day_budget_usd: float = 0.0
+    day_budget_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +366,17 @@ class WorkerResult:
     verdict: str = ""
     issues: tuple[Issue, ...] = ()
     rate_limited: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What workers have cost, in dollars and in tokens, in and out."""
+
+    usd: float = 0.0
+    tokens: int = 0
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(self.usd + other.usd, self.tokens + other.tokens)
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from swarm.core import providers, suites, train
+from swarm.core import budget, providers, suites, train
 from swarm.core.astray import explain
 from swarm.core.claims import unused
 from swarm.core.model import (
@@ -18,6 +18,7 @@ from swarm.core.model import (
     Attempt,
     Readings,
     Reason,
+    Spent,
     Step,
     SuiteCount,
     Task,
@@ -81,6 +82,10 @@ def status(swarm: Swarm, live: Live, *, run: str | None = None, summary: bool = 
             "stopping": swarm.stopping and live.running,
         },
         "capacity": _capacity(swarm, live),
+        "day": {
+            "date": str(rfc3339(swarm.spent_on * budget.DAY_S))[:10],
+            **_spent_document(swarm.spent_today, budget.of_day(swarm.limits)),
+        },
         "runs": [run_document(swarm, each, live, summary=summary) for each in runs],
         "merge_queue": [entry for each in runs for entry in _merge_queue(each)],
         "claims": [entry for each in runs for entry in _claims(each)],
@@ -149,6 +154,7 @@ def run_document(swarm: Swarm, run: Run, live: Live, *, summary: bool = False) -
         "window": run.window or swarm.limits.verify_slots,
         "suites": [_suite_document(name, seen) for name, seen in run.suites_seen.items()],
         "qa": _qa(run),
+        "spent": _spent_document(run.spent, budget.of_run(swarm.limits)),
         "counts": {state.value: run.counts[state] for state in TaskState},
         "finished_before": list(run.finished_before),
         "problems": _problems(run),
@@ -158,6 +164,15 @@ def run_document(swarm: Swarm, run: Run, live: Live, *, summary: bool = False) -
         document["tasks_omitted"] = len(run.tasks) - len(tasks)
         document["ended"] = run.open_tasks == 0 and not run.live
     return document
+
+
+def _spent_document(spent: Spent, most: budget.Budget) -> dict[str, Any]:
+    return {
+        "cost_usd": round(spent.usd, 6),
+        "tokens": spent.tokens,
+        "budget_usd": most.usd or None,
+        "budget_tokens": most.tokens or None,
+    }
 
 
 def _qa(run: Run) -> dict[str, Any] | None:

@@ -29,6 +29,7 @@ from swarm.core.model import (
     FoundAttempt,
     PhaseSpec,
     PlanSpec,
+    Spent,
     Standing,
     Step,
     Suite,
@@ -70,7 +71,8 @@ class Run:
     `publish_waits` is set while `publishing_commit` can't be published because staging went `astray`; `publishing_from` is where
     the branch is expected. `looking` is set while the user's repository is being looked at: to what is known of it, "" to be told
     at once. `by_hand` are the commits of people that have landed, `undone` the tasks that were undone with the commits that did it.
-    `suites_seen` counts the suites that have run, by name. `shut` are the gates that let no task start.
+    `suites_seen` counts the suites that have run, by name. `spent` is what its workers have cost. `shut` are the gates that let no
+    task start.
     `behind` is set after the journal was rebuilt while tasks may have landed that are not in `published`.
     """
 
@@ -109,6 +111,7 @@ class Run:
     window: int = 0
     publishing: list[str] = field(default_factory=list)
     landed: list[tuple[str, str]] = field(default_factory=list)
+    spent: Spent = field(default_factory=Spent)
     suites_seen: dict[str, SuiteCount] = field(default_factory=dict)
     live: dict[str, None] = field(default_factory=dict)
     returning: dict[tuple[str, int], Attempt] = field(default_factory=dict)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from swarm.core import admission
 from swarm.core import messages as m
-from swarm.core.model import Attempt, Hold, Limits, Readings, Step, Task, TaskState, Trial
+from swarm.core.model import Attempt, Hold, Limits, Readings, Spent, Step, Task, TaskState, Trial
 from swarm.core.run import Run
 
 
@@ -45,7 +45,7 @@ class Swarm:
     `trouble` is what the machine lacks, by who waits for it: (run, task, ""), or (run, "", command) for a command of the run.
     `blind` says why the last look at the machine saw nothing, `verify_waits` that one more candidate would be verified if the
     machine had room. `holds` says which agents start nothing, or little, and why; `trials` what their first workers showed.
-    `last_at` is the time of the last event.
+    `spent_today` is what workers that ended on the day `spent_on` have cost. `last_at` is the time of the last event.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -67,6 +67,8 @@ class Swarm:
     capacity: admission.Decision = field(default_factory=lambda: admission.Decision(0, "nothing waits", 0))
     holds: dict[str, Hold] = field(default_factory=dict)
     trials: dict[str, Trial] = field(default_factory=dict)
+    spent_on: int = 0
+    spent_today: Spent = field(default_factory=Spent)
     discarding: dict[str, None] = field(default_factory=dict)
     deadlines: list[Deadline] = field(default_factory=list)
     version: str = ""

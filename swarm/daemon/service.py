@@ -237,7 +237,6 @@ def _refuse_unkept(settings: config.Settings) -> None:
     """Refuses settings that ask for protection which this version does not give: silence would be taken for a promise."""
     asked = {
         'sandbox = "required"': settings.sandbox == "required",
-        "limits.budget_usd": settings.limits.budget_usd > 0,
         "[ownership]": bool(settings.ownership),
         'verify.mode = "batch"': settings.verify.mode == "batch",
     }

@@ -1,9 +1,11 @@
-"""Rate limits and agents that do not work, as they are met from outside."""
+"""Rate limits, agents that do not work, and budgets, as they are met from outside."""
 
 from __future__ import annotations
 
 import json
 import time
+
+import pytest
 
 from tests.conftest import wait_until
 from tests.e2e.driver import Swarm
@@ -81,3 +83,27 @@ def test_an_agent_that_does_not_work_is_stopped(swarm: Swarm) -> None:
     run = swarm.wait("burnt", code=run["counts"]["failed"] and 1)
     swarm.check_landed(run)
     assert run["counts"]["landed"] >= 7
+
+
+def test_a_run_over_its_budget_ends_and_can_go_on_with_another(swarm: Swarm) -> None:
+    """What workers report is summed and shown; with the budget spent nothing new starts, what waits fails as over_budget, and the
+    run ends with 1; a daemon with a higher budget goes on with what failed."""
+    (swarm.top / "swarm.toml").write_text("[limits]\nbudget_usd = 1.0\n")
+    swarm.look_again()
+    says = 'echo "{\\"cost_usd\\": 0.6, \\"tokens_in\\": 1000, \\"tokens_out\\": 200}" > "$SWARM_RESULT_FILE"'
+    tasks = [swarm.task(name, f"{says}; echo x > out-{name}", claims=[f"out-{name}"]) for name in "abcd"]
+    plan = swarm.plan("dear", tasks)
+    run = swarm.run(plan, "--workers", "1", code=1)
+    swarm.check_landed(run)
+    assert [task["state"] for task in run["tasks"]] == ["landed", "landed", "failed", "failed"]
+    assert {task["reason"]["code"] for task in run["tasks"][2:]} == {"over_budget"}
+    assert run["spent"] == {"cost_usd": 1.2, "tokens": 2400, "budget_usd": 1.0, "budget_tokens": None}
+    assert "spent $1.20 of $1.00, 2,400 tokens" in swarm("status").out
+    exits = swarm.events("WorkerExited")
+    assert sum(event["result"]["cost_usd"] for event in exits) == 1.2
+    swarm.wait_for_rest()
+    swarm("start", "--workers", "1", SWARM_LIMITS__BUDGET_USD="10")
+    swarm("retry", "--failed")
+    run = swarm.wait("dear")
+    assert run["counts"]["landed"] == 4
+    assert run["spent"]["cost_usd"] == pytest.approx(2.4)
