@@ -48,6 +48,7 @@ FINISH_TIMEOUT_S = 4 * 3600.0  # verification runs inside it
 PING = "/v1/ping"  # GET -> PingAnswer
 STATUS = "/v1/status"  # GET ?run= &view=full|summary
 SUBMIT = "/v1/submit"  # POST SubmitRequest -> SubmitAnswer
+WATCH = "/v1/watch"  # POST WatchRequest -> WatchRequest
 ADD = "/v1/add"  # POST AddRequest -> SubmitAnswer
 RETRY = "/v1/retry"  # POST RetryRequest -> TasksAnswer
 FIRST = "/v1/first"  # POST FirstRequest -> TasksAnswer

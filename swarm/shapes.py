@@ -54,6 +54,13 @@ class AddRequest(TypedDict):
     task: dict[str, Any]
 
 
+class WatchRequest(TypedDict):
+    """The plan file of this run that is to be watched, by its absolute path; "" for none any more."""
+
+    run: str
+    source: str
+
+
 class RetryRequest(TypedDict):
     """These tasks, or every failed one. `run` None means wherever the tasks are found."""
 

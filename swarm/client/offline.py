@@ -94,14 +94,10 @@ def check(arguments: Iterable[str], top: Path, settings: Settings) -> tuple[dict
 
 
 def plan_bytes(path: Path) -> bytes:
-    """Reads a plan file, one byte more than allowed at the most, so that a huge one is refused without being read."""
-    from swarm.core import plan as plans
+    """Reads a plan file, bounded; see `planfile.read`."""
+    from swarm.edge import planfile
 
-    try:
-        with path.open("rb") as file:
-            return file.read(plans.MAX_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"The plan {path} can't be read: {error.strerror}.", "Nothing was done.") from error
+    return planfile.read(path)
 
 
 def check_plan(data: bytes, source: str, only: Iterable[str], top: Path, here: Path, state: Path) -> None:
@@ -129,37 +125,11 @@ def check_write_back(path: Path) -> None:
 
 
 def write_back(path: Path, state: Path, states: Mapping[str, str]) -> None:
-    """Sets the states of tasks in a plan file of another system and changes nothing else in it.
-
-    One writer at a time, by a lock in the state folder, and the file is replaced whole: however many write at once, no state is
-    lost and nobody ever reads half a file.
-    """
-    import hashlib
-    import tempfile
-
-    from swarm.core import plan as plans
+    """Sets the states of tasks in a plan file of another system; see `planfile.write_back`."""
     from swarm.core.model import TaskState
-    from swarm.edge.lockfile import exclusive
+    from swarm.edge import planfile
 
-    path = path.resolve()
-    name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-    with exclusive(state / "locks" / f"plan-{name}.lock"):
-        before = plan_bytes(path)
-        after = plans.write_back(
-            before, {task: TaskState(word) for task, word in states.items()}, source=str(path)
-        )
-        if after == before:
-            return
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            try:
-                file.write(after)
-                file.flush()
-                os.fchmod(file.fileno(), path.stat().st_mode & 0o7777)
-                os.fsync(file.fileno())
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+    planfile.write_back(path, state, {task: TaskState(word) for task, word in states.items()})
 
 
 def plan_schema() -> dict[str, Any]:

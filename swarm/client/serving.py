@@ -15,7 +15,7 @@ from swarm.client.connection import AnswerBroken, Connection, handle
 from swarm.client.options import command
 from swarm.client.session import Session
 from swarm.client.submitting import Submission
-from swarm.errors import NoDaemon, Refused, SwarmError
+from swarm.errors import NoDaemon, Refused, SwarmError, UsageError
 
 STOP_TIMEOUT_S = 120.0  # beyond the grace time of workers and the landing that is under way
 
@@ -48,12 +48,25 @@ def init(session: Session) -> None:
 @click.option("--workers", type=click.IntRange(1, 1000), metavar="N", help="Most workers at the same time.")
 @click.option("--foreground", is_flag=True, help="Stay in the foreground, for systemd and friends.")
 @click.option("--plan", metavar="PLAN", help="Submit this plan when it has started.")
-def start(session: Session, workers: int | None, foreground: bool, plan: str | None) -> None:
+@click.option(
+    "--watch",
+    metavar="PLAN",
+    help="Submit this plan, and from then on whatever is added to its file; what lands is ticked off there.",
+)
+def start(
+    session: Session, workers: int | None, foreground: bool, plan: str | None, watch: str | None
+) -> None:
     """Start the background service of this repository.
 
-    There is one per repository; where it is already running this says so and is well. It goes on until swarm stop.
+    There is one per repository; where it is already running this says so and is well. It goes on until swarm stop. A plan that is
+    watched is watched again by the next service, until its run is cancelled or discarded.
     """
-    submission = Submission(session, plan) if plan is not None else None
+    if plan is not None and watch is not None:
+        raise UsageError(
+            "--plan and --watch exclude each other.", "Nothing was done.", "--watch submits it too"
+        )
+    given = plan if watch is None else watch
+    submission = None if given is None else Submission(session, given, watch=watch is not None)
     if foreground and session.daemon_or_none() is None and _serve(session, workers, submission):
         return
     running = session.with_daemon(

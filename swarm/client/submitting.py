@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import time
 from collections.abc import Iterable
@@ -250,17 +251,24 @@ def check_request(session: Session, body: dict[str, Any]) -> None:
 
 
 class Submission:
-    """A plan to be submitted as it is, once there is a daemon. Raises at once where none would take it in."""
+    """A plan to be submitted as it is, and watched if so wanted, once there is a daemon. Raises at once where none would take it
+    in."""
 
-    def __init__(self, session: Session, plan: str) -> None:
+    def __init__(self, session: Session, plan: str, *, watch: bool = False) -> None:
         self._session = session
+        self._watch = watch
         nothing = {"only": (), "sequential": False, "fail_fast": False, "verify": ()}
         self._body = _request(session, plan, (), nothing)
         check_request(session, self._body)
 
     def submit(self, daemon: Connection) -> None:
         """Submits it and says what that changed."""
-        self._session.line(_submitted(daemon.post(protocol.SUBMIT, self._body)))
+        answer = daemon.post(protocol.SUBMIT, self._body)
+        self._session.line(_submitted(answer))
+        if self._watch:
+            source = os.path.realpath(self._body["plan"]["source"])
+            daemon.post(protocol.WATCH, {"run": answer["run"], "source": source})
+            self._session.line(f"What is added to {protocol.printable(source)} is taken in from now on.")
 
 
 @command("submit", shows=True, steers=True)

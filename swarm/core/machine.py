@@ -21,6 +21,7 @@ from typing import Any
 from swarm.core import (
     admission,
     astray,
+    backlog,
     budget,
     discard,
     failing,
@@ -727,6 +728,8 @@ _HANDLERS: dict[type[m.Event], Callable[[Turn, Any], None]] = {
     m.Resumed: _resumed,
     m.StopRequested: _stop_requested,
     m.PlanSubmitted: _plan_submitted,
+    m.PlanWatched: backlog.watched,
+    m.WatchedPlanRefused: backlog.refused,
     m.TasksRetried: _tasks_retried,
     m.TasksCancelled: _tasks_cancelled,
     m.FirstAsked: merge_queue.first_asked,

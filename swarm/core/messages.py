@@ -156,6 +156,20 @@ class PlanSubmitted(RunEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanWatched(RunEvent):
+    """The run's plan file `source` is watched from now on: what is added to it is taken in as it is saved; "" for none."""
+
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchedPlanRefused(RunEvent):
+    """The watched plan file, as it was saved last, can't be taken in, and why; with an empty `text` it can again."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TasksRetried(RunEvent):
     """Failed, cancelled or blocked tasks are to be tried again."""
 
@@ -643,6 +657,8 @@ class Advance(AttemptCommand):
 FACTS: dict[str, str] = {
     "RunStarted": "a run began: `base` is the commit it starts from, `branch` the branch",
     "PlanAccepted": "a plan was taken in: how many tasks were `added`, `replaced`, `unchanged`",
+    "BacklogWatched": "what is added to the plan file `source` is taken in from now on as it is saved; an empty one ends that",
+    "BacklogRefused": "the watched plan file `source`, as it was saved, was not taken in: `text` says why",
     "TaskStarted": "an attempt began: its `base`, `slot` and `agent`",
     "StrayFound": "the attempt changed `paths` outside its claims; `policy` says what follows",
     "TaskQueued": "the worker's work is committed as `head` and waits to land",

@@ -156,6 +156,7 @@ def run_document(swarm: Swarm, run: Run, live: Live, *, summary: bool = False) -
         "qa": _qa(run),
         "spent": _spent_document(run.spent, budget.of_run(swarm.limits)),
         "counts": {state.value: run.counts[state] for state in TaskState},
+        "watched": run.watched or None,
         "finished_before": list(run.finished_before),
         "problems": _problems(run),
         "tasks": [task_document(swarm, run, task, live) for task in tasks],
@@ -208,6 +209,7 @@ def _problems(run: Run) -> list[str]:
     return [
         *([astray.text] if astray is not None else ()),
         *(f"{name}: {text}" for name, text in run.failures.items()),
+        *([f"{run.watched}: {run.watch_problem}"] if run.watch_problem else ()),
     ]
 
 

@@ -73,6 +73,7 @@ class Run:
     at once. `by_hand` are the commits of people that have landed, `undone` the tasks that were undone with the commits that did it.
     `suites_seen` counts the suites that have run, by name. `spent` is what its workers have cost. `shut` are the gates that let no
     task start.
+    `watched` is the plan file whose additions are taken in as they are saved, `watch_problem` why the last were not.
     `behind` is set after the journal was rebuilt while tasks may have landed that are not in `published`.
     """
 
@@ -122,6 +123,8 @@ class Run:
     in_plan_order: bool = False
     fail_fast: bool = False
     paused: bool = False
+    watched: str = ""
+    watch_problem: str = ""
     finish: FinishRequested | None = None
     finish_from: str = ""
     finished_commit: str | None = None

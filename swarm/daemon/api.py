@@ -22,15 +22,14 @@ from starlette.routing import Route
 
 import swarm as package
 from swarm import config, log, protocol
-from swarm.core import discover, machine, plain, report
 from swarm.core import messages as m
+from swarm.core import plain, report
 from swarm.core.merge_queue import can_go_first
 from swarm.core.model import (
     ATTEMPT_ENDS,
     TASK_ENDS,
     Attempt,
     Finding,
-    PhaseSpec,
     PlanSpec,
     Suite,
     Task,
@@ -44,6 +43,7 @@ from swarm.daemon import closing as closings
 from swarm.daemon import discarding, intake, reconcile
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution
+from swarm.daemon.submitting import Submitter
 from swarm.edge.usage import Sampler
 from swarm.errors import NoDaemon, Refused, SwarmError, UsageError
 
@@ -65,6 +65,7 @@ class Daemon(Protocol):
 
     coordinator: Coordinator
     execution: Execution
+    submitter: Submitter
     changing: int
     used: asyncio.Event
 
@@ -116,7 +117,7 @@ class Api:
         self.coordinator = service.coordinator
         self.edges = service.execution.edges
         self.sampler: Sampler[tuple[str, str]] = Sampler()
-        self._plan_lock = asyncio.Lock()
+        self.submitter = service.submitter
 
     @property
     def swarm(self) -> Swarm:
@@ -242,74 +243,35 @@ class Api:
         plan = dataclasses.replace(plan, verify=(*plan.verify, *extra))
         only = tuple(body.get("only") or ())
         intake.check_only(plan, only)
-        async with self._plan_lock:
-            return await self._submit(
+        async with self.submitter.lock:
+            answer = await self.submitter.submit(
                 plan,
                 only=only,
                 sequential=bool(body.get("sequential")),
                 fail_fast=bool(body.get("fail_fast")),
                 here=str(body.get("here") or ""),
             )
-
-    async def _submit(self, plan: PlanSpec, *, here: str = "", **options: Any) -> Response:
-        intake.check_agents(plan, self.edges.agents)
-        found: dict[str, Any] = {}
-        if discover.asks(plan):
-            there = intake.checkout(self.edges.repository, here)
-            suites = await self._thread(lambda: intake.suites_of(there))
-            plan, found = discover.filled_in(plan, suites), {"verify_found": discover.document(suites)}
-        change = machine.submission(self.swarm, plan.id, plan)
-        if change.refused:
-            raise Refused(
-                f"{', '.join(change.refused[:10])} changed in the plan, and work on it has started.",
-                "Nothing was submitted.",
-                "leave what has started as it was, and give the changed task an id of its own",
-            )
-        if change.unknown:
-            raise UsageError(
-                f"Needed but unknown: {', '.join(map(str, change.unknown[:10]))}.", "Nothing was submitted."
-            )
-        known = self.swarm.runs.get(plan.id)
-        changed = [] if known is None else [phase.id for phase in plan.phases if _differs(known, phase)]
-        if changed:
-            raise Refused(
-                f"The needs, the order or the verification of phase {', '.join(changed)} changed in the plan.",
-                "Nothing was submitted: tasks have been put in order by them already.",
-                "leave the phase as it was, and put new tasks into a phase of their own",
-            )
-        if known is not None:
-            base = known.base_branch, known.base_commit
-        else:
-            repository = self.edges.repository
-            base = await self._thread(lambda: intake.base_of(plan, intake.checkout(repository, here)))
-        await self.coordinator.ask(
-            m.PlanSubmitted(
-                at=self.coordinator.now(),
-                run=plan.id,
-                plan=plan,
-                base_branch=base[0],
-                base_commit=base[1],
-                **options,
-            )
-        )
-        return Document(
-            {
-                "run": plan.id,
-                "added": list(change.added),
-                "replaced": list(change.replaced),
-                "unchanged": change.unchanged,
-                **found,
-            }
-        )
+        return Document(answer)
 
     async def add(self, request: Request) -> Response:
         """Adds one task to a run."""
         body = await self._body(request)
-        async with self._plan_lock:
+        async with self.submitter.lock:
             run = self._run(body["run"])
             plan = await self._thread(lambda: self._with_task(run, body["task"]))
             only = () if run.only is None else (*sorted(run.only), plan.tasks[0].id)
-            return await self._submit(plan, only=only, sequential=run.sequential, fail_fast=run.fail_fast)
+            answer = await self.submitter.submit(
+                plan, only=only, sequential=run.sequential, fail_fast=run.fail_fast
+            )
+        return Document(answer)
+
+    async def watch(self, request: Request) -> Response:
+        """Has a plan file watched, from whose run it came; with an empty path not any more."""
+        body = await self._body(request)
+        run, source = self._run(body["run"]), str(body["source"])
+        if source != run.watched:
+            await self.coordinator.ask(m.PlanWatched(at=self.coordinator.now(), run=run.id, source=source))
+        return Document({"run": run.id, "source": source})
 
     def _with_task(self, run: Run, table: dict[str, Any]) -> PlanSpec:
         """Reads one task as a plan of its own, its needs held against the run."""
@@ -396,6 +358,8 @@ class Api:
         if body.get("tasks") is None:
             run = self._run(body["run"])
             wanted = [name for name, task in run.tasks.items() if task.state not in TASK_ENDS]
+            if run.watched:  # or the next line that is added there would begin it anew
+                await self.coordinator.ask(m.PlanWatched(at=self.coordinator.now(), run=run.id, source=""))
         else:
             run, wanted = self._tasks(body["run"], body["tasks"])
             ended = [name for name in wanted if run.tasks[name].state in TASK_ENDS]
@@ -648,17 +612,6 @@ def _settling(run: Run) -> bool:
     return publishing or (run.following is not None and "Follow" not in run.retry_at)
 
 
-def _differs(run: Run, phase: PhaseSpec) -> bool:
-    """Tells whether a phase that the run knows has changed in what it means."""
-    known = run.phases.get(phase.id)
-    if known is None:
-        return False
-    return any(
-        getattr(known, name) != getattr(phase, name)
-        for name in ("needs", "phase_needs", "parallel_safe", "verify")
-    )
-
-
 def _in(run: Run, name: str) -> str | None:
     """Gives the task's id if `name`, plain or as `run/task`, is one of this run."""
     if name in run.tasks:
@@ -679,6 +632,7 @@ _ROUTES: dict[str, tuple[Answer, str]] = {
     protocol.WAIT: (Api.wait, "GET"),
     protocol.EVENTS: (Api.events, "GET"),
     protocol.SUBMIT: (Api.submit, "POST"),
+    protocol.WATCH: (Api.watch, "POST"),
     protocol.ADD: (Api.add, "POST"),
     protocol.RETRY: (Api.retry, "POST"),
     protocol.FIRST: (Api.first, "POST"),

@@ -33,10 +33,12 @@ from swarm.core.places import Places
 from swarm.core.state import next_base, wants_readings
 from swarm.crashpoints import crash_at
 from swarm.daemon import api, rebuild, reconcile, recovery, refounding
+from swarm.daemon.backlog import Backlog
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution, started_threads
 from swarm.daemon.losses import Losses
 from swarm.daemon.presence import Presence, hold
+from swarm.daemon.submitting import Submitter
 from swarm.edge import git, process
 from swarm.edge.lockfile import LockTaken
 from swarm.edge.place import write_whole
@@ -81,6 +83,7 @@ class Service:
         self.options = options
         self.coordinator = coordinator
         self.execution = execution
+        self.submitter = Submitter(coordinator, execution.edges)
         self.ending: asyncio.Task[None] | None = None
         self.leave_workers = False
         self.lost = False  # its place was taken away: nothing is written any more
@@ -319,7 +322,8 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
     snapshots = recovery.Snapshots(places.snapshot, coordinator.journal)
     losses = Losses(places, coordinator.swarm, refound=service.begin_again, mend=service.recover)
     losses.watch()
-    coordinator.at_rest = lambda: _at_rest(snapshots, coordinator, execution, losses)
+    backlog = Backlog(coordinator, service.submitter)
+    coordinator.at_rest = lambda: _at_rest(snapshots, coordinator, execution, losses, backlog)
     turning = loop.create_task(coordinator.run())
     server = _Server(_server_settings(api.application(service)))
     serving = loop.create_task(server.serve(sockets=[listener]))
@@ -338,6 +342,7 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
     if service.idle is not None:
         service.idle.cancel()
     losses.close()
+    backlog.close()
     # Who can't go on because the journal is another's, or not to be written, ends nothing that the next one waits for.
     await execution.close(leave=service.leave_workers or turning.done())
     crash_at("stop.closed")
@@ -360,10 +365,15 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
 
 
 def _at_rest(
-    snapshots: recovery.Snapshots, coordinator: Coordinator, execution: Execution, losses: Losses
+    snapshots: recovery.Snapshots,
+    coordinator: Coordinator,
+    execution: Execution,
+    losses: Losses,
+    backlog: Backlog,
 ) -> None:
     """Does what nobody waits for."""
     losses.watch()
+    backlog.at_rest()
     _keep_snapshot(snapshots, coordinator)
     execution.make_ready(lambda: next_base(coordinator.swarm))
 

@@ -1,0 +1,106 @@
+"""Takes plans in: from a request, or from a file that is watched.
+
+Rules for editing: one plan at a time, so that what is checked still holds when the machine is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from swarm.core import discover, machine
+from swarm.core import messages as m
+from swarm.core.model import PhaseSpec, PlanSpec
+from swarm.core.run import Run
+from swarm.daemon import intake
+from swarm.daemon.coordinator import Coordinator
+from swarm.daemon.execution import Edges
+from swarm.errors import Refused, UsageError
+
+
+class Submitter:
+    """Submits plans to the machine; `lock` is held by who has made a plan from what the machine knows."""
+
+    def __init__(self, coordinator: Coordinator, edges: Edges) -> None:
+        self.lock = asyncio.Lock()
+        self._coordinator = coordinator
+        self.edges = edges
+
+    async def submit(
+        self, plan: PlanSpec, *, here: str = "", if_new: bool = False, **options: Any
+    ) -> dict[str, Any]:
+        """Gives what that changed, `shapes.SubmitAnswer`. Raises `Refused` or `UsageError`; the lock is held.
+
+        `here` is the checkout in which somebody asks, `options` those of `PlanSubmitted`. With `if_new` the machine is told only
+        of a plan that adds or replaces something.
+        """
+        intake.check_agents(plan, self.edges.agents)
+        found: dict[str, Any] = {}
+        if discover.asks(plan):
+            there = intake.checkout(self.edges.repository, here)
+            suites = await _in_thread(lambda: intake.suites_of(there))
+            plan, found = discover.filled_in(plan, suites), {"verify_found": discover.document(suites)}
+        change = self._checked(plan)
+        known = self._coordinator.swarm.runs.get(plan.id)
+        if not (if_new and known is not None and not change.added and not change.replaced):
+            base = await self._base(plan, known, here)
+            at = self._coordinator.now()
+            await self._coordinator.ask(
+                m.PlanSubmitted(
+                    at=at, run=plan.id, plan=plan, base_branch=base[0], base_commit=base[1], **options
+                )
+            )
+        return {
+            "run": plan.id,
+            "added": list(change.added),
+            "replaced": list(change.replaced),
+            "unchanged": change.unchanged,
+            **found,
+        }
+
+    def _checked(self, plan: PlanSpec) -> machine.Submission:
+        change = machine.submission(self._coordinator.swarm, plan.id, plan)
+        if change.refused:
+            raise Refused(
+                f"{', '.join(change.refused[:10])} changed in the plan, and work on it has started.",
+                "Nothing was submitted.",
+                "leave what has started as it was, and give the changed task an id of its own",
+            )
+        if change.unknown:
+            raise UsageError(
+                f"Needed but unknown: {', '.join(map(str, change.unknown[:10]))}.", "Nothing was submitted."
+            )
+        known = self._coordinator.swarm.runs.get(plan.id)
+        changed = [] if known is None else [phase.id for phase in plan.phases if _differs(known, phase)]
+        if changed:
+            raise Refused(
+                f"The needs, the order or the verification of phase {', '.join(changed)} changed in the plan.",
+                "Nothing was submitted: tasks have been put in order by them already.",
+                "leave the phase as it was, and put new tasks into a phase of their own",
+            )
+        return change
+
+    async def _base(self, plan: PlanSpec, known: Run | None, here: str) -> tuple[str, str]:
+        if known is not None:
+            return known.base_branch, known.base_commit
+        repository = self.edges.repository
+        base: tuple[str, str] = await _in_thread(
+            lambda: intake.base_of(plan, intake.checkout(repository, here))
+        )
+        return base
+
+
+def _differs(run: Run, phase: PhaseSpec) -> bool:
+    """Tells whether a phase that the run knows has changed in what it means."""
+    known = run.phases.get(phase.id)
+    if known is None:
+        return False
+    return any(
+        getattr(known, name) != getattr(phase, name)
+        for name in ("needs", "phase_needs", "parallel_safe", "verify")
+    )
+
+
+async def _in_thread(work: Callable[[], Any]) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(None, work)
