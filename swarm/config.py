@@ -617,6 +617,8 @@ def to_limits(settings: Settings) -> MachineLimits:
         verify_again=True,
         same_failure_max=SAME_FAILURE_MAX,
         tell_unused=True,
+        name_partners=True,
+        heads_wait=True,
         verify_slots=settings.verify.slots,
         hold_agents=True,
         breaker_failures=limits.breaker_failures,

@@ -10,6 +10,7 @@ Rules for editing: nothing here looks at the machine; what it lacks comes in wit
 from __future__ import annotations
 
 from swarm.core import messages as m
+from swarm.core import searching
 from swarm.core.lifecycle import end_attempt, ended_on_request, hand_back, held_against
 from swarm.core.model import Attempt, Reason, Step, Task
 from swarm.core.run import Run
@@ -45,6 +46,9 @@ def command_failed(turn: Turn, event: m.CommandFailed) -> None:
     spent = attempt.infra_failures >= turn.swarm.limits.infra_max
     if nobody_runs and spent and not event.trouble:
         held_against(turn, run, task, attempt, Step.FAILED, Reason("spawn_failed", event.text))
+        return
+    if attempt.search is not None and spent and not event.trouble:  # what it would add is not worth more
+        searching.settle(turn, run, task, attempt)
         return
     try_again(turn, run, task, attempt, event.text, trouble=event.trouble)
 

@@ -40,7 +40,14 @@ def text(attempt: Attempt, reason: Reason) -> str:
         for suite in attempt.suites
         if suite.outcome != "passed"
     )
-    return f"Attempt {attempt.n} did not land: {reason.text}{_versions(attempt, reason.facts)}{tails}"
+    more = _versions(attempt, reason.facts) + _partners(reason.facts)
+    return f"Attempt {attempt.n} did not land: {reason.text}{more}{tails}"
+
+
+def _partners(facts: Mapping[str, Any]) -> str:
+    """Tells how to see what the work is red together with; "" where that is nothing in particular."""
+    found = zip(facts.get("partners", ()), facts.get("partner_commits", ()), strict=False)
+    return "".join(f"\nWhat {name} changed: git diff {commit}^1 {commit}" for name, commit in found)
 
 
 def _versions(attempt: Attempt, facts: Mapping[str, Any]) -> str:

@@ -126,13 +126,12 @@ def end_attempt(turn: Turn, run: Run, task: Task, attempt: Attempt, end: Step, r
     name = task.spec.id
     turn.drop(run, task, attempt)
     attempt.step, attempt.ended_at, attempt.reason, attempt.retry_at = end, turn.at, reason, None
+    attempt.search = None
     turn.swarm.trouble.pop((run.id, name, ""), None)
     free_slot(turn, attempt)
     run.release_claims(task)
     del run.live[name]
-    run.queue.pop(name, None)
-    if name in run.landing:
-        run.landing.remove(name)
+    run.leave_queue(name)
     if run.solo == name:
         run.solo = None
     return_worktree(turn, run, task, attempt)

@@ -100,7 +100,7 @@ def step(swarm: Swarm, event: m.Event) -> Turn:
     for run in turn.stirred.values():
         if not run.discarding:
             _settle(turn, run)
-    merge_queue.verify_ahead(turn)
+    merge_queue.verify(turn)
     for name in tuple(swarm.discarding):
         discard.wind_down(turn, swarm.runs[name])
     swarm.last_at = event.at

@@ -4,15 +4,16 @@ Several candidates of a run may be verified at once, each made from the one ahea
 `train`'s to say. Any number may stand on staging in the landing repository and wait to be published together. Only what is
 published has landed.
 
-Rules for editing: `move` is called once a turn for each run that was touched and starts whatever may go on, `verify_ahead` once a
+Rules for editing: `move` is called once a turn for each run that was touched and starts whatever may go on, `verify` once a
 turn for all of them; handlers only record.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from swarm.core import astray, feedback, suites, train, undoing
+from swarm.core import astray, feedback, searching, suites, train, undoing
 from swarm.core import messages as m
 from swarm.core.claims import unused
 from swarm.core.failing import try_again
@@ -31,6 +32,7 @@ from swarm.core.state import (
     Deadline,
     IllegalEvent,
     StaleEvent,
+    Swarm,
     Turn,
     carried_out,
     due,
@@ -51,7 +53,7 @@ def move(turn: Turn, run: Run) -> None:
     if run.prepared:
         _let_go(turn, run)
         _judge(turn, run)
-        if not run.landing:
+        if not run.landing and not turn.swarm.limits.heads_wait:
             _board(turn, run)
         publish(turn, run)
         _follow(turn, run)
@@ -80,20 +82,30 @@ def first_asked(turn: Turn, event: m.FirstAsked) -> None:
     for name in event.tasks:
         if not can_go_first(run, name):
             raise IllegalEvent(f"{name} does not wait in the merge queue")
+    anew = _made_anew(run, event.tasks)
     for name in reversed(event.tasks):
         run.queued += 1
         run.tasks[name].attempts[-1].place = -run.queued
-    if run.landing[:1] != list(event.tasks[:1]):
-        _wait_again(turn, run, [name for name in run.landing if name in event.tasks])
+    _wait_again(turn, run, anew)
     run.line_up([])
     turn.stir(run)
+
+
+def _made_anew(run: Run, names: Sequence[str]) -> list[str]:
+    """Names those of these in landing, all of them unless they are before all others there, in this order, that will not stay."""
+    moves = [name for name in run.landing if can_go_first(run, name)]
+    gives_way = [name for name in moves if name in names or run.tasks[name].attempts[-1].place > 0]
+    mine = [name for name in gives_way if name in names]
+    return [] if gives_way[: len(mine)] == list(names[: len(mine)]) else mine
 
 
 def can_go_first(run: Run, name: str) -> bool:
     """Tells whether a task is in the merge queue and does not move staging yet."""
     task = run.tasks.get(name)
     waits = QUEUE_STEPS | VERIFYING_STEPS | {Step.VERIFIED}
-    return task is not None and task.live is not None and task.live.step in waits
+    return (
+        name not in run.searching and task is not None and task.live is not None and task.live.step in waits
+    )
 
 
 def brought_in(turn: Turn, event: m.BroughtIn) -> None:
@@ -102,25 +114,57 @@ def brought_in(turn: Turn, event: m.BroughtIn) -> None:
     go(turn, run, task, attempt, Step.WAITING)
 
 
-def verify_ahead(turn: Turn) -> None:
-    """Has more candidates made, each from the one ahead of it, as long as slots and machine allow."""
+def verify(turn: Turn) -> None:
+    """Gives away the slots for verification that are free: to the first candidate of each run that has none, then to what is to be
+    found out of those that were red, then to what is built ahead."""
     swarm = turn.swarm
     swarm.verify_waits = False
-    if swarm.limits.verify_slots < 2 or swarm.stopping or swarm.trouble:
-        return
+    may_begin = not (swarm.stopping or swarm.trouble)
+    if may_begin:
+        _search(turn, landed=train.PATIENCE * swarm.limits.verify_slots)
+    if swarm.limits.heads_wait:
+        _board_heads(turn)
+    if may_begin:
+        _search(turn)
+        if swarm.limits.verify_slots > 1:
+            _build_ahead(turn)
+
+
+def _board_heads(turn: Turn) -> None:
+    """Has a first candidate made of each run that has none, the longest wait first; with nothing to pass it needs no slot."""
+    runs = [run for run in turn.swarm.active() if run.prepared and not run.discarding and run.queue]
+    for run in sorted((run for run in runs if not run.landing), key=train.waits_since):
+        _board(turn, run, slot=train.has_slot(turn.swarm))
+
+
+def _search(turn: Turn, *, landed: int = 0) -> None:
+    """Has searches go on, as long as slots and machine allow: all of them in slots that no first candidate is about to want, or
+    those alone that have let so many land, in any."""
+    for run, task, attempt in searching.waiting(turn.swarm, landed=landed):
+        if train.has_slot(turn.swarm, keep=not landed) and _has_room(turn.swarm):
+            searching.probe(turn, run, task, attempt)
+
+
+def _build_ahead(turn: Turn) -> None:
+    """Has more candidates made, each from the one ahead of it, as long as slots and machine allow."""
+    swarm = turn.swarm
     for run in swarm.active():
         if run.prepared and not run.discarding and train.may_grow(run, swarm.limits):
             if not train.has_slot(swarm):
                 return
-            if train.has_room(swarm):
+            if _has_room(swarm):
                 _board(turn, run)
-            else:
-                swarm.verify_waits = True
 
 
-def _board(turn: Turn, run: Run) -> None:
-    """Lets the first in the queue that may go be merged, onto what is ahead of it."""
-    name = train.next_up(run, turn.swarm.limits)
+def _has_room(swarm: Swarm) -> bool:
+    room = train.has_room(swarm)
+    swarm.verify_waits = swarm.verify_waits or not room
+    return room
+
+
+def _board(turn: Turn, run: Run, *, slot: bool = True) -> None:
+    """Lets the first in the queue that may go be merged, onto what is ahead of it; without a slot one that has nothing to pass."""
+    name = train.next_up(run, turn.swarm.limits, slot=slot)
     if name is None:
         return
     task = run.tasks[name]
@@ -130,8 +174,7 @@ def _board(turn: Turn, run: Run) -> None:
     del run.queue[name]
     run.landing.append(name)
     run.set_state(task, TaskState.LANDING)
-    # What is taken off has no say in what must hold without it.
-    attempt.to_pass = run.plan.verify if attempt.undoes else run.suites(task)
+    attempt.to_pass = train.must_pass(run, task, attempt)
     go(turn, run, task, attempt, _making(attempt))
 
 
@@ -170,7 +213,9 @@ def _judge(turn: Turn, run: Run) -> None:
             go(turn, run, task, attempt, Step.ADVANCING)
             return
         train.shorten(run, turn.swarm.limits)
-        held_against(turn, run, task, attempt, Step.HANDED_BACK, train.verdict(attempt))
+        reason = train.verdict(attempt)
+        if not searching.begin(turn, run, task, attempt, reason):
+            held_against(turn, run, task, attempt, Step.HANDED_BACK, reason)
         _let_go(turn, run)
 
 
@@ -196,7 +241,9 @@ def merge_conflicted(turn: Turn, event: m.MergeConflicted) -> None:
     run, task, attempt = live(turn, event, Step.MERGING, Step.REVERTING)
     if event.onto != attempt.onto:
         raise StaleEvent(f"merged onto {event.onto}, wanted {attempt.onto}")
-    if run.landing[0] != task.spec.id:
+    if attempt.search is not None:
+        searching.settle(turn, run, task, attempt)
+    elif run.landing[0] != task.spec.id:
         attempt.clash = attempt.onto
         _wait_again(turn, run, [task.spec.id])
     elif attempt.commits > 1 and attempt.rebased is None and not task.spec.by_hand:
@@ -265,9 +312,11 @@ def verified(turn: Turn, event: m.Verified) -> None:
     for flake in train.take_in(run, attempt, event.suites):
         turn.tell("SuiteFlaked", run, task, **flake)
     red = train.red(attempt)
-    if red and turn.swarm.limits.verify_again and not attempt.again:
+    if red and turn.swarm.limits.verify_again and not attempt.again and searching.runs_again(attempt):
         attempt.again = train.once_more(run, attempt, red)
         go(turn, run, task, attempt, Step.VERIFYING)
+    elif attempt.search is not None:
+        searching.verified(turn, run, task, attempt)
     else:
         go(turn, run, task, attempt, Step.VERIFIED)
 
@@ -279,6 +328,7 @@ def staging_advanced(turn: Turn, event: m.StagingAdvanced) -> None:
     train.lengthen(run, turn.swarm.limits)
     run.landing.remove(task.spec.id)
     run.publishing.append(task.spec.id)
+    run.line.append((f"undo of {task.spec.id}" if attempt.undoes else task.spec.id, event.candidate))
     if attempt.undoes:
         undoing.advanced(turn, run, task, attempt)
     go(turn, run, task, attempt, Step.PUBLISHING)

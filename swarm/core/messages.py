@@ -663,7 +663,7 @@ FACTS: dict[str, str] = {
     "StrayFound": "the attempt changed `paths` outside its claims; `policy` says what follows",
     "TaskQueued": "the worker's work is committed as `head` and waits to land",
     "TaskHandedBack": "the attempt did not land and the task gets another: `code` and `text` say why; of a conflict `versions` has "
-    "the blobs of each of its paths: `base`, `staging` and `own`",
+    "the blobs of each of its paths: `base`, `staging` and `own`; `partners` are the landings with which alone it is red",
     "ClaimUnused": "the attempt changed nothing under `paths`, which it had claimed",
     "TaskLanded": "the landing `commit` is on staging in the user's repository; `verified` names the suites that passed; "
     "of several side by side `bottleneck` is the slowest, which took `verify_s`; `notes` tell what ran otherwise than asked",

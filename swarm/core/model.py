@@ -239,8 +239,10 @@ class Limits:
     for a claim go before later ones that overlap it; `verify_again` has suites that did not pass run once more on the same commit
     before that counts; `same_failure_max` is how often a task's verification may fail in one and the same way before it is not
     tried again, 0 for any number; `tell_unused` has claims told that nothing was changed under. All off as in journals of 0.1.0.
-    `verify_slots` is how many candidates are verified at once, of all runs; the first of each run never waits for one. With
-    `hold_agents` a rate limit that one worker meets holds its whole agent; `breaker_failures` is how many first workers of an
+    `name_partners` has it found out together with which landings work is red, where it is green without them; off likewise.
+    `verify_slots` is how many candidates are verified at once, of all runs; the first of each run never waits for one, unless
+    `heads_wait`, which is off in journals of 0.1.0.
+    With `hold_agents` a rate limit that one worker meets holds its whole agent; `breaker_failures` is how many first workers of an
     agent must fail alike, each within `breaker_within_s`, for it to be stopped, 0 for never: both off as in journals of 0.1.0.
     The budgets are of each run, of each task and of a day; 0: none.
     """
@@ -276,6 +278,8 @@ class Limits:
     task_budget_tokens: int = 0
     day_budget_usd: float = 0.0
     day_budget_tokens: int = 0
+    name_partners: bool = False
+    heads_wait: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -444,6 +448,32 @@ class FoundRun:
     attempts: tuple[FoundAttempt, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What an attempt that is red on staging is red together with: what is known by now (see `searching`).
+
+    It was red for `reason`, as `candidate` made from `onto`, of which `suites` were said of what had `to_pass`. `line` are the
+    landings since its base, as (task, commit): it is green with the first `green` of them (None: not known yet with none of them)
+    and not with the first `red`. `probes` counts the verifications for that, `since` how much had landed at the last of them.
+    """
+
+    reason: Reason
+    candidate: str | None
+    onto: str | None
+    to_pass: tuple[Suite, ...]
+    suites: tuple[SuiteResult, ...]
+    line: tuple[tuple[str, str], ...]
+    red: int
+    green: int | None = None
+    probes: int = 0
+    since: int = 0
+
+    @property
+    def middle(self) -> int:
+        """How many of the landings are under the work at the next probe."""
+        return ((self.green or 0) + self.red) // 2
+
+
 @dataclass(slots=True)
 class Attempt:
     """One try at a task. `n` is the fencing number: an answer that carries another one is refused.
@@ -457,6 +487,7 @@ class Attempt:
     and run once more on the same candidate, each with the time that it has then.
     `place` is its place in the merge queue, lower ones first, below 0 for those that go before all others. `clash` is a candidate
     ahead of it that it could not be merged onto, `passed_by` how many went ahead of it because of that.
+    `search` goes on while it is found out what the attempt is red together with; then it has left the merge queue.
     """
 
     n: int
@@ -503,6 +534,7 @@ class Attempt:
     landed_commit: str | None = None
     merge_moves: int = 0
     undoes: tuple[tuple[str, str], ...] = ()
+    search: Search | None = None
 
     @property
     def submitted(self) -> str:

@@ -200,9 +200,9 @@ def _wait_to_be_published(turn: Turn, run: Run, task: Task, attempt: Attempt, la
     if (name, attempt.n) not in run.returning:
         turn.swarm.coming.discard((run.id, name, attempt.n))
     turn.swarm.trouble.pop((run.id, name, ""), None)
-    run.queue.pop(name, None)
-    if name in run.landing:
-        run.landing.remove(name)
+    run.leave_queue(name)
+    attempt.search = None
+    run.line.append((name, landing.commit))
     attempt.step, attempt.ended_at, attempt.reason, attempt.retry_at = Step.PUBLISHING, None, None, None
     attempt.candidate = landing.commit
     attempt.suites = tuple(SuiteResult(name=suite, outcome="passed") for suite in landing.verified)

@@ -302,6 +302,9 @@ def _reason_of(swarm: Swarm, run: Run, task: Task) -> Reason | None:
     if attempt is not None and attempt.step is Step.WAITING and train.clashes(run, attempt):
         text = "it conflicts with a candidate ahead of it and is merged again when that has landed or is gone"
         return Reason("conflict_ahead", text, {"candidate": attempt.clash})
+    if attempt is not None and attempt.search is not None:
+        text = f"{attempt.search.reason.text}; it is being found out whether by itself or only with what has landed since it began"
+        return Reason("searching", text, {"candidate": attempt.search.candidate})
     if attempt is not None and attempt.step is Step.PUBLISHING and "Publish" in run.failures:
         return Reason("publish", run.failures["Publish"])
     if attempt is not None and attempt.step in (Step.PUBLISHING, Step.WAITING) and run.held_up():

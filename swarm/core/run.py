@@ -66,7 +66,8 @@ class Run:
     `landing` are the tasks being merged and verified, `publishing` those that stand on staging and not yet in the user's
     repository, both in landing order; the first `publishing_count` of these are in what is being published. `queue` are those that
     wait, in the order of their places; `queued` counts the places given. `window` is how many may be in `landing` at once, 0 before
-    anything has landed or was sent back (see `train`).
+    anything has landed or was sent back (see `train`). `line` are the moves of staging in order, as (what landed, commit);
+    `searching` are the tasks that are red and of which it is found out what they are red together with.
 
     `publish_waits` is set while `publishing_commit` can't be published because staging went `astray`; `publishing_from` is where
     the branch is expected. `looking` is set while the user's repository is being looked at: to what is known of it, "" to be told
@@ -110,6 +111,8 @@ class Run:
     queued: int = 0
     landing: list[str] = field(default_factory=list)
     window: int = 0
+    line: list[tuple[str, str]] = field(default_factory=list)
+    searching: list[str] = field(default_factory=list)
     publishing: list[str] = field(default_factory=list)
     landed: list[tuple[str, str]] = field(default_factory=list)
     spent: Spent = field(default_factory=Spent)
@@ -272,6 +275,20 @@ class Run:
             for suite in self.suites(self.tasks[name]):
                 found.setdefault(suite.run, suite)
         return tuple(found.values())
+
+    def leave_queue(self, name: str) -> None:
+        """Takes a task out of the merge queue, wherever it is there."""
+        self.queue.pop(name, None)
+        for places in (self.landing, self.searching):
+            if name in places:
+                places.remove(name)
+
+    def line_since(self, base: str) -> tuple[tuple[str, str], ...]:
+        """Gives what has landed on top of a commit of staging, oldest first; nothing for a commit that is not known to be one."""
+        for place in range(len(self.line), 0, -1):
+            if self.line[place - 1][1] == base:
+                return tuple(self.line[place:])
+        return tuple(self.line) if base == self.base_commit else ()
 
     def line_up(self, names: Iterable[str]) -> None:
         """Puts tasks into the merge queue, each at its attempt's place. Whoever goes last, as nearly all do, costs no look at the

@@ -31,11 +31,13 @@ from swarm.core.model import (
     Suite,
     SuiteCount,
     SuiteResult,
+    Task,
 )
 from swarm.core.run import Run
 from swarm.core.state import Swarm
 
 FLAKY_SHARE = 0.05  # of its runs, above which a suite is called flaky
+PATIENCE = 2  # times the slots: so many may go by one that waits for them
 _CHANCE_MAX = 1  # flakes that say nothing yet, however few the runs were
 
 
@@ -106,9 +108,19 @@ def may_grow(run: Run, limits: Limits) -> bool:
     return made and bool(_attempt(run, run.landing[0]).to_pass)
 
 
-def next_up(run: Run, limits: Limits) -> str | None:
-    """Names the first in the queue that may be merged, or nobody. One that conflicts with a candidate ahead is passed by meanwhile,
-    but not for ever: then the train ends with those ahead of it."""
+def waits_since(run: Run) -> float:
+    """Tells since when the first in the queue waits."""
+    return _attempt(run, next(iter(run.queue))).queued_at or 0.0
+
+
+def must_pass(run: Run, task: Task, attempt: Attempt) -> tuple[Suite, ...]:
+    """Gives the suites that an attempt has to pass. What is taken off has no say in what must hold without it."""
+    return run.plan.verify if attempt.undoes else run.suites(task)
+
+
+def next_up(run: Run, limits: Limits, *, slot: bool) -> str | None:
+    """Names the first in the queue that may be merged, or nobody; without a slot it must have nothing to pass. One that conflicts
+    with a candidate ahead is passed by meanwhile, but not for ever: then the train ends with those ahead of it."""
     passed: list[Attempt] = []
     for name in run.queue:
         attempt = _attempt(run, name)
@@ -117,10 +129,12 @@ def next_up(run: Run, limits: Limits) -> str | None:
         if attempt.step is not Step.WAITING or _waits_for_holder(run, attempt):
             continue
         if not clashes(run, attempt):
+            if not slot and must_pass(run, run.tasks[name], attempt):
+                return None
             for each in passed:
                 each.passed_by += 1
             return name
-        if attempt.passed_by >= 2 * limits.verify_slots:
+        if attempt.passed_by >= PATIENCE * limits.verify_slots:
             return None
         passed.append(attempt)
     return None
@@ -157,16 +171,28 @@ def _verifying(run: Run) -> int:
     return sum(attempt.step in VERIFYING_STEPS and bool(attempt.to_pass) for attempt in found)
 
 
+def _probing(run: Run) -> int:
+    return sum(_attempt(run, name).step in VERIFYING_STEPS for name in run.searching)
+
+
 def beside(swarm: Swarm) -> int:
-    """Counts the candidates that are verified beside the first of their run: each takes the room of a worker."""
-    if swarm.limits.verify_slots < 2:
+    """Counts what is verified beside the first of each run: it takes the room of a worker."""
+    if swarm.limits.verify_slots < 2 and not swarm.limits.name_partners:
         return 0
-    return sum(max(0, _verifying(run) - 1) for run in swarm.active() if len(run.landing) > 1)
+    ahead = sum(max(0, _verifying(run) - 1) for run in swarm.active() if len(run.landing) > 1)
+    return ahead + sum(_probing(run) for run in swarm.active() if run.searching)
 
 
-def has_slot(swarm: Swarm) -> bool:
-    """Tells whether one more candidate may be verified, as far as the settings go."""
-    return sum(_verifying(run) for run in swarm.active()) < swarm.limits.verify_slots
+def has_slot(swarm: Swarm, *, keep: bool = False) -> bool:
+    """Tells whether one more candidate may be verified, as far as the settings go; with `keep` beside those that come next in runs
+    of which nothing is verified."""
+    taken = sum(_verifying(run) + _probing(run) for run in swarm.active())
+    coming = sum(_head_is_coming(run) for run in swarm.active()) if keep else 0
+    return taken + coming < swarm.limits.verify_slots
+
+
+def _head_is_coming(run: Run) -> bool:
+    return bool(run.queue) and all(_attempt(run, name).step is Step.ADVANCING for name in run.landing)
 
 
 def has_room(swarm: Swarm) -> bool:

@@ -162,3 +162,27 @@ def test_a_person_lets_one_land_first(swarm: Swarm) -> None:
     swarm.check_landed(run)
     assert swarm.landings("hurry") == ["c", "a", "b"]
     assert "landed" in swarm("first", "c", code=4).err
+
+
+def test_two_that_are_red_only_together_are_both_named(swarm: Swarm) -> None:
+    """Of two that are green alone and red together the first lands; the other is told of it by name, in `status`, `show` and what
+    its next attempt reads, and how to see what it changed."""
+    suite = f"{noted(swarm)}; ! {{ [ -e out-a ] && [ -e out-b ]; }}"
+    told = swarm.outside / "told"
+    work = (
+        f'[ ! -e "$SWARM_FEEDBACK_FILE" ] || {{ cp "$SWARM_FEEDBACK_FILE" {told}; exit 1; }}; echo b > out-b'
+    )
+    tasks = [swarm.task("a"), swarm.task("b", work, gate="b"), swarm.task("c")]
+    swarm("start")
+    swarm("submit", str(swarm.plan("pair", tasks, verify=[suite])))
+    wait_until(lambda: task_of(swarm.status()["runs"][0], "b")["state"] == "running")
+    wait_until(lambda: len(swarm.landings("pair")) == 2)
+    swarm.open("b")
+    run = swarm.wait("pair", code=1)
+    assert sorted(swarm.landings("pair")) == ["a", "c"]
+    first = task_of(run, "b")["attempts"][0]["reason"]
+    landing = task_of(run, "a")["landed_commit"]
+    assert (first["code"], first["partners"], first["partner_commits"]) == ("verify_failed", ["a"], [landing])
+    for said in (swarm("show", "b").out, told.read_text()):
+        assert "red only in combination: it passes without a" in said
+    assert f"git diff {landing}^1 {landing}" in told.read_text()

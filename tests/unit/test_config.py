@@ -45,6 +45,8 @@ def test_without_a_file_everything_is_the_default(tmp_path: Path) -> None:
         verify_again=True,
         same_failure_max=3,
         tell_unused=True,
+        name_partners=True,
+        heads_wait=True,
         verify_slots=2,
         hold_agents=True,
         breaker_failures=3,

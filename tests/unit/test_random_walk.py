@@ -96,6 +96,8 @@ class World:
             verify_slots=self.random.choice([1, 1, 2, 3, 4]),
             hold_agents=self.random.random() < 0.8,
             breaker_failures=self.random.choice([0, 2, 3]),
+            name_partners=self.random.random() < 0.8,
+            heads_wait=self.random.random() < 0.8,
         )
         if rush:
             slots = self.random.choice([2, 3, 4])
@@ -350,7 +352,9 @@ class World:
         return m.CandidateMade(**where, onto=command.onto, candidate=self.outside.merge(command))
 
     def ahead(self, run: Run, task: str) -> set[str | None]:
-        """What a candidate may be made from: staging, or a candidate ahead of it."""
+        """What a candidate may be made from: staging, or a candidate ahead of it; any landing, to find out why it was red."""
+        if task in run.searching:
+            return {commit for _, commit in run.line}
         before = run.landing[: run.landing.index(task)]
         candidates = [attempt.candidate for name in before if (attempt := run.tasks[name].live) is not None]
         return {run.staging, *candidates}

@@ -52,7 +52,14 @@ class Simulated:
         self.flake = flake
         names = [f"t{n}" for n in range(queued)]
         self.bad = {name for name in names if self.random.random() < bad}
-        limits = Limits(workers_max=queued + slots, ramp_per_s=1e6, verify_again=True, verify_slots=slots)
+        limits = Limits(
+            workers_max=queued + slots,
+            ramp_per_s=1e6,
+            verify_again=True,
+            verify_slots=slots,
+            name_partners=True,
+            heads_wait=True,
+        )
         tasks = [a_task(name, verify=["make"], attempts=1) for name in names]
         self.story = a_story(a_plan(*tasks), bench=Story(limits))
         self.held: dict[str, frozenset[str]] = {BASE: frozenset()}  # whose work is in a commit
@@ -83,6 +90,9 @@ class Simulated:
             self.held[made] = self.held[command.onto] | {command.task}
             story.send(m.CandidateMade(**story.where(command), onto=command.onto, candidate=made))
         elif isinstance(command, m.Verify):
+            self.held.setdefault(
+                command.candidate, frozenset({command.task})
+            )  # a commit of its own, where it began
             self.runs += 1
             took = 1.0 + self.random.uniform(-0.2, 0.2)
             heapq.heappush(self.ends, End(story.now + took, self.runs, command))
