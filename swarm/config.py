@@ -619,6 +619,7 @@ def to_limits(settings: Settings) -> MachineLimits:
         tell_unused=True,
         name_partners=True,
         heads_wait=True,
+        keep_claims=True,
         verify_slots=settings.verify.slots,
         hold_agents=True,
         breaker_failures=limits.breaker_failures,

@@ -89,9 +89,9 @@ def _wrong_in(run: Run) -> Iterator[str]:
     still_open = sum(1 for t in run.tasks.values() if run.selected(t) and t.state not in TASK_ENDS)
     if run.open_tasks != still_open:
         yield f"{run.open_tasks} tasks counted open, {still_open} are"
-    holders = {str(held.holder) for held in run.claims.held()}
-    if not holders <= live:
-        yield f"claims are held by {sorted(holders - live)}, which are not live"
+    idle = {str(held.holder) for held in run.claims.held()} - live
+    if not all(run.keeps(run.tasks[name]) and name not in run.aside for name in idle):
+        yield f"claims are held by {sorted(idle)}, which are not live"
     for held in run.claims.held():
         if run.claims.first_conflict((held.claim,), held.holder) is not None:
             yield f"{held.holder} and another hold {held.claim.path}"

@@ -121,15 +121,26 @@ def run_ended(turn: Turn, run: Run) -> None:
         turn.tell("RunEnded", run, **{state.value: run.counts[state] for state in sorted(TASK_ENDS)})
 
 
-def end_attempt(turn: Turn, run: Run, task: Task, attempt: Attempt, end: Step, reason: Reason | None) -> None:
-    """Brings an attempt to an end: slot, claims, place in the queue and worktree go back."""
+def end_attempt(
+    turn: Turn,
+    run: Run,
+    task: Task,
+    attempt: Attempt,
+    end: Step,
+    reason: Reason | None,
+    *,
+    keep_claims: bool = False,
+) -> None:
+    """Brings an attempt to an end: slot, claims, place in the queue and worktree go back. Claims can be kept for the next one,
+    made ready at once."""
     name = task.spec.id
     turn.drop(run, task, attempt)
     attempt.step, attempt.ended_at, attempt.reason, attempt.retry_at = end, turn.at, reason, None
     attempt.search = None
     turn.swarm.trouble.pop((run.id, name, ""), None)
     free_slot(turn, attempt)
-    run.release_claims(task)
+    if not keep_claims:
+        run.release_claims(task)
     del run.live[name]
     run.leave_queue(name)
     if run.solo == name:

@@ -631,7 +631,7 @@ def _lost(turn: Turn, run: Run, task: Task, attempt: Attempt, text: str) -> None
 
 def _check_strays(turn: Turn, run: Run, task: Task, attempt: Attempt) -> Reason | None:
     """Applies the policy to what was touched outside the claims; gives the reason where it must not go on."""
-    found = strays(run.shown_claims(task), attempt.touched)
+    found = strays(run.shown_claims(task), attempt.touched) if task.spec.claims else ()
     attempt.strays = found
     if not found:
         return None
@@ -644,7 +644,7 @@ def _check_strays(turn: Turn, run: Run, task: Task, attempt: Attempt) -> Reason 
         for path in found:
             holding = run.claims.first_conflict((Claim(literal(path)),), name)
             if holding is None:
-                run.extend_claims(task, (literal(path),))
+                run.extend_claims(task, (Claim(literal(path)),))
             else:
                 attempt.waits_for.add(str(holding.holder))
     return None

@@ -15,7 +15,7 @@ from typing import Any
 
 from swarm.core import astray, feedback, searching, suites, train, undoing
 from swarm.core import messages as m
-from swarm.core.claims import unused
+from swarm.core.claims import literal, strays, unused
 from swarm.core.failing import try_again
 from swarm.core.lifecycle import (
     end_attempt,
@@ -26,7 +26,7 @@ from swarm.core.lifecycle import (
     return_worktree,
     stays_landed,
 )
-from swarm.core.model import QUEUE_STEPS, VERIFYING_STEPS, Attempt, Reason, Step, Task, TaskState
+from swarm.core.model import QUEUE_STEPS, VERIFYING_STEPS, Attempt, Claim, Reason, Step, Task, TaskState
 from swarm.core.run import Run
 from swarm.core.state import (
     Deadline,
@@ -46,6 +46,7 @@ from swarm.core.state import (
 
 _FOLLOW_AGAIN_S = 30.0
 _MERGE_MOVES_MAX = 20
+_PATHS_KEPT = 200  # of a conflict, that the task holds until it has another try
 
 
 def move(turn: Turn, run: Run) -> None:
@@ -275,8 +276,8 @@ def _rebasing(turn: Turn, event: m.Rebased | m.RebaseConflicted) -> tuple[Run, T
 def _conflict(
     turn: Turn, run: Run, task: Task, attempt: Attempt, event: m.MergeConflicted | m.RebaseConflicted
 ) -> None:
-    """A conflict is tried once more, alone, after the others; then the task has failed. It never counts as an attempt. What a
-    person made nobody makes again, so that has failed at once."""
+    """A conflict is handed back once as it is, then once more to be worked on alone, after the others; then the task has failed. It
+    never counts as an attempt. What a person made nobody makes again, so that has failed at once."""
     against = f", changed there by {some(event.landings)}" if event.landings else ""
     reason = Reason(
         "conflict",
@@ -288,13 +289,28 @@ def _conflict(
         stays_landed(turn, run, task, attempt, Step.FAILED, reason)
         return
     attempt.counts = False
-    alone = attempt.alone
-    end_attempt(turn, run, task, attempt, Step.HANDED_BACK, reason)
-    if alone or task.spec.by_hand:
+    ends, keep = attempt.alone or task.spec.by_hand, turn.swarm.limits.keep_claims
+    before = any(each.reason is not None and each.reason.code == "conflict" for each in _tried(task))
+    end_attempt(turn, run, task, attempt, Step.HANDED_BACK, reason, keep_claims=keep and not ends)
+    if ends:
         end_task(turn, run, task, TaskState.FAILED, reason)
-    else:
-        task.alone = True
-        hand_back(turn, run, task, attempt, reason)
+        return
+    task.alone = before or not keep
+    if keep:
+        _hold(run, task, event.paths[:_PATHS_KEPT])
+    hand_back(turn, run, task, attempt, reason)
+
+
+def _hold(run: Run, task: Task, paths: Sequence[str]) -> None:
+    """Has a task hold what conflicts, beside its claims, as far as nobody else does."""
+    mine = run.shown_claims(task)
+    wanted = [Claim(literal(path)) for path in (strays(mine, paths) if mine else paths)]
+    run.extend_claims(task, [c for c in wanted if run.claims.first_conflict((c,), task.spec.id) is None])
+
+
+def _tried(task: Task) -> Sequence[Attempt]:
+    """Gives the attempts since the task was begun, or begun again, but the newest."""
+    return task.attempts[task.budget_from : -1]
 
 
 def verified(turn: Turn, event: m.Verified) -> None:

@@ -240,6 +240,8 @@ class Limits:
     before that counts; `same_failure_max` is how often a task's verification may fail in one and the same way before it is not
     tried again, 0 for any number; `tell_unused` has claims told that nothing was changed under. All off as in journals of 0.1.0.
     `name_partners` has it found out together with which landings work is red, where it is green without them; off likewise.
+    `keep_claims` has a task keep its claims, and the paths of the conflict, from a conflict to its next attempt, and run alone only
+    after a second one; off likewise: alone after the first.
     `verify_slots` is how many candidates are verified at once, of all runs; the first of each run never waits for one, unless
     `heads_wait`, which is off in journals of 0.1.0.
     With `hold_agents` a rate limit that one worker meets holds its whole agent; `breaker_failures` is how many first workers of an
@@ -280,6 +282,7 @@ class Limits:
     day_budget_tokens: int = 0
     name_partners: bool = False
     heads_wait: bool = False
+    keep_claims: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -241,6 +241,8 @@ class Run:
             return
         if task.state is TaskState.READY:
             self._wait_no_more(task.spec.id)
+            if state is not TaskState.RUNNING:
+                self.release_claims(task)  # kept for an attempt that does not come now
         self.counts[task.state] -= 1
         self.counts[state] += 1
         if self.selected(task):
@@ -320,10 +322,8 @@ class Run:
         return tuple(claim for claim in self.claims.of(task.spec.id) if not claim.path.startswith(_TURN))
 
     def take_claims(self, task: Task) -> None:
-        """Takes all of a task's claims in one step; they are known to be free."""
-        claims = self.wanted_claims(task)
-        self.claims.take(task.spec.id, claims)
-        self._held.update(claim.path for claim in claims)
+        """Takes all of a task's claims in one step, beside what it has kept; they are known to be free."""
+        self.extend_claims(task, self.wanted_claims(task))
         for claim in self.waiting.remove(
             task.spec.id
         ):  # those that let it go first wait for what it holds now
@@ -331,12 +331,16 @@ class Run:
             if behind is not None:
                 self._join(claim.path, behind)
 
-    def extend_claims(self, task: Task, paths: Iterable[str]) -> None:
-        """Adds paths, known to be free, to what a live task holds."""
+    def extend_claims(self, task: Task, claims: Iterable[Claim]) -> None:
+        """Adds claims, known to be free, to what a task holds."""
         mine = self.claims.of(task.spec.id)
-        claims = tuple(claim for claim in dict.fromkeys(map(Claim, paths)) if claim not in mine)
-        self.claims.extend(task.spec.id, claims)
-        self._held.update(claim.path for claim in claims)
+        new = tuple(claim for claim in dict.fromkeys(claims) if claim not in mine)
+        self.claims.extend(task.spec.id, new)
+        self._held.update(claim.path for claim in new)
+
+    def keeps(self, task: Task) -> bool:
+        """Tells whether a task that waits has kept claims: others wait for it, so it waits for none of them."""
+        return task.state is TaskState.READY and bool(self.claims.of(task.spec.id))
 
     def release_claims(self, task: Task) -> None:
         """Gives back what a task holds; those parked under a path that is free now can be looked at again."""
@@ -353,7 +357,7 @@ class Run:
         key = _key(task)
         self._wait_no_more(task.spec.id)
         if not self.selected(task) or task.paused:
-            self.aside.add(task.spec.id)
+            self.put_aside(task)
         elif task.alone:
             heapq.heappush(self.alone, (key, task.spec.id))
         else:
@@ -367,6 +371,7 @@ class Run:
         self._wait_no_more(task.spec.id)
         if task.state is TaskState.READY and task.not_before is None:
             self.aside.add(task.spec.id)
+            self.release_claims(task)  # what it has kept: nobody knows when it comes back
 
     def take_back_aside(self) -> None:
         """Looks again at the ready tasks that were put aside by a pause or by `--only`."""
@@ -427,7 +432,7 @@ class Run:
         holding = self.claims.first_conflict(claims, task.spec.id)
         if holding is not None:
             return InTheWay(holding.claim.path, str(holding.holder), waits=False)
-        if task.alone or not self.waiting or not self.in_plan_order:
+        if task.alone or not self.waiting or not self.in_plan_order or self.keeps(task):
             return None
         before = self.waiting.first(claims, _key(task))
         return None if before is None else InTheWay(before.path, before.task, waits=True)

@@ -216,7 +216,7 @@ def _start_worker(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command
         base=attempt.base,
         worktree=attempt.worktree,
         slot=attempt.slot,
-        claims=run.shown_claims(task),
+        claims=run.shown_claims(task) if task.spec.claims else (),
         feedback=(*task.feedback, *task.told),
     )
 

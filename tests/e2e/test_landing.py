@@ -185,25 +185,27 @@ def test_several_commits_are_rebased_by_machine(swarm: Swarm) -> None:
     assert git(swarm.top, "status", "--porcelain") == ""
 
 
-def test_a_conflict_gets_a_second_chance_alone(swarm: Swarm) -> None:
-    """Rows 46, 49, 120: a conflict leaves all clean, names files and both tasks, and is tried once more alone, after the others."""
+def test_a_conflict_gets_a_second_chance_with_its_claims_kept(swarm: Swarm) -> None:
+    """Rows 46, 49, 120: a conflict leaves all clean, names files and both tasks, and is handed back as it is: nobody else gets what
+    it claims meanwhile, not even who comes first in the plan."""
     told = swarm.outside / "told"
     again = f'[ -z "$SWARM_FEEDBACK_FILE" ] || cp "$SWARM_FEEDBACK_FILE" {told}; {_edit(5, "one")}'
-    run = _together(
-        swarm,
-        "chance",
-        [
-            swarm.task("t0", _edit(5, "zero"), gate="first", claims=SHARED),
-            swarm.task("t1", again, gate="rest", claims=SHARED, attempts=1),
-            swarm.task("other", gate="rest", sleep_s=0.3),
-        ],
-    )
+    tasks = [
+        swarm.task("t0", _edit(5, "zero"), gate="first", claims=SHARED),
+        swarm.task("next", _edit(9, "next"), needs=["t0"], claims=["src/a.py"]),
+        swarm.task("t1", again, gate="rest", claims=SHARED, attempts=1),
+    ]
+    swarm("start")
+    swarm("submit", str(swarm.plan("chance", tasks)))
+    swarm.wait_for_start("t0", "t1")
+    swarm.open("first")
+    swarm.wait_for_landed("chance", "t0")
+    swarm.open("rest")
+    run = swarm.wait("chance")
     swarm.check_landed(run)
     assert str(swarm.content("chance", "src/a.py")).splitlines()[4] == "one"
-    first, second = [span for span in swarm.spans() if span.task == "t1"]
-    assert not any(second.overlaps(span) for span in swarm.spans() if span != second)
-    assert second.start > max(span.end for span in swarm.spans() if span.task == "other")
-    assert (first.attempt, second.attempt) == (1, 2)
+    assert swarm.landings("chance") == ["t0", "t1", "next"]
+    assert [attempt["alone"] for attempt in task_of(run, "t1")["attempts"]] == [False, False]
     (event,) = [each for each in swarm.events("TaskHandedBack") if each["code"] == "conflict"]
     assert event["task"] == "t1"
     assert event["paths"] == ["src/a.py"]
@@ -233,7 +235,7 @@ def _person_commits(swarm: Swarm, run: str, edit: str) -> None:
 
 
 def test_a_conflict_that_stays_fails_and_keeps_the_work(swarm: Swarm) -> None:
-    """Rows 48, 49: after a second conflict, alone, a task has failed with its paths, its work is kept, and what to type is said.
+    """Rows 48, 49: after a third conflict, alone, a task has failed with its paths, its work is kept, and what to type is said.
 
     Nothing of ours moves staging while a task works alone; here a person does, by a commit in the landing repository.
     """
@@ -241,7 +243,8 @@ def test_a_conflict_that_stays_fails_and_keeps_the_work(swarm: Swarm) -> None:
         "stuck",
         [
             swarm.task("t0", _edit(5, "zero"), gate="first", claims=SHARED),
-            swarm.task("t1", _edit(5, "one"), gate="$SWARM_ATTEMPT", claims=SHARED, attempts=3),
+            swarm.task("t1", _edit(5, "one"), gate="$SWARM_ATTEMPT", claims=SHARED, attempts=1),
+            swarm.task("t2", _edit(5, "two"), gate="second", needs=["t0"], claims=SHARED),
         ],
     )
     swarm("start")
@@ -251,20 +254,24 @@ def test_a_conflict_that_stays_fails_and_keeps_the_work(swarm: Swarm) -> None:
     swarm.wait_for_landed("stuck", "t0")
     swarm.open("1")
     wait_until(lambda: swarm.starts().count("t1") == 2)
+    swarm.open("second")
+    swarm.wait_for_landed("stuck", "t2")
+    swarm.open("2")
+    wait_until(lambda: swarm.starts().count("t1") == 3)
     swarm.wait_for_follow("stuck")
     _person_commits(swarm, "stuck", _edit(5, "person"))
-    swarm.open("2")
+    swarm.open("3")
     run = swarm.wait("stuck", code=1)
     swarm.check_landed(run)
     reason = task_of(run, "t1")["reason"]
     assert reason["code"] == "conflict"
     assert reason["paths"] == ["src/a.py"]
-    assert len([span for span in swarm.spans() if span.task == "t1"]) == 2
+    assert [attempt["alone"] for attempt in task_of(run, "t1")["attempts"]] == [False, False, True]
     assert str(swarm.content("stuck", "src/a.py")).splitlines()[4] == "person"
-    assert git(swarm.top, "show", "swarm/stuck/task/t1/2:src/a.py").splitlines()[4] == "one"
+    assert git(swarm.top, "show", "swarm/stuck/task/t1/3:src/a.py").splitlines()[4] == "one"
     shown = swarm("show", "t1").out
     assert "src/a.py" in shown
-    assert "swarm/stuck/task/t1/2" in shown
+    assert "swarm/stuck/task/t1/3" in shown
     assert "swarm retry t1" in shown
     opened = Path(swarm("worktrees", "open", "t1").out.strip())
     assert (opened / "src" / "a.py").read_text().splitlines()[4] == "one"

@@ -47,6 +47,7 @@ def test_without_a_file_everything_is_the_default(tmp_path: Path) -> None:
         tell_unused=True,
         name_partners=True,
         heads_wait=True,
+        keep_claims=True,
         verify_slots=2,
         hold_agents=True,
         breaker_failures=3,

@@ -98,6 +98,7 @@ class World:
             breaker_failures=self.random.choice([0, 2, 3]),
             name_partners=self.random.random() < 0.8,
             heads_wait=self.random.random() < 0.8,
+            keep_claims=self.random.random() < 0.8,
         )
         if rush:
             slots = self.random.choice([2, 3, 4])
@@ -127,8 +128,14 @@ class World:
                 assert hold is None or hold <= self.now, f"{fact.task} started while its agent was held"
 
     def check_turn(self, run: Run, started: str) -> None:
-        """No task starts while one that overlaps it and comes before it waits for its turn."""
+        """No task starts while one that overlaps it and comes before it waits for its turn, save after a conflict."""
         mine = run.tasks[started]
+        if (
+            len(mine.attempts) > 1
+            and mine.attempts[-2].reason
+            and mine.attempts[-2].reason.code == "conflict"
+        ):
+            return  # it has kept its claims, and others wait for it
         for name, task in run.tasks.items():
             waits = task.state is TaskState.READY and task.not_before is None and not task.paused
             kept = run.in_plan_order and run.selected(task) and not task.alone and not run.gate_shut(task)

@@ -1,0 +1,140 @@
+"""What becomes of work that conflicts: handed back with its claims kept, then once more alone, then it has failed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from swarm.core import messages as m
+from swarm.core.invariants import invariants
+from swarm.core.model import Claim, Limits, Mode
+from tests.builders import a_plan, a_task
+from tests.stories import Story, a_story
+
+KEEPING = Limits(workers_max=4, ramp_per_s=1000.0, keep_claims=True)
+
+
+def in_conflict(*others: str, claims: tuple[str, ...] = ("src/**",), path: str = "src/x") -> Story:
+    """Task `x`, whose work has conflicted once while only one worker may run; `later` wants what it claims."""
+    names = [a_task(name) for name in others]
+    limits = dataclasses.replace(KEEPING, workers_max=1)
+    story = a_story(
+        a_plan(a_task("x", claims=claims), *names, a_task("later", claims=["src/x"])), bench=Story(limits)
+    )
+    story.work("x", [path])  # the next one starts in its place
+    story.conflict("x", path, landings=["old"])
+    assert invariants(story.swarm) == []
+    return story
+
+
+def held(story: Story) -> dict[str, list[str]]:
+    """The paths that each task holds."""
+    found: dict[str, list[str]] = {}
+    for each in story.run.claims.held():
+        found.setdefault(str(each.holder), []).append(each.claim.path)
+    return found
+
+
+def test_claims_are_kept_from_a_conflict_to_the_next_attempt() -> None:
+    """While the task waits for its next attempt nobody else gets what it claims, and that attempt holds it all the same."""
+    story = in_conflict("a", "b")
+    assert (story.state("x"), held(story)) == ("ready", {"x": ["src/**"]})
+    story.land("a")
+    assert story.at_work() == ["x"]  # before b, which comes after it in the plan
+    assert held(story) == {"x": ["src/**"]}
+    story.land("x", "b", "later")
+    assert held(story) == {}
+
+
+def test_the_first_conflict_is_handed_back_as_it_is() -> None:
+    """The next attempt runs beside others, and is told of the conflict."""
+    story = a_story(a_plan(a_task("x"), a_task("b")), bench=Story(KEEPING))
+    story.work("x")
+    story.conflict("x", "src/x", landings=["old"])
+    assert story.at_work() == ["b", "x"]
+    assert not story.attempt("x").alone
+    assert "conflicts with staging in src/x, changed there by old" in story.task("x").feedback[-1]
+
+
+def test_the_second_runs_alone_and_the_third_ends_it() -> None:
+    """After a second conflict the task runs with nothing beside it, its paths held; after a third it has failed, its work kept."""
+    story = a_story(a_plan(a_task("x", claims=["src/**"]), a_task("b")), bench=Story(KEEPING))
+    for _ in range(2):
+        story.work("x", ["src/x"])
+        story.conflict("x", "src/x")
+    assert (story.state("x"), held(story)) == ("ready", {"x": ["src/**"]})
+    story.land("b")
+    assert story.attempt("x").alone
+    story.work("x")
+    story.conflict("x", "src/x")
+    assert (story.state("x"), story.why("x"), held(story)) == ("failed", "conflict", {})
+    assert [each.head is not None for each in story.task("x").attempts] == [True] * 3
+    assert invariants(story.swarm) == []
+
+
+def test_the_paths_in_conflict_are_held_too() -> None:
+    """A path in conflict that no claim of the task's covers is held until its next attempt has ended, unless another has it. A task
+    that claimed nothing is told of no claims, and nothing that it changes is a stray."""
+    story = in_conflict("a", claims=(), path="src/x")
+    assert held(story) == {"x": ["src/x"]}
+    story.land("a")
+    start = story.sole(m.TakeWorktree)
+    assert start.task == "x"
+    story.send(m.WorktreeReady(**story.where(start), path="/pool/x"))
+    start_worker = story.sole(m.StartWorker)
+    assert start_worker.claims == ()
+    story.send(m.WorkerStarted(**story.where(start_worker), pid=1, started_at=story.now))
+    story.exit("x")
+    story.collect("x", ["elsewhere"])
+    assert story.attempt("x").strays == ()
+
+
+def test_what_is_shared_stays_shared() -> None:
+    """A conflict in a file that several may change at once keeps nobody else from it."""
+    tasks = [a_task(name, claims=["+CHANGELOG.md"]) for name in ("x", "y")]
+    story = a_story(a_plan(*tasks), bench=Story(KEEPING))
+    story.work("x", ["CHANGELOG.md"])
+    story.conflict("x", "CHANGELOG.md")
+    assert [claim.mode for claim in story.run.shown_claims(story.task("x"))] == [Mode.SHARED]
+    assert story.at_work() == ["y", "x"]
+
+
+@pytest.mark.parametrize("how", ["cancelled", "paused", "left out"])
+def test_claims_are_not_kept_for_what_does_not_come(how: str) -> None:
+    """A task that is cancelled, paused or left out holds nothing while it does not run."""
+    story = in_conflict("a")
+    if how == "cancelled":
+        story.send(m.TasksCancelled(at=story.now, run="plan", tasks=("x",)))
+    elif how == "paused":
+        story.send(m.Paused(at=story.now, run="plan", task="x"))
+    else:
+        story.submit(a_plan(), only=("later", "a"))
+    story.land("a", "later")
+    assert held(story) == {}
+    assert invariants(story.swarm) == []
+
+
+def test_an_earlier_task_that_waits_does_not_hold_up_the_one_it_waits_for() -> None:
+    """A task that comes first in the plan and wants what was kept waits for it, and not the other way round."""
+    story = a_story(
+        a_plan(a_task("n"), a_task("first", needs=["n"], claims=["src/x"]), a_task("x", claims=["src/**"])),
+        bench=Story(dataclasses.replace(KEEPING, workers_max=2, in_plan_order=True)),
+    )
+    story.up("x")
+    story.land("n")
+    assert story.parked() == {"first": ("src/**", "x")}
+    story.exit("x")
+    story.collect("x", ["src/x"], brought_in=True)
+    story.conflict("x", "src/x")
+    assert story.at_work() == ["x"]
+    story.land("x", "first")
+
+
+def test_older_journals_run_alone_at_once() -> None:
+    """Where the limits do not say so, the task gives its claims back and runs alone after the first conflict."""
+    story = a_story(a_plan(a_task("x", claims=["src/**"]), a_task("b")))
+    story.work("x")
+    story.conflict("x", "src/x")
+    assert (story.task("x").alone, held(story)) == (True, {})
+    assert Claim("src/**") in story.task("x").spec.claims
