@@ -159,8 +159,8 @@ MUTANTS: dict[str, Mutant] = {
     "until-green": Mutant(
         "what is red runs again until it is green",
         "swarm/core/merge_queue.py",
-        "limits.verify_again and not attempt.again:",
-        "limits.verify_again:",
+        "limits.verify_again and not attempt.again and",
+        "limits.verify_again and",
         ("tests/unit/test_train.py::test_red_twice_is_handed_back",),
     ),
     "first-verdict-again": Mutant(
@@ -371,9 +371,23 @@ MUTANTS: dict[str, Mutant] = {
     "claims-never-freed": Mutant(
         "an attempt that has ended keeps its claims",
         "swarm/core/lifecycle.py",
-        "    free_slot(turn, attempt)\n    run.release_claims(task)\n",
-        "    free_slot(turn, attempt)\n",
+        "    if not keep_claims:\n        run.release_claims(task)\n",
+        "",
         ("walk",),
+    ),
+    "claims-lost-in-conflict": Mutant(
+        "a task gives its claims up when it is handed back with a conflict",
+        "swarm/core/lifecycle.py",
+        "    if not keep_claims:\n        run.release_claims(task)\n",
+        "    run.release_claims(task)\n",
+        ("tests/unit/test_handed_back.py::test_claims_are_kept_from_a_conflict_to_the_next_attempt",),
+    ),
+    "partner-by-guess": Mutant(
+        "work that is red where it began is said to be red only together with what has landed since",
+        "swarm/core/searching.py",
+        "search = search if red else",
+        "search =",
+        ("tests/unit/test_searching.py::test_what_is_red_where_it_began_is_at_fault_itself",),
     ),
     "blind-finish": Mutant(
         "the target branch is moved from wherever it stands by then",
