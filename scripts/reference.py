@@ -55,6 +55,8 @@ def config_page() -> str:
 
 
 def _sections(config: Any) -> list[str]:
+    from swarm import settings
+
     rows: dict[str, list[str]] = {}
     for key, field in config.described():
         section, _, name = key.rpartition(".")
@@ -64,7 +66,7 @@ def _sections(config: Any) -> list[str]:
         parts += [f"## `[{section}]`" if section else "## Top level", _table(lines)]
     agent = [
         _row(name, field, _default(field, config))
-        for name, field in config.AgentSettings.model_fields.items()
+        for name, field in settings.AgentSettings.model_fields.items()
     ]
     parts += [
         "## `[agents.NAME]`",

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
-    from swarm.config import Settings
     from swarm.core.model import Attempt, Task
     from swarm.core.run import Run
     from swarm.core.state import Swarm
     from swarm.daemon.reconcile import Known
     from swarm.edge.git import Repository
+    from swarm.settings import Settings
 
 READY_S = 60.0  # a daemon that has not come up by then says so; replaying a long journal takes a while
 SPEC_FOLDERS = (".auto-claude/specs", "specs", ".swarm/specs", ".")

@@ -28,6 +28,7 @@ from swarm.edge.journal import Journal
 from swarm.edge.saved import NEARLY, saved
 from swarm.edge.survey import linked_worktrees
 from swarm.errors import SwarmError
+from swarm.settings import Settings
 
 ASK_TIMEOUT_S = 3.0  # for another program to say its version, or that it works
 DESCRIPTORS_MIN = 256
@@ -115,7 +116,7 @@ def _repository(repository: git.Repository) -> Iterator[Check]:
         yield Check("identity", "warn", "git knows no name for you: work is committed as swarm", remedy)
 
 
-def _room(repository: git.Repository, settings: config.Settings) -> Iterator[Check]:
+def _room(repository: git.Repository, settings: Settings) -> Iterator[Check]:
     limits = settings.limits
     readings = Host([repository.working_top(), repository.common_dir], limits.readings_file).read()
     free, least = readings.disk_free_bytes, limits.disk_free_bytes_min
@@ -150,7 +151,7 @@ def _journal(places: Places) -> Iterator[Check]:
 # --- what workers stand on ----------------------------------------------------------------------------------
 
 
-def _sandbox(settings: config.Settings, environ: Mapping[str, str]) -> Iterator[Check]:
+def _sandbox(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
     """Only reports what the machine offers."""
     offers = []
     if (bwrap := shutil.which("bwrap", path=environ.get("PATH"))) is not None:
@@ -175,7 +176,7 @@ def landlock_version() -> int:
         return 0
 
 
-def _agents(settings: config.Settings, environ: Mapping[str, str]) -> Iterator[Check]:
+def _agents(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
     yield Check("agent command", "ok", "shell commands of tasks run by /bin/sh")
     names = list(settings.agents)
     with ThreadPoolExecutor(8) as threads:
@@ -219,7 +220,7 @@ def _says(argv: list[str]) -> str | None:
 # --- what is kept ---------------------------------------------------------------------------------------------
 
 
-def _kept(repository: git.Repository, settings: config.Settings) -> Iterator[Check]:
+def _kept(repository: git.Repository, settings: Settings) -> Iterator[Check]:
     common = repository.common_dir
     root = os.path.realpath(repository.working_top() / settings.worktrees.root)
     ours = [each for each in linked_worktrees(common) if Path(each.path).is_relative_to(root)]

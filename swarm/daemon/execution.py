@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from swarm import log
-from swarm.config import Settings
 from swarm.core import admission
 from swarm.core import messages as m
 from swarm.core.model import Limits, Readings, Reason, slug
@@ -43,6 +42,7 @@ from swarm.edge.merging import Conflict
 from swarm.edge.remembered import Remembered
 from swarm.edge.worktrees import Pool
 from swarm.errors import SwarmError
+from swarm.settings import Settings
 from swarm.worker import agents
 
 VERSIONS_MAX = 50  # of paths in conflict, that are told

@@ -15,12 +15,13 @@ from swarm.core.document import Problem
 from swarm.core.model import PlanSpec, staging_branch
 from swarm.edge import git, project
 from swarm.errors import Refused, SwarmError, UsageError
+from swarm.settings import Settings
 from swarm.worker.agents import COMMAND, Agent, missing
 
 ERRORS_SHOWN = 20
 
 
-def agents_of(settings: config.Settings) -> dict[str, Agent]:
+def agents_of(settings: Settings) -> dict[str, Agent]:
     """Gives the agents that the settings define."""
     return {name: Agent(tuple(each.command), each.prompt, each.env) for name, each in settings.agents.items()}
 
@@ -29,7 +30,7 @@ def check(
     data: bytes,
     source: str,
     only: Collection[str],
-    settings: config.Settings,
+    settings: Settings,
     repository: git.Repository | None,
 ) -> None:
     """Raises `UsageError` or `Refused` for a plan that no daemon would take in. `repository` is given where it begins a new run."""
@@ -40,7 +41,7 @@ def check(
         base_of(plan, repository)
 
 
-def read(data: bytes, source: str, settings: config.Settings) -> PlanSpec:
+def read(data: bytes, source: str, settings: Settings) -> PlanSpec:
     """Reads a plan. Raises `UsageError` with the errors and their places where it is not valid."""
     from swarm.core import plan as plans
 
@@ -79,7 +80,7 @@ def check_agents(plan: PlanSpec, agents: Mapping[str, Agent]) -> None:
         )
 
 
-def with_unknown_agents(reading: Reading, settings: config.Settings) -> Reading:
+def with_unknown_agents(reading: Reading, settings: Settings) -> Reading:
     """Adds a warning for each agent that tasks want and nobody defines: the plan is valid, and no daemon would take it in."""
     if reading.plan is None:
         return reading

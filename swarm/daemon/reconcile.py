@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from swarm import config
 from swarm.core.model import ATTEMPT_ENDS, STAGING_WORKTREE, Attempt, Cleaned, Finding, Step, staging_branch
 from swarm.core.places import Places
 from swarm.core.run import Run
@@ -30,6 +29,7 @@ from swarm.edge.lockfile import MergeLockHeld, exclusive
 from swarm.edge.saved import Saver
 from swarm.edge.worktrees import Pool
 from swarm.errors import SwarmError
+from swarm.settings import Settings
 
 END_GRACE_S = 2.0  # for processes of attempts that have ended
 
@@ -220,7 +220,7 @@ def _make_branch(work: KeptWork, edges: Edges) -> bool:
 def open_edges(
     places: Places,
     repository: git.Repository,
-    settings: config.Settings,
+    settings: Settings,
     environ: Mapping[str, str],
     *,
     dry_run: bool = False,

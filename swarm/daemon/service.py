@@ -44,6 +44,7 @@ from swarm.edge.lockfile import LockTaken
 from swarm.edge.place import write_whole
 from swarm.edge.trouble import explained
 from swarm.errors import SwarmError, UsageError
+from swarm.settings import Settings
 
 IDLE_S = 1.0  # how long a daemon that was started for one run stays after its end, so that those who wait hear of it
 NEVER_USED_S = 60.0  # … and how long it waits to be asked for anything
@@ -236,7 +237,7 @@ def _serve_once(options: Options, environ: Mapping[str, str], starter: Starter) 
         return asyncio.run(_serve(options, environ, repository, presence, settings, starter))
 
 
-def _refuse_unkept(settings: config.Settings) -> None:
+def _refuse_unkept(settings: Settings) -> None:
     """Refuses settings that ask for protection which this version does not give: silence would be taken for a promise."""
     asked = {
         'sandbox = "required"': settings.sandbox == "required",
@@ -257,7 +258,7 @@ async def _serve(
     environ: Mapping[str, str],
     repository: git.Repository,
     presence: Presence,
-    settings: config.Settings,
+    settings: Settings,
     starter: Starter,
 ) -> bool:
     loop, places = asyncio.get_running_loop(), presence.places

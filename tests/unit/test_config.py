@@ -15,6 +15,7 @@ from scripts.reference import PAGES, TOP
 from swarm import config
 from swarm.core.model import Defaults, Limits
 from swarm.errors import EXIT_USAGE
+from swarm.settings import Settings
 
 
 def written(folder: Path, text: str) -> Path:
@@ -37,7 +38,7 @@ def test_without_a_file_everything_is_the_default(tmp_path: Path) -> None:
     Only what older journals do not know differs: the machine's own default is what they decided by.
     """
     settings = config.load(tmp_path, {})
-    assert settings == config.Settings()
+    assert settings == Settings()
     assert config.to_limits(settings) == dataclasses.replace(
         Limits(),
         spare_worktrees=1,
@@ -59,10 +60,10 @@ def test_without_a_file_everything_is_the_default(tmp_path: Path) -> None:
 def test_the_template_says_the_defaults(tmp_path: Path) -> None:
     """The file of swarm init changes nothing as it is, and with every value uncommented it still says the defaults, all of them."""
     text = config.template()
-    assert config.load(written(tmp_path, text), {}) == config.Settings()
+    assert config.load(written(tmp_path, text), {}) == Settings()
     uncommented = re.sub(r"(?m)^#(?=\w+ = )", "", text)
     settings = config.load(written(tmp_path, uncommented), {})
-    assert settings.model_dump() == config.Settings().model_dump()
+    assert settings.model_dump() == Settings().model_dump()
     assert all(source == "swarm.toml" for _, _, source in config.flat(settings))
     assert "mycoder" in text
     assert max(map(len, text.splitlines())) <= 100
@@ -123,7 +124,7 @@ def test_names_of_workers_and_of_strangers_are_no_settings(tmp_path: Path) -> No
         "SWARM_CLUSTER_HOST": "h",
         "SWARMING": "1",
     }
-    assert config.load(tmp_path, environ) == config.Settings()
+    assert config.load(tmp_path, environ) == Settings()
 
 
 def test_every_error_is_told_at_once_with_its_place(tmp_path: Path) -> None:
@@ -173,6 +174,11 @@ copy = ["../outside"]
         ("[limits]\nladder = [[50, 0.0]]\n", "swarm.toml:2: limits.ladder", "share"),
         ('[limits]\nladder = [["x", 1.0]]\n', "swarm.toml:2: limits.ladder.0.0", "number"),
         ("limits.workers_max = 0\n", "swarm.toml:1: limits.workers_max", "greater than or equal to 1"),
+        (
+            '[hooks.a]\ncommand = "true"\non = ["TaskLandet"]\n',
+            "swarm.toml:3: hooks.a.on",
+            "did you mean TaskLanded",
+        ),
         ('[worktrees]\nshare = ["/etc"]\n', "swarm.toml:2: worktrees.share", "inside the repository"),
     ],
 )

@@ -1,0 +1,340 @@
+"""What may be set in `swarm.toml`: the tables, with each setting's default, limits and what it is for.
+
+Rules for editing: a setting is one field with its default, its limits and one line that says why one would change it; `swarm
+config`, the template of `swarm init`, the JSON Schema and the reference page are made from these fields. Names carry their unit.
+A setting that nothing obeys is worse than none. How they are read is in `config`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, Strict, field_validator
+
+from swarm.core.model import Defaults
+from swarm.core.model import Limits as MachineLimits
+
+Place = tuple[str, ...]
+Step = Annotated[tuple[float, float], Strict(False)]  # TOML has arrays only
+
+_MACHINE = MachineLimits()  # the defaults that the machine has by itself are not written twice
+_DEFAULTS = Defaults()
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class SandboxPaths(_Table):
+    """Paths that workers may reach beside their worktree."""
+
+    read: list[str] = Field(
+        default=[], description="Absolute paths that workers may read beside the usual ones."
+    )
+    write: list[str] = Field(
+        default=[], description="Absolute paths that workers may write to: caches that are safe to share."
+    )
+
+
+class LimitSettings(_Table):
+    """How much may happen at once, and for how long."""
+
+    workers_max: int = Field(
+        default=_MACHINE.workers_max, ge=1, le=1000, description="Most workers at the same time."
+    )
+    ladder: list[Step] = Field(
+        default=list(_MACHINE.ladder),
+        description="Steps of (below percent, share of the workers), by the higher of CPU (smoothed) and memory: below 50 % all "
+        "of them, below 70 % three quarters, …; above the last step one at a time.",
+    )
+    cpu_percent_max: float = Field(
+        default=_MACHINE.cpu_percent_max,
+        ge=0,
+        le=1000,
+        description="At or above this nothing new starts; of the whole machine, or of the cgroup where there is a limit.",
+    )
+    memory_percent_max: float = Field(
+        default=_MACHINE.memory_percent_max, ge=0, le=1000, description="At or above this nothing new starts."
+    )
+    disk_free_bytes_min: int = Field(
+        default=_MACHINE.disk_free_bytes_min,
+        ge=0,
+        description="With less room than this on the disk nothing new starts.",
+    )
+    readings_file: str = Field(
+        default="",
+        description="Readings from this JSON file instead of the machine: for containers that know better, and for tests.",
+    )
+    budget_usd: float = Field(
+        default=0.0, ge=0, description="With this much spent by a run nothing new of it starts; 0: no limit."
+    )
+    budget_tokens: int = Field(
+        default=0,
+        ge=0,
+        description="With so many tokens used by a run nothing new of it starts; 0: no limit.",
+    )
+    task_budget_usd: float = Field(
+        default=0.0,
+        ge=0,
+        description="With this much spent on a task it gets no other attempt; 0: no limit.",
+    )
+    task_budget_tokens: int = Field(
+        default=0,
+        ge=0,
+        description="With so many tokens used by a task it gets no other attempt; 0: no limit.",
+    )
+    day_budget_usd: float = Field(
+        default=0.0,
+        ge=0,
+        description="With this much spent on a day, by all runs, nothing starts before the next day (UTC); 0: no limit.",
+    )
+    day_budget_tokens: int = Field(
+        default=0,
+        ge=0,
+        description="With so many tokens used on a day, by all runs, nothing starts before the next day (UTC); 0: no limit.",
+    )
+    timeout_s: float = Field(
+        default=_DEFAULTS.timeout_s, gt=0, description="Time for one attempt, where the plan says nothing."
+    )
+    attempts: int = Field(
+        default=_DEFAULTS.attempts,
+        ge=1,
+        le=100,
+        description="Attempts at one task, where the plan says nothing.",
+    )
+    grace_s: float = Field(
+        default=_MACHINE.grace_s, ge=0, le=3600, description="From asking a worker to end until it is killed."
+    )
+    ramp_per_s: float = Field(
+        default=_MACHINE.ramp_per_s,
+        gt=0,
+        description="How many more workers than before may run for each second passed; replacing one that ended is free.",
+    )
+    smoothing_s: float = Field(
+        default=_MACHINE.smoothing_s, ge=0, description="Time constant by which the CPU reading is smoothed."
+    )
+    readings_every_s: float = Field(
+        default=_MACHINE.readings_every_s,
+        gt=0,
+        description="Time between two looks at the machine while a ready task waits.",
+    )
+    try_later_s: float = Field(
+        default=_MACHINE.try_later_s,
+        ge=0,
+        description="Time before a worker that ended with 75 is tried again, unless it says.",
+    )
+    try_later_max: int = Field(
+        default=_MACHINE.try_later_max,
+        ge=0,
+        description="How often a task may put itself off before it has failed.",
+    )
+    breaker_failures: int = Field(
+        default=3,
+        ge=0,
+        le=1000,
+        description="So many first workers of an agent that all fail alike stop it until swarm resume; 0: never.",
+    )
+    breaker_within_s: float = Field(
+        default=_MACHINE.breaker_within_s,
+        gt=0,
+        description="A worker that fails within this time counts for breaker_failures.",
+    )
+    lost_max: int = Field(
+        default=_MACHINE.lost_max,
+        ge=0,
+        description="How often a worker of one task may be lost before the task has failed.",
+    )
+    infra_max: int = Field(
+        default=_MACHINE.infra_max,
+        ge=0,
+        description="How often a step is tried again after a failure that is not the attempt's.",
+    )
+    saved_refs_max: int = Field(
+        default=1000,
+        ge=1,
+        description="Most recovery refs of one run. Beyond it nothing is dropped: what would be saved is moved aside instead.",
+    )
+    follow_every_s: float = Field(
+        default=_MACHINE.follow_every_s,
+        ge=0,
+        description="Least time between two moves of the staging worktree.",
+    )
+
+    @field_validator("ladder")
+    @classmethod
+    def _rises(cls, ladder: list[tuple[float, float]]) -> list[tuple[float, float]]:
+        percents = [below for below, _ in ladder]
+        if percents != sorted(set(percents)):
+            raise ValueError("the percentages must rise from step to step")
+        if any(not 0 < share <= 1 for _, share in ladder):
+            raise ValueError("a share of the workers lies above 0 and is at most 1")
+        return ladder
+
+
+class WorktreeSettings(_Table):
+    """Where workers work, and what a fresh worktree needs before work can begin."""
+
+    root: str = Field(
+        default=".worktrees",
+        min_length=1,
+        description="Folder of the worktrees, from the top of the repository.",
+    )
+    setup: str = Field(
+        default="", description='Shell command that makes a fresh worktree ready, for example "npm ci".'
+    )
+    copied: list[str] = Field(
+        default=[],
+        alias="copy",
+        description='Untracked files copied from the checkout, for example [".env"].',
+    )
+    share: list[str] = Field(
+        default=[],
+        description='Ignored folders that all worktrees share with the checkout, for example ["node_modules"].',
+    )
+    keep: bool = Field(
+        default=_MACHINE.keep_worktrees,
+        description="Keep the worktree of an attempt that did not land instead of using it again.",
+    )
+    spare: int = Field(
+        default=1,
+        ge=0,
+        le=64,
+        description="How many worktrees more than workers the pool may grow to, so that a start need not wait for the last one's "
+        "to be cleaned.",
+    )
+
+    @field_validator("copied", "share")
+    @classmethod
+    def _inside(cls, paths: list[str]) -> list[str]:
+        for path in paths:
+            if not path or os.path.isabs(path) or ".." in path.split("/"):
+                raise ValueError(f"{path!r} is not a path inside the repository")
+        return paths
+
+
+class VerifySettings(_Table):
+    """How candidates are verified."""
+
+    slots: int = Field(
+        default=2,
+        ge=1,
+        le=100,
+        description="Most candidates verified at the same time; the first of each run never waits.",
+    )
+    mode: Literal["strict", "batch"] = Field(
+        default="strict",
+        description="strict: every landing verified by itself; batch: several at once where failures are rare.",
+    )
+    timeout_s: float = Field(
+        default=_DEFAULTS.suite_timeout_s,
+        gt=0,
+        description="Time for one suite, where the plan says nothing.",
+    )
+    remember_s: float = Field(
+        default=3600.0,
+        ge=0,
+        description="How long a suite that passed does not run again on the same tree, by the same command, in the same "
+        "environment; 0: it always runs.",
+    )
+    suites_max: int = Field(
+        default=8,
+        ge=1,
+        le=1000,
+        description="Most suites, or parts of suites, that run at once, of all candidates together.",
+    )
+
+
+class QaSettings(_Table):
+    """Who reviews what stands on staging before it is finished, and who mends what is objected to (`swarm qa`)."""
+
+    reviewer: str = Field(
+        default="",
+        description='What the reviewer does: a shell command where its agent is "command", else what its prompt says besides. It '
+        "writes its verdict to SWARM_RESULT_FILE.",
+    )
+    reviewer_agent: str = Field(
+        default="", description="Agent of the reviewer; the default agent where empty."
+    )
+    fixer: str = Field(
+        default="",
+        description='What the fixer does: a shell command where its agent is "command", else what its prompt says besides. The '
+        "issues are in SWARM_FEEDBACK_FILE and in the prompt.",
+    )
+    fixer_agent: str = Field(default="", description="Agent of the fixer; the default agent where empty.")
+    rounds_max: int = Field(default=5, ge=1, le=100, description="Most reviews until QA gives up.")
+    timeout_s: float = Field(default=_DEFAULTS.timeout_s, gt=0, description="Time for one review or repair.")
+    required: bool = Field(
+        default=False, description="Whether swarm finish refuses what the reviewer has not approved of."
+    )
+
+
+class DeploySettings(_Table):
+    """What follows once `swarm finish` has moved the target."""
+
+    command: str = Field(
+        default="",
+        description="Shell command that runs at the top of the checkout after a finish, once for each commit; SWARM_RUN, "
+        "SWARM_TARGET and SWARM_COMMIT say what it is about.",
+    )
+    timeout_s: float = Field(default=3600.0, gt=0, description="Time for it.")
+
+
+class PortSettings(_Table):
+    """Ports that workers may use: each live worker has its own range."""
+
+    base: int = Field(default=20000, ge=1024, le=65000, description="First port of the first slot.")
+    step: int = Field(default=20, ge=1, le=1000, description="Ports for each slot.")
+
+
+class AgentSettings(_Table):
+    """A program of the user's own that carries out tasks."""
+
+    command: list[str] = Field(
+        min_length=1,
+        description='Program and arguments, for example ["mycoder", "--message-file", "{prompt_file}"].',
+    )
+    prompt: Literal["file", "stdin", "argument"] = Field(
+        default="file",
+        description="How the prompt reaches it: by {prompt_file}, on standard input, or as the last argument.",
+    )
+    env: dict[str, str] = Field(default={}, description="Variables added to its environment.")
+
+
+class Settings(_Table):
+    """Every setting. Made by `load`; the plain class holds the defaults."""
+
+    agent: str = Field(default=_DEFAULTS.agent, min_length=1, description="Agent of tasks that name none.")
+    strays: Literal["extend", "reject", "warn"] = Field(
+        default="extend",
+        description="A changed path outside the claims: extend takes the claim if nobody holds it, reject fails the attempt, "
+        "warn only says so.",
+    )
+    sandbox: Literal["auto", "required", "off"] = Field(
+        default="auto",
+        description="auto: the strongest the machine offers; required: none, no start; off: none.",
+    )
+    sandbox_paths: SandboxPaths = SandboxPaths()
+    limits: LimitSettings = LimitSettings()
+    worktrees: WorktreeSettings = WorktreeSettings()
+    verify: VerifySettings = VerifySettings()
+    qa: QaSettings = QaSettings()
+    deploy: DeploySettings = DeploySettings()
+    ports: PortSettings = PortSettings()
+    agents: dict[str, AgentSettings] = Field(default={}, description="Agents of your own, by name.")
+    ownership: dict[str, list[str]] = Field(
+        default={}, description="Paths that only tasks of a role may change: role = [patterns]."
+    )
+
+    _sources: dict[Place, str] = PrivateAttr(default_factory=dict)
+
+    def source(self, key: str) -> str:
+        """Tells where a value such as `limits.workers_max` comes from: default, swarm.toml, environment NAME or flag."""
+        return self._source_at(tuple(key.split(".")))
+
+    def _source_at(self, place: Place) -> str:
+        while place:
+            if place in self._sources:
+                return self._sources[place]
+            place = place[:-1]
+        return "default"
