@@ -68,10 +68,17 @@ def _sections(config: Any) -> list[str]:
         _row(name, field, _default(field, config))
         for name, field in settings.AgentSettings.model_fields.items()
     ]
+    hook = [
+        _row(name, field, _default(field, config))
+        for name, field in settings.HookSettings.model_fields.items()
+    ]
     parts += [
         "## `[agents.NAME]`",
         "A program of your own. It is started in the worktree of its task, and what it leaves there is committed for it.",
         _table(agent),
+        "## `[hooks.NAME]`",
+        "Somebody who is told of what happens ([how](../howto/hooks.md)).",
+        _table(hook),
         "## `[ownership]`",
         "`role = [patterns]`: paths that only tasks of this role may change.",
         '```toml\n[ownership]\narchitect = ["docs/architecture/**"]\n```',

@@ -375,6 +375,13 @@ _EXAMPLES = """\
 #     prompt = "file"             # file | stdin | argument
 #     env = {MODEL = "small"}
 
+# Who is told of what happens: a command that gets the event on its standard input, or an address
+# that it is posted to:
+#
+#     [hooks.desk]
+#     command = "jq -r .type | xargs notify-send swarm"
+#     on = ["TaskFailed", "RunEnded"]
+
 # Paths that only tasks of a role may change:
 #
 #     [ownership]

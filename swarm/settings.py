@@ -7,11 +7,13 @@ A setting that nothing obeys is worse than none. How they are read is in `config
 
 from __future__ import annotations
 
+import difflib
 import os
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, Strict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, Strict, field_validator, model_validator
 
+from swarm.core.messages import FACTS
 from swarm.core.model import Defaults
 from swarm.core.model import Limits as MachineLimits
 
@@ -301,6 +303,41 @@ class AgentSettings(_Table):
     env: dict[str, str] = Field(default={}, description="Variables added to its environment.")
 
 
+class HookSettings(_Table):
+    """Somebody who is told of what happens: a command, or an address on the web."""
+
+    on: list[str] = Field(
+        default=["TaskFailed", "AgentHeld", "QaRejected", "StagingAstray", "RunEnded", "RunFinished"],
+        min_length=1,
+        description="What it is told of: types of event as swarm events shows them, or only those with a code, such as "
+        '"TaskHandedBack:conflict".',
+    )
+    command: str = Field(
+        default="",
+        description="Shell command, run at the top of the checkout; the event is on its standard input, as a line of JSON.",
+    )
+    url: str = Field(default="", description="Address that the event is posted to, as JSON.")
+    timeout_s: float = Field(default=30.0, gt=0, le=3600, description="Time for one try.")
+
+    @field_validator("on")
+    @classmethod
+    def _happens(cls, wanted: list[str]) -> list[str]:
+        for each in wanted:
+            name = each.partition(":")[0]
+            if name not in FACTS:
+                near = difflib.get_close_matches(name, FACTS, n=1)
+                raise ValueError(f"{name!r} never happens" + (f"; did you mean {near[0]}?" if near else ""))
+        return wanted
+
+    @model_validator(mode="after")
+    def _is_one(self) -> HookSettings:
+        if bool(self.command) == bool(self.url):
+            raise ValueError("a hook has a command or a url, one of the two")
+        if self.url and not self.url.startswith(("http://", "https://")):
+            raise ValueError("the url of a hook begins with http:// or https://")
+        return self
+
+
 class Settings(_Table):
     """Every setting. Made by `load`; the plain class holds the defaults."""
 
@@ -322,6 +359,7 @@ class Settings(_Table):
     deploy: DeploySettings = DeploySettings()
     ports: PortSettings = PortSettings()
     agents: dict[str, AgentSettings] = Field(default={}, description="Agents of your own, by name.")
+    hooks: dict[str, HookSettings] = Field(default={}, description="Who is told of what happens, by name.")
     ownership: dict[str, list[str]] = Field(
         default={}, description="Paths that only tasks of a role may change: role = [patterns]."
     )

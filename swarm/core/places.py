@@ -156,6 +156,10 @@ class Places:
         """The folder of a finish."""
         return AttemptPlaces(self.attempts / run / "finish" / slug(request))
 
+    def hook(self, name: str) -> Path:
+        """What a hook was told of last."""
+        return self.state / "hooks" / f"{slug(name)}.json"
+
     def deploys(self, run: str) -> Path:
         """The folders of the deploy commands of a run: each is named by the commit that its finish left the target at."""
         return self.state / "deploys" / run

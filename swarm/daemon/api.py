@@ -79,6 +79,9 @@ class Daemon(Protocol):
     def stay(self) -> None:
         """Gives up the intention to end when idle."""
 
+    def notes(self) -> Sequence[str]:
+        """Gives sentences on what a person should know and nothing waits for."""
+
     async def recover(self, *, dry_run: bool = False) -> Sequence[Finding]:
         """Holds worktrees, processes and refs against what the daemon knows, and mends what is not as it should be."""
 
@@ -181,6 +184,7 @@ class Api:
         samples = await self._thread(lambda: self.sampler.sample(watches)) if watches else {}
         readings, why = await self._thread(self.service.execution.look)
         note = f"The machine can't be looked at: {why}." if why else self.edges.host.note
+        note = " ".join(filter(None, (note, *self.service.notes())))
         stuck = self.coordinator.stuck.cause if self.coordinator.stuck is not None else ""
         live = report.Live(True, samples, readings, note, stuck)
         return report.status(self.swarm, live, run=run, summary=summary)

@@ -36,6 +36,7 @@ from swarm.daemon import api, rebuild, reconcile, recovery, refounding
 from swarm.daemon.backlog import Backlog
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution, started_threads
+from swarm.daemon.hooks import Hooks
 from swarm.daemon.losses import Losses
 from swarm.daemon.presence import Presence, hold
 from swarm.daemon.submitting import Submitter
@@ -96,6 +97,7 @@ class Service:
         self.idle: asyncio.Task[None] | None = None
         self.found: Sequence[Finding] = ()  # what was not as the journal has it when the daemon came up
         self.announce: Callable[[bool], object] = lambda _: None
+        self.notes: Callable[[], Sequence[str]] = lambda: ()
 
     @property
     def closed(self) -> bool:
@@ -326,6 +328,8 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
     backlog = Backlog(coordinator, service.submitter)
     coordinator.at_rest = lambda: _at_rest(snapshots, coordinator, execution, losses, backlog)
     turning = loop.create_task(coordinator.run())
+    hooks = Hooks(coordinator, settings.hooks, places, execution.edges.repository.working_top())
+    service.notes = lambda: hooks.notes
     server = _Server(_server_settings(api.application(service)))
     serving = loop.create_task(server.serve(sockets=[listener]))
     while not server.started:
@@ -346,6 +350,7 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
     backlog.close()
     # Who can't go on because the journal is another's, or not to be written, ends nothing that the next one waits for.
     await execution.close(leave=service.leave_workers or turning.done())
+    await hooks.close(catch_up=not turning.done() and not service.begins_again)
     crash_at("stop.closed")
     if not turning.done():
         # Where it can't be remembered, or the journal is another's by now, it was like a crash.

@@ -74,6 +74,7 @@ def test_the_example_of_an_agent_in_the_template_is_one(tmp_path: Path) -> None:
     examples = re.sub(r"(?m)^#     ", "", config.template())
     settings = config.load(written(tmp_path, examples), {})
     assert settings.agents["mine"].command == ["mycoder", "--message-file", "{prompt_file}"]
+    assert settings.hooks["desk"].on == ["TaskFailed", "RunEnded"]
     assert settings.ownership == {"architect": ["docs/architecture/**"]}
 
 
@@ -179,6 +180,9 @@ copy = ["../outside"]
             "swarm.toml:3: hooks.a.on",
             "did you mean TaskLanded",
         ),
+        ('[hooks.a]\ncommand = "true"\nurl = "http://b"\n', "swarm.toml:1: hooks.a", "one of the two"),
+        ("[hooks.a]\n", "swarm.toml:1: hooks.a", "one of the two"),
+        ('[hooks.a]\nurl = "file:///etc/passwd"\n', "swarm.toml:1: hooks.a", "begins with http"),
         ('[worktrees]\nshare = ["/etc"]\n', "swarm.toml:2: worktrees.share", "inside the repository"),
     ],
 )
