@@ -6,6 +6,7 @@ on the way of a command that only asks the daemon.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 import tomllib
@@ -16,6 +17,7 @@ from typing import Any, Literal, TypeGuard, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from swarm.core.adapters import BUILT_IN, Agent
 from swarm.core.model import Defaults
 from swarm.core.model import Limits as MachineLimits
 from swarm.errors import UsageError
@@ -317,6 +319,20 @@ def to_defaults(settings: Settings) -> Defaults:
     )
 
 
+def to_agents(settings: Settings) -> dict[str, Agent]:
+    """Gives the agents that are known by name: those that are built in, as the settings change them, and the user's own. One with a
+    command is the user's own, whatever its name."""
+    found = dict(BUILT_IN)
+    for name, table in settings.agents.items():
+        given = {key: _frozen(getattr(table, key)) for key in table.model_fields_set}
+        found[name] = dataclasses.replace(Agent() if table.command else found[name], **given)
+    return found
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
 def flat(settings: Settings) -> list[tuple[str, Any, str]]:
     """Lists (key, value, source) of every setting; tables of the user's own are listed by their keys, empty ones not at all."""
     data = settings.model_dump(mode="json", by_alias=True)
@@ -368,6 +384,13 @@ def in_toml(value: Any) -> str:
 
 
 _EXAMPLES = """\
+# Agents that are built in (swarm agents lists them) take changes, such as the model, and another
+# one from the second attempt on:
+#
+#     [agents.claude]
+#     model = "sonnet"
+#     retry_model = "opus"
+
 # Agents of your own, any program. It works in the worktree that it is started in:
 #
 #     [agents.mine]

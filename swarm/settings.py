@@ -11,8 +11,19 @@ import difflib
 import os
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, Strict, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    Strict,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails
 
+from swarm.core.adapters import BUILT_IN, Agent
 from swarm.core.messages import FACTS
 from swarm.core.model import Defaults
 from swarm.core.model import Limits as MachineLimits
@@ -22,6 +33,7 @@ Step = Annotated[tuple[float, float], Strict(False)]  # TOML has arrays only
 
 _MACHINE = MachineLimits()  # the defaults that the machine has by itself are not written twice
 _DEFAULTS = Defaults()
+_ANY_AGENT = Agent()
 
 
 class _Table(BaseModel):
@@ -290,17 +302,44 @@ class PortSettings(_Table):
 
 
 class AgentSettings(_Table):
-    """A program of the user's own that carries out tasks."""
+    """A program of the user's own that carries out tasks, or what is changed of one that is built in."""
 
     command: list[str] = Field(
-        min_length=1,
-        description='Program and arguments, for example ["mycoder", "--message-file", "{prompt_file}"].',
+        default=[],
+        description='Program and arguments, for example ["mycoder", "--message-file", "{prompt_file}"]; needed where the agent is '
+        "not built in.",
     )
     prompt: Literal["file", "stdin", "argument"] = Field(
         default="file",
         description="How the prompt reaches it: by {prompt_file}, on standard input, or as the last argument.",
     )
     env: dict[str, str] = Field(default={}, description="Variables added to its environment.")
+    model: str = Field(
+        default="", description="Model, by the name that the program knows; its own choice where empty."
+    )
+    retry_model: str = Field(
+        default="", description="Model from the second attempt at a task on: a stronger one, or a cheaper."
+    )
+    model_flags: list[str] = Field(
+        default=list(_ANY_AGENT.model_flags), description="Arguments that name the model, where one is set."
+    )
+    resume: list[str] = Field(
+        default=[],
+        description="Arguments with {session} that go on with the conversation of an attempt that was interrupted; none: each "
+        "attempt begins anew.",
+    )
+    parser: Literal["", "aider", "claude", "codex", "gemini"] = Field(
+        default="",
+        description="Format of what it prints, so that progress, tokens, cost and limits are seen in it.",
+    )
+    keys: list[str] = Field(
+        default=[],
+        description="Variables of which one must be set, or one of `logins` be there; both empty: it needs none.",
+    )
+    logins: list[str] = Field(default=[], description="Files of which one is enough instead of a key.")
+    writable: list[str] = Field(
+        default=[], description="Folders that it writes to besides its worktree: for the sandbox."
+    )
 
 
 class HookSettings(_Table):
@@ -358,13 +397,26 @@ class Settings(_Table):
     qa: QaSettings = QaSettings()
     deploy: DeploySettings = DeploySettings()
     ports: PortSettings = PortSettings()
-    agents: dict[str, AgentSettings] = Field(default={}, description="Agents of your own, by name.")
+    agents: dict[str, AgentSettings] = Field(
+        default={}, description="Agents of your own by name, and changes to those that are built in."
+    )
     hooks: dict[str, HookSettings] = Field(default={}, description="Who is told of what happens, by name.")
     ownership: dict[str, list[str]] = Field(
         default={}, description="Paths that only tasks of a role may change: role = [patterns]."
     )
 
     _sources: dict[Place, str] = PrivateAttr(default_factory=dict)
+
+    @field_validator("agents")
+    @classmethod
+    def _can_be_called(cls, agents: dict[str, AgentSettings]) -> dict[str, AgentSettings]:
+        missing = [name for name, agent in agents.items() if not agent.command and name not in BUILT_IN]
+        if missing:
+            raise ValidationError.from_exception_data(
+                "agents",
+                [InitErrorDetails(type="missing", loc=(name, "command"), input={}) for name in missing],
+            )
+        return agents
 
     def source(self, key: str) -> str:
         """Tells where a value such as `limits.workers_max` comes from: default, swarm.toml, environment NAME or flag."""

@@ -1,4 +1,4 @@
-"""`swarm logs`: the output of a task's worker and of its verification, from the end, filtered, followed.
+"""`swarm logs`: the output of a task's worker and of its verification, from the end, filtered, followed, and made readable.
 
 An output file may have any size and hold anything: it is read in blocks, the last lines are looked for from its end, and no more of
 it is kept than a block and one line. Rules for editing: what a worker wrote reaches a terminal only through `View`.
@@ -6,10 +6,11 @@ it is kept than a block and one line. Rules for editing: what a worker wrote rea
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 import click
@@ -19,6 +20,8 @@ from swarm.client import naming
 from swarm.client.options import command, run_option, until_interrupted
 from swarm.client.session import Session
 from swarm.errors import NoDaemon, UsageError
+
+Reader = Callable[[str], list[str] | None] | None
 
 FOLLOW_S = 0.2
 BLOCK_BYTES = 1 << 18
@@ -41,7 +44,11 @@ _COMMANDS = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b\n]*(?:\x07|\x1
     type=click.Choice(["worker", "verify"]),
     help="Only the worker's output, or verification's.",
 )
-@click.option("--raw", is_flag=True, help="As it was written, terminal commands in it too.")
+@click.option(
+    "--raw",
+    is_flag=True,
+    help="As it was written: with terminal commands, and an agent's events as it printed them.",
+)
 def logs(
     session: Session,
     task: str,
@@ -70,37 +77,51 @@ def logs(
 
 
 class View:
-    """Which lines are shown, and how. Raises `UsageError` for a pattern that is none."""
+    """Which lines are shown, and how; `reader` makes lines for people of one that is not, and gives None for one that is. Raises
+    `UsageError` for a pattern that is none."""
 
-    def __init__(self, pattern: str | None, *, raw: bool = False, width_max: int | None = None) -> None:
+    def __init__(
+        self, pattern: str | None, *, raw: bool = False, width_max: int | None = None, reader: Reader = None
+    ) -> None:
         try:
             self._search = re.compile(pattern).search if pattern else None
         except re.error as error:
             raise UsageError(f"--grep: {error}.", "Nothing was done.") from None
         self._raw = raw
         self._width_max = width_max
+        self._reader = reader
+
+    def reading(self, reader: Reader) -> View:
+        """Gives this view of an output that `reader` makes readable; shown raw, it is not."""
+        view = copy.copy(self)
+        view._reader = None if self._raw else reader
+        return view
 
     @property
     def filters(self) -> bool:
         """Whether there are lines that are not shown."""
-        return self._search is not None
+        return self._search is not None or self._reader is not None
 
     def found(self, block: bytes) -> list[bool]:
-        """Tells of each line of a block whether it is shown."""
-        rows = self._rows(block)
-        return [True] * len(rows) if self._search is None else [bool(self._search(row)) for row in rows]
+        """Tells of each line of a block whether anything of it is shown."""
+        return [any(self._search is None or self._search(row) for row in rows) for rows in self._rows(block)]
 
     def shown(self, block: bytes) -> bytes:
         """Gives the lines of a block as they are shown, each with its end."""
         if self._raw:
             lines = [line for line, found in zip(block.split(b"\n"), self.found(block), strict=True) if found]
             return b"".join(line + b"\n" for line in lines)
-        rows = (row for row in self._rows(block) if self._search is None or self._search(row))
-        return "".join(f"{self._as_seen(row)}\n" for row in rows).encode("utf-8", "replace")
+        wanted = (
+            row for rows in self._rows(block) for row in rows if self._search is None or self._search(row)
+        )
+        return "".join(f"{self._as_seen(row)}\n" for row in wanted).encode("utf-8", "replace")
 
-    def _rows(self, block: bytes) -> list[str]:
+    def _rows(self, block: bytes) -> Iterator[Sequence[str]]:
+        """Yields of each line what a person reads of it."""
         text = block.decode("utf-8", "replace")
-        return (_COMMANDS.sub("", text) if "\x1b" in text else text).split("\n")
+        for line in (_COMMANDS.sub("", text) if "\x1b" in text else text).split("\n"):
+            made = None if self._reader is None else self._reader(line.rstrip("\r"))
+            yield (line,) if made is None else made
 
     def _as_seen(self, row: str) -> str:
         """Of a line that a progress bar has written over and over, the last state is what a person would see."""
@@ -231,16 +252,18 @@ class _Reader:
         n = self._of["n"]
         outputs = offline.outputs(self._session.state, self._run, self._task, n, self._which)
         self._outputs = outputs
+        read = self._view.reading(offline.reader_of(self._session.state, self._run, self._task, n))
         for label, path in outputs:
+            view = read if label == "worker" else self._view
             if path not in self._tails:
-                start = 0 if self._lines is None else start_of_last(path, self._lines, self._view)
+                start = 0 if self._lines is None else start_of_last(path, self._lines, view)
                 self._tails[path] = Tail(path, start)
             over = last or (label == "worker" and len(outputs) > 1)  # being verified, the work is done
-            self._show(self._tails[path], label, several=len(outputs) > 1, last=over)
+            self._show(self._tails[path], label, view, several=len(outputs) > 1, last=over)
 
-    def _show(self, tail: Tail, label: str, *, several: bool, last: bool) -> None:
+    def _show(self, tail: Tail, label: str, view: View, *, several: bool, last: bool) -> None:
         for block in tail.blocks(last=last):
-            shown = self._view.shown(block)
+            shown = view.shown(block)
             if shown and self._shown is not tail:
                 if several or self._shown is not None:
                     self._session.note(f"==> {protocol.printable(label)} <==")

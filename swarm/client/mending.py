@@ -64,6 +64,33 @@ def doctor(session: Session) -> int:
     return EXIT_NOT_LANDED if bad else EXIT_OK
 
 
+@command("agents", shows=True)
+def agents(session: Session) -> None:
+    """Show the agents there are, which of them can be used here, and why the others can't.
+
+    Only what can be seen without asking anybody is looked at: the program, and whether it has a key or a login.
+    """
+    from swarm.client import offline
+
+    found = offline.agents(session.top)
+    if session.as_json:
+        session.json({"schema": protocol.SCHEMA, "agents": found})
+        return
+    for each in found:
+        session.line(f"{each['name']:<10} {'usable' if each['usable'] else 'no'}  {_about_agent(each)}")
+        if each["remedy"]:
+            session.line(f"           Next: {protocol.printable(each['remedy'])}")
+
+
+def _about_agent(agent: Mapping[str, Any]) -> str:
+    about = agent["program"] if agent["usable"] else agent["reason"]
+    model = f"model {agent['model']}" if agent["model"] else ""
+    retry = f"from the second attempt on {agent['retry_model']}" if agent["retry_model"] else ""
+    untested = "" if agent["tested"] else "untested with the real program"
+    parts = [about, agent["version"], model, retry, untested]
+    return protocol.printable(", ".join(part for part in parts if part))
+
+
 def _old_settings(session: Session, daemon: Connection) -> list[dict[str, Any]]:
     """Says that the daemon goes by other settings than those that the doctor looked at, where it does."""
     from swarm.client import in_force

@@ -114,7 +114,7 @@ def check_plan(data: bytes, source: str, only: Iterable[str], top: Path, here: P
     settings = config.load(repository.working_top(), os.environ)
     known = Places(state).journal.exists()  # then it may go on with a run, whose base is recorded
     base = None if known else intake.checkout(repository, str(here))
-    intake.check(data, source, tuple(only), settings, base)
+    intake.check(data, source, tuple(only), settings, base, os.environ)
 
 
 def check_write_back(path: Path) -> None:
@@ -270,6 +270,16 @@ def outputs(state: Path, run: str, task: str, attempt: int, which: str | None) -
             if newest is not None and log.parent.parent == newest.parent.parent
         ]
     return [(label, str(path)) for label, path in found]
+
+
+def reader_of(state: Path, run: str, task: str, attempt: int) -> Callable[[str], list[str] | None] | None:
+    """Gives what makes lines for people of a line that the attempt's agent printed; None where it prints such lines itself."""
+    from swarm.core import streams
+    from swarm.core.places import Places
+    from swarm.edge import heard
+
+    found = heard.format_of(Places(state).attempt(run, task, attempt))
+    return None if found is None else lambda line: streams.shown(found[0], line, found[1])
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -544,6 +554,17 @@ def doctor(top: Path) -> list[dict[str, Any]]:
     from swarm.daemon.doctor import examine
 
     return [dataclasses.asdict(check) for check in examine(top, dict(os.environ))]
+
+
+def agents(top: Path) -> list[dict[str, Any]]:
+    """Looks which agents can be used here; gives a line for each."""
+    import dataclasses
+
+    from swarm import config
+    from swarm.daemon import usable
+
+    settings = config.load(checkout(top), os.environ)
+    return [dataclasses.asdict(each) for each in usable.look_at_all(settings, os.environ)]
 
 
 def clean(top: Path, state: Path, *, force: bool) -> list[dict[str, Any]]:

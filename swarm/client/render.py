@@ -231,7 +231,7 @@ def task_detail(task: Document, now: float) -> str:
     attempt = _last_attempt(task)
     title = printable(task.get("title") or "")
     if state == "running":
-        return f"{_work_text(attempt, now)}  {title}".rstrip()
+        return f"{_work_text(attempt, now)}  {printable(attempt.get('doing') or '') or title}".rstrip()
     if state in ("landing", "queued"):
         step = state_text(attempt.get("state") or state)
         return f"{step}  {title}".rstrip()
@@ -254,7 +254,18 @@ def _work_text(attempt: Document, now: float) -> str:
         parts.append(size(attempt["rss_bytes"]))
     if (attempt.get("n") or 1) > 1:
         parts.append(f"attempt {attempt['n']}")
-    return ", ".join(parts)
+    return ", ".join([*parts, *_spent(attempt)])
+
+
+def _spent(attempt: Document) -> Iterator[str]:
+    """Says how far an agent has come, and what it has used: `4 turns`, `12.3k tokens`, `0.05 USD`."""
+    if attempt.get("turns"):
+        yield f"{attempt['turns']} turn{'s' if attempt['turns'] != 1 else ''}"
+    tokens = (attempt.get("tokens_in") or 0) + (attempt.get("tokens_out") or 0)
+    if tokens:
+        yield f"{tokens} tokens" if tokens < 1000 else f"{tokens / 1000:.1f}k tokens"
+    if attempt.get("cost_usd"):
+        yield f"{attempt['cost_usd']:.2f} USD"
 
 
 def reason_text(reason: Any, state: Any = None) -> str:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     Document = Mapping[str, Any]
 
+SAID_MAX = 300  # characters shown of what a worker said last
+
 # --- how a run ended --------------------------------------------------------------------------------------------------------
 
 
@@ -363,6 +365,8 @@ def _attempt_lines(attempt: Document, now: float, top: str) -> Iterator[str]:
         ("base", str(attempt.get("base") or "")[:12]),
         ("head", str(attempt.get("head") or "")[:12]),
         ("exit code", attempt.get("exit_code")),
+        ("doing", attempt.get("doing")),
+        ("said", _first_lines(attempt.get("summary"))),
         ("changed", _listed(attempt.get("touched"))),
         ("strays", _listed(attempt.get("strays"))),
         ("not needed", _claimed_for_nothing(attempt)),
@@ -375,6 +379,12 @@ def _attempt_lines(attempt: Document, now: float, top: str) -> Iterator[str]:
     for suite in attempt.get("suites") or []:
         if isinstance(suite, dict):
             yield f"    {pad('verified', 10)} {_suite_text(suite, attempt.get('bottleneck'))}"
+
+
+def _first_lines(text: Any) -> str:
+    """Gives what a worker said last, as far as it fits a line or two."""
+    said = " ".join(str(text or "").split())
+    return said if len(said) <= SAID_MAX else f"{said[: SAID_MAX - 1]}…"
 
 
 def _claimed_for_nothing(attempt: Document) -> str:

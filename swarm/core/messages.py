@@ -540,7 +540,7 @@ class TakeWorktree(AttemptCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartWorker(AttemptCommand):
-    """`WorkerStarted` or `CommandFailed`."""
+    """`WorkerStarted` or `CommandFailed`. `again` where an earlier attempt at the task was held against it."""
 
     spec: TaskSpec
     base: str
@@ -548,6 +548,7 @@ class StartWorker(AttemptCommand):
     slot: int
     claims: tuple[Claim, ...]
     feedback: tuple[str, ...] = ()
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 COMMAND = "command"  # the agent that runs a task's own shell command
+TRY_LATER = 75  # EX_TEMPFAIL: the exit code by which a worker asks to be tried again later
 
 
 class TaskState(StrEnum):

@@ -40,6 +40,11 @@ class AttemptPlaces:
         return self.folder / "output.log"
 
     @property
+    def format(self) -> Path:
+        """The name of the format of the output where it has one, and, on a second line, the worktree."""
+        return self.folder / "format"
+
+    @property
     def worker(self) -> Path:
         """Identity, lock and exit status of the worker."""
         return self.folder / "worker"

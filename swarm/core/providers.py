@@ -13,12 +13,11 @@ from __future__ import annotations
 import math
 
 from swarm.core.lifecycle import end_attempt, hand_back, held_against
-from swarm.core.model import COMMAND, Attempt, Hold, PlanSpec, Reason, Step, Task, Trial
+from swarm.core.model import COMMAND, TRY_LATER, Attempt, Hold, PlanSpec, Reason, Step, Task, Trial
 from swarm.core.plain import rfc3339
 from swarm.core.run import Run, agent_gate
 from swarm.core.state import Deadline, Swarm, Turn, due
 
-TRY_LATER = 75  # EX_TEMPFAIL
 LATER_MAX_S = 7 * 86400.0
 SPREAD = 0.1  # of the wait, at most, that a reset is put off by chance
 SPREAD_MAX_S = 5.0

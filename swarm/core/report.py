@@ -30,6 +30,7 @@ from swarm.core.plain import rfc3339 as rfc3339
 from swarm.core.qa import APPROVE, REJECT
 from swarm.core.run import InTheWay, Run
 from swarm.core.state import Swarm
+from swarm.core.streams import Said
 
 SCHEMA = 1
 LISTED = 20  # tasks of each kind in a summary
@@ -58,14 +59,16 @@ _QUEUE_STATE = {
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """What only a running daemon can tell: samples are (CPU percent, resident bytes) of each worker by (run, task), activity what
-    it does at the moment, `readings` the newest look at the machine; `stuck` why nothing can be remembered at present."""
+    """What only a running daemon can tell: samples are (CPU percent, resident bytes) of each worker by (run, task), `said` what
+    those have said so far that can be understood, `readings` the newest look at the machine; `stuck` why nothing can be remembered
+    at present."""
 
     running: bool = False
     samples: Mapping[tuple[str, str], tuple[float | None, int]] = field(default_factory=dict)
     readings: Readings | None = None
     note: str = ""
     stuck: str = ""
+    said: Mapping[tuple[str, str], Said] = field(default_factory=dict)
 
 
 def status(swarm: Swarm, live: Live, *, run: str | None = None, summary: bool = False) -> dict[str, Any]:
@@ -372,10 +375,12 @@ def _pending(run: Run, task: Task) -> Reason:
 
 def attempt_document(run: Run, task: Task, attempt: Attempt, live: Live) -> dict[str, Any]:
     """Gives one attempt of the status document."""
-    cpu, rss = None, None
+    cpu, rss, said = None, None, None
+    result: WorkerResult = attempt.result
     if attempt.step is Step.RUNNING:
         cpu, rss = live.samples.get((run.id, task.spec.id), (None, None))
-    result: WorkerResult = attempt.result
+        said = live.said.get((run.id, task.spec.id))
+    spent: WorkerResult | Said = result if said is None else said
     return {
         "n": attempt.n,
         "state": _public_step(attempt),
@@ -414,9 +419,11 @@ def attempt_document(run: Run, task: Task, attempt: Attempt, live: Live) -> dict
         ],
         "bottleneck": longest.name if (longest := suites.slowest(attempt.suites)) is not None else None,
         "summary": result.summary or None,
-        "cost_usd": result.cost_usd,
-        "tokens_in": result.tokens_in,
-        "tokens_out": result.tokens_out,
+        "doing": said.doing or None if said is not None else None,
+        "turns": said.turns or None if said is not None else None,
+        "cost_usd": spent.cost_usd,
+        "tokens_in": spent.tokens_in,
+        "tokens_out": spent.tokens_out,
     }
 
 

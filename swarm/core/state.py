@@ -218,6 +218,7 @@ def _start_worker(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command
         slot=attempt.slot,
         claims=run.shown_claims(task) if task.spec.claims else (),
         feedback=(*task.feedback, *task.told),
+        again=any(each.counts for each in task.attempts[:-1]),
     )
 
 

@@ -17,12 +17,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from swarm.core.model import WorkerResult
+from swarm.core.model import TRY_LATER, WorkerResult
 from swarm.core.rate_limits import Limit, limit_in
 
 TEXT_MAX = 10_000  # characters kept of what a program says last
 DOING_MAX = 200  # characters of what it is doing
-TRY_LATER = 75  # EX_TEMPFAIL: the exit code with which a worker asks to be tried again later
 _SIGNALLED = 128  # exit codes from here on mean that a signal ended it
 
 
@@ -141,7 +140,7 @@ def outcome(
     if said.limit is not None:
         until = said.limit.until
         wait_s = result.retry_after_s if until is None else max(0.0, until - at)
-        return TRY_LATER, dataclasses.replace(result, retry_after_s=wait_s)
+        return TRY_LATER, dataclasses.replace(result, retry_after_s=wait_s, rate_limited=True)
     if said.ended and (exit_code == 0 or exit_code >= _SIGNALLED):
         return int(said.failed), result
     return exit_code, result

@@ -186,7 +186,8 @@ class Api:
         note = f"The machine can't be looked at: {why}." if why else self.edges.host.note
         note = " ".join(filter(None, (note, *self.service.notes())))
         stuck = self.coordinator.stuck.cause if self.coordinator.stuck is not None else ""
-        live = report.Live(True, samples, readings, note, stuck)
+        said = await self.service.execution.ears.said()
+        live = report.Live(True, samples, readings, note, stuck, said)
         return report.status(self.swarm, live, run=run, summary=summary)
 
     async def settings(self, _: Request) -> Response:

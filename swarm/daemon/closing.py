@@ -19,6 +19,7 @@ from swarm.core.run import Run
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Edges
 from swarm.daemon.finishing import Finisher, Origin, Outlook
+from swarm.daemon.usable import not_usable
 from swarm.errors import Refused, SwarmError, UsageError
 from swarm.worker.agents import COMMAND, missing
 
@@ -77,10 +78,12 @@ class Closing:
             attempts=settings.limits.attempts,
             role=role,
         )
-        wrong = missing([spec], self._edges.agents)
+        edges = self._edges
+        wrong = missing([spec], edges.agents)
+        wrong += [each.reason for each in not_usable([spec], edges.agents, edges.environ)]
         if wrong:
             raise UsageError(
-                f"The agent of qa.{role} can't be used: {wrong[0]}.", "Nothing was begun.", "swarm config"
+                f"The agent of qa.{role} can't be used: {wrong[0]}.", "Nothing was begun.", "swarm agents"
             )
         return spec
 

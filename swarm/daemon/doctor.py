@@ -12,16 +12,16 @@ import platform
 import resource
 import shutil
 import stat
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from swarm import config
+from swarm.core.model import COMMAND
 from swarm.core.places import Places
+from swarm.daemon import usable
 from swarm.edge import git
 from swarm.edge.host import Host
 from swarm.edge.journal import Journal
@@ -30,7 +30,6 @@ from swarm.edge.survey import linked_worktrees
 from swarm.errors import SwarmError
 from swarm.settings import Settings
 
-ASK_TIMEOUT_S = 3.0  # for another program to say its version, or that it works
 DESCRIPTORS_MIN = 256
 _LANDLOCK_CREATE_RULESET = 444  # the system call's number, the same on every architecture
 _LANDLOCK_VERSION = 1  # flag: give the version instead of a rule set
@@ -156,7 +155,7 @@ def _sandbox(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
     offers = []
     if (bwrap := shutil.which("bwrap", path=environ.get("PATH"))) is not None:
         argv = [bwrap, "--ro-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "true"]
-        offers += ["bubblewrap"] if _says(argv) is not None else []
+        offers += ["bubblewrap"] if usable.says(argv) is not None else []
     if (version := landlock_version()) > 0:
         offers.append(f"Landlock (version {version})")
     text = f"{' and '.join(offers) or 'neither bubblewrap nor Landlock'} on this machine, sandbox = {settings.sandbox}"
@@ -177,44 +176,19 @@ def landlock_version() -> int:
 
 
 def _agents(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
-    yield Check("agent command", "ok", "shell commands of tasks run by /bin/sh")
-    names = list(settings.agents)
-    with ThreadPoolExecutor(8) as threads:
-        looks = threads.map(lambda name: _agent(name, settings.agents[name].command[0], environ), names)
-        yield from looks
-    if settings.agent != "command" and settings.agent not in settings.agents:
+    """An agent that is built in and not there is no trouble, unless somebody wants it."""
+    wanted = {settings.agent, *settings.agents}
+    for each in usable.look_at_all(settings, environ):
+        name = f"agent {each.name}"
+        if each.usable:
+            untested = "" if each.tested else "; nobody has tried it with swarm yet"
+            yield Check(name, "ok", f"{each.program}, {each.version or 'which says no version'}{untested}")
+        elif each.name in wanted:
+            state = "bad" if each.name == settings.agent else "warn"
+            yield Check(name, state, each.reason, each.remedy)
+    if settings.agent != COMMAND and settings.agent not in config.to_agents(settings):
         remedy = f"define it: [agents.{settings.agent}] in swarm.toml"
         yield Check(f"agent {settings.agent}", "bad", "the default agent is not defined", remedy)
-
-
-def _agent(name: str, program: str, environ: Mapping[str, str]) -> Check:
-    path = shutil.which(program, path=environ.get("PATH"))
-    if path is None:
-        return Check(
-            f"agent {name}",
-            "warn",
-            f"{program} is not on PATH",
-            f"install {program}, or correct agents.{name}.command",
-        )
-    said = _says([path, "--version"])
-    return Check(f"agent {name}", "ok", f"{path}, {said}" if said else f"{path}, which says no version")
-
-
-def _says(argv: list[str]) -> str | None:
-    """Gives the first line that a program says where it ends well in time."""
-    try:
-        done = subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=ASK_TIMEOUT_S,
-            check=False,
-            text=True,
-            errors="replace",
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return (done.stdout or done.stderr).strip().partition("\n")[0][:100] if done.returncode == 0 else None
 
 
 # --- what is kept ---------------------------------------------------------------------------------------------

@@ -25,15 +25,18 @@ from typing import Any
 from swarm import log
 from swarm.core import admission
 from swarm.core import messages as m
+from swarm.core.adapters import Agent
 from swarm.core.model import Limits, Readings, Reason, slug
 from swarm.core.places import AttemptPlaces, Places
+from swarm.core.streams import outcome
 from swarm.crashpoints import crash_at
 from swarm.daemon.discarding import Discarder
 from swarm.daemon.finishing import Finisher
+from swarm.daemon.listening import Ears
 from swarm.daemon.memory import MemoryWatch
 from swarm.daemon.verification import Verifier
 from swarm.daemon.watching import Watched, Watcher
-from swarm.edge import contract, git, process, trouble
+from swarm.edge import contract, git, heard, process, trouble
 from swarm.edge.host import Host
 from swarm.edge.landing import Incoming, LandingRepository, StagingBranchMoved
 from swarm.edge.lockfile import MergeLockHeld, exclusive
@@ -70,7 +73,7 @@ class Edges:
     landing: LandingRepository
     refs: git.Refs
     host: Host
-    agents: Mapping[str, agents.Agent]
+    agents: Mapping[str, Agent]
     environ: Mapping[str, str]
     identity: tuple[str, str] | None = None
 
@@ -125,6 +128,7 @@ class Execution:
     leaving: bool = False
     watcher: Watcher = field(init=False)
     memory: MemoryWatch = field(init=False)
+    ears: Ears = field(init=False)
     _suites_room: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -133,6 +137,7 @@ class Execution:
             self.loop, self._start, lambda command: self._places(command).worker, self._worker_exited
         )
         self.memory = MemoryWatch(self.watcher, self.in_thread, self._tree_of, self.post, self.clock)
+        self.ears = Ears(self.loop, self.clock, self.in_thread, self.edges.places)
 
     # --- dispatch
 
@@ -263,6 +268,7 @@ class Execution:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.memory.close()
         self.watcher.close()
+        self.ears.close()
         await self.loop.run_in_executor(None, self._threads.shutdown)
         self.edges.close()
 
@@ -342,6 +348,7 @@ class Execution:
         """Starts a worker, once: one that a daemon which was killed, or a try that failed, has started is taken as it is."""
         identity = process.started(self._places(command).worker) or self._start_anew(command)
         self.watcher.started(command, identity)
+        self.ears.add(command)
         crash_at("worker.known")
         return m.WorkerStarted(at=self.clock(), **_where(command), pid=identity.pid, started_at=self.clock())
 
@@ -358,14 +365,19 @@ class Execution:
     def _start_anew(self, command: m.StartWorker) -> process.Identity:
         places, spec = self._places(command), command.spec
         os.makedirs(places.worker, mode=0o700, exist_ok=True)
-        prompt = agents.prompt_text(spec, command.feedback)
+        before = self.ears.interrupted(command, self.edges.agents)
+        prompt = agents.prompt_text(spec, command.feedback, before)
         places.prompt.write_text(prompt, "utf-8", "replace")
         feedback = None
         if command.feedback or command.attempt > 1:
             feedback = places.feedback
             feedback.write_text("\n\n".join(command.feedback) + "\n", "utf-8", "replace")
         crash_at("worker.told")
-        called = agents.call(spec, self.edges.agents, places.prompt, prompt)
+        session = before.session if before is not None else ""
+        called = agents.call(
+            spec, self.edges.agents, places.prompt, prompt, again=command.again, session=session
+        )
+        heard.note_format(places, called.parser, command.worktree)
         env = contract.environment(
             self.edges.environ,
             run=command.run,
@@ -392,6 +404,8 @@ class Execution:
         )
 
     def _watch_worker(self, command: m.WatchWorker) -> None:
+        if not self.watcher.knows(command):
+            self._start(self.ears.add, command)
         self.watcher.watch(command)
         self.memory.watch(command)
 
@@ -413,8 +427,12 @@ class Execution:
         if problem:
             _log.warning("worker.result", task=command.task, attempt=command.attempt, problem=problem)
         code = said.code if said is not None else None
+        at = self.clock()
+        words = self.ears.take(command, said.at if said is not None else at)
+        if words is not None:
+            code, result = outcome(words, code, result, at)
         return m.WorkerExited(
-            at=self.clock(),
+            at=at,
             **_where(command),
             exit_code=code,
             result=result,

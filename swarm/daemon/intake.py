@@ -10,20 +10,17 @@ from collections.abc import Collection, Mapping
 
 from swarm import config
 from swarm.core import discover
+from swarm.core.adapters import Agent
 from swarm.core.check import Reading
 from swarm.core.document import Problem
 from swarm.core.model import PlanSpec, staging_branch
+from swarm.daemon import usable
 from swarm.edge import git, project
 from swarm.errors import Refused, SwarmError, UsageError
 from swarm.settings import Settings
-from swarm.worker.agents import COMMAND, Agent, missing
+from swarm.worker.agents import COMMAND, missing
 
 ERRORS_SHOWN = 20
-
-
-def agents_of(settings: Settings) -> dict[str, Agent]:
-    """Gives the agents that the settings define."""
-    return {name: Agent(tuple(each.command), each.prompt, each.env) for name, each in settings.agents.items()}
 
 
 def check(
@@ -32,11 +29,12 @@ def check(
     only: Collection[str],
     settings: Settings,
     repository: git.Repository | None,
+    environ: Mapping[str, str],
 ) -> None:
     """Raises `UsageError` or `Refused` for a plan that no daemon would take in. `repository` is given where it begins a new run."""
     plan = read(data, source, settings)
     check_only(plan, only)
-    check_agents(plan, agents_of(settings))
+    check_agents(plan, config.to_agents(settings), environ)
     if repository is not None:
         base_of(plan, repository)
 
@@ -69,8 +67,16 @@ def check_only(plan: PlanSpec, only: Collection[str]) -> None:
         raise UsageError(f"--only names no task of the plan: {', '.join(unknown)}.", "Nothing was submitted.")
 
 
-def check_agents(plan: PlanSpec, agents: Mapping[str, Agent]) -> None:
-    """Raises `UsageError` where a task could not be started."""
+def check_agents(plan: PlanSpec, agents: Mapping[str, Agent], environ: Mapping[str, str]) -> None:
+    """Raises `UsageError` where a task could not be started: its agent is not known, or can't be used in this environment."""
+    unusable = usable.not_usable(plan.tasks, agents, environ)
+    if unusable:
+        raise UsageError(
+            "Tasks of the plan want agents that can't be used here:\n"
+            + _some([f"{each.name}: {each.reason}" for each in unusable], 10),
+            "Nothing was submitted.",
+            "; ".join(each.remedy for each in unusable),
+        )
     wrong = missing(plan.tasks, agents)
     if wrong:
         raise UsageError(
@@ -84,7 +90,7 @@ def with_unknown_agents(reading: Reading, settings: Settings) -> Reading:
     """Adds a warning for each agent that tasks want and nobody defines: the plan is valid, and no daemon would take it in."""
     if reading.plan is None:
         return reading
-    known = {COMMAND, *settings.agents}
+    known = {COMMAND, *config.to_agents(settings)}
     unknown = dict.fromkeys(t.agent for t in reading.plan.tasks if not t.finished and t.agent not in known)
     text = 'swarm.toml does not define the agent "{}": until it does, a run of this plan is refused'
     warnings = tuple(Problem("", text.format(name)) for name in unknown)

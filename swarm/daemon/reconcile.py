@@ -15,12 +15,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from swarm import config
 from swarm.core.model import ATTEMPT_ENDS, STAGING_WORKTREE, Attempt, Cleaned, Finding, Step, staging_branch
 from swarm.core.places import Places
 from swarm.core.run import Run
 from swarm.core.state import Swarm
 from swarm.crashpoints import crash_at
-from swarm.daemon import intake
 from swarm.daemon.execution import Edges
 from swarm.edge import git, linked, opened, process
 from swarm.edge.host import Host
@@ -261,7 +261,7 @@ def open_edges(
         landing=landing,
         refs=git.Refs(repository.common_dir),
         host=Host((top, places.state, top / trees.root), settings.limits.readings_file),
-        agents=intake.agents_of(settings),
+        agents=config.to_agents(settings),
         environ=environ,
         identity=repository.identity(),
     )

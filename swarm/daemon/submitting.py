@@ -35,7 +35,7 @@ class Submitter:
         `here` is the checkout in which somebody asks, `options` those of `PlanSubmitted`. With `if_new` the machine is told only
         of a plan that adds or replaces something.
         """
-        intake.check_agents(plan, self.edges.agents)
+        intake.check_agents(plan, self.edges.agents, self.edges.environ)
         found: dict[str, Any] = {}
         if discover.asks(plan):
             there = intake.checkout(self.edges.repository, here)

@@ -56,6 +56,10 @@ class Watcher:
         """Tells whether the end of this worker will be told without being asked for."""
         return key_of(command) in self._watches
 
+    def knows(self, command: m.AttemptCommand) -> bool:
+        """Tells whether this daemon started the worker, or watches it already."""
+        return key_of(command) in self._fresh or key_of(command) in self._watches
+
     def identities(self) -> dict[Key, process.Identity]:
         """Gives the workers that are alive as far as is known."""
         return {key: each.identity for key, each in self._watches.items() if each.identity is not None}

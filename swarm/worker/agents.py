@@ -1,7 +1,6 @@
-"""How each agent is called: argument lists as data, filled in by pure functions.
+"""How each agent is called: its arguments (`core.adapters`) filled in for one attempt, by pure functions.
 
-Rules for editing: nothing is started or looked up here. An agent is its arguments, how the prompt reaches it, and variables that
-it needs.
+Rules for editing: nothing is started or looked up here.
 """
 
 from __future__ import annotations
@@ -10,26 +9,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from swarm.core.adapters import Agent
 from swarm.core.model import COMMAND as COMMAND
 from swarm.core.model import TaskSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Agent:
-    """A program that carries out tasks; `prompt` says how the prompt reaches it: file, stdin or argument."""
-
-    command: tuple[str, ...]
-    prompt: str = "file"
-    env: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Call:
-    """What is started: arguments, the file on its standard input if any, and variables on top of the worker's own."""
+    """What is started: arguments, the file on its standard input if any, variables on top of the worker's own, and the format of
+    what it prints ("" for text)."""
 
     argv: tuple[str, ...]
     stdin: Path | None = None
     env: Mapping[str, str] = field(default_factory=dict)
+    parser: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """An earlier attempt that did not come to its end: its conversation with the model, and the branch with what it had done."""
+
+    session: str
+    branch: str
 
 
 def missing(specs: Sequence[TaskSpec], agents: Mapping[str, Agent]) -> list[str]:
@@ -46,18 +47,41 @@ def missing(specs: Sequence[TaskSpec], agents: Mapping[str, Agent]) -> list[str]
     return wrong
 
 
-def call(spec: TaskSpec, agents: Mapping[str, Agent], prompt_file: Path, prompt: str) -> Call:
-    """Builds the call for a task. Raises `KeyError` for an agent that `missing` would have named."""
+def call(
+    spec: TaskSpec,
+    agents: Mapping[str, Agent],
+    prompt_file: Path,
+    prompt: str,
+    *,
+    again: bool = False,
+    session: str = "",
+) -> Call:
+    """Builds the call for a task; `again` after an attempt that was held against it, with the `session` of an interrupted one.
+
+    Raises `KeyError` for an agent that `missing` would have named.
+    """
     if spec.agent == COMMAND:
         return Call(("/bin/sh", "-c", spec.run))
     agent = agents[spec.agent]
-    names = {"prompt_file": str(prompt_file), "prompt": prompt, "task": spec.id, "title": spec.title}
-    argv = tuple(_filled(part, names) for part in agent.command)
-    if agent.prompt == "stdin":
-        return Call(argv, stdin=prompt_file, env=agent.env)
+    model = (agent.retry_model if again else "") or agent.model
+    names = {
+        "prompt_file": str(prompt_file),
+        "prompt": prompt,
+        "task": spec.id,
+        "title": spec.title,
+        "model": model,
+        "session": session,
+    }
+    parts = [*agent.command]
+    if model and not any("{model}" in part for part in parts):
+        parts += agent.model_flags
+    if session:
+        parts += agent.resume
+    argv = tuple(_filled(part, names) for part in parts)
     if agent.prompt == "argument" and not any("{prompt}" in part for part in agent.command):
         argv = (*argv, prompt)
-    return Call(argv, env=agent.env)
+    stdin = prompt_file if agent.prompt == "stdin" else None
+    return Call(argv, stdin, agent.env, agent.parser)
 
 
 def _filled(part: str, names: Mapping[str, str]) -> str:
@@ -67,9 +91,16 @@ def _filled(part: str, names: Mapping[str, str]) -> str:
     return part
 
 
-def prompt_text(spec: TaskSpec, feedback: Sequence[str]) -> str:
-    """Writes what an agent that takes a prompt is asked to do: the task, its paths, and why an earlier attempt did not land."""
+def prompt_text(spec: TaskSpec, feedback: Sequence[str], before: Interrupted | None = None) -> str:
+    """Writes what an agent that takes a prompt is asked to do: the task, its paths, and why an earlier attempt did not land. One
+    that goes on with a conversation that was interrupted is told where the work of that lies."""
     parts = [spec.prompt.strip() or spec.title]
+    if before is not None:
+        parts.insert(
+            0,
+            "You were interrupted and go on now, in a new worktree that has none of what you had changed. As far as it was "
+            f"kept, that is the branch {before.branch}; `git merge --squash {before.branch}` brings it here.",
+        )
     if spec.claims:
         paths = "\n".join(f"- {claim.path}" for claim in spec.claims)
         parts.append(f"Change only these paths:\n{paths}")

@@ -111,6 +111,7 @@ HOUSE: dict[str, tuple[str, ...]] = {
         "swarm.daemon.doctor",
         "swarm.daemon.presence",
         "swarm.audit",
+        "swarm.daemon.usable",  # which agents can be used here is looked at without asking one
         "swarm.daemon.intake",  # a daemon is started only for a plan that it would take in
         "swarm.daemon.service",  # `swarm start --foreground` becomes the daemon
         "swarm.client",

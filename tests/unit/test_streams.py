@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from swarm.core import streams
-from swarm.core.model import WorkerResult
-from swarm.core.streams import TRY_LATER, Said, outcome
+from swarm.core.model import TRY_LATER, WorkerResult
+from swarm.core.streams import Said, outcome
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "streams"
 TOP = "/srv/tree"
@@ -123,6 +123,7 @@ def test_a_limit_asks_for_later(name: str, wait_s: float) -> None:
     for code in (0, 1, 143):
         ended, result = outcome(heard(name), code, WorkerResult(), AT)
         assert (ended, result.retry_after_s) == (TRY_LATER, pytest.approx(wait_s)), code
+        assert result.rate_limited
     assert outcome(heard(name), None, WorkerResult(), AT)[0] is None
 
 

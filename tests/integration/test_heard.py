@@ -1,0 +1,70 @@
+"""Workers are heard as they print, whatever they print, and at little cost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from swarm.core.places import AttemptPlaces
+from swarm.edge import heard
+
+DATA = Path(__file__).resolve().parents[1] / "data" / "streams"
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> AttemptPlaces:
+    found = AttemptPlaces(tmp_path / "attempt")
+    found.folder.mkdir()
+    heard.note_format(found, "claude", "/srv/tree")
+    return found
+
+
+def listening(places: AttemptPlaces) -> heard.Listener:
+    found = heard.listener(places)
+    assert found is not None
+    return found
+
+
+def test_only_what_was_added_is_read(places: AttemptPlaces) -> None:
+    """However the output grows, byte by byte too, what was said is what the whole of it says."""
+    data = (DATA / "claude-work.jsonl").read_bytes()
+    ears = listening(places)
+    assert ears.listen(0.0).doing == ""  # there is no output yet
+    with places.output.open("ab", buffering=0) as file:
+        for start in range(0, len(data), 97):
+            file.write(data[start : start + 97])
+            said = ears.listen(0.0)
+    assert (said.ended, said.turns, said.tokens_in) == (True, 4, 620)
+    assert ears.listen(0.0) == said == listening(places).listen(0.0)
+
+
+def test_an_unfinished_line_counts_at_the_end(places: AttemptPlaces) -> None:
+    """A program that was cut off in its last line is heard as far as it came."""
+    places.output.write_bytes((DATA / "claude-work.jsonl").read_bytes().rstrip(b"\n"))
+    ears = listening(places)
+    assert not ears.listen(0.0).ended
+    assert ears.listen(0.0, last=True).ended
+
+
+def test_huge_outputs_and_lines_cost_little(places: AttemptPlaces, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 20 GB only the end is read, and a line that is too long is passed over."""
+    monkeypatch.setattr(heard, "LINE_BYTES_MAX", 1000)
+    end = (DATA / "claude-work.jsonl").read_bytes().splitlines(keepends=True)[-1]
+    with places.output.open("wb") as file:
+        file.seek(20_000_000_000)
+        file.write(b"\n" + json.dumps({"type": "system", "text": "x" * 2000}).encode() + b"\n" + b"y" * 3000)
+    ears = listening(places)
+    ears.listen(0.0)
+    with places.output.open("ab") as file:
+        file.write(b"\n" + end)
+    assert ears.listen(0.0).cost_usd == 0.0725
+
+
+def test_who_prints_nothing_that_is_known_is_not_heard(tmp_path: Path) -> None:
+    """Without a format there is nothing to listen to, and nothing is written for it."""
+    places = AttemptPlaces(tmp_path)
+    heard.note_format(places, "", "/srv")
+    assert heard.listener(places) is None
+    assert list(tmp_path.iterdir()) == []
