@@ -316,6 +316,7 @@ def to_defaults(settings: Settings) -> Defaults:
         timeout_s=settings.limits.timeout_s,
         attempts=settings.limits.attempts,
         suite_timeout_s=settings.verify.timeout_s,
+        no_output_s=settings.limits.no_output_s,
     )
 
 

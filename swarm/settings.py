@@ -111,6 +111,21 @@ class LimitSettings(_Table):
     timeout_s: float = Field(
         default=_DEFAULTS.timeout_s, gt=0, description="Time for one attempt, where the plan says nothing."
     )
+    no_output_s: float = Field(
+        default=_DEFAULTS.no_output_s,
+        ge=0,
+        description="Time that a worker may write nothing before it is ended, where the plan says nothing; 0: no limit.",
+    )
+    output_bytes_max: int = Field(
+        default=100_000_000,
+        ge=1_000_000,
+        description="Room on the disk for the output of one worker or suite: of more, beginning and end are kept.",
+    )
+    processes_max: int = Field(
+        default=4000,
+        ge=0,
+        description="A worker with more processes than this is ended: a fork bomb; 0: no limit.",
+    )
     attempts: int = Field(
         default=_DEFAULTS.attempts,
         ge=1,

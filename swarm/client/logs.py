@@ -1,11 +1,13 @@
 """`swarm logs`: the output of a task's worker and of its verification, from the end, filtered, followed, and made readable.
 
 An output file may have any size and hold anything: it is read in blocks, the last lines are looked for from its end, and no more of
-it is kept than a block and one line. Rules for editing: what a worker wrote reaches a terminal only through `View`.
+it is kept than a block and one line. Of one that grew too large the daemon has given the middle back to the disk: that is a hole in
+the file, which is passed over and told. Rules for editing: what a worker wrote reaches a terminal only through `View`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import re
@@ -146,10 +148,21 @@ class Tail:
         """Yields what is there by now, without the line end of each block; a line without an end waits for it, unless nothing more
         will come."""
         with open(self.path, "rb") as file:
-            left = os.fstat(file.fileno()).st_size - self._place
-            file.seek(self._place)
-            while left > 0 and (block := file.read(min(BLOCK_BYTES, left))):
-                left -= len(block)
+            end_of_file = os.fstat(file.fileno()).st_size
+            hole, until = left_out(file)
+            while self._place < end_of_file:
+                if hole <= self._place < until:
+                    yield (
+                        self._rest
+                        + b"\n"
+                        + f"[... {until - hole:,} bytes of output left out here ...]".encode()
+                    )
+                    self._rest, self._place = b"", until
+                file.seek(self._place)
+                most = (hole if self._place < hole else end_of_file) - self._place
+                block = file.read(min(BLOCK_BYTES, most))
+                if not block:
+                    break
                 self._place += len(block)
                 whole, end, rest = (self._rest + block).rpartition(b"\n")
                 self._rest = rest
@@ -161,6 +174,16 @@ class Tail:
         if last and self._rest:
             whole, self._rest = self._rest, b""
             yield whole
+
+
+def left_out(file: IO[bytes]) -> tuple[int, int]:
+    """Finds the part of an output that was given back to the disk, from a place to another; both are its end where none was."""
+    found = os.fstat(file.fileno())
+    if found.st_blocks * 512 < found.st_size - BLOCK_BYTES:
+        with contextlib.suppress(OSError):  # a file system that knows no holes, or nothing written behind one
+            hole = os.lseek(file.fileno(), 0, os.SEEK_HOLE)
+            return hole, os.lseek(file.fileno(), hole, os.SEEK_DATA)
+    return found.st_size, found.st_size
 
 
 def start_of_last(path: str, number: int, view: View) -> int:
@@ -176,10 +199,13 @@ def start_of_last(path: str, number: int, view: View) -> int:
 
 def _start(file: IO[bytes], stop: int, number: int) -> int:
     """Counts line ends, back from `stop`, and not further than so many lines of the greatest length."""
+    hole, until = left_out(file)
     least = max(0, stop - number * LINE_BYTES_MAX)
     place = stop
     while place > least:
-        size = min(BLOCK_BYTES, place)
+        if hole < place <= until:
+            place = hole
+        size = min(BLOCK_BYTES, place - (until if place > until else 0))
         place -= size
         file.seek(place)
         block = file.read(size)
@@ -196,8 +222,11 @@ def _start(file: IO[bytes], stop: int, number: int) -> int:
 def _start_of_found(file: IO[bytes], stop: int, number: int, view: View) -> int:
     """Counts lines that are shown, back from `stop`, block by block; what a block begins with belongs to the one before it."""
     place, tail = stop, b""
+    hole, until = left_out(file)
     while place > 0:
-        size = min(BLOCK_BYTES, place)
+        if hole < place <= until:
+            place = hole
+        size = min(BLOCK_BYTES, place - (until if place > until else 0))
         place -= size
         file.seek(place)
         block = file.read(size) + tail

@@ -252,6 +252,8 @@ def _work_text(attempt: Document, now: float) -> str:
         parts.append(f"{attempt['cpu_percent']:.0f} % cpu")
     if attempt.get("rss_bytes"):
         parts.append(size(attempt["rss_bytes"]))
+    if attempt.get("quiet"):
+        parts.append(f"no output for {duration(attempt.get('silent_s') or 0.0)}")
     if (attempt.get("n") or 1) > 1:
         parts.append(f"attempt {attempt['n']}")
     return ", ".join([*parts, *_spent(attempt)])

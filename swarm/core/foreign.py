@@ -533,6 +533,7 @@ def _task(layout: Layout, entry: _Entry, names: _Names, defaults: Defaults) -> T
         agent=defaults.agent,
         verify=checks.suites,
         timeout_s=defaults.timeout_s,
+        no_output_s=defaults.no_output_s,
         attempts=defaults.attempts,
         priority=_priority(raw.get("priority")),
         finished=finished,

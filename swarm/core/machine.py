@@ -28,6 +28,7 @@ from swarm.core import (
     finishing,
     memory,
     merge_queue,
+    oversight,
     providers,
     rebuilt,
     reviewing,
@@ -610,6 +611,8 @@ def _worker_failure(task: Task, attempt: Attempt, problem: str) -> Reason | None
         )
     if attempt.ending == memory.OVER:
         return memory.over(task, attempt)
+    if (reason := oversight.reason(task, attempt)) is not None:
+        return reason
     if attempt.exit_code != 0:
         text = f"the worker ended with exit code {attempt.exit_code}"
         return Reason("worker_failed", text, {"exit_code": attempt.exit_code})
@@ -750,6 +753,8 @@ _HANDLERS: dict[type[m.Event], Callable[[Turn, Any], None]] = {
     m.WorktreeReady: _worktree_ready,
     m.WorkerStarted: _worker_started,
     m.WorkerOutgrew: memory.outgrew,
+    m.WorkerSilent: oversight.silent,
+    m.WorkerMultiplied: oversight.multiplied,
     m.WorkerExited: _worker_exited,
     m.Collected: _collected,
     m.WorktreeReturned: _worktree_returned,

@@ -323,6 +323,20 @@ class WorkerOutgrew(AttemptEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSilent(AttemptEvent):
+    """The worker has written nothing for `silent_s`, as long as its task allows; it still runs."""
+
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerMultiplied(AttemptEvent):
+    """The worker has `processes`, more than any may; it still runs."""
+
+    processes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerExited(AttemptEvent):
     """The worker's process tree is gone. `exit_code` is None where nobody wrote it down: the worker is lost. `trouble` is the
     machine's at that moment (its disk was full); `memory_bytes` the most that the tree was seen to take, 0 where nobody looked.
@@ -554,9 +568,13 @@ class StartWorker(AttemptCommand):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchWorker(AttemptCommand):
     """Answered by `WorkerExited` when the worker's whole tree has ended, or before that by `WorkerOutgrew` once it takes more than
-    `memory_mb`; 0: it may take what it likes."""
+    `memory_mb`, by `WorkerSilent` once it has written nothing for `no_output_s` (0 for either: no limit), by `WorkerMultiplied`."""
 
     memory_mb: int = 0
+    no_output_s: float = 0.0
+
+
+TOO_MANY = "too_many_processes"  # why a worker is ended that must not get any time to start more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -135,6 +135,7 @@ class TaskSpec:
     by_hand: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
     qa: str = ""
+    no_output_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +175,7 @@ class Defaults:
     timeout_s: float = 3600.0
     attempts: int = 2
     suite_timeout_s: float = 1800.0
+    no_output_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

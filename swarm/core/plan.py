@@ -118,6 +118,12 @@ class _TaskForm(_Form):
     timeout_s: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="seconds that an attempt may take"
     )
+    no_output_s: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="seconds that a worker may write nothing before it is ended as `no_output`; 0: no limit",
+    )
     attempts: int | None = Field(
         default=None, ge=1, le=1000, description="how many attempts there may be; a conflict does not count"
     )
@@ -148,6 +154,7 @@ class _DefaultsForm(_Form):
     run: str = ""
     verify: _Suites | None = None
     timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    no_output_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     attempts: int | None = Field(default=None, ge=1, le=1000)
     priority: int | None = Field(default=None, ge=-1_000_000, le=1_000_000)
     allow_empty: bool | None = None
@@ -382,6 +389,7 @@ class _Native:
             agent=agent,
             verify=self._suites(verify or [], f"{place}.verify"),
             timeout_s=_first(form.timeout_s, given.timeout_s, self.settings.timeout_s),
+            no_output_s=_first(form.no_output_s, given.no_output_s, self.settings.no_output_s),
             attempts=_first(form.attempts, given.attempts, self.settings.attempts),
             priority=_first(form.priority, given.priority, 0),
             allow_empty=_first(form.allow_empty, given.allow_empty, False),
@@ -647,6 +655,7 @@ def _task_dict(task: TaskSpec) -> dict[str, Any]:
         "agent": task.agent,
         "verify": [_suite_dict(suite) for suite in task.verify],
         "timeout_s": task.timeout_s,
+        "no_output_s": task.no_output_s,
         "attempts": task.attempts,
         "priority": task.priority,
         "allow_empty": task.allow_empty,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from swarm.core import budget, providers, suites, train
+from swarm.core import budget, oversight, providers, suites, train
 from swarm.core.astray import explain
 from swarm.core.claims import unused
 from swarm.core.model import (
@@ -61,7 +61,7 @@ _QUEUE_STATE = {
 class Live:
     """What only a running daemon can tell: samples are (CPU percent, resident bytes) of each worker by (run, task), `said` what
     those have said so far that can be understood, `readings` the newest look at the machine; `stuck` why nothing can be remembered
-    at present."""
+    at present; `silences` for how long each has written nothing."""
 
     running: bool = False
     samples: Mapping[tuple[str, str], tuple[float | None, int]] = field(default_factory=dict)
@@ -69,6 +69,7 @@ class Live:
     note: str = ""
     stuck: str = ""
     said: Mapping[tuple[str, str], Said] = field(default_factory=dict)
+    silences: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
 
 def status(swarm: Swarm, live: Live, *, run: str | None = None, summary: bool = False) -> dict[str, Any]:
@@ -375,9 +376,10 @@ def _pending(run: Run, task: Task) -> Reason:
 
 def attempt_document(run: Run, task: Task, attempt: Attempt, live: Live) -> dict[str, Any]:
     """Gives one attempt of the status document."""
-    cpu, rss, said = None, None, None
+    cpu, rss, said, silent_s = None, None, None, None
     result: WorkerResult = attempt.result
     if attempt.step is Step.RUNNING:
+        silent_s = live.silences.get((run.id, task.spec.id))
         cpu, rss = live.samples.get((run.id, task.spec.id), (None, None))
         said = live.said.get((run.id, task.spec.id))
     spent: WorkerResult | Said = result if said is None else said
@@ -394,6 +396,8 @@ def attempt_document(run: Run, task: Task, attempt: Attempt, live: Live) -> dict
         "pid": attempt.pid,
         "cpu_percent": cpu,
         "rss_bytes": rss,
+        "silent_s": None if silent_s is None else round(silent_s, 1),
+        "quiet": silent_s is not None and oversight.quiet(task, silent_s),
         "started_at": rfc3339(attempt.started_at or attempt.created_at),
         "ended_at": rfc3339(attempt.ended_at),
         "exit_code": attempt.exit_code,

@@ -143,6 +143,7 @@ def _task(box: Box, defaults: Defaults) -> TaskSpec:
         prompt="\n\n".join(part for part in parts if part) + "\n",
         agent=defaults.agent,
         timeout_s=defaults.timeout_s,
+        no_output_s=defaults.no_output_s,
         attempts=defaults.attempts,
         priority=box.priority,
         finished=box.finished,

@@ -224,9 +224,15 @@ def _start_worker(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command
 
 def _watch_worker(swarm: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
     if attempt.ending is None:
-        memory_mb = task.spec.memory_mb
-        return m.WatchWorker(run=run.id, task=task.spec.id, attempt=attempt.n, memory_mb=memory_mb)
+        return m.WatchWorker(
+            run=run.id,
+            task=task.spec.id,
+            attempt=attempt.n,
+            memory_mb=task.spec.memory_mb,
+            no_output_s=task.spec.no_output_s,
+        )
     grace_s = swarm.limits.grace_s if swarm.stop_grace_s is None else swarm.stop_grace_s
+    grace_s = 0.0 if attempt.ending == m.TOO_MANY else grace_s
     return m.EndWorker(run=run.id, task=task.spec.id, attempt=attempt.n, why=attempt.ending, grace_s=grace_s)
 
 

@@ -187,7 +187,9 @@ class Api:
         note = " ".join(filter(None, (note, *self.service.notes())))
         stuck = self.coordinator.stuck.cause if self.coordinator.stuck is not None else ""
         said = await self.service.execution.ears.said()
-        live = report.Live(True, samples, readings, note, stuck, said)
+        quiet = self.service.execution.oversight.silences()
+        silences = {key[:2]: silent_s for key, silent_s in quiet.items()}
+        live = report.Live(True, samples, readings, note, stuck, said, silences)
         return report.status(self.swarm, live, run=run, summary=summary)
 
     async def settings(self, _: Request) -> Response:

@@ -34,6 +34,7 @@ from swarm.daemon.discarding import Discarder
 from swarm.daemon.finishing import Finisher
 from swarm.daemon.listening import Ears
 from swarm.daemon.memory import MemoryWatch
+from swarm.daemon.oversight import Oversight
 from swarm.daemon.verification import Verifier
 from swarm.daemon.watching import Watched, Watcher
 from swarm.edge import contract, git, heard, process, trouble
@@ -129,12 +130,22 @@ class Execution:
     watcher: Watcher = field(init=False)
     memory: MemoryWatch = field(init=False)
     ears: Ears = field(init=False)
+    oversight: Oversight = field(init=False)
     _suites_room: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
         self._suites_room = asyncio.Semaphore(self.edges.settings.verify.suites_max)
         self.watcher = Watcher(
             self.loop, self._start, lambda command: self._places(command).worker, self._worker_exited
+        )
+        limits = self.edges.settings.limits
+        self.oversight = Oversight(
+            self.watcher,
+            self.in_thread,
+            self.post,
+            self.clock,
+            output_bytes_max=limits.output_bytes_max,
+            processes_max=limits.processes_max,
         )
         self.memory = MemoryWatch(self.watcher, self.in_thread, self._tree_of, self.post, self.clock)
         self.ears = Ears(self.loop, self.clock, self.in_thread, self.edges.places)
@@ -267,6 +278,7 @@ class Execution:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.memory.close()
+        self.oversight.close()
         self.watcher.close()
         self.ears.close()
         await self.loop.run_in_executor(None, self._threads.shutdown)
@@ -408,6 +420,7 @@ class Execution:
             self._start(self.ears.add, command)
         self.watcher.watch(command)
         self.memory.watch(command)
+        self.oversight.watch(command, self._places(command).output)
 
     def _worker_exited(self, command: m.AttemptCommand, ended: Watched) -> m.Event:
         """Ends what the worker left running, and reads what it left behind."""
@@ -588,6 +601,7 @@ class Execution:
             lambda: self.leaving,
             self._suites_room,
             Remembered(edges.places.remembered, edges.settings.verify.remember_s),
+            self.oversight.bounding,
         )
 
     async def _verify(self, command: m.Verify) -> m.Event:

@@ -12,6 +12,7 @@ tracked files they changed. Nothing is decided: the outcomes go back as they are
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import select
@@ -65,7 +66,8 @@ class Outcomes(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Verifier:
     """Verifies candidates; `in_thread` and `exited` are how it waits without holding up the loop. `room` is that for suites, of all
-    candidates together. While `leaving` they are left to the next daemon, which goes on waiting for them."""
+    candidates together. While `leaving` they are left to the next daemon, which goes on waiting for them. `bounding` keeps the
+    output of a suite that runs to its size."""
 
     places: Places
     scratch: Pool
@@ -75,6 +77,7 @@ class Verifier:
     leaving: Callable[[], bool] = lambda: False
     room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SUITES_MAX))
     remembered: Remembered | None = None
+    bounding: Callable[[Path], contextlib.AbstractContextManager[None]] = lambda _: contextlib.nullcontext()
 
     async def verify(
         self,
@@ -240,7 +243,8 @@ class _Bench:
         async with self._verifier.room:
             identity = await in_thread(lambda: self._start(folder, run, env))
             crash_at("verify.started")
-            timed_out = await self._wait(identity, folder / "worker", suite.timeout_s)
+            with self._verifier.bounding(output):
+                timed_out = await self._wait(identity, folder / "worker", suite.timeout_s)
             # Now: what it left in its folder goes, and makes room.
             lacks = trouble.of_disks((folder, self._tree))
             code = await in_thread(lambda: _settle(identity, nonce, folder, timed_out=timed_out))

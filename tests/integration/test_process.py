@@ -154,6 +154,16 @@ def test_a_worker_runs_in_its_own_session_and_says_how_it_ended(place: Workplace
     assert process.identity(place.folder) == identity
 
 
+def test_a_question_finds_nobody_to_answer(place: Workplace) -> None:
+    """A program that asks, on its input or on the terminal, ends at once: its input is empty and there is no terminal."""
+    identity = place.start(["sh", "-c", "read answer || echo none; read answer </dev/tty || exit 3"])
+    wait_for_end(identity)
+    assert place.output.startswith("none\n")
+    ended = process.exit_of(place.folder)
+    assert ended is not None
+    assert ended.code != 0
+
+
 @pytest.mark.usefixtures("any_shell")
 @pytest.mark.parametrize(
     ("argv", "code"),

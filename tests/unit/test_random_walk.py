@@ -53,6 +53,7 @@ from tests.unit.outside import Key, Outside, key_of
 SEEDS = int(os.environ.get("SWARM_WALK_SEEDS", "150"))
 STEPS = 400
 SIDES = (Sides("a/1", *"123"),)
+OVERSTEPPED = (m.WorkerOutgrew, m.WorkerSilent, m.WorkerMultiplied)
 QUEUED = ("BringIn", "Merge", "Rebase", "Revert", "Verify")  # what the merge queue asks for an attempt
 
 
@@ -196,7 +197,7 @@ class World:
         asked, event = self.on_its_way.pop(key, (None, None))
         if event is None:
             event = self.answer_to(self.outstanding[key])
-            if self.chance(15) and not isinstance(event, m.WorkerOutgrew):  # which may come too late
+            if self.chance(15) and not isinstance(event, OVERSTEPPED):  # which may come too late
                 self.on_its_way[key] = (self.outstanding[key], event)
                 return
         else:
@@ -303,6 +304,10 @@ class World:
     def _on_WatchWorker(self, command: m.WatchWorker, where: dict[str, Any]) -> m.Event:
         if command.memory_mb and key_of(command) in self.outside.alive and self.chance(30):
             return m.WorkerOutgrew(**where, memory_bytes=600_000_000)
+        if key_of(command) in self.outside.alive and self.chance(5):
+            return self.random.choice(
+                [m.WorkerSilent(**where, silent_s=60.0), m.WorkerMultiplied(**where, processes=9000)]
+            )
         code = self.random.choice([1, 75, None, 0, 0]) if self.chance(40) else 0
         return self.exited(command, where, code, self.trouble(20))
 

@@ -1,0 +1,57 @@
+"""Workers that hang or run wild, as they are met from outside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.conftest import wait_until
+from tests.e2e.driver import Swarm, common_dir, runs
+from tests.e2e.test_ends import code_of, task_of
+
+
+def on_disk(folder: Path) -> int:
+    """How many bytes the files below a folder take."""
+    return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*"))
+
+
+def test_what_hangs_or_runs_wild_is_ended_and_holds_nobody_up(swarm: Swarm) -> None:
+    """Row 61: a worker that writes nothing for its time is flagged and ended as `no_output`, one with too many processes is
+    killed with all of them; one that writes more than may be kept goes on and lands, its output is bounded and can be read from
+    both ends."""
+    pids = swarm.outside / "pids"
+    crowd = f"for n in $(seq 60); do sleep 300 & echo $! >> {pids}; done; wait"
+    floods = (
+        "echo first; yes $(seq 20) | head -c 60000000; echo; "
+        f"until [ -e {swarm.gate('seen')} ]; do sleep 0.1; done; echo last; echo x > out"
+    )
+    plan = swarm.plan(
+        "wild",
+        [
+            swarm.task("silent", "sleep 300", claims=["s"], attempts=1, no_output_s=2.0),
+            swarm.task("crowd", crowd, claims=["c"], attempts=1),
+            swarm.task("flood", floods, claims=["out"], attempts=1),
+        ],
+    )
+    swarm(
+        "start",
+        "--workers",
+        "3",
+        SWARM_LIMITS__OUTPUT_BYTES_MAX="2000000",
+        SWARM_LIMITS__PROCESSES_MAX="40",
+    )
+    swarm("submit", str(plan))
+    attempts = common_dir(swarm.top) / "swarm" / "attempts"
+    wait_until(lambda: swarm.run_of("wild")["counts"]["failed"] == 2)
+    wait_until(lambda: on_disk(attempts) < 4_000_000, at_most_s=60)
+    swarm.open("seen")
+    run = swarm.wait("wild", code=1)
+    swarm.check_landed(run)
+    assert (code_of(run, "silent"), code_of(run, "crowd")) == ("no_output", "worker_failed")
+    assert "limits.processes_max" in task_of(run, "crowd")["reason"]["text"]
+    assert task_of(run, "flood")["state"] == "landed"
+    assert not any(runs(int(pid)) for pid in pids.read_text().split())
+    shown = swarm("logs", "flood").out.splitlines()
+    assert (shown[0], shown[-1]) == ("first", "last")
+    (gap,) = [line for line in shown if "bytes of output left out here" in line]
+    assert int(gap.split()[1].replace(",", "")) > 55_000_000
+    assert swarm("logs", "flood", "--lines", "1").out == "last\n"
