@@ -22,8 +22,9 @@ from swarm.core.state import Swarm, pending_commands
 from swarm.edge import git, linked
 from swarm.edge.follower import MOVE
 from swarm.edge.landing import LandingRepository
+from swarm.edge.leases import Lease
 from swarm.edge.linked import LinkedTree
-from swarm.edge.worktrees import Lease, Pool
+from swarm.edge.worktrees import Pool
 
 TEMPORARY_MAX_AGE_S = 3600.0
 

@@ -221,6 +221,30 @@ class Packed:
         )
 
 
+def carry_all(source: Path, git_dir: Path) -> set[str]:
+    """Carries every object of the object folder `source`, which stands on that of `git_dir`, into the latter, and gives their ids.
+
+    Raises `GitError` where git judges one broken, or one refers to something that is in neither.
+    """
+    listed = git.run(
+        "cat-file",
+        "--batch-all-objects",
+        "--batch-check=%(objectname)",
+        git_dir=git_dir,
+        env=store_env(source),
+    ).text.split()
+    if listed:
+        git.pipe(
+            ["pack-objects", "--stdout", "-q", "--delta-base-offset"],
+            lambda header: _receiver(header, False),
+            git_dir=git_dir,
+            first_env={**store_env(source), **view_env(git_dir / "objects")},
+            input="".join(f"{oid}\n" for oid in listed).encode(),
+            timeout_s=PACK_TIMEOUT_S,
+        )
+    return set(listed)
+
+
 def _receiver(header: bytes, keep: bool) -> list[str]:
     version, count = int.from_bytes(header[4:8], "big"), int.from_bytes(header[8:12], "big")
     told = f"--pack_header={version},{count}"

@@ -6,9 +6,11 @@ whatever is not understood is a ValueError, and the caller asks git instead or m
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 _GITLINK = 0xE0  # the upper byte of mode 160000
 _FLAGS_AT = 40  # ten 32-bit numbers of stat data and mode come first, then the object id, then the flags
@@ -102,3 +104,12 @@ def _number(data: bytes, at: int) -> tuple[int, int]:
         byte = data[at]
         value = (value + 1) << 7 | byte & 0x7F
     return value, at + 1
+
+
+def fingerprint(index: Path) -> str:
+    """Tells one state of an index from another; "" where there is none."""
+    try:
+        found = os.stat(index)
+    except OSError:
+        return ""
+    return f"{found.st_mtime_ns}:{found.st_size}:{found.st_ino}"

@@ -50,6 +50,28 @@ class Member:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
+@dataclass(frozen=True, slots=True)
+class WorktreeEntry:
+    """What `members` tells of a member: `key` is "" when nobody has it, `age_s` how many seconds ago it was
+    taken or given back, `index` our copy of its index, which is the one that counts while nobody has it."""
+
+    path: Path
+    key: str
+    head: str | None
+    age_s: float
+    index: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What the pool's own records tell of a member, also of one whose folder is gone: `key` is "" when nobody has it, `whole`
+    whether its folder, git's record and ours are all there and are each other's."""
+
+    path: Path
+    key: str
+    whole: bool
+
+
 class Leases:
     """The records below `root`; `top` is that of the user's checkout, from whose `git status` they are kept out."""
 
@@ -61,6 +83,10 @@ class Leases:
     def index(self, member: Member) -> Path:
         """Gives where our own copy of a member's index is."""
         return self.folder / f"{member.number}.index"
+
+    def git(self, member: Member) -> Path:
+        """Gives where a git folder of its own is that a shut-in worker of a member has."""
+        return self.folder / f"{member.number}.git"
 
     def save(self, member: Member) -> None:
         """Writes the lease. Only a free member that was seen whole is believed by the next daemon."""
@@ -107,8 +133,8 @@ class Leases:
 
     def forget(self, member: Member) -> None:
         """Removes what is known of a member."""
-        for path in (self.index(member), self._record(member)):
-            for suffix in ("", ".lock", ".new"):
+        for path in (self.index(member), self._record(member), self.git(member)):
+            for suffix in ("", ".lock", ".new", ".gone"):
                 linked.remove(Path(f"{path}{suffix}"))
 
     def drafts(self) -> list[tuple[int, Path]]:

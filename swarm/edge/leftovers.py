@@ -22,6 +22,8 @@ from swarm.crashpoints import crash_at
 from swarm.edge import git
 from swarm.edge.indexfile import read_flags
 from swarm.edge.linked import (
+    NAMED_BY,
+    UNFINISHED,
     LinkedTree,
     copy_index,
     find_git_below,
@@ -34,20 +36,6 @@ OURS = ("swarm", "swarm@localhost")
 LINEAR_MAX = 64  # commits that are counted one by one before git is asked
 GITLINK = "160000"
 NAMED_MAX = 5  # paths named in a sentence
-
-_UNFINISHED = {
-    "MERGE_HEAD": "merge",
-    "CHERRY_PICK_HEAD": "cherry-pick",
-    "REVERT_HEAD": "revert",
-    "rebase-merge": "rebase",
-    "rebase-apply": "rebase",
-}
-# Files of an unfinished operation that may name a commit which nothing else names.
-_NAMED_BY = (
-    *("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "REBASE_HEAD", "MERGE_AUTOSTASH"),
-    *("rebase-merge/orig-head", "rebase-merge/stopped-sha", "rebase-merge/amend", "rebase-merge/autostash"),
-    *("rebase-apply/orig-head", "rebase-apply/autostash"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +144,7 @@ class Collector:
 
     def _named(self, head: str) -> tuple[str, ...]:
         named: list[str] = []
-        for name in _NAMED_BY:
+        for name in NAMED_BY:
             try:
                 words = (self.tree.admin / name).read_text("ascii", "replace").split()
             except OSError:
@@ -174,7 +162,7 @@ class Collector:
         return self.base, ["HEAD of the worktree names no commit; what was there is on top of its base."]
 
     def _unfinished(self) -> list[str]:
-        kinds = {kind for name, kind in _UNFINISHED.items() if os.path.lexists(self.tree.admin / name)}
+        kinds = {kind for name, kind in UNFINISHED.items() if os.path.lexists(self.tree.admin / name)}
         return [f"A {kind} was left unfinished in the worktree." for kind in sorted(kinds)]
 
     def _mend_index(self, parent: str, problems: list[str]) -> None:

@@ -28,6 +28,21 @@ from swarm.edge.trouble import raise_if_troubled
 
 MARKER = "swarm"  # a file in the admin folder; its text is the path of the worktree that we made
 _PARTS = frozenset({"HEAD", "gitdir", "commondir", MARKER})
+UNFINISHED = {
+    "MERGE_HEAD": "merge",
+    "CHERRY_PICK_HEAD": "cherry-pick",
+    "REVERT_HEAD": "revert",
+    "rebase-merge": "rebase",
+    "rebase-apply": "rebase",
+}
+TIPS = "swarm-tips"  # in the record: commits that only branches or stashes of a worker's own name
+# Files of the record that may name a commit which nothing else names; all but the first belong to unfinished operations.
+NAMED_BY = (
+    TIPS,
+    *("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "REBASE_HEAD", "MERGE_AUTOSTASH"),
+    *("rebase-merge/orig-head", "rebase-merge/stopped-sha", "rebase-merge/amend", "rebase-merge/autostash"),
+    *("rebase-apply/orig-head", "rebase-apply/autostash"),
+)
 # Settings under which a user's own choice would make worktrees differ from what is recorded, or hide a
 # change.
 _PLAIN = (
@@ -75,9 +90,9 @@ class LinkedTree:
         """Tells whether folder and record are both there and are each other's, and the record is ours."""
         try:
             return (
-                _text(self.admin / MARKER) == str(self.path)
+                one_line(self.admin / MARKER) == str(self.path)
                 and stat.S_ISDIR(os.lstat(self.path).st_mode)
-                and _text(self.admin / "HEAD") is not None
+                and one_line(self.admin / "HEAD") is not None
             )
         except OSError as error:
             raise_if_troubled(error)
@@ -85,7 +100,7 @@ class LinkedTree:
 
     def head(self) -> str | None:
         """Gives the commit that HEAD stands at, or None where it stands at none that can be read."""
-        text = _text(self.admin / "HEAD") or ""
+        text = one_line(self.admin / "HEAD") or ""
         if git.is_object_id(text):
             return text
         if text.startswith("ref: refs/") and not _has_reftable(self.common):
@@ -95,12 +110,12 @@ class LinkedTree:
 
     def branch(self) -> str | None:
         """Gives the full ref name that HEAD is on, or None when it is detached."""
-        text = _text(self.admin / "HEAD") or ""
+        text = one_line(self.admin / "HEAD") or ""
         return text.removeprefix("ref: ") if text.startswith("ref: ") else None
 
     def mend_head(self, commit: str) -> None:
         """Writes `commit` where HEAD holds neither an object nor the name of a ref: git would take it for no worktree."""
-        text = _text(self.admin / "HEAD") or ""
+        text = one_line(self.admin / "HEAD") or ""
         if not git.is_object_id(text) and not text.startswith("ref: refs/"):
             remove(self.admin / "HEAD")
             write_text(self.admin / "HEAD", f"{commit}\n")
@@ -122,10 +137,10 @@ class LinkedTree:
         for path in extra:
             remove(Path(path))
         for name, text in _record(self.path, head).items():
-            if _text(self.admin / name) != text and not (name == "HEAD" and _has_reftable(self.common)):
+            if one_line(self.admin / name) != text and not (name == "HEAD" and _has_reftable(self.common)):
                 remove(self.admin / name)
                 write_text(self.admin / name, text + "\n")
-        if _text(self.path / ".git") != f"gitdir: {self.admin}":
+        if one_line(self.path / ".git") != f"gitdir: {self.admin}":
             remove(self.path / ".git")
             write_text(self.path / ".git", f"gitdir: {self.admin}\n")
 
@@ -169,9 +184,9 @@ def follow_moved(common: Path, folders: Iterable[Path], *, lock: LockHeld) -> li
     lock.require()
     moved = []
     for folder in folders:
-        named = Path((_text(folder / ".git") or "").removeprefix("gitdir: "))
+        named = Path((one_line(folder / ".git") or "").removeprefix("gitdir: "))
         admin = common / "worktrees" / named.name
-        was = _text(admin / MARKER) if named.parent.name == "worktrees" else None
+        was = one_line(admin / MARKER) if named.parent.name == "worktrees" else None
         if was in (None, str(folder)) or os.path.lexists(str(was)):
             continue
         write_text(folder / ".git", f"gitdir: {admin}\n")
@@ -192,7 +207,7 @@ def relink(tree: LinkedTree, commit: str, *, lock: LockHeld) -> LinkedTree:
 def unlink(tree: LinkedTree, *, lock: LockHeld, whose_ever: bool = False) -> None:
     """Removes the record, and nothing else: only one of ours, unless `whose_ever`. Removing one that is gone is no error."""
     lock.require()
-    ours = _text(tree.admin / MARKER) == str(tree.path) or (whose_ever and tree.admin.is_dir())
+    ours = one_line(tree.admin / MARKER) == str(tree.path) or (whose_ever and tree.admin.is_dir())
     if tree.admin.parent == tree.common / "worktrees" and ours:
         aside = _private(tree.common) / f"old-{secrets.token_hex(4)}"
         aside.parent.mkdir(parents=True, exist_ok=True)
@@ -205,7 +220,7 @@ def records(common: Path, *, user_config: bool = True) -> list[LinkedTree]:
     """Lists our worktrees by their records; whether a folder is there is another question."""
     found = []
     for admin in _folders(common / "worktrees"):
-        path = _text(admin / MARKER)
+        path = one_line(admin / MARKER)
         if path is not None:
             found.append(LinkedTree(Path(path), admin, common, user_config))
     return sorted(found, key=lambda tree: tree.path)
@@ -222,13 +237,13 @@ def seat(tree: LinkedTree) -> Path | None:
     None where it is gone."""
     if os.path.lexists(tree.path):
         return tree.path
-    there = Path(_text(tree.admin / "gitdir") or tree.path / ".git").parent
-    return there if _text(there / ".git") == f"gitdir: {tree.admin}" else None
+    there = Path(one_line(tree.admin / "gitdir") or tree.path / ".git").parent
+    return there if one_line(there / ".git") == f"gitdir: {tree.admin}" else None
 
 
 def points_to(folder: Path) -> Path | None:
     """Gives the record that a worktree's folder names, None for any other folder."""
-    text = _text(folder / ".git") or ""
+    text = one_line(folder / ".git") or ""
     return Path(text.removeprefix("gitdir: ")) if text.startswith("gitdir: ") else None
 
 
@@ -245,16 +260,16 @@ def tree_of_index(tree: LinkedTree) -> str:
 def disown(tree: LinkedTree, there: Path, *, lock: LockHeld) -> None:
     """Leaves a worktree that a person took to `there` to them: git goes on knowing it, we don't."""
     lock.require()
-    if _text(tree.admin / "gitdir") != f"{there / '.git'}":
+    if one_line(tree.admin / "gitdir") != f"{there / '.git'}":
         write_text(tree.admin / "gitdir", f"{there / '.git'}\n")
     _unlink(tree.admin / MARKER)
 
 
 def find(path: Path, common: Path, *, user_config: bool = True) -> LinkedTree | None:
     """Finds our worktree at `path` by its record, or None."""
-    claimed = (_text(path / ".git") or "").removeprefix("gitdir: ")
+    claimed = (one_line(path / ".git") or "").removeprefix("gitdir: ")
     for admin in [Path(claimed), *_folders(common / "worktrees")]:
-        if admin.parent == common / "worktrees" and _text(admin / MARKER) == str(path):
+        if admin.parent == common / "worktrees" and one_line(admin / MARKER) == str(path):
             return LinkedTree(path, admin, common, user_config)
     return None
 
@@ -378,7 +393,7 @@ def _free_beside(path: Path) -> Path:
 
 def _link_by_git(path: Path, common: Path, commit: str, user_config: bool) -> LinkedTree:
     git.run("worktree", "add", "-q", "-f", "--no-checkout", "--detach", str(path), commit, git_dir=common)
-    admin = Path((_text(path / ".git") or "").removeprefix("gitdir: "))
+    admin = Path((one_line(path / ".git") or "").removeprefix("gitdir: "))
     write_text(admin / MARKER, f"{path}\n")
     return LinkedTree(path, admin, common, user_config)
 
@@ -414,7 +429,7 @@ def _give_rights_back(path: bytes) -> bool:
     return True
 
 
-def _text(path: Path) -> str | None:
+def one_line(path: Path) -> str | None:
     """Reads a one-line file; None where there is none, or something else lies there."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

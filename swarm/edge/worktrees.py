@@ -20,16 +20,15 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.core.model import Cleaned, Finding
 from swarm.crashpoints import crash_at
-from swarm.edge import git, linked
+from swarm.edge import git, linked, secluded
 from swarm.edge.follower import Follower
 from swarm.edge.furnish import Furnishing
-from swarm.edge.indexfile import Tracked
-from swarm.edge.leases import Leases, Member, hide_folder, number_of
+from swarm.edge.indexfile import Tracked, fingerprint
+from swarm.edge.leases import Lease, Leases, Member, WorktreeEntry, hide_folder, number_of
 from swarm.edge.leftovers import Collected, Collector, Lent, Work
 from swarm.edge.linked import LinkedTree
 from swarm.edge.lockfile import exclusive
@@ -41,28 +40,6 @@ __all__ = ["Collected", "Pool", "WorktreeEntry", "WorktreeFailed"]
 TRASH = ".trash"
 _RETIRING = "\0"  # the key of a member that is being removed, so that nobody is given it
 RACY_S = 1.0  # git compares whole seconds: with an index no older than its files it looks into each of them
-
-
-@dataclass(frozen=True, slots=True)
-class WorktreeEntry:
-    """What `members` tells of a member: `key` is "" when nobody has it, `age_s` how many seconds ago it was
-    taken or given back, `index` our copy of its index, which is the one that counts while nobody has it."""
-
-    path: Path
-    key: str
-    head: str | None
-    age_s: float
-    index: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """What the pool's own records tell of a member, also of one whose folder is gone: `key` is "" when nobody has it, `whole`
-    whether its folder, git's record and ours are all there and are each other's."""
-
-    path: Path
-    key: str
-    whole: bool
 
 
 class WorktreeFailed(SwarmError):
@@ -167,6 +144,16 @@ class Pool:
                 self._leases.save(member)
         return place
 
+    def seclude(self, key: str) -> Path | None:
+        """Makes a git folder of its own for the worktree of `key`, to stand in for the repository's before a worker that is shut
+        in; None where none can. No worker may be there yet."""
+        member = self._by_key(key)
+        if member is None or not secluded.can_stand_in(self.common):
+            return None
+        with member.lock:
+            secluded.make(self._leases.git(member), self._tree(member))
+        return self._leases.git(member)
+
     def changed(self, key: str) -> list[str]:
         """Lists the tracked paths that are no more as in the commit that the worktree of `key` was taken at, save those lent."""
         member = self._by_key(key)
@@ -191,8 +178,11 @@ class Pool:
         with member.lock, _explained(f"The work in {path} could not be collected"):
             tree = self._seated(member)
             if tree is None:
+                if member.admin is not None and member.admin.is_dir():
+                    self._take_home(member, self._tree(member))
                 return Collected(base, 0, False, (), f"The worktree {member.path} is gone.")
             tree, note = self._relink_if_pruned(member, tree, base)
+            note = self._take_home(member, tree) or note
             found = self._collector(member, tree, base, message, identity, at).collect()
             if (
                 self._saver is not None
@@ -201,7 +191,7 @@ class Pool:
             ):
                 self._saver.keep(Owner.of(key), found.work, where=path, at=at)
             member.collected, member.kept = not found.unread, found.head
-            member.stood, member.seen = tree.head() or "", _fingerprint(tree.admin / "index")
+            member.stood, member.seen = tree.head() or "", fingerprint(tree.admin / "index")
             self._leases.save(member)
             crash_at("collect.marked")
         return dataclasses.replace(found, problem=f"{note} {found.problem}".strip()) if note else found
@@ -440,7 +430,8 @@ class Pool:
         was cleaned: the files that it still has are those of work that was put away."""
         if member.collected:
             return self._is_changed(member, tree)
-        return not member.swept or linked.is_touched(tree.path, member.since)
+        shut_in = self._leases.git(member).is_dir()
+        return not member.swept or shut_in or linked.is_touched(tree.path, member.since)
 
     def drop(self, run: str) -> None:
         """Gives back what attempts of a run still have, and removes what was set aside of it, for good."""
@@ -642,6 +633,17 @@ class Pool:
         there = self._seat(tree)
         return dataclasses.replace(tree, path=there) if there is not None and there.is_dir() else None
 
+    def _take_home(self, member: Member, tree: LinkedTree) -> str:
+        """Takes over what a worker that was shut in did with git; says so where git refuses it, which is then kept aside."""
+        try:
+            secluded.come_home(self._leases.git(member), tree, self.objects)
+        except git.GitError as problem:
+            if problem.errno is not None or isinstance(problem, git.GitTimedOut):
+                raise
+            place = self.aside.put(self._leases.git(member), self._owner(member), str(problem))
+            return f"What the worker did with git can't be taken over and is kept in {place}: {problem.cause}"
+        return ""
+
     def _relink_if_pruned(self, member: Member, tree: LinkedTree, base: str) -> tuple[LinkedTree, str]:
         """Gives a worktree whose record was pruned behind our back a new one; says so in a sentence."""
         if (tree.admin / "HEAD").exists():
@@ -671,6 +673,7 @@ class Pool:
 
     def _save_work(self, saver: Saver, member: Member, tree: LinkedTree, at: float) -> str | None:
         tree, _ = self._relink_if_pruned(member, tree, member.base)
+        self._take_home(member, tree)
         collector = self._collector(member, tree, member.base, "Work found in the worktree", None, at)
         found = collector.collect()
         if found.work is None or (self._is_known(member, found.work) and not found.unread):
@@ -688,7 +691,7 @@ class Pool:
 
     def _is_changed(self, member: Member, tree: LinkedTree) -> bool:
         """Tells whether something was written after the work was collected."""
-        if tree.head() != member.stood or _fingerprint(tree.admin / "index") != member.seen:
+        if tree.head() != member.stood or fingerprint(tree.admin / "index") != member.seen:
             return True
         status = tree.git("status", "--porcelain", "-z", "--no-renames", *self._lent.pathspecs())
         return any(entry[1:2] != " " for entry in git.decode(status.out).split("\0") if entry)
@@ -701,11 +704,13 @@ class Pool:
 
     def _save_record(self, tree: LinkedTree) -> str | None:
         """Saves what only the record of a worktree knows whose folder is gone: where HEAD stood, what was staged."""
+        with self._choosing:
+            member = next((m for m in self._members.values() if m.path == tree.path), None)
+        if member is not None:
+            self._take_home(member, tree)
         head = tree.head()
         if self._saver is None or head is None or self.objects.kind(head) != "commit":
             return None
-        with self._choosing:
-            member = next((m for m in self._members.values() if m.path == tree.path), None)
         tree_of_head = self.objects.tree_of(head)
         work = Work(head, linked.tree_of_index(tree) or tree_of_head)
         if member is not None and self._is_known(member, work):
@@ -777,15 +782,6 @@ def _cost(member: Member, base: str) -> tuple[bool, bool, bool, int]:
     ones."""
     there = member.at_base and member.base == base
     return (not there, not member.swept, member.admin is None, member.number)
-
-
-def _fingerprint(index: Path) -> str:
-    """Tells one state of an index from another."""
-    try:
-        found = os.stat(index)
-    except OSError:
-        return ""
-    return f"{found.st_mtime_ns}:{found.st_size}:{found.st_ino}"
 
 
 def _remove_quietly(path: Path) -> None:

@@ -1,0 +1,195 @@
+"""A git folder of its own for a worktree whose worker is shut in: to its programs it is the repository, and nobody else reads it.
+
+Hides how it stands in for the repository's folder, which a sandbox puts it in the place of: settings, refs and the worktree's own
+record are copies, the objects are the repository's own, read-only behind an empty store. So a worker may commit, stash, make
+branches, plant hooks or collect garbage as it likes: the repository that the user and everybody else works in does not change, and
+no HEAD in it names a commit that is not there. What the worker made comes home when it has ended: its objects, judged by git, and
+then where HEAD, index, branches and stash stand.
+
+Rules for editing: what lies in the folder is a worker's, so nothing there is followed, run or believed; git reads no settings of
+it. Coming home may be killed anywhere and done again: the folder goes last. `make` is called before the worker is there,
+`come_home` when none of its processes is left.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from swarm.edge import git
+from swarm.edge.carrying import carry_all
+from swarm.edge.linked import (
+    MARKER,
+    NAMED_BY,
+    TIPS,
+    UNFINISHED,
+    LinkedTree,
+    copy_index,
+    one_line,
+    remove,
+    write_text,
+)
+
+SHARED_OBJECTS = "shared-objects"  # in the folder: where the repository's own objects are seen
+REFS_BYTES_MAX = 64 << 20
+TIPS_MAX = 200
+
+_COPIED = ("config", "HEAD", "packed-refs", "shallow")
+_NOT_COPIED = re.compile(r"heads/swarm/[^/]+/(task|saved)\Z")  # thousands, and of use to nobody inside
+_STASHES = "logs/refs/stash"
+_ID = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
+
+
+def can_stand_in(common: Path) -> bool:
+    """Tells whether a folder of ours can stand in for this repository's: not where refs are kept as reftable."""
+    return not (common / "reftable").is_dir()
+
+
+def make(folder: Path, tree: LinkedTree) -> None:
+    """Makes `folder` anew, to stand in for `tree.common` in front of a worker in `tree`. Raises OSError."""
+    remove(folder)
+    for part in ("objects/pack", "objects/info", "refs/heads", "refs/tags", "info", SHARED_OBJECTS):
+        os.makedirs(folder / part, mode=0o700)
+    (folder / "objects" / "info" / "alternates").write_text(f"../{SHARED_OBJECTS}\n")
+    info = ((f"info/{name}", f"info/{name}") for name in ("exclude", "attributes", "grafts"))
+    for name, target in [*((name, name) for name in _COPIED), *info]:
+        if (tree.common / name).is_file():
+            shutil.copyfile(tree.common / name, folder / target)
+    _copy_loose_refs(tree.common / "refs", folder / "refs")
+    admin = folder / "worktrees" / tree.admin.name
+    admin.mkdir(parents=True)
+    for name in ("HEAD", "gitdir", "commondir", MARKER):
+        (admin / name).write_text((one_line(tree.admin / name) or "") + "\n", errors="surrogateescape")
+    copy_index(tree.admin / "index", admin / "index")
+
+
+def _copy_loose_refs(source: Path, target: Path) -> None:
+    for folder, folders, names in os.walk(source):
+        below = os.path.relpath(folder, source)
+        folders[:] = [name for name in folders if not _NOT_COPIED.search(f"{below}/{name}")]
+        for name in names:
+            held = one_line(Path(folder, name))
+            if held is not None and not name.endswith(".lock"):
+                os.makedirs(target / below, exist_ok=True)
+                (target / below / name).write_text(held + "\n")
+
+
+def come_home(folder: Path, tree: LinkedTree, objects: git.Objects) -> None:
+    """Takes over what a worker in `tree` did with the git folder of its own, and removes that; does nothing where there is none.
+
+    Raises `GitError` where git judges the objects broken: then nothing was taken over and the folder stays.
+    """
+    gone = Path(f"{folder}.gone")
+    remove(gone)
+    if not folder.is_dir():
+        return
+    made = _bring_objects(folder, tree)
+    admin = _record_in(folder, tree)
+    if admin is not None:
+        _bring_record(folder, admin, tree)
+        head = one_line(tree.admin / "HEAD")
+        tips = [oid for oid in dict.fromkeys(_tips(folder)) if oid in made and oid != head]
+        if tips:
+            ends = _ends(tree, objects, head, tips)
+            write_text(tree.admin / TIPS, "".join(f"{oid}\n" for oid in ends))
+    os.rename(folder, gone)
+    remove(gone)
+
+
+def _record_in(folder: Path, tree: LinkedTree) -> Path | None:
+    """Finds the worktree's record; its name is an older one where the repository's was pruned meanwhile and made anew."""
+    if not _is_folder(folder / "worktrees"):
+        return None
+    records = [path for path in sorted((folder / "worktrees").iterdir()) if _is_folder(path)]
+    named = [path for path in records if path.name == tree.admin.name]
+    return next(iter(named or [path for path in records if one_line(path / MARKER) == str(tree.path)]), None)
+
+
+def _bring_objects(folder: Path, tree: LinkedTree) -> set[str]:
+    """Copies every object of the worker's into the repository; gives their ids."""
+    objects = folder / "objects"
+    if not _is_folder(objects):
+        return set()
+    remove(objects / "info")  # the worker's word on where further objects are
+    return carry_all(objects, tree.common)
+
+
+def _bring_record(folder: Path, admin: Path, tree: LinkedTree) -> None:
+    """Brings HEAD, detached, the index, and what an unfinished merge or rebase names."""
+    held = one_line(admin / "HEAD") or ""
+    head = _ref(folder, held.removeprefix("ref: ")) if held.startswith("ref: refs/") else held
+    if git.is_object_id(head):
+        write_text(tree.admin / "HEAD", f"{head}\n")
+    if _is_file(admin / "index"):
+        copy_index(admin / "index", tree.admin / "index")
+    else:
+        remove(tree.admin / "index")
+    for name in UNFINISHED:
+        if _is_folder(admin / name):
+            (tree.admin / name).mkdir(exist_ok=True)
+    for name in NAMED_BY:
+        text = one_line(admin / name) if _is_folder((admin / name).parent) else None
+        if text is not None:
+            write_text(tree.admin / name, f"{text}\n")
+
+
+def _ref(folder: Path, name: str) -> str:
+    loose = one_line(folder / name) if ".." not in name else None
+    return loose or {ref: oid for oid, ref in _packed(folder)}.get(name, "")
+
+
+def _tips(folder: Path) -> Iterator[str]:
+    """Gives what the refs of the folder stand at, and the older stashes, which only a log names."""
+    for place, _, names in os.walk(folder / "refs"):
+        for name in names:
+            held = one_line(Path(place, name)) or ""
+            if git.is_object_id(held):
+                yield held
+    for oid, _ in _packed(folder):
+        yield oid
+    for line in _lines(folder / _STASHES):
+        yield from _ID.findall(line)[1:2]
+
+
+def _packed(folder: Path) -> Iterator[tuple[str, str]]:
+    for line in _lines(folder / "packed-refs"):
+        oid, _, name = line.partition(" ")
+        if git.is_object_id(oid):
+            yield oid, name
+
+
+def _ends(tree: LinkedTree, objects: git.Objects, head: str | None, tips: list[str]) -> list[str]:
+    """Leaves out the tips that `head` or others of them lead to, and what is no commit."""
+    asked = [*([head] if head else []), *tips[:TIPS_MAX]]
+    commits = [
+        oid for oid, kind in zip(asked, objects.kinds(asked), strict=True) if kind and kind[0] == "commit"
+    ]
+    if not commits:
+        return []
+    found = git.run("merge-base", "--independent", *commits, git_dir=tree.common).text.split()
+    return [oid for oid in found if oid != head]
+
+
+def _lines(path: Path) -> list[str]:
+    if not (_is_folder(path.parent) and _is_file(path)) or path.stat().st_size > REFS_BYTES_MAX:
+        return []
+    return path.read_text("ascii", "replace").splitlines()
+
+
+def _is_folder(path: Path) -> bool:
+    return stat.S_ISDIR(_mode(path))
+
+
+def _is_file(path: Path) -> bool:
+    return stat.S_ISREG(_mode(path))
+
+
+def _mode(path: Path) -> int:
+    try:
+        return os.lstat(path).st_mode
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,204 @@
+"""A git folder of its own: the worker's git works in it, the repository does not change, and what was made comes home."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from swarm.edge import secluded
+from swarm.edge.secluded import SHARED_OBJECTS
+from swarm.edge.worktrees import Pool
+from tests.integration.test_worktrees import collect, open_pool, sh
+
+KEY = "r/t/1"
+
+
+@pytest.fixture
+def pool(repo: Path) -> Iterator[Pool]:
+    """The pool of `repo`."""
+    opened = open_pool(repo)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def base(repo: Path) -> str:
+    """The commit that workers start from."""
+    return sh(repo, "rev-parse", "HEAD")
+
+
+class Inside:
+    """A worktree whose worker has a git folder of its own, seen as it would be in a sandbox, without one."""
+
+    def __init__(self, repo: Path, pool: Pool, base: str) -> None:
+        self.tree = pool.take(KEY, base)
+        folder = pool.seclude(KEY)
+        assert folder is not None
+        self.folder = folder
+        # What a mount does in a sandbox.
+        (folder / SHARED_OBJECTS).rmdir()
+        (folder / SHARED_OBJECTS).symlink_to(repo / ".git" / "objects")
+        (self.admin,) = (folder / "worktrees").iterdir()
+
+    def git(self, *args: str, ok: bool = True) -> str:
+        env = {
+            "GIT_DIR": str(self.admin),
+            "GIT_COMMON_DIR": str(self.folder),
+            "GIT_WORK_TREE": str(self.tree),
+        }
+        done = subprocess.run(
+            ["git", *args],
+            cwd=self.tree,
+            env={**os.environ, **env},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0 or not ok, done.stderr
+        return done.stdout.removesuffix("\n")
+
+    def write(self, name: str, text: str) -> None:
+        (self.tree / name).write_text(text)
+
+
+@pytest.fixture
+def inside(repo: Path, pool: Pool, base: str) -> Inside:
+    """A worker's worktree with a git folder of its own."""
+    return Inside(repo, pool, base)
+
+
+def all_of(repo: Path) -> tuple[str, str, set[Path]]:
+    """Says what the repository holds: refs, the HEAD of every worktree, and its files besides the pool's own."""
+    files = {path for path in (repo / ".git").rglob("*") if path.is_file()}
+    heads = sh(repo, "worktree", "list", "--porcelain")
+    return sh(repo, "for-each-ref"), heads, files
+
+
+def test_git_works_and_the_repository_does_not_change(repo: Path, inside: Inside) -> None:
+    """In a folder of its own a worker commits, branches, stashes, tags, configures and collects garbage; in the repository nothing
+    changes by it, and every git there goes on working."""
+    before = all_of(repo)
+    inside.write("new", "1\n")
+    inside.git("add", "new")
+    inside.git("commit", "-qm", "mine")
+    inside.git("switch", "-qc", "feature")
+    inside.write("new", "2\n")
+    inside.git("stash")
+    inside.git("tag", "mark")
+    inside.git("config", "alias.x", "!true")
+    inside.git("gc", "-q", "--prune=now")
+    assert "first" in inside.git("log", "--all", "--format=%s")
+    assert all_of(repo) == before
+    assert "mine" not in sh(repo, "log", "--all", "--format=%s")
+    sh(repo, "fsck", "--strict")
+
+
+def test_what_was_made_comes_home(repo: Path, pool: Pool, inside: Inside, base: str) -> None:
+    """Commits on a branch, staged and loose files are collected as from a shared repository; what only another branch or a stash
+    names is kept under a recovery ref; nothing is left of the folder, and collecting again gives the same."""
+    inside.write("stashed", "s\n")
+    inside.git("add", "stashed")
+    inside.git("stash")
+    inside.git("switch", "-qc", "other")
+    inside.git("commit", "-q", "--allow-empty", "-m", "aside")
+    aside = inside.git("rev-parse", "HEAD")
+    inside.git("switch", "-q", "-c", "feature", base)
+    inside.write("new", "1\n")
+    inside.git("add", "new")
+    inside.git("commit", "-qm", "mine")
+    inside.write("loose", "l\n")
+    found = collect(pool, inside.tree, base)
+    assert (found.touched, found.problem, found.commits) == (("loose", "new"), "", 2)
+    assert "mine" in sh(repo, "log", "--format=%s", found.head)
+    kept = sh(repo, "log", "--format=%s", "refs/heads/swarm/r/saved/t/1-1")
+    assert "aside" in kept
+    assert aside in sh(repo, "rev-list", "refs/heads/swarm/r/saved/t/1-1")
+    assert "stashed" in sh(repo, "log", "--name-only", "--format=", "-m", "refs/heads/swarm/r/saved/t/1-1")
+    assert not inside.folder.exists()
+    assert collect(pool, inside.tree, base) == found
+    sh(repo, "fsck", "--strict")
+
+
+def test_coming_home_may_be_killed(
+    repo: Path, pool: Pool, inside: Inside, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before or after the folder was put away, coming home is done again and gives the same."""
+    inside.git("switch", "-qc", "feature")
+    inside.write("new", "1\n")
+    inside.git("add", "new")
+    inside.git("commit", "-qm", "mine")
+    real = os.rename
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(secluded.os, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        collect(pool, inside.tree, base)
+    monkeypatch.setattr(secluded.os, "rename", real)
+    monkeypatch.setattr(secluded, "remove", lambda path: None)
+    once = collect(pool, inside.tree, base)
+    monkeypatch.undo()
+    again = collect(pool, inside.tree, base)
+    assert once == again
+    assert once.commits == 1
+
+
+def test_nothing_planted_is_followed_or_run(
+    repo: Path, pool: Pool, inside: Inside, base: str, tmp_path: Path
+) -> None:
+    """Pipes, links out, paths that climb, settings, hooks and alternates in the folder have no effect: nothing hangs, runs or is
+    read, and the files are collected."""
+    ran = tmp_path / "ran"
+    inside.write("new", "1\n")
+    inside.git("config", "core.fsmonitor", f"touch {ran}; false")
+    inside.git("config", "core.sshCommand", f"touch {ran}")
+    (inside.folder / "hooks").mkdir(exist_ok=True)
+    for name in ("post-index-change", "reference-transaction", "post-checkout"):
+        hook = inside.folder / "hooks" / name
+        hook.write_text(f"#!/bin/sh\ntouch {ran}\n")
+        hook.chmod(0o755)
+    (inside.folder / "objects" / "info" / "alternates").write_text("/nowhere\n")
+    (inside.admin / "index").unlink()
+    os.mkfifo(inside.admin / "index")
+    (inside.admin / "HEAD").write_text("ref: refs/heads/../../../../../etc/passwd\n")
+    os.mkfifo(inside.folder / "refs" / "heads" / "pipe")
+    (inside.folder / "packed-refs").unlink(missing_ok=True)
+    (inside.folder / "packed-refs").symlink_to("/dev/zero")
+    (inside.admin / "MERGE_HEAD").symlink_to("/etc/passwd")
+    found = collect(pool, inside.tree, base)
+    assert (found.touched, found.problem) == (("new",), "")
+    assert not ran.exists()
+
+
+def test_broken_objects_are_refused_and_kept(repo: Path, pool: Pool, inside: Inside, base: str) -> None:
+    """Where git judges an object broken, none of the worker's comes in; what it did with git is kept aside and told, and its files
+    are collected."""
+    inside.write("new", "1\n")
+    inside.git("add", "new")
+    inside.git("commit", "-qm", "mine")
+    commit = inside.git("rev-parse", "HEAD")
+    tree = inside.git("rev-parse", "HEAD^{tree}")
+    path = inside.folder / "objects" / tree[:2] / tree[2:]
+    path.unlink()
+    found = collect(pool, inside.tree, base)
+    assert found.touched == ("new",)
+    assert "can't be taken over" in found.problem
+    assert sh(repo, "cat-file", "-e", commit, ok=False) == ""
+    assert not inside.folder.exists()
+    (kept,) = [place for place in (repo / ".worktrees" / "pool" / ".kept").iterdir() if place.is_dir()]
+    assert (kept / "refs").is_dir()
+    sh(repo, "fsck", "--strict")
+
+
+def test_what_a_killed_worker_did_is_saved(repo: Path, pool: Pool, inside: Inside) -> None:
+    """A worktree that is given back uncollected has its commits saved first, also where they changed no file."""
+    inside.git("commit", "-q", "--allow-empty", "-m", "paid for")
+    branch = pool.give_back(KEY)
+    assert branch == "swarm/r/saved/t/1-1"
+    assert "paid for" in sh(repo, "log", "--format=%s", branch)
+    assert not inside.folder.exists()
