@@ -405,6 +405,14 @@ class Settings(_Table):
         default="auto",
         description="auto: the strongest the machine offers; required: none, no start; off: none.",
     )
+    sandbox_network: bool = Field(
+        default=True,
+        description="Whether workers that are shut in reach the network; coding agents do need it.",
+    )
+    sandbox_env: list[str] = Field(
+        default=[],
+        description="Variables that workers that are shut in get beside the usual ones: names, or patterns such as MYAPP_*.",
+    )
     sandbox_paths: SandboxPaths = SandboxPaths()
     limits: LimitSettings = LimitSettings()
     worktrees: WorktreeSettings = WorktreeSettings()

@@ -63,9 +63,18 @@ def daemon_line(document: Document, now: float) -> str:
         parts.append(f"version {printable(daemon['version'])}")
     if since is not None:
         parts.append(f"up {duration(now - since)}")
+    parts += sandbox_words(daemon)
     if daemon.get("paused"):
         parts.append("paused: nothing new starts (swarm resume)")
     return ", ".join(parts)
+
+
+def sandbox_words(daemon: Document) -> list[str]:
+    """Says what shuts workers in, loudly where nothing does."""
+    sandbox = daemon.get("sandbox") or {}
+    if sandbox.get("in_force") == "none":
+        return [f"NO SANDBOX: {printable(sandbox.get('reason', ''))}"]
+    return [f"workers shut in by {printable(sandbox['in_force'])}"] if sandbox.get("in_force") else []
 
 
 def capacity_line(document: Document) -> str:

@@ -360,6 +360,7 @@ def _attempt_lines(attempt: Document, now: float, top: str) -> Iterator[str]:
     pairs = (
         ("why", reason_text(attempt.get("reason"), attempt.get("state"))),
         ("agent", attempt.get("agent")),
+        ("sandbox", attempt.get("sandbox")),
         ("branch", attempt.get("branch")),
         ("worktree", short_path(attempt["worktree"], top) if attempt.get("worktree") else ""),
         ("base", str(attempt.get("base") or "")[:12]),

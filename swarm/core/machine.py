@@ -307,6 +307,7 @@ def _daemon_started(turn: Turn, event: m.DaemonStarted) -> None:
     swarm.limits = event.limits
     swarm.move_to(event.top or swarm.top)
     swarm.version, swarm.pid, swarm.started_at = event.version, event.pid, event.at
+    swarm.sandbox, swarm.sandbox_why = event.sandbox, event.sandbox_why
     swarm.stopping, swarm.stop_grace_s = False, None
     swarm.measuring, swarm.readings, swarm.measured_at, swarm.blind = None, None, float("-inf"), ""
     swarm.ramp = admission.Ramp()
@@ -554,7 +555,7 @@ def _worktree_ready(turn: Turn, event: m.WorktreeReady) -> None:
 
 def _worker_started(turn: Turn, event: m.WorkerStarted) -> None:
     run, task, attempt = live(turn, event, Step.STARTING)
-    attempt.pid, attempt.started_at = event.pid, event.started_at
+    attempt.pid, attempt.started_at, attempt.sandbox = event.pid, event.started_at, event.sandbox
     due(
         turn.swarm,
         Deadline(event.started_at + task.spec.timeout_s, "timeout", run.id, task.spec.id, attempt.n),

@@ -55,12 +55,15 @@ class AttemptEvent(RunEvent):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStarted(Event):
     """A daemon took over; the limits it decides by are recorded so that a replay decides alike. `top` is the checkout that it works
-    beside: where that is another than before, the repository was moved, and what was recorded below it went along."""
+    beside: where that is another than before, the repository was moved, and what was recorded below it went along. `sandbox` is
+    what workers are shut in by, `sandbox_why` why that is not more."""
 
     version: str
     pid: int
     limits: Limits
     top: str = ""
+    sandbox: str = ""
+    sandbox_why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,10 +312,11 @@ class WorktreeReady(AttemptEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStarted(AttemptEvent):
-    """The worker runs; `pid` is its launcher's."""
+    """The worker runs; `pid` is its launcher's, `sandbox` what it is shut in by, "" where that was not written down."""
 
     pid: int
     started_at: float
+    sandbox: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -508,6 +508,7 @@ class Attempt:
     worktree: str | None = None
     returned: bool = False
     pid: int | None = None
+    sandbox: str = ""
     started_at: float | None = None
     exited_at: float | None = None
     ended_at: float | None = None

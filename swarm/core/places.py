@@ -35,6 +35,16 @@ class AttemptPlaces:
         return self.folder / "result.json"
 
     @property
+    def own(self) -> Path:
+        """What a worker that is shut in has for itself beside its worktree, as long as it lives: temporary files, home, result."""
+        return self.folder / "own"
+
+    @property
+    def own_result(self) -> Path:
+        """Where such a worker writes about itself; it is moved to `result` when it has ended."""
+        return self.own / "result.json"
+
+    @property
     def output(self) -> Path:
         """Standard output and error of the worker."""
         return self.folder / "output.log"

@@ -84,6 +84,7 @@ def status(swarm: Swarm, live: Live, *, run: str | None = None, summary: bool = 
             "started_at": rfc3339(swarm.started_at) if live.running else None,
             "paused": swarm.paused,
             "stopping": swarm.stopping and live.running,
+            "sandbox": {"in_force": swarm.sandbox, "reason": swarm.sandbox_why} if live.running else None,
         },
         "capacity": _capacity(swarm, live),
         "day": {
@@ -394,6 +395,7 @@ def attempt_document(run: Run, task: Task, attempt: Attempt, live: Live) -> dict
         "slot": attempt.slot,
         "alone": attempt.alone,
         "pid": attempt.pid,
+        "sandbox": attempt.sandbox or None,
         "cpu_percent": cpu,
         "rss_bytes": rss,
         "silent_s": None if silent_s is None else round(silent_s, 1),

@@ -73,6 +73,8 @@ class Swarm:
     deadlines: list[Deadline] = field(default_factory=list)
     version: str = ""
     top: str = ""
+    sandbox: str = ""
+    sandbox_why: str = ""
     pid: int = 0
     started_at: float = 0.0
     last_at: float = float("-inf")

@@ -6,11 +6,9 @@ and never the end of the list. A line that is not well has a remedy that can be 
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import resource
-import shutil
 import stat
 import sys
 from collections import Counter
@@ -25,14 +23,13 @@ from swarm.daemon import usable
 from swarm.edge import git
 from swarm.edge.host import Host
 from swarm.edge.journal import Journal
+from swarm.edge.sandbox import choose
 from swarm.edge.saved import NEARLY, saved
 from swarm.edge.survey import linked_worktrees
 from swarm.errors import SwarmError
 from swarm.settings import Settings
 
 DESCRIPTORS_MIN = 256
-_LANDLOCK_CREATE_RULESET = 444  # the system call's number, the same on every architecture
-_LANDLOCK_VERSION = 1  # flag: give the version instead of a rule set
 _PYTHON_MIN = (3, 11)
 
 
@@ -151,28 +148,20 @@ def _journal(places: Places) -> Iterator[Check]:
 
 
 def _sandbox(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
-    """Only reports what the machine offers."""
-    offers = []
-    if (bwrap := shutil.which("bwrap", path=environ.get("PATH"))) is not None:
-        argv = [bwrap, "--ro-bind", "/", "/", "--unshare-pid", "--proc", "/proc", "true"]
-        offers += ["bubblewrap"] if usable.says(argv) is not None else []
-    if (version := landlock_version()) > 0:
-        offers.append(f"Landlock (version {version})")
-    text = f"{' and '.join(offers) or 'neither bubblewrap nor Landlock'} on this machine, sandbox = {settings.sandbox}"
-    wanted = settings.sandbox != "off" and not offers
-    state = "bad" if wanted and settings.sandbox == "required" else "warn" if wanted else "ok"
-    yield Check(
-        "sandbox", state, text, "install bubblewrap, or a kernel with Landlock (5.13)" if wanted else ""
-    )
-
-
-def landlock_version() -> int:
-    """Gives the version of Landlock that this kernel has, 0 where it has none or it is turned off."""
+    """Tries it, as a daemon does when it comes up."""
+    remedy = "install bubblewrap; where it is there and does not work, the system forbids user namespaces"
     try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        return max(0, int(libc.syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_VERSION)))
-    except (OSError, AttributeError):
-        return 0
+        found = choose(settings, environ)
+    except SwarmError as error:
+        yield Check("sandbox", "bad", error.cause, remedy)
+        return
+    if found.shuts_in:
+        network = "with" if found.network else "without"
+        yield Check("sandbox", "ok", f"{found.name}, {network} the network; sandbox = {settings.sandbox}")
+    elif settings.sandbox == "off":
+        yield Check("sandbox", "ok", "none: it is switched off, so workers may write wherever you may")
+    else:
+        yield Check("sandbox", "warn", f"none, so workers may write wherever you may: {found.why}", remedy)
 
 
 def _agents(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:

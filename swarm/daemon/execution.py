@@ -37,7 +37,7 @@ from swarm.daemon.memory import MemoryWatch
 from swarm.daemon.oversight import Oversight
 from swarm.daemon.verification import Verifier
 from swarm.daemon.watching import Watched, Watcher
-from swarm.edge import contract, git, heard, process, trouble
+from swarm.edge import contract, git, heard, process, sandbox, trouble
 from swarm.edge.host import Host
 from swarm.edge.landing import Incoming, LandingRepository, StagingBranchMoved
 from swarm.edge.lockfile import MergeLockHeld, exclusive
@@ -77,6 +77,7 @@ class Edges:
     agents: Mapping[str, Agent]
     environ: Mapping[str, str]
     identity: tuple[str, str] | None = None
+    sandbox: sandbox.Sandbox = field(default_factory=sandbox.Sandbox)
 
     @property
     def disks(self) -> tuple[Path, ...]:
@@ -358,11 +359,18 @@ class Execution:
 
     def _start_worker(self, command: m.StartWorker) -> m.Event:
         """Starts a worker, once: one that a daemon which was killed, or a try that failed, has started is taken as it is."""
-        identity = process.started(self._places(command).worker) or self._start_anew(command)
+        places = self._places(command)
+        identity = process.started(places.worker) or self._start_anew(command)
         self.watcher.started(command, identity)
         self.ears.add(command)
         crash_at("worker.known")
-        return m.WorkerStarted(at=self.clock(), **_where(command), pid=identity.pid, started_at=self.clock())
+        return m.WorkerStarted(
+            at=self.clock(),
+            **_where(command),
+            pid=identity.pid,
+            started_at=self.clock(),
+            sandbox=sandbox.BUBBLEWRAP if places.own.exists() else sandbox.NONE,
+        )
 
     def _may_run(self, command: m.StartWorker) -> bool:
         """Tells whether a worker was started although its start failed; where that can't be seen, one may have been."""
@@ -390,8 +398,10 @@ class Execution:
             spec, self.edges.agents, places.prompt, prompt, again=command.again, session=session
         )
         heard.note_format(places, called.parser, command.worktree)
+        shut_in, agent = self.edges.sandbox, self.edges.agents.get(spec.agent)
+        prefix = self._shut_in(command, agent)
         env = contract.environment(
-            self.edges.environ,
+            shut_in.environment(self.edges.environ, places.own, agent) if prefix else self.edges.environ,
             run=command.run,
             task=spec.id,
             attempt=command.attempt,
@@ -399,7 +409,7 @@ class Execution:
             base_commit=command.base,
             claims=command.claims,
             prompt_file=places.prompt,
-            result_file=places.result,
+            result_file=places.own_result if prefix else places.result,
             slot=command.slot,
             feedback_file=feedback,
             ports_from=self.edges.settings.ports.base,
@@ -413,7 +423,22 @@ class Execution:
             nonce=self.nonce(command),
             output=places.output,
             stdin=called.stdin,
+            prefix=prefix,
         )
+
+    def _shut_in(self, command: m.StartWorker, agent: Agent | None) -> tuple[str, ...]:
+        """Prepares the room of a worker; gives what stands before its command, nothing where no sandbox is in force."""
+        edges = self.edges
+        if not edges.sandbox.shuts_in:
+            return ()
+        room = sandbox.worker_room(
+            Path(command.worktree),
+            edges.pool.seclude(self._key(command)),
+            common=edges.repository.common_dir,
+            top=edges.repository.working_top(),
+            places=self._places(command),
+        )
+        return edges.sandbox.prefix(room, edges.environ, agent)
 
     def _watch_worker(self, command: m.WatchWorker) -> None:
         if not self.watcher.knows(command):
@@ -435,6 +460,7 @@ class Execution:
             _log.info("worker.leftovers", task=command.task, attempt=command.attempt)
             process.end_tree(identity, nonce, folder=places.worker, grace_s=LEFTOVER_GRACE_S)
         crash_at("worker.swept")
+        sandbox.take_out(places)
         said = process.exit_of(places.worker)
         result, problem = contract.read_result(places.result)
         if problem:

@@ -40,7 +40,7 @@ from swarm.daemon.hooks import Hooks
 from swarm.daemon.losses import Losses
 from swarm.daemon.presence import Presence, hold
 from swarm.daemon.submitting import Submitter
-from swarm.edge import git, process
+from swarm.edge import git, process, sandbox
 from swarm.edge.lockfile import LockTaken
 from swarm.edge.place import write_whole
 from swarm.edge.trouble import explained
@@ -234,15 +234,15 @@ def _serve_once(options: Options, environ: Mapping[str, str], starter: Starter) 
         process.mark_own_programs(places.nonce_head)
         settings = config.load(repository.working_top(), environ, options.flags)
         _refuse_unkept(settings)
+        shut_in = sandbox.choose(settings, environ)
         os.chmod(places.state, 0o700)
         log.setup(places.log)
-        return asyncio.run(_serve(options, environ, repository, presence, settings, starter))
+        return asyncio.run(_serve(options, environ, repository, presence, settings, starter, shut_in))
 
 
 def _refuse_unkept(settings: Settings) -> None:
     """Refuses settings that ask for protection which this version does not give: silence would be taken for a promise."""
     asked = {
-        'sandbox = "required"': settings.sandbox == "required",
         "[ownership]": bool(settings.ownership),
         'verify.mode = "batch"': settings.verify.mode == "batch",
     }
@@ -262,6 +262,7 @@ async def _serve(
     presence: Presence,
     settings: Settings,
     starter: Starter,
+    shut_in: sandbox.Sandbox,
 ) -> bool:
     loop, places = asyncio.get_running_loop(), presence.places
     loop.set_default_executor(started_threads(API_THREADS, "api"))
@@ -275,6 +276,7 @@ async def _serve(
         gc.freeze()  # what is known by now stays: the collector need not look through it again and again
         crash_at("daemon.replayed")
         edges = reconcile.open_edges(places, repository, settings, environ)
+        edges.sandbox = shut_in
         founded = refounding.refound(swarm, edges)
         rebuild.refuse_if_behind(swarm, edges.landing)
         found = reconcile.reconcile(
@@ -310,7 +312,7 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
     coordinator, execution, loop = service.coordinator, service.execution, asyncio.get_running_loop()
     places, settings = execution.edges.places, execution.edges.settings
     _listen_to_signals(service, loop)
-    limits = config.to_limits(settings)
+    limits, shut_in = config.to_limits(settings), execution.edges.sandbox
     coordinator.begin(
         m.DaemonStarted(
             at=coordinator.now(),
@@ -318,8 +320,12 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
             pid=os.getpid(),
             limits=limits,
             top=str(execution.edges.repository.working_top()),
+            sandbox=shut_in.name,
+            sandbox_why=shut_in.why,
         )
     )
+    if not shut_in.shuts_in:
+        _log.warning("sandbox.none", why=shut_in.why)
     crash_at("daemon.begun")
     service.tell_found(service.found)
     snapshots = recovery.Snapshots(places.snapshot, coordinator.journal)

@@ -45,6 +45,7 @@ ENVIRON_MAX_BYTES = 4 << 20
 
 _SHELL = "/bin/sh"
 _LAUNCHER = Path(__file__).with_name("launcher.sh")
+_SANDBOX = b"bwrap"  # the name of the process that shuts a command in and waits for it
 _RUNNING = b"run\n"  # as long as an exit status, which is written over it
 _UNNAMED = b" " * 200  # no less than an identity, which is written over it
 
@@ -534,6 +535,11 @@ class _Tree:
     def launcher(self) -> int:
         return self.identity.pid if self.identity else 0
 
+    def frame(self, found: Mapping[int, Stat]) -> set[int]:
+        """Gives those who end by themselves when the command has: the launcher, and bubblewrap, with whom all would die at once."""
+        held = (pid for pid, process in found.items() if process.parent == self.launcher)
+        return {self.launcher, *(pid for pid in held if proctable.name_of(pid) == _SANDBOX)}
+
     def find(self) -> dict[int, Stat]:
         return tree_of(self.nonce, self.identity, self.worktree, self.folder)
 
@@ -549,9 +555,10 @@ def _asked_to_end(tree: _Tree, grace_s: float) -> bool:
         left_s = deadline - time.monotonic()
         if left_s <= 0:
             return False
+        frame = tree.frame(found)
         for pid, process in found.items():
             key = (pid, process.start_ticks)
-            if pid != tree.launcher and key not in asked:
+            if pid not in frame and key not in asked:
                 _signal(pid, process, signal.SIGTERM)
                 asked.add(key)
             _signal(pid, process, signal.SIGCONT)

@@ -84,6 +84,16 @@ def stat_of(pid: int) -> Stat | None:
     return Stat(f[0], int(f[1]), int(f[2]), int(f[3]), int(f[4]), cpu, int(f[17]), int(f[19]), int(f[21]))
 
 
+def name_of(pid: int) -> bytes:
+    """Gives the name of a process as the kernel has it, empty where it is gone."""
+    try:
+        with open(f"/proc/{pid}/comm", "rb") as file:
+            return file.read(64).rstrip(b"\n")
+    except OSError as error:
+        raise_if_troubled(error)
+        return b""
+
+
 def table(since_ticks: int = 0, above: int = 0) -> dict[int, Stat]:
     """Every running process that started at `since_ticks` or later; ours is left out. One pass over /proc."""
     own = os.getpid()

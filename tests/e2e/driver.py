@@ -98,6 +98,14 @@ class Swarm:
         self.ended = False
         self.left_broken: set[str] = set()  # the invariants that a test breaks on purpose and leaves broken
 
+    def shut_in(self) -> Swarm:
+        """Has workers shut in from now on; the folder outside stays open to them, where they log what they do."""
+        self.env |= {
+            "SWARM_SANDBOX": "required",
+            "SWARM_SANDBOX_PATHS__WRITE": json.dumps([str(self.outside)]),
+        }
+        return self
+
     # --- the machine
 
     def measure(self, **readings: float) -> None:

@@ -1,0 +1,358 @@
+"""What the worker may touch: bubblewrap, else none, and it says which.
+
+Hides bubblewrap and its arguments. A program that is shut in sees the machine's files read-only, save its own worktree and a folder
+of its own, in which it finds an empty `/tmp` and a home; it sees no other process, no socket below `/run`, and of the user's home
+not what opens other doors (keys, tokens, browsers). What it can't do any more and what it still can is told, for people, in
+docs/explanation/sandbox.md.
+
+Rules for editing: the order of the mounts is their meaning, later ones cover earlier ones. Nothing is made writable that a program
+outside later reads as settings, or runs. What is masked is named here; what a worker needs besides is opened by the settings, not
+here. The parent of bubblewrap is the launcher, so a worker ends with its launcher and outlives the daemon.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import os
+import re
+import shutil
+import stat
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from swarm.core.adapters import Agent, expanded
+from swarm.core.places import AttemptPlaces
+from swarm.edge.linked import remove
+from swarm.edge.secluded import SHARED_OBJECTS
+from swarm.errors import UsageError
+from swarm.settings import Settings
+
+BUBBLEWRAP, NONE = "bubblewrap", "none"
+PROBE_TIMEOUT_S = 20.0
+HOME_ENTRIES_MAX = 2000
+
+# What opens other doors, below the home. What an agent is let in by is open to that agent.
+SECRETS = (
+    *(
+        ".ssh",
+        ".gnupg",
+        ".aws",
+        ".azure",
+        ".kube",
+        ".docker",
+        ".netrc",
+        ".git-credentials",
+        ".pypirc",
+        ".npmrc",
+        ".yarnrc.yml",
+    ),
+    *(
+        ".password-store",
+        ".vault-token",
+        ".pgpass",
+        ".my.cnf",
+        ".boto",
+        ".s3cfg",
+        ".terraform.d",
+        ".terraformrc",
+        ".oci",
+        ".fly",
+    ),
+    *(
+        ".config/gh",
+        ".config/hub",
+        ".config/glab-cli",
+        ".config/gcloud",
+        ".config/git/credentials",
+        ".config/op",
+        ".config/rclone",
+    ),
+    *(
+        ".config/github-copilot",
+        ".config/doctl",
+        ".config/containers/auth.json",
+        ".cargo/credentials",
+        ".cargo/credentials.toml",
+    ),
+    *(
+        ".gem/credentials",
+        ".m2/settings.xml",
+        ".gradle/gradle.properties",
+        ".local/share/keyrings",
+        ".config/pypoetry/auth.toml",
+    ),
+    *(
+        ".mozilla",
+        ".thunderbird",
+        ".config/google-chrome",
+        ".config/chromium",
+        ".config/BraveSoftware",
+        ".config/microsoft-edge",
+    ),
+    *(
+        ".bash_history",
+        ".zsh_history",
+        ".python_history",
+        ".psql_history",
+        ".node_repl_history",
+        ".local/share/fish",
+    ),
+    *(".claude", ".claude.json", ".codex", ".gemini", ".config/anthropic", ".aider.conf.yml"),
+)
+_WRITABLE_IN_HOME = (
+    ".cache",
+    ".npm",
+)  # empty folders of its own: shared ones would hand on what one worker puts there
+_HIDDEN = ("/run", "/tmp", "/var/tmp", "/dev")  # noqa: S108 - hidden, not written to
+# Of /run, where the machine's services have their sockets, what is read as files: name servers, and the programs of some systems.
+_SHOWN_OF_RUN = (
+    *(
+        "/run/systemd/resolve",
+        "/run/resolvconf",
+        "/run/NetworkManager/resolv.conf",
+        "/run/connman/resolv.conf",
+    ),
+    *("/run/current-system", "/run/opengl-driver", "/run/wrappers"),
+)
+_ALLOWED = re.compile(
+    r"PATH|MANPATH|USER|LOGNAME|SHELL|LANG|LANGUAGE|LC_\w+|TZ|TERM|COLORTERM|COLUMNS|LINES|NO_COLOR|FORCE_COLOR|CLICOLOR\w*|CI"
+    r"|EDITOR|VISUAL|PAGER|LESS|(http|https|all|no|ftp)_proxy|(HTTP|HTTPS|ALL|NO|FTP)_PROXY|SSL_CERT_(FILE|DIR)|\w+_CA_BUNDLE"
+    r"|PIP_CERT|NIX_SSL_CERT_FILE|NODE_EXTRA_CA_CERTS|LD_LIBRARY_PATH|PKG_CONFIG\w*|C_INCLUDE_PATH|CPATH|LIBRARY_PATH|CC|CXX|AR|LD"
+    r"|\w*FLAGS|CMAKE_\w+|MAKELEVEL|VIRTUAL_ENV\w*|CONDA_\w+|PYTHON\w*|PYENV_\w+|PYTEST_\w+|COVERAGE_\w+|PIP_\w+|UV_\w+|POETRY_\w+"
+    r"|TOX_\w+|NODE_\w+|NVM_\w+|NPM_CONFIG_\w+|npm_config_\w+|YARN_\w+|PNPM_\w+|VOLTA_\w+|DENO_\w+|BUN_\w+|JAVA_\w+|JDK_\w+"
+    r"|MAVEN_\w+|GRADLE_\w+|GO\w+|CGO_\w+|CARGO_\w+|RUST\w+|RUBY\w*|GEM_\w+|BUNDLE_\w+|PERL\w*|PHP\w*|DOTNET_\w+|NIX_\w+|GIT_\w+"
+)
+_SECRET = re.compile(r"(?i)token|secret|passw|credential|(api|access|private|auth)_?key|_auth")
+
+
+class Mount(NamedTuple):
+    """What is seen at `target`: `source` to read or to write, an empty folder, or an empty file."""
+
+    kind: Literal["read", "write", "empty folder", "empty file"]
+    source: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Where one program is shut in: it starts and may write in `place`, and in `own`, where it finds its `/tmp` and its home;
+    `mounts` come on top, and `shown` is seen, read-only, where it would be hidden."""
+
+    place: Path
+    own: Path
+    shown: tuple[Path, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sandbox:
+    """What is in force for this daemon: `name` is what shuts workers in, `why` says why that is not more."""
+
+    name: str = NONE
+    why: str = ""
+    program: str = ""
+    home: Path | None = None
+    network: bool = True
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+
+    @property
+    def shuts_in(self) -> bool:
+        """Whether anything is in force."""
+        return self.name != NONE
+
+    def prefix(self, room: Room, environ: Mapping[str, str], agent: Agent | None = None) -> tuple[str, ...]:
+        """Makes the room, and gives the arguments in front of a program's own that shut it in. An agent has its folders."""
+        make_own(room.own, self.home)
+        theirs = (
+            [expanded(path, environ) for path in (*agent.logins, *agent.writable)]
+            if agent is not None
+            else []
+        )
+        base = (*_bare(room.own), *self._masks(theirs), *_brought_back((*room.shown, *_programs(environ))))
+        opened = [Mount("read", path, path) for path in self.read]
+        opened += [Mount("write", path, path) for path in (*self.write, *theirs)]
+        place = str(room.place)
+        mounts = (*base, *opened, Mount("write", place, place), *room.mounts)
+        return (*_arguments(self.program, mounts, self.network), "--chdir", place, "--")
+
+    def environment(self, base: Mapping[str, str], own: Path, agent: Agent | None = None) -> dict[str, str]:
+        """Gives of `base` what a program that is shut in may know, and its own home and temporary folder. An agent gets its keys,
+        and what else begins with the same word."""
+        keys = agent.keys if agent is not None else ()
+        patterns = (*self.env, *(f"{key.partition('_')[0]}_*" for key in keys))
+        kept = {
+            name: value
+            for name, value in base.items()
+            if (_ALLOWED.fullmatch(name) and not _SECRET.search(name))
+            or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+        }
+        return {**kept, "HOME": str(own / "home"), "TMPDIR": "/tmp"}  # noqa: S108 - its own
+
+    def _masks(self, opened: Iterable[str]) -> Iterator[Mount]:
+        """Hides the secrets of the home, save what lies in, or around, what is opened."""
+        for name in SECRETS if self.home is not None else ():
+            path = os.path.realpath(f"{self.home}/{name}")
+            kind = _kind_of_mask(path)
+            if kind is not None and path not in map(os.path.realpath, opened):
+                yield Mount(kind, "", path)
+
+
+def choose(settings: Settings, environ: Mapping[str, str]) -> Sandbox:
+    """Tries what the machine offers and gives the strongest that works. Raises `UsageError` where one is required and none does."""
+    if settings.sandbox == "off":
+        return Sandbox(why="it is switched off")
+    program = shutil.which("bwrap", path=environ.get("PATH"))
+    why = "bubblewrap (bwrap) is not installed" if program is None else probe(program)
+    if program is not None and not why:
+        home, paths = _home(environ), settings.sandbox_paths
+        read, write = (tuple(expanded(path, environ) for path in each) for each in (paths.read, paths.write))
+        return Sandbox(
+            BUBBLEWRAP, "", program, home, settings.sandbox_network, read, write, tuple(settings.sandbox_env)
+        )
+    if settings.sandbox == "required":
+        raise UsageError(
+            f'sandbox = "required", and there is none: {why}.',
+            "No daemon was started, since its workers could write wherever you may.",
+            'install bubblewrap, or set sandbox = "auto" and run them without',
+        )
+    return Sandbox(why=why)
+
+
+def probe(program: str) -> str:
+    """Shuts a program in that does nothing; gives why that did not work, or ""."""
+    mounts = (Mount("read", "/", "/"), Mount("empty folder", "", "/run"))
+    try:
+        done = subprocess.run(
+            [*_arguments(program, mounts, network=False), "--", "/bin/sh", "-c", "exit 0"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PROBE_TIMEOUT_S,
+            check=False,
+            text=True,
+            errors="replace",
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"bubblewrap does not work here: {error}"
+    said = done.stderr.strip().rpartition("\n")[2][:200]
+    return (
+        ""
+        if done.returncode == 0
+        else f"bubblewrap does not work here: {said or f'exit status {done.returncode}'}"
+    )
+
+
+# --- rooms ----------------------------------------------------------------------------------------------------
+
+
+def worker_room(
+    worktree: Path, git_folder: Path | None, *, common: Path, top: Path, places: AttemptPlaces
+) -> Room:
+    """The room of a worker: `git_folder` stands in for the repository's own, in which the state folder lies too."""
+    if git_folder is not None:
+        mounts = [Mount("write", str(git_folder), str(common))]
+        mounts += [_read(common / "objects", common / SHARED_OBJECTS)]
+        mounts += [_read(common / name) for name in ("hooks", "modules") if (common / name).is_dir()]
+        if (common / "lfs").is_dir():  # large files that a worker adds lie nowhere else
+            mounts.append(_write(common / "lfs"))
+    else:
+        mounts = [Mount("empty folder", "", str(common / "swarm"))]
+    mounts.append(_read(worktree / ".git"))
+    mounts += [_read(path) for path in (places.prompt, places.feedback) if path.exists()]
+    return Room(worktree, places.own, (top, common), (*mounts, _write(places.own)))
+
+
+def _read(source: Path, target: Path | None = None) -> Mount:
+    return Mount("read", str(source), str(target or source))
+
+
+def _write(path: Path) -> Mount:
+    return Mount("write", str(path), str(path))
+
+
+# --- bubblewrap's arguments -----------------------------------------------------------------------------------
+
+
+def _arguments(program: str, mounts: Iterable[Mount], network: bool) -> Iterator[str]:
+    yield program
+    # As root the rights of root go as well: with them a read-only mount could be made writable again.
+    yield from ("--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--cap-drop", "ALL")
+    if not network:
+        yield "--unshare-net"
+    first = True
+    for kind, source, target in mounts:
+        if kind == "empty folder":
+            yield from ("--tmpfs", target)
+        elif kind == "empty file":
+            yield from ("--ro-bind", os.devnull, target)
+        else:
+            yield from ("--ro-bind-try" if kind == "read" else "--bind-try", source, target)
+        if first:  # upon the root
+            yield from ("--dev", "/dev", "--proc", "/proc")
+            first = False
+
+
+def _bare(own: Path) -> Iterator[Mount]:
+    """The machine, read-only, without what others leave in places where everybody may write."""
+    yield Mount("read", "/", "/")
+    yield Mount("empty folder", "", "/run")
+    yield from (Mount("read", path, path) for path in _SHOWN_OF_RUN if os.path.lexists(path))
+    for place in ("/tmp", "/var/tmp"):  # noqa: S108
+        if os.path.isdir(place):
+            yield Mount("write", str(own / "tmp"), os.path.realpath(place))
+
+
+def _brought_back(paths: Iterable[Path]) -> Iterator[Mount]:
+    """Shows what lies in places that are hidden."""
+    for path in dict.fromkeys(os.path.realpath(path) for path in paths):
+        if any(path.startswith(f"{hidden}/") for hidden in _HIDDEN):
+            yield Mount("read", path, path)
+
+
+def _programs(environ: Mapping[str, str]) -> Iterator[Path]:
+    """The folders of PATH, each with what is installed beside it."""
+    for entry in environ.get("PATH", "").split(os.pathsep):
+        if os.path.isabs(entry):
+            path = Path(entry)
+            yield path.parent if path.name in ("bin", "sbin", "shims") and len(path.parts) > 3 else path
+
+
+def _kind_of_mask(path: str) -> Literal["empty folder", "empty file"] | None:
+    try:
+        return "empty folder" if stat.S_ISDIR(os.stat(path).st_mode) else "empty file"
+    except OSError:
+        return None
+
+
+# --- a folder of its own --------------------------------------------------------------------------------------
+
+
+def make_own(own: Path, home: Path | None) -> None:
+    """Makes the folder that a program that is shut in has for itself, anew: with `tmp`, and a `home` in which it may write, and
+    where all of the user's home is as links; of the secrets these lead to nothing."""
+    remove(own)
+    for name in ("tmp", *(f"home/{name}" for name in _WRITABLE_IN_HOME)):
+        os.makedirs(own / name, mode=0o700)
+    if home is None or not home.is_dir():
+        return
+    for name in sorted(os.listdir(home))[:HOME_ENTRIES_MAX]:
+        if name not in _WRITABLE_IN_HOME:
+            os.symlink(home / name, own / "home" / name)
+
+
+def take_out(places: AttemptPlaces) -> None:
+    """Takes what a worker that was shut in said about itself out of its own folder, which goes. No process of it may be left."""
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(places.own_result, places.result)
+    remove(places.own)
+
+
+def _home(environ: Mapping[str, str]) -> Path | None:
+    named = environ.get("HOME", "")
+    path = Path(os.path.realpath(named)) if os.path.isabs(named) else None
+    return path if path is not None and path.is_dir() and path != Path("/") else None

@@ -1,0 +1,160 @@
+"""The same stories with workers that are shut in: nothing of what the daemon promises is different for them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import git, wait_until
+from tests.e2e.driver import Swarm, runs
+from tests.e2e.test_ends import task_of
+
+
+def works() -> bool:
+    """Tells whether bubblewrap is there and works."""
+    if shutil.which("bwrap") is None:
+        return False
+    asked = ["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--unshare-pid", "true"]
+    return subprocess.run(asked, capture_output=True, check=False).returncode == 0
+
+
+needs_bubblewrap = pytest.mark.skipif(
+    not works(), reason="needs bubblewrap, which is not there or does not work"
+)
+pytestmark = needs_bubblewrap
+
+
+@pytest.fixture
+def shut_in(swarm: Swarm) -> Swarm:
+    """The program with a sandbox that is required."""
+    return swarm.shut_in()
+
+
+def test_it_is_told_what_is_in_force(shut_in: Swarm) -> None:
+    """Status, show and doctor name the sandbox; with it switched off they say that there is none, and why."""
+    run = shut_in.run(shut_in.plan("one", [shut_in.task("t")]))
+    assert task_of(run, "t")["attempts"][0]["sandbox"] == "bubblewrap"
+    shut_in("start")
+    assert shut_in.status()["daemon"]["sandbox"] == {"in_force": "bubblewrap", "reason": ""}
+    assert "workers shut in by bubblewrap" in shut_in("status").out
+    assert "bubblewrap" in shut_in("show", "t").out
+    assert "ok    sandbox: bubblewrap" in shut_in("doctor", code=None).out
+    shut_in("stop")
+    shut_in("start", SWARM_SANDBOX="off")
+    assert shut_in.status()["daemon"]["sandbox"] == {"in_force": "none", "reason": "it is switched off"}
+    assert "NO SANDBOX" in shut_in("status").out
+
+
+def test_without_one_required_is_refused_and_auto_says_so(swarm: Swarm, tmp_path: Path) -> None:
+    """Where there is no bubblewrap, a daemon with sandbox = "required" does not start and says what to do; with "auto" it starts,
+    and status says loudly that there is none."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for folder in os.environ["PATH"].split(os.pathsep):
+        for program in Path(folder).iterdir() if os.path.isdir(folder) else ():
+            if program.name != "bwrap" and not (programs / program.name).exists():
+                (programs / program.name).symlink_to(program)
+    refused = swarm("start", code=2, SWARM_SANDBOX="required", PATH=str(programs))
+    assert "bubblewrap (bwrap) is not installed" in refused.err
+    assert "Next:" in refused.err
+    swarm("start", SWARM_SANDBOX="auto", PATH=str(programs))
+    assert "NO SANDBOX: bubblewrap (bwrap) is not installed" in swarm("status").out
+    assert "bad" in swarm("doctor", code=None, SWARM_SANDBOX="required", PATH=str(programs)).out
+
+
+def test_work_is_collected_and_lands(shut_in: Swarm) -> None:
+    """Files that are left, commits, commits on a branch of the worker's own, and what it says of itself, come out of the sandbox;
+    nothing of its branches, settings and temporary files stays in the repository."""
+    plan = shut_in.plan(
+        "work",
+        [
+            shut_in.task("left"),
+            shut_in.task("committed", "echo 1 > c && git add c && git commit -qm one && git stash list", claims=["c"]),
+            shut_in.task(
+                "branched",
+                "git switch -qc feature && echo 1 > b && git add b && git commit -qm two && git config swarm.evil 1"
+                " && echo x > /tmp/swarm-evil && echo '{\"summary\": \"from inside\"}' > $SWARM_RESULT_FILE",
+                claims=["b"],
+            ),
+        ],
+    )  # fmt: skip
+    run = shut_in.run(plan)
+    shut_in.check_landed(run)
+    assert task_of(run, "branched")["attempts"][0]["touched"] == ["b"]
+    assert "from inside" in shut_in("show", "branched", "--json").out
+    assert [shut_in.content("work", name) for name in ("c", "b")] == ["1\n", "1\n"]
+    assert git(shut_in.top, "branch", "--list", "feature") == ""
+    assert not Path("/tmp/swarm-evil").exists()
+    assert not list((shut_in.top / ".git" / "swarm" / "attempts").rglob("own"))
+
+
+def test_a_failed_attempt_is_tried_again(shut_in: Swarm) -> None:
+    """What failed is tried again, with the feedback where the worker can read it."""
+    work = '[ "$SWARM_ATTEMPT" = 2 ] || exit 1; cat "$SWARM_FEEDBACK_FILE" > out'
+    run = shut_in.run(shut_in.plan("again", [shut_in.task("t", work, claims=["out"], attempts=2)]))
+    assert [each["state"] for each in task_of(run, "t")["attempts"]] == ["failed", "landed"]
+    assert "exit code 1" in str(shut_in.content("again", "out"))
+
+
+def test_a_conflict_is_handed_back(shut_in: Swarm) -> None:
+    """Work that conflicts goes back to its worker, which settles it in the second attempt."""
+    work = 'if [ "$SWARM_ATTEMPT" = 1 ]; then echo {0} > same; git add same; git commit -qm {0}; else echo both > same; fi'
+    tasks = [
+        shut_in.task(
+            name,
+            work.format(name),
+            claims=[{"path": "same", "mode": "shared"}],
+            gate=f"{name}-$SWARM_ATTEMPT",
+        )
+        for name in ("a", "b")
+    ]
+    shut_in("start", "--plan", str(shut_in.plan("clash", tasks)))
+    shut_in.wait_for_gate("a", "b")
+    for gate in ("a-1", "a-2", "b-1", "b-2"):
+        shut_in.open(gate)
+    run = shut_in.wait("clash")
+    assert [len(task["attempts"]) for task in run["tasks"]] in ([1, 2], [2, 1])
+    shut_in.check_landed(run)
+
+
+def test_a_worker_outlives_its_daemon(shut_in: Swarm) -> None:
+    """A worker that is shut in goes on when its daemon is killed with -9; the next one adopts it, and its work lands once."""
+    work = "git switch -qc own && echo 1 > out && git add out && git commit -qm first"
+    task = shut_in.task("t", work, claims=["out"], gate="go")
+    shut_in("start", "--plan", str(shut_in.plan("r", [task])))
+    shut_in.wait_for_gate("t")
+    launcher = shut_in.launchers("r", "t")["t"]
+    shut_in.end_daemon()
+    assert runs(launcher)
+    shut_in("start")
+    assert shut_in.launchers("r", "t")["t"] == launcher
+    shut_in.open("go")
+    shut_in.check_landed(shut_in.wait("r"))
+    assert shut_in.starts() == ["t"]
+
+
+def test_a_timeout_ends_the_whole_tree(shut_in: Swarm) -> None:
+    """At its time limit a worker is asked first, and may still write; then all that it started is gone, in whatever session."""
+    asked = shut_in.outside / "asked"
+    work = (
+        f"trap 'echo asked > {asked}; exit 3' TERM; (setsid sh -c 'trap \"\" TERM; sleep 1000' &); "
+        "while :; do sleep 0.1; done"
+    )
+    task = {"id": "t", "title": "t", "run": work, "timeout_s": 2, "attempts": 1}
+    run = shut_in.run(shut_in.plan("late", [task]), code=1)
+    assert task_of(run, "t")["reason"]["code"] == "timeout"
+    wait_until(asked.exists)
+    wait_until(lambda: not [line for line in shut_in.left_running() if "sleep" in line])
+
+
+def test_what_a_worker_leaves_running_ends_with_it(shut_in: Swarm) -> None:
+    """A process that a worker left behind, in its own session with a clean environment, is gone before its work is collected."""
+    mark = f"98{os.getpid()}"
+    work = f"env -i setsid sleep {mark} & echo 1 > out"
+    shut_in.run(shut_in.plan("left", [shut_in.task("t", work, claims=["out"])]))
+    assert not [each for each in psutil.process_iter(["cmdline"]) if mark in (each.info["cmdline"] or ())]
