@@ -72,6 +72,10 @@ def _sections(config: Any) -> list[str]:
         _row(name, field, _default(field, config))
         for name, field in settings.HookSettings.model_fields.items()
     ]
+    role = [
+        _row(name, field, _default(field, config))
+        for name, field in settings.RoleSettings.model_fields.items()
+    ]
     parts += [
         "## `[agents.NAME]`",
         "A program of your own. It is started in the worktree of its task, and what it leaves there is committed for it.",
@@ -82,6 +86,9 @@ def _sections(config: Any) -> list[str]:
         "## `[ownership]`",
         "`role = [patterns]`: paths that only tasks of this role may change.",
         '```toml\n[ownership]\narchitect = ["docs/architecture/**"]\n```',
+        "## `[roles.NAME]`",
+        "What else holds for tasks of a role ([how](../explanation/limits.md#roles)).",
+        _table(role),
     ]
     return parts
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from swarm.core.adapters import BUILT_IN, Agent
-from swarm.core.model import Defaults
+from swarm.core.model import Defaults, Role
 from swarm.core.model import Limits as MachineLimits
 from swarm.errors import UsageError
 from swarm.protocol import WORKER_ENVIRONMENT, printable
@@ -306,7 +306,17 @@ def to_limits(settings: Settings) -> MachineLimits:
         task_budget_tokens=limits.task_budget_tokens,
         day_budget_usd=limits.day_budget_usd,
         day_budget_tokens=limits.day_budget_tokens,
+        roles=to_roles(settings),
     )
+
+
+def to_roles(settings: Settings) -> tuple[Role, ...]:
+    """Gives the roles that the settings know: those that own something, and those of which something else is said."""
+    made = []
+    for name in dict.fromkeys((*settings.ownership, *settings.roles)):
+        owns, said = tuple(settings.ownership.get(name, ())), settings.roles.get(name)
+        made.append(Role(name, owns) if said is None else Role(name, owns, said.max, said.read_only))
+    return tuple(made)
 
 
 def to_defaults(settings: Settings) -> Defaults:
@@ -410,6 +420,12 @@ _EXAMPLES = """\
 #
 #     [ownership]
 #     architect = ["docs/architecture/**"]
+
+# How many tasks of a role may be at work at once (0: any), and whether they may change anything:
+#
+#     [roles.architect]
+#     max = 1
+#     read_only = false
 """
 
 

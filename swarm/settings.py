@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails
 
 from swarm.core.adapters import BUILT_IN, Agent
+from swarm.core.claims import normalise
 from swarm.core.messages import FACTS
 from swarm.core.model import Defaults
 from swarm.core.model import Limits as MachineLimits
@@ -392,6 +393,20 @@ class HookSettings(_Table):
         return self
 
 
+class RoleSettings(_Table):
+    """What holds for tasks of a role, besides the paths that they own."""
+
+    max: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="Most tasks of this role from start to landing at once, in all runs; 0: any number.",
+    )
+    read_only: bool = Field(
+        default=False, description="Whether its tasks may change nothing: no change is then a good end."
+    )
+
+
 class Settings(_Table):
     """Every setting. Made by `load`; the plain class holds the defaults."""
 
@@ -427,8 +442,16 @@ class Settings(_Table):
     ownership: dict[str, list[str]] = Field(
         default={}, description="Paths that only tasks of a role may change: role = [patterns]."
     )
+    roles: dict[str, RoleSettings] = Field(
+        default={}, description="What else holds for tasks of a role, by name."
+    )
 
     _sources: dict[Place, str] = PrivateAttr(default_factory=dict)
+
+    @field_validator("ownership")
+    @classmethod
+    def _are_paths(cls, ownership: dict[str, list[str]]) -> dict[str, list[str]]:
+        return {role: [normalise(pattern) for pattern in patterns] for role, patterns in ownership.items()}
 
     @field_validator("agents")
     @classmethod

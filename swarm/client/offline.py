@@ -87,7 +87,8 @@ def check(arguments: Iterable[str], top: Path, settings: Settings) -> tuple[dict
     for argument in arguments:
         path = resolve_plan(argument, top)
         reading = plans.read(plan_bytes(path), source=str(path), defaults=config.to_defaults(settings))
-        readings.append((str(path), intake.with_unknown_agents(reading, settings)))
+        reading = intake.with_foreign_claims(intake.with_unknown_agents(reading, settings), settings)
+        readings.append((str(path), reading))
     wanted = any(reading.plan is not None and discover.asks(reading.plan) for _, reading in readings)
     document = plans.check_document(readings, project.look(top) if wanted else None)
     return document, plans.check_text(document), 0 if document["ok"] else 2

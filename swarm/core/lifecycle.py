@@ -6,7 +6,7 @@ needs and counts are always given back together. What an end allows in the merge
 
 from __future__ import annotations
 
-from swarm.core import budget, feedback
+from swarm.core import budget, feedback, ownership
 from swarm.core.model import TASK_ENDS, WORKER_STEPS, Attempt, Reason, Step, Task, TaskState, attempt_branch
 from swarm.core.run import Run
 from swarm.core.state import Deadline, Turn, command_for, due, give_back
@@ -142,6 +142,7 @@ def end_attempt(
     if not keep_claims:
         run.release_claims(task)
     del run.live[name]
+    ownership.changed(turn.swarm, task)
     run.leave_queue(name)
     if run.solo == name:
         run.solo = None

@@ -29,6 +29,7 @@ from swarm.core import (
     memory,
     merge_queue,
     oversight,
+    ownership,
     providers,
     rebuilt,
     reviewing,
@@ -55,6 +56,7 @@ from swarm.core.model import (
     PhaseSpec,
     PlanSpec,
     Reason,
+    Role,
     Step,
     Task,
     TaskSpec,
@@ -242,6 +244,7 @@ def _start(turn: Turn, run: Run, task: Task) -> None:
     run.live[task.spec.id] = None
     run.solo = task.spec.id if task.alone else None
     task.attempts.append(attempt)
+    ownership.changed(swarm, task)
     task.reason = None
     task.not_before = None
     run.set_state(task, TaskState.RUNNING)
@@ -304,7 +307,8 @@ def _daemon_started(turn: Turn, event: m.DaemonStarted) -> None:
     swarm = turn.swarm
     if event.at < swarm.last_at:  # the clock was set back, or the machine woke up, while no daemon ran
         clock_moved(swarm, event.at - swarm.last_at)
-    swarm.limits = event.limits
+    roles_before, swarm.limits = swarm.limits.roles, event.limits
+    ownership.limits_changed(swarm, roles_before)
     swarm.move_to(event.top or swarm.top)
     swarm.version, swarm.pid, swarm.started_at = event.version, event.pid, event.at
     swarm.sandbox, swarm.sandbox_why = event.sandbox, event.sandbox_why
@@ -452,6 +456,7 @@ def _plan_submitted(turn: Turn, event: m.PlanSubmitted) -> None:
     added = set(change.added)
     new = run.add(plan.phases, [spec for spec in plan.tasks if spec.id in added])
     providers.submitted(turn, run, plan)
+    ownership.settle(swarm, swarm.limits.roles)
     rebuilt.learn(run, plan)
     rebuilt.recall(turn, run, new)
     replaced = set(change.replaced)
@@ -588,7 +593,7 @@ def _collected(turn: Turn, event: m.Collected) -> None:
     elif providers.asks_for_later(attempt) and attempt.ending is None:
         providers.try_later(turn, run, task, attempt)
     else:
-        reason = _worker_failure(task, attempt, event.problem)
+        reason = _worker_failure(task, attempt, event.problem, turn.swarm.limits.roles)
         providers.judged(turn, run, task, attempt, reason)
         if reason is not None:
             failing.worker_failed(turn, run, task, attempt, reason)
@@ -598,13 +603,16 @@ def _collected(turn: Turn, event: m.Collected) -> None:
 
 def _submit(turn: Turn, run: Run, task: Task, attempt: Attempt, *, brought_in: bool) -> None:
     """Puts work that a worker ended well with into the merge queue, unless it strayed too far."""
-    if (reason := _check_strays(turn, run, task, attempt)) is not None:
+    owned = ownership.violation(turn.swarm.limits.roles, task.spec.role, attempt.touched)
+    if owned is not None:
+        held_against(turn, run, task, attempt, Step.HANDED_BACK, owned)
+    elif (reason := _check_strays(turn, run, task, attempt)) is not None:
         held_against(turn, run, task, attempt, Step.HANDED_BACK, reason)
     else:
         merge_queue.enqueue(turn, run, task, attempt, brought_in=brought_in)
 
 
-def _worker_failure(task: Task, attempt: Attempt, problem: str) -> Reason | None:
+def _worker_failure(task: Task, attempt: Attempt, problem: str, roles: tuple[Role, ...]) -> Reason | None:
     """Says why what the worker did can't be submitted; None when it can."""
     if attempt.ending == "timeout":
         return Reason(
@@ -621,7 +629,8 @@ def _worker_failure(task: Task, attempt: Attempt, problem: str) -> Reason | None
         return Reason("worker_failed", problem)
     if task.spec.qa == REVIEW:
         return reviewing.failure(attempt)
-    if not attempt.touched and not task.spec.allow_empty:
+    may_be_empty = task.spec.allow_empty or ownership.changes_nothing(roles, task.spec.role)
+    if not attempt.touched and not may_be_empty:
         return Reason("empty", "the worker changed nothing, and the task does not say allow_empty")
     return None
 

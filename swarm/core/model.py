@@ -232,6 +232,17 @@ class Readings:
 
 
 @dataclass(frozen=True, slots=True)
+class Role:
+    """What tasks of a role alone may change, how many of them may be at work at once (0: any number), and whether they may change
+    anything at all."""
+
+    name: str
+    owns: tuple[str, ...] = ()
+    max: int = 0
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """The settings that the machine decides by. `ladder` steps are (below percent, share of the slots).
 
@@ -283,6 +294,7 @@ class Limits:
     task_budget_tokens: int = 0
     day_budget_usd: float = 0.0
     day_budget_tokens: int = 0
+    roles: tuple[Role, ...] = ()
     name_partners: bool = False
     heads_wait: bool = False
     keep_claims: bool = False

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from swarm.core import budget, oversight, providers, suites, train
+from swarm.core import budget, oversight, ownership, providers, suites, train
 from swarm.core.astray import explain
 from swarm.core.claims import unused
 from swarm.core.model import (
@@ -330,7 +330,7 @@ def _waits_for(swarm: Swarm, run: Run, task: Task) -> Reason:
         return Reason("preparing", "the run is being prepared")
     if run.behind:
         return Reason("preparing", "what was found on staging is published first")
-    held = providers.reason(swarm, run, task)
+    held = providers.reason(swarm, run, task) or ownership.reason(swarm, run, task)
     if held is not None:
         return held
     before = run.in_the_way(task)

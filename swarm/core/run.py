@@ -502,8 +502,13 @@ def agent_gate(agent: str) -> str:
     return f"{_GATE}agent/{agent}"
 
 
+def role_gate(role: str) -> str:
+    """Names the gate that all tasks of a role pass."""
+    return f"{_GATE}role/{role}"
+
+
 def _gates(task: Task) -> tuple[str, ...]:
-    return (agent_gate(task.spec.agent),)
+    return (agent_gate(task.spec.agent), role_gate(task.spec.role))
 
 
 def _key(task: Task) -> Key:

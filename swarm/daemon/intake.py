@@ -9,11 +9,11 @@ import dataclasses
 from collections.abc import Collection, Mapping
 
 from swarm import config
-from swarm.core import discover
+from swarm.core import discover, ownership
 from swarm.core.adapters import Agent
 from swarm.core.check import Reading
 from swarm.core.document import Problem
-from swarm.core.model import PlanSpec, staging_branch
+from swarm.core.model import PlanSpec, Role, staging_branch
 from swarm.daemon import usable
 from swarm.edge import git, project
 from swarm.errors import Refused, SwarmError, UsageError
@@ -35,6 +35,7 @@ def check(
     plan = read(data, source, settings)
     check_only(plan, only)
     check_agents(plan, config.to_agents(settings), environ)
+    check_ownership(plan, config.to_roles(settings))
     if repository is not None:
         base_of(plan, repository)
 
@@ -84,6 +85,25 @@ def check_agents(plan: PlanSpec, agents: Mapping[str, Agent], environ: Mapping[s
             "Nothing was submitted.",
             "give them a `run`, or define the agent in swarm.toml and name it by `agent`",
         )
+
+
+def check_ownership(plan: PlanSpec, roles: tuple[Role, ...]) -> None:
+    """Raises `Refused` where a task claims what belongs to another role, which it names."""
+    wrong = list(ownership.refusals(roles, plan.tasks))
+    if wrong:
+        raise Refused(
+            f"Tasks of the plan claim what is not theirs:\n{_some(wrong, 10)}",
+            "Nothing was submitted.",
+            "give the task the `role` of the owner, or claim less; [ownership] in swarm.toml says what belongs to whom",
+        )
+
+
+def with_foreign_claims(reading: Reading, settings: Settings) -> Reading:
+    """Adds an error for each claim of a task that belongs to another role."""
+    if reading.plan is None:
+        return reading
+    found = ownership.refusals(config.to_roles(settings), reading.plan.tasks)
+    return dataclasses.replace(reading, errors=(*reading.errors, *(Problem("", text) for text in found)))
 
 
 def with_unknown_agents(reading: Reading, settings: Settings) -> Reading:

@@ -243,7 +243,6 @@ def _serve_once(options: Options, environ: Mapping[str, str], starter: Starter) 
 def _refuse_unkept(settings: Settings) -> None:
     """Refuses settings that ask for protection which this version does not give: silence would be taken for a promise."""
     asked = {
-        "[ownership]": bool(settings.ownership),
         'verify.mode = "batch"': settings.verify.mode == "batch",
     }
     wrong = [name for name, wanted in asked.items() if wanted]

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from swarm import config
 from swarm.core import discover, machine
 from swarm.core import messages as m
 from swarm.core.model import PhaseSpec, PlanSpec
@@ -36,6 +37,7 @@ class Submitter:
         of a plan that adds or replaces something.
         """
         intake.check_agents(plan, self.edges.agents, self.edges.environ)
+        intake.check_ownership(plan, config.to_roles(self.edges.settings))
         found: dict[str, Any] = {}
         if discover.asks(plan):
             there = intake.checkout(self.edges.repository, here)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from swarm.core import machine
+from swarm.core import machine, ownership
 from swarm.core import messages as m
 from swarm.core.claims import overlap
 from swarm.core.invariants import invariants
@@ -28,6 +28,7 @@ from swarm.core.model import (
     PhaseSpec,
     PlanSpec,
     Readings,
+    Role,
     Seen,
     Sides,
     Standing,
@@ -97,6 +98,7 @@ class World:
             verify_slots=self.random.choice([1, 1, 2, 3, 4]),
             hold_agents=self.random.random() < 0.8,
             breaker_failures=self.random.choice([0, 2, 3]),
+            roles=(Role("one", max=1), Role("two", ("a/2",), max=2)) if self.random.random() < 0.8 else (),
             name_partners=self.random.random() < 0.8,
             heads_wait=self.random.random() < 0.8,
             keep_claims=self.random.random() < 0.8,
@@ -127,6 +129,8 @@ class World:
                 self.check_turn(self.swarm.runs[str(fact.run)], str(fact.task))
                 hold = before.get(str(fact.data["agent"]))
                 assert hold is None or hold <= self.now, f"{fact.task} started while its agent was held"
+                for role in self.swarm.limits.roles:
+                    assert len(ownership.counted(self.swarm, role.name)) <= role.max
 
     def check_turn(self, run: Run, started: str) -> None:
         """No task starts while one that overlaps it and comes before it waits for its turn, save after a conflict."""
@@ -686,7 +690,8 @@ def _random_plan(world: World, name: str) -> Any:
             timeout_s=pick.choice([5.0, 3600.0]),
             memory_mb=pick.choice([0, 0, 500]),
         )
-        tasks.append(dataclasses.replace(spec, agent=pick.choice(["command", "command", "mine", "yours"])))
+        agent = pick.choice(["command", "command", "mine", "yours"])
+        tasks.append(dataclasses.replace(spec, agent=agent, role=pick.choice(["", "", "one", "two"])))
     return a_plan(*tasks, phases=phases, name=name)
 
 
