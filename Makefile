@@ -20,7 +20,7 @@ export PIP_NO_INPUT := 1
 MAKEFLAGS += --no-print-directory
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: help setup run run-compare test lint types bench crash crash-long crash-sweep hostile mutants walk check clean system-packages
+.PHONY: help setup extras run run-compare test lint types bench crash crash-long crash-sweep hostile mutants walk check clean system-packages
 .DELETE_ON_ERROR:
 
 help:
@@ -37,6 +37,7 @@ help:
 	@echo "make mutants          planted bugs, to see that the checks can fail (MUTANTS_ARGS='--only no-epoch')"
 	@echo "make walk             the simulated world, by many seeds (WALKS=1000)"
 	@echo "make bench            the figures, as ratios to floor programs measured beside them (minutes)"
+	@echo "make extras           the packages of the extras mcp and yaml, whose tests are skipped without them"
 	@echo "make system-packages  as root with apt: bubblewrap for the sandbox, strace for the sweep"
 	@echo "make clean            removes caches and builds; $(VENV) stays"
 
@@ -54,6 +55,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PIP) hatchling editables
 	@$(PIP) --no-build-isolation -e '.[dev]'
 	@touch $@
+
+# What is optional to a user is to the tests too: without it they are skipped, and say so.
+extras: $(STAMP)
+	@$(PIP) --no-build-isolation -e '.[dev,mcp,yaml]'
 
 run: $(STAMP)
 	@$(BIN)/python scripts/demo.py $(DEMO_ARGS)

@@ -13,7 +13,7 @@ from swarm.client.library import AsyncSwarm
 from swarm.client.library import Swarm as Library
 from tests.e2e.driver import PATIENCE_S, Swarm
 
-WITHOUT_A_METHOD = {"init", "config", "schema", "completion", "chaos", "logs"}
+WITHOUT_A_METHOD = {"init", "config", "schema", "completion", "chaos", "logs", "mcp"}
 
 
 def carried_out(swarm: Swarm, program: str, *arguments: str, **env: str) -> Any:

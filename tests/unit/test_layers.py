@@ -128,6 +128,7 @@ OWNED: dict[str, tuple[str, ...]] = {
     "starlette": ("swarm.daemon",),
     "structlog": ("swarm.log",),
     "rich": ("swarm.client",),
+    "mcp": ("swarm.client.mcp",),
     "click": ("swarm.client",),
     "asyncio": ("swarm.daemon", "swarm.client.library"),
     "pydantic": (
@@ -137,6 +138,7 @@ OWNED: dict[str, tuple[str, ...]] = {
         "swarm.config",
         "swarm.settings",
         "swarm.shapes",
+        "swarm.client.mcp",  # the protocol's own package describes arguments by it
     ),
 }
 

@@ -1,0 +1,380 @@
+"""`swarm mcp`: the swarm as tools of the Model Context Protocol, on standard input and output.
+
+A thin bridge over `library`: it holds nothing, so it may end and come again, and so may the daemon. Each tool names the repository
+by a directory; without one it is that of the server. Loads the mcp package, which is an extra.
+
+Rules for editing: what a tool gives has a type, or clients get text alone. An error is the sentence that the command would print.
+Nothing may be written to standard output but the protocol.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import Field
+from typing_extensions import TypedDict  # pydantic reads nested ones of typing from Python 3.12 on
+
+import swarm as package
+from swarm.client import telling
+from swarm.client.library import AsyncSwarm
+from swarm.errors import SwarmError, WaitTimedOut
+
+LINES = 100  # of each output, where nobody says
+LINE_BYTES_MAX = 1 << 22  # of an output's end, in which these are looked for
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Directory = Annotated[str, Field(description="A directory of the repository; that of the server if empty.")]
+Run = Annotated[str, Field(description="The run's id; may be empty where there is only one.")]
+Task = Annotated[str, Field(description="The task's id, or run/task.")]
+
+INSTRUCTIONS = """\
+Carries out tasks on a git repository, many at once, each by a worker in a worktree of its own, and lands on a staging
+branch only what merges cleanly and passes its verification. Begin with run_task (one task, in words or as a command) or
+submit (a plan file): both return at once with the id of a run. Then wait, or status. What failed says why, can be looked
+at with show, logs and diff, and tried again with retry. finish merges staging into the user's branch: ask the user before."""
+
+
+class TaskState(TypedDict):
+    """A task of a run: its `state`, why it is there, and how often it was tried."""
+
+    id: str
+    title: str
+    state: str
+    reason: str | None
+    attempts: int
+    landed_commit: str | None
+
+
+class RunState(TypedDict):
+    """A run: how many tasks are in each state, where its staging branch stands, and what a person should see to."""
+
+    id: str
+    state: str
+    ended: bool
+    counts: dict[str, int]
+    staging_branch: str
+    staging_commit: str
+    verified: bool
+    problems: list[str]
+    tasks: list[TaskState]
+
+
+class Status(TypedDict):
+    """All runs of a repository, and whether anything can start."""
+
+    daemon_running: bool
+    capacity: str
+    runs: list[RunState]
+
+
+class Submitted(TypedDict):
+    """What submitting changed; `run` is the id to wait for."""
+
+    run: str
+    added: list[str]
+    replaced: list[str]
+    unchanged: int
+
+
+class Checked(TypedDict):
+    """Whether a plan is valid, with every error and warning and its place, and in which waves its tasks can go."""
+
+    ok: bool
+    errors: list[str]
+    warnings: list[str]
+    waves: list[list[str]]
+
+
+class Tasks(TypedDict):
+    """The tasks that were changed."""
+
+    run: str
+    tasks: list[str]
+
+
+class Verified(TypedDict):
+    """Whether all suites passed on staging, and what there is to say of them."""
+
+    ok: bool
+    text: str
+
+
+class Finished(TypedDict):
+    """What a finish did: `outcome` is finished, staged, preview or nothing."""
+
+    outcome: str
+    into: str
+    commit: str | None
+    missing: list[str]
+    conflicts: list[str]
+    text: str
+
+
+def _tool(body: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    """Has an error of ours told as a tool's error, in the words that a person would read."""
+
+    @functools.wraps(body)
+    async def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await body(*args, **kwargs)
+        except SwarmError as error:
+            raise ToolError(str(error)) from None
+
+    return call
+
+
+# --- work ---
+
+
+@_tool
+async def run_task(
+    task: Annotated[str, Field(description="What is wanted, for the agent that does it.")],
+    directory: Directory = "",
+    title: str = "",
+    command: Annotated[str, Field(description="A shell command that does it, instead of an agent.")] = "",
+    agent: Annotated[str, Field(description="The agent; the repository's default one if empty.")] = "",
+    claims: Annotated[tuple[str, ...], Field(description="Paths that it may change; all if empty.")] = (),
+    verify: Annotated[
+        tuple[str, ...], Field(description='Commands that must pass; "auto" finds what the project has.')
+    ] = (),
+) -> Submitted:
+    """Begins one task as a run of its own and returns at once with the run's id."""
+    name = re.sub(r"[^a-z0-9]+", "-", (title or task).lower()).strip("-")[:40].strip("-") or "task"
+    table = {
+        "id": "task",
+        "title": title or task.strip().splitlines()[0][:80],
+        "prompt": task,
+        "claims": claims,
+    }
+    table |= {"agent": "command", "run": command} if command else {}
+    table |= {"agent": agent} if agent else {}
+    swarm = AsyncSwarm(directory or ".")
+    await swarm.start()
+    plan = {
+        "name": f"{name}-{os.urandom(3).hex()}",
+        "verify": "auto" if verify == ("auto",) else verify,
+        "tasks": [table],
+    }
+    return _submitted(await swarm.submit(plan))
+
+
+@_tool
+async def submit(
+    plan: Annotated[
+        str, Field(description="A plan file, a folder with one, or the number of a spec folder.")
+    ],
+    directory: Directory = "",
+    only: Annotated[tuple[str, ...], Field(description="Only these tasks, and what they need.")] = (),
+    sequential: Annotated[bool, Field(description="One task at a time, in the order of the plan.")] = False,
+    workers: Annotated[int, Field(description="Most workers at once; 0: as the settings say.", ge=0)] = 0,
+) -> Submitted:
+    """Begins a plan, or adds what is new in it to its run, and returns at once with the run's id. Tasks go in parallel unless
+    sequential."""
+    swarm = AsyncSwarm(directory or ".")
+    await swarm.start(workers=workers or None)
+    return _submitted(await swarm.submit(plan, only=only, sequential=sequential))
+
+
+@_tool
+async def check(plan: str, directory: Directory = "") -> Checked:
+    """Validates a plan without running it."""
+    document = await AsyncSwarm(directory or ".").check(plan)
+    (found,) = document["plans"]
+    problems = {
+        kind: [": ".join(filter(None, (p["place"], p["text"]))) for p in found[kind]]
+        for kind in ("errors", "warnings")
+    }
+    return {"ok": document["ok"], **problems, "waves": found["waves"]}  # type: ignore[typeddict-item]
+
+
+@_tool
+async def wait(
+    context: Context[Any, Any], run: Run = "", directory: Directory = "", timeout_s: float = 600.0
+) -> RunState:
+    """Waits until every task of a run has ended, telling progress, or until the time is over; "ended" says which."""
+    swarm = AsyncSwarm(directory or ".")
+    name = str((await _run_of(swarm, run))["id"])
+    loop_end = timeout_s
+    while True:
+        slice_s = min(5.0, loop_end)
+        try:
+            return _run_state(await swarm.wait(name, timeout_s=slice_s))
+        except WaitTimedOut:
+            loop_end -= slice_s
+            found = await _run_of(swarm, name)
+            counts = found["counts"]
+            await context.report_progress(
+                counts["landed"], sum(counts.values()), telling.summary_line(found, None)
+            )
+            if loop_end <= 0:
+                return _run_state(found)
+
+
+# --- look ---
+
+
+@_tool
+async def status(run: Run = "", directory: Directory = "") -> Status:
+    """Tells how runs stand: each task's state and why it waits or failed."""
+    document = await AsyncSwarm(directory or ".").status(run or None)
+    return {
+        "daemon_running": document["daemon"]["running"],
+        "capacity": document["capacity"]["reason"],
+        "runs": [_run_state(each) for each in document["runs"]],
+    }
+
+
+@_tool
+async def show(task: Task, run: Run = "", directory: Directory = "") -> dict[str, Any]:
+    """Gives everything known of a task: its attempts, their suites, and why each ended."""
+    return dict(await AsyncSwarm(directory or ".").show(task, run=run or None))
+
+
+@_tool
+async def logs(
+    task: Task,
+    run: Run = "",
+    directory: Directory = "",
+    lines: Annotated[int, Field(description="Lines from the end of each output.", ge=1, le=10_000)] = LINES,
+) -> dict[str, str]:
+    """Gives the end of the output of a task's worker, and of each suite of its verification."""
+    files = await AsyncSwarm(directory or ".").outputs(task, run=run or None)
+    return {label: _end_of(os.fspath(path), lines) for label, path in files.items()}
+
+
+@_tool
+async def diff(task: Task, run: Run = "", directory: Directory = "") -> str:
+    """Gives what a task changed, as a patch."""
+    return (await AsyncSwarm(directory or ".").diff(task, run=run or None)).decode("utf-8", "replace")
+
+
+# --- steer ---
+
+
+@_tool
+async def retry(
+    tasks: Annotated[tuple[str, ...], Field(description="Which; all that failed if empty.")] = (),
+    run: Run = "",
+    directory: Directory = "",
+) -> Tasks:
+    """Tries failed or cancelled tasks of a run again."""
+    return _tasks(await AsyncSwarm(directory or ".").retry(*tasks, run=run or None))
+
+
+@_tool
+async def cancel(
+    tasks: Annotated[tuple[str, ...], Field(description="Which; the whole run if empty.")] = (),
+    run: Run = "",
+    directory: Directory = "",
+) -> Tasks:
+    """Gives tasks or a whole run up; the work done so far is kept."""
+    return _tasks(await AsyncSwarm(directory or ".").cancel(*tasks, run=run or None))
+
+
+@_tool
+async def tell(task: Task, text: str, run: Run = "", directory: Directory = "") -> str:
+    """Leaves a note that the next attempt at a task is given."""
+    answer = await AsyncSwarm(directory or ".").tell(task, text, run=run or None)
+    return f"The next attempt at {answer['task']} is told."
+
+
+# --- finish ---
+
+
+@_tool
+async def verify(run: Run = "", directory: Directory = "") -> Verified:
+    """Runs the verification suites on what stands on staging now."""
+    document = await AsyncSwarm(directory or ".").verify(run or None)
+    return {"ok": document["ok"], "text": telling.verify_text(document)}
+
+
+@_tool
+async def finish(
+    run: Run = "",
+    directory: Directory = "",
+    into: Annotated[str, Field(description="A branch; the one that the run began from if empty.")] = "",
+    preview: Annotated[bool, Field(description="Only tell what would be merged.")] = False,
+    partial: Annotated[bool, Field(description="Also while tasks have not landed.")] = False,
+) -> Finished:
+    """Merges verified work from staging into the user's branch, never forced. Ask the user first."""
+    swarm = AsyncSwarm(directory or ".")
+    facts = (await swarm.finish(run or None, into=into or None, preview=preview, partial=partial))["finish"]
+    return {name: facts[name] for name in Finished.__annotations__}  # type: ignore[return-value]
+
+
+# --- documents as tools give them ---
+
+
+async def _run_of(swarm: AsyncSwarm, run: str) -> dict[str, Any]:
+    from swarm.client import naming
+
+    return naming.run_of(await swarm.status(run or None), run or None)
+
+
+def _submitted(answer: dict[str, Any]) -> Submitted:
+    return {name: answer[name] for name in Submitted.__annotations__}  # type: ignore[return-value]
+
+
+def _tasks(answer: dict[str, Any]) -> Tasks:
+    return {"run": answer["run"], "tasks": answer["tasks"]}
+
+
+def _run_state(run: dict[str, Any]) -> RunState:
+    counts: dict[str, int] = run["counts"]
+    open_tasks = sum(counts.get(state, 0) for state in ("pending", "ready", "running", "queued", "landing"))
+    return {
+        "id": run["id"],
+        "state": run["state"],
+        "ended": not open_tasks,
+        "counts": counts,
+        "staging_branch": run["staging"]["branch"],
+        "staging_commit": run["staging"]["commit"],
+        "verified": run["staging"]["verified"],
+        "problems": run["problems"],
+        "tasks": [
+            {
+                "id": task["id"],
+                "title": task["title"],
+                "state": task["state"],
+                "reason": (task["reason"] or {}).get("text"),
+                "attempts": len(task["attempts"]),
+                "landed_commit": task["landed_commit"],
+            }
+            for task in run["tasks"]
+        ],
+    }
+
+
+def _end_of(path: str, lines: int) -> str:
+    with open(path, "rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - LINE_BYTES_MAX))
+        found = file.read().decode("utf-8", "replace").splitlines()
+    return "\n".join(found[-lines:])
+
+
+# --- the server ---
+
+TOOLS = (run_task, submit, check, wait, status, show, logs, diff, retry, cancel, tell, verify, finish)
+
+
+def server() -> MCPServer[Any]:
+    """Makes the server with its tools."""
+    made: MCPServer[Any] = MCPServer(
+        "swarm", instructions=INSTRUCTIONS, version=package.__version__, log_level="ERROR"
+    )
+    for tool in TOOLS:
+        made.add_tool(tool)
+    return made
+
+
+def serve() -> None:
+    """Serves on standard input and output until the client goes."""
+    server().run("stdio")
