@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import dataclasses
 import json
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -40,13 +42,14 @@ from swarm.core.run import Run
 from swarm.core.state import IllegalEvent, Swarm
 from swarm.core.undoing import Undoing, outlook
 from swarm.daemon import closing as closings
-from swarm.daemon import discarding, intake, reconcile
+from swarm.daemon import discarding, door, intake, reconcile
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution
 from swarm.daemon.submitting import Submitter
 from swarm.edge.usage import Sampler
 from swarm.errors import NoDaemon, Refused, SwarmError, UsageError
 
+SEQ_MAX = (1 << 63) - 1  # what a journal can count to
 FOLLOW_EVERY_S = 0.05  # at most so often is a client that follows woken up
 _log = log.get("api")
 Answer = Callable[["Api", Request], Awaitable[Response]]
@@ -88,18 +91,21 @@ class Daemon(Protocol):
 
 def application(service: Daemon) -> Starlette:
     """Builds the application."""
-    api = Api(service)
+    api, pace = Api(service), door.Pace()
 
     def route(path: str, answer: Answer, method: str) -> Route:
         async def endpoint(request: Request) -> Response:
+            await pace.turn()
             try:
                 return await (api.changed(request, answer) if method == "POST" else answer(api, request))
+            except ClientDisconnect:
+                return Response(status_code=400)  # which nobody gets any more
             except SwarmError as error:
                 return Document(protocol.error_body(error), protocol.error_status(error))
             except IllegalEvent as error:
                 refused = Refused(f"{error}.", "Nothing was changed.", "swarm status shows how things stand")
                 return Document(protocol.error_body(refused), protocol.error_status(refused))
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
                 wrong = UsageError(
                     f"The request can't be read: {type(error).__name__}: {str(error)[:200]}.",
                     "Nothing was done.",
@@ -120,6 +126,7 @@ class Api:
         self.coordinator = service.coordinator
         self.edges = service.execution.edges
         self.sampler: Sampler[tuple[str, str]] = Sampler()
+        self._large = asyncio.Semaphore(door.LARGE_AT_ONCE)
         self.submitter = service.submitter
 
     @property
@@ -157,11 +164,16 @@ class Api:
         if size > protocol.REQUEST_BYTES_MAX:
             raise UsageError(f"The request has {size} bytes, more than {protocol.REQUEST_BYTES_MAX}.")
         data = bytearray()
-        async for chunk in request.stream():
-            data += chunk
-            if len(data) > protocol.REQUEST_BYTES_MAX:
-                raise UsageError(f"The request has more than {protocol.REQUEST_BYTES_MAX} bytes.")
-        return json.loads(bytes(data))
+        async with contextlib.AsyncExitStack() as room:
+            large = False
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > protocol.REQUEST_BYTES_MAX:
+                    raise UsageError(f"The request has more than {protocol.REQUEST_BYTES_MAX} bytes.")
+                if not large and len(data) > door.LARGE_BYTES:
+                    large = True
+                    await room.enter_async_context(self._large)
+            return json.loads(bytes(data))
 
     # --- reading
 
@@ -206,9 +218,7 @@ class Api:
     async def wait(self, request: Request) -> Response:
         """Answers when every task that takes part has ended, or when the time is over."""
         name = request.query_params.get("run") or None
-        timeout_s = min(
-            float(request.query_params.get("timeout_s", protocol.WAIT_SLICE_S)), protocol.WAIT_SLICE_S
-        )
+        timeout_s = _seconds(request.query_params.get("timeout_s"), most=protocol.WAIT_SLICE_S)
         run = self._run(name)
         try:
             async with asyncio.timeout(timeout_s):
@@ -222,7 +232,7 @@ class Api:
 
     async def events(self, request: Request) -> Response:
         """Streams the journal, one JSON object a line."""
-        after = int(request.query_params.get("after", "0"))
+        after = min(max(int(request.query_params.get("after", "0")), 0), SEQ_MAX)
         follow = request.query_params.get("follow") == "1"
         run = request.query_params.get("run") or None
 
@@ -625,6 +635,14 @@ def _in(run: Run, name: str) -> str | None:
         return name
     head, slash, rest = name.partition("/")
     return rest if slash and head == run.id and rest in run.tasks else None
+
+
+def _seconds(text: str | None, *, most: float) -> float:
+    """Reads a length of time; a number that is none would spoil the timers of everything. Raises `ValueError`."""
+    asked = most if text is None else float(text)
+    if math.isnan(asked):
+        raise ValueError(f"{text} is no length of time")
+    return min(asked, most)
 
 
 def shown(record: dict[str, Any]) -> dict[str, Any]:

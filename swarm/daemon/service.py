@@ -32,7 +32,7 @@ from swarm.core.model import WORKER_STEPS, Finding
 from swarm.core.places import Places
 from swarm.core.state import next_base, wants_readings
 from swarm.crashpoints import crash_at
-from swarm.daemon import api, rebuild, reconcile, recovery, refounding
+from swarm.daemon import api, door, rebuild, reconcile, recovery, refounding
 from swarm.daemon.backlog import Backlog
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution, started_threads
@@ -428,7 +428,7 @@ def _server_settings(app: Any) -> uvicorn.Config:
         access_log=False,
         lifespan="off",
         loop="none",
-        http="h11",
+        http=door.Connection,
         ws="none",
         server_header=False,
         date_header=False,

@@ -1,0 +1,107 @@
+"""Who is let in at the daemon's socket, and for how long: its owner, with a whole request, soon.
+
+Hides uvicorn's connection. The socket is its owner's alone already (mode 0600); who is behind a connection is asked of the
+kernel all the same, since modes and folders can be wrong. Whoever is slow with a request is sent away after a while, and before
+that when others need the place. What is asked faster than the daemon should answer waits.
+
+Rules for editing: nothing here knows what is asked. One connection that is dropped costs one line in the log and no other its
+answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+import time
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from swarm import log
+
+REQUEST_S = 30.0  # for a whole request to come in; 64 MB take a tenth of a second
+CONNECTIONS_MAX = 256
+RATE_PER_S = 500.0
+BURST = 500
+LARGE_BYTES = 1 << 20
+LARGE_AT_ONCE = 4  # requests above that, each of which may take REQUEST_BYTES_MAX of memory
+_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid of struct ucred
+_log = log.get("door")
+
+
+class Connection(H11Protocol):
+    """One connection, which is dropped when it is not the owner's, or its request does not come."""
+
+    waiting: dict[Connection, asyncio.TimerHandle] = {}  # noqa: RUF012  (of this process: oldest first)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        uid = peer_uid(transport.get_extra_info("socket"))
+        if uid not in (os.geteuid(), 0):
+            _log.warning("connection.refused", uid=uid)
+            transport.abort()
+            self.transport = transport  # which whoever is asked for later finds closed
+            return
+        super().connection_made(transport)
+        self._wait()
+        if len(self.connections) > CONNECTIONS_MAX:
+            next(iter(self.waiting))._drop("others need its place")
+
+    def data_received(self, data: bytes) -> None:
+        if self not in self.connections:
+            return
+        super().data_received(data)
+        if self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
+            self._wait()
+        else:
+            self._wait_no_more()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wait_no_more()
+        if self in self.connections:
+            super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        """Has the rest of a request awaited, from its first moment on."""
+        if self not in self.waiting:
+            self.waiting[self] = self.loop.call_later(REQUEST_S, self._drop, "no whole request came in time")
+
+    def _wait_no_more(self) -> None:
+        timer = self.waiting.pop(self, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _drop(self, why: str) -> None:
+        _log.info("connection.dropped", reason=why)
+        self._wait_no_more()
+        self.transport.abort()
+
+
+def peer_uid(wire: Any) -> int:
+    """Tells which user made a local connection, as the kernel noted at that moment; ours where it can't tell."""
+    if wire is None or wire.family != socket.AF_UNIX or not hasattr(socket, "SO_PEERCRED"):
+        return os.geteuid()
+    found = wire.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(found)[1])
+
+
+class Pace:
+    """Lets requests go on at a bounded rate: a burst at once, then each in its turn. Nobody is refused for it."""
+
+    def __init__(self, rate_per_s: float = RATE_PER_S, burst: int = BURST) -> None:
+        self._step_s = 1.0 / rate_per_s
+        self._ahead_s = burst / rate_per_s
+        self._next = 0.0
+
+    async def turn(self) -> None:
+        """Waits until it is one's turn."""
+        wait_s = self.take(time.monotonic())
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+
+    def take(self, now: float) -> float:
+        """Takes the next turn and gives how long it is until then."""
+        self._next = max(self._next, now - self._ahead_s) + self._step_s
+        return max(0.0, self._next - now)
