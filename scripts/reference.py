@@ -64,19 +64,19 @@ def _sections(config: Any) -> list[str]:
     parts = []
     for section, lines in rows.items():
         parts += [f"## `[{section}]`" if section else "## Top level", _table(lines)]
-    agent = [
-        _row(name, field, _default(field, config))
-        for name, field in settings.AgentSettings.model_fields.items()
-    ]
-    hook = [
-        _row(name, field, _default(field, config))
-        for name, field in settings.HookSettings.model_fields.items()
-    ]
-    role = [
-        _row(name, field, _default(field, config))
-        for name, field in settings.RoleSettings.model_fields.items()
-    ]
+    agent, hook, role, price = (
+        [_row(name, field, _default(field, config)) for name, field in table.model_fields.items()]
+        for table in (
+            settings.AgentSettings,
+            settings.HookSettings,
+            settings.RoleSettings,
+            settings.PriceSettings,
+        )
+    )
     parts += [
+        "## `[anthropic.usd_per_million.MODEL]`",
+        "What a million tokens of a model cost, in USD. swarm knows no prices by itself; yours are on your provider's price list.",
+        _table(price),
         "## `[agents.NAME]`",
         "A program of your own. It is started in the worktree of its task, and what it leaves there is committed for it.",
         _table(agent),
@@ -94,7 +94,9 @@ def _sections(config: Any) -> list[str]:
 
 
 def _default(field: Any, config: Any) -> str:
-    return "" if field.is_required() else str(config.in_toml(field.get_default()))
+    if field.is_required():
+        return ""
+    return "none" if field.get_default() is None else str(config.in_toml(field.get_default()))
 
 
 def _table(rows: list[str]) -> str:
@@ -109,16 +111,14 @@ def _row(name: str, field: Any, default: str) -> str:
 def _type(kind: Any) -> str:
     if kind in _NAMES:
         return _NAMES[kind]
-    if (
-        type(None) not in get_args(kind)
-        and get_args(kind)
-        and all(isinstance(arg, str) for arg in get_args(kind))
-    ):
+    if type(None) in get_args(kind):
+        return _type(next(each for each in get_args(kind) if each is not type(None)))
+    if get_args(kind) and all(isinstance(arg, str) for arg in get_args(kind)):
         return ", ".join(f"`{arg}`" for arg in get_args(kind))
     if get_origin(kind) is list:
         inner = get_args(kind)[0]
         return f"list of {'text' if inner is str else 'pairs'}"
-    return "table of text"
+    return "table of text" if get_args(kind)[1] is str else "table"
 
 
 _NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false"}

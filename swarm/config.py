@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import re
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any, Literal, TypeGuard, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from swarm.core.adapters import BUILT_IN, Agent
+from swarm.core.adapters import ANTHROPIC, BUILT_IN, Agent
 from swarm.core.model import Defaults, Role
 from swarm.core.model import Limits as MachineLimits
 from swarm.errors import UsageError
@@ -333,11 +335,18 @@ def to_defaults(settings: Settings) -> Defaults:
 def to_agents(settings: Settings) -> dict[str, Agent]:
     """Gives the agents that are known by name: those that are built in, as the settings change them, and the user's own. One with a
     command is the user's own, whatever its name."""
-    found = dict(BUILT_IN)
+    found = {**BUILT_IN, ANTHROPIC: _anthropic(settings)}
     for name, table in settings.agents.items():
         given = {key: _frozen(getattr(table, key)) for key in table.model_fields_set}
         found[name] = dataclasses.replace(Agent() if table.command else found[name], **given)
     return found
+
+
+def _anthropic(settings: Settings) -> Agent:
+    """Gives the agent of our own, whose program is told its settings by an argument: its worktree may hold another swarm.toml."""
+    agent = BUILT_IN[ANTHROPIC]
+    orders = {**settings.anthropic.model_dump(mode="json"), "strays": settings.strays}
+    return dataclasses.replace(agent, command=(sys.executable, *agent.command[1:], json.dumps(orders)))
 
 
 def _frozen(value: Any) -> Any:

@@ -100,6 +100,9 @@ WORKER_ENVIRONMENT = frozenset(
     }
 )
 
+# By which the Messages API knows who pays. Agents get them; commands of tasks and suites don't.
+KEYS = frozenset({"ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"})
+
 
 def inside_worker(environ: Mapping[str, str]) -> bool:
     """Says whether this process was started by a worker, where commands that start or steer are refused."""

@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from swarm.core.adapters import BUILT_IN, Agent
+from swarm.core.adapters import ANTHROPIC, BUILT_IN, Agent
 from swarm.core.claims import normalise
 from swarm.core.messages import FACTS
 from swarm.core.model import Defaults
@@ -344,7 +344,7 @@ class AgentSettings(_Table):
         description="Arguments with {session} that go on with the conversation of an attempt that was interrupted; none: each "
         "attempt begins anew.",
     )
-    parser: Literal["", "aider", "claude", "codex", "gemini"] = Field(
+    parser: Literal["", "aider", "anthropic", "claude", "codex", "gemini"] = Field(
         default="",
         description="Format of what it prints, so that progress, tokens, cost and limits are seen in it.",
     )
@@ -355,6 +355,62 @@ class AgentSettings(_Table):
     logins: list[str] = Field(default=[], description="Files of which one is enough instead of a key.")
     writable: list[str] = Field(
         default=[], description="Folders that it writes to besides its worktree: for the sandbox."
+    )
+
+
+class PriceSettings(_Table):
+    """What a million tokens of a model cost, in USD."""
+
+    input: float = Field(ge=0, description="Input.")
+    output: float = Field(ge=0, description="Output.")
+    cache_write: float | None = Field(
+        default=None, ge=0, description="Input that is written to the cache; as input where not given."
+    )
+    cache_read: float | None = Field(
+        default=None, ge=0, description="Input that is read from the cache; as input where not given."
+    )
+
+
+class AnthropicSettings(_Table):
+    """The built-in agent, `agent = "anthropic"`, on the Messages API."""
+
+    answer_tokens_max: int = Field(
+        default=16_000, ge=256, description="Longest answer; what is cut off is asked for in smaller steps."
+    )
+    context_tokens_max: int = Field(
+        default=150_000,
+        ge=10_000,
+        description="Above this the results of old calls are left out of what is sent, until half of it is free.",
+    )
+    turns_max: int = Field(default=200, ge=1, description="Most answers in one attempt.")
+    tokens_max: int = Field(
+        default=0, ge=0, description="Most tokens of one attempt, cached ones included; 0: no limit."
+    )
+    budget_usd: float = Field(
+        default=0.0,
+        ge=0,
+        description="Most money for one attempt, which the last answer may pass; needs the prices of the model. 0: no limit.",
+    )
+    retries_max: int = Field(
+        default=4,
+        ge=0,
+        le=100,
+        description="How often a request is sent again after a passing failure, before the attempt is put off.",
+    )
+    wait_s_max: float = Field(
+        default=60.0,
+        ge=0,
+        description="Longest wait that the API may ask for while the worker stays; for a longer one the attempt is put off.",
+    )
+    silence_s: float = Field(
+        default=300.0, gt=0, description="A request of which nothing was heard for this long has failed."
+    )
+    bash_timeout_s: float = Field(
+        default=600.0, gt=0, description="Time for one shell command of the model's."
+    )
+    usd_per_million: dict[str, PriceSettings] = Field(
+        default={},
+        description="Prices by model, as in [anthropic.usd_per_million.MODEL]; without them cost is not known.",
     )
 
 
@@ -435,6 +491,7 @@ class Settings(_Table):
     qa: QaSettings = QaSettings()
     deploy: DeploySettings = DeploySettings()
     ports: PortSettings = PortSettings()
+    anthropic: AnthropicSettings = AnthropicSettings()
     agents: dict[str, AgentSettings] = Field(
         default={}, description="Agents of your own by name, and changes to those that are built in."
     )
@@ -463,6 +520,17 @@ class Settings(_Table):
                 [InitErrorDetails(type="missing", loc=(name, "command"), input={}) for name in missing],
             )
         return agents
+
+    @model_validator(mode="after")
+    def _can_keep_the_budget(self) -> Settings:
+        of, table = self.agents.get(ANTHROPIC, AgentSettings()), self.anthropic
+        unknown = {of.model or BUILT_IN[ANTHROPIC].model, of.retry_model} - {"", *table.usd_per_million}
+        if table.budget_usd and unknown and not of.command:
+            named = " and ".join(sorted(unknown))
+            raise ValueError(
+                f"anthropic.budget_usd can't be kept without the prices of {named}: give usd_per_million"
+            )
+        return self
 
     def source(self, key: str) -> str:
         """Tells where a value such as `limits.workers_max` comes from: default, swarm.toml, environment NAME or flag."""

@@ -388,6 +388,12 @@ def _first_lines(text: Any) -> str:
     return said if len(said) <= SAID_MAX else f"{said[: SAID_MAX - 1]}…"
 
 
+def transcript_text(task: str, attempt: Document, lines: Iterable[str]) -> str:
+    """Shows the last lines of a transcript, and how to see all."""
+    head = f"  attempt {attempt['n']} said, at last (all of it: swarm show {shell_word(task)} --transcript)"
+    return "\n".join(["", head, *(f"    {line}" for line in lines)]) + "\n"
+
+
 def _claimed_for_nothing(attempt: Document) -> str:
     unused = attempt.get("unused")
     return f"{_listed(unused)}: claimed, and nothing was changed there" if unused else ""

@@ -63,16 +63,37 @@ def _watch_plain(session: Session, run: str | None) -> None:
 @command("show", shows=True)
 @click.argument("task")
 @run_option
-def show(session: Session, task: str, run: str | None) -> None:
+@click.option(
+    "--transcript", "whole", is_flag=True, help="Only what the built-in agent and its model said, all of it."
+)
+@click.option(
+    "--attempt",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Whose transcript; the newest that has one if not given.",
+)
+def show(session: Session, task: str, run: str | None, whole: bool, attempt: int | None) -> None:
     """Show everything known of a task, its attempts and why each ended."""
-    from swarm.client import offline
+    from swarm.client import offline, transcripts
 
     run_id, found = session.task(task, run)
+    if attempt is not None:
+        naming.attempt_of(found, attempt)
     document = offline.task_document(session.state, run_id, str(found["id"]))
+    transcripts.add_paths(document, session.state)
     if session.as_json:
         session.json(document)
-    else:
+        return
+    talked = transcripts.chosen(document["task"], attempt)
+    if not whole:
         session.out(telling.task_text(document, now=time.time(), top=session.place.top))
+        if talked is not None:
+            lines = transcripts.told(talked, whole=False)
+            session.out(telling.transcript_text(str(found["id"]), talked, lines))
+    elif talked is None:
+        session.note("There is no transcript: only the built-in agent keeps one.")
+    else:
+        session.out("".join(f"{line}\n" for line in transcripts.told(talked, whole=True)))
 
 
 @command("diff")

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+ANTHROPIC = "anthropic"  # the agent that is no program of somebody else's: swarm.worker.anthropic
+
 _FOLDER = re.compile(r"\$\{(\w+):-([^}]*)\}")
 
 
@@ -37,6 +39,12 @@ class Agent:
     tested: bool = True
 
 
+def is_built_in(name: str, agent: Agent) -> bool:
+    """Tells whether an agent is the one of that name that is built in, whatever settings changed of it."""
+    own = BUILT_IN.get(name)
+    return own is not None and agent.command[1 : len(own.command)] == own.command[1:]
+
+
 def expanded(path: str, environ: Mapping[str, str]) -> str:
     """Gives a path of `logins` or `writable` as it is with these variables."""
     path = _FOLDER.sub(lambda found: environ.get(found[1]) or found[2], path)
@@ -47,6 +55,20 @@ _CLAUDE_HOME = "${CLAUDE_CONFIG_DIR:-~/.claude}"
 _CODEX_HOME = "${CODEX_HOME:-~/.codex}"
 
 BUILT_IN: Mapping[str, Agent] = {
+    # `config.to_agents` puts in which Python, and adds the settings. A worktree may hold modules of any name; -P takes none of it.
+    ANTHROPIC: Agent(
+        command=("python", "-P", "-m", "swarm.worker.anthropic", "{model}"),
+        model="claude-sonnet-5-5",
+        parser="anthropic",
+        keys=(
+            "ANTHROPIC_API_KEY",
+            "ANTHROPIC_AUTH_TOKEN",
+            "ANTHROPIC_PROFILE",
+            "ANTHROPIC_IDENTITY_TOKEN",
+            "ANTHROPIC_IDENTITY_TOKEN_FILE",
+        ),
+        logins=("${ANTHROPIC_CONFIG_DIR:-~/.config/anthropic}",),
+    ),
     # Shell commands run without being asked for: who lets many agents work unattended has decided that, and the sandbox is
     # what holds them. It updates itself otherwise, which many at once do to each other.
     "claude": Agent(

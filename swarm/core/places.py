@@ -45,6 +45,11 @@ class AttemptPlaces:
         return self.own / "result.json"
 
     @property
+    def own_transcript(self) -> Path:
+        """Where such a worker's transcript is until then."""
+        return self.own / "transcript.jsonl"
+
+    @property
     def output(self) -> Path:
         """Standard output and error of the worker."""
         return self.folder / "output.log"
@@ -53,6 +58,11 @@ class AttemptPlaces:
     def format(self) -> Path:
         """The name of the format of the output where it has one, and, on a second line, the worktree."""
         return self.folder / "format"
+
+    @property
+    def transcript(self) -> Path:
+        """What the built-in agent and its model said, and what it did."""
+        return self.folder / "transcript.jsonl"
 
     @property
     def worker(self) -> Path:

@@ -180,8 +180,8 @@ def figures(of: Note | Said) -> str:
 
 def notes(parser: str, line: str, top: str = "") -> list[Note] | None:
     """Gives what a line says; None where the line is none of the format's."""
-    if parser == "aider":
-        return _aider(line)
+    if parser in _PLAIN:
+        return _PLAIN[parser](line)
     read = _READERS.get(parser)
     if read is None or not line.startswith("{"):
         return None
@@ -413,10 +413,8 @@ _READERS: dict[str, Callable[[dict[str, Any], str], list[Note]]] = {
     "codex": _codex,
     "gemini": _gemini,
 }
-PARSERS = ("", "aider", *_READERS)
 
-
-# --- aider: plain text ------------------------------------------------------------------------------------------------------
+# --- plain text ------------------------------------------------------------------------------------------------------
 
 _AIDER_EDIT = re.compile(r"Applied edit to (.+)")
 _AIDER_ERROR = re.compile(
@@ -426,6 +424,7 @@ _AIDER_TOKENS = re.compile(
     r"Tokens: ([\d.]+[kM]?) sent.*?([\d.]+[kM]?) received\.(?: Cost: .*?\$([\d.]+) session)?"
 )
 _SCALES = {"k": 1_000, "M": 1_000_000}
+_OWN_FIGURES = re.compile(r"= turn (\d+): (\d+) tokens in, (\d+) out(?:, ([\d.]+) USD)?")
 
 
 def _aider(line: str) -> list[Note] | None:
@@ -446,3 +445,26 @@ def _scaled(text: str) -> int | None:
         return int(float(text.rstrip("kM")) * scale)
     except ValueError:
         return None
+
+
+def own_figures(turns: int, tokens_in: int, tokens_out: int, cost_usd: float | None) -> str:
+    """Gives the line by which the built-in agent says after each answer what it has used so far."""
+    cost = "" if cost_usd is None else f", {cost_usd:.4f} USD"
+    return f"= turn {turns}: {tokens_in} tokens in, {tokens_out} out{cost}"
+
+
+def _own(line: str) -> list[Note] | None:
+    if line.startswith("> "):
+        return [Note("doing", line[2:])]
+    if line.startswith("! "):
+        return [Note("waits", line[2:])]
+    if found := _OWN_FIGURES.fullmatch(line):
+        cost = float(found[4]) if found[4] and found[4].count(".") < 2 else None
+        turns, tokens_in, tokens_out = (int(found[n]) for n in (1, 2, 3))
+        used = Note("figures", total=True, turns=turns, tokens_in=tokens_in, tokens_out=tokens_out)
+        return [dataclasses.replace(used, cost_usd=cost)]
+    return None
+
+
+_PLAIN: dict[str, Callable[[str], list[Note] | None]] = {"aider": _aider, "anthropic": _own}
+PARSERS = ("", *_PLAIN, *_READERS)

@@ -30,6 +30,7 @@ from swarm.core.model import Limits, Readings, Reason, slug
 from swarm.core.places import AttemptPlaces, Places
 from swarm.core.streams import outcome
 from swarm.crashpoints import crash_at
+from swarm.daemon import rooms
 from swarm.daemon.discarding import Discarder
 from swarm.daemon.finishing import Finisher
 from swarm.daemon.listening import Ears
@@ -399,7 +400,7 @@ class Execution:
         )
         heard.note_format(places, called.parser, command.worktree)
         shut_in, agent = self.edges.sandbox, self.edges.agents.get(spec.agent)
-        prefix = self._shut_in(command, agent)
+        prefix = rooms.shut_in(command, agent, self.edges, places, self._key(command))
         env = contract.environment(
             shut_in.environment(self.edges.environ, places.own, agent) if prefix else self.edges.environ,
             run=command.run,
@@ -414,6 +415,7 @@ class Execution:
             feedback_file=feedback,
             ports_from=self.edges.settings.ports.base,
             ports_each=self.edges.settings.ports.step,
+            keys=called.keys,
         )
         return process.start(
             places.worker,
@@ -425,20 +427,6 @@ class Execution:
             stdin=called.stdin,
             prefix=prefix,
         )
-
-    def _shut_in(self, command: m.StartWorker, agent: Agent | None) -> tuple[str, ...]:
-        """Prepares the room of a worker; gives what stands before its command, nothing where no sandbox is in force."""
-        edges = self.edges
-        if not edges.sandbox.shuts_in:
-            return ()
-        room = sandbox.worker_room(
-            Path(command.worktree),
-            edges.pool.seclude(self._key(command)),
-            common=edges.repository.common_dir,
-            top=edges.repository.working_top(),
-            places=self._places(command),
-        )
-        return edges.sandbox.prefix(room, edges.environ, agent)
 
     def _watch_worker(self, command: m.WatchWorker) -> None:
         if not self.watcher.knows(command):

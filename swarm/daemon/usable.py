@@ -12,9 +12,10 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import metadata
 
 from swarm import config
-from swarm.core.adapters import BUILT_IN, Agent, expanded
+from swarm.core.adapters import ANTHROPIC, Agent, expanded, is_built_in
 from swarm.core.model import COMMAND, TaskSpec
 from swarm.settings import Settings
 
@@ -51,11 +52,12 @@ def look(name: str, agent: Agent, environ: Mapping[str, str]) -> Found:
         remedy = f"install {program}, or correct agents.{name}.command in swarm.toml"
     elif needs and not _let_in(agent, environ):
         reason = f"it has no key and no login: none of {', '.join([*agent.keys, *agent.logins])}"
+        log_in = "" if name == ANTHROPIC else f"log in with {program}, or "
         remedy = (
-            f"log in with {program}, or set {agent.keys[0] if agent.keys else 'its key'} before the daemon starts; where it "
+            f"{log_in}set {agent.keys[0] if agent.keys else 'its key'} before the daemon starts; where it "
             f"is let in by other means, say [agents.{name}] keys = [], logins = [] in swarm.toml"
         )
-    source = "built in" if name in BUILT_IN and agent.command == BUILT_IN[name].command else config.FILE_NAME
+    source = "built in" if is_built_in(name, agent) else config.FILE_NAME
     return Found(
         name=name,
         usable=not reason,
@@ -102,6 +104,8 @@ def _shell() -> Found:
 def _with_version(found: Found) -> Found:
     if found.program == os.path.basename(found.program):
         return found  # it is not there
+    if found.name == ANTHROPIC and found.source == "built in":  # its program is Python, of which nobody asks
+        return dataclasses.replace(found, version=f"anthropic {metadata.version('anthropic')}")
     said = says([found.program, "--version"])
     return dataclasses.replace(found, version=said or None)
 

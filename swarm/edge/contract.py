@@ -18,6 +18,7 @@ from swarm.core.model import Claim, Issue, WorkerResult
 from swarm.core.qa import APPROVE, REJECT
 from swarm.edge.trouble import raise_if_troubled
 from swarm.errors import UsageError
+from swarm.protocol import KEYS
 
 RESULT_MAX_BYTES = 1 << 20
 SUMMARY_MAX_CHARACTERS = 10_000
@@ -58,13 +59,14 @@ def environment(
     feedback_file: Path | None = None,
     ports_from: int = 20_000,
     ports_each: int = 20,
+    keys: Iterable[str] = (),
 ) -> dict[str, str]:
     """Gives a worker's environment: `base` without what is meant for the daemon, and what the contract promises.
 
     Settings (`SWARM_*`) and what points git at another repository are left out; git configuration given by
-    `GIT_CONFIG_COUNT` is kept and ours comes after it. Names that a shell can't hold (`a-b`) are left out, because
-    some shells would drop them and some not. Slot k has the ports from `ports_from + k * ports_each`; raises
-    `UsageError` where that passes 65535.
+    `GIT_CONFIG_COUNT` is kept and ours comes after it. Of variables that hold keys only those that `keys` names are given. Names
+    that a shell can't hold (`a-b`) are left out, because some shells would drop them and some not. Slot k has the ports from
+    `ports_from + k * ports_each`; raises `UsageError` where that passes 65535.
     """
     last_port = ports_from + (slot + 1) * ports_each - 1
     if not (slot >= 0 and ports_from > 0 and ports_each > 0 and last_port <= 65_535):
@@ -74,6 +76,7 @@ def environment(
             "Use fewer workers, fewer ports for each, or a lower first port.",
         )
     env = {name: value for name, value in base.items() if is_for_others(name)}
+    env.update({name: base[name] for name in KEYS.intersection(keys) if name in base})
     env.update(_git_settings(base))
     env.update(
         GIT_TERMINAL_PROMPT="0",
@@ -101,6 +104,7 @@ def is_for_others(name: str) -> bool:
     return (
         not name.startswith("SWARM_")
         and name not in ("PWD", "OLDPWD")
+        and name not in KEYS
         and name.isascii()
         and name.isidentifier()
     )

@@ -19,6 +19,7 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from swarm.settings import Settings
 BUBBLEWRAP, NONE = "bubblewrap", "none"
 PROBE_TIMEOUT_S = 20.0
 HOME_ENTRIES_MAX = 2000
+EARLIER_MAX = 100  # attempts of a task whose transcripts are shown
 
 # What opens other doors, below the home. What an agent is let in by is open to that agent.
 SECRETS = (
@@ -263,8 +265,14 @@ def worker_room(
     else:
         mounts = [Mount("empty folder", "", str(common / "swarm"))]
     mounts.append(_read(worktree / ".git"))
-    mounts += [_read(path) for path in (places.prompt, places.feedback) if path.exists()]
+    mounts += [_read(path) for path in (places.prompt, places.feedback, *_earlier(places)) if path.exists()]
     return Room(worktree, places.own, (top, common), (*mounts, _write(places.own)))
+
+
+def _earlier(places: AttemptPlaces) -> list[Path]:
+    """The transcripts of the last attempts before this one, which the built-in agent goes on with."""
+    n, task = int(places.folder.name), places.folder.parent
+    return [AttemptPlaces(task / str(k)).transcript for k in range(max(1, n - EARLIER_MAX), n)]
 
 
 def _read(source: Path, target: Path | None = None) -> Mount:
@@ -315,7 +323,8 @@ def _brought_back(paths: Iterable[Path]) -> Iterator[Mount]:
 
 
 def _programs(environ: Mapping[str, str]) -> Iterator[Path]:
-    """The folders of PATH, each with what is installed beside it."""
+    """The folders of PATH, each with what is installed beside it, and what this program itself is made of."""
+    yield from (Path(sys.prefix), Path(__file__).parents[2])
     for entry in environ.get("PATH", "").split(os.pathsep):
         if os.path.isabs(entry):
             path = Path(entry)
@@ -347,8 +356,9 @@ def make_own(own: Path, home: Path | None) -> None:
 
 def take_out(places: AttemptPlaces) -> None:
     """Takes what a worker that was shut in said about itself out of its own folder, which goes. No process of it may be left."""
-    with contextlib.suppress(FileNotFoundError):
-        os.rename(places.own_result, places.result)
+    for own, kept in ((places.own_result, places.result), (places.own_transcript, places.transcript)):
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(own, kept)
     remove(places.own)
 
 

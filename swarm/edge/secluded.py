@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from swarm.edge import git
@@ -65,6 +65,14 @@ def make(folder: Path, tree: LinkedTree) -> None:
     for name in ("HEAD", "gitdir", "commondir", MARKER):
         (admin / name).write_text((one_line(tree.admin / name) or "") + "\n", errors="surrogateescape")
     copy_index(tree.admin / "index", admin / "index")
+
+
+def show(folder: Path, refs: Mapping[str, str]) -> None:
+    """Puts refs, by full name, into a folder that was made: a worker may know of them, and what it does with them is its own."""
+    for name, commit in refs.items():
+        path = folder / name
+        os.makedirs(path.parent, exist_ok=True)
+        path.write_text(f"{commit}\n")
 
 
 def _copy_loose_refs(source: Path, target: Path) -> None:

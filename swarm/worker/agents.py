@@ -12,17 +12,19 @@ from pathlib import Path
 from swarm.core.adapters import Agent
 from swarm.core.model import COMMAND as COMMAND
 from swarm.core.model import TaskSpec
+from swarm.protocol import KEYS
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What is started: arguments, the file on its standard input if any, variables on top of the worker's own, and the format of
-    what it prints ("" for text)."""
+    """What is started: arguments, the file on its standard input if any, variables on top of the worker's own, the format of what
+    it prints ("" for text), and the names of variables with keys that go on to it."""
 
     argv: tuple[str, ...]
     stdin: Path | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     parser: str = ""
+    keys: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def call(
     if agent.prompt == "argument" and not any("{prompt}" in part for part in agent.command):
         argv = (*argv, prompt)
     stdin = prompt_file if agent.prompt == "stdin" else None
-    return Call(argv, stdin, agent.env, agent.parser)
+    return Call(argv, stdin, agent.env, agent.parser, frozenset(agent.keys) or KEYS)
 
 
 def _filled(part: str, names: Mapping[str, str]) -> str:

@@ -89,6 +89,14 @@ def test_what_is_the_daemons_own_does_not_reach_a_worker() -> None:
     assert not set(env) & set(dropped)
 
 
+def test_a_key_goes_on_to_whoever_is_to_have_it() -> None:
+    """Keys of the Messages API reach only a worker whose agent is given them by name, and nothing else is given so."""
+    base = {"ANTHROPIC_API_KEY": "k", "ANTHROPIC_AUTH_TOKEN": "t", "ANTHROPIC_BASE_URL": "u", "GIT_DIR": "/d"}
+    names = lambda **more: {name for name in given(base, **more) if name in base}  # noqa: E731
+    assert names() == {"ANTHROPIC_BASE_URL"}
+    assert names(keys=["ANTHROPIC_API_KEY", "GIT_DIR"]) == {"ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY"}
+
+
 def test_git_believes_the_given_settings(repo: Path) -> None:
     """Git reads ours from the environment, and what the person gave in the same way before, and ours wins."""
     base = {

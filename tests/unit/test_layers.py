@@ -94,6 +94,13 @@ HOUSE: dict[str, tuple[str, ...]] = {
         "swarm.settings",
         "swarm.client",
     ),
+    "swarm.client.transcripts": (
+        "swarm.errors",
+        "swarm.protocol",
+        "swarm.core.places",
+        "swarm.core.transcript",
+        "swarm.client",
+    ),
     "swarm.client.chaos": ("swarm.errors", "swarm.crashpoints", "swarm.protocol", "swarm.client"),
     "swarm.client.killing": ("swarm.crashpoints", "swarm.client"),
     "swarm.client.offline": (

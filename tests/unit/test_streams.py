@@ -212,3 +212,21 @@ def test_nothing_that_is_printed_does_harm(name: str) -> None:
 def test_what_is_no_event_is_shown_as_it_is(line: str) -> None:
     """A line of another kind is none of the format's."""
     assert all(streams.notes(parser, line) is None for parser in streams.PARSERS)
+
+
+def test_the_built_in_agent_is_understood() -> None:
+    """What it does, what it waits for and what it has used so far are read from its lines, and its model's words are no notes."""
+    said = streams.Said("anthropic")
+    for line in (
+        "I look.",
+        "> editing src/a.py",
+        streams.own_figures(2, 1000, 50, 0.0125),
+        "= turn x",
+        "! the API answers 429",
+    ):
+        said.hear(line, 0.0)
+    assert (said.doing, said.turns, said.tokens_in, said.tokens_out) == ("the API answers 429", 2, 1000, 50)
+    assert said.cost_usd == 0.0125
+    assert streams.shown("anthropic", "> editing src/a.py") == ["> editing src/a.py"]
+    assert streams.shown("anthropic", streams.own_figures(1, 2, 3, None)) == []
+    assert streams.shown("anthropic", "I look.") is None

@@ -1,0 +1,49 @@
+"""Prepares where a worker is shut in: its git folder, with what it may know of the attempts before it, and what it sees.
+
+Rules for editing: called before a worker starts, again after a crash: all of it is made anew.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from swarm.core import messages as m
+from swarm.core.adapters import Agent
+from swarm.core.model import attempt_branch
+from swarm.core.places import AttemptPlaces
+from swarm.edge import git, sandbox, secluded
+
+if TYPE_CHECKING:
+    from swarm.daemon.execution import Edges
+
+EARLIER_MAX = 5  # attempts whose work the next one is shown
+
+
+def shut_in(
+    command: m.StartWorker, agent: Agent | None, edges: Edges, places: AttemptPlaces, key: str
+) -> tuple[str, ...]:
+    """Prepares the room of the worker that has its worktree as `key`; gives what stands before its command, nothing without a
+    sandbox in force."""
+    if not edges.sandbox.shuts_in:
+        return ()
+    git_folder = edges.pool.seclude(key)
+    if git_folder is not None:
+        secluded.show(git_folder, _earlier_work(command, edges.refs))
+    room = sandbox.worker_room(
+        Path(command.worktree),
+        git_folder,
+        common=edges.repository.common_dir,
+        top=edges.repository.working_top(),
+        places=places,
+    )
+    return edges.sandbox.prefix(room, edges.environ, agent)
+
+
+def _earlier_work(command: m.StartWorker, refs: git.Refs) -> dict[str, str]:
+    """Gives the branches that keep the work of the last attempts at the task, which this one may go on with."""
+    first = max(1, command.attempt - EARLIER_MAX)
+    names = [
+        f"refs/heads/{attempt_branch(command.run, command.task, n)}" for n in range(first, command.attempt)
+    ]
+    return {name: commit for name in names if (commit := refs.read(name)) is not None}
