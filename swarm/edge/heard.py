@@ -73,6 +73,8 @@ class Listener:
             if end == self._place:
                 return
             self.since = time.monotonic()
+            if end < self._place:  # its middle was taken out
+                self._place, self._rest = end, b""
             if end - self._place > BYTES_MAX:
                 self._place, self._rest = end - BYTES_MAX, b""
             file.seek(self._place)

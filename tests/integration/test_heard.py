@@ -62,6 +62,22 @@ def test_huge_outputs_and_lines_cost_little(places: AttemptPlaces, monkeypatch: 
     assert ears.listen(0.0).cost_usd == 0.0725
 
 
+def test_an_output_that_got_shorter_is_heard_from_its_end_on(places: AttemptPlaces) -> None:
+    """Of one whose middle was taken out by writing its end anew nothing is heard twice, and what comes then is heard."""
+    lines = (DATA / "claude-work.jsonl").read_bytes().splitlines(keepends=True)
+    places.output.write_bytes(b"".join(lines[:-1]) + b"x" * 10_000)
+    ears = listening(places)
+    assert ears.listen(0.0).turns == 4
+    with places.output.open("r+b") as file:
+        file.truncate(len(lines[0]))
+    since = ears.listen(0.0) and ears.since
+    assert ears.listen(0.0).turns == 4
+    assert ears.since == since
+    with places.output.open("ab") as file:
+        file.write(b"\n" + lines[-1])
+    assert ears.listen(0.0).cost_usd == 0.0725
+
+
 def test_who_prints_nothing_that_is_known_is_not_heard(tmp_path: Path) -> None:
     """Without a format there is nothing to listen to, and nothing is written for it."""
     places = AttemptPlaces(tmp_path)
