@@ -28,6 +28,8 @@ from swarm.edge.linked import (
     copy_index,
     find_git_below,
     give_right_to_read,
+    is_file,
+    one_line,
     remove,
     write_text,
 )
@@ -103,6 +105,8 @@ class Collector:
         """Commits what is there. The worker's processes must be gone. Raises GitError and OSError."""
         self._restore_nested()
         self.tree.break_locks()
+        if not is_file(self.tree.admin / "index"):  # a pipe would be waited for
+            remove(self.tree.admin / "index")
         parent, problems = self._parent()
         problems += self._unfinished()
         staged, named = self._staged(), self._named(parent)
@@ -145,10 +149,7 @@ class Collector:
     def _named(self, head: str) -> tuple[str, ...]:
         named: list[str] = []
         for name in NAMED_BY:
-            try:
-                words = (self.tree.admin / name).read_text("ascii", "replace").split()
-            except OSError:
-                continue
+            words = (one_line(self.tree.admin / name) or "").split()
             named += [word for word in words if git.is_object_id(word) and word not in (head, self.base)]
         named = list(dict.fromkeys(named))
         kinds = self.objects.kinds(named)

@@ -363,6 +363,23 @@ def give_right_to_read(top: Path) -> None:
                     pass
 
 
+def is_folder(path: Path) -> bool:
+    """Tells whether a folder lies there, and no link to one."""
+    return stat.S_ISDIR(_mode(path))
+
+
+def is_file(path: Path) -> bool:
+    """Tells whether a file with bytes of its own lies there: no link, pipe or socket."""
+    return stat.S_ISREG(_mode(path))
+
+
+def _mode(path: Path) -> int:
+    try:
+        return os.lstat(path).st_mode
+    except FileNotFoundError:
+        return 0
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a small file in one step: its readers see the old or the new text. One thread at a time for one path."""
     temporary = _free_beside(path)

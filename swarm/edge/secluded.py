@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -29,6 +28,8 @@ from swarm.edge.linked import (
     UNFINISHED,
     LinkedTree,
     copy_index,
+    is_file,
+    is_folder,
     one_line,
     remove,
     write_text,
@@ -110,9 +111,9 @@ def come_home(folder: Path, tree: LinkedTree, objects: git.Objects) -> None:
 
 def _record_in(folder: Path, tree: LinkedTree) -> Path | None:
     """Finds the worktree's record; its name is an older one where the repository's was pruned meanwhile and made anew."""
-    if not _is_folder(folder / "worktrees"):
+    if not is_folder(folder / "worktrees"):
         return None
-    records = [path for path in sorted((folder / "worktrees").iterdir()) if _is_folder(path)]
+    records = [path for path in sorted((folder / "worktrees").iterdir()) if is_folder(path)]
     named = [path for path in records if path.name == tree.admin.name]
     return next(iter(named or [path for path in records if one_line(path / MARKER) == str(tree.path)]), None)
 
@@ -120,7 +121,7 @@ def _record_in(folder: Path, tree: LinkedTree) -> Path | None:
 def _bring_objects(folder: Path, tree: LinkedTree) -> set[str]:
     """Copies every object of the worker's into the repository; gives their ids."""
     objects = folder / "objects"
-    if not _is_folder(objects):
+    if not is_folder(objects):
         return set()
     remove(objects / "info")  # the worker's word on where further objects are
     return carry_all(objects, tree.common)
@@ -132,15 +133,15 @@ def _bring_record(folder: Path, admin: Path, tree: LinkedTree) -> None:
     head = _ref(folder, held.removeprefix("ref: ")) if held.startswith("ref: refs/") else held
     if git.is_object_id(head):
         write_text(tree.admin / "HEAD", f"{head}\n")
-    if _is_file(admin / "index"):
+    if is_file(admin / "index"):
         copy_index(admin / "index", tree.admin / "index")
     else:
         remove(tree.admin / "index")
     for name in UNFINISHED:
-        if _is_folder(admin / name):
+        if is_folder(admin / name):
             (tree.admin / name).mkdir(exist_ok=True)
     for name in NAMED_BY:
-        text = one_line(admin / name) if _is_folder((admin / name).parent) else None
+        text = one_line(admin / name) if is_folder((admin / name).parent) else None
         if text is not None:
             write_text(tree.admin / name, f"{text}\n")
 
@@ -183,21 +184,6 @@ def _ends(tree: LinkedTree, objects: git.Objects, head: str | None, tips: list[s
 
 
 def _lines(path: Path) -> list[str]:
-    if not (_is_folder(path.parent) and _is_file(path)) or path.stat().st_size > REFS_BYTES_MAX:
+    if not (is_folder(path.parent) and is_file(path)) or path.stat().st_size > REFS_BYTES_MAX:
         return []
     return path.read_text("ascii", "replace").splitlines()
-
-
-def _is_folder(path: Path) -> bool:
-    return stat.S_ISDIR(_mode(path))
-
-
-def _is_file(path: Path) -> bool:
-    return stat.S_ISREG(_mode(path))
-
-
-def _mode(path: Path) -> int:
-    try:
-        return os.lstat(path).st_mode
-    except FileNotFoundError:
-        return 0
