@@ -361,12 +361,8 @@ def _python_for(prefix: tuple[str, ...], packages: str) -> str | None:
     return None
 
 
-@pytest.mark.skipif(
-    os.getuid() != 0 or shutil.which("setpriv") is None,
-    reason="needs root and setpriv to become somebody else",
-)
-def test_as_another_user(open_folder: Path, swarm_in: MakeSwarm, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a user without any rights of root, without a home of its own, a run and finish work, and root is kept out of nothing."""
+def as_nobody(open_folder: Path, swarm_in: MakeSwarm, monkeypatch: pytest.MonkeyPatch) -> Swarm:
+    """Gives the program in a repository of another user's, run as that user, who has no rights and no home."""
     nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
     packages = os.pathsep.join([str(PROJECT), *(path for path in sys.path if path.endswith("site-packages"))])
     python = _python_for(nobody, packages)
@@ -386,9 +382,19 @@ def test_as_another_user(open_folder: Path, swarm_in: MakeSwarm, monkeypatch: py
     subprocess.run(["chown", "-R", "65534:65534", str(swarm.outside)], check=True)
     swarm.prefix, swarm.program = nobody, (python, "-m", "swarm")
     swarm.env["PYTHONPATH"] = packages
+    return swarm
+
+
+@pytest.mark.skipif(
+    os.getuid() != 0 or shutil.which("setpriv") is None,
+    reason="needs root and setpriv to become somebody else",
+)
+def test_as_another_user(open_folder: Path, swarm_in: MakeSwarm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a user without any rights of root, without a home of its own, a run and finish work, and root is kept out of nothing."""
+    swarm = as_nobody(open_folder, swarm_in, monkeypatch)
     lands(swarm)
     swarm("finish")
-    assert (top / "out-two").stat().st_uid == 65534
+    assert (swarm.top / "out-two").stat().st_uid == 65534
     swarm.look_again()
 
 
