@@ -158,7 +158,10 @@ def _run_of(row: Row) -> str | None:
 
 def _note(made: Fold, swarm: Swarm, event: m.Event) -> None:
     if isinstance(event, m.StagingAdvanced):
-        made.advances[event.run].append(Advance(event.task, event.attempt, event.candidate))
+        tasks = swarm.runs[event.run].tasks
+        for name in tasks[event.task].attempts[-1].batch or (event.task,):
+            moved = tasks[name].attempts[-1]
+            made.advances[event.run].append(Advance(name, moved.n, str(moved.candidate)))
     elif isinstance(event, m.JournalRebuilt):
         for name in event.discarded:
             _forget(made, name)

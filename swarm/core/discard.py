@@ -13,6 +13,7 @@ import heapq
 
 from swarm.core import merge_queue
 from swarm.core import messages as m
+from swarm.core.batch import spokesman
 from swarm.core.lifecycle import cancel, cancel_in_queue, end_worker, free_slot
 from swarm.core.model import TASK_ENDS, WORKER_STEPS, Attempt, Step
 from swarm.core.run import Run
@@ -57,7 +58,7 @@ def _end(turn: Turn, run: Run, name: str, attempt: Attempt) -> None:
             end_worker(turn, run, task, attempt, "cancelled")
         return
     stuck = run.publish_waits or "Publish" in run.retry_at
-    moving = (attempt.step is Step.ADVANCING and attempt.retry_at is None) or (
+    moving = (attempt.step is Step.ADVANCING and spokesman(run, attempt).retry_at is None) or (
         attempt.step is Step.PUBLISHING and not stuck
     )
     if not moving:

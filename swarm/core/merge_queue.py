@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from swarm.core import astray, feedback, searching, suites, train, undoing
+from swarm.core import astray, batch, feedback, searching, suites, train, undoing
 from swarm.core import messages as m
 from swarm.core.claims import literal, strays, unused
 from swarm.core.failing import try_again
@@ -56,6 +56,8 @@ def move(turn: Turn, run: Run) -> None:
         _judge(turn, run)
         if not run.landing and not turn.swarm.limits.heads_wait:
             _board(turn, run)
+        if (member := batch.next_member(run)) is not None:
+            _merge(turn, run, member)
         publish(turn, run)
         _follow(turn, run)
 
@@ -88,6 +90,8 @@ def first_asked(turn: Turn, event: m.FirstAsked) -> None:
         run.queued += 1
         run.tasks[name].attempts[-1].place = -run.queued
     _wait_again(turn, run, anew)
+    for name in anew:
+        run.tasks[name].attempts[-1].batch = ()  # goes by itself
     run.line_up([])
     turn.stir(run)
 
@@ -97,6 +101,8 @@ def _made_anew(run: Run, names: Sequence[str]) -> list[str]:
     moves = [name for name in run.landing if can_go_first(run, name)]
     gives_way = [name for name in moves if name in names or run.tasks[name].attempts[-1].place > 0]
     mine = [name for name in gives_way if name in names]
+    if any(len(run.tasks[name].attempts[-1].batch) > 1 for name in mine):
+        return mine
     return [] if gives_way[: len(mine)] == list(names[: len(mine)]) else mine
 
 
@@ -166,8 +172,13 @@ def _has_room(swarm: Swarm) -> bool:
 def _board(turn: Turn, run: Run, *, slot: bool = True) -> None:
     """Lets the first in the queue that may go be merged, onto what is ahead of it; without a slot one that has nothing to pass."""
     name = train.next_up(run, turn.swarm.limits, slot=slot)
-    if name is None:
-        return
+    if name is not None:
+        train.form_batch(run, name, turn.swarm.limits)
+        _merge(turn, run, name)
+
+
+def _merge(turn: Turn, run: Run, name: str) -> None:
+    """Has a task that waits merged onto what is ahead of it."""
     task = run.tasks[name]
     attempt = task.live
     assert attempt is not None
@@ -175,7 +186,7 @@ def _board(turn: Turn, run: Run, *, slot: bool = True) -> None:
     del run.queue[name]
     run.landing.append(name)
     run.set_state(task, TaskState.LANDING)
-    attempt.to_pass = train.must_pass(run, task, attempt)
+    attempt.to_pass = train.must_pass(run, name)
     go(turn, run, task, attempt, _making(attempt))
 
 
@@ -208,12 +219,25 @@ def _judge(turn: Turn, run: Run) -> None:
         task = run.tasks[run.landing[0]]
         attempt = task.live
         assert attempt is not None
-        if attempt.step is not Step.VERIFIED:
+        last = batch.spokesman(run, attempt)
+        if (
+            attempt.step is not Step.VERIFIED
+            or last.step is not Step.VERIFIED
+            or not batch.is_whole(run, attempt)
+        ):
             return
-        if not train.red(attempt):
-            go(turn, run, task, attempt, Step.ADVANCING)
+        if not train.red(last):
+            for name, each in zip(attempt.batch or (task.spec.id,), batch.members(run, attempt), strict=True):
+                go(turn, run, run.tasks[name], each, Step.ADVANCING)
             return
         train.shorten(run, turn.swarm.limits)
+        if last is not attempt:
+            names = attempt.batch
+            _wait_again(turn, run, list(names))
+            batch.halve(run, names)
+            _let_go(turn, run)
+            return
+        batch.count(run, red=True)
         reason = train.verdict(attempt)
         if not searching.begin(turn, run, task, attempt, reason):
             held_against(turn, run, task, attempt, Step.HANDED_BACK, reason)
@@ -245,7 +269,7 @@ def merge_conflicted(turn: Turn, event: m.MergeConflicted) -> None:
     if attempt.search is not None:
         searching.settle(turn, run, task, attempt)
     elif run.landing[0] != task.spec.id:
-        attempt.clash = attempt.onto
+        attempt.clash, attempt.batch = attempt.onto, ()
         _wait_again(turn, run, [task.spec.id])
     elif attempt.commits > 1 and attempt.rebased is None and not task.spec.by_hand:
         go(turn, run, task, attempt, Step.REBASING)
@@ -342,25 +366,33 @@ def staging_advanced(turn: Turn, event: m.StagingAdvanced) -> None:
     run, task, attempt = live(turn, event, Step.ADVANCING)
     run.staging = event.candidate
     train.lengthen(run, turn.swarm.limits)
-    run.landing.remove(task.spec.id)
-    run.publishing.append(task.spec.id)
-    run.line.append((f"undo of {task.spec.id}" if attempt.undoes else task.spec.id, event.candidate))
-    if attempt.undoes:
-        undoing.advanced(turn, run, task, attempt)
-    go(turn, run, task, attempt, Step.PUBLISHING)
+    for name in attempt.batch or (task.spec.id,):
+        each = run.tasks[name].live
+        assert each is not None
+        if attempt.to_pass:
+            batch.count(run, red=False)
+        run.landing.remove(name)
+        run.publishing.append(name)
+        run.line.append((f"undo of {name}" if each.undoes else name, str(each.candidate)))
+        if each.undoes:
+            undoing.advanced(turn, run, task, each)
+        go(turn, run, run.tasks[name], each, Step.PUBLISHING)
 
 
 def staging_moved(turn: Turn, event: m.StagingMoved) -> None:
     """Merges anew onto what was found."""
     run, task, attempt = live(turn, event, Step.ADVANCING)
     attempt.merge_moves += 1
+    if len(attempt.batch) > 1:
+        _wait_again(turn, run, list(attempt.batch))
     if attempt.merge_moves > _MERGE_MOVES_MAX:
         reason = Reason("conflict", "staging moved again and again while it was landing", {"paths": []})
         held_against(turn, run, task, attempt, Step.HANDED_BACK, reason)
         return
     run.staging = event.found
-    attempt.onto, attempt.candidate, attempt.rebased = event.found, None, None
-    go(turn, run, task, attempt, _making(attempt))
+    if attempt.step is Step.ADVANCING:
+        attempt.onto, attempt.candidate, attempt.rebased = event.found, None, None
+        go(turn, run, task, attempt, _making(attempt))
 
 
 def publish(turn: Turn, run: Run) -> None:
@@ -407,6 +439,8 @@ def land(turn: Turn, run: Run, task: Task) -> None:
         run.by_hand.append(attempt.submitted)
     verified = [suite.name for suite in attempt.suites]
     facts: dict[str, Any] = {"commit": attempt.candidate, "title": task.spec.title, "verified": verified}
+    if attempt.batch and attempt.batch[-1] != task.spec.id:
+        facts["verified_with"] = attempt.batch[-1]
     longest = suites.slowest(attempt.suites)
     if longest is not None:
         facts |= {"bottleneck": longest.name, "verify_s": round(longest.duration_s, 3)}

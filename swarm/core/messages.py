@@ -620,7 +620,8 @@ class BringIn(AttemptCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merge(AttemptCommand):
-    """`CandidateMade`, `MergeConflicted` or `CommandFailed`. The same inputs give the same candidate."""
+    """`CandidateMade`, `MergeConflicted` or `CommandFailed`. The same inputs give the same candidate. `batch` are the tasks that
+    are verified together, as the candidate of the last."""
 
     onto: str
     head: str
@@ -629,6 +630,7 @@ class Merge(AttemptCommand):
     at: float
     base: str
     by_hand: bool = False
+    batch: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -665,13 +667,14 @@ class Verify(AttemptCommand):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advance(AttemptCommand):
     """`StagingAdvanced`, `StagingMoved` or `CommandFailed`. `head` and `base`, or for an undo the landings that it `reverts`, are
-    for the checks before the move."""
+    for the checks before the move. Of a batch, whose last candidate is `new`, `over` are all, as (candidate, onto, head, base)."""
 
     new: str
     old: str
     head: str
     base: str
     reverts: tuple[str, ...] = ()
+    over: tuple[tuple[str, str, str, str], ...] = ()
 
 
 # --- facts told to people ---------------------------------------------------------------------------------------------------

@@ -256,6 +256,7 @@ class Limits:
     `name_partners` has it found out together with which landings work is red, where it is green without them; off likewise.
     `keep_claims` has a task keep its claims, and the paths of the conflict, from a conflict to its next attempt, and run alone only
     after a second one; off likewise: alone after the first.
+    `batches` lets several attempts be verified at once where little is red (opt-in).
     `verify_slots` is how many candidates are verified at once, of all runs; the first of each run never waits for one, unless
     `heads_wait`, which is off in journals of 0.1.0.
     With `hold_agents` a rate limit that one worker meets holds its whole agent; `breaker_failures` is how many first workers of an
@@ -298,6 +299,7 @@ class Limits:
     name_partners: bool = False
     heads_wait: bool = False
     keep_claims: bool = False
+    batches: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -506,6 +508,7 @@ class Attempt:
     `place` is its place in the merge queue, lower ones first, below 0 for those that go before all others. `clash` is a candidate
     ahead of it that it could not be merged onto, `passed_by` how many went ahead of it because of that.
     `search` goes on while it is found out what the attempt is red together with; then it has left the merge queue.
+    `batch` names the tasks, its own among them, that are verified together, as the candidate of the last (see `batch`).
     """
 
     n: int
@@ -554,6 +557,7 @@ class Attempt:
     merge_moves: int = 0
     undoes: tuple[tuple[str, str], ...] = ()
     search: Search | None = None
+    batch: tuple[str, ...] = ()
 
     @property
     def submitted(self) -> str:

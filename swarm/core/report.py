@@ -12,6 +12,7 @@ from typing import Any
 
 from swarm.core import budget, oversight, ownership, providers, suites, train
 from swarm.core.astray import explain
+from swarm.core.batch import spokesman
 from swarm.core.claims import unused
 from swarm.core.model import (
     ATTEMPT_ENDS,
@@ -408,6 +409,7 @@ def attempt_document(run: Run, task: Task, attempt: Attempt, live: Live) -> dict
         "unused": list(unused(task.spec.claims, attempt.touched)) if attempt.step is Step.LANDED else [],
         "reason": _reason_document(attempt.reason),
         "candidate": attempt.candidate,
+        "batch": list(attempt.batch) if len(attempt.batch) > 1 else [],
         "undoes": [name for name, _ in attempt.undoes],
         "suites": [
             {
@@ -454,11 +456,18 @@ def _merge_queue(run: Run) -> Iterable[dict[str, Any]]:
                 "run": run.id,
                 "task": name,
                 "attempt": attempt.n,
-                "state": "verifying" if train.is_red(attempt) else _QUEUE_STATE.get(attempt.step, "waiting"),
+                "state": "verifying" if train.is_red(run, attempt) else _queue_state(run, attempt),
                 "candidate": attempt.candidate,
                 "onto": attempt.onto,
-                "red": train.is_red(attempt),
+                "red": train.is_red(run, attempt),
             }
+
+
+def _queue_state(run: Run, attempt: Attempt) -> str:
+    """Says where an attempt stands in the merge queue: one of a batch is verified with the last of it."""
+    if attempt.step is Step.VERIFIED and spokesman(run, attempt).step is not Step.VERIFIED:
+        return "verifying"
+    return _QUEUE_STATE.get(attempt.step, "waiting")
 
 
 def _claims(run: Run) -> Iterable[dict[str, Any]]:

@@ -67,7 +67,8 @@ class Run:
     repository, both in landing order; the first `publishing_count` of these are in what is being published. `queue` are those that
     wait, in the order of their places; `queued` counts the places given. `window` is how many may be in `landing` at once, 0 before
     anything has landed or was sent back (see `train`). `line` are the moves of staging in order, as (what landed, commit);
-    `searching` are the tasks that are red and of which it is found out what they are red together with.
+    `searching` are the tasks that are red and of which it is found out what they are red together with. `red_share` is the share of
+    those that were red of late; it begins where nothing is verified in batches.
 
     `publish_waits` is set while `publishing_commit` can't be published because staging went `astray`; `publishing_from` is where
     the branch is expected. `looking` is set while the user's repository is being looked at: to what is known of it, "" to be told
@@ -113,6 +114,7 @@ class Run:
     window: int = 0
     line: list[tuple[str, str]] = field(default_factory=list)
     searching: list[str] = field(default_factory=list)
+    red_share: float = 0.1
     publishing: list[str] = field(default_factory=list)
     landed: list[tuple[str, str]] = field(default_factory=list)
     spent: Spent = field(default_factory=Spent)

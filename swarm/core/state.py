@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from swarm.core import admission
 from swarm.core import messages as m
+from swarm.core.batch import members
 from swarm.core.model import Attempt, Hold, Limits, Readings, Spent, Step, Task, TaskState, Trial
 from swarm.core.run import Run
 
@@ -276,8 +277,9 @@ def _merge(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
         title=task.spec.title,
         verified=tuple(suite.name for suite in attempt.to_pass),
         at=attempt.queued_at,
-        base=attempt.base if attempt.rebased is None else attempt.onto,
+        base=_base(attempt),
         by_hand=task.spec.by_hand,
+        batch=attempt.batch if len(attempt.batch) > 1 else (),
     )
 
 
@@ -323,22 +325,36 @@ def _verify(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
     )
 
 
-def _advance(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
+def _base(attempt: Attempt) -> str:
+    """Gives the commit of staging that the submitted work stands on."""
+    base = attempt.base if attempt.rebased is None else attempt.onto
+    assert base is not None
+    return base
+
+
+def _advance(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command | None:
     assert attempt.candidate is not None
     assert attempt.onto is not None
+    batch = members(run, attempt)
+    if attempt is not batch[-1]:
+        return None  # it moves staging with the last one
+    over = tuple(
+        (str(each.candidate), str(each.onto), each.submitted, _base(each)) for each in batch if len(batch) > 1
+    )
     return m.Advance(
         run=run.id,
         task=task.spec.id,
         attempt=attempt.n,
         new=attempt.candidate,
-        old=attempt.onto,
+        old=str(batch[0].onto),
         head="" if attempt.undoes else attempt.submitted,
-        base=attempt.base if attempt.rebased is None else attempt.onto,
+        base=_base(attempt),
         reverts=tuple(commit for _, commit in attempt.undoes),
+        over=over,
     )
 
 
-COMMANDS: dict[Step, Callable[[Swarm, Run, Task, Attempt], m.Command]] = {
+COMMANDS: dict[Step, Callable[[Swarm, Run, Task, Attempt], m.Command | None]] = {
     Step.PREPARING: _take_worktree,
     Step.STARTING: _start_worker,
     Step.RUNNING: _watch_worker,

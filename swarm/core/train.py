@@ -20,7 +20,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from swarm.core import suites
+from swarm.core import batch, suites
 from swarm.core.model import (
     VERIFYING_STEPS,
     WORKER_STEPS,
@@ -31,7 +31,6 @@ from swarm.core.model import (
     Suite,
     SuiteCount,
     SuiteResult,
-    Task,
 )
 from swarm.core.run import Run
 from swarm.core.state import Swarm
@@ -47,16 +46,21 @@ _CHANCE_MAX = 1  # flakes that say nothing yet, however few the runs were
 def adrift(run: Run, limits: Limits) -> list[str]:
     """Names the tasks in landing whose candidate stands on what will not land as things are: it was sent back, is red for good, or
     was made anew. Where somebody goes before all others, it is every one that does not move staging already."""
-    if limits.verify_slots < 2 and len(run.landing) < 2:
+    if limits.verify_slots < 2 and len(run.landing) < 2 and not limits.batches:
         return []
     hurries, lands, found = limits.verify_slots > 1 and _somebody_hurries(run), {run.staging}, []
+    within: set[str] = set()
     for name in run.landing:
         attempt = _attempt(run, name)
         gives_way = hurries and attempt.place > 0
-        if attempt.step is not Step.ADVANCING and (gives_way or attempt.onto not in lands):
+        stands = batch.is_whole(run, attempt) and (attempt.onto in lands or attempt.onto in within)
+        if attempt.step is not Step.ADVANCING and (gives_way or not stands):
             found.append(name)
-        elif attempt.candidate is not None and not is_red(attempt):
-            lands.add(attempt.candidate)
+        elif attempt.candidate is not None:
+            # Of a batch that is red the members still stand on each other, until it is judged.
+            within = {attempt.candidate} if name in attempt.batch[:-1] else set()
+            if not is_red(run, attempt):
+                lands.add(attempt.candidate)
     return found
 
 
@@ -82,15 +86,16 @@ def _attempt(run: Run, name: str) -> Attempt:
     return attempt
 
 
-def is_red(attempt: Attempt) -> bool:
+def is_red(run: Run, attempt: Attempt) -> bool:
     """Tells whether a candidate is red for good, whatever becomes of those ahead."""
-    return attempt.step is Step.VERIFIED and bool(red(attempt))
+    last = batch.spokesman(run, attempt)
+    return last.step is Step.VERIFIED and bool(red(last))
 
 
 def _bears(run: Run) -> list[Attempt]:
     """Gives the attempts in landing that the next candidate may be built on."""
     found = (_attempt(run, name) for name in run.landing)
-    return [attempt for attempt in found if not is_red(attempt)]
+    return [attempt for attempt in found if not is_red(run, attempt)]
 
 
 def tail(run: Run) -> str:
@@ -102,10 +107,15 @@ def tail(run: Run) -> str:
 def may_grow(run: Run, limits: Limits) -> bool:
     """Tells whether one more candidate may be built ahead: the window allows it, and the last one is made. Behind one that has
     nothing to pass it would be built for nothing: that one lands at once."""
-    if not (run.queue and run.landing) or len(run.landing) >= _window(run, limits):
+    if not (run.queue and run.landing) or _units(run) >= _window(run, limits) or not batch.is_made(run):
         return False
     made = all(attempt.candidate is not None for attempt in _bears(run))
-    return made and bool(_attempt(run, run.landing[0]).to_pass)
+    return made and bool(batch.spokesman(run, _attempt(run, run.landing[0])).to_pass)
+
+
+def _units(run: Run) -> int:
+    """Counts what is in landing, a batch as one."""
+    return len({_attempt(run, name).batch or (name,) for name in run.landing})
 
 
 def waits_since(run: Run) -> float:
@@ -113,9 +123,50 @@ def waits_since(run: Run) -> float:
     return _attempt(run, next(iter(run.queue))).queued_at or 0.0
 
 
-def must_pass(run: Run, task: Task, attempt: Attempt) -> tuple[Suite, ...]:
-    """Gives the suites that an attempt has to pass. What is taken off has no say in what must hold without it."""
-    return run.plan.verify if attempt.undoes else run.suites(task)
+def must_pass(run: Run, name: str) -> tuple[Suite, ...]:
+    """Gives the suites that the candidate of a task has to pass: in a batch the last those of all, and the others none."""
+    attempt = _attempt(run, name)
+    if len(attempt.batch) < 2:
+        return _suites(run, name)
+    found = {suite.run: suite for each in attempt.batch for suite in _suites(run, each)}
+    return tuple(found.values()) if name == attempt.batch[-1] else ()
+
+
+def _suites(run: Run, name: str) -> tuple[Suite, ...]:
+    """Gives the suites that a task's work has to pass. What is taken off has no say in what must hold without it."""
+    task = run.tasks[name]
+    return run.plan.verify if _attempt(run, name).undoes else run.suites(task)
+
+
+def form_batch(run: Run, name: str, limits: Limits) -> None:
+    """Closes a batch over the task that is merged next and those that may be verified with it; one that is formed again takes in
+    nobody new."""
+    first = _attempt(run, name)
+    most = len(first.batch) or (1 if _is_flaky_run(run) else batch.size(run))
+    others = first.batch or tuple(run.queue)
+    names = [name]
+    if limits.batches and _may_join(run, name):
+        joins = [each for each in others if each != name and _may_join(run, each, first.batch)]
+        names += joins[: most - 1]
+    closed = tuple(names) if len(names) > 1 or first.batch else ()
+    for each in names:
+        _attempt(run, each).batch = closed
+
+
+def _may_join(run: Run, name: str, of: tuple[str, ...] | None = None) -> bool:
+    """Tells whether a task may be verified with others, of the batch it was in before, if any."""
+    if name not in run.queue or run.astray is not None:
+        return False
+    task, attempt = run.tasks[name], _attempt(run, name)
+    as_any = attempt.place > 0 and not attempt.undoes and not task.spec.by_hand and bool(_suites(run, name))
+    may_go = (
+        attempt.step is Step.WAITING and not clashes(run, attempt) and not _waits_for_holder(run, attempt)
+    )
+    return as_any and may_go and of in (None, attempt.batch)
+
+
+def _is_flaky_run(run: Run) -> bool:
+    return any(is_flaky(seen) for seen in run.suites_seen.values())
 
 
 def next_up(run: Run, limits: Limits, *, slot: bool) -> str | None:
@@ -129,7 +180,7 @@ def next_up(run: Run, limits: Limits, *, slot: bool) -> str | None:
         if attempt.step is not Step.WAITING or _waits_for_holder(run, attempt):
             continue
         if not clashes(run, attempt):
-            if not slot and must_pass(run, run.tasks[name], attempt):
+            if not slot and _suites(run, name):
                 return None
             for each in passed:
                 each.passed_by += 1
@@ -168,7 +219,10 @@ def shorten(run: Run, limits: Limits) -> None:
 
 def _verifying(run: Run) -> int:
     found = (_attempt(run, name) for name in run.landing)
-    return sum(attempt.step in VERIFYING_STEPS and bool(attempt.to_pass) for attempt in found)
+    return sum(
+        attempt.step in VERIFYING_STEPS and bool(attempt.to_pass or len(attempt.batch) > 1)
+        for attempt in found
+    )
 
 
 def _probing(run: Run) -> int:

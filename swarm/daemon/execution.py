@@ -652,8 +652,9 @@ class Execution:
         landing = self.edges.landing
         if command.reverts:
             landing.check_revert(command.new, command.old, command.reverts)
-        else:
-            landing.check(command.new, command.old, command.head, command.base, run=command.run)
+        alone = (command.new, command.old, command.head, command.base)
+        for new, old, head, base in () if command.reverts else command.over or (alone,):
+            landing.check(new, old, head, base, run=command.run)
         with exclusive(self.edges.places.merge_lock, kind=MergeLockHeld) as held:
             found = landing.advance(command.run, command.new, command.old, lock=held)
         if found is not None:
@@ -733,6 +734,10 @@ def landing_message(command: m.Merge) -> str:
     title = " ".join(command.title.split()) or command.task
     verified = ", ".join(command.verified) or "none"
     by_hand = "Swarm-By-Hand: yes\n" if command.by_hand else ""
+    if command.batch:
+        last = command.batch[-1]
+        with_it = f"Swarm-Batch: {', '.join(command.batch)}\n"
+        by_hand = with_it if command.task == last else f"Swarm-Verified-With: {last}\n"
     return (
         f"Land {command.task}: {title}\n\nSwarm-Run: {command.run}\nSwarm-Task: {command.task}\n"
         f"Swarm-Attempt: {command.attempt}\nSwarm-Verified: {verified}\n{by_hand}"

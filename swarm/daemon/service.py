@@ -44,7 +44,7 @@ from swarm.edge import git, process, sandbox
 from swarm.edge.lockfile import LockTaken
 from swarm.edge.place import write_whole
 from swarm.edge.trouble import explained
-from swarm.errors import SwarmError, UsageError
+from swarm.errors import SwarmError
 from swarm.settings import Settings
 
 IDLE_S = 1.0  # how long a daemon that was started for one run stays after its end, so that those who wait hear of it
@@ -233,25 +233,10 @@ def _serve_once(options: Options, environ: Mapping[str, str], starter: Starter) 
         places = presence.places
         process.mark_own_programs(places.nonce_head)
         settings = config.load(repository.working_top(), environ, options.flags)
-        _refuse_unkept(settings)
         shut_in = sandbox.choose(settings, environ)
         os.chmod(places.state, 0o700)
         log.setup(places.log)
         return asyncio.run(_serve(options, environ, repository, presence, settings, starter, shut_in))
-
-
-def _refuse_unkept(settings: Settings) -> None:
-    """Refuses settings that ask for protection which this version does not give: silence would be taken for a promise."""
-    asked = {
-        'verify.mode = "batch"': settings.verify.mode == "batch",
-    }
-    wrong = [name for name, wanted in asked.items() if wanted]
-    if wrong:
-        raise UsageError(
-            f"This version can't keep what the settings ask for: {', '.join(wrong)}.",
-            "No daemon was started.",
-            "take it out of swarm.toml or the environment; swarm config shows where it comes from",
-        )
 
 
 async def _serve(

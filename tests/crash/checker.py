@@ -59,6 +59,9 @@ class Run:
     line: dict[str, tuple[str, int]] = field(default_factory=dict)  # whose task and attempt a commit is
     shown: set[str] = field(default_factory=set)  # those that were published
     undone: set[str] = field(default_factory=set)
+    made: dict[str, tuple[str, int, str]] = field(
+        default_factory=dict
+    )  # candidates: whose, and made from what
     tasks: dict[str, Task] = field(default_factory=lambda: defaultdict(Task))  # by their names in refs
 
 
@@ -197,10 +200,15 @@ class Checker:
             if row.get("again") and facts.get("verified") == row["candidate"]:
                 good += facts["passed"]  # the others ran once more on the same commit
             facts |= {"verified": row["candidate"], "passed": sorted(good)}
+            if kind == "CandidateMade":
+                run.made[row["candidate"]] = row["task"], n, row["onto"]
         elif kind == "WorkerExited":
             task.slot = None
         elif kind == "StagingAdvanced":
-            run.line[row["candidate"]] = row["task"], n
+            batch, at = [(row["candidate"], row["task"], n)], row["candidate"]
+            while (at := run.made.get(at, ("", 0, ""))[2]) in run.made.keys() - run.line.keys():
+                batch.append((at, *run.made[at][:2]))  # verified with it, and moved over by the same step
+            run.line |= {commit: (of, number) for commit, of, number in reversed(batch)}
 
     def told(self) -> Broken:
         for run, name, task in ((of, *each) for of in self.runs.values() for each in of.tasks.items()):

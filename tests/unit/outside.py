@@ -160,6 +160,12 @@ class Outside:
             return found
         missing = [name for name in suites if (command.new, name) not in self.passed]
         assert not missing, f"{command.task} lands as {command.new}, on which {missing} did not pass"
-        assert self.parents[command.new][0] == command.old
+        line = command.over or ((command.new, command.old, command.head, command.base),)
+        for (new, onto, head, _), below in zip(
+            line, (command.old, *(each[0] for each in line)), strict=False
+        ):
+            assert self.parents[new][0] == onto == below
+            assert not command.over or self.parents[new][1] == head
+        assert line[-1][0] == command.new
         self.staging[command.run] = command.new
         return None

@@ -102,6 +102,7 @@ class World:
             name_partners=self.random.random() < 0.8,
             heads_wait=self.random.random() < 0.8,
             keep_claims=self.random.random() < 0.8,
+            batches=self.random.random() < 0.5,
         )
         if rush:
             slots = self.random.choice([2, 3, 4])
@@ -413,6 +414,11 @@ class World:
         if self.chance(5):
             outside.staging[command.run] = self.commit(outside.staging[command.run])
         assert task.live is not None
+        run = self.swarm.runs[command.run]
+        together = task.live.batch or (command.task,)
+        asked = {suite.name for name in together for suite in run.suites(run.tasks[name])}
+        if not task.live.undoes:
+            assert asked <= {suite.name for suite in task.live.to_pass}, f"{together} land without {asked}"
         found = outside.advance(command, [suite.name for suite in task.live.to_pass])
         if found is not None:
             return m.StagingMoved(**where, found=found)
