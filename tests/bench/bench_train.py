@@ -7,7 +7,10 @@ product's own settings, save that readings come from a file (see `product`).
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from tests.bench.measure import Bars, Variant, in_turn, options, scratch
 from tests.bench.product import Product
 
 RED_EVERY = 20
+LOOKS = 8  # checkouts in which staging is verified again, beside each other
 SUITE = "sleep {seconds}; ! grep -q bad file_*"
 
 
@@ -62,10 +66,24 @@ class Queue:
         red = sum(n % RED_EVERY == RED_EVERY // 2 for n in range(self.number))
         if len(listed) != self.number - red:
             raise RuntimeError(f"{len(listed)} landed, and {self.number - red} of the tasks are good")
-        bad = floor.git(product.repository, "hash-object", "--stdin", given="bad\n")
-        for commit in listed:
-            if bad in floor.git(product.repository, "ls-tree", "-r", commit):
-                raise RuntimeError(f"{commit} is on staging and is red")
+        shares = [(product.repository, listed[n::LOOKS]) for n in range(LOOKS)]
+        with ThreadPoolExecutor(LOOKS) as looks:
+            reds = [commit for found in looks.map(self.red_among, shares) for commit in found]
+        if reds:
+            raise RuntimeError(f"{', '.join(reds)} are on staging and are red")
+
+    def red_among(self, share: tuple[Path, list[str]]) -> list[str]:
+        """Runs the suite again on commits, each in a clean checkout, and gives those that it fails on."""
+        repository, commits = share
+        folder = Path(tempfile.mkdtemp(dir=self.folder, prefix="again-"))
+        floor.git(folder, "clone", "-q", "--no-checkout", str(repository), ".")
+        red = []
+        for commit in commits:
+            floor.git(folder, "checkout", "-q", "--force", "--detach", commit)
+            floor.git(folder, "clean", "-ffdxq")
+            if subprocess.run(["/bin/sh", "-c", self.suite], cwd=folder, check=False).returncode:
+                red.append(commit)
+        return red
 
 
 def moment(event: dict[str, Any]) -> float:
