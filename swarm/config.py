@@ -298,6 +298,7 @@ def to_limits(settings: Settings) -> MachineLimits:
         name_partners=True,
         heads_wait=True,
         keep_claims=True,
+        by_priority=True,
         batches=settings.verify.mode == "batch",
         verify_slots=settings.verify.slots,
         hold_agents=True,

@@ -34,12 +34,26 @@ SAID_MAX = 300  # characters shown of what a worker said last
 # --- how a run ended --------------------------------------------------------------------------------------------------------
 
 
+def _is_settled(run: Document, task: Document) -> bool:
+    """Tells of a task of a round of QA whether a later round has approved of what stands on staging: then it failed nobody."""
+    return bool(task.get("qa")) and (run.get("qa") or {}).get("state") in ("approved", "void")
+
+
+def _counts(run: Document) -> dict[str, int]:
+    """Gives how many tasks ended how, without those of QA that a later approval has settled."""
+    counts = dict(run.get("counts") or {})
+    for task in run.get("tasks") or []:
+        if task.get("state") != "landed" and _is_settled(run, task):
+            counts[task["state"]] = max(0, counts.get(task["state"], 0) - 1)
+    return counts
+
+
 def summary_line(run: Document, elapsed_s: float | None) -> str:
     """Sums a run up in one line: `12 landed, 1 failed (conflict), 0 blocked in 41.2 s`; without the time where nothing was done."""
-    counts = run.get("counts") or {}
+    counts = _counts(run)
     codes: dict[str, int] = {}
     for task in run.get("tasks") or []:
-        if task.get("state") == "failed":
+        if task.get("state") == "failed" and not _is_settled(run, task):
             code = printable((task.get("reason") or {}).get("code") or "")
             codes[code] = codes.get(code, 0) + 1
     named = ", ".join(code if number == 1 else f"{number} {code}" for code, number in codes.items() if code)
@@ -52,7 +66,7 @@ def summary_line(run: Document, elapsed_s: float | None) -> str:
 
 def all_landed(run: Document) -> bool:
     """Says whether nothing of a run failed, was blocked or cancelled."""
-    counts = run.get("counts") or {}
+    counts = _counts(run)
     return not any(counts.get(state) for state in ("failed", "blocked", "cancelled"))
 
 
@@ -62,7 +76,7 @@ def result_text(run: Document, elapsed_s: float, *, top: str = "", daemon_stays:
     lines = [summary_line(run, elapsed_s)]
     names = []
     for task in run.get("tasks") or []:
-        if task.get("state") in ("failed", "blocked"):
+        if task.get("state") in ("failed", "blocked") and not _is_settled(run, task):
             name = printable(task.get("id", "?"))
             names += [name] if task["state"] == "failed" else []
             why = reason_text(task.get("reason"), task["state"]) or "no reason known"
@@ -380,6 +394,9 @@ def _attempt_lines(attempt: Document, now: float, top: str) -> Iterator[str]:
     for suite in attempt.get("suites") or []:
         if isinstance(suite, dict):
             yield f"    {pad('verified', 10)} {_suite_text(suite, attempt.get('bottleneck'))}"
+    together = [printable(str(name)) for name in attempt.get("batch") or []]
+    if together:
+        yield f"    {pad('batch', 10)} {', '.join(together)}: verified together, as the candidate of {together[-1]}"
 
 
 def _first_lines(text: Any) -> str:

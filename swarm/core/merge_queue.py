@@ -67,7 +67,7 @@ def enqueue(turn: Turn, run: Run, task: Task, attempt: Attempt, *, brought_in: b
     attempt.queued_at = turn.at
     free_slot(turn, attempt)
     run.queued += 1
-    attempt.place = run.queued
+    attempt.place = train.place(run, task) if turn.swarm.limits.by_priority else run.queued
     run.line_up([task.spec.id])
     run.set_state(task, TaskState.QUEUED)
     turn.tell("TaskQueued", run, task, head=attempt.head, touched=len(attempt.touched))

@@ -256,7 +256,8 @@ class Limits:
     `name_partners` has it found out together with which landings work is red, where it is green without them; off likewise.
     `keep_claims` has a task keep its claims, and the paths of the conflict, from a conflict to its next attempt, and run alone only
     after a second one; off likewise: alone after the first.
-    `batches` lets several attempts be verified at once where little is red (opt-in).
+    `batches` lets several attempts be verified at once where little is red (opt-in). `by_priority` lets finished work of a higher
+    priority land before others that wait; off as in journals of 0.1.0.
     `verify_slots` is how many candidates are verified at once, of all runs; the first of each run never waits for one, unless
     `heads_wait`, which is off in journals of 0.1.0.
     With `hold_agents` a rate limit that one worker meets holds its whole agent; `breaker_failures` is how many first workers of an
@@ -300,6 +301,7 @@ class Limits:
     heads_wait: bool = False
     keep_claims: bool = False
     batches: bool = False
+    by_priority: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,11 +31,14 @@ from swarm.core.model import (
     Suite,
     SuiteCount,
     SuiteResult,
+    Task,
 )
 from swarm.core.run import Run
 from swarm.core.state import Swarm
 
 FLAKY_SHARE = 0.05  # of its runs, above which a suite is called flaky
+PRIORITY_MAX = 1000  # above which, and below minus which, priorities are the same in the merge queue
+AHEAD_BY = 4  # places, for each point of priority
 PATIENCE = 2  # times the slots: so many may go by one that waits for them
 _CHANCE_MAX = 1  # flakes that say nothing yet, however few the runs were
 
@@ -116,6 +119,13 @@ def may_grow(run: Run, limits: Limits) -> bool:
 def _units(run: Run) -> int:
     """Counts what is in landing, a batch as one."""
     return len({_attempt(run, name).batch or (name,) for name in run.landing})
+
+
+def place(run: Run, task: Task) -> int:
+    """Gives the place in the queue of work that comes now: that of the one who came some landings earlier for each point of its
+    priority. So who comes late enough never overtakes, and nobody waits for ever."""
+    points = max(-PRIORITY_MAX, min(task.spec.priority, PRIORITY_MAX))
+    return run.queued + AHEAD_BY * (PRIORITY_MAX - points)
 
 
 def waits_since(run: Run) -> float:

@@ -22,6 +22,7 @@ from swarm.core.run import Run
 from swarm.core.state import Swarm
 from swarm.crashpoints import crash_at
 from swarm.daemon.execution import Edges
+from swarm.daemon.verification import bench_key
 from swarm.edge import git, linked, opened, process
 from swarm.edge.host import Host
 from swarm.edge.landing import LandingRepository
@@ -62,6 +63,7 @@ class Known:
     work: list[KeptWork] = field(default_factory=list)
     nonces: set[str] = field(default_factory=set)
     verifying: set[str] = field(default_factory=set)
+    benches: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
     runs: list[str] = field(default_factory=list)
     running: Mapping[str, list[int]] = field(default_factory=dict)
@@ -84,11 +86,13 @@ def known(swarm: Swarm, places: Places, before: Mapping[str, list[int]], *, alon
                 found.published[run.id] = run.published
         if run.finish is not None:
             found.verifying.add(f"{places.nonce_head}-{run.finish.request}")
+            found.benches.add(bench_key(f"finish/{run.id}/{run.finish.request}"))
         for name, attempt in _attempts(run):
             if attempt.step not in ATTEMPT_ENDS:
                 found.nonces.add(places.nonce(run.id, name, attempt.n))
             if attempt.step is Step.VERIFYING:
                 found.verifying.add(places.nonce(run.id, name, attempt.n))
+                found.benches.add(bench_key(f"{run.id}/{name}/{attempt.n}"))
             if attempt.step in ATTEMPT_ENDS and attempt.returned:
                 found.ended.add(f"{run.id}/{name}/{attempt.n}")
             elif attempt.worktree is not None and not attempt.returned:
@@ -178,7 +182,17 @@ def _processes(must: Known, _: Edges, dry_run: bool) -> list[Finding]:
 def _worktrees(must: Known, edges: Edges, dry_run: bool) -> list[Finding]:
     free_others = must.alone and not edges.settings.worktrees.keep
     found = edges.pool.sweep(leases=must.leases, alone=free_others, dry_run=dry_run)
-    return [*found, *edges.scratch.sweep(dry_run=dry_run)]
+    return [*found, *edges.scratch.sweep(dry_run=dry_run), *_benches(must, edges, dry_run)]
+
+
+def _benches(must: Known, edges: Edges, dry_run: bool) -> Iterator[Finding]:
+    """Frees the worktrees in which something was verified that nobody asks for any more; its suites have been ended before."""
+    for entry in edges.scratch.members() if must.alone else ():
+        if entry.key and entry.key not in must.benches:
+            if not dry_run:
+                edges.scratch.give_back(entry.key)
+            text = f"{entry.path} was lent to a verification that nobody asks for any more"
+            yield Finding("worktree", text, "it is given back", not dry_run)
 
 
 def _staging_worktrees(must: Known, edges: Edges, dry_run: bool) -> list[Finding]:

@@ -96,7 +96,7 @@ class Verifier:
         cancelled, or where one can't be run, ends what it started.
         """
         folder = places.candidate(candidate, again=again)
-        bench = _Bench(self, f"verify/{key}", nonce, folder, candidate, again=again)
+        bench = _Bench(self, bench_key(key), nonce, folder, candidate, again=again)
         try:
             await self.in_thread(lambda: bench.prepare(suites))
             crash_at("verify.prepared")
@@ -113,6 +113,11 @@ class Verifier:
         else:
             await self.in_thread(lambda: self.scratch.give_back(bench.key))
         return Outcomes(results, lacks)
+
+
+def bench_key(key: str) -> str:
+    """Names who has the worktree in which something is verified."""
+    return f"verify/{key}"
 
 
 class _End(NamedTuple):

@@ -60,6 +60,7 @@ def test_a_batch_lands_as_verified_by_its_last(batches: Swarm) -> None:
     assert trailers(swarm, run, last)["Swarm-Batch"] == f"{ahead}, {last}"
     assert trailers(swarm, run, last)["Swarm-Verified"] != "none"
     assert task_of(run, ahead)["attempts"][0]["batch"] == [ahead, last]
+    assert f"{ahead}, {last}: verified together, as the candidate of {last}" in swarm("show", ahead).out
 
 
 def test_a_red_batch_names_the_pair(batches: Swarm) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -140,3 +141,14 @@ def test_a_landing_repository_deleted_under_the_daemon_is_founded_again(swarm: S
     swarm.check_landed(run)
     assert swarm.landings("r") == ["a", "b"]
     assert sorted(swarm.starts()) == ["a", "b"]
+
+
+def test_a_worktree_of_a_verification_that_nobody_asks_for_is_freed(swarm: Swarm) -> None:
+    """Killed between the word that a candidate is not wanted any more and giving its worktree back, the daemon leaves it lent to
+    nobody; that is found and given back."""
+    swarm.run(swarm.plan("r", [swarm.task("t")], verify=["true"]))
+    pool = common_dir(swarm.top) / "swarm" / "scratch" / ".pool"
+    (record,) = pool.glob("*.json")
+    record.write_text(json.dumps({**json.loads(record.read_text()), "key": "verify/r/t/1"}))
+    check_mended(swarm, "worktree")
+    assert json.loads(record.read_text())["key"] == ""

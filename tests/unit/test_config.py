@@ -49,6 +49,7 @@ def test_without_a_file_everything_is_the_default(tmp_path: Path) -> None:
         name_partners=True,
         heads_wait=True,
         keep_claims=True,
+        by_priority=True,
         verify_slots=2,
         hold_agents=True,
         breaker_failures=3,

@@ -103,6 +103,7 @@ class World:
             heads_wait=self.random.random() < 0.8,
             keep_claims=self.random.random() < 0.8,
             batches=self.random.random() < 0.5,
+            by_priority=self.random.random() < 0.5,
         )
         if rush:
             slots = self.random.choice([2, 3, 4])

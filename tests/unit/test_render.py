@@ -298,6 +298,17 @@ def test_the_summary_counts_and_names_why() -> None:
         assert not telling.all_landed(a_run(*landed, a_task("x", state)))
 
 
+def test_a_round_of_qa_that_a_later_one_settled_failed_nobody() -> None:
+    """A review or a repair that did not land counts as failed until a later round approves of staging."""
+    for state, well in (("approved", True), ("void", True), ("rejected", False), ("at_work", False)):
+        run = {
+            **a_run(a_task("t", "landed"), {**a_task("qa-1", "failed"), "qa": "review"}),
+            "qa": {"state": state},
+        }
+        assert telling.all_landed(run) is well
+        assert ("0 failed" in telling.summary_line(run, None)) is well
+
+
 def test_the_end_of_a_run_says_where_the_work_is_and_what_to_type() -> None:
     """Summary, each failure with its reason, the staging branch and its worktree, and the next commands."""
     text = telling.result_text(

@@ -432,3 +432,47 @@ def test_the_first_of_each_run_needs_no_slot() -> None:
     assert not story.has(m.Merge)
     story.verify("a")
     assert [c.task for c in story.commands if isinstance(c, m.Merge)] == ["y"]
+
+
+# --- who goes first among those that wait
+
+
+def in_line(*priorities: int, by_priority: bool = True) -> list[str]:
+    """The order in which tasks of these priorities wait, that come in this order while another is verified."""
+    names = [f"t{n}" for n in range(len(priorities))]
+    tasks = [a_task(name, verify=["make"], priority=p) for name, p in zip(names, priorities, strict=True)]
+    limits = dataclasses.replace(TRAIN, workers_max=40, verify_slots=1, by_priority=by_priority)
+    story = a_story(a_plan(a_task("now", verify=["make"], priority=99), *tasks), bench=Story(limits))
+    story.up("now", *names)
+    for name in ("now", *names):
+        story.exit(name)
+        story.collect(name, brought_in=True)
+    assert story.run.landing == ["now"]
+    assert invariants(story.swarm) == []
+    return list(story.run.queue)
+
+
+def test_finished_work_of_a_higher_priority_lands_first() -> None:
+    """Of those that wait in the merge queue the one of higher priority goes first, else who came first; what is verified is not
+    interrupted. In older journals who came first goes first."""
+    assert in_line(0, 5, 0, 7, -3) == ["t3", "t1", "t0", "t2", "t4"]
+    assert in_line(0, 5, 0, 7, -3, by_priority=False) == ["t0", "t1", "t2", "t3", "t4"]
+
+
+def test_nobody_of_low_priority_waits_for_ever() -> None:
+    """Each point of priority is worth four places: who comes later than that goes behind."""
+    assert in_line(0, *[1] * 8) == ["t1", "t2", "t3", "t0", "t4", "t5", "t6", "t7", "t8"]
+
+
+def test_the_highest_priority_still_goes_behind_what_goes_before_all_others() -> None:
+    """However high, a priority is no undo and no wish of a person's."""
+    story = a_story(
+        a_plan(
+            *(a_task(name, verify=["make"], priority=p) for name, p in (("a", 0), ("b", 0), ("c", 10**6)))
+        ),
+        bench=Story(dataclasses.replace(TRAIN, verify_slots=1, by_priority=True)),
+    )
+    for name in ("a", "b", "c"):
+        story.work(name)
+    story.send(m.FirstAsked(at=story.now, run="plan", tasks=("b",)))
+    assert next(iter(story.run.queue)) == "b"
