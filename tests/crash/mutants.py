@@ -145,9 +145,16 @@ MUTANTS: dict[str, Mutant] = {
     "stands-on-nothing": Mutant(
         "what was made from a candidate that was sent back goes on as if that had landed",
         "swarm/core/train.py",
-        "(gives_way or attempt.onto not in lands)",
+        "(gives_way or not stands)",
         "gives_way",
         ("walk", "tests/unit/test_train.py::test_red_because_of_one_ahead_is_forgotten"),
+    ),
+    "batch-by-its-first": Mutant(
+        "a batch lands as soon as its first candidate, which nothing verifies, is made",
+        "swarm/core/batch.py",
+        "return members(run, attempt)[-1]",
+        "return members(run, attempt)[0]",
+        ("tests/unit/test_batch.py::test_a_red_batch_is_halved_until_one_is_red_by_itself",),
     ),
     "conflict-ahead-counts": Mutant(
         "a conflict with a candidate that may never land is held against the attempt",
