@@ -428,6 +428,36 @@ def _commit(top: Path, message: str) -> None:
     git(top, "commit", "-q", "--allow-empty", "-m", message)
 
 
+@pytest.mark.parametrize(
+    ("headers", "wait_s"),
+    [
+        ({}, None),
+        ({"retry-after": "30"}, 30.0),
+        ({"retry-after": "30", "retry-after-ms": "1500"}, 1.5),
+        ({"retry-after": "-3"}, 0.0),
+        ({"retry-after": "Thu, 01 Jan 1970 00:20:00 GMT"}, 200.0),
+        ({"retry-after": "soon"}, None),
+        (
+            {
+                "anthropic-ratelimit-requests-remaining": "0",
+                "anthropic-ratelimit-requests-reset": "1970-01-01T00:17:00Z",
+                "anthropic-ratelimit-tokens-remaining": "0",
+                "anthropic-ratelimit-tokens-reset": "1970-01-01T00:18:20Z",
+                "anthropic-ratelimit-input-tokens-remaining": "7",
+                "anthropic-ratelimit-input-tokens-reset": "1970-01-01T01:00:00Z",
+            },
+            100.0,
+        ),
+        ({"anthropic-ratelimit-tokens-reset": "tomorrow"}, None),
+    ],
+)
+def test_the_wait_is_what_the_api_says(headers: dict[str, str], wait_s: float | None) -> None:
+    """A wait is read as it is said: in seconds, milliseconds or as a date, else until the last limit that is used up is reset."""
+    from swarm.worker.anthropic.service import wait_of
+
+    assert wait_of(headers, now=1000.0) == wait_s
+
+
 def test_the_default_model_is_one_that_the_package_knows() -> None:
     """The model by default is in the package's own list, and not among those that it says are going."""
     from anthropic.resources.messages import messages

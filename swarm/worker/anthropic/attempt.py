@@ -229,7 +229,8 @@ def _work_of(given: Assignment, n: int) -> str:
 
 def _put_back(given: Assignment, base: str, work: str) -> bool:
     """Makes the changes from `base` to `work` in the worktree, all or none; False where they do not fit."""
-    changed = git.run("diff", "--binary", "--full-index", base, work, cwd=given.worktree, ok=(0, 128))
+    asked = ("diff-tree", "-p", "--binary", "--full-index", "--no-textconv", "--no-ext-diff", base, work)
+    changed = git.run(*asked, cwd=given.worktree, ok=(0, 128))
     if changed.code or not changed.out:
         return not changed.code
     applied = git.run(
@@ -336,7 +337,7 @@ class Attempt:
     def _cleaned(self, result: Result) -> Result:
         text = result.text.encode(
             "utf-8", "replace"
-        ).decode()  # names of files may be no text, which the API takes only
+        ).decode()  # names of files may be no text; the API takes only that
         return Result(self._secrets.hidden(text), result.is_error)
 
     def _answer(self, given: list[tuple[Call, Result]]) -> None:

@@ -20,7 +20,7 @@ Message = dict[str, Any]
 
 CHARACTERS_PER_TOKEN = 3.0  # until the first answer tells how many there are
 KEPT_WHOLE = 5  # of the last messages nothing is left out
-RESULT_SHARE = 4  # what one turn's results take at most of the context: a quarter
+RESULT_SHARE = 8  # what one turn's results take at most of the context: an eighth
 RESULT_MIN = 2_000  # characters of one result that are never cut
 TURNS_LEFT_TOLD = 3
 MILLION = 1_000_000

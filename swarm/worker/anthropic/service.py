@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import anthropic
@@ -150,9 +151,14 @@ def _said(error: anthropic.APIStatusError) -> str:
 def wait_of(headers: Mapping[str, str], now: float) -> float | None:
     """Gives how many seconds the API wants waited: as it says outright, else until the last of the limits that are used up is
     reset; None where it does not say."""
-    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+    reads: tuple[tuple[str, Callable[[str], float]], ...] = (
+        ("retry-after-ms", lambda text: float(text) / 1000),
+        ("retry-after", float),
+        ("retry-after", lambda text: parsedate_to_datetime(text).timestamp() - now),
+    )
+    for name, read in reads:
         try:
-            return max(0.0, float(headers[name]) * unit_s)
+            return max(0.0, read(headers[name]))
         except (KeyError, ValueError):
             continue
     head, resets = "anthropic-ratelimit-", []
