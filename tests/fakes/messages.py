@@ -20,13 +20,15 @@ EDITOR = "str_replace_based_edit_tool"
 
 @dataclass(frozen=True)
 class Reply:
-    """A whole answer, streamed: text, then calls of tools as (name, input). `cut` ends it after so many events, without a word;
-    `error` ends it there with an error event of this type. `raw_input` is written in place of the input of the last call."""
+    """A whole answer, streamed: text, then calls of tools as (name, input). `cut` ends it after so many events, without a word, and
+    with `clean` as if that were all; `error` ends it there with an error event of this type. `raw_input` is written in place of the
+    input of the last call."""
 
     text: str = ""
     calls: Sequence[tuple[str, Mapping[str, Any]]] = ()
     stop: str = ""
     cut: int | None = None
+    clean: bool = False
     error: str = ""
     raw_input: str | None = None
     tokens_in: int = 100
@@ -161,7 +163,7 @@ def serving(answers: Answers) -> Iterator[Endpoint]:
                     "text/event-stream",
                     part,
                     {},
-                    promised=len(whole.encode()) if not reply.error else None,
+                    promised=len(whole.encode()) if not (reply.error or reply.clean) else None,
                 )
                 self.close_connection = True
 

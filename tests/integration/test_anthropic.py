@@ -231,6 +231,7 @@ def test_what_passes_is_tried_again(place: Place) -> None:
         Failure(529, "overloaded_error"),
         Reply("", [bash("echo once >> log")], cut=3),
         Reply("", [bash("echo once >> log")], error="overloaded_error", cut=3),
+        Reply("", [bash("echo once >> log")], cut=4, clean=True),
         Reply("", [bash("echo once >> log")]),
         Failure(429, "rate_limit_error", {"retry-after": "0.05"}),
         Reply("Done."),
@@ -241,8 +242,8 @@ def test_what_passes_is_tried_again(place: Place) -> None:
     assert (place.top / "log").read_text() == "once\n"
     assert "the API answers 529" in out
     assert "the API answers 429" in out
-    assert out.count("asking again") == 2
-    assert len(endpoint.requests) == 6
+    assert out.count("asking again") == 3
+    assert len(endpoint.requests) == 7
     assert place.result()["tokens_out"] == 20
 
 
