@@ -325,6 +325,10 @@ class AgentSettings(_Table):
         description='Program and arguments, for example ["mycoder", "--message-file", "{prompt_file}"]; needed where the agent is '
         "not built in.",
     )
+    command_in_sandbox: list[str] = Field(
+        default=[],
+        description="The same where swarm's sandbox holds it, if it must be another: without a sandbox of its own.",
+    )
     prompt: Literal["file", "stdin", "argument"] = Field(
         default="file",
         description="How the prompt reaches it: by {prompt_file}, on standard input, or as the last argument.",

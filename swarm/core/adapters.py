@@ -20,8 +20,9 @@ class Agent:
     """A program that carries out tasks, in the worktree that it is started in.
 
     `command`, `model_flags` and `resume` are arguments, in this order; names in braces are filled in (docs/howto/agents.md), and
-    the prompt comes last where `prompt` is argument. `keys` are variables and `logins` files of which one is enough for it to be
-    let in by its service; with neither it needs none. `writable` are folders that it writes to besides its worktree. In `logins`
+    the prompt comes last where `prompt` is argument. `command_in_sandbox` is instead of `command` where swarm's sandbox holds it:
+    for a program whose own can't be set up inside another. `keys` are variables and `logins` files of which one is enough for it to
+    be let in by its service; with neither it needs none. `writable` are folders that it writes to besides its worktree. In `logins`
     and `writable` `~` is the home folder and `${NAME:-default}` the value of a variable.
     """
 
@@ -32,6 +33,7 @@ class Agent:
     retry_model: str = ""
     model_flags: tuple[str, ...] = ("--model", "{model}")
     resume: tuple[str, ...] = ()
+    command_in_sandbox: tuple[str, ...] = ()
     parser: str = ""
     keys: tuple[str, ...] = ()
     logins: tuple[str, ...] = ()
@@ -97,9 +99,11 @@ BUILT_IN: Mapping[str, Agent] = {
         logins=(f"{_CLAUDE_HOME}/.credentials.json",),
         writable=(_CLAUDE_HOME, "~/.claude.json"),
     ),
-    # Its own sandbox keeps a linked worktree's git folder read-only, so it can't commit: what it leaves is committed for it.
+    # Its own sandbox keeps a linked worktree's git folder read-only, so it can't commit: what it leaves is committed for it. Inside
+    # swarm's it can't set its own up, and every command of it would fail.
     "codex": Agent(
         command=("codex", "exec", "--json", "-s", "workspace-write"),
+        command_in_sandbox=("codex", "exec", "--json", "-s", "danger-full-access"),
         prompt="stdin",
         resume=("resume", "{session}", "-"),
         parser="codex",

@@ -396,7 +396,13 @@ class Execution:
         crash_at("worker.told")
         session = before.session if before is not None else ""
         called = agents.call(
-            spec, self.edges.agents, places.prompt, prompt, again=command.again, session=session
+            spec,
+            self.edges.agents,
+            places.prompt,
+            prompt,
+            again=command.again,
+            session=session,
+            shut_in=self.edges.sandbox.shuts_in,
         )
         heard.note_format(places, called.parser, command.worktree)
         shut_in, agent = self.edges.sandbox, self.edges.agents.get(spec.agent)

@@ -57,8 +57,10 @@ def call(
     *,
     again: bool = False,
     session: str = "",
+    shut_in: bool = False,
 ) -> Call:
-    """Builds the call for a task; `again` after an attempt that was held against it, with the `session` of an interrupted one.
+    """Builds the call for a task; `again` after an attempt that was held against it, with the `session` of an interrupted one, and
+    `shut_in` where a sandbox holds it.
 
     Raises `KeyError` for an agent that `missing` would have named.
     """
@@ -74,13 +76,14 @@ def call(
         "model": model,
         "session": session,
     }
-    parts = [*agent.command]
+    command = (agent.command_in_sandbox if shut_in else ()) or agent.command
+    parts = [*command]
     if model and not any("{model}" in part for part in parts):
         parts += agent.model_flags
     if session:
         parts += agent.resume
     argv = tuple(_filled(part, names) for part in parts)
-    if agent.prompt == "argument" and not any("{prompt}" in part for part in agent.command):
+    if agent.prompt == "argument" and not any("{prompt}" in part for part in command):
         argv = (*argv, prompt)
     stdin = prompt_file if agent.prompt == "stdin" else None
     return Call(argv, stdin, agent.env, agent.parser, frozenset(agent.keys) or KEYS)

@@ -41,6 +41,13 @@ def test_arguments_come_in_the_order_that_programs_take_them() -> None:
     ]
 
 
+def test_inside_a_sandbox_it_may_be_called_otherwise() -> None:
+    """Codex leaves its own sandbox out in swarm's, where it can't be set up; who says nothing is called as ever."""
+    assert argv(BUILT_IN["codex"], shut_in=True)[-2:] == ["-s", "danger-full-access"]
+    assert argv(BUILT_IN["codex"])[-2:] == ["-s", "workspace-write"]
+    assert argv(Agent(("x",), model="m"), shut_in=True) == ["x", "--model", "m"]
+
+
 def test_the_second_attempt_may_have_another_model() -> None:
     """`retry_model` counts from then on, and only where there is one."""
     assert argv(Agent(("x",), model="m", retry_model="r"), again=True)[-1] == "r"
