@@ -128,7 +128,7 @@ _ALLOWED = re.compile(
     r"|TOX_\w+|NODE_\w+|NVM_\w+|NPM_CONFIG_\w+|npm_config_\w+|YARN_\w+|PNPM_\w+|VOLTA_\w+|DENO_\w+|BUN_\w+|JAVA_\w+|JDK_\w+"
     r"|MAVEN_\w+|GRADLE_\w+|GO\w+|CGO_\w+|CARGO_\w+|RUST\w+|RUBY\w*|GEM_\w+|BUNDLE_\w+|PERL\w*|PHP\w*|DOTNET_\w+|NIX_\w+|GIT_\w+"
 )
-_SECRET = re.compile(r"(?i)token|secret|passw|credential|(api|access|private|auth)_?key|_auth")
+_SECRET = re.compile(r"(?i)token|secret|passw|credential|(api|access|private|auth)_?key|_auth\b")
 
 
 class Mount(NamedTuple):
@@ -176,7 +176,7 @@ class Sandbox:
             if agent is not None
             else []
         )
-        base = (*_bare(room.own), *self._masks(theirs), *_brought_back((*room.shown, *_programs(environ))))
+        base = (*_bare(room.own), *_brought_back((*room.shown, *_programs(environ))), *self._masks(theirs))
         opened = [Mount("read", path, path) for path in self.read]
         opened += [Mount("write", path, path) for path in (*self.write, *theirs)]
         place = str(room.place)
