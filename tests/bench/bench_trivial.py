@@ -3,11 +3,12 @@
 Bars: with 200 files at most 2 x mode C (a pool of worktrees, git commands, nothing else); with 4,800 files at least 4 x as fast
 as mode E (a worktree added and removed per task). The floor is timed from its first task to its last, its worktrees made
 beforehand. The product is timed from the command to the prompt with the daemon running (making its worktrees included), and, for
-comparison, from the first task that starts to the last that lands.
+comparison, from the first task that starts to the last that lands; beside it the same with every worker shut in by bubblewrap.
 """
 
 from __future__ import annotations
 
+import shutil
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -22,13 +23,13 @@ SLOTS = 4
 class Timed:
     """Runs the product once a round; keeps the time between first start and last landing beside the whole."""
 
-    def __init__(self, folder: Path, tasks: int, files: int) -> None:
-        self.folder, self.tasks, self.files = folder, tasks, files
+    def __init__(self, folder: Path, tasks: int, files: int, sandbox: str = "off") -> None:
+        self.folder, self.tasks, self.files, self.sandbox = folder, tasks, files, sandbox
         self.inner = 0.0
 
     def whole(self) -> float:
         """Seconds from `swarm run` typed to the prompt back, with a daemon running."""
-        with Product(self.folder, files=self.files, slots=SLOTS) as product:
+        with Product(self.folder, files=self.files, slots=SLOTS, sandbox=self.sandbox) as product:
             product.swarm("start")
             plan = product.plan("trivial", trivial(self.tasks))
             took = product.timed("run", plan)
@@ -57,6 +58,9 @@ def main() -> int:
         inner = Variant("  first start to last landing", timed.first_to_last)
         naive = Variant("E worktree add and remove, git merge", small.naive)
         variants = [pooled, whole, inner, naive]
+        if shutil.which("bwrap"):
+            shut_in = Timed(folder, chosen.tasks, 200, "required")
+            variants.append(Variant("swarm run, workers shut in", shut_in.whole))
         in_turn(
             f"{chosen.tasks} tasks, {SLOTS} slots, 200 files: per task",
             variants,

@@ -31,7 +31,7 @@ CALM = {
 class Product:
     """A repository of `files` files, and `swarm` in it; as a context, it ends the daemon and removes the folder."""
 
-    def __init__(self, scratch: Path, *, files: int = 200, slots: int = 4) -> None:
+    def __init__(self, scratch: Path, *, files: int = 200, slots: int = 4, sandbox: str = "off") -> None:
         self.folder = scratch / f"product-{time.monotonic_ns()}"
         self.repository = floor.a_repository(self.folder / "repo", files)
         readings = self.folder / "readings.json"
@@ -41,7 +41,7 @@ class Product:
             "SWARM_LIMITS__READINGS_FILE": str(readings),
             "SWARM_LIMITS__WORKERS_MAX": str(slots),
             "SWARM_LIMITS__RAMP_PER_S": "1000",
-            "SWARM_SANDBOX": "off",
+            "SWARM_SANDBOX": sandbox,
         }
 
     def __enter__(self) -> Product:
