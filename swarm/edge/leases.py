@@ -84,6 +84,10 @@ class Leases:
         """Gives where our own copy of a member's index is."""
         return self.folder / f"{member.number}.index"
 
+    def work(self, member: Member) -> Path:
+        """Gives where the index is into which what a worker left was collected."""
+        return self.folder / f"{member.number}.work"
+
     def git(self, member: Member) -> Path:
         """Gives where a git folder of its own is that a shut-in worker of a member has."""
         return self.folder / f"{member.number}.git"
@@ -133,7 +137,7 @@ class Leases:
 
     def forget(self, member: Member) -> None:
         """Removes what is known of a member."""
-        for path in (self.index(member), self._record(member), self.git(member)):
+        for path in (self.index(member), self.work(member), self._record(member), self.git(member)):
             for suffix in ("", ".lock", ".new", ".gone"):
                 linked.remove(Path(f"{path}{suffix}"))
 

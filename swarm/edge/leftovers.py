@@ -1,19 +1,18 @@
 """What a worker left in its worktree becomes one commit: everything it wrote, whatever state it left git in.
 
-Hides unfinished merges, repositories within the repository, and files
-that were only lent to the worker. No ref and no file of the worktree is changed, and the same worktree
-gives the same commit, so collecting may be done twice. Rules for editing: a state that can't be submitted
-is a sentence in `problem`, never an error, and the files are in the commit all the same; the common case
-costs two git processes, `add` and `write-tree`. The index of a worker is used, because it holds what the
-worker meant (a file no longer tracked, one added although ignored), but its marks that hide changes are
-taken off first.
+Hides unfinished merges, repositories within the repository, and files that were only lent to the worker. No ref, no file and no
+index of the worktree is changed, and the same worktree gives the same commit, so collecting may be done twice. Rules for editing: a
+state that can't be submitted is a sentence in `problem`, never an error, and the files are in the commit all the same; the common
+case costs two git processes, `add` and `write-tree`. The index of a worker is where this begins, because it holds what the worker
+meant (a file no longer tracked, one added although ignored), but in a copy: what was only staged is nowhere else until it has a
+ref, and whoever collects again must find it. Marks in it that hide changes are taken off first.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,13 +87,14 @@ class Lent:
 
 @dataclass(frozen=True, slots=True)
 class Collector:
-    """Collects one worktree. `trusted` is our copy of its index at `base`, `aside` a free folder name
-    beside it."""
+    """Collects one worktree. `trusted` is our copy of its index at `base`, `index` becomes the one in which everything is added,
+    `aside` is a free folder name beside them."""
 
     tree: LinkedTree
     objects: git.Objects
     base: str
     trusted: Path
+    index: Path
     aside: Path
     lent: Lent
     message: str
@@ -107,6 +107,7 @@ class Collector:
         self.tree.break_locks()
         if not is_file(self.tree.admin / "index"):  # a pipe would be waited for
             remove(self.tree.admin / "index")
+        self._take_index()
         parent, problems = self._parent()
         problems += self._unfinished()
         staged, named = self._staged(), self._named(parent)
@@ -132,19 +133,22 @@ class Collector:
             return Collected(self.base, 0, False, (), " ".join(problems), work, unread)
         return Collected(head, commits, head != parent, touched, " ".join(problems), work, unread)
 
+    def _take_index(self) -> None:
+        remove(Path(f"{self.index}.lock"))  # of a git that was killed
+        try:
+            copy_index(self.tree.admin / "index", self.index)
+        except FileNotFoundError:
+            remove(self.index)
+
+    def _git(self, *args: str, ok: Collection[int] = (0,), input: bytes | None = None) -> git.Outcome:
+        return self.tree.git(*args, index=self.index, ok=ok, input=input)
+
     def _staged(self) -> str:
         """Gives the tree of the index as the worker left it, "" where it is none: untouched, unmerged, broken, gone."""
         if _same_file(self.tree.admin / "index", self.trusted):
             return ""
-        index = self.aside.with_suffix(".staged.new")
-        try:
-            copy_index(self.tree.admin / "index", index)
-            asked = self.tree.git("write-tree", index=index, ok=(0, 128))
-            return asked.text if asked.code == 0 else ""
-        except FileNotFoundError:
-            return ""
-        finally:
-            remove(index)
+        asked = self._git("write-tree", ok=(0, 128)) if self.index.exists() else None
+        return asked.text if asked is not None and asked.code == 0 else ""
 
     def _named(self, head: str) -> tuple[str, ...]:
         named: list[str] = []
@@ -168,11 +172,10 @@ class Collector:
 
     def _mend_index(self, parent: str, problems: list[str]) -> None:
         """Makes the worker's index one that shows every change, if it is not."""
-        index = self.tree.admin / "index"
-        if _same_file(index, self.trusted):
+        if _same_file(self.index, self.trusted):
             return
         try:
-            facts = read_flags(index.read_bytes(), oid_bytes=len(self.base) // 2)
+            facts = read_flags(self.index.read_bytes(), oid_bytes=len(self.base) // 2)
         except (OSError, ValueError):
             self._replace_index(parent)
             return
@@ -182,27 +185,27 @@ class Collector:
             problems.append("Some paths were left unmerged; they are kept as they lie in the worktree.")
 
     def _replace_index(self, parent: str) -> None:
-        remove(self.tree.admin / "index")
+        remove(self.index)
         if parent == self.base and self.trusted.exists():
-            copy_index(self.trusted, self.tree.admin / "index")
+            copy_index(self.trusted, self.index)
         else:
-            self.tree.git("read-tree", parent)
+            self._git("read-tree", parent)
 
     def _show_hidden(self) -> None:
         """Takes assume-unchanged off everywhere, and skip-worktree where the file is there."""
-        listed = git.decode(self.tree.git("ls-files", "-v", "-z").out).split("\0")
+        listed = git.decode(self._git("ls-files", "-v", "-z").out).split("\0")
         names = [(line[0], line[2:]) for line in listed if line and (line[0].islower() or line[0] == "S")]
         valid = [name for tag, name in names if tag.islower()]
         skipped = [n for tag, n in names if tag in "Ss" and os.path.lexists(self.tree.path / n)]
         for option, chosen in (("--no-assume-unchanged", valid), ("--no-skip-worktree", skipped)):
             if chosen:
                 paths = git.encode("".join(name + "\0" for name in chosen))
-                self.tree.git("update-index", option, "-z", "--stdin", input=paths)
+                self._git("update-index", option, "-z", "--stdin", input=paths)
 
     def _add(self, problems: list[str]) -> tuple[list[str], bool]:
         """Takes every file into the index; gives the nested repositories that kept git from it, and whether some
         file could not be read."""
-        asked = self.tree.git("add", "-A", *self.lent.pathspecs(), ok=(0, 1, 128))
+        asked = self._git("add", "-A", *self.lent.pathspecs(), ok=(0, 1, 128))
         if asked.code in (0, 1):  # 1 tells that a lent path is ignored as well; all else was added
             return [], False
         if "index" in git.last_line(asked.err) and "lock" not in asked.err:
@@ -211,14 +214,14 @@ class Collector:
         give_right_to_read(self.tree.path)
         with self._without_git(nested):
             self._forget(nested)
-            again = self.tree.git("add", "-A", "--ignore-errors", *self.lent.pathspecs(), ok=(0, 1))
+            again = self._git("add", "-A", "--ignore-errors", *self.lent.pathspecs(), ok=(0, 1))
         refused = [line for line in again.err.splitlines() if line.startswith("error:")]
         if refused:
             problems.append(f"Not everything could be read: {refused[-1].removeprefix('error: ')}.")
         return nested, bool(refused)
 
     def _commit(self, parent: str) -> str:
-        tree = self.tree.git("write-tree").text
+        tree = self._git("write-tree").text
         if tree == self.objects.tree_of(parent):
             return parent
         who = git.Signature(*(self.identity or OURS), self.at)
@@ -229,16 +232,16 @@ class Collector:
         with self._without_git(nested):
             self._forget(nested)
             if nested:
-                self.tree.git("add", "-A", *self.lent.pathspecs(), ok=(0, 1))
+                self._git("add", "-A", *self.lent.pathspecs(), ok=(0, 1))
         if lent:
             lent_paths = [f":(top,literal){path}" for path in lent]
-            self.tree.git("reset", "-q", self.base, "--", *lent_paths, ok=(0, 1))
+            self._git("reset", "-q", self.base, "--", *lent_paths, ok=(0, 1))
         return self._commit(parent)
 
     def _forget(self, paths: Sequence[str]) -> None:
         if paths:
             listed = git.encode("".join(path + "\0" for path in paths))
-            self.tree.git("update-index", "--force-remove", "-z", "--stdin", input=listed)
+            self._git("update-index", "--force-remove", "-z", "--stdin", input=listed)
 
     def _touched(self, head: str) -> tuple[tuple[str, ...], list[str]]:
         """Lists the paths that differ from the base, and those of them that are repositories nobody else

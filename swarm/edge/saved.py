@@ -116,6 +116,16 @@ class Saver:
         finally:
             refs.close()
 
+    def keep_besides(self, owner: Owner, work: Work | None, *, where: Path, at: float) -> bool:
+        """Keeps what of `work` the commit of its files does not have. Tells whether all of it is kept: there may be too many refs,
+        and then it must stay where it lies."""
+        if work is not None and (work.staged or work.others):
+            try:
+                self.keep(owner, work, where=where, at=at)
+            except TooManySaved:
+                return False
+        return True
+
     def _holds(self, each: SavedWork, work: Work) -> bool:
         """Tells whether all of `work` is in a ref already; what was staged is known only the first time."""
         facts = self.objects.commit(each.commit)
@@ -163,12 +173,16 @@ class Aside:
     """The folder to which worktrees are moved that can't be saved whole; nothing removes what lies there but the end of its run."""
 
     folder: Path
+    common: Path
 
-    def put(self, path: Path, owner: Owner, why: str) -> str:
-        """Moves the folder `path` here, with a note of whose it is; gives where it lies now."""
+    def put(self, path: Path, owner: Owner, why: str, *, staged: str = "") -> str:
+        """Moves the folder `path` here, with a note of whose it is, and beside it the files of `staged`, the tree that its index
+        held; gives where it lies now."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         place = self.folder / f"{owner.task}-{secrets.token_hex(4)}"
         write_text(Path(f"{place}.txt"), f"{owner.run}/{owner.task}/{owner.attempt}: {why}\n")
+        if staged:
+            write_files(self.common, staged, Path(f"{place}.staged"))
         os.rename(path, place)
         return str(place)
 
@@ -187,8 +201,8 @@ class Aside:
         """Removes what lies here of a run, for good."""
         for name, _ in self.of(run):
             place = self.folder / name.removeprefix("kept/")
-            remove(place)
-            remove(Path(f"{place}.txt"))
+            for suffix in ("", ".staged", ".txt"):
+                remove(Path(f"{place}{suffix}"))
 
 
 # --- out again ----------------------------------------------------------------------------------------------

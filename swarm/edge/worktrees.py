@@ -88,7 +88,7 @@ class Pool:
         self._follower = Follower(self.common, lock, self.objects, self._save_record, user_config)
         self._choosing = threading.Lock()
         self._leases = Leases(self.root, top)
-        self.aside = Aside(self.root / ".kept")
+        self.aside = Aside(self.root / ".kept", self.common)
         self._members = {member.number: member for member in self._leases.load()}
         for member in self._members.values():  # the repository may have been moved since
             member.admin = member.admin and self.common / "worktrees" / member.admin.name
@@ -184,13 +184,11 @@ class Pool:
             tree, note = self._relink_if_pruned(member, tree, base)
             note = self._take_home(member, tree) or note
             found = self._collector(member, tree, base, message, identity, at).collect()
-            if (
-                self._saver is not None
-                and found.work is not None
-                and (found.work.staged or found.work.others)
-            ):
-                self._saver.keep(Owner.of(key), found.work, where=path, at=at)
-            member.collected, member.kept = not found.unread, found.head
+            saver = self._saver
+            kept = saver is None or saver.keep_besides(Owner.of(key), found.work, where=path, at=at)
+            if kept:  # only now: what was staged in it is nowhere else before
+                linked.copy_index(self._leases.work(member), tree.admin / "index")
+            member.collected, member.kept = kept and not found.unread, found.head
             member.stood, member.seen = tree.head() or "", fingerprint(tree.admin / "index")
             self._leases.save(member)
             crash_at("collect.marked")
@@ -210,6 +208,7 @@ class Pool:
             objects=self.objects,
             base=base,
             trusted=self._leases.index(member),
+            index=self._leases.work(member),
             aside=self._leases.folder / f"{member.number}.nested",
             lent=self._lent,
             message=message,
@@ -687,7 +686,8 @@ class Pool:
             return branch
         if tree.path != member.path:
             return str(tree.path)  # a person moved it, and it stays there
-        return self.aside.put(tree.path, self._owner(member), why)
+        staged = found.work.staged
+        return self.aside.put(tree.path, self._owner(member), why, staged=staged)
 
     def _is_changed(self, member: Member, tree: LinkedTree) -> bool:
         """Tells whether something was written after the work was collected."""

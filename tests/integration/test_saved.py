@@ -12,7 +12,7 @@ from swarm.edge import git, linked
 from swarm.edge.lockfile import exclusive
 from swarm.edge.saved import lay_out, saved, write_files
 from swarm.edge.worktrees import Pool
-from swarm.errors import Refused
+from swarm.errors import Refused, SwarmError
 from tests.integration.test_worktrees import collect, listing, open_pool, sh, snapshot
 
 KEY = "r/Task one/2"
@@ -152,6 +152,22 @@ def test_files_are_written_into_a_new_folder_only(repo: Path, pool: Pool, base: 
     with pytest.raises(Refused):
         write_files(pool.common, base, repo.parent / "out")
     assert listing(repo.parent / "out") == {"mine": "0 b'x'"}
+
+
+def test_who_collects_again_finds_what_was_only_staged(repo: Path, pool: Pool, base: str) -> None:
+    """A collecting that failed before the ref was made has taken nothing away: not from the next one, and not from a gc between."""
+    path = pool.take(KEY, base)
+    _staged_then_edited(path)
+    sh(repo, "branch", "swarm/r/saved")  # no ref can be made below it
+    for _ in range(2):
+        with pytest.raises(SwarmError):
+            collect(pool, path, base)
+    sh(repo, "branch", "-D", "swarm/r/saved")
+    sh(repo, "gc", "-q", "--prune=now")
+    found = collect(pool, path, base)
+    assert sh(repo, "show", f"{found.head}:src/a.py") == "edited after that"
+    (branch,) = branches(repo)
+    assert sh(repo, "show", f"{branch}^2:src/a.py") == "staged"
 
 
 def test_what_was_only_staged_is_saved_when_work_is_collected(repo: Path, pool: Pool, base: str) -> None:
@@ -310,6 +326,22 @@ def test_where_the_limit_is_reached_nothing_is_dropped(repo: Path, base: str) ->
     assert "saved_refs_max" in Path(f"{aside}.txt").read_text()
     assert sh(pool.take("r/t/3", base), "status", "--porcelain") == ""
     assert len(sh(repo, "worktree", "list").splitlines()) == 2
+    pool.close()
+
+
+def test_at_the_limit_what_was_only_staged_is_moved_aside(repo: Path, base: str) -> None:
+    """Work is collected although no ref can be made of what was staged besides; the worktree then goes aside as it lies."""
+    pool = open_pool(repo, saved_refs_max=1)
+    for number in (1, 2):
+        path = pool.take(f"r/t/{number}", base)
+        _staged_then_edited(path)
+        found = collect(pool, path, base)
+        assert sh(repo, "show", f"{found.head}:src/a.py") == "edited after that"
+        place = pool.give_back(f"r/t/{number}", at=AT)
+    assert branches(repo) == ["swarm/r/saved/t/1-1"]
+    assert (Path(str(place)) / "src" / "a.py").read_text() == "edited after that\n"
+    assert Path(f"{place}.staged", "src", "a.py").read_text() == "staged\n"
+    assert "saved_refs_max" in Path(f"{place}.txt").read_text()
     pool.close()
 
 
