@@ -115,7 +115,7 @@ def reconcile(must: Known, edges: Edges, *, dry_run: bool = False) -> list[Findi
     """Brings what there is into agreement with what there must be; gives what was found, in the order in which it was looked at."""
     found: list[Finding] = []
     locks = (_stale_locks,) if must.alone else ()
-    for step in (_programs, *locks, _processes, _worktrees, _staging_worktrees, _branches):
+    for step in (_programs, *locks, _processes, _worktrees, _landings, _staging_worktrees, _branches):
         try:
             found += step(must, edges, dry_run)
         except (SwarmError, OSError) as error:
@@ -193,6 +193,22 @@ def _benches(must: Known, edges: Edges, dry_run: bool) -> Iterator[Finding]:
                 edges.scratch.give_back(entry.key)
             text = f"{entry.path} was lent to a verification that nobody asks for any more"
             yield Finding("worktree", text, "it is given back", not dry_run)
+
+
+def _landings(must: Known, edges: Edges, dry_run: bool) -> list[Finding]:
+    """Sees to it that what has landed is in the user's repository, wherever its branch stands: a gc takes what no ref has. Before
+    the staging worktrees, which can't stand at a commit that is not there, and whose HEAD keeps it from then on."""
+    wanted = {run: going_to for run, (_, _, going_to) in must.staging.items()} | must.published
+    gone = git.missing(edges.repository.common_dir, wanted.values())
+    found = []
+    for run, commit in wanted.items():
+        if commit in gone:
+            if not dry_run:
+                edges.landing.mend(run, commit)
+            text = f"commit {commit[:12]}, where staging of run {run} was left, is gone from this repository"
+            remedy = "it is brought back from the landing repository, with all that landed"
+            found.append(Finding("object", text, remedy, not dry_run))
+    return found
 
 
 def _staging_worktrees(must: Known, edges: Edges, dry_run: bool) -> list[Finding]:

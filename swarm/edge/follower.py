@@ -20,6 +20,7 @@ from swarm.crashpoints import crash_at
 from swarm.edge import git, linked
 from swarm.edge.linked import LinkedTree
 from swarm.edge.lockfile import exclusive
+from swarm.errors import SwarmError
 
 MOVE = (
     "swarm-move"  # in the admin folder while files are moved: "<from> <to>", from "-" for the first checkout
@@ -96,6 +97,12 @@ class Follower:
         return self._reason_to_leave(tree, commit, going_to) or self._at_work(tree, commit), ""
 
     def _make(self, path: Path, commit: str, lost: LinkedTree | None) -> LinkedTree:
+        if git.missing(self.common, [commit]):  # a record whose HEAD is nowhere breaks git's own commands
+            raise SwarmError(
+                f"The staging worktree {path} can't be made: commit {commit[:12]} is not in this repository.",
+                "Landed work is safe in the landing repository.",
+                "swarm recover brings it back",
+            )
         there = linked.seat(lost) if lost is not None else None
         if lost is not None and there in (None, path):
             self.save_record(lost)  # a person may have committed there

@@ -587,10 +587,14 @@ class LandingRepository:
 
         A `gc --prune=now` there may have come between the copying of a landing and the move of the branch.
         """
-        base = self.base(run)
-        assert base is not None
-        common = self._user.common_dir
-        if git.run("cat-file", "-e", base, git_dir=common, ok=(0, 1, 128)).code != 0:
+        base, common = self.base(run), self._user.common_dir
+        if base is None:
+            raise Refused(
+                f"{self.path} has lost run {run}.",
+                "What is missing of its landings can't be brought back from there.",
+                "swarm stop, swarm start: a start founds it again",
+            )
+        if git.missing(common, [base]):
             raise Refused(
                 f"Commit {base[:12]}, from which run {run} started, is gone from this repository.",
                 "Landed work is safe in the landing repository but can't be shown without it.",

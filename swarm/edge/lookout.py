@@ -40,13 +40,19 @@ class Lookout:
             base = self._stands_on(run, published, found)
             at = self.landing.place(run, base) if base is not None else None
             if base is None or at is None or left is None or at < left:
-                return Seen(Standing.MOVED, found)
+                return self._moved(run, published, found)
             return self._by_hand(found, "branch", base)
         if left is not None and place < left:
-            return Seen(Standing.MOVED, found)
+            return self._moved(run, published, found)
         if mend:
             self.landing.mend(run, found)
         return self._look_at_worktree(run, published, worktree) or Seen(Standing.AS_LEFT, found)
+
+    def _moved(self, run: str, published: str, found: str) -> Seen:
+        """Says that the branch was moved; what it was moved away from is there to be moved back to, whatever gc took away."""
+        if git.missing(self.user.common_dir, [published]):
+            self.landing.mend(run, published)
+        return Seen(Standing.MOVED, found)
 
     def _look_at_worktree(self, run: str, published: str, worktree: Path) -> Seen | None:
         """Finds commits that were made on the detached HEAD of the staging worktree, which no branch has."""

@@ -152,3 +152,24 @@ def test_a_worktree_of_a_verification_that_nobody_asks_for_is_freed(swarm: Swarm
     record.write_text(json.dumps({**json.loads(record.read_text()), "key": "verify/r/t/1"}))
     check_mended(swarm, "worktree")
     assert json.loads(record.read_text())["key"] == ""
+
+
+@WITH_AND_WITHOUT
+def test_what_landed_comes_back_although_its_branch_was_moved(swarm: Swarm, daemon: bool) -> None:
+    """Where a person moved staging to their own branch and a gc took what had landed, recover brings that back and leaves their
+    branch alone: the staging worktree stands on it, git finds nothing broken, and the way back that is told works."""
+    landed(swarm, daemon=daemon)
+    left, main = swarm.staging("r"), git(swarm.top, "rev-parse", "main")
+    git(swarm.top, "worktree", "remove", "--force", str(staging(swarm)))
+    git(swarm.top, "update-ref", "refs/heads/swarm/r/staging", "main")
+    shutil.rmtree(swarm.top / ".worktrees")
+    git(swarm.top, "worktree", "prune")
+    git(swarm.top, "reflog", "expire", "--expire=now", "--all")
+    git(swarm.top, "gc", "-q", "--prune=now")
+    swarm.look_again()
+    check_mended(swarm, "object", "staging")
+    assert git(staging(swarm), "rev-parse", "HEAD") == left
+    git(swarm.top, "fsck", "--no-dangling")
+    assert swarm.staging("r") == main
+    git(swarm.top, "branch", "--force", "swarm/r/staging", left)
+    assert swarm.content("r", "out-done") == "done\n"

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from swarm.edge.git.call import GitError, decode, encode
+from swarm.edge.git.call import GitError, decode, encode, run
 from swarm.edge.git.standing import Standing
 
 REMEMBERED_COMMITS = 4096
@@ -79,6 +79,16 @@ _OBJECT_ID = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
 def is_object_id(text: str) -> bool:
     """Tells whether `text` is a full object id."""
     return _OBJECT_ID.match(text) is not None
+
+
+def missing(git_dir: Path | str, oids: Iterable[str]) -> set[str]:
+    """Gives those objects that are not there at this moment: a standing process may still see what a gc has taken away."""
+    wanted = list(dict.fromkeys(oids))
+    if not wanted:
+        return set()
+    asked = "".join(f"{oid}\n" for oid in wanted).encode()
+    told = run("cat-file", "--batch-check=%(objectname) %(objecttype)", git_dir=git_dir, input=asked).text
+    return {line.split()[0] for line in told.splitlines() if line.endswith(" missing")}
 
 
 class Objects:
