@@ -217,7 +217,7 @@ def _moves(path: Path) -> list[tuple[str, str]] | None:
 def _published(line: Line, users: Mapping[str, str], common: Path, notes: list[str]) -> Iterator[Breach]:
     """Everything that is said to have landed is on the user's branch, which may be ahead of what the journal says.
 
-    A person's commits on top of it are a note; so is whatever the daemon has seen and told of.
+    A person's commits on top of it are a note; where they moved it off what has landed, what the daemon has told of it is said.
     """
     run = line.run
     if not run.prepared:
@@ -230,13 +230,14 @@ def _published(line: Line, users: Mapping[str, str], common: Path, notes: list[s
     reason = explain(run)
     where = f"stands at {stands[:12]}" if stands else "is gone"
     text = f"Branch {branch} {where}, and the last landing that was published is {run.published[:12]}"
-    if reason is not None:
-        notes.append(f"{reason.text}.")
-    elif stands is not None and git.contains(common, stands, run.published):
-        notes.append(f"{text}: it has commits made by hand.")
-    else:
-        step = f"git branch --force {branch} {run.published} (after keeping commits of your own under another name)"
-        yield Breach("I1", f"{text}.", run=run.id, next_step=step)
+    if stands is not None and git.contains(common, stands, run.published):
+        notes.append(f"{reason.text}." if reason is not None else f"{text}: it has commits made by hand.")
+        return
+    step = (
+        f"git branch --force {branch} {run.published} (after keeping commits of your own under another name)"
+    )
+    by_hand = " A person moved it." if reason is not None else ""
+    yield Breach("I1", f"{text}.{by_hand}", run=run.id, next_step=step)
 
 
 def _landed_once(landings: Sequence[Landing]) -> Iterator[Breach]:

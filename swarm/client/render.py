@@ -167,8 +167,12 @@ def _staging_lines(run: Document, top: str) -> Iterator[str]:
         return
     text = f"  staging {printable(staging['branch'])}"
     if staging.get("commit"):
-        text += f" at {printable(staging['commit'])[:9]}"
-        text += ", verified" if staging.get("verified") else ", not verified"
+        found = staging.get("found") or staging["commit"]
+        text += f" at {printable(found)[:9]}"
+        if found != staging["commit"]:
+            text += f", moved there by hand; what landed ends at {printable(staging['commit'])[:9]}"
+        else:
+            text += ", verified" if staging.get("verified") else ", not verified"
     slowest = staging.get("bottleneck")
     if isinstance(slowest, dict):
         text += (

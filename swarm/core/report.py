@@ -20,6 +20,7 @@ from swarm.core.model import (
     Readings,
     Reason,
     Spent,
+    Standing,
     Step,
     SuiteCount,
     Task,
@@ -147,11 +148,12 @@ def run_document(swarm: Swarm, run: Run, live: Live, *, summary: bool = False) -
         "staging": {
             "branch": staging_branch(run.id),
             "commit": run.published,
+            "found": _stands(run),
             "worktree": run.worktree,
             "worktree_commit": run.followed,
             "worktree_reason": run.follow_reason,
             "reason": _reason_document(explain(run)),
-            "verified": _verified(run),
+            "verified": _verified(run) and _stands(run) == run.published,
             "bottleneck": _bottleneck(run),
         },
         "created_at": rfc3339(run.created_at),
@@ -217,6 +219,13 @@ def _problems(run: Run) -> list[str]:
         *(f"{name}: {text}" for name, text in run.failures.items()),
         *([f"{run.watched}: {run.watch_problem}"] if run.watch_problem else ()),
     ]
+
+
+def _stands(run: Run) -> str | None:
+    """Gives where the staging branch was seen last: elsewhere than where it was left only where a person moved it away."""
+    if run.astray is not None and run.astray.seen.kind is Standing.MOVED:
+        return run.astray.seen.found
+    return run.published
 
 
 def _verified(run: Run) -> bool:

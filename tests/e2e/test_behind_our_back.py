@@ -210,6 +210,9 @@ def test_a_staging_branch_that_was_moved_is_left_alone_and_told(swarm: Swarm, to
     assert told in run["staging"]["reason"]["text"]
     assert told in swarm("status").out.replace("\n", " ")
     assert swarm.staging("moved") == target
+    audited = swarm("audit", code=1).out
+    assert "I1 is broken" in audited
+    assert "A person moved it" in audited
     git(swarm.top, *told.split()[1:])
     swarm.check_landed(swarm.wait("moved"))
 

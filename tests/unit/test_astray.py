@@ -296,3 +296,17 @@ def test_fail_fast_does_not_fail_for_what_a_person_did() -> None:
     bring_in(story, "by-hand-1")
     story.conflict("by-hand-1")
     assert story.state("b") == "pending"
+
+
+def test_a_staging_branch_that_was_moved_away_is_not_shown_as_verified() -> None:
+    """What has landed stays landed; where the branch should be and where it is are both said; it is not verified."""
+    story = a_story(a_plan(a_task("a"), verify=("make",)))
+    story.land("a")
+    (before,) = report.status(story.swarm, report.Live())["runs"]
+    assert (before["staging"]["found"], before["staging"]["verified"]) == (story.run.published, True)
+    ask(story)
+    looked(story, MOVED)
+    (run,) = report.status(story.swarm, report.Live())["runs"]
+    staging = run["staging"]
+    assert (staging["commit"], staging["found"], staging["verified"]) == (story.run.published, THEIRS, False)
+    assert run["tasks"][0]["state"] == "landed"

@@ -597,3 +597,11 @@ def test_the_help_names_every_command_once_in_eighty_columns() -> None:
         assert commands.find(name) is not None
     assert commands.find("nothing") is None
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_staging_branch_that_was_moved_is_told_on_its_line() -> None:
+    """The line of staging says where the branch stands, that a person moved it, and where what landed ends; never "verified"."""
+    staging = {**a_run()["staging"], "found": "c" * 40, "verified": False}
+    text = render.status_text(a_document(a_run(staging=staging)), now=NOW, width=100)
+    assert "swarm/modernise/staging at ccccccccc, moved there by hand; what landed ends at bbbbbbbbb" in text
+    assert "verified" not in text
