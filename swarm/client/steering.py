@@ -148,7 +148,10 @@ def pause(session: Session, task: str | None, run: str | None) -> None:
 @click.argument("task", required=False)
 @run_option
 def resume(session: Session, task: str | None, run: str | None) -> None:
-    """Go on after a pause."""
+    """Go on after a pause.
+
+    Without TASK and --run, agents that a rate limit holds, or that were stopped because they did not work, start workers again too.
+    """
     session.line(f"Resumed {_pause_or_resume(session, protocol.RESUME, task, run)}.")
 
 

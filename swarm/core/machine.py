@@ -309,6 +309,7 @@ def _daemon_started(turn: Turn, event: m.DaemonStarted) -> None:
         clock_moved(swarm, event.at - swarm.last_at)
     roles_before, swarm.limits = swarm.limits.roles, event.limits
     ownership.limits_changed(swarm, roles_before)
+    swarm.trials.clear()  # what did not work may have been mended meanwhile
     swarm.move_to(event.top or swarm.top)
     swarm.version, swarm.pid, swarm.started_at = event.version, event.pid, event.at
     swarm.sandbox, swarm.sandbox_why = event.sandbox, event.sandbox_why

@@ -273,6 +273,24 @@ def test_only_first_workers_that_all_fail_alike_at_once_stop_an_agent(how: str) 
     assert "ready" not in story.states().values()
 
 
+def test_a_new_daemon_looks_anew_and_keeps_what_was_stopped() -> None:
+    """What workers of an agent showed counts for one daemon; an agent that was stopped stays so until a person resumes it."""
+    story = a_held_story(a_plan(*of_agent("mine", *"abcd")), dataclasses.replace(LIMITS, workers_max=1))
+    restart = m.DaemonStarted(at=story.now, version="next", pid=2, limits=story.swarm.limits)
+    story.fail("a", 9)
+    story.fail("a", 9)
+    story.send(restart)
+    story.measure()
+    story.fail("b", 9)
+    assert story.swarm.holds == {}
+    story.fail("b", 9)
+    story.fail("c", 9)
+    assert story.swarm.holds["mine"].code == "breaker"
+    story.send(restart)
+    story.measure()
+    assert story.at_work() == []
+
+
 def test_one_task_that_fails_again_and_again_stops_no_agent() -> None:
     """That all attempts of one single task fail says something about the task."""
     story = a_held_story(a_plan(*of_agent("mine", "a", attempts=4)))
