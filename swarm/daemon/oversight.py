@@ -58,6 +58,7 @@ class Oversight:
         self._processes_max = processes_max
         self._workers: dict[Key, _Seen] = {}
         self._outputs: dict[Path, int] = {}  # of suites, and how large they were
+        self._last_look: dict[Path, int] = {}  # … that have ended
         self._counted_at = 0  # how many threads the machine had when processes were last counted
         self._soon = False
         self._looking: asyncio.Task[None] | None = None
@@ -75,7 +76,7 @@ class Oversight:
         try:
             yield
         finally:
-            del self._outputs[path]
+            self._last_look[path] = self._outputs.pop(path)
 
     def silences(self) -> dict[Key, float]:
         """Gives for how long each worker has written nothing, as far as that was looked at."""
@@ -92,10 +93,11 @@ class Oversight:
             self._looking = asyncio.get_running_loop().create_task(self._look_on())
 
     async def _look_on(self) -> None:
-        while self._workers or self._outputs:
+        while self._workers or self._outputs or self._last_look:
             await asyncio.sleep(SOON_S if self._soon else LOOK_EVERY_S)
-            self._workers = {key: s for key, s in self._workers.items() if self._watcher.watches(s.command)}
-            workers, suites = dict(self._workers), dict(self._outputs)
+            workers, suites = dict(self._workers), {**self._last_look, **self._outputs}
+            self._workers = {key: s for key, s in workers.items() if self._watcher.watches(s.command)}
+            self._last_look.clear()  # what has ended may have written much since it was looked at
             identities = self._watcher.identities()
             await self._in_thread(functools.partial(self._look, workers, suites, identities))
         self._looking = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 
@@ -21,12 +20,12 @@ def with_agent(swarm: Swarm, work: str, settings: str = "") -> None:
 
 
 def test_one_rate_limit_holds_every_worker_of_its_agent(swarm: Swarm) -> None:
-    """Rows 71 and 80: of five workers one hits the limit: no other starts before the reset, though a slot is free and the daemon is
-    killed meanwhile; status says until when; then all land, and no attempt was used up."""
+    """Rows 71 and 80: of five workers one hits the limit: no other starts before the reset, though slots get free and the daemon is
+    killed meanwhile; those at work go on and land; status says until when; once it is over all land, and no attempt was used up."""
     with_agent(
         swarm,
         f'case "$SWARM_TASK$SWARM_ATTEMPT" in a1) until [ -e {swarm.gate("limit")} ]; do sleep 0.02; done; '
-        f'echo "{{\\"retry_after_s\\": 6}}" > "$SWARM_RESULT_FILE"; date +%s.%N > {swarm.outside}/limited; exit 75;; '
+        'echo "{\\"retry_after_s\\": 7200}" > "$SWARM_RESULT_FILE"; exit 75;; '
         f'[b-e]1) until [ -e {swarm.gate("rest")} ]; do sleep 0.02; done;; esac; echo x > "out-$SWARM_TASK"',
     )
     tasks = [
@@ -40,32 +39,27 @@ def test_one_rate_limit_holds_every_worker_of_its_agent(swarm: Swarm) -> None:
     wait_until(lambda: bool(swarm.status()["capacity"]["held"]))
     swarm.end_daemon()
     swarm("start", "--workers", "5")
+    swarm.open("rest")
+    swarm.wait_for_landed("limited", *"bcde")
     document = swarm.status()
     (held,) = document["capacity"]["held"]
-    reasons = {
-        task["id"]: task["reason"] for task in document["runs"][0]["tasks"] if task["state"] == "ready"
-    }
-    if (
-        time.time() < float((swarm.outside / "limited").read_text()) + 5
-    ):  # else this machine was too busy to look in time
-        assert (held["agent"], held["code"]) == ("mine", "rate_limit")
-        assert set(reasons) == {"a", "f", "g"}
-        assert {reason["code"] for reason in reasons.values()} == {"rate_limit"}
-        assert f"held: a rate limit of mine until {held['until'][:10]}" in swarm("status").out
-    swarm.open("rest")
+    assert (held["agent"], held["code"]) == ("mine", "rate_limit")
+    waiting = {t["id"]: t["reason"]["code"] for t in document["runs"][0]["tasks"] if t["state"] == "ready"}
+    assert waiting == dict.fromkeys("afg", "rate_limit")
+    assert f"held: a rate limit of mine until {held['until'][:10]}" in swarm("status").out
+    assert sorted(swarm.starts()) == [*"abcde"]
+    swarm("resume")
     run = swarm.wait("limited")
     swarm.check_landed(run)
     assert run["counts"]["landed"] == 7
-    reset = float((swarm.outside / "limited").read_text()) + 6
-    late = [span for span in swarm.spans() if span.task in "fg" or (span.task, span.attempt) == ("a", 2)]
-    assert len(late) == 3
-    assert min(span.start for span in late) >= reset - 0.05
+    assert [attempt["exit_code"] for attempt in run["tasks"][0]["attempts"]] == [75, 0]
 
 
 def test_an_agent_that_does_not_work_is_stopped(swarm: Swarm) -> None:
     """When the first workers of an agent all fail alike at once no more of them start, what waits says why, and `swarm resume` goes
     on with every attempt that there was."""
-    with_agent(swarm, f'test -e {swarm.gate("mended")} || exit 9; echo x > "out-$SWARM_TASK"')
+    within = "[limits]\nbreaker_within_s = 600\n"  # a busy machine is slow to see an end
+    with_agent(swarm, f'test -e {swarm.gate("mended")} || exit 9; echo x > "out-$SWARM_TASK"', within)
     tasks = [
         {"id": name, "title": name, "prompt": "do it", "claims": [f"out-{name}"], "attempts": 2}
         for name in "abcdefgh"
@@ -75,7 +69,7 @@ def test_an_agent_that_does_not_work_is_stopped(swarm: Swarm) -> None:
     wait_until(lambda: bool(swarm.status()["capacity"]["held"]))
     assert len(swarm.starts()) == 3
     text = swarm("status").out
-    assert "held: the first 3 workers of mine all ended with exit code 9 within 10 s" in text
+    assert "held: the first 3 workers of mine all ended with exit code 9 within 600 s" in text
     run = swarm.run_of("burnt")
     assert run["counts"]["failed"] <= 1
     swarm.open("mended")
