@@ -82,6 +82,8 @@ POINTS: Mapping[str, Point] = {
     "launcher.wrote": Point("an end that was written down is not read", "C7"),
     "worker.exited": Point("what a worker left running writes on into its worktree", "C7 C8"),
     "worker.swept": Point("a worker's end is read once, lost, and never read again", "C7"),
+    "worker.standing": Point("a worker that was to stand still, or to go on, does what it did before", "C8"),
+    "worker.stood": Point("a worker that stands still is taken for one that runs, or for none", "C8"),
     "worker.ending": Point("a worker that was to be ended runs on", "C8"),
     "worker.ended": Point("an end on request counts as the worker's own failure", "C8"),
     # --- its work is collected

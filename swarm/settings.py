@@ -72,6 +72,24 @@ class LimitSettings(_Table):
     memory_percent_max: float = Field(
         default=_MACHINE.memory_percent_max, ge=0, le=1000, description="At or above this nothing new starts."
     )
+    memory_percent_suspend: float = Field(
+        default=_MACHINE.memory_percent_suspend,
+        gt=5,
+        le=1000,
+        description="At or above this workers are suspended, the youngest first, until 5 points less are used; above 100 none is.",
+    )
+    memory_stall_percent_suspend: float = Field(
+        default=_MACHINE.memory_stall_percent_suspend,
+        gt=0,
+        le=1000,
+        description="The same where so much of the time is spent waiting for memory, by what the kernel tells of pressure.",
+    )
+    suspended_s_max: float = Field(
+        default=_MACHINE.suspended_s_max,
+        ge=0,
+        description="Where memory stays short for so long one that stands still is ended and its task tried again; no attempt "
+        "is used up.",
+    )
     disk_free_bytes_min: int = Field(
         default=_MACHINE.disk_free_bytes_min,
         ge=0,

@@ -11,12 +11,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import StrEnum
 
 from swarm.core.model import Limits, Readings
 
 HYSTERESIS_POINTS = 2.0  # how far below a threshold a reading must be before the width grows again
+RELIEF_POINTS = 5.0  # how far the use of memory must have fallen before what was suspended goes on
+RELIEF_SHARE = 0.25  # … and what must be left of the time that is spent waiting for it
 RECENT_S = 60.0  # how long the room of workers that ended is kept for others without growing anew
 _NEARLY = 1e-3  # of a worker: times since the epoch are exact to a quarter of a microsecond only
+
+
+class Pressure(StrEnum):
+    """Whether there is memory enough, so little that workers stand still, or again some, but not yet enough to start more."""
+
+    NONE = "none"
+    SHORT = "short"
+    EASED = "eased"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +128,24 @@ def _ladder(cpu: float, memory: float, limits: Limits) -> int:
     higher = max(cpu, memory)
     share = next((share for below, share in limits.ladder if higher < below), 0.0)
     return min(limits.workers_max, max(1, math.floor(limits.workers_max * share + 1e-9)))
+
+
+def pressure(readings: Readings, limits: Limits, *, before: Pressure) -> Pressure:
+    """Tells how short the machine is of memory, after it was so `before`."""
+    percent, waits = readings.memory_percent, readings.memory_stall_percent or 0.0
+    fill, stall = limits.memory_percent_suspend, limits.memory_stall_percent_suspend
+    if percent >= fill or waits >= stall:
+        return Pressure.SHORT
+    eased = percent < fill - RELIEF_POINTS and waits < stall * RELIEF_SHARE
+    return Pressure.NONE if eased or before is Pressure.NONE else Pressure.EASED
+
+
+def shortage(readings: Readings, limits: Limits) -> str:
+    """Says in a few words what there is little of."""
+    waits = readings.memory_stall_percent or 0.0
+    if waits >= limits.memory_stall_percent_suspend * RELIEF_SHARE:
+        return f"memory {math.floor(readings.memory_percent)} %, waited for {math.floor(waits)} % of the time"
+    return f"memory {math.floor(readings.memory_percent)} %"
 
 
 def decide(

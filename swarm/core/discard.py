@@ -15,7 +15,7 @@ from swarm.core import merge_queue
 from swarm.core import messages as m
 from swarm.core.batch import spokesman
 from swarm.core.lifecycle import cancel, cancel_in_queue, end_worker, free_slot
-from swarm.core.model import TASK_ENDS, WORKER_STEPS, Attempt, Step
+from swarm.core.model import TASK_ENDS, UP_STEPS, WORKER_STEPS, Attempt, Step
 from swarm.core.run import Run
 from swarm.core.state import StaleEvent, Turn, run_commands, the_run
 
@@ -51,7 +51,7 @@ def wind_down(turn: Turn, run: Run) -> None:
 
 def _end(turn: Turn, run: Run, name: str, attempt: Attempt) -> None:
     task = run.tasks[name]
-    may_run = attempt.step is Step.RUNNING or attempt.may_run
+    may_run = attempt.step in UP_STEPS or attempt.may_run
     if attempt.step in WORKER_STEPS and (attempt.retry_at is None or may_run):
         if attempt.ending != "cancelled":
             attempt.ending = None

@@ -26,6 +26,7 @@ from swarm.core.state import (
     the_run,
 )
 
+_OF_WORKER = frozenset({"WatchWorker", "SuspendWorker", "ThawWorker", "EndWorker"})
 _BACKOFF_MAX_S = 30.0
 TROUBLE_EVERY_S = 5.0  # nobody says when the machine is well again, and asking is cheap
 
@@ -35,8 +36,8 @@ def command_failed(turn: Turn, event: m.CommandFailed) -> None:
     run, task, attempt = live(turn, event, *COMMANDS)
     expected = command_for(turn.swarm, run, task, attempt)
     wanted = type(expected).__name__
-    # Whoever watched a worker that is to end by now still speaks for it: nobody else answers.
-    if event.command != wanted and (event.command, wanted) != ("WatchWorker", "EndWorker"):
+    # Whoever watched a worker of which something else is wanted by now still speaks for it: nobody else answers.
+    if event.command != wanted and not {event.command, wanted} <= _OF_WORKER:
         raise StaleEvent(f"{event.command} of {event.task!r} is not outstanding")
     attempt.may_run = event.may_run
     nobody_runs = attempt.step in (Step.PREPARING, Step.STARTING) and not event.may_run
@@ -90,12 +91,23 @@ def _pause_s(failures: int, most_s: float) -> float:
 def worker_failed(turn: Turn, run: Run, task: Task, attempt: Attempt, reason: Reason) -> None:
     """Holds a failure against the task; a worker that failed while the machine was in trouble is forgiven, but not for ever: it may
     have been what filled the disk."""
-    tried = task.attempts[task.budget_from :]
-    forgiven = sum(1 for each in tried if each.reason is not None and each.reason.code == "machine")
-    if not attempt.trouble or reason.code != "worker_failed" or forgiven >= turn.swarm.limits.lost_max:
+    if not attempt.trouble or reason.code != "worker_failed" or blamed(turn, task):
         held_against(turn, run, task, attempt, Step.FAILED, reason)
         return
+    forgive(
+        turn, run, task, attempt, Reason("machine", f"{reason.text} while {attempt.trouble}", reason.facts)
+    )
+
+
+def blamed(turn: Turn, task: Task) -> bool:
+    """Tells whether the machine has been blamed for attempts of this task so often that it is not any more."""
+    tried = task.attempts[task.budget_from :]
+    forgiven = sum(1 for each in tried if each.reason is not None and each.reason.code == "machine")
+    return forgiven >= turn.swarm.limits.lost_max
+
+
+def forgive(turn: Turn, run: Run, task: Task, attempt: Attempt, reason: Reason) -> None:
+    """Ends an attempt that does not count, since it is the machine's doing, of which `reason` tells; the task is tried again."""
     attempt.counts = False
-    reason = Reason("machine", f"{reason.text} while {attempt.trouble}", reason.facts)
     end_attempt(turn, run, task, attempt, Step.HANDED_BACK, reason)
     hand_back(turn, run, task, attempt, reason, not_before=turn.at + TROUBLE_EVERY_S)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from swarm.core import train
+from swarm.core import memory, train
+from swarm.core.admission import Pressure
 from swarm.core.model import (
     ATTEMPT_ENDS,
     LANDING_STEPS,
@@ -32,6 +33,14 @@ def invariants(swarm: Swarm) -> list[str]:
         run = swarm.runs[run_id]
         if (run.tasks[task].live is None) if task else (command not in run.failures):
             wrong.append(f"{run_id}: {task or command} waits for the machine and for nothing else")
+    one_runs = any(
+        run.tasks[name].attempts[-1].step is Step.RUNNING for run in swarm.runs.values() for name in run.live
+    )
+    waits = swarm.pressure is Pressure.EASED and one_runs
+    if swarm.memory_at is None and not waits and memory.anybody(swarm, Step.SUSPENDED):
+        wrong.append("workers stand still, and nothing will have them go on")
+    if swarm.memory_at is not None and Deadline(swarm.memory_at, "memory", "") not in swarm.deadlines:
+        wrong.append("what memory asks for next is nowhere to be found")
     coming = {key for run in swarm.runs.values() for key in _coming(run)}
     if coming != swarm.coming:
         wrong.append(f"worktrees on their way back are {sorted(coming)}, counted are {sorted(swarm.coming)}")
@@ -137,6 +146,8 @@ def _wrong_with(run: Run, name: str, task: Task) -> Iterator[str]:
         attempt is not None and allowed and attempt.step not in allowed
     ):
         yield f"{name}: {task.state} while its attempt is {attempt.step if attempt else 'none'}"
+    if attempt is not None and (attempt.step is Step.SUSPENDED) != (attempt.suspended_at is not None):
+        yield f"{name}: {attempt.step} and stands still since {attempt.suspended_at}"
     if attempt is not None and attempt.step in QUEUE_STEPS and name not in run.queue:
         yield f"{name}: waits but is not in the queue"
     if attempt is not None and (attempt.step is Step.PUBLISHING) != (name in run.publishing):

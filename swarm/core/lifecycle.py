@@ -7,7 +7,17 @@ needs and counts are always given back together. What an end allows in the merge
 from __future__ import annotations
 
 from swarm.core import budget, feedback, ownership
-from swarm.core.model import TASK_ENDS, WORKER_STEPS, Attempt, Reason, Step, Task, TaskState, attempt_branch
+from swarm.core.model import (
+    TASK_ENDS,
+    UP_STEPS,
+    WORKER_STEPS,
+    Attempt,
+    Reason,
+    Step,
+    Task,
+    TaskState,
+    attempt_branch,
+)
 from swarm.core.run import Run
 from swarm.core.state import Deadline, Turn, command_for, due, give_back
 
@@ -235,8 +245,8 @@ def ended_on_request(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None
 def end_worker(turn: Turn, run: Run, task: Task, attempt: Attempt, why: str) -> None:
     """Asks for the end of a worker; one that is not up yet ends as soon as it answers."""
     attempt.ending = attempt.ending or why
-    if attempt.step is Step.RUNNING:
-        attempt.retry_at = None
+    if attempt.step in UP_STEPS:
+        attempt.step, attempt.retry_at, attempt.suspended_at = Step.RUNNING, None, None
         command = command_for(turn.swarm, run, task, attempt)
         assert command is not None
         turn.commands.append(command)

@@ -50,6 +50,7 @@ from swarm.core.lifecycle import (
 )
 from swarm.core.model import (
     TASK_ENDS,
+    UP_STEPS,
     WORKER_STEPS,
     Attempt,
     Claim,
@@ -131,11 +132,8 @@ def _settle(turn: Turn, run: Run) -> None:
 def _schedule(turn: Turn) -> None:
     """Starts what may start: the best ready task of the run with the fewest workers, as long as admission allows."""
     swarm = turn.swarm
-    if swarm.stopping or swarm.paused:
-        swarm.capacity = admission.Decision(0, "stopping" if swarm.stopping else "paused", 0)
-        return
-    if swarm.trouble:
-        swarm.capacity = admission.in_trouble(next(iter(swarm.trouble.values())))
+    if (held_up := _nothing_may_start(swarm)) is not None:
+        swarm.capacity = held_up
         return
     while (run := next_run(swarm)) is not None:
         if train.busy(swarm) >= swarm.limits.workers_max:  # no reading would change that
@@ -168,6 +166,17 @@ def _schedule(turn: Turn) -> None:
         and swarm.step_of_ladder < swarm.limits.workers_max
     ):
         _measure(turn, target=swarm.step_of_ladder)
+
+
+def _nothing_may_start(swarm: Swarm) -> admission.Decision | None:
+    """Says why nothing may start, however little is at work; None where that is not so."""
+    if swarm.stopping or swarm.paused:
+        return admission.Decision(0, "stopping" if swarm.stopping else "paused", 0)
+    if swarm.trouble:
+        return admission.in_trouble(next(iter(swarm.trouble.values())))
+    if memory.is_short(swarm):
+        return admission.Decision(0, memory.why(swarm), 0)
+    return None
 
 
 def _worktrees_are_coming(swarm: Swarm) -> bool:
@@ -263,6 +272,8 @@ def _ticked(turn: Turn, event: m.Ticked) -> None:
             swarm.ramp_at = None
         elif due.kind == "agent":
             providers.fell_due(turn, due.task)
+        elif due.kind == "memory":
+            memory.move(turn)
         else:
             _fell_due(turn, swarm.runs[due.run], due)
 
@@ -567,10 +578,12 @@ def _worker_started(turn: Turn, event: m.WorkerStarted) -> None:
         Deadline(event.started_at + task.spec.timeout_s, "timeout", run.id, task.spec.id, attempt.n),
     )
     go(turn, run, task, attempt, Step.RUNNING)
+    memory.joined(turn)
 
 
 def _worker_exited(turn: Turn, event: m.WorkerExited) -> None:
-    run, task, attempt = live(turn, event, Step.RUNNING)
+    run, task, attempt = live(turn, event, *UP_STEPS)
+    attempt.suspended_at = None
     attempt.exit_code, attempt.result, attempt.exited_at = event.exit_code, event.result, event.at
     attempt.trouble, attempt.memory_bytes = event.trouble, max(attempt.memory_bytes, event.memory_bytes)
     budget.spend(turn.swarm, run, event.result, turn.at)
@@ -580,6 +593,7 @@ def _worker_exited(turn: Turn, event: m.WorkerExited) -> None:
         turn.swarm.coming.add((run.id, task.spec.id, attempt.n))
         run.set_state(task, TaskState.QUEUED)
     go(turn, run, task, attempt, Step.COLLECTING)
+    memory.left(turn)
 
 
 def _collected(turn: Turn, event: m.Collected) -> None:
@@ -587,6 +601,8 @@ def _collected(turn: Turn, event: m.Collected) -> None:
     attempt.head, attempt.commits, attempt.touched = event.head, event.commits, event.touched
     if attempt.ending in ("cancelled", "stopped"):
         ended_on_request(turn, run, task, attempt)
+    elif attempt.ending == memory.SHORT:
+        memory.gave_way(turn, run, task, attempt)
     elif event.gone:
         _lost(turn, run, task, attempt, event.problem)
     elif attempt.exit_code is None and attempt.ending is None:
@@ -737,6 +753,7 @@ _HANDLERS: dict[type[m.Event], Callable[[Turn, Any], None]] = {
     m.JournalRebuilt: rebuilt.journal_rebuilt,
     m.Ticked: _ticked,
     m.HostMeasured: _host_measured,
+    m.MemoryMeasured: memory.measured,
     m.LimitsChanged: _limits_changed,
     m.Paused: _paused,
     m.Resumed: _resumed,

@@ -111,6 +111,13 @@ class HostMeasured(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryMeasured(Event):
+    """The machine was looked at while workers ran, and is short of memory in another way than before."""
+
+    readings: Readings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsChanged(Event):
     """`swarm scale`: another width."""
 
@@ -582,8 +589,18 @@ TOO_MANY = "too_many_processes"  # why a worker is ended that must not get any t
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SuspendWorker(WatchWorker):
+    """Have the worker's whole tree stand still; answered as `WatchWorker` is, by the same watch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThawWorker(WatchWorker):
+    """Have the worker's whole tree go on, where it stands still; answered as `WatchWorker` is, by the same watch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EndWorker(AttemptCommand):
-    """End the worker's whole tree; `WatchWorker`, or else this, answers with `WorkerExited`."""
+    """End the worker's whole tree; the watch of it, or else this, answers with `WorkerExited`."""
 
     why: str
     grace_s: float
@@ -686,6 +703,8 @@ FACTS: dict[str, str] = {
     "BacklogWatched": "what is added to the plan file `source` is taken in from now on as it is saved; an empty one ends that",
     "BacklogRefused": "the watched plan file `source`, as it was saved, was not taken in: `text` says why",
     "TaskStarted": "an attempt began: its `base`, `slot` and `agent`",
+    "WorkerSuspended": "the worker stands still, since memory is short: `text`",
+    "WorkerThawed": "the worker goes on, after it stood still for `stood_still_s`",
     "StrayFound": "the attempt changed `paths` outside its claims; `policy` says what follows",
     "TaskQueued": "the worker's work is committed as `head` and waits to land",
     "TaskHandedBack": "the attempt did not land and the task gets another: `code` and `text` say why; of a conflict `versions` has "

@@ -41,7 +41,8 @@ class Step(StrEnum):
 
     PREPARING = "preparing"  # TakeWorktree
     STARTING = "starting"  # StartWorker
-    RUNNING = "running"  # WatchWorker, or EndWorker once `ending` says why
+    RUNNING = "running"  # WatchWorker, ThawWorker where it ever stood still, EndWorker once `ending` says why
+    SUSPENDED = "suspended"  # SuspendWorker
     COLLECTING = "collecting"  # Collect: commit what the worker left, list what it touched
     BRINGING_IN = "bringing_in"  # BringIn
     WAITING = "waiting"  # in the merge queue, its turn has not come
@@ -62,7 +63,8 @@ class Step(StrEnum):
 
 
 ATTEMPT_ENDS = frozenset({Step.LANDED, Step.HANDED_BACK, Step.FAILED, Step.CANCELLED, Step.LOST})
-WORKER_STEPS = frozenset({Step.PREPARING, Step.STARTING, Step.RUNNING, Step.COLLECTING})
+UP_STEPS = frozenset({Step.RUNNING, Step.SUSPENDED})
+WORKER_STEPS = UP_STEPS | {Step.PREPARING, Step.STARTING, Step.COLLECTING}
 QUEUE_STEPS = frozenset({Step.BRINGING_IN, Step.WAITING})
 VERIFYING_STEPS = frozenset({Step.MERGING, Step.REBASING, Step.REVERTING, Step.VERIFYING})
 LANDING_STEPS = VERIFYING_STEPS | {Step.VERIFIED, Step.ADVANCING, Step.PUBLISHING}
@@ -223,12 +225,16 @@ class Sides:
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """The machine at one moment. Percentages are of the whole machine, or of the cgroup where one sets a limit."""
+    """The machine at one moment. Percentages are of the whole machine, or of the cgroup where one sets a limit.
+
+    `memory_stall_percent` is how much of the last 10 s everything that could run waited for memory; None where nobody tells.
+    """
 
     cpu_percent: float
     memory_percent: float
     memory_available_bytes: int
     disk_free_bytes: int
+    memory_stall_percent: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +269,7 @@ class Limits:
     With `hold_agents` a rate limit that one worker meets holds its whole agent; `breaker_failures` is how many first workers of an
     agent must fail alike, each within `breaker_within_s`, for it to be stopped, 0 for never: both off as in journals of 0.1.0.
     The budgets are of each run, of each task and of a day; 0: none.
+    From `memory_percent_suspend` or `memory_stall_percent_suspend` on workers are suspended, for at most `suspended_s_max`.
     """
 
     workers_max: int = 4
@@ -302,6 +309,9 @@ class Limits:
     keep_claims: bool = False
     batches: bool = False
     by_priority: bool = False
+    memory_percent_suspend: float = 95.0
+    memory_stall_percent_suspend: float = 40.0
+    suspended_s_max: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -504,6 +514,8 @@ class Attempt:
     being ended. `retry_at` is set while a failed command waits to be carried out again, `may_run` where that was the start of a
     worker that may run all the same; `troubles` counts how often the machine's trouble made the step fail, `trouble` is what it was
     when the worker ended. `slot` keeps its number after `slot_free`. `memory_bytes` is the most that its worker was seen to take.
+    `suspended_at` is since when its worker stands still, `time_left` what was left then until each deadline of its; `thawed` tells
+    that it ever stood still, for `stood_still_s` in all.
     `undoes` are the tasks and landings that it takes off staging again, newest first, where it is no try at the task at all.
     `to_pass` are the suites that its candidate has to pass, as they were when its merge began; `again` those of them that did not
     and run once more on the same candidate, each with the time that it has then.
@@ -537,6 +549,10 @@ class Attempt:
     strays: tuple[str, ...] = ()
     result: WorkerResult = WorkerResult()
     memory_bytes: int = 0
+    suspended_at: float | None = None
+    time_left: tuple[tuple[str, float], ...] = ()
+    thawed: bool = False
+    stood_still_s: float = 0.0
     rebased: str | None = None
     onto: str | None = None
     candidate: str | None = None

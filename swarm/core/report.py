@@ -16,6 +16,7 @@ from swarm.core.batch import spokesman
 from swarm.core.claims import unused
 from swarm.core.model import (
     ATTEMPT_ENDS,
+    UP_STEPS,
     Attempt,
     Readings,
     Reason,
@@ -389,9 +390,10 @@ def attempt_document(run: Run, task: Task, attempt: Attempt, live: Live) -> dict
     """Gives one attempt of the status document."""
     cpu, rss, said, silent_s = None, None, None, None
     result: WorkerResult = attempt.result
+    if attempt.step in UP_STEPS:
+        cpu, rss = live.samples.get((run.id, task.spec.id), (None, None))
     if attempt.step is Step.RUNNING:
         silent_s = live.silences.get((run.id, task.spec.id))
-        cpu, rss = live.samples.get((run.id, task.spec.id), (None, None))
         said = live.said.get((run.id, task.spec.id))
     spent: WorkerResult | Said = result if said is None else said
     return {
@@ -411,6 +413,8 @@ def attempt_document(run: Run, task: Task, attempt: Attempt, live: Live) -> dict
         "silent_s": None if silent_s is None else round(silent_s, 1),
         "quiet": silent_s is not None and oversight.quiet(task, silent_s),
         "started_at": rfc3339(attempt.started_at or attempt.created_at),
+        "suspended_at": rfc3339(attempt.suspended_at),
+        "stood_still_s": round(attempt.stood_still_s, 3),
         "ended_at": rfc3339(attempt.ended_at),
         "exit_code": attempt.exit_code,
         "touched": list(attempt.touched),

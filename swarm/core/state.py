@@ -44,9 +44,11 @@ class Swarm:
     worker has ended and whose worktree is on its way back to the pool; `measuring` is the outstanding look at the machine.
 
     `trouble` is what the machine lacks, by who waits for it: (run, task, ""), or (run, "", command) for a command of the run.
-    `blind` says why the last look at the machine saw nothing, `verify_waits` that one more candidate would be verified if the
-    machine had room. `holds` says which agents start nothing, or little, and why; `trials` what their first workers showed.
-    `spent_today` is what workers that ended on the day `spent_on` have cost. `last_at` is the time of the last event.
+    `pressure` says whether there is too little memory for the workers that run, `pressed` so in words; at `memory_at` the next of
+    them is suspended, thawed or ended. `blind` says why the last look at the machine saw nothing, `verify_waits` that one more
+    candidate would be verified if the machine had room. `holds` says which agents start nothing, or little, and why; `trials` what
+    their first workers showed. `spent_today` is what workers that ended on the day `spent_on` have cost. `last_at` is the time of
+    the last event.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -60,6 +62,9 @@ class Swarm:
     measured_at: float = float("-inf")
     measuring: m.MeasureHost | None = None
     blind: str = ""
+    pressure: admission.Pressure = admission.Pressure.NONE
+    pressed: str = ""
+    memory_at: float | None = None
     verify_waits: bool = False
     trouble: dict[tuple[str, str, str], str] = field(default_factory=dict)
     ramp: admission.Ramp = field(default_factory=lambda: admission.Ramp())
@@ -227,7 +232,8 @@ def _start_worker(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command
 
 def _watch_worker(swarm: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
     if attempt.ending is None:
-        return m.WatchWorker(
+        kind = m.ThawWorker if attempt.thawed else m.WatchWorker
+        return kind(
             run=run.id,
             task=task.spec.id,
             attempt=attempt.n,
@@ -237,6 +243,10 @@ def _watch_worker(swarm: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Com
     grace_s = swarm.limits.grace_s if swarm.stop_grace_s is None else swarm.stop_grace_s
     grace_s = 0.0 if attempt.ending == m.TOO_MANY else grace_s
     return m.EndWorker(run=run.id, task=task.spec.id, attempt=attempt.n, why=attempt.ending, grace_s=grace_s)
+
+
+def _suspend_worker(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
+    return m.SuspendWorker(run=run.id, task=task.spec.id, attempt=attempt.n, memory_mb=task.spec.memory_mb)
 
 
 def _collect(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
@@ -358,6 +368,7 @@ COMMANDS: dict[Step, Callable[[Swarm, Run, Task, Attempt], m.Command | None]] = 
     Step.PREPARING: _take_worktree,
     Step.STARTING: _start_worker,
     Step.RUNNING: _watch_worker,
+    Step.SUSPENDED: _suspend_worker,
     Step.COLLECTING: _collect,
     Step.BRINGING_IN: _bring_in,
     Step.MERGING: _merge,
@@ -416,9 +427,14 @@ def clock_moved(swarm: Swarm, by_s: float) -> None:
         for due in swarm.deadlines
     ]
     heapq.heapify(swarm.deadlines)
+    for run in swarm.runs.values():  # nobody stood still for the hours that a clock was set ahead
+        for attempt in (run.tasks[name].live for name in run.live):
+            if attempt is not None:
+                attempt.suspended_at = _moved(attempt.suspended_at, by_s)
     if by_s >= 0:
         return
     swarm.measured_at, swarm.ramp_at = swarm.measured_at + by_s, _moved(swarm.ramp_at, by_s)
+    swarm.memory_at = _moved(swarm.memory_at, by_s)
     swarm.ramp = swarm.ramp.moved(by_s)
     for hold in swarm.holds.values():
         hold.until, hold.due = _moved(hold.until, by_s), _moved(hold.due, by_s)
@@ -441,6 +457,8 @@ def still_due(swarm: Swarm, due: Deadline) -> bool:
         return swarm.ramp_at == due.at
     if due.kind == "agent":
         return due.task in swarm.holds and swarm.holds[due.task].due == due.at
+    if due.kind == "memory":
+        return swarm.memory_at == due.at
     run = swarm.runs[due.run]
     if due.kind == "look":
         return run.peek() is not None

@@ -194,7 +194,7 @@ class Api:
         """Builds the status document with what the workers use now."""
         watches = {key[:2]: identity for key, identity in self.service.execution.watcher.identities().items()}
         samples = await self._thread(lambda: self.sampler.sample(watches)) if watches else {}
-        readings, why = await self._thread(self.service.execution.look)
+        readings, why = await self._thread(self.service.execution.gauge.look)
         note = f"The machine can't be looked at: {why}." if why else self.edges.host.note
         note = " ".join(filter(None, (note, *self.service.notes())))
         stuck = self.coordinator.stuck.cause if self.coordinator.stuck is not None else ""

@@ -10,7 +10,6 @@ whether the work is done. Paths, names and limits come from the command or from 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import functools
 import os
 import random
@@ -33,18 +32,21 @@ from swarm.crashpoints import crash_at
 from swarm.daemon import rooms
 from swarm.daemon.discarding import Discarder
 from swarm.daemon.finishing import Finisher
+from swarm.daemon.gauge import NO_ROOM, Gauge
 from swarm.daemon.listening import Ears
 from swarm.daemon.memory import MemoryWatch
 from swarm.daemon.oversight import Oversight
 from swarm.daemon.verification import Verifier
-from swarm.daemon.watching import Watched, Watcher
+from swarm.daemon.watching import Key, Watched, Watcher, key_of
 from swarm.edge import contract, git, heard, process, sandbox, trouble
 from swarm.edge.host import Host
 from swarm.edge.landing import Incoming, LandingRepository, StagingBranchMoved
 from swarm.edge.lockfile import MergeLockHeld, exclusive
 from swarm.edge.lookout import Lookout
 from swarm.edge.merging import Conflict
+from swarm.edge.proctable import Stat
 from swarm.edge.remembered import Remembered
+from swarm.edge.standstill import Standstill
 from swarm.edge.worktrees import Pool
 from swarm.errors import SwarmError
 from swarm.settings import Settings
@@ -57,8 +59,6 @@ RETURNS_MAX = 5  # so often, save where the machine lacks something
 LOOK_EVERY_S = 1.0  # while staging has gone astray
 LEFTOVER_GRACE_S = 1.0  # for what a worker that has ended left running
 _log = log.get("execution")
-
-NO_ROOM = Readings(100.0, 100.0, 0, 0)  # what a machine that can't be looked at is taken for
 
 Post = Callable[[m.Event], None]
 
@@ -117,7 +117,7 @@ class Execution:
     loop: asyncio.AbstractEventLoop
     wants_readings: Callable[[], bool]
     limits: Callable[[], Limits]
-    readings: Readings | None = None
+    pressure: Callable[[], admission.Pressure]
     _threads: ThreadPoolExecutor = field(default_factory=lambda: started_threads(THREADS, "edge"))
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _discarding: set[str] = field(default_factory=set)
@@ -126,13 +126,14 @@ class Execution:
     _returns: Counter[str] = field(default_factory=Counter)  # failed ones
     _under_way: set[int] = field(default_factory=set)  # ids of the commands that threads are at
     _spared: str | None = None
-    _smoothed: tuple[float, float] | None = None
     closing: bool = False
     leaving: bool = False
+    gauge: Gauge = field(init=False)
     watcher: Watcher = field(init=False)
     memory: MemoryWatch = field(init=False)
     ears: Ears = field(init=False)
     oversight: Oversight = field(init=False)
+    _standstill: Standstill[Key] = field(default_factory=Standstill)
     _suites_room: asyncio.Semaphore = field(init=False)
 
     def __post_init__(self) -> None:
@@ -141,6 +142,7 @@ class Execution:
             self.loop, self._start, lambda command: self._places(command).worker, self._worker_exited
         )
         limits = self.edges.settings.limits
+        self.gauge = Gauge(self.edges.host, limits, self.clock)
         self.oversight = Oversight(
             self.watcher,
             self.in_thread,
@@ -149,7 +151,9 @@ class Execution:
             output_bytes_max=limits.output_bytes_max,
             processes_max=limits.processes_max,
         )
-        self.memory = MemoryWatch(self.watcher, self.in_thread, self._tree_of, self.post, self.clock)
+        self.memory = MemoryWatch(
+            self.watcher, self.in_thread, self._tree_of, self.gauge.look, self._is_news, self.post, self.clock
+        )
         self.ears = Ears(self.loop, self.clock, self.in_thread, self.edges.places)
 
     # --- dispatch
@@ -298,9 +302,9 @@ class Execution:
     def _places(self, command: m.AttemptCommand) -> AttemptPlaces:
         return self.edges.places.attempt(command.run, command.task, command.attempt)
 
-    def _tree_of(self, command: m.AttemptCommand) -> tuple[str, Path]:
-        """Names what tells a worker's processes: their mark, and the folder whose lock they hold."""
-        return self.nonce(command), self._places(command).worker
+    def _tree_of(self, command: m.AttemptCommand, identity: process.Identity | None) -> Mapping[int, Stat]:
+        """Looks for all processes of a worker."""
+        return process.tree_of(self.nonce(command), identity, folder=self._places(command).worker)
 
     # --- the machine
 
@@ -308,7 +312,7 @@ class Execution:
         """Looks at the machine; with a target, until it would allow another width or nobody wants to know any more."""
         while True:
             limits = self.limits()
-            readings, why = await self.in_thread(self.look)
+            readings, why = await self.in_thread(self.gauge.look)
             if command.target is None or not self.wants_readings():
                 break
             if admission.width(readings, limits=limits, previous=command.target) != command.target:
@@ -316,32 +320,10 @@ class Execution:
             await asyncio.sleep(limits.readings_every_s)
         return m.HostMeasured(at=self.clock(), readings=readings, trouble=why)
 
-    def look(self) -> tuple[Readings, str]:
-        """A machine that can't be looked at, for the reason given, is taken for one without room; it is looked at again."""
-        try:
-            return self.measure(), ""
-        except (SwarmError, OSError) as error:
-            _log.error("host.unreadable", text=str(error))
-            return NO_ROOM, trouble.of(error) or str(error)
-
-    def measure(self) -> Readings:
-        """Reads the machine, CPU smoothed over time. Readings from a file are taken as they are.
-
-        The first look falls into our own start, so the load of the last minute has a say in it.
-        """
-        raw, now = self.edges.host.read(), self.clock()
-        before = self._smoothed
-        cpu = raw.cpu_percent
-        if not self.edges.settings.limits.readings_file:
-            if before is None:
-                cpu = min(cpu, 100.0 * os.getloadavg()[0] / (os.cpu_count() or 1))
-            else:
-                cpu = admission.smooth(
-                    before[0], cpu, now - before[1], self.edges.settings.limits.smoothing_s
-                )
-        self._smoothed = (cpu, now)
-        self.readings = dataclasses.replace(raw, cpu_percent=cpu)
-        return self.readings
+    def _is_news(self, readings: Readings) -> bool:
+        """Tells whether readings say of memory what is not known yet."""
+        known = self.pressure()
+        return admission.pressure(readings, self.limits(), before=known) is not known
 
     # --- worktrees and workers
 
@@ -441,11 +423,32 @@ class Execution:
         self.memory.watch(command)
         self.oversight.watch(command, self._places(command).output)
 
+    def _suspend_worker(self, command: m.SuspendWorker) -> None:
+        self._stand(command, still=True)
+
+    def _thaw_worker(self, command: m.ThawWorker) -> None:
+        self._stand(command, still=False)
+
+    def _stand(self, command: m.WatchWorker, *, still: bool) -> None:
+        """Has a worker stand still or go on; its watch answers, which is begun where there is none, as after a restart."""
+        self._watch_worker(command)
+        self._standstill.want(key_of(command), still=still)
+        self._start(self._do_stand, command)
+
+    def _do_stand(self, command: m.WatchWorker) -> None:
+        identity = process.started(self._places(command).worker)
+        crash_at("worker.standing")
+        find = functools.partial(self._tree_of, command, identity)
+        if not self._standstill.carry_out(key_of(command), identity, find):
+            _log.warning("worker.moves", task=command.task, attempt=command.attempt)
+        crash_at("worker.stood")
+
     def _worker_exited(self, command: m.AttemptCommand, ended: Watched) -> m.Event:
         """Ends what the worker left running, and reads what it left behind."""
         lacks = trouble.of_disks(self.edges.disks)  # now: what it left may go, and make room
         identity = ended.identity
         places = self._places(command)
+        self._standstill.free(key_of(command))
         crash_at("worker.exited")
         if identity is not None:
             process.reap(identity, ended.handle)
@@ -477,12 +480,14 @@ class Execution:
     def _end_worker(self, command: m.EndWorker) -> None:
         """Ends a worker's whole tree; the watch answers, which is begun where there is none, as after a restart."""
         watched = self.watcher.watches(command)
+        self._standstill.free(key_of(command))
         self._start(lambda command: self._end_tree(command, watched), command)
 
     def _end_tree(self, command: m.EndWorker, watched: bool) -> None:
         places, nonce = self._places(command), self.nonce(command)
         identity = process.started(places.worker)
         crash_at("worker.ending")
+        self._standstill.settled()
         gone = process.end_tree(identity, nonce, folder=places.worker, grace_s=command.grace_s)
         crash_at("worker.ended")
         if not gone:
@@ -767,6 +772,8 @@ _IN_LOOP: dict[type[m.Command], Callable[[Execution, Any], Coroutine[Any, Any, m
 }
 _AT_ONCE: dict[type[m.Command], Callable[[Execution, Any], None]] = {
     m.WatchWorker: Execution._watch_worker,
+    m.SuspendWorker: Execution._suspend_worker,
+    m.ThawWorker: Execution._thaw_worker,
     m.EndWorker: Execution._end_worker,
 }
 _IN_THREAD: dict[type[m.Command], Callable[[Execution, Any], m.Event | None]] = {

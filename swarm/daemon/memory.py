@@ -1,4 +1,4 @@
-"""Looks at the memory of workers, as long as one runs whose task says how much it may take.
+"""Looks at memory while workers run: at what the machine has left, and at what those take whose task says how much they may.
 
 Rules for editing: `watch` is called in the loop's own thread, what looks in another. With nobody to look at, nothing wakes up.
 """
@@ -8,49 +8,55 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from swarm import log
 from swarm.core import messages as m
 from swarm.core.memory import MB
+from swarm.core.model import Readings
 from swarm.daemon.watching import Key, Watcher, key_of
 from swarm.edge import process, usage
+from swarm.edge.proctable import Stat
 from swarm.errors import SwarmError
 
-LOOK_EVERY_S = 0.5  # 0.1 % of a core for each worker that is looked at
+LOOK_EVERY_S = 0.5  # costs 1 ms, and 0.3 ms for each worker that may take only so much
 _log = log.get("memory")
 
 
 class MemoryWatch:
-    """Posts `WorkerOutgrew` once for a worker that takes more than it may, and remembers the most that each was seen to take."""
+    """Posts `MemoryMeasured` when the readings tell of another pressure than is known, and `WorkerOutgrew` once for a
+    worker that takes more than it may. Remembers the most that each of these was seen to take."""
 
     def __init__(
         self,
         watcher: Watcher,
         in_thread: Callable[[Callable[[], None]], asyncio.Future[None]],
-        tree_of: Callable[[m.AttemptCommand], tuple[str, Path]],
+        tree_of: Callable[[m.AttemptCommand, process.Identity], Mapping[int, Stat]],
+        look: Callable[[], tuple[Readings, str]],
+        is_news: Callable[[Readings], bool],
         post: Callable[[m.Event], None],
         clock: Callable[[], float],
     ) -> None:
         self._watcher = watcher
         self._in_thread = in_thread
         self._tree_of = tree_of
+        self._look_at_machine = look
+        self._is_news = is_news
         self._post = post
         self._clock = clock
-        self._bounded: dict[Key, m.WatchWorker] = {}
+        self._watched: dict[Key, m.WatchWorker] = {}
+        self._told: set[Key] = set()
         self._most: dict[Key, int] = {}
         self._looking: asyncio.Task[None] | None = None
 
     def watch(self, command: m.WatchWorker) -> None:
-        """Has a worker looked at from now on, where there is a limit to what it may take."""
-        if not command.memory_mb:
-            return
-        self._bounded[key_of(command)] = command
+        """Has the machine looked at from now on as long as this worker runs, and the worker where it may take only so much."""
+        self._watched[key_of(command)] = command
         if self._looking is None:
             self._looking = asyncio.get_running_loop().create_task(self._look_on())
 
     def most_of(self, command: m.AttemptCommand) -> int:
         """Gives the most that a worker, which has ended, was seen to take, in bytes; from any thread, once."""
+        self._told.discard(key_of(command))
         return self._most.pop(key_of(command), 0)
 
     def close(self) -> None:
@@ -59,30 +65,33 @@ class MemoryWatch:
             self._looking.cancel()
 
     async def _look_on(self) -> None:
-        while self._bounded:
+        while self._watched:
             await asyncio.sleep(LOOK_EVERY_S)
-            self._bounded = {key: each for key, each in self._bounded.items() if self._watcher.watches(each)}
-            looks = functools.partial(self._look, dict(self._bounded), self._watcher.identities())
-            await self._in_thread(looks)
+            self._watched = {key: each for key, each in self._watched.items() if self._watcher.watches(each)}
+            if self._watched:
+                looks = functools.partial(self._look, dict(self._watched), self._watcher.identities())
+                await self._in_thread(looks)
         self._looking = None
 
-    def _look(self, bounded: Mapping[Key, m.WatchWorker], known: Mapping[Key, process.Identity]) -> None:
-        for key, command in bounded.items():
-            identity = known.get(key)
-            if identity is None:
-                continue  # one of an earlier daemon, that is being looked for
+    def _look(self, watched: Mapping[Key, m.WatchWorker], known: Mapping[Key, process.Identity]) -> None:
+        readings, why = self._look_at_machine()
+        if not why and self._is_news(readings):
+            self._post(m.MemoryMeasured(at=self._clock(), readings=readings))
+        for key, command in watched.items():
+            identity = known.get(key)  # None for one of an earlier daemon, that is being looked for
+            if not command.memory_mb or identity is None or key in self._told:
+                continue
             try:
                 self._weigh(key, command, identity)
             except (SwarmError, OSError) as error:
                 _log.warning("memory.unseen", task=command.task, attempt=command.attempt, reason=str(error))
 
     def _weigh(self, key: Key, command: m.WatchWorker, identity: process.Identity) -> None:
-        nonce, folder = self._tree_of(command)
         allowed = command.memory_mb * MB
-        taken = usage.taken_bytes(process.tree_of(nonce, identity, folder=folder), allowed)
+        taken = usage.taken_bytes(self._tree_of(command, identity), allowed)
         self._most[key] = max(taken, self._most.get(key, 0))
         if taken > allowed:
-            self._bounded.pop(key, None)
+            self._told.add(key)
             run, task, attempt = key
             self._post(
                 m.WorkerOutgrew(at=self._clock(), run=run, task=task, attempt=attempt, memory_bytes=taken)

@@ -281,6 +281,7 @@ async def _serve(
             loop,
             wants_readings=lambda: wants_readings(swarm),
             limits=lambda: swarm.limits,
+            pressure=lambda: swarm.pressure,
         )
         service = Service(options, coordinator, execution)
         service.found = [*founded, *found]

@@ -15,8 +15,8 @@ import math
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from swarm.core.model import Readings
 
 WINDOW_S = 0.1  # CPU time is counted in steps of 10 ms: over less than this a percentage is noise
 READINGS_FILE_MAX_BYTES = 64 << 10
+_NEEDED = frozenset(item.name for item in fields(Readings) if item.default is MISSING)
 _NO_LIMIT_BYTES = 1 << 60  # what cgroup v1 says when there is none is a little less than 2**63
 
 
@@ -33,8 +34,8 @@ class Host:
     """Takes readings; `note` is a sentence where the last ones are not what was asked for, else "". Thread-safe.
 
     `disk_paths` are in the file systems whose room counts: that of the fullest. `readings_file` (JSON, any of the fields of
-    `Readings`) replaces what it names by its values, and is read each time. `cgroup_root` and `cgroup_of_self` are where the
-    kernel shows control groups.
+    `Readings`) replaces what it names by its values, and is read each time. `cgroup_root`, `cgroup_of_self` and `pressure` are
+    where the kernel shows control groups, and how much of the time is spent waiting for memory.
     """
 
     def __init__(
@@ -44,9 +45,11 @@ class Host:
         *,
         cgroup_root: Path = Path("/sys/fs/cgroup"),
         cgroup_of_self: Path = Path("/proc/self/cgroup"),
+        pressure: Path = Path("/proc/pressure/memory"),
     ) -> None:
         self.note = ""
         self._disk_paths = tuple(disk_paths)
+        self._pressure = pressure
         self._file = Path(readings_file) if readings_file else None
         self._from_file: dict[str, float] = {}
         self._cgroup = _find_cgroup(cgroup_root, cgroup_of_self)
@@ -59,7 +62,7 @@ class Host:
         """Gives the readings now; the first waits until a tenth of a second has passed since this was made."""
         with self._lock:
             given = self._given()
-            if len(given) == len(Readings.__dataclass_fields__):
+            if given.keys() >= _NEEDED:
                 return _readings(given)
             return _readings({**asdict(self._measured()), **given})
 
@@ -71,7 +74,19 @@ class Host:
             used, limit = inside
             percent = max(percent, min(100.0, 100.0 * used / limit))
             available = min(available, max(0, limit - used))
-        return Readings(self._cpu_percent(), percent, available, min(map(_disk_free, self._disk_paths)))
+        stalls = [_stall_percent(file) for file in self._stall_files()]
+        return Readings(
+            cpu_percent=self._cpu_percent(),
+            memory_percent=percent,
+            memory_available_bytes=available,
+            disk_free_bytes=min(map(_disk_free, self._disk_paths)),
+            memory_stall_percent=max((each for each in stalls if each is not None), default=None),
+        )
+
+    def _stall_files(self) -> Iterator[Path]:
+        yield self._pressure
+        if self._cgroup is not None and self._cgroup.unified and self._cgroup.memory_folder is not None:
+            yield self._cgroup.memory_folder / "memory.pressure"
 
     def _cpu_percent(self) -> float:
         passed_s = time.monotonic() - self._read_at
@@ -119,26 +134,22 @@ class Host:
         return self._from_file
 
 
-def pressure() -> dict[str, float] | None:
-    """Gives the percentage of the last 10 s in which some task waited for cpu, memory and io; None where the kernel does
-    not tell."""
-    found = {}
-    for name in ("cpu", "memory", "io"):
-        text = _text(Path("/proc/pressure") / name)
-        try:
-            found[name] = float(text.split("avg10=", 1)[1].split()[0])
-        except (IndexError, ValueError):
-            return None
-    return found
-
-
 def _readings(values: Mapping[str, float]) -> Readings:
     return Readings(
         cpu_percent=float(values["cpu_percent"]),
         memory_percent=float(values["memory_percent"]),
         memory_available_bytes=int(values["memory_available_bytes"]),
         disk_free_bytes=int(values["disk_free_bytes"]),
+        memory_stall_percent=values.get("memory_stall_percent"),
     )
+
+
+def _stall_percent(file: Path) -> float | None:
+    """How much of the last 10 s all that could run waited; None where the kernel does not tell."""
+    for line in _text(file).splitlines():
+        if line.startswith("full avg10="):
+            return float(line.removeprefix("full avg10=").split()[0])
+    return None
 
 
 def _numbers(found: Mapping[str, Any]) -> tuple[dict[str, float], list[str]]:

@@ -559,9 +559,9 @@ def _asked_to_end(tree: _Tree, grace_s: float) -> bool:
         for pid, process in found.items():
             key = (pid, process.start_ticks)
             if pid not in frame and key not in asked:
-                _signal(pid, process, signal.SIGTERM)
+                send_signal(pid, process, signal.SIGTERM)
                 asked.add(key)
-            _signal(pid, process, signal.SIGCONT)
+            send_signal(pid, process, signal.SIGCONT)
         alone = set(found) == {tree.launcher}  # about to write the exit status, or about to start the command
         _wait_for(found, min(left_s, 0.05) if alone else left_s)
     return tree.quiet()
@@ -577,11 +577,11 @@ def _killed(tree: _Tree) -> bool:
         spare = tree.launcher if passed_s < LAUNCHER_WAIT_S and rounds < 10 else 0
         targets = {pid: process for pid, process in found.items() if pid != spare}
         for pid, process in targets.items():
-            _signal(pid, process, signal.SIGKILL)
+            send_signal(pid, process, signal.SIGKILL)
         if spare in found:
-            _signal(spare, found[spare], signal.SIGCONT)
+            send_signal(spare, found[spare], signal.SIGCONT)
         if rounds >= 2 and spare not in found:
-            _kill_groups(found, tree.identity)
+            signal_groups(found, tree.identity, signal.SIGKILL)
         if not found:
             time.sleep(0.005)  # the lock is held by what no pass sees: nothing to wait on
         _wait_for(targets or found, 0.05 if rounds < 10 else 0.5)
@@ -589,10 +589,10 @@ def _killed(tree: _Tree) -> bool:
     return True
 
 
-def _kill_groups(found: Mapping[int, Stat], identity: Identity | None) -> None:
-    """Kills whole process groups in one step of the kernel's, which no fork can slip out of.
+def signal_groups(found: Mapping[int, Stat], identity: Identity | None, number: signal.Signals) -> None:
+    """Sends a signal to whole process groups in one step of the kernel's, which no fork can slip out of.
 
-    Only groups of sessions in which nobody is a stranger, ourselves included.
+    Only to groups of sessions in which nobody is a stranger, ourselves included.
     """
     strangers = {process.session for pid, process in proctable.table().items() if pid not in found}
     strangers.add(os.getsid(0))
@@ -605,12 +605,13 @@ def _kill_groups(found: Mapping[int, Stat], identity: Identity | None) -> None:
             )  # members that no pass has seen; a number in use for a group is not given again
     for group in groups:
         try:
-            os.killpg(group, signal.SIGKILL)
+            os.killpg(group, number)
         except OSError:
             pass  # it ended meanwhile
 
 
-def _signal(pid: int, process: Stat, number: signal.Signals) -> None:
+def send_signal(pid: int, process: Stat, number: signal.Signals) -> None:
+    """Sends a signal to exactly this process; to nobody where it has ended."""
     handle = _handle(pid, process.start_ticks)
     if handle is None:
         return

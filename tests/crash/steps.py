@@ -19,6 +19,7 @@ from typing import Any
 
 from swarm import config
 from swarm.core import messages as m
+from swarm.core.admission import Pressure
 from swarm.core.model import Limits, attempt_branch
 from swarm.core.places import Places
 from swarm.daemon import execution, reconcile
@@ -94,7 +95,13 @@ def carry_out(folder: Path, step: str, answers: Answers) -> dict[str, Any]:
     loop = asyncio.new_event_loop()
     try:
         doing = execution.Execution(
-            edges, _no_answer, lambda: AT, loop, wants_readings=lambda: False, limits=Limits
+            edges,
+            _no_answer,
+            lambda: AT,
+            loop,
+            wants_readings=lambda: False,
+            limits=Limits,
+            pressure=lambda: Pressure.NONE,
         )
         reconcile.reconcile(_known(answers), edges)
         if step == REMOVE:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Any
 
 import psutil
+import pytest
 
 from tests.conftest import wait_until
 from tests.e2e.driver import Swarm
@@ -48,3 +50,133 @@ def test_a_worker_over_its_memory_ends_with_all_that_it_started(swarm: Swarm) ->
     started = [int(line) for line in pids.read_text().split()]
     assert len(started) == 2
     wait_until(lambda: not any(map(psutil.pid_exists, started)))
+
+
+# Counts for as long as it lives, in a process of its own session too, and writes down that it was asked to end.
+COUNTS = (
+    "trap 'echo saved >> \"$OUT/saved-$SWARM_TASK\"; exit 143' TERM; "
+    'setsid sh -c \'while [ -e "$OUT/go-on" ]; do echo >> "$OUT/apart-$SWARM_TASK"; sleep 0.02; done\' & '
+    'while [ -e "$OUT/go-on" ]; do echo >> "$OUT/count-$SWARM_TASK"; sleep 0.02; done; wait'
+)
+
+
+def counting(swarm: Swarm, *names: str) -> None:
+    """Starts tasks that count until `go-on` is removed, one after the other, so that the last is the youngest."""
+    (swarm.outside / "go-on").touch()
+    swarm.env["OUT"] = str(swarm.outside)
+    swarm("start")
+    for name in names:
+        work = f"{COUNTS}; echo {name} > out-{name}"
+        plan = swarm.plan(name, [swarm.task(name, work, claims=[f"out-{name}"], attempts=1)])
+        swarm("submit", str(plan))
+        wait_until(lambda name=name: count(swarm, name) > 1)
+
+
+def count(swarm: Swarm, task: str) -> int:
+    """How far both processes of a task have counted."""
+    places = [swarm.outside / f"{kind}-{task}" for kind in ("count", "apart")]
+    return min(place.stat().st_size if place.exists() else 0 for place in places)
+
+
+def goes_on(swarm: Swarm, task: str) -> bool:
+    """Waits until a task has counted further."""
+    before = count(swarm, task)
+    wait_until(lambda: count(swarm, task) > before + 2)
+    return True
+
+
+def attempts(swarm: Swarm, task: str) -> list[dict[str, Any]]:
+    runs = {run["id"]: run for run in swarm.status()["runs"]}
+    return list(runs[task]["tasks"][0]["attempts"])
+
+
+def stands_still(swarm: Swarm, task: str) -> bool:
+    return str(attempts(swarm, task)[-1]["state"]) == "suspended"
+
+
+def states(swarm: Swarm, task: str) -> set[str]:
+    """How the processes of a task stand, save those that have ended."""
+    top = psutil.Process(attempts(swarm, task)[-1]["pid"])
+    found = set()
+    for each in (top, *top.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.add(each.status())
+    return found - {psutil.STATUS_ZOMBIE}
+
+
+def test_the_youngest_stands_still_while_memory_is_short_and_then_goes_on(swarm: Swarm) -> None:
+    """Rows 79: at 97 % the youngest worker is stopped with all that it started, also for the next daemon when this one is killed;
+    the older one goes on. With memory again it goes on where it was, and lands in its first attempt."""
+    counting(swarm, "old", "young")
+    swarm.measure(memory_percent=97.0)
+    wait_until(lambda: stands_still(swarm, "young"))
+    swarm.measure(memory_percent=92.0)
+    wait_until(lambda: not stands_still(swarm, "old"))
+    assert "stands still until there is more" in attempts(swarm, "young")[0]["reason"]["text"]
+    wait_until(lambda: {psutil.STATUS_STOPPED} == states(swarm, "young"))
+    before = count(swarm, "young")
+    assert goes_on(swarm, "old")
+    swarm.end_daemon()
+    assert goes_on(swarm, "old")
+    swarm("start")
+    assert goes_on(swarm, "old")
+    assert stands_still(swarm, "young")
+    assert count(swarm, "young") == before
+    assert "1 worker suspended, nothing new starts" in swarm.status()["capacity"]["reason"]
+    swarm.measure()
+    assert goes_on(swarm, "young")
+    (swarm.outside / "go-on").unlink()
+    for name in ("old", "young"):
+        assert swarm.wait(name)["counts"]["landed"] == 1
+        assert len(attempts(swarm, name)) == 1
+    assert not (swarm.outside / "saved-young").exists()
+
+
+def test_where_memory_stays_short_one_is_ended_and_no_attempt_used_up(swarm: Swarm) -> None:
+    """After `suspended_s_max` the youngest is asked to end, saves what it has, and waits; with memory again the task is done,
+    though it has one attempt only."""
+    swarm.env["SWARM_LIMITS__SUSPENDED_S_MAX"] = "0.5"
+    counting(swarm, "one")
+    swarm.measure(memory_percent=97.0)
+    wait_until((swarm.outside / "saved-one").exists)
+    wait_until(lambda: attempts(swarm, "one")[0]["state"] == "handed_back")
+    assert attempts(swarm, "one")[0]["reason"]["code"] == "machine"
+    (swarm.outside / "go-on").unlink()
+    swarm.measure()
+    run = swarm.wait("one")
+    swarm.check_landed(run)
+    assert len(attempts(swarm, "one")) == 2
+
+
+@pytest.mark.parametrize("how", ["cancel", "stop"])
+def test_a_worker_that_stands_still_is_ended_as_any_other(swarm: Swarm, how: str) -> None:
+    """Cancelled, or with the daemon stopped, it goes on to save its work and ends, and nothing of it is left."""
+    counting(swarm, "one")
+    swarm.measure(memory_percent=97.0)
+    wait_until(lambda: stands_still(swarm, "one"))
+    top = psutil.Process(attempts(swarm, "one")[0]["pid"])
+    tree = [top, *top.children(recursive=True)]
+    swarm(*{"cancel": ("cancel", "--run", "one", "one"), "stop": ("stop",)}[how])
+    wait_until((swarm.outside / "saved-one").exists)
+    wait_until(lambda: not any(each.is_running() for each in tree))
+
+
+def test_a_daemon_killed_while_it_stops_or_thaws_a_worker(swarm: Swarm) -> None:
+    """Killed before it stops one, and after it had one go on: the next daemon has a worker stand still that is to, and go on that
+    is to."""
+    for point, percent in (("worker.standing:kill:1", 97.0), ("worker.stood:kill:2", 20.0)):
+        log = swarm.outside / f"points-{percent}"
+        swarm.env |= {"SWARM_CRASH": point, "SWARM_CRASH_LOG": str(log)}
+        if percent > 90:
+            counting(swarm, "one")
+        else:
+            swarm("start")
+        swarm.measure(memory_percent=percent)
+        wait_until(lambda log=log: log.exists() and " kill" in log.read_text())
+        wait_until(lambda: not swarm.status()["daemon"]["running"])
+    swarm.env.pop("SWARM_CRASH")
+    swarm("start")
+    assert goes_on(swarm, "one")
+    (swarm.outside / "go-on").unlink()
+    swarm.wait("one")
+    assert len(attempts(swarm, "one")) == 1

@@ -14,6 +14,7 @@ import pytest
 
 from swarm import config
 from swarm.core import messages as m
+from swarm.core.admission import Pressure
 from swarm.core.model import Limits, attempt_branch
 from swarm.core.places import Places
 from swarm.daemon import reconcile
@@ -73,6 +74,7 @@ async def a_worker_that_ended(repo: Path) -> AsyncIterator[Ended]:
         loop,
         wants_readings=lambda: False,
         limits=Limits,
+        pressure=lambda: Pressure.NONE,
     )
     base = git(repo, "rev-parse", "HEAD")
     ended = Ended(repo, places, base, repo, execution, answers)

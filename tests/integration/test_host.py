@@ -17,7 +17,7 @@ import pytest
 
 from swarm.core.model import Readings
 from swarm.edge import host as host_module
-from swarm.edge.host import Host, pressure
+from swarm.edge.host import Host
 from tests.adversity import small_disk
 
 TOP = Path(__file__).resolve().parents[2]
@@ -85,15 +85,28 @@ def test_the_fullest_disk_counts(tmp_path: Path) -> None:
         assert 0 < Host([tmp_path, small]).read().disk_free_bytes <= 1 << 20
 
 
-def test_pressure_is_told_or_not() -> None:
-    """Pressure gives three percentages where the kernel tells them, else None."""
-    found = pressure()
-    if Path("/proc/pressure/cpu").exists():
-        assert found is not None
-        assert sorted(found) == ["cpu", "io", "memory"]
-        assert all(0 <= value <= 100 for value in found.values())
-    else:
-        assert found is None
+def test_pressure_is_told_or_not(tmp_path: Path) -> None:
+    """The share of the time in which all that could run waited for memory, of the machine or of our control group, whichever waits
+    more; nothing where the kernel does not tell."""
+    machine = tmp_path / "machine"
+    host = a_host(tmp_path, pressure=machine)
+    assert host.read().memory_stall_percent is None
+    machine.write_text(
+        "some avg10=9.50 avg60=0.00 avg300=0.00 total=1\nfull avg10=4.25 avg60=0.00 avg300=0.00 total=1\n"
+    )
+    assert host.read().memory_stall_percent == 4.25
+    lay_out(
+        tmp_path / "cgroup", {**V2, "a/memory.pressure": "full avg10=31.00 avg60=0.00 avg300=0.00 total=1\n"}
+    )
+    (tmp_path / "self").write_text("0::/a/b\n")
+    inside = Host(
+        [tmp_path], cgroup_root=tmp_path / "cgroup", cgroup_of_self=tmp_path / "self", pressure=machine
+    )
+    assert inside.read().memory_stall_percent == 31.0
+    if Path("/proc/pressure/memory").exists():
+        waits = Host([tmp_path]).read().memory_stall_percent
+        assert waits is not None
+        assert 0 <= waits <= 100
 
 
 # --- the readings file --------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ class Outside:
     worktrees: dict[str, Key] = field(default_factory=dict)
     alive: dict[Key, tuple[Claim, ...]] = field(default_factory=dict)
     started: set[Key] = field(default_factory=set)
+    still: set[Key] = field(default_factory=set)  # workers that stand still
 
     def commit(self, *parents: str) -> str:
         """Makes a commit of its own."""
@@ -109,6 +110,19 @@ class Outside:
         self.started.add(key)
         self.alive[key] = tuple(claims)
 
+    def stand_still(self, command: m.SuspendWorker) -> None:
+        """Has a worker stand still."""
+        assert key_of(command) in self.started, f"{key_of(command)} is suspended and was never started"
+        self.still.add(key_of(command))
+
+    def go_on(self, command: m.ThawWorker) -> None:
+        """Has a worker go on."""
+        self.still.discard(key_of(command))
+
+    def runs(self, command: m.WatchWorker) -> None:
+        """A worker works on, which one that stands still can't."""
+        assert key_of(command) not in self.still, f"{key_of(command)} stands still and nobody has it go on"
+
     def collect(self, command: m.Collect) -> None:
         """Looks into a worktree, in which nobody works any more."""
         key = key_of(command)
@@ -127,6 +141,7 @@ class Outside:
         assert not busy, f"{run} is discarded under {busy}"
         self.staging.pop(run, None)
         self.started = {key for key in self.started if key[0] != run}
+        self.still = {key for key in self.still if key[0] != run}
         self.made = {inputs: commit for inputs, commit in self.made.items() if inputs[1] != run}
 
     # --- landing

@@ -1,13 +1,18 @@
-"""Memory: what becomes of workers that take more than their task may."""
+"""Memory: what becomes of workers that take more than their task may, and of all on a machine that is short of it."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import pytest
 
 from swarm.core import messages as m
-from swarm.core.model import Reason, Step
-from swarm.core.state import StaleEvent, pending_commands
-from tests.builders import a_plan, a_task
+from swarm.core.admission import Pressure
+from swarm.core.invariants import invariants
+from swarm.core.model import Limits, Reason, Step
+from swarm.core.report import Live, status
+from swarm.core.state import StaleEvent, next_deadline, pending_commands
+from tests.builders import CALM, a_plan, a_task
 from tests.stories import Story, a_story
 
 
@@ -62,3 +67,232 @@ def test_one_that_is_being_ended_is_left_to_that() -> None:
         story.send(grown)
     story.collect("a")
     assert (story.state("a"), story.why("a")) == ("cancelled", "cancelled")
+
+
+# --- a machine that is short of memory
+
+
+def a_busy_story(names: str, **more: object) -> Story:
+    """Workers that run, each a second younger than the one before; one more task than there is room for."""
+    limits = Limits(ramp_per_s=1000.0, workers_max=len(names), suspended_s_max=60.0, grace_s=5.0)
+    story = Story(limits)
+    story.submit(a_plan(*(a_task(name, **more) for name in (*names, "waits"))))  # type: ignore[arg-type]
+    for name in names:
+        story.up(name)
+        story.now += 1.0
+    return story
+
+
+def looks(story: Story, percent: float, stall: float | None = None) -> None:
+    """The machine is looked at while workers run."""
+    readings = dataclasses.replace(CALM, memory_percent=percent, memory_stall_percent=stall)
+    story.send(m.MemoryMeasured(at=story.now, readings=readings))
+    assert invariants(story.swarm) == []
+
+
+def still(story: Story) -> str:
+    """The tasks whose workers stand still."""
+    return "".join(name for name in story.run.live if story.attempt(name).step is Step.SUSPENDED)
+
+
+def test_the_youngest_stands_still_first_and_then_the_next() -> None:
+    """At the threshold the youngest worker is suspended; where that does not help within 2 s, the next, until all are."""
+    story = a_busy_story("abc")
+    looks(story, 95.0)
+    assert still(story) == "c"
+    assert isinstance(story.sole(m.SuspendWorker, "c"), m.SuspendWorker)
+    story.wait(1.9)
+    assert still(story) == "c"
+    story.wait(0.1)
+    assert still(story) == "bc"
+    story.wait(2.0)
+    assert still(story) == "abc"
+    assert story.states() == {"a": "running", "b": "running", "c": "running", "waits": "ready"}
+    assert len(story.swarm.slots) == 3
+
+
+def test_between_the_thresholds_those_that_run_go_on() -> None:
+    """Once there is some memory again nobody more is suspended, and nobody goes on before one of those that run has ended."""
+    story = a_busy_story("abc")
+    looks(story, 97.0)
+    looks(story, 92.0)
+    story.wait(500.0)
+    assert still(story) == "c"
+    story.exit("a")
+    assert still(story) == "c"  # b runs
+    story.exit("b")
+    assert still(story) == ""
+    assert story.has(m.ThawWorker, "c")
+
+
+def test_where_all_stand_still_the_oldest_goes_on_as_soon_as_there_is_some() -> None:
+    """Workers that all wait for memory which only they hold would wait for ever."""
+    story = a_busy_story("ab")
+    looks(story, 97.0)
+    story.wait(2.0)
+    assert still(story) == "ab"
+    looks(story, 94.0)
+    assert still(story) == "b"
+    looks(story, 95.0)
+    assert still(story) == "ab"
+
+
+def test_they_go_on_one_by_one_the_oldest_first() -> None:
+    """Each start of memory being used again is waited for before the next, and nothing new starts before all go on."""
+    story = a_busy_story("abc")
+    looks(story, 97.0)
+    story.wait(4.0)
+    looks(story, 89.9)
+    assert still(story) == "bc"
+    assert story.sole(m.ThawWorker, "a") in pending_commands(story.swarm)
+    story.exit("a", 1)
+    story.collect("a")
+    assert story.swarm.capacity.reason == "2 workers that stood still go on first"
+    story.wait(2.0)
+    assert still(story) == "c"
+    story.wait(2.0)
+    assert still(story) == ""
+    story.wait(2.0)
+    assert story.at_work() == ["b", "c", "a"]
+
+
+def test_nothing_starts_on_a_machine_that_is_short_of_memory() -> None:
+    """The reason says how short, and how many stand still; one that comes up meanwhile has its turn to."""
+    story = Story(Limits(ramp_per_s=1000.0, workers_max=3))
+    story.submit(a_plan(*(a_task(name) for name in "abcd")))
+    story.up("a")
+    looks(story, 96.4)
+    story.send(m.LimitsChanged(at=story.now, workers_max=4))
+    assert story.swarm.capacity.reason == "memory 96 %: 1 worker suspended, nothing new starts"
+    assert story.state("d") == "ready"
+    story.now += 1.0
+    story.up("b")
+    story.wait(2.0)
+    assert still(story) == "ab"
+
+
+def test_the_time_that_a_worker_stood_still_is_not_taken_from_it() -> None:
+    """With 100 s and 40 of them used, it has 60 left when it goes on an hour later, whatever was done to the clock meanwhile."""
+    story = a_busy_story("a", timeout_s=100.0)
+    story.wait(39.0)
+    looks(story, 97.0)
+    looks(story, 92.0)  # it goes on, as nobody else runs
+    looks(story, 95.0)
+    assert still(story) == "a"
+    story.now += 7200.0
+    story.send(m.ClockSet(at=story.now, by_s=7200.0))
+    story.now += 30.0
+    looks(story, 50.0)
+    assert story.attempt("a").stood_still_s == pytest.approx(30.0)
+    story.wait(59.0)
+    assert not story.has(m.EndWorker)
+    story.wait(1.0)
+    assert story.sole(m.EndWorker).why == "timeout"
+
+
+def test_one_that_stands_still_for_too_long_is_ended_and_tried_again() -> None:
+    """After the time in the limits the youngest is ended to make room, then the next; that uses up no attempt, and what is told of
+    an earlier failure stays told."""
+    story = a_busy_story("ab", attempts=1)
+    looks(story, 97.0)
+    story.wait(60.0)
+    assert [end.why for end in story.take(m.EndWorker, "b")] == ["short_of_memory"]
+    assert still(story) == "a"
+    story.send(m.WorkerExited(at=story.now, run="plan", task="b", attempt=1, exit_code=143))
+    story.collect("b")
+    attempt = story.task("b").attempts[0]
+    assert attempt.reason is not None
+    assert (attempt.step, attempt.counts, attempt.reason.code) == (Step.HANDED_BACK, False, "machine")
+    assert attempt.reason.text.startswith("the machine was short of memory for 60 s")
+    assert story.state("b") == "ready"
+    story.wait(7.0)
+    assert story.has(m.EndWorker, "a")
+
+
+def test_a_task_that_the_machine_has_no_room_for_fails_in_the_end() -> None:
+    """One that is ended for want of memory again and again was perhaps what took it: after `lost_max` times it is over_memory."""
+    story = Story(Limits(ramp_per_s=1000.0, workers_max=1, lost_max=2))
+    story.submit(a_plan(a_task("a", attempts=1)))
+    for _ in range(3):
+        story.up("a")
+        looks(story, 97.0)
+        story.wait(60.0)
+        story.exit("a", 143)
+        story.collect("a")
+        story.wait(10.0)
+    assert (story.state("a"), story.why("a")) == ("failed", "over_memory")
+
+
+def test_a_shortage_is_forgotten_with_the_last_worker() -> None:
+    """Nobody looks any more then: what the machine allows is asked for anew, and decides."""
+    story = a_busy_story("a")
+    looks(story, 97.0)
+    story.exit("a", None)
+    story.collect("a")
+    assert story.swarm.pressure is Pressure.NONE
+    assert story.at_work() == ["a"] or story.has(m.MeasureHost) or story.at_work() == ["waits"]
+    with pytest.raises(StaleEvent):
+        looks(story, 97.0)
+
+
+def test_waiting_for_memory_counts_as_being_short_of_it() -> None:
+    """Where the kernel tells that nearly everything waits for memory, that counts, however much seems to be left."""
+    story = a_busy_story("ab")
+    with pytest.raises(StaleEvent):
+        looks(story, 60.0, stall=39.0)
+    looks(story, 60.0, stall=40.0)
+    assert still(story) == "b"
+    assert story.attempt("b").reason == Reason(
+        "suspended", "memory 60 %, waited for 40 % of the time: stands still until there is more"
+    )
+    looks(story, 60.0, stall=20.0)
+    story.wait(10.0)
+    assert still(story) == "b"
+    looks(story, 60.0, stall=9.0)
+    assert still(story) == ""
+
+
+@pytest.mark.parametrize("how", ["cancel", "stop", "outgrow"])
+def test_one_that_stands_still_can_be_ended(how: str) -> None:
+    """Cancelled, stopped, or found to take too much: it is ended as any other, and nobody has it go on first."""
+    story = a_busy_story("a", memory_mb=5)
+    looks(story, 97.0)
+    where = {"at": story.now, "run": "plan"}
+    if how == "cancel":
+        story.send(m.TasksCancelled(**where, tasks=("a",)))  # type: ignore[arg-type]
+    elif how == "stop":
+        story.send(m.StopRequested(at=story.now, end_workers=True))
+    else:
+        story.send(m.WorkerOutgrew(**where, task="a", attempt=1, memory_bytes=10**7))  # type: ignore[arg-type]
+    assert [type(c) for c in pending_commands(story.swarm)] == [m.EndWorker]
+    assert invariants(story.swarm) == []
+    story.exit("a", 143)
+    story.collect("a")
+    ends = {"cancel": "cancelled", "stop": "handed_back", "outgrow": "failed"}
+    assert story.task("a").attempts[0].step == ends[how]
+
+
+def test_a_restart_takes_a_worker_that_stands_still_for_what_it_is() -> None:
+    """What is outstanding for one is that it stands still, and for one that did that it goes on: each may be done again."""
+    story = a_busy_story("ab")
+    looks(story, 97.0)
+    kinds = {c.task: type(c) for c in pending_commands(story.swarm) if isinstance(c, m.AttemptCommand)}
+    assert kinds == {"a": m.WatchWorker, "b": m.SuspendWorker}
+    looks(story, 50.0)
+    kinds = {c.task: type(c) for c in pending_commands(story.swarm) if isinstance(c, m.AttemptCommand)}
+    assert kinds == {"a": m.WatchWorker, "b": m.ThawWorker}
+
+
+def test_status_says_who_stands_still_and_why() -> None:
+    """The attempt is `suspended`, with the reason and since when; its task runs."""
+    story = a_busy_story("ab")
+    looks(story, 97.0)
+    (run,) = status(story.swarm, Live(True))["runs"]
+    attempt = run["tasks"][1]["attempts"][0]
+    assert (run["tasks"][1]["state"], attempt["state"]) == ("running", "suspended")
+    assert attempt["reason"]["text"] == "memory 97 %: stands still until there is more"
+    assert attempt["suspended_at"] is not None
+    assert [fact.task for fact in story.told("WorkerSuspended")] == ["b"]
+    looks(story, 50.0)
+    assert [fact.data for fact in story.told("WorkerThawed")] == [{"stood_still_s": 0.0}]
+    assert next_deadline(story.swarm) is not None

@@ -61,7 +61,7 @@ QUEUED = ("BringIn", "Merge", "Rebase", "Revert", "Verify")  # what the merge qu
 def _key(command: m.Command) -> tuple[str, ...]:
     """Names a command; watching a worker and ending it are one thing outstanding."""
     kind = type(command).__name__
-    kind = "Worker" if kind in ("WatchWorker", "EndWorker") else kind
+    kind = "Worker" if kind in ("WatchWorker", "SuspendWorker", "ThawWorker", "EndWorker") else kind
     return (kind, *(str(getattr(command, name, "")) for name in ("run", "task", "attempt")))
 
 
@@ -196,7 +196,13 @@ class World:
             return
         key = self.random.choice(sorted(self.outstanding))
         self.now += self.random.random() * 0.5
-        if isinstance(self.outstanding[key], m.WatchWorker) and self.chance(70):
+        command = self.outstanding[key]
+        if isinstance(command, m.SuspendWorker) and not self.chance(
+            5
+        ):  # else somebody kills it where it stands
+            self.outside.stand_still(command)
+            return
+        if isinstance(command, m.WatchWorker) and self.chance(70):
             return  # it goes on working, so that others come to work beside it and its time may run out
         if isinstance(self.outstanding[key], m.Verify) and self.chance(90 if self.rush else 60):
             return  # its suites run on, so that others are merged behind it
@@ -308,6 +314,7 @@ class World:
         return key_of(command) in self.outside.started
 
     def _on_WatchWorker(self, command: m.WatchWorker, where: dict[str, Any]) -> m.Event:
+        self.outside.runs(command)
         if command.memory_mb and key_of(command) in self.outside.alive and self.chance(30):
             return m.WorkerOutgrew(**where, memory_bytes=600_000_000)
         if key_of(command) in self.outside.alive and self.chance(5):
@@ -316,6 +323,13 @@ class World:
             )
         code = self.random.choice([1, 75, None, 0, 0]) if self.chance(40) else 0
         return self.exited(command, where, code, self.trouble(20))
+
+    def _on_SuspendWorker(self, command: m.SuspendWorker, where: dict[str, Any]) -> m.Event:
+        return self.exited(command, where, None, "")
+
+    def _on_ThawWorker(self, command: m.ThawWorker, where: dict[str, Any]) -> m.Event:
+        self.outside.go_on(command)
+        return self._on_WatchWorker(command, where)
 
     def _on_EndWorker(self, command: m.AttemptCommand, where: dict[str, Any]) -> m.Event:
         return self.exited(command, where, self.random.choice([143, 0, None]), "")
@@ -508,6 +522,17 @@ class World:
         self.now += by_s
         self.send(m.ClockSet(at=self.now, by_s=by_s))
 
+    def weigh(self, percent: float | None = None) -> None:
+        """Looks at the machine's memory; where that says nothing new it is refused and changes nothing."""
+        readings = dataclasses.replace(
+            CALM, memory_percent=percent or self.random.choice([97.0, 97.0, 92.0, 50.0])
+        )
+        before = _shape(self.swarm)
+        try:
+            self.send(m.MemoryMeasured(at=self.now, readings=readings))
+        except StaleEvent:
+            assert _shape(self.swarm) == before
+
     def ask(self) -> None:
         """Sends a request of a person's, legal or not; an illegal one must change nothing."""
         for name in sorted({"one", "two"} - self.swarm.runs.keys()) if self.random.random() < 0.5 else ():
@@ -609,6 +634,7 @@ class World:
     def calm_down(self) -> None:
         """From here on everything goes well, nothing is paused, and every deadline comes."""
         self.kind = True
+        self.weigh(50.0)
         for name, plan in self.plans.items():
             if self.swarm.runs[name].discarding:
                 continue
@@ -665,6 +691,8 @@ def _shape(swarm: Swarm) -> str:
             swarm.trouble,
             swarm.holds,
             swarm.trials,
+            swarm.pressure,
+            swarm.memory_at,
             swarm.paused,
             swarm.stopping,
             sorted({d for d in swarm.deadlines if still_due(swarm, d)}),
@@ -729,6 +757,8 @@ def walk(seed: int, steps: int = STEPS, *, rush: bool = False) -> Iterator[World
             world.late()
         elif what < 0.985:
             world.again()
+        elif what < 0.9925:
+            world.weigh()
         else:
             world.crash()
         yield world
