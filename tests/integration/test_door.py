@@ -52,8 +52,12 @@ class Place:
         return wire
 
     def works(self) -> bool:
-        with self.open(GOOD) as wire:
-            return b"2 bytes" in received(wire, until=b"bytes")
+        """Whether a good request is answered. On a busy machine its own time may be over before it is sent."""
+        try:
+            with self.open(GOOD) as wire:
+                return b"2 bytes" in received(wire, until=b"bytes")
+        except ConnectionError:
+            return False
 
 
 def received(wire: socket.socket, until: bytes = b"") -> bytes:
@@ -94,7 +98,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
 def test_a_request_that_does_not_come_whole_is_not_awaited_for_ever(place: Place, sent: bytes) -> None:
     """Whoever says nothing, half a head or half a body is sent away after a while, and others are answered meanwhile."""
     with place.open(sent) as wire:
-        assert place.works()
+        wait_until(place.works)
         assert received(wire) == b""
 
 
@@ -114,7 +118,7 @@ def test_one_byte_now_and_then_buys_no_more_time(place: Place) -> None:
     with place.open(b"POST / HTTP/1.1\r\nX: ") as wire:
         wire.settimeout(0.05)
         wait_until(lambda: _is_gone(wire))
-    assert place.works()
+    wait_until(place.works)
 
 
 @pytest.mark.parametrize(
@@ -134,13 +138,13 @@ def test_what_is_no_request_costs_nobody_else_anything(place: Place, sent: bytes
         except OSError:
             pass
         assert b"200" not in received(wire)
-        assert place.works()
+        wait_until(place.works)
 
 
 def test_many_that_say_nothing_keep_nobody_out(place: Place) -> None:
     """Beyond the number of connections the oldest that has no whole request goes, so that one with a request is always let in."""
     idle = [place.open() for _ in range(60)]
-    assert place.works()
+    wait_until(place.works)
     for wire in idle:
         wire.close()
 
@@ -158,7 +162,7 @@ def test_another_user_is_not_let_in(place: Place, tmp_path: Path) -> None:
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout == "b''\n"
-    assert place.works()
+    wait_until(place.works)
 
 
 def test_a_burst_goes_on_at_once_and_the_rest_at_a_steady_pace() -> None:
