@@ -65,7 +65,9 @@ def fold(places: Places) -> Fold:
             made.seq = journal.last_seq()
             made.breaches += [Breach("I18", f"The journal is damaged: {text}.") for text in journal.verify()]
             transcript = Transcript(places.transcript)
-            made.breaches += [Breach("I18", text) for text in transcript.differences(journal)]
+            anew = "swarm stop, then swarm recover --journal, which writes it anew from the journal"
+            told = transcript.differences(journal)
+            made.breaches += [Breach("I18", text, next_step=anew) for text in told]
             swarm = _follow(journal, made, _snapshot(places.snapshot, journal, made))
     except SwarmError as error:
         made.breaches.append(Breach("I18", error.cause, next_step=error.next_step))

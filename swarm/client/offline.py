@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
-    from swarm.core.model import Attempt, Task
+    from swarm.core.model import Attempt, Finding, Task
     from swarm.core.run import Run
     from swarm.core.state import Swarm
     from swarm.daemon.reconcile import Known
@@ -545,7 +545,10 @@ def recover(top: Path, state: Path, *, dry_run: bool) -> list[dict[str, Any]]:
     """
     from swarm.daemon import reconcile
 
-    return _without_daemon(top, state, lambda *known: reconcile.reconcile(*known, dry_run=dry_run), dry_run)
+    def work(founded: list[Finding], must: Known, edges: Any) -> list[Finding]:
+        return [*founded, *reconcile.reconcile(must, edges, dry_run=dry_run)]
+
+    return _without_daemon(top, state, work, dry_run)
 
 
 def doctor(top: Path) -> list[dict[str, Any]]:
@@ -572,33 +575,37 @@ def clean(top: Path, state: Path, *, force: bool) -> list[dict[str, Any]]:
     """Removes worktrees that nobody needs, as a daemon does when asked; gives what was done with each. Raises as `recover`."""
     from swarm.daemon import reconcile
 
-    return _without_daemon(top, state, lambda *known: reconcile.clean(*known, force=force), False)
+    return _without_daemon(top, state, lambda _, *known: reconcile.clean(*known, force=force), False)
 
 
 def _without_daemon(
-    top: Path, state: Path, work: Callable[[Known, Any], Any], dry_run: bool
+    top: Path, state: Path, work: Callable[[list[Finding], Known, Any], Any], dry_run: bool
 ) -> list[dict[str, Any]]:
-    """Does what a daemon would, in its place; nothing where there has never been one."""
+    """Does what a daemon would, in its place; nothing where there has never been one. A landing repository that is gone or damaged
+    is founded again first, as at a start: `work` hears what was found of it."""
     from swarm import config
     from swarm.core.plain import dump
-    from swarm.daemon import reconcile
+    from swarm.daemon import reconcile, refounding
     from swarm.daemon.presence import alone
     from swarm.edge import git
     from swarm.edge.journal import ever_used
     from swarm.edge.place import places_of
+    from swarm.edge.trouble import explained
 
     places = places_of(state)
     if not ever_used(places):
         return []
     repository = git.Repository.discover(top)
-    with alone(places):
+    with explained("What there is could not be held against the journal"), alone(places):
         swarm = swarm_of(state)
         swarm.move_to(str(repository.working_top()))  # it may have been moved since a daemon ran last
         must = reconcile.known(swarm, places, reconcile.running(places), alone=True)
         settings = config.load(repository.working_top(), os.environ)
+        founded = refounding.set_aside(places, dry_run=dry_run)
         edges = reconcile.open_edges(places, repository, settings, dict(os.environ), dry_run=dry_run)
         try:
-            done: list[dict[str, Any]] = dump(work(must, edges))
+            founded += [] if dry_run else refounding.refound(swarm, edges)
+            done: list[dict[str, Any]] = dump(work(founded, must, edges))
         finally:
             edges.close()
     return done
@@ -615,11 +622,12 @@ def rebuild_journal(top: Path, state: Path, *, dry_run: bool) -> list[dict[str, 
     from swarm.daemon.rebuild import rebuild
     from swarm.edge import git
     from swarm.edge.journal import ever_used
+    from swarm.edge.trouble import explained
 
     places = Places(state)
     if not ever_used(places):
         return []
-    with alone(places):
+    with explained("The journal could not be made anew"), alone(places):
         found: list[dict[str, Any]] = dump(rebuild(places, git.Repository.discover(top), dry_run=dry_run))
     return found
 

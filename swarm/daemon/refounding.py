@@ -1,4 +1,5 @@
-"""Founds the landing repository again where it was deleted: the journal says what must be there, the user's repository has it.
+"""Founds the landing repository again where it was deleted or damaged: the journal says what must be there, the user's repository
+has it.
 
 Staging is brought back to where it was published, and what had advanced since, or waits to land, is made again: the same inputs
 give the same commits, and where one does not come out as it was recorded nothing starts. So no run goes on from an empty one.
@@ -9,16 +10,33 @@ line.
 
 from __future__ import annotations
 
+import os
+
 from swarm.core import messages as m
 from swarm.core.model import Attempt, Finding, Step, Task, slug
+from swarm.core.places import Places
 from swarm.core.run import Run
 from swarm.core.state import COMMANDS, Swarm
 from swarm.crashpoints import crash_at
+from swarm.daemon import recovery
 from swarm.daemon.execution import Edges, landing_message, undo_message
-from swarm.edge.landing import Incoming
+from swarm.edge.landing import Incoming, lost_parts
 from swarm.edge.lockfile import MergeLockHeld, exclusive
 from swarm.edge.merging import Merged, Replayed
 from swarm.errors import Refused, SwarmError
+
+
+def set_aside(places: Places, *, dry_run: bool = False) -> list[Finding]:
+    """Moves a landing repository aside that has lost a part of itself, before it is opened, so that it is founded again as if it
+    were gone; what is left in it is kept. No daemon may be at work."""
+    lost = lost_parts(places.landing)
+    if not lost:
+        return []
+    place = recovery.aside(places.landing)
+    if not dry_run:
+        os.rename(places.landing, place)
+    text = f"{places.landing} has lost its {' and '.join(lost)}"
+    return [Finding("landing", text, f"it is kept as {place.name}, and another one is founded", not dry_run)]
 
 
 def refound(swarm: Swarm, edges: Edges) -> list[Finding]:

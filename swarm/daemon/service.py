@@ -259,9 +259,10 @@ async def _serve(
         swarm.move_to(str(repository.working_top()))  # as the event of this start will say
         gc.freeze()  # what is known by now stays: the collector need not look through it again and again
         crash_at("daemon.replayed")
+        founded = refounding.set_aside(places)
         edges = reconcile.open_edges(places, repository, settings, environ)
         edges.sandbox = shut_in
-        founded = refounding.refound(swarm, edges)
+        founded += refounding.refound(swarm, edges)
         rebuild.refuse_if_behind(swarm, edges.landing)
         found = reconcile.reconcile(
             reconcile.known(swarm, places, reconcile.running(places), alone=True), edges

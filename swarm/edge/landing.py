@@ -97,6 +97,13 @@ def pin_ref(pin: str) -> str:
     return f"refs/attempts/{pin}"
 
 
+def lost_parts(path: Path) -> list[str]:
+    """Names what a landing repository that once was whole has lost, so that what else is in it can't be gone on with."""
+    if not (path / "config").exists():
+        return []
+    return [part for part in ("refs", "objects") if not (path / part).is_dir()]
+
+
 class LandingRepository:
     """The landing repository at `path` for the user's repository `user`. Thread-safe; call `open_or_create` first, `close` last."""
 
@@ -122,7 +129,7 @@ class LandingRepository:
         config = self.path / "config"
         wanted = _CONFIG.format(object_format=self._user.object_format)
         text = config.read_text() if config.exists() else ""
-        if text.endswith(wanted):
+        if text.endswith(wanted) and (self.path / "HEAD").exists():
             return
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         config.unlink(missing_ok=True)

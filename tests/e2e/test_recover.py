@@ -173,3 +173,19 @@ def test_what_landed_comes_back_although_its_branch_was_moved(swarm: Swarm, daem
     assert swarm.staging("r") == main
     git(swarm.top, "branch", "--force", "swarm/r/staging", left)
     assert swarm.content("r", "out-done") == "done\n"
+
+
+@pytest.mark.parametrize("part", ["refs", "objects"])
+def test_a_landing_repository_that_is_damaged_is_founded_again(swarm: Swarm, part: str) -> None:
+    """Where a part of the landing repository is gone, recover says so, keeps what is left of it aside and founds it again; then
+    nothing is amiss and work goes on."""
+    landed(swarm, daemon=False)
+    state = common_dir(swarm.top) / "swarm"
+    shutil.rmtree(state / "landing.git" / part)
+    assert f"has lost its {part}" in swarm("recover", "--dry-run").out
+    assert list(state.glob("landing.git.damaged-*")) == []
+    assert {each["kind"] for each in found(swarm) if each["mended"]} >= {"landing"}
+    assert (next(state.glob("landing.git.damaged-*")) / "HEAD").exists()
+    assert not any(each["mended"] for each in found(swarm))
+    swarm("audit")
+    swarm.check_landed(swarm.run(swarm.plan("r", [swarm.task("done"), swarm.task("more")]), code=1))

@@ -1000,3 +1000,13 @@ def test_killed_at_any_moment_nothing_is_lost_or_doubled(repo: Path) -> None:
     assert len(files(yard.path, line[-1])) == 43
     yard.fsck()
     yard.landing.close()
+
+
+def test_a_landing_repository_without_its_head_gets_one_again(yard: Yard) -> None:
+    """Git takes a folder without HEAD for no repository; it is put back, and everything else stays."""
+    landed = yard.land(work(yard.repo, yard.base, {"new": "new\n"}))
+    yard.landing.close()
+    (yard.path / "HEAD").unlink()
+    yard.landing.open_or_create()
+    assert yard.landing.staging("run") == landed
+    yard.fsck()

@@ -113,6 +113,7 @@ HOUSE: dict[str, tuple[str, ...]] = {
         "swarm.settings",
         "swarm.edge",
         "swarm.daemon.recovery",
+        "swarm.daemon.refounding",
         "swarm.daemon.rebuild",
         "swarm.daemon.reconcile",
         "swarm.daemon.doctor",
