@@ -12,7 +12,6 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib import metadata
 
 from swarm import config
 from swarm.core.adapters import ANTHROPIC, Agent, expanded, is_built_in
@@ -105,6 +104,8 @@ def _with_version(found: Found) -> Found:
     if found.program == os.path.basename(found.program):
         return found  # it is not there
     if found.name == ANTHROPIC and found.source == "built in":  # its program is Python, of which nobody asks
+        from importlib import metadata  # 15 ms, which no plan that is taken in has to wait
+
         return dataclasses.replace(found, version=f"anthropic {metadata.version('anthropic')}")
     said = says([found.program, "--version"])
     return dataclasses.replace(found, version=said or None)

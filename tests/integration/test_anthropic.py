@@ -320,7 +320,7 @@ def test_asked_to_end_it_ends_between_turns(place: Place) -> None:
             )
             wait_until(reached)
             child.send_signal(signal.SIGTERM)
-            out, _ = child.communicate(timeout=120)
+            out, _ = child.communicate(timeout=240)
         assert child.returncode == 75, out
         assert place.end(n) == "stopped"
         assert place.result(n)["rate_limited"] is False
@@ -335,7 +335,7 @@ def test_the_next_attempt_goes_on(place: Place) -> None:
         child = place.start(endpoint, 1, "a long task")
         wait_until(lambda: len(endpoint.requests) == 2 and len(place.records(1)) == 5)
         child.send_signal(signal.SIGKILL)
-        child.communicate(timeout=120)
+        child.communicate(timeout=240)
     _collect(place, 1)
     git(place.top, "commit", "-q", "--allow-empty", "-m", "somebody else landed")
     with serving(script(Failure(429, "rate_limit_error", {"retry-after": "900"}))) as endpoint:

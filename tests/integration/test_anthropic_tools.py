@@ -44,7 +44,7 @@ def test_a_command_tells_its_output_and_how_it_ended(tools: Tools) -> None:
 def test_a_command_ends_with_all_that_it_started(tools: Tools, late: bool) -> None:
     """What it left in the background is ended with it, also where that holds the output; and a command that takes too long is."""
     command = "echo $$ > pid; sleep 1000" if late else "sleep 1000 & echo $! > pid"
-    result = use(tools, "bash", command=command, **({"timeout_s": 3} if late else {}))
+    result = use(tools, "bash", command=command, **({"timeout_s": 6} if late else {}))
     assert result.is_error is late
     pid = int((tools.top / "pid").read_text())
     wait_until(lambda: not _runs(pid))
