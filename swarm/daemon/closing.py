@@ -235,7 +235,8 @@ def _finish_error(refused: m.FinishRefused, run: Run) -> SwarmError:
     kind = Refused if reason.facts.get("exit_code") == 4 else SwarmError
     steps = {
         "dirty": "commit or stash them there, then swarm finish again",
-        "conflict": f"merge {refused.target} into the work yourself, or add a task that does: swarm add",
+        "conflict": f"git -C {run.worktree} merge {refused.target}, settle and commit it there, then swarm finish again; "
+        "or add a task that does it: swarm add",
         "moved": "swarm finish again",
         "machine": "see to the machine, then swarm finish again",
         "verify_failed": f"look at {', '.join(map(str, reason.facts.get('logs', ())))}",

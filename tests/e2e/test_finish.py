@@ -118,8 +118,17 @@ def test_the_preview_is_what_happens(swarm: Swarm, case: str) -> None:
     assert snapshot(swarm.top) == swarm.before
     if case == "conflict":
         assert preview["conflicts"] == ["src/b.py"]
-        assert "src/b.py" in swarm("finish", code=4).err
+        refused = swarm("finish", code=4).err
+        assert "src/b.py" in refused
         assert git(swarm.top, "rev-parse", "main") == old
+        tree = swarm.top / ".worktrees" / "r" / "staging"
+        assert f"git -C {tree} merge main, settle and commit it there, then swarm finish again" in refused
+        git(tree, "merge", "-q", "main", check=False)
+        git(tree, "checkout", "-q", "--ours", "src/b.py")
+        git(tree, "commit", "-q", "-a", "-m", "Settled")
+        swarm("finish")
+        assert git(swarm.top, "merge-base", "main", old) == old
+        swarm.look_again()
         return
     done = swarm("finish", "--json").json["finish"]
     new = git(swarm.top, "rev-parse", "main")
