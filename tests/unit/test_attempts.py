@@ -47,6 +47,27 @@ def test_a_worker_that_fails_is_tried_again_until_its_attempts_are_used_up() -> 
     assert "exit code 7" in story.task("a").feedback[0]
 
 
+def test_only_an_attempt_that_was_held_against_the_task_makes_the_next_a_second_one() -> None:
+    """A worker is told whether an earlier attempt counted; one that asked for later did not."""
+    story = a_story(a_plan(a_task("a", attempts=3)))
+
+    def start() -> bool:
+        taken = story.sole(m.TakeWorktree)
+        story.send(m.WorktreeReady(**story.where(taken), path="/w"))
+        command = story.sole(m.StartWorker)
+        story.send(m.WorkerStarted(**story.where(command), pid=1, started_at=story.now))
+        return command.again
+
+    assert not start()
+    story.exit("a", 75, WorkerResult(retry_after_s=1.0))
+    story.collect("a")
+    story.wait(2.0)
+    assert not start()
+    story.exit("a", 1)
+    story.collect("a")
+    assert start()
+
+
 def test_a_failed_worker_is_never_landed() -> None:
     """Work of a worker that did not exit 0 is kept on its branch and never comes near the merge queue."""
     story = a_story(a_plan(a_task("a", attempts=1)))

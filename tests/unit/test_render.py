@@ -103,6 +103,21 @@ def test_status_tells_what_happens_in_eighty_columns() -> None:
     ]
 
 
+def test_what_an_agent_does_stands_where_its_title_would() -> None:
+    """Turns, tokens and cost come with it; of what is not known nothing is said."""
+    known = {"turns": 4, "tokens_in": 620, "tokens_out": 480, "cost_usd": 0.07, "doing": "editing src/a.py"}
+    some = {"turns": 1, "tokens_in": 5}
+    details = [
+        render.task_detail(a_task("a", "running", attempts=[an_attempt(**each)]), NOW)
+        for each in (known, some, {})
+    ]
+    assert details == [
+        "1m01s, 4 turns, 1.1k tokens, 0.07 USD  editing src/a.py",
+        "1m01s, 1 turn, 5 tokens  Title of a",
+        "1m01s  Title of a",
+    ]
+
+
 def test_status_without_daemon_or_runs_says_so() -> None:
     """Where nothing runs, the text says that and what to type."""
     text = render.status_text({"daemon": {"running": False}, "runs": []}, now=NOW)
