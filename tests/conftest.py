@@ -48,7 +48,9 @@ def git(cwd: Path, *args: str, check: bool = True) -> str:
     staging worktree) has its lock for this moment, it is run again, which a user would do too; a lock that stays is an error."""
     end = monotonic() + 30
     while True:
-        done = subprocess.run(["git", *args], cwd=cwd, capture_output=True, text=True)
+        done = subprocess.run(
+            ["git", *args], cwd=cwd, capture_output=True, encoding="utf-8", errors="surrogateescape"
+        )
         busy = done.returncode and ".lock': File exists" in done.stderr
         if not (check and busy and monotonic() < end):
             break

@@ -155,6 +155,8 @@ class Judge:
         git(self.clone, "clean", "-qfdx")
         if listed:
             return Verdict(None, _versions(listed))
+        if not said or b"could not apply" in said:
+            return Verdict(None)  # folders were renamed into each other's way: then no path of it is unmerged
         assert b"local changes" in said or b"overwritten" in said, said
         raise Unsaid
 
