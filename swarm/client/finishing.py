@@ -54,6 +54,7 @@ def finished(session: Session, run: str | None, wanted: dict[str, Any]) -> tuple
     run_id, document = session.with_daemon(
         lambda daemon, _: _ask_to_finish(daemon, run, wanted),
         before_start=lambda: session.check_run(run),
+        ends="answered",
     )
     _deploy(session, run_id, document["finish"])
     return run_id, document

@@ -62,7 +62,7 @@ class Swarm:
                     daemon.post(protocol.SCALE, {"workers_max": workers})
             return daemon.pid
 
-        return self._session.with_daemon(stay, workers=workers, ends_when_idle=False)
+        return self._session.with_daemon(stay, workers=workers, ends="never")
 
     def stop(self, mode: str = "graceful") -> None:
         """Stops the daemon and waits until it has ended; `mode` is graceful, drain, now or leave-workers. It is no error where none
@@ -279,6 +279,7 @@ class Swarm:
         return self._session.with_daemon(
             lambda daemon, _: self._posted(daemon, protocol.DISCARD, body, timeout_s=DAEMONS_TIMEOUT_S),
             before_start=lambda: self._session.check_run(run),
+            ends="answered",
         )
 
     # --- mend ---

@@ -265,6 +265,7 @@ def discard(session: Session, run: str, force: bool, names: tuple[str, ...], dry
     document = session.with_daemon(
         lambda daemon, _: _discard(session, daemon, run, force, names, dry_run),
         before_start=lambda: session.check_run(run),
+        ends="answered",
     )
     if session.as_json:
         session.json({"schema": protocol.SCHEMA, **document})

@@ -663,15 +663,15 @@ def _flags(workers: int | None) -> dict[str, Any]:
     return {} if workers is None else {"limits": {"workers_max": workers}}
 
 
-def start_daemon(top: Path, *, workers: int | None, ends_when_idle: bool) -> dict[str, Any]:
-    """Starts the daemon of a repository and gives what it says of itself once its socket answers; `running` where one runs
-    already. Raises what kept it from coming up."""
+def start_daemon(top: Path, *, workers: int | None, ends: str) -> dict[str, Any]:
+    """Starts the daemon of a repository, which `ends` never, when idle, or when it has answered; gives what it says of itself once
+    its socket answers; `running` where one runs already. Raises what kept it from coming up."""
     from swarm.edge.trouble import explained
 
     reader, writer = os.pipe()
     try:
         with explained("The daemon can't be started"):
-            log = _spawn_daemon(top, writer, _flags(workers), ends_when_idle=ends_when_idle)
+            log = _spawn_daemon(top, writer, _flags(workers), ends)
         os.close(writer)
         writer = -1
         return _await_ready(reader, log)
@@ -681,7 +681,7 @@ def start_daemon(top: Path, *, workers: int | None, ends_when_idle: bool) -> dic
             os.close(writer)
 
 
-def _spawn_daemon(top: Path, writer: int, flags: Mapping[str, Any], *, ends_when_idle: bool) -> Path:
+def _spawn_daemon(top: Path, writer: int, flags: Mapping[str, Any], ends: str) -> Path:
     """Starts the daemon's process, which says one line to the descriptor; gives the file with what it prints meanwhile."""
     import subprocess
 
@@ -693,7 +693,7 @@ def _spawn_daemon(top: Path, writer: int, flags: Mapping[str, Any], *, ends_when
                 "swarm.daemon.service",
                 str(top),
                 str(writer),
-                str(int(ends_when_idle)),
+                ends,
                 json.dumps(flags),
             ],
             stdin=subprocess.DEVNULL,

@@ -72,7 +72,7 @@ def start(
     running = session.with_daemon(
         lambda daemon, started: _stays(session, daemon, started, workers),
         workers=workers,
-        ends_when_idle=False,
+        ends="never",
     )
     if submission is not None:
         submission.submit(running)

@@ -76,17 +76,18 @@ class Session:
             return None
 
     def start_daemon(
-        self, *, workers: int | None = None, ends_when_idle: bool = True
+        self, *, workers: int | None = None, ends: str = "idle"
     ) -> tuple[connection.Connection, bool]:
-        """Starts a daemon in the background and finds it; it ends by itself once no run is active, if so wanted. Gives the one that
-        somebody else has started meanwhile, and False, where that was faster."""
+        """Starts a daemon in the background and finds it; it `ends` by itself when idle, that is once no run is active, when it has
+        answered, and starts no work then, or never. Gives the one that somebody else has started meanwhile, and False, where that
+        was faster."""
         import time
 
         from swarm.client import offline
 
         deadline = time.monotonic() + offline.READY_S
         while True:
-            said = offline.start_daemon(self.top, workers=workers, ends_when_idle=ends_when_idle)
+            said = offline.start_daemon(self.top, workers=workers, ends=ends)
             if not said.get("running"):
                 place.remember(self.place, self.environ)
                 self.note(f"Started the daemon (process {said['pid']}).")
@@ -118,7 +119,7 @@ class Session:
         *,
         before_start: Callable[[], None] | None = None,
         workers: int | None = None,
-        ends_when_idle: bool = True,
+        ends: str = "idle",
     ) -> Result:
         """Does something with the daemon that runs (False), or with one started for it (True).
 
@@ -129,7 +130,7 @@ class Session:
         def with_a_new_one() -> Result:
             if before_start is not None:
                 before_start()
-            return work(*self.start_daemon(workers=workers, ends_when_idle=ends_when_idle))
+            return work(*self.start_daemon(workers=workers, ends=ends))
 
         return self.asked_or_else(lambda daemon: work(daemon, False), with_a_new_one)
 

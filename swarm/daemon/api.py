@@ -79,6 +79,9 @@ class Daemon(Protocol):
     def stop(self, mode: str) -> None:
         """Begins to stop."""
 
+    def begin_work(self) -> None:
+        """Has a daemon start work that was started only to be asked something."""
+
     def stay(self) -> None:
         """Gives up the intention to end when idle."""
 
@@ -140,6 +143,8 @@ class Api:
         if service.closed and request.url.path != protocol.STOP:
             raise _ending()
         service.changing += 1
+        if request.url.path in _WORK:
+            service.begin_work()
         try:
             return await answer(self, request)
         except asyncio.CancelledError:
@@ -650,6 +655,18 @@ def shown(record: dict[str, Any]) -> dict[str, Any]:
     return {**record, "at": report.rfc3339(record["at"])}
 
 
+# What is asked for when work is wanted; any other question starts nothing.
+_WORK = frozenset(
+    (
+        protocol.SUBMIT,
+        protocol.ADD,
+        protocol.WATCH,
+        protocol.RETRY,
+        protocol.RESUME,
+        protocol.QA,
+        protocol.UNDO,
+    )
+)
 _ROUTES: dict[str, tuple[Answer, str]] = {
     protocol.PING: (Api.ping, "GET"),
     protocol.STATUS: (Api.status, "GET"),

@@ -126,6 +126,7 @@ class Execution:
     _returns: Counter[str] = field(default_factory=Counter)  # failed ones
     _under_way: set[int] = field(default_factory=set)  # ids of the commands that threads are at
     _spared: str | None = None
+    begins: asyncio.Event = field(default_factory=asyncio.Event)  # without readings nothing new is started
     closing: bool = False
     leaving: bool = False
     gauge: Gauge = field(init=False)
@@ -310,6 +311,7 @@ class Execution:
 
     async def _measure_host(self, command: m.MeasureHost) -> m.Event:
         """Looks at the machine; with a target, until it would allow another width or nobody wants to know any more."""
+        await self.begins.wait()
         while True:
             limits = self.limits()
             readings, why = await self.in_thread(self.gauge.look)

@@ -49,6 +49,7 @@ from swarm.settings import Settings
 
 IDLE_S = 1.0  # how long a daemon that was started for one run stays after its end, so that those who wait hear of it
 NEVER_USED_S = 60.0  # … and how long it waits to be asked for anything
+LOOK_EVERY_S = 0.05  # … whether what was asked is answered
 API_THREADS = 6  # for what requests look up in files and processes
 STOP_S = 60.0  # after this a stop goes on although something has not answered
 _log = log.get("service")
@@ -56,11 +57,14 @@ _log = log.get("service")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a daemon is started: for which checkout, with settings from flags, and whether it ends by itself when all is done."""
+    """How a daemon is started: for which checkout, with settings from flags, and whether it ends by itself when all is done. One
+    that does not begin work was started to be asked something: it starts nothing new and ends when it has answered, unless it is
+    given work."""
 
     top: Path
     flags: Mapping[str, Any]
     ends_when_idle: bool = False
+    begins_work: bool = True
 
 
 class _Server(uvicorn.Server):
@@ -115,6 +119,7 @@ class Service:
 
     def stay(self) -> None:
         """Gives up the intention to end when idle: somebody started a daemon for good."""
+        self.begin_work()
         if self.idle is not None:
             self.idle.cancel()
             self.idle = None
@@ -180,6 +185,29 @@ class Service:
             if any((a := run.tasks[name].live) and a.step in WORKER_STEPS for name in run.live):
                 return True
         return False
+
+    def begin_work(self) -> None:
+        """Has a daemon start work that was started only to be asked something."""
+        self.execution.begins.set()
+
+    async def end_when_answered(self) -> None:
+        """Waits until what was asked is answered, then ends the daemon and leaves the workers that it found; where it was given
+        work meanwhile, it goes on until it is idle."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.used.wait(), NEVER_USED_S)
+        while self.changing:
+            await asyncio.sleep(LOOK_EVERY_S)
+        with contextlib.suppress(TimeoutError):  # what the answer was about may still have to be followed
+            async with asyncio.timeout(STOP_S):
+                while any(
+                    run.publishing_commit or run.following for run in self.coordinator.swarm.runs.values()
+                ):
+                    await self.coordinator.changed()
+        if self.execution.begins.is_set():
+            await self.end_when_idle()
+        else:
+            self.leaving = True
+            self.stop("leave-workers")
 
     async def end_when_idle(self) -> None:
         """Waits until somebody has asked for something and every run has ended, then ends the daemon."""
@@ -285,6 +313,8 @@ async def _serve(
             pressure=lambda: swarm.pressure,
         )
         service = Service(options, coordinator, execution)
+        if options.begins_work:
+            service.begin_work()
         service.found = [*founded, *found]
         await _run(service, presence, listener, starter)
         return service.begins_again
@@ -329,7 +359,8 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
     ends_when_idle = service.options.ends_when_idle
     service.announce = lambda ends: presence.announce(ends_when_idle=ends)
     if ends_when_idle:
-        service.idle = loop.create_task(service.end_when_idle())
+        begins = service.options.begins_work
+        service.idle = loop.create_task(service.end_when_idle() if begins else service.end_when_answered())
     presence.watch(loop.add_reader, service.lose)
     places.failure.unlink(missing_ok=True)
     starter.tell(presence.announce(ends_when_idle=ends_when_idle))
@@ -457,15 +488,16 @@ def _leave_failure(places: Places, error: BaseException, at: float) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """The daemon's own process: `TOP READY_FD IDLE FLAGS_JSON`. What went wrong goes to the descriptor, for who started it."""
-    top, starter, idle, flags = (
+    """The daemon's own process: `TOP READY_FD ENDS FLAGS_JSON`, where it ends never, when idle, or when it has answered. What went
+    wrong goes to the descriptor, for who started it."""
+    top, starter, ends, flags = (
         Path(arguments[0]),
         Starter(int(arguments[1])),
-        arguments[2] == "1",
+        arguments[2],
         json.loads(arguments[3]),
     )
     try:
-        serve(Options(top, flags, idle), dict(os.environ), starter)
+        serve(Options(top, flags, ends != "never", ends != "answered"), dict(os.environ), starter)
     except LockTaken as error:
         starter.tell({"running": True, "pid": error.pid})
         return 0

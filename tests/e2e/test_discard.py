@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 from tests.conftest import git, wait_until
-from tests.e2e.driver import Swarm, common_dir, runs
+from tests.e2e.driver import PATIENCE_S, Swarm, common_dir, runs
 from tests.e2e.test_ends import task_of
 
 
@@ -176,3 +176,22 @@ def test_recovery_refs_are_named(swarm: Swarm) -> None:
     assert "saved/a/1-1" in swarm("discard", "r", code=4).err
     swarm("discard", "r", "--force", "--yes", "saved/a/1-1")
     check_gone(swarm, "r")
+
+
+def test_who_only_asks_starts_no_work(swarm: Swarm) -> None:
+    """After a stop with work left, a discard that only looks, one that is refused and a finish that is refused start no worker, and
+    no daemon of theirs stays; work goes on when somebody wants it."""
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [swarm.task("a"), swarm.task("b", gate="b", needs=["a"])])))
+    swarm.wait_for_gate("b")
+    swarm("stop", "--now")
+    begun = len(swarm.events("TaskStarted"))
+    assert "nowhere else" in swarm("discard", "r", "--dry-run").out
+    swarm("discard", "r", code=4)
+    swarm("finish", code=4)
+    wait_until(lambda: not swarm.status()["daemon"]["running"], at_most_s=PATIENCE_S)
+    assert len(swarm.events("TaskStarted")) == begun
+    swarm("start")
+    swarm.wait_for_gate("b")
+    swarm.open("b")
+    swarm.check_landed(swarm.wait("r"))
