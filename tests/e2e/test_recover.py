@@ -147,6 +147,9 @@ def test_a_worktree_of_a_verification_that_nobody_asks_for_is_freed(swarm: Swarm
     """Killed between the word that a candidate is not wanted any more and giving its worktree back, the daemon leaves it lent to
     nobody; that is found and given back."""
     swarm.run(swarm.plan("r", [swarm.task("t")], verify=["true"]))
+    wait_until(
+        lambda: not swarm.status()["daemon"]["running"]
+    )  # beside one that works nothing is taken for left
     pool = common_dir(swarm.top) / "swarm" / "scratch" / ".pool"
     (record,) = pool.glob("*.json")
     record.write_text(json.dumps({**json.loads(record.read_text()), "key": "verify/r/t/1"}))
