@@ -614,7 +614,7 @@ def test_groups_are_killed_where_single_signals_come_too_late(
     try:
         with monkeypatch.context() as patch:
             patch.setattr(
-                process, "_signal", lambda pid, found, number: None
+                process, "send_signal", lambda pid, found, number: None
             )  # as if each had just forked and ended
             assert place.end(identity, grace_s=0)
         assert not running(up)
