@@ -297,6 +297,10 @@ class Swarm:
         """Checks the machine, git, the sandbox and agents; each check with its `state` and, where it is not ok, a `remedy`."""
         return offline.doctor(self.top)
 
+    def agents(self) -> list[Document]:
+        """Lists the agents there are: which can be used here, and why the others can't."""
+        return offline.agents(self.top)
+
     # --- inside ---
 
     def _steer(self, route: str, body: Mapping[str, Any]) -> Document:
@@ -376,3 +380,4 @@ class AsyncSwarm:
     verify, qa = _awaited(Swarm.verify), _awaited(Swarm.qa)
     finish, discard = _awaited(Swarm.finish), _awaited(Swarm.discard)
     recover, audit, doctor = _awaited(Swarm.recover), _awaited(Swarm.audit), _awaited(Swarm.doctor)
+    agents = _awaited(Swarm.agents)
