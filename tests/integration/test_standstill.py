@@ -115,11 +115,12 @@ def test_what_was_wanted_last_is_what_comes_out(place: Workplace) -> None:
 
 def test_what_does_not_stop_is_said(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that runs on although it was stopped, as a process does that waits for a disk, is not waited for for ever."""
-    monkeypatch.setattr(standstill, "STOP_BOUND_S", 0.05)
-    monkeypatch.setattr(process, "send_signal", lambda *_: None)
-    monkeypatch.setattr(process, "signal_groups", lambda *_: None)
     worker = Still(place, place.start(["sleep", "1000"]))
-    assert not worker.stand(still=True)
+    with monkeypatch.context() as patch:  # or nobody could end it after the test
+        patch.setattr(standstill, "STOP_BOUND_S", 0.05)
+        patch.setattr(process, "send_signal", lambda *_: None)
+        patch.setattr(process, "signal_groups", lambda *_: None)
+        assert not worker.stand(still=True)
 
 
 def test_one_that_has_ended_stands_still_enough() -> None:
