@@ -329,13 +329,15 @@ def test_asked_to_end_it_ends_between_turns(place: Place) -> None:
 def test_the_next_attempt_goes_on(place: Place) -> None:
     """After an attempt that was killed in the middle of a turn the next one has its conversation and its work, on the new base;
     where the work no longer fits it begins afresh and is told where that is."""
-    with serving(
-        script(Reply("First half.", [create("half.txt", "half\n")]), Reply("", [bash("sleep 1000")]))
-    ) as endpoint:
+    pid = place.folder(1) / "pid"
+    long = bash(f"echo $$ > {pid}; exec sleep 1000")
+    with serving(script(Reply("First half.", [create("half.txt", "half\n")]), Reply("", [long]))) as endpoint:
         child = place.start(endpoint, 1, "a long task")
         wait_until(lambda: len(endpoint.requests) == 2 and len(place.records(1)) == 5)
+        wait_until(lambda: pid.exists() and pid.read_text().endswith("\n"))
         child.send_signal(signal.SIGKILL)
         child.communicate(timeout=240)
+    os.kill(int(pid.read_text()), signal.SIGKILL)  # as the daemon ends all that a worker has started
     _collect(place, 1)
     git(place.top, "commit", "-q", "--allow-empty", "-m", "somebody else landed")
     with serving(script(Failure(429, "rate_limit_error", {"retry-after": "900"}))) as endpoint:
