@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from swarm.core import commands as cmd
 from swarm.core import machine
 from swarm.core import messages as m
 from swarm.core.model import Claim, Limits, Mode, PhaseSpec, PlanSpec, Readings, Suite, TaskSpec
@@ -79,7 +80,7 @@ class Bench:
     def __init__(self, limits: Limits | None = None) -> None:
         self.swarm = Swarm()
         self.now = 0.0
-        self.commands: list[m.Command] = []
+        self.commands: list[cmd.Command] = []
         self.facts: list[m.Fact] = []
         self.events: list[m.Event] = []
         limits = dataclasses.replace(limits or Limits(ramp_per_s=1000.0), in_plan_order=True)
@@ -94,22 +95,22 @@ class Bench:
 
     def submit(self, plan: PlanSpec, **options: object) -> Turn:
         turn = self.send(submitted(plan, at=self.now, **options))
-        for command in self.take(m.PrepareRun):
+        for command in self.take(cmd.PrepareRun):
             self.send(m.RunPrepared(at=self.now, run=command.run, commit=command.base, worktree="/staging"))
         self.measure()
         return turn
 
     def measure(self, readings: Readings = CALM) -> None:
         """Answers the outstanding look at the machine, if there is one."""
-        if self.take(m.MeasureHost):
+        if self.take(cmd.MeasureHost):
             self.send(m.HostMeasured(at=self.now, readings=readings))
 
-    def take(self, kind: type[m.Command], task: str | None = None) -> list[m.Command]:
+    def take(self, kind: type[cmd.Command], task: str | None = None) -> list[cmd.Command]:
         """Takes the outstanding commands of a kind, of one task or of all."""
         found = [c for c in self.commands if isinstance(c, kind) and task in (None, getattr(c, "task", None))]
         self.commands = [c for c in self.commands if c not in found]
         return found
 
-    def one(self, kind: type[m.Command], task: str | None = None) -> m.Command:
+    def one(self, kind: type[cmd.Command], task: str | None = None) -> cmd.Command:
         (found,) = self.take(kind, task)
         return found

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.claims import ClaimTable
 from swarm.core.model import Attempt, PlanSpec, Readings, Sides, SuiteResult, Task, TaskState, WorkerResult
@@ -14,7 +15,7 @@ from swarm.core.state import Swarm, Turn, next_deadline, still_due
 from swarm.core.waiting import Waiting
 from tests.builders import CALM, Bench
 
-C = TypeVar("C", bound=m.Command)
+C = TypeVar("C", bound=cmd.Command)
 
 
 def snapshot(value: Any) -> Any:
@@ -95,7 +96,7 @@ class Story(Bench):
         assert isinstance(found, kind)
         return found
 
-    def has(self, kind: type[m.Command], task: str | None = None) -> bool:
+    def has(self, kind: type[cmd.Command], task: str | None = None) -> bool:
         """Tells whether such a command is outstanding; leaves it there."""
         return any(isinstance(c, kind) and task in (None, getattr(c, "task", None)) for c in self.commands)
 
@@ -103,7 +104,7 @@ class Story(Bench):
         self.commits += 1
         return f"{self.commits:040x}"
 
-    def where(self, command: m.AttemptCommand) -> dict[str, Any]:
+    def where(self, command: cmd.AttemptCommand) -> dict[str, Any]:
         return {"at": self.now, "run": command.run, "task": command.task, "attempt": command.attempt}
 
     def wait(self, seconds: float, readings: Readings = CALM) -> None:
@@ -120,16 +121,16 @@ class Story(Bench):
     def up(self, *tasks: str) -> None:
         """Gives each of these a worktree and a worker that runs."""
         for task in tasks:
-            command = self.sole(m.TakeWorktree, task)
+            command = self.sole(cmd.TakeWorktree, task)
             self.send(m.WorktreeReady(**self.where(command), path=f"/pool/{task}"))
-            start = self.sole(m.StartWorker, task)
+            start = self.sole(cmd.StartWorker, task)
             self.send(m.WorkerStarted(**self.where(start), pid=100, started_at=self.now))
 
     def exit(self, task: str, code: int | None = 0, result: WorkerResult | None = None) -> None:
         """The worker ends."""
-        ends = self.take(m.EndWorker, task)
-        command = (self.take(m.WatchWorker, task) or ends)[-1]
-        assert isinstance(command, m.AttemptCommand)
+        ends = self.take(cmd.EndWorker, task)
+        command = (self.take(cmd.WatchWorker, task) or ends)[-1]
+        assert isinstance(command, cmd.AttemptCommand)
         self.send(m.WorkerExited(**self.where(command), exit_code=code, result=result or WorkerResult()))
 
     def collect(
@@ -143,7 +144,7 @@ class Story(Bench):
         brought_in: bool = False,
     ) -> None:
         """What it left is committed; without `touched` it changed a file named like the task. `gone`: its worktree was deleted."""
-        command = self.sole(m.Collect, task)
+        command = self.sole(cmd.Collect, task)
         paths = (task,) if touched is None else tuple(touched)
         head = self.commit() if paths else command.base
         self.send(
@@ -157,8 +158,8 @@ class Story(Bench):
                 brought_in=brought_in,
             )
         )
-        for back in self.take(m.GiveBackWorktree, task):
-            assert isinstance(back, m.GiveBackWorktree)
+        for back in self.take(cmd.GiveBackWorktree, task):
+            assert isinstance(back, cmd.GiveBackWorktree)
             self.send(m.WorktreeReturned(**self.where(back)))
         self.measure()
 
@@ -173,16 +174,16 @@ class Story(Bench):
         self.up(task)
         self.exit(task)
         self.collect(task, touched, commits)
-        self.send(m.BroughtIn(**self.where(self.sole(m.BringIn, task))))
+        self.send(m.BroughtIn(**self.where(self.sole(cmd.BringIn, task))))
 
     # --- the landing
 
     def merge(self, task: str) -> None:
-        command = self.sole(m.Merge, task)
+        command = self.sole(cmd.Merge, task)
         self.send(m.CandidateMade(**self.where(command), onto=command.onto, candidate=self.commit()))
 
     def conflict(self, task: str, *paths: str, landings: Iterable[str] = ()) -> None:
-        command = self.sole(m.Merge, task)
+        command = self.sole(cmd.Merge, task)
         self.send(
             m.MergeConflicted(
                 **self.where(command),
@@ -193,9 +194,9 @@ class Story(Bench):
             )
         )
 
-    def verify(self, task: str, *outcomes: str, tail: str = "", duration_s: float = 0.0) -> m.Verify:
+    def verify(self, task: str, *outcomes: str, tail: str = "", duration_s: float = 0.0) -> cmd.Verify:
         """The suites of a candidate end: each with its outcome, or all with the one that is given, or well."""
-        command = self.sole(m.Verify, task)
+        command = self.sole(cmd.Verify, task)
         ends = outcomes if len(outcomes) > 1 else (outcomes or ("passed",)) * len(command.suites)
         suites = tuple(
             SuiteResult(name=each.name, outcome=outcome, tail=tail, duration_s=duration_s)
@@ -208,18 +209,18 @@ class Story(Bench):
         return command
 
     def advance(self, task: str) -> str:
-        command = self.sole(m.Advance, task)
+        command = self.sole(cmd.Advance, task)
         self.send(m.StagingAdvanced(**self.where(command), candidate=command.new))
         return command.new
 
     def publish(self) -> str:
-        command = self.sole(m.Publish)
+        command = self.sole(cmd.Publish)
         self.send(m.Published(at=self.now, run=command.run, commit=command.commit))
-        for back in self.take(m.GiveBackWorktree):
-            assert isinstance(back, m.GiveBackWorktree)
+        for back in self.take(cmd.GiveBackWorktree):
+            assert isinstance(back, cmd.GiveBackWorktree)
             self.send(m.WorktreeReturned(**self.where(back)))
-        for follow in self.take(m.Follow):
-            assert isinstance(follow, m.Follow)
+        for follow in self.take(cmd.Follow):
+            assert isinstance(follow, cmd.Follow)
             self.send(m.Followed(at=self.now, run=follow.run, commit=follow.commit))
         self.measure()
         return command.commit
@@ -229,7 +230,7 @@ class Story(Bench):
         for task in tasks:
             self.work(task)
             self.merge(task)
-            if self.has(m.Verify, task):
+            if self.has(cmd.Verify, task):
                 self.verify(task)
             self.advance(task)
             self.publish()

@@ -10,6 +10,7 @@ staging is astray it is looked at again without an event for each look: `LookAtS
 
 from __future__ import annotations
 
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.lifecycle import begin_in_queue, end_attempt, end_task
 from swarm.core.model import (
@@ -119,7 +120,7 @@ def _explain_by_hand(run: Run, astray: Astray) -> Reason:
 
 def _look(turn: Turn, run: Run, known: str) -> None:
     run.looking = known
-    turn.commands.extend(c for c in run_commands(run) if isinstance(c, m.LookAtStaging))
+    turn.commands.extend(c for c in run_commands(run) if isinstance(c, cmd.LookAtStaging))
 
 
 def _settled(turn: Turn, run: Run, seen: Seen) -> None:

@@ -36,6 +36,7 @@ from swarm.core import (
     train,
     undoing,
 )
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.claims import literal, strays
 from swarm.core.lifecycle import (
@@ -229,7 +230,7 @@ def _wait_for_room(turn: Turn, decision: admission.Decision) -> None:
 
 def _measure(turn: Turn, target: int | None) -> None:
     if turn.swarm.measuring is None:
-        turn.swarm.measuring = m.MeasureHost(target=target)
+        turn.swarm.measuring = cmd.MeasureHost(target=target)
         turn.commands.append(turn.swarm.measuring)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from swarm.core import astray, batch, feedback, searching, suites, train, undoing
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.claims import literal, strays, unused
 from swarm.core.failing import try_again
@@ -405,7 +406,7 @@ def publish(turn: Turn, run: Run) -> None:
         found = run.astray.seen if run.astray is not None else None
         on_branch = found is not None and found.where == "branch"
         run.publishing_from = str(found.found) if found is not None and on_branch else run.published
-        turn.commands.extend(c for c in run_commands(run) if isinstance(c, m.Publish))
+        turn.commands.extend(c for c in run_commands(run) if isinstance(c, cmd.Publish))
 
 
 def published(turn: Turn, event: m.Published) -> None:
@@ -470,7 +471,7 @@ def _follow(turn: Turn, run: Run) -> None:
 def follow(turn: Turn, run: Run) -> None:
     """Sends the staging worktree after staging."""
     run.following, run.follow_at = run.published, None
-    turn.commands.extend(c for c in run_commands(run) if isinstance(c, m.Follow))
+    turn.commands.extend(c for c in run_commands(run) if isinstance(c, cmd.Follow))
 
 
 def followed(turn: Turn, event: m.Followed) -> None:

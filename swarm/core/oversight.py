@@ -5,6 +5,7 @@ Rules for editing: pure; what a worker does comes in with the event. A worker th
 
 from __future__ import annotations
 
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.lifecycle import end_worker
 from swarm.core.model import Attempt, Reason, Step, Task
@@ -21,7 +22,7 @@ def silent(turn: Turn, event: m.WorkerSilent) -> None:
 
 def multiplied(turn: Turn, event: m.WorkerMultiplied) -> None:
     """Has a worker ended that has started more processes than any may, without a grace time in which it could start others."""
-    _end(turn, event, m.TOO_MANY)
+    _end(turn, event, cmd.TOO_MANY)
 
 
 def _end(turn: Turn, event: m.WorkerSilent | m.WorkerMultiplied, why: str) -> None:
@@ -36,7 +37,7 @@ def reason(task: Task, attempt: Attempt) -> Reason | None:
     if attempt.ending == SILENT:
         text = f"the worker wrote nothing for {task.spec.no_output_s:g} s and was ended"
         return Reason("no_output", text)
-    if attempt.ending == m.TOO_MANY:
+    if attempt.ending == cmd.TOO_MANY:
         return Reason(
             "worker_failed", "the worker had more processes than limits.processes_max and was ended"
         )

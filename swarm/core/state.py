@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from swarm.core import admission
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.batch import members
 from swarm.core.model import Attempt, Hold, Limits, Readings, Spent, Step, Task, TaskState, Trial
@@ -60,7 +61,7 @@ class Swarm:
     coming: set[tuple[str, str, int]] = field(default_factory=set)
     readings: Readings | None = None
     measured_at: float = float("-inf")
-    measuring: m.MeasureHost | None = None
+    measuring: cmd.MeasureHost | None = None
     blind: str = ""
     pressure: admission.Pressure = admission.Pressure.NONE
     pressed: str = ""
@@ -110,7 +111,7 @@ class Turn:
 
     swarm: Swarm
     at: float
-    commands: list[m.Command] = field(default_factory=list)
+    commands: list[cmd.Command] = field(default_factory=list)
     dropped: list[tuple[str, str, int]] = field(default_factory=list)
     facts: list[m.Fact] = field(default_factory=list)
     stirred: dict[str, Run] = field(default_factory=dict)
@@ -139,9 +140,9 @@ class Turn:
         )
 
 
-def pending_commands(swarm: Swarm) -> list[m.Command]:
+def pending_commands(swarm: Swarm) -> list[cmd.Command]:
     """Gives every command that the present state stands for, in an order in which they can be carried out."""
-    commands: list[m.Command] = []
+    commands: list[cmd.Command] = []
     for run in swarm.runs.values():
         commands.extend(run_commands(run))
         for name in run.live:
@@ -165,30 +166,30 @@ def next_deadline(swarm: Swarm) -> float | None:
     return swarm.deadlines[0].at if swarm.deadlines else None
 
 
-def run_commands(run: Run) -> Iterator[m.Command]:
+def run_commands(run: Run) -> Iterator[cmd.Command]:
     """Gives the commands that stand out for the run itself."""
     if run.removing:
         if "Discard" not in run.retry_at:
-            yield m.Discard(run=run.id, worktrees=run.worktree_names(), created_at=run.created_at)
+            yield cmd.Discard(run=run.id, worktrees=run.worktree_names(), created_at=run.created_at)
         return
     if not run.prepared:
         if "PrepareRun" not in run.retry_at:
-            yield m.PrepareRun(run=run.id, base=run.base_commit)
+            yield cmd.PrepareRun(run=run.id, base=run.base_commit)
         return
     if run.publishing_commit is not None and not run.publish_waits and "Publish" not in run.retry_at:
         commit, old = run.publishing_commit, run.publishing_from
-        yield m.Publish(run=run.id, commit=commit, old=old, published=run.published)
+        yield cmd.Publish(run=run.id, commit=commit, old=old, published=run.published)
     if run.looking is not None and "LookAtStaging" not in run.retry_at:
-        yield m.LookAtStaging(run=run.id, published=run.published, known=run.looking)
+        yield cmd.LookAtStaging(run=run.id, published=run.published, known=run.looking)
     if run.following is not None and "Follow" not in run.retry_at:
-        yield m.Follow(run=run.id, commit=run.following, old=run.followed, by_hand=tuple(run.by_hand))
+        yield cmd.Follow(run=run.id, commit=run.following, old=run.followed, by_hand=tuple(run.by_hand))
     if run.finish is not None and "Finish" not in run.retry_at:
         yield finish_command(run, run.finish)
 
 
-def finish_command(run: Run, asked: m.FinishRequested) -> m.Finish:
+def finish_command(run: Run, asked: m.FinishRequested) -> cmd.Finish:
     """Builds the command for a request to finish."""
-    return m.Finish(
+    return cmd.Finish(
         run=run.id,
         request=asked.request,
         target=asked.target,
@@ -201,7 +202,7 @@ def finish_command(run: Run, asked: m.FinishRequested) -> m.Finish:
     )
 
 
-def command_for(swarm: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command | None:
+def command_for(swarm: Swarm, run: Run, task: Task, attempt: Attempt) -> cmd.Command | None:
     """Says which command a live attempt's step stands for; None where it waits its turn."""
     if attempt.retry_at is not None:
         return None
@@ -209,14 +210,14 @@ def command_for(swarm: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Comma
     return maker(swarm, run, task, attempt) if maker is not None else None
 
 
-def _take_worktree(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
-    return m.TakeWorktree(run=run.id, task=task.spec.id, attempt=attempt.n, base=attempt.base)
+def _take_worktree(_: Swarm, run: Run, task: Task, attempt: Attempt) -> cmd.Command:
+    return cmd.TakeWorktree(run=run.id, task=task.spec.id, attempt=attempt.n, base=attempt.base)
 
 
-def _start_worker(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
+def _start_worker(_: Swarm, run: Run, task: Task, attempt: Attempt) -> cmd.Command:
     assert attempt.worktree is not None
     assert attempt.slot is not None
-    return m.StartWorker(
+    return cmd.StartWorker(
         run=run.id,
         task=task.spec.id,
         attempt=attempt.n,
@@ -230,9 +231,9 @@ def _start_worker(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command
     )
 
 
-def _watch_worker(swarm: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
+def _watch_worker(swarm: Swarm, run: Run, task: Task, attempt: Attempt) -> cmd.Command:
     if attempt.ending is None:
-        kind = m.ThawWorker if attempt.thawed else m.WatchWorker
+        kind = cmd.ThawWorker if attempt.thawed else cmd.WatchWorker
         return kind(
             run=run.id,
             task=task.spec.id,
@@ -241,17 +242,19 @@ def _watch_worker(swarm: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Com
             no_output_s=task.spec.no_output_s,
         )
     grace_s = swarm.limits.grace_s if swarm.stop_grace_s is None else swarm.stop_grace_s
-    grace_s = 0.0 if attempt.ending == m.TOO_MANY else grace_s
-    return m.EndWorker(run=run.id, task=task.spec.id, attempt=attempt.n, why=attempt.ending, grace_s=grace_s)
+    grace_s = 0.0 if attempt.ending == cmd.TOO_MANY else grace_s
+    return cmd.EndWorker(
+        run=run.id, task=task.spec.id, attempt=attempt.n, why=attempt.ending, grace_s=grace_s
+    )
 
 
-def _suspend_worker(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
-    return m.SuspendWorker(run=run.id, task=task.spec.id, attempt=attempt.n, memory_mb=task.spec.memory_mb)
+def _suspend_worker(_: Swarm, run: Run, task: Task, attempt: Attempt) -> cmd.Command:
+    return cmd.SuspendWorker(run=run.id, task=task.spec.id, attempt=attempt.n, memory_mb=task.spec.memory_mb)
 
 
-def _collect(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
+def _collect(_: Swarm, run: Run, task: Task, attempt: Attempt) -> cmd.Command:
     assert attempt.worktree is not None
-    return m.Collect(
+    return cmd.Collect(
         run=run.id,
         task=task.spec.id,
         attempt=attempt.n,
@@ -263,9 +266,9 @@ def _collect(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
     )
 
 
-def _bring_in(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
+def _bring_in(_: Swarm, run: Run, task: Task, attempt: Attempt) -> cmd.Command:
     assert attempt.head is not None
-    return m.BringIn(
+    return cmd.BringIn(
         run=run.id,
         task=task.spec.id,
         attempt=attempt.n,
@@ -275,10 +278,10 @@ def _bring_in(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
     )
 
 
-def _merge(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
+def _merge(_: Swarm, run: Run, task: Task, attempt: Attempt) -> cmd.Command:
     assert attempt.onto is not None
     assert attempt.queued_at is not None
-    return m.Merge(
+    return cmd.Merge(
         run=run.id,
         task=task.spec.id,
         attempt=attempt.n,
@@ -293,11 +296,11 @@ def _merge(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
     )
 
 
-def _rebase(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
+def _rebase(_: Swarm, run: Run, task: Task, attempt: Attempt) -> cmd.Command:
     assert attempt.onto is not None
     assert attempt.head is not None
     assert attempt.queued_at is not None
-    return m.Rebase(
+    return cmd.Rebase(
         run=run.id,
         task=task.spec.id,
         attempt=attempt.n,
@@ -308,10 +311,10 @@ def _rebase(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
     )
 
 
-def _revert(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
+def _revert(_: Swarm, run: Run, task: Task, attempt: Attempt) -> cmd.Command:
     assert attempt.onto is not None
     assert attempt.queued_at is not None
-    return m.Revert(
+    return cmd.Revert(
         run=run.id,
         task=task.spec.id,
         attempt=attempt.n,
@@ -323,9 +326,9 @@ def _revert(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
     )
 
 
-def _verify(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command:
+def _verify(_: Swarm, run: Run, task: Task, attempt: Attempt) -> cmd.Command:
     assert attempt.candidate is not None
-    return m.Verify(
+    return cmd.Verify(
         run=run.id,
         task=task.spec.id,
         attempt=attempt.n,
@@ -342,7 +345,7 @@ def _base(attempt: Attempt) -> str:
     return base
 
 
-def _advance(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command | None:
+def _advance(_: Swarm, run: Run, task: Task, attempt: Attempt) -> cmd.Command | None:
     assert attempt.candidate is not None
     assert attempt.onto is not None
     batch = members(run, attempt)
@@ -351,7 +354,7 @@ def _advance(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command | No
     over = tuple(
         (str(each.candidate), str(each.onto), each.submitted, _base(each)) for each in batch if len(batch) > 1
     )
-    return m.Advance(
+    return cmd.Advance(
         run=run.id,
         task=task.spec.id,
         attempt=attempt.n,
@@ -364,7 +367,7 @@ def _advance(_: Swarm, run: Run, task: Task, attempt: Attempt) -> m.Command | No
     )
 
 
-COMMANDS: dict[Step, Callable[[Swarm, Run, Task, Attempt], m.Command | None]] = {
+COMMANDS: dict[Step, Callable[[Swarm, Run, Task, Attempt], cmd.Command | None]] = {
     Step.PREPARING: _take_worktree,
     Step.STARTING: _start_worker,
     Step.RUNNING: _watch_worker,
@@ -379,8 +382,8 @@ COMMANDS: dict[Step, Callable[[Swarm, Run, Task, Attempt], m.Command | None]] = 
 }
 
 
-def give_back(swarm: Swarm, run: Run, task: Task, attempt: Attempt) -> m.GiveBackWorktree:
-    return m.GiveBackWorktree(
+def give_back(swarm: Swarm, run: Run, task: Task, attempt: Attempt) -> cmd.GiveBackWorktree:
+    return cmd.GiveBackWorktree(
         run=run.id,
         task=task.spec.id,
         attempt=attempt.n,

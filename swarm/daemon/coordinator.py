@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from swarm import log
+from swarm.core import commands as cmd
 from swarm.core import machine
 from swarm.core import messages as m
 from swarm.core.state import IllegalEvent, StaleEvent, Swarm, Turn, next_deadline, pending_commands
@@ -39,7 +40,7 @@ AGAIN_S = (
 )  # a journal that could not be written is tried again after so long at first, and at the most
 _log = log.get("coordinator")
 
-CarryOut = Callable[[m.Command], None]
+CarryOut = Callable[[cmd.Command], None]
 
 
 @dataclass(slots=True)
@@ -48,7 +49,7 @@ class _Decided:
 
     records: list[Record] = field(default_factory=list)
     dropped: list[tuple[str, str, int]] = field(default_factory=list)
-    commands: list[m.Command] = field(default_factory=list)
+    commands: list[cmd.Command] = field(default_factory=list)
     answers: list[tuple[asyncio.Future[Turn], Turn]] = field(default_factory=list)
 
 
@@ -253,7 +254,7 @@ class Coordinator:
                 level("event.refused", event_type=type(event).__name__, reason=str(error))
             return None
 
-    def start(self, commands: Iterable[m.Command]) -> None:
+    def start(self, commands: Iterable[cmd.Command]) -> None:
         """Has commands carried out."""
         for command in commands:
             self._carry_out(command)

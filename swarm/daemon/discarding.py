@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from swarm.core import messages as m
+from swarm.core import commands as cmd
 from swarm.core.model import TaskState, staging_branch
 from swarm.core.places import Places
 from swarm.core.run import Run
@@ -157,7 +157,7 @@ class Discarder:
                         f"git -C {place} switch to another branch, then discard again",
                     )
 
-    def remove(self, command: m.Discard) -> None:
+    def remove(self, command: cmd.Discard) -> None:
         """Removes everything of a run that has come to rest."""
         run, common, places = command.run, self.repository.common_dir, self.places
         if discards.is_done(places, run, command.created_at):

@@ -23,6 +23,7 @@ from typing import Any
 
 from swarm import log
 from swarm.core import admission
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.adapters import Agent
 from swarm.core.model import Limits, Readings, Reason, slug
@@ -159,7 +160,7 @@ class Execution:
 
     # --- dispatch
 
-    def carry_out(self, command: m.Command) -> None:
+    def carry_out(self, command: cmd.Command) -> None:
         """Starts a command; returns at once. Its answer comes by `post`. When closing, the next daemon will do it."""
         if self.closing:
             return
@@ -176,22 +177,22 @@ class Execution:
         edges = self.edges
         return Discarder(edges.repository, edges.pool, edges.landing, edges.refs, edges.places)
 
-    def _note(self, command: m.Command, done: Future[None] | asyncio.Future[None]) -> None:
+    def _note(self, command: cmd.Command, done: Future[None] | asyncio.Future[None]) -> None:
         """Remembers what is under way for a run, so that its end can be waited for. A thread does not tell the loop of it, whose
         waking costs more than this."""
-        if isinstance(command, m.RunCommand) and not isinstance(command, m.Discard):
+        if isinstance(command, cmd.RunCommand) and not isinstance(command, cmd.Discard):
             under_way = self._of_run.setdefault(command.run, set())
             under_way.add(done)
             done.add_done_callback(under_way.discard)
 
-    def _start(self, work: Callable[[Any], m.Event | None], command: m.Command) -> None:
+    def _start(self, work: Callable[[Any], m.Event | None], command: cmd.Command) -> None:
         """Has blocking work done in a thread; what it gives is posted."""
         if not self.closing:
             self._under_way.add(id(command))
             done = self._threads.submit(self._in_thread, work, command)
             self._note(command, done)
 
-    def _in_thread(self, work: Callable[[Any], m.Event | None], command: m.Command) -> None:
+    def _in_thread(self, work: Callable[[Any], m.Event | None], command: cmd.Command) -> None:
         try:
             event = work(command)
         except BaseException as error:
@@ -217,13 +218,13 @@ class Execution:
                 "worktree.no_spare", reason=str(error)
             )  # the next start makes it, or says what is wrong
 
-    def _spawn(self, work: Coroutine[Any, Any, m.Event | None], command: m.Command) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, m.Event | None], command: cmd.Command) -> None:
         task = self.loop.create_task(self._answered(work, command))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         self._note(command, task)
 
-    async def _answered(self, work: Coroutine[Any, Any, m.Event | None], command: m.Command) -> None:
+    async def _answered(self, work: Coroutine[Any, Any, m.Event | None], command: cmd.Command) -> None:
         try:
             event = await work
         except asyncio.CancelledError:
@@ -233,7 +234,7 @@ class Execution:
         if event is not None:
             self.post(event)
 
-    def _failed(self, command: m.Command, error: BaseException) -> m.Event | None:
+    def _failed(self, command: cmd.Command, error: BaseException) -> m.Event | None:
         """Makes the answer of a command that could not be carried out; None where it is carried out again first."""
         text = error.cause if isinstance(error, SwarmError) else f"{type(error).__name__}: {error}"
         if isinstance(error, SwarmError) and error.next_step:
@@ -245,7 +246,7 @@ class Execution:
             "command.failed", command=kind, text=text, trouble=lacks, exc_info=None if expected else error
         )
         at = self.clock()
-        if isinstance(command, m.GiveBackWorktree):
+        if isinstance(command, cmd.GiveBackWorktree):
             self._returns[self._key(command)] += 1
             if (
                 lacks or self._returns[self._key(command)] < RETURNS_MAX
@@ -253,19 +254,19 @@ class Execution:
                 self.loop.call_soon_threadsafe(self.loop.call_later, AGAIN_S, self.carry_out, command)
                 return None
             return m.WorktreeReturned(at=at, run=command.run, task=command.task, attempt=command.attempt)
-        if isinstance(command, m.AttemptCommand):
-            may_run = isinstance(command, m.StartWorker) and self._may_run(command)
+        if isinstance(command, cmd.AttemptCommand):
+            may_run = isinstance(command, cmd.StartWorker) and self._may_run(command)
             return m.CommandFailed(
                 at=at, command=kind, text=text, trouble=lacks, may_run=may_run, **_where(command)
             )
-        if isinstance(command, m.Finish):
+        if isinstance(command, cmd.Finish):
             reason = Reason("error", text)
             return m.FinishRefused(
                 at=at, run=command.run, request=command.request, target=command.target, reason=reason
             )
-        if isinstance(command, m.MeasureHost):
+        if isinstance(command, cmd.MeasureHost):
             return m.HostMeasured(at=at, readings=NO_ROOM, trouble=lacks or text)
-        assert isinstance(command, m.RunCommand)
+        assert isinstance(command, cmd.RunCommand)
         return m.RunCommandFailed(at=at, run=command.run, command=kind, text=text, trouble=lacks)
 
     def in_thread(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
@@ -293,23 +294,23 @@ class Execution:
 
     # --- names
 
-    def _key(self, command: m.AttemptCommand) -> str:
+    def _key(self, command: cmd.AttemptCommand) -> str:
         return f"{command.run}/{command.task}/{command.attempt}"
 
-    def nonce(self, command: m.AttemptCommand) -> str:
+    def nonce(self, command: cmd.AttemptCommand) -> str:
         """Names a worker in the environment of all its processes; the same after a restart of the daemon."""
         return self.edges.places.nonce(command.run, command.task, command.attempt)
 
-    def _places(self, command: m.AttemptCommand) -> AttemptPlaces:
+    def _places(self, command: cmd.AttemptCommand) -> AttemptPlaces:
         return self.edges.places.attempt(command.run, command.task, command.attempt)
 
-    def _tree_of(self, command: m.AttemptCommand, identity: process.Identity | None) -> Mapping[int, Stat]:
+    def _tree_of(self, command: cmd.AttemptCommand, identity: process.Identity | None) -> Mapping[int, Stat]:
         """Looks for all processes of a worker."""
         return process.tree_of(self.nonce(command), identity, folder=self._places(command).worker)
 
     # --- the machine
 
-    async def _measure_host(self, command: m.MeasureHost) -> m.Event:
+    async def _measure_host(self, command: cmd.MeasureHost) -> m.Event:
         """Looks at the machine; with a target, until it would allow another width or nobody wants to know any more."""
         await self.begins.wait()
         while True:
@@ -329,12 +330,12 @@ class Execution:
 
     # --- worktrees and workers
 
-    def _take_worktree(self, command: m.TakeWorktree) -> m.Event:
+    def _take_worktree(self, command: cmd.TakeWorktree) -> m.Event:
         self._spared = None
         path = self.edges.pool.take(self._key(command), command.base)
         return m.WorktreeReady(at=self.clock(), **_where(command), path=str(path))
 
-    def _give_back_worktree(self, command: m.GiveBackWorktree) -> m.Event:
+    def _give_back_worktree(self, command: cmd.GiveBackWorktree) -> m.Event:
         if not command.keep:
             place = self.edges.pool.give_back(self._key(command), at=self.clock())
             if place is not None:
@@ -342,7 +343,7 @@ class Execution:
                 return m.WorktreeReturned(at=self.clock(), **_where(command), saved=place)
         return m.WorktreeReturned(at=self.clock(), **_where(command))
 
-    def _start_worker(self, command: m.StartWorker) -> m.Event:
+    def _start_worker(self, command: cmd.StartWorker) -> m.Event:
         """Starts a worker, once: one that a daemon which was killed, or a try that failed, has started is taken as it is."""
         places = self._places(command)
         identity = process.started(places.worker) or self._start_anew(command)
@@ -357,7 +358,7 @@ class Execution:
             sandbox=sandbox.BUBBLEWRAP if places.own.exists() else sandbox.NONE,
         )
 
-    def _may_run(self, command: m.StartWorker) -> bool:
+    def _may_run(self, command: cmd.StartWorker) -> bool:
         """Tells whether a worker was started although its start failed; where that can't be seen, one may have been."""
         folder = self._places(command).worker
         try:
@@ -367,7 +368,7 @@ class Execution:
         except (SwarmError, OSError):
             return True
 
-    def _start_anew(self, command: m.StartWorker) -> process.Identity:
+    def _start_anew(self, command: cmd.StartWorker) -> process.Identity:
         places, spec = self._places(command), command.spec
         os.makedirs(places.worker, mode=0o700, exist_ok=True)
         before = self.ears.interrupted(command, self.edges.agents)
@@ -418,26 +419,26 @@ class Execution:
             prefix=prefix,
         )
 
-    def _watch_worker(self, command: m.WatchWorker) -> None:
+    def _watch_worker(self, command: cmd.WatchWorker) -> None:
         if not self.watcher.knows(command):
             self._start(self.ears.add, command)
         self.watcher.watch(command)
         self.memory.watch(command)
         self.oversight.watch(command, self._places(command).output)
 
-    def _suspend_worker(self, command: m.SuspendWorker) -> None:
+    def _suspend_worker(self, command: cmd.SuspendWorker) -> None:
         self._stand(command, still=True)
 
-    def _thaw_worker(self, command: m.ThawWorker) -> None:
+    def _thaw_worker(self, command: cmd.ThawWorker) -> None:
         self._stand(command, still=False)
 
-    def _stand(self, command: m.WatchWorker, *, still: bool) -> None:
+    def _stand(self, command: cmd.WatchWorker, *, still: bool) -> None:
         """Has a worker stand still or go on; its watch answers, which is begun where there is none, as after a restart."""
         self._watch_worker(command)
         self._standstill.want(key_of(command), still=still)
         self._start(self._do_stand, command)
 
-    def _do_stand(self, command: m.WatchWorker) -> None:
+    def _do_stand(self, command: cmd.WatchWorker) -> None:
         identity = process.started(self._places(command).worker)
         crash_at("worker.standing")
         find = functools.partial(self._tree_of, command, identity)
@@ -445,7 +446,7 @@ class Execution:
             _log.warning("worker.moves", task=command.task, attempt=command.attempt)
         crash_at("worker.stood")
 
-    def _worker_exited(self, command: m.AttemptCommand, ended: Watched) -> m.Event:
+    def _worker_exited(self, command: cmd.AttemptCommand, ended: Watched) -> m.Event:
         """Ends what the worker left running, and reads what it left behind."""
         lacks = trouble.of_disks(self.edges.disks)  # now: what it left may go, and make room
         identity = ended.identity
@@ -479,13 +480,13 @@ class Execution:
             jitter=random.random(),  # noqa: S311  (nobody is to be kept from guessing it)
         )
 
-    def _end_worker(self, command: m.EndWorker) -> None:
+    def _end_worker(self, command: cmd.EndWorker) -> None:
         """Ends a worker's whole tree; the watch answers, which is begun where there is none, as after a restart."""
         watched = self.watcher.watches(command)
         self._standstill.free(key_of(command))
         self._start(lambda command: self._end_tree(command, watched), command)
 
-    def _end_tree(self, command: m.EndWorker, watched: bool) -> None:
+    def _end_tree(self, command: cmd.EndWorker, watched: bool) -> None:
         places, nonce = self._places(command), self.nonce(command)
         identity = process.started(places.worker)
         crash_at("worker.ending")
@@ -497,7 +498,7 @@ class Execution:
         if not watched:
             self.loop.call_soon_threadsafe(self.watcher.watch, command)
 
-    def _collect(self, command: m.Collect) -> m.Event:
+    def _collect(self, command: cmd.Collect) -> m.Event:
         found = self.edges.pool.collect(
             Path(command.worktree),
             command.base,
@@ -523,7 +524,7 @@ class Execution:
             brought_in=brought_in,
         )
 
-    def _is_brought_in(self, command: m.Collect, head: str) -> bool:
+    def _is_brought_in(self, command: cmd.Collect, head: str) -> bool:
         """Brings in what was just collected. Where that fails it is asked for once more by itself, and then heard of."""
         try:
             self._copy_and_pin(command, head)
@@ -541,7 +542,7 @@ class Execution:
 
     # --- landing
 
-    def _prepare_run(self, command: m.PrepareRun) -> m.Event:
+    def _prepare_run(self, command: cmd.PrepareRun) -> m.Event:
         landing = self.edges.landing
         with exclusive(self.edges.places.merge_lock, kind=MergeLockHeld):
             landing.seed(command.run, command.base)
@@ -559,17 +560,17 @@ class Execution:
         root = Path(self.edges.settings.worktrees.root)
         return self.edges.repository.working_top() / root / run / "staging"
 
-    def _bring_in(self, command: m.BringIn) -> m.Event:
+    def _bring_in(self, command: cmd.BringIn) -> m.Event:
         if command.branch:
             self._keep(command.branch, command.head)
         self._copy_and_pin(command, command.head)
         return m.BroughtIn(at=self.clock(), **_where(command))
 
-    def _copy_and_pin(self, command: m.Collect | m.BringIn, head: str) -> None:
+    def _copy_and_pin(self, command: cmd.Collect | cmd.BringIn, head: str) -> None:
         pin = f"{command.run}/{slug(command.task)}/{command.attempt}"
         self.edges.landing.bring_in([Incoming(pin, head, command.base)])
 
-    def _merge(self, command: m.Merge) -> m.Event:
+    def _merge(self, command: cmd.Merge) -> m.Event:
         landing = self.edges.landing
         merged = landing.merge_attempt(command.onto, command.head, run=command.run, base=command.base)
         if isinstance(merged, Conflict):
@@ -580,7 +581,7 @@ class Execution:
         candidate = landing.candidate(merged.tree, command.onto, command.head, message=message, at=command.at)
         return m.CandidateMade(at=self.clock(), **_where(command), onto=command.onto, candidate=candidate)
 
-    def _rebase(self, command: m.Rebase) -> m.Event:
+    def _rebase(self, command: cmd.Rebase) -> m.Event:
         landing = self.edges.landing
         made = landing.rebase(command.head, command.base, command.onto, command.at)
         if isinstance(
@@ -592,7 +593,7 @@ class Execution:
             )
         return m.Rebased(at=self.clock(), **_where(command), onto=command.onto, head=made.head)
 
-    def _revert(self, command: m.Revert) -> m.Event:
+    def _revert(self, command: cmd.Revert) -> m.Event:
         landings = [commit for _, commit in command.landings]
         message = undo_message(command)
         made = self.edges.landing.revert(command.onto, landings, message=message, at=command.at)
@@ -603,10 +604,10 @@ class Execution:
     def _conflicted(
         self,
         kind: type[m.MergeConflicted] | type[m.RebaseConflicted],
-        command: m.Merge | m.Rebase | m.Revert,
+        command: cmd.Merge | cmd.Rebase | cmd.Revert,
         found: Conflict,
     ) -> m.Event:
-        since = command.landings[-1][1] if isinstance(command, m.Revert) else command.base
+        since = command.landings[-1][1] if isinstance(command, cmd.Revert) else command.base
         landings = self.edges.landing.touched_by(found.paths, since=since, until=command.onto)
         return kind(
             at=self.clock(),
@@ -631,7 +632,7 @@ class Execution:
             self.oversight.bounding,
         )
 
-    async def _verify(self, command: m.Verify) -> m.Event:
+    async def _verify(self, command: cmd.Verify) -> m.Event:
         """Verifies a candidate once what is left of an earlier verification of the attempt has ended: they share a worktree."""
         key, mine = (command.run, command.task, command.attempt), asyncio.current_task()
         before = self._verifying.get(key)
@@ -661,7 +662,7 @@ class Execution:
             again=command.again,
         )
 
-    def _advance(self, command: m.Advance) -> m.Event:
+    def _advance(self, command: cmd.Advance) -> m.Event:
         landing = self.edges.landing
         if command.reverts:
             landing.check_revert(command.new, command.old, command.reverts)
@@ -674,7 +675,7 @@ class Execution:
             return m.StagingMoved(at=self.clock(), **_where(command), found=found)
         return m.StagingAdvanced(at=self.clock(), **_where(command), candidate=command.new)
 
-    def _publish(self, command: m.Publish) -> m.Event:
+    def _publish(self, command: cmd.Publish) -> m.Event:
         try:
             self.edges.landing.publish(command.run, command.commit, command.old)
         except StagingBranchMoved:
@@ -685,7 +686,7 @@ class Execution:
     def _lookout(self) -> Lookout:
         return Lookout(self.edges.repository, self.edges.landing, self.edges.pool.objects)
 
-    async def _look_at_staging(self, command: m.LookAtStaging) -> m.Event | None:
+    async def _look_at_staging(self, command: cmd.LookAtStaging) -> m.Event | None:
         """Looks at staging in the user's repository; where something is known of it, until there is something else to tell."""
         lookout, worktree = self._lookout(), self.staging_worktree(command.run)
         mend = not command.known
@@ -700,18 +701,18 @@ class Execution:
                 return None  # nobody wants to know any more
         return m.StagingSeen(at=self.clock(), run=command.run, command="LookAtStaging", seen=seen)
 
-    def _follow(self, command: m.Follow) -> m.Event:
+    def _follow(self, command: cmd.Follow) -> m.Event:
         worktree = self.staging_worktree(command.run)
         reason = self.edges.pool.follow(worktree, command.old, command.commit, command.by_hand)
         return m.Followed(at=self.clock(), run=command.run, commit=command.commit, reason=reason)
 
-    async def _finish(self, command: m.Finish) -> m.Event:
+    async def _finish(self, command: cmd.Finish) -> m.Event:
         finisher = Finisher(
             self.edges.repository, self.edges.landing, self.edges.refs, self.edges.places, self._verifier()
         )
         return await finisher.finish(command, self.in_thread, self.clock, self.edges.places.nonce_head)
 
-    async def _discard(self, command: m.Discard) -> m.Event:
+    async def _discard(self, command: cmd.Discard) -> m.Event:
         """Removes a run once nothing of it is under way any more, so that nothing is written after it."""
         self._discarding.add(command.run)
         while under_way := list(self._of_run.get(command.run, ())):
@@ -738,11 +739,11 @@ def _awaitable(done: Future[None] | asyncio.Future[None]) -> asyncio.Future[None
     return done if isinstance(done, asyncio.Future) else asyncio.wrap_future(done)
 
 
-def _where(command: m.AttemptCommand) -> dict[str, Any]:
+def _where(command: cmd.AttemptCommand) -> dict[str, Any]:
     return {"run": command.run, "task": command.task, "attempt": command.attempt}
 
 
-def landing_message(command: m.Merge) -> str:
+def landing_message(command: cmd.Merge) -> str:
     """Writes the message of a landing: subject and trailers of the public contract, section 3."""
     title = " ".join(command.title.split()) or command.task
     verified = ", ".join(command.verified) or "none"
@@ -757,7 +758,7 @@ def landing_message(command: m.Merge) -> str:
     )
 
 
-def undo_message(command: m.Revert) -> str:
+def undo_message(command: cmd.Revert) -> str:
     """Writes the message of an undo: subject and trailers of the public contract, section 3."""
     title = " ".join(command.title.split()) or command.task
     undone = "".join(f"Swarm-Undo: {task}\n" for task, _ in command.landings)
@@ -765,30 +766,30 @@ def undo_message(command: m.Revert) -> str:
     return f"Undo {command.task}: {title}\n\nSwarm-Run: {command.run}\n{undone}Swarm-Verified: {verified}\n"
 
 
-_IN_LOOP: dict[type[m.Command], Callable[[Execution, Any], Coroutine[Any, Any, m.Event | None]]] = {
-    m.MeasureHost: Execution._measure_host,
-    m.Verify: Execution._verify,
-    m.Finish: Execution._finish,
-    m.LookAtStaging: Execution._look_at_staging,
-    m.Discard: Execution._discard,
+_IN_LOOP: dict[type[cmd.Command], Callable[[Execution, Any], Coroutine[Any, Any, m.Event | None]]] = {
+    cmd.MeasureHost: Execution._measure_host,
+    cmd.Verify: Execution._verify,
+    cmd.Finish: Execution._finish,
+    cmd.LookAtStaging: Execution._look_at_staging,
+    cmd.Discard: Execution._discard,
 }
-_AT_ONCE: dict[type[m.Command], Callable[[Execution, Any], None]] = {
-    m.WatchWorker: Execution._watch_worker,
-    m.SuspendWorker: Execution._suspend_worker,
-    m.ThawWorker: Execution._thaw_worker,
-    m.EndWorker: Execution._end_worker,
+_AT_ONCE: dict[type[cmd.Command], Callable[[Execution, Any], None]] = {
+    cmd.WatchWorker: Execution._watch_worker,
+    cmd.SuspendWorker: Execution._suspend_worker,
+    cmd.ThawWorker: Execution._thaw_worker,
+    cmd.EndWorker: Execution._end_worker,
 }
-_IN_THREAD: dict[type[m.Command], Callable[[Execution, Any], m.Event | None]] = {
-    m.TakeWorktree: Execution._take_worktree,
-    m.GiveBackWorktree: Execution._give_back_worktree,
-    m.StartWorker: Execution._start_worker,
-    m.Collect: Execution._collect,
-    m.PrepareRun: Execution._prepare_run,
-    m.BringIn: Execution._bring_in,
-    m.Merge: Execution._merge,
-    m.Rebase: Execution._rebase,
-    m.Revert: Execution._revert,
-    m.Advance: Execution._advance,
-    m.Publish: Execution._publish,
-    m.Follow: Execution._follow,
+_IN_THREAD: dict[type[cmd.Command], Callable[[Execution, Any], m.Event | None]] = {
+    cmd.TakeWorktree: Execution._take_worktree,
+    cmd.GiveBackWorktree: Execution._give_back_worktree,
+    cmd.StartWorker: Execution._start_worker,
+    cmd.Collect: Execution._collect,
+    cmd.PrepareRun: Execution._prepare_run,
+    cmd.BringIn: Execution._bring_in,
+    cmd.Merge: Execution._merge,
+    cmd.Rebase: Execution._rebase,
+    cmd.Revert: Execution._revert,
+    cmd.Advance: Execution._advance,
+    cmd.Publish: Execution._publish,
+    cmd.Follow: Execution._follow,
 }

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core import suites
 from swarm.core.model import Reason, staging_branch
@@ -115,7 +116,7 @@ class Finisher:
             )
 
     async def finish(
-        self, command: m.Finish, in_thread: InThread, clock: Callable[[], float], nonce: str
+        self, command: cmd.Finish, in_thread: InThread, clock: Callable[[], float], nonce: str
     ) -> m.Event:
         """Carries a finish out; `Finished`, or `FinishRefused` with the reason. Doing it again after a crash completes it."""
         outlook: Outlook = await in_thread(
@@ -145,7 +146,7 @@ class Finisher:
             return self._refused(command, clock(), reason)
         return self._finished(command, clock(), outlook.new)
 
-    async def _verify(self, command: m.Finish, outlook: Outlook, nonce: str) -> Reason | None:
+    async def _verify(self, command: cmd.Finish, outlook: Outlook, nonce: str) -> Reason | None:
         """The merge of staging with a target that has moved is new to everybody, so the suites run on it."""
         assert self.verifier is not None
         places = self.places.finish(command.run, command.request)
@@ -165,7 +166,7 @@ class Finisher:
             {"exit_code": 1, "logs": [result.log for result in bad], "tail": bad[0].tail},
         )
 
-    def _obstacle(self, command: m.Finish, outlook: Outlook, checkouts: list[Path]) -> Reason | None:
+    def _obstacle(self, command: cmd.Finish, outlook: Outlook, checkouts: list[Path]) -> Reason | None:
         """Says what would be overwritten, before anything is written."""
         if command.stage_only and not checkouts:
             return Reason(
@@ -183,7 +184,7 @@ class Finisher:
                 )
         return None
 
-    def _carry_over(self, command: m.Finish, outlook: Outlook, checkouts: list[Path]) -> Reason | None:
+    def _carry_over(self, command: cmd.Finish, outlook: Outlook, checkouts: list[Path]) -> Reason | None:
         self.landing.hand_over(command.run, outlook.new, outlook.old)
         crash_at("finish.carried")
         moved: list[Path] = []
@@ -234,7 +235,7 @@ class Finisher:
         entries = [entry.partition("\t") for entry in git.decode(listed).split("\0")]
         return {path: facts for facts, _, path in entries}
 
-    def _finished(self, command: m.Finish, at: float, commit: str) -> m.Event:
+    def _finished(self, command: cmd.Finish, at: float, commit: str) -> m.Event:
         return m.Finished(
             at=at,
             run=command.run,
@@ -244,13 +245,13 @@ class Finisher:
             stage_only=command.stage_only,
         )
 
-    def _refused(self, command: m.Finish, at: float, reason: Reason) -> m.Event:
+    def _refused(self, command: cmd.Finish, at: float, reason: Reason) -> m.Event:
         return m.FinishRefused(
             at=at, run=command.run, request=command.request, target=command.target, reason=reason
         )
 
 
-def _conflict_reason(command: m.Finish, outlook: Outlook) -> Reason:
+def _conflict_reason(command: cmd.Finish, outlook: Outlook) -> Reason:
     paths = list(outlook.conflict)
     return Reason(
         "conflict",

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from swarm import log
-from swarm.core import messages as m
+from swarm.core import commands as cmd
 from swarm.core.adapters import Agent
 from swarm.core.model import attempt_branch
 from swarm.core.places import Places
@@ -45,11 +45,11 @@ class Ears:
         self._clock = clock
         self._in_thread = in_thread
         self._places = places
-        self._heard: dict[Key, tuple[m.AttemptCommand, heard.Listener]] = {}
+        self._heard: dict[Key, tuple[cmd.AttemptCommand, heard.Listener]] = {}
         self._looking: asyncio.Task[None] | None = None
         self._closed = False
 
-    def add(self, command: m.AttemptCommand) -> None:
+    def add(self, command: cmd.AttemptCommand) -> None:
         """Listens to a worker from now on, where it can be understood."""
         if key_of(command) in self._heard:
             return
@@ -58,13 +58,13 @@ class Ears:
             self._heard[key_of(command)] = command, listener
             self._loop.call_soon_threadsafe(self._begin)
 
-    def take(self, command: m.AttemptCommand, at: float) -> Said | None:
+    def take(self, command: cmd.AttemptCommand, at: float) -> Said | None:
         """Gives all that a worker said which ended `at` that time, None where it can't be understood; nobody listens any more."""
         _, listener = self._heard.pop(key_of(command), (None, None))
         listener = listener or heard.listener(self._places.attempt(*key_of(command)))
         return None if listener is None else listener.listen(at, last=True)
 
-    def interrupted(self, command: m.StartWorker, agents: Mapping[str, Agent]) -> Interrupted | None:
+    def interrupted(self, command: cmd.StartWorker, agents: Mapping[str, Agent]) -> Interrupted | None:
         """Gives the conversation of the attempt before, where the same program held it, can go on with it, and had not come to its
         end."""
         agent, n = agents.get(command.spec.agent), command.attempt - 1
@@ -115,7 +115,7 @@ class Ears:
                 except (SwarmError, OSError) as error:  # it is looked at again
                     _log.warning("worker.stays", task=command.task, reason=str(error))
 
-    def _end(self, command: m.AttemptCommand) -> None:
+    def _end(self, command: cmd.AttemptCommand) -> None:
         """Ends a worker; whoever watches it tells."""
         folder = self._places.attempt(*key_of(command)).worker
         nonce = self._places.nonce(*key_of(command))

@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable, Mapping
 
 from swarm import log
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.memory import MB
 from swarm.core.model import Readings
@@ -30,7 +31,7 @@ class MemoryWatch:
         self,
         watcher: Watcher,
         in_thread: Callable[[Callable[[], None]], asyncio.Future[None]],
-        tree_of: Callable[[m.AttemptCommand, process.Identity], Mapping[int, Stat]],
+        tree_of: Callable[[cmd.AttemptCommand, process.Identity], Mapping[int, Stat]],
         look: Callable[[], tuple[Readings, str]],
         is_news: Callable[[Readings], bool],
         post: Callable[[m.Event], None],
@@ -43,18 +44,18 @@ class MemoryWatch:
         self._is_news = is_news
         self._post = post
         self._clock = clock
-        self._watched: dict[Key, m.WatchWorker] = {}
+        self._watched: dict[Key, cmd.WatchWorker] = {}
         self._told: set[Key] = set()
         self._most: dict[Key, int] = {}
         self._looking: asyncio.Task[None] | None = None
 
-    def watch(self, command: m.WatchWorker) -> None:
+    def watch(self, command: cmd.WatchWorker) -> None:
         """Has the machine looked at from now on as long as this worker runs, and the worker where it may take only so much."""
         self._watched[key_of(command)] = command
         if self._looking is None:
             self._looking = asyncio.get_running_loop().create_task(self._look_on())
 
-    def most_of(self, command: m.AttemptCommand) -> int:
+    def most_of(self, command: cmd.AttemptCommand) -> int:
         """Gives the most that a worker, which has ended, was seen to take, in bytes; from any thread, once."""
         self._told.discard(key_of(command))
         return self._most.pop(key_of(command), 0)
@@ -73,7 +74,7 @@ class MemoryWatch:
                 await self._in_thread(looks)
         self._looking = None
 
-    def _look(self, watched: Mapping[Key, m.WatchWorker], known: Mapping[Key, process.Identity]) -> None:
+    def _look(self, watched: Mapping[Key, cmd.WatchWorker], known: Mapping[Key, process.Identity]) -> None:
         readings, why = self._look_at_machine()
         if not why and self._is_news(readings):
             self._post(m.MemoryMeasured(at=self._clock(), readings=readings))
@@ -86,7 +87,7 @@ class MemoryWatch:
             except (SwarmError, OSError) as error:
                 _log.warning("memory.unseen", task=command.task, attempt=command.attempt, reason=str(error))
 
-    def _weigh(self, key: Key, command: m.WatchWorker, identity: process.Identity) -> None:
+    def _weigh(self, key: Key, command: cmd.WatchWorker, identity: process.Identity) -> None:
         allowed = command.memory_mb * MB
         taken = usage.taken_bytes(self._tree_of(command, identity), allowed)
         self._most[key] = max(taken, self._most.get(key, 0))

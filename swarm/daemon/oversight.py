@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from swarm import log
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.daemon.watching import Key, Watcher, key_of
 from swarm.edge import output, process, usage
@@ -29,7 +30,7 @@ _log = log.get("oversight")
 class _Seen:
     """A worker, how large its output was and since when it is."""
 
-    command: m.WatchWorker
+    command: cmd.WatchWorker
     output: Path
     since: float
     size: int = 0
@@ -63,7 +64,7 @@ class Oversight:
         self._soon = False
         self._looking: asyncio.Task[None] | None = None
 
-    def watch(self, command: m.WatchWorker, path: Path) -> None:
+    def watch(self, command: cmd.WatchWorker, path: Path) -> None:
         """Has a worker looked after until it has ended; `path` is its output. What was before is not held against it."""
         self._workers[key_of(command)] = _Seen(command, path, time.monotonic())
         self._begin()

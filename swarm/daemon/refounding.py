@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 
-from swarm.core import messages as m
+from swarm.core import commands as cmd
 from swarm.core.model import Attempt, Finding, Step, Task, slug
 from swarm.core.places import Places
 from swarm.core.run import Run
@@ -98,7 +98,7 @@ def _make_again(swarm: Swarm, run: Run, task: Task, attempt: Attempt, edges: Edg
         landing.bring_in([Incoming(pin, attempt.head, attempt.base)])
     if attempt.rebased is not None:
         command = COMMANDS[Step.REBASING](swarm, run, task, attempt)
-        assert isinstance(command, m.Rebase)
+        assert isinstance(command, cmd.Rebase)
         made = landing.rebase(command.head, command.base, command.onto, command.at)
         _same(task, made.head if isinstance(made, Replayed) else "", attempt.rebased)
     if attempt.candidate is not None:
@@ -107,11 +107,11 @@ def _make_again(swarm: Swarm, run: Run, task: Task, attempt: Attempt, edges: Edg
 
 def _candidate(swarm: Swarm, run: Run, task: Task, attempt: Attempt, edges: Edges) -> str:
     command = COMMANDS[Step.REVERTING if attempt.undoes else Step.MERGING](swarm, run, task, attempt)
-    if isinstance(command, m.Revert):
+    if isinstance(command, cmd.Revert):
         landings = [commit for _, commit in command.landings]
         made = edges.landing.revert(command.onto, landings, message=undo_message(command), at=command.at)
         return made if isinstance(made, str) else ""
-    assert isinstance(command, m.Merge)
+    assert isinstance(command, cmd.Merge)
     merged = edges.landing.merge(command.onto, command.head, run=run.id, base=command.base)
     if not isinstance(merged, Merged):
         return ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swarm.core import messages as m
+from swarm.core import commands as cmd
 from swarm.core.adapters import Agent
 from swarm.core.model import attempt_branch
 from swarm.core.places import AttemptPlaces
@@ -21,7 +21,7 @@ EARLIER_MAX = 5  # attempts whose work the next one is shown
 
 
 def shut_in(
-    command: m.StartWorker, agent: Agent | None, edges: Edges, places: AttemptPlaces, key: str
+    command: cmd.StartWorker, agent: Agent | None, edges: Edges, places: AttemptPlaces, key: str
 ) -> tuple[str, ...]:
     """Prepares the room of the worker that has its worktree as `key`; gives what stands before its command, nothing without a
     sandbox in force."""
@@ -40,7 +40,7 @@ def shut_in(
     return edges.sandbox.prefix(room, edges.environ, agent)
 
 
-def _earlier_work(command: m.StartWorker, refs: git.Refs) -> dict[str, str]:
+def _earlier_work(command: cmd.StartWorker, refs: git.Refs) -> dict[str, str]:
     """Gives the branches that keep the work of the last attempts at the task, which this one may go on with."""
     first = max(1, command.attempt - EARLIER_MAX)
     names = [

@@ -12,12 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.edge import process
 
 Key = tuple[str, str, int]
-InThread = Callable[[Callable[[m.AttemptCommand], m.Event | None], m.AttemptCommand], None]
-FolderOf = Callable[[m.AttemptCommand], Path]
+InThread = Callable[[Callable[[cmd.AttemptCommand], m.Event | None], cmd.AttemptCommand], None]
+FolderOf = Callable[[cmd.AttemptCommand], Path]
 
 
 @dataclass(slots=True)
@@ -37,7 +38,7 @@ class Watcher:
         loop: asyncio.AbstractEventLoop,
         in_thread: InThread,
         folder_of: FolderOf,
-        answer: Callable[[m.AttemptCommand, Watched], m.Event],
+        answer: Callable[[cmd.AttemptCommand, Watched], m.Event],
     ) -> None:
         self._loop = loop
         self._in_thread = in_thread
@@ -46,17 +47,17 @@ class Watcher:
         self._watches: dict[Key, Watched] = {}
         self._fresh: dict[Key, Watched] = {}
 
-    def started(self, command: m.AttemptCommand, identity: process.Identity) -> None:
+    def started(self, command: cmd.AttemptCommand, identity: process.Identity) -> None:
         """Takes note, once, of a worker that was just started, so that watching it costs nothing more; from any thread."""
         key = key_of(command)
         if key not in self._fresh:  # else its start is told once more, and there is a descriptor already
             self._fresh[key] = Watched(identity, process.exit_handle(identity))
 
-    def watches(self, command: m.AttemptCommand) -> bool:
+    def watches(self, command: cmd.AttemptCommand) -> bool:
         """Tells whether the end of this worker will be told without being asked for."""
         return key_of(command) in self._watches
 
-    def knows(self, command: m.AttemptCommand) -> bool:
+    def knows(self, command: cmd.AttemptCommand) -> bool:
         """Tells whether this daemon started the worker, or watches it already."""
         return key_of(command) in self._fresh or key_of(command) in self._watches
 
@@ -64,7 +65,7 @@ class Watcher:
         """Gives the workers that are alive as far as is known."""
         return {key: each.identity for key, each in self._watches.items() if each.identity is not None}
 
-    def watch(self, command: m.AttemptCommand) -> None:
+    def watch(self, command: cmd.AttemptCommand) -> None:
         """Has the end of a worker answered, its own child or one that an earlier daemon started; one that is watched stays so."""
         key = key_of(command)
         if key in self._watches:
@@ -76,7 +77,7 @@ class Watcher:
             self._watches[key] = Watched()
             self._in_thread(self._find, command)
 
-    def _find(self, command: m.AttemptCommand) -> m.Event | None:
+    def _find(self, command: cmd.AttemptCommand) -> m.Event | None:
         """Looks for a worker that was started earlier; in a thread."""
         found = Watched()
         try:
@@ -89,14 +90,14 @@ class Watcher:
         self._loop.call_soon_threadsafe(self._wait, command, found)
         return None
 
-    def _wait(self, command: m.AttemptCommand, found: Watched) -> None:
+    def _wait(self, command: cmd.AttemptCommand, found: Watched) -> None:
         self._watches[key_of(command)] = found
         if found.handle is None:
             self._ended(command)
         else:
             self._loop.add_reader(found.handle, self._ended, command)
 
-    def _ended(self, command: m.AttemptCommand) -> None:
+    def _ended(self, command: cmd.AttemptCommand) -> None:
         ended = self._watches.pop(key_of(command))
         if ended.handle is not None:
             self._loop.remove_reader(ended.handle)
@@ -125,7 +126,7 @@ class Watcher:
         self._fresh.clear()
 
 
-def key_of(command: m.AttemptCommand) -> Key:
+def key_of(command: cmd.AttemptCommand) -> Key:
     """Names the attempt that a command is about."""
     return command.run, command.task, command.attempt
 

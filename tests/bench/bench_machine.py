@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from swarm.core import commands as cmd
 from swarm.core import machine
 from swarm.core import messages as m
 from swarm.core.model import Claim, Limits, PlanSpec, Readings, TaskSpec
@@ -45,7 +46,7 @@ class World:
         self.commits = 0
         self.events = 0
         self.landed = 0
-        self.waiting: deque[m.Command] = deque()
+        self.waiting: deque[cmd.Command] = deque()
         limits = Limits(ramp_per_s=1e6, follow_every_s=0.0)
         self.send(m.DaemonStarted(at=self.now, version="bench", pid=1, limits=limits))
         plan = PlanSpec(id="plan", name="plan", tasks=tuple(a_task(n) for n in range(tasks)))
@@ -75,25 +76,25 @@ def _about(world: World, command: Any) -> dict[str, Any]:
     return {"at": world.now, "run": command.run, "task": command.task, "attempt": command.attempt}
 
 
-ANSWERS: dict[type[m.Command], Callable[[World, Any], m.Event]] = {
-    m.MeasureHost: lambda w, c: m.HostMeasured(at=w.now, readings=CALM),
-    m.PrepareRun: lambda w, c: m.RunPrepared(at=w.now, run=c.run, commit=BASE, worktree="/staging"),
-    m.TakeWorktree: lambda w, c: m.WorktreeReady(**_about(w, c), path="/worktree"),
-    m.StartWorker: lambda w, c: m.WorkerStarted(**_about(w, c), pid=1, started_at=w.now),
-    m.WatchWorker: lambda w, c: m.WorkerExited(**_about(w, c), exit_code=0),
-    m.Collect: lambda w, c: m.Collected(
+ANSWERS: dict[type[cmd.Command], Callable[[World, Any], m.Event]] = {
+    cmd.MeasureHost: lambda w, c: m.HostMeasured(at=w.now, readings=CALM),
+    cmd.PrepareRun: lambda w, c: m.RunPrepared(at=w.now, run=c.run, commit=BASE, worktree="/staging"),
+    cmd.TakeWorktree: lambda w, c: m.WorktreeReady(**_about(w, c), path="/worktree"),
+    cmd.StartWorker: lambda w, c: m.WorkerStarted(**_about(w, c), pid=1, started_at=w.now),
+    cmd.WatchWorker: lambda w, c: m.WorkerExited(**_about(w, c), exit_code=0),
+    cmd.Collect: lambda w, c: m.Collected(
         **_about(w, c),
         head=w.a_commit(),
         commits=1,
         touched=(f"d{int(c.task[1:]) % 100}/f{c.task[1:]}",),
         brought_in=True,
     ),
-    m.GiveBackWorktree: lambda w, c: m.WorktreeReturned(**_about(w, c)),
-    m.Merge: lambda w, c: m.CandidateMade(**_about(w, c), onto=c.onto, candidate=w.a_commit()),
-    m.Verify: lambda w, c: m.Verified(**_about(w, c), candidate=c.candidate),
-    m.Advance: lambda w, c: m.StagingAdvanced(**_about(w, c), candidate=c.new),
-    m.Publish: lambda w, c: m.Published(at=w.now, run=c.run, commit=c.commit),
-    m.Follow: lambda w, c: m.Followed(at=w.now, run=c.run, commit=c.commit),
+    cmd.GiveBackWorktree: lambda w, c: m.WorktreeReturned(**_about(w, c)),
+    cmd.Merge: lambda w, c: m.CandidateMade(**_about(w, c), onto=c.onto, candidate=w.a_commit()),
+    cmd.Verify: lambda w, c: m.Verified(**_about(w, c), candidate=c.candidate),
+    cmd.Advance: lambda w, c: m.StagingAdvanced(**_about(w, c), candidate=c.new),
+    cmd.Publish: lambda w, c: m.Published(at=w.now, run=c.run, commit=c.commit),
+    cmd.Follow: lambda w, c: m.Followed(at=w.now, run=c.run, commit=c.commit),
 }
 
 

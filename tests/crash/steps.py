@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from swarm import config
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.admission import Pressure
 from swarm.core.model import Limits, attempt_branch
@@ -38,12 +39,12 @@ def _attempt(n: int = 1) -> dict[str, Any]:
     return {"run": RUN, "task": TASK, "attempt": n}
 
 
-def _take(answers: Answers, n: int, base: str) -> m.Command:
-    return m.TakeWorktree(**_attempt(n), base=base)
+def _take(answers: Answers, n: int, base: str) -> cmd.Command:
+    return cmd.TakeWorktree(**_attempt(n), base=base)
 
 
-def _collect(answers: Answers) -> m.Command:
-    return m.Collect(
+def _collect(answers: Answers) -> cmd.Command:
+    return cmd.Collect(
         **_attempt(),
         base=answers["prepare"]["commit"],
         worktree=answers["take"]["path"],
@@ -52,32 +53,32 @@ def _collect(answers: Answers) -> m.Command:
     )
 
 
-def _merge(answers: Answers) -> m.Command:
+def _merge(answers: Answers) -> cmd.Command:
     base = answers["prepare"]["commit"]
     head = answers["collect"]["head"]
-    return m.Merge(**_attempt(), onto=base, head=head, title="work", verified=(), at=AT, base=base)
+    return cmd.Merge(**_attempt(), onto=base, head=head, title="work", verified=(), at=AT, base=base)
 
 
-def _advance(answers: Answers) -> m.Command:
+def _advance(answers: Answers) -> cmd.Command:
     base, new = answers["prepare"]["commit"], answers["merge"]["candidate"]
-    return m.Advance(**_attempt(), new=new, old=base, head=answers["collect"]["head"], base=base)
+    return cmd.Advance(**_attempt(), new=new, old=base, head=answers["collect"]["head"], base=base)
 
 
 # In order. `{}` stands for what the work of a worker is: done by `work`, not by a command.
-STEPS: dict[str, Callable[[Answers], m.Command]] = {
-    "prepare": lambda a: m.PrepareRun(run=RUN, base=a["start"]["base"]),
+STEPS: dict[str, Callable[[Answers], cmd.Command]] = {
+    "prepare": lambda a: cmd.PrepareRun(run=RUN, base=a["start"]["base"]),
     "take": lambda a: _take(a, 1, a["prepare"]["commit"]),
     "collect": _collect,
-    "give_back": lambda a: m.GiveBackWorktree(**_attempt(), worktree=a["take"]["path"]),
-    "bring_in": lambda a: m.BringIn(**_attempt(), head=a["collect"]["head"], base=a["prepare"]["commit"]),
+    "give_back": lambda a: cmd.GiveBackWorktree(**_attempt(), worktree=a["take"]["path"]),
+    "bring_in": lambda a: cmd.BringIn(**_attempt(), head=a["collect"]["head"], base=a["prepare"]["commit"]),
     "merge": _merge,
     "advance": _advance,
-    "publish": lambda a: m.Publish(
+    "publish": lambda a: cmd.Publish(
         run=RUN, commit=a["merge"]["candidate"], old=a["prepare"]["commit"], published=a["prepare"]["commit"]
     ),
-    "follow": lambda a: m.Follow(run=RUN, commit=a["merge"]["candidate"], old=a["prepare"]["commit"]),
+    "follow": lambda a: cmd.Follow(run=RUN, commit=a["merge"]["candidate"], old=a["prepare"]["commit"]),
     "take_again": lambda a: _take(a, 2, a["merge"]["candidate"]),
-    "give_back_dirty": lambda a: m.GiveBackWorktree(**_attempt(2), worktree=a["take_again"]["path"]),
+    "give_back_dirty": lambda a: cmd.GiveBackWorktree(**_attempt(2), worktree=a["take_again"]["path"]),
 }
 JOURNAL = "journal"
 REMOVE = "remove"  # the last: the pool's free worktrees are torn down

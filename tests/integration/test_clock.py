@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.model import Limits
 from swarm.core.state import Swarm
@@ -22,7 +23,7 @@ class World:
 
     def __init__(self, journal: Journal) -> None:
         self.set_by_s = 0.0
-        self.done: list[m.Command] = []
+        self.done: list[cmd.Command] = []
         self.coordinator = Coordinator(
             Swarm(), journal, self.done.append, wall=lambda: time.time() + self.set_by_s
         )
@@ -35,7 +36,7 @@ class World:
             while not condition():
                 await self.coordinator.changed()
 
-    def wanted(self, kind: type[m.Command]) -> int:
+    def wanted(self, kind: type[cmd.Command]) -> int:
         return sum(isinstance(command, kind) for command in self.done)
 
 
@@ -68,8 +69,8 @@ def test_a_clock_that_is_set_ends_no_worker_and_holds_nothing_up(tmp_path: Path,
             await world.send(m.CommandFailed, **where, command="TakeWorktree", text="busy")
             world.set_by_s = by_s
             await world.send(m.Paused)
-            await world.until(lambda: world.wanted(m.TakeWorktree) == 3)
-            assert world.wanted(m.EndWorker) == 0
+            await world.until(lambda: world.wanted(cmd.TakeWorktree) == 3)
+            assert world.wanted(cmd.EndWorker) == 0
             facts = [row.data for row in journal.read()]
             assert [data["by_s"] for data in facts if data["type"] == "ClockSet"] == [
                 pytest.approx(by_s, abs=2)
@@ -91,7 +92,7 @@ def test_the_time_of_a_worker_runs_out_by_the_time_that_passes(tmp_path: Path) -
             turning = await _a_worker_that_runs(world, 2.0)
             world.set_by_s = -7200.0
             await world.send(m.Paused)
-            await world.until(lambda: world.wanted(m.EndWorker))
+            await world.until(lambda: world.wanted(cmd.EndWorker))
             assert time.monotonic() - began >= 2.0
             turning.cancel()
 

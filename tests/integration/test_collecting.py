@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from swarm import config
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.admission import Pressure
 from swarm.core.model import Limits, attempt_branch
@@ -38,12 +39,12 @@ class Ended:
     execution: Execution
     answers: asyncio.Queue[m.Event]
 
-    async def answer(self, command: m.Command) -> m.Event:
+    async def answer(self, command: cmd.Command) -> m.Event:
         self.execution.carry_out(command)
         return await asyncio.wait_for(self.answers.get(), 60)
 
     async def collected(self, *, bring_in: bool = True) -> m.Collected:
-        command = m.Collect(
+        command = cmd.Collect(
             **WHERE,
             base=self.base,
             worktree=str(self.worktree),
@@ -79,8 +80,8 @@ async def a_worker_that_ended(repo: Path) -> AsyncIterator[Ended]:
     base = git(repo, "rev-parse", "HEAD")
     ended = Ended(repo, places, base, repo, execution, answers)
     try:
-        await ended.answer(m.PrepareRun(run="r", base=base))
-        taken = await ended.answer(m.TakeWorktree(**WHERE, base=base))
+        await ended.answer(cmd.PrepareRun(run="r", base=base))
+        taken = await ended.answer(cmd.TakeWorktree(**WHERE, base=base))
         assert isinstance(taken, m.WorktreeReady)
         ended.worktree = Path(taken.path)
         yield ended
@@ -128,7 +129,7 @@ def test_work_that_can_not_be_brought_in_is_collected_all_the_same(repo: Path) -
             found = await ended.collected()
             assert not found.brought_in
             assert found.head == git(repo, "rev-parse", attempt_branch("r", "t", 1))
-            bring = m.BringIn(**WHERE, head=found.head, base=ended.base)
+            bring = cmd.BringIn(**WHERE, head=found.head, base=ended.base)
             assert isinstance(await ended.answer(bring), m.CommandFailed)
             in_the_way.unlink()
             assert isinstance(await ended.answer(bring), m.BroughtIn)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from swarm.core import messages as m
+from swarm.core import commands as cmd
 from swarm.core.adapters import BUILT_IN
 from swarm.core.model import TaskSpec
 from swarm.core.places import Places
@@ -34,10 +34,10 @@ class Workers:
     places: Places
     started: list[tuple[process.Identity, str, Path]] = field(default_factory=list)
 
-    def start(self, n: int, script: str) -> m.StartWorker:
+    def start(self, n: int, script: str) -> cmd.StartWorker:
         """Starts the n-th attempt's worker."""
         spec = TaskSpec(id="t", title="T", agent="claude")
-        command = m.StartWorker(
+        command = cmd.StartWorker(
             run="r", task="t", attempt=n, spec=spec, base="", worktree=str(self.top), slot=0, claims=()
         )
         places = self.places.attempt("r", "t", n)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.model import Limits
 from swarm.core.state import Swarm
@@ -99,7 +100,7 @@ def test_nothing_is_acted_on_that_is_not_remembered(tmp_path: Path) -> None:
 
 async def _fills_up(disk: Path, journal: Journal) -> None:
     journal.begin_epoch()
-    done: list[m.Command] = []
+    done: list[cmd.Command] = []
     coordinator = Coordinator(Swarm(), journal, done.append)
     coordinator.begin(m.DaemonStarted(at=1.0, version="1", pid=1, limits=Limits()))
     turning = asyncio.create_task(coordinator.run())

@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from swarm.core import messages as m
+from swarm.core import commands as cmd
 from swarm.core.claims import overlap
 from swarm.core.model import Claim, Mode
 
 Key = tuple[str, str, int]
 
 
-def key_of(command: m.AttemptCommand) -> Key:
+def key_of(command: cmd.AttemptCommand) -> Key:
     """Names an attempt."""
     return command.run, command.task, command.attempt
 
@@ -79,7 +79,7 @@ class Outside:
 
     # --- worktrees and workers
 
-    def take(self, command: m.TakeWorktree) -> str:
+    def take(self, command: cmd.TakeWorktree) -> str:
         """Leases a worktree; the same attempt gets the same."""
         assert command.base in self.parents, f"{command.task} starts from {command.base}, which is nowhere"
         key = key_of(command)
@@ -91,7 +91,7 @@ class Outside:
     def _paths(self) -> Iterator[str]:
         return (f"/wt/{number}" for number in range(len(self.worktrees) + 1))
 
-    def start(self, command: m.StartWorker, claims: Sequence[Claim]) -> None:
+    def start(self, command: cmd.StartWorker, claims: Sequence[Claim]) -> None:
         """Starts a worker, once: in a worktree of its own, while no other works on its task or holds what it claims."""
         key = key_of(command)
         assert self.worktrees.get(command.worktree) == key, f"{key} works in the worktree of another"
@@ -110,26 +110,26 @@ class Outside:
         self.started.add(key)
         self.alive[key] = tuple(claims)
 
-    def stand_still(self, command: m.SuspendWorker) -> None:
+    def stand_still(self, command: cmd.SuspendWorker) -> None:
         """Has a worker stand still."""
         assert key_of(command) in self.started, f"{key_of(command)} is suspended and was never started"
         self.still.add(key_of(command))
 
-    def go_on(self, command: m.ThawWorker) -> None:
+    def go_on(self, command: cmd.ThawWorker) -> None:
         """Has a worker go on."""
         self.still.discard(key_of(command))
 
-    def runs(self, command: m.WatchWorker) -> None:
+    def runs(self, command: cmd.WatchWorker) -> None:
         """A worker works on, which one that stands still can't."""
         assert key_of(command) not in self.still, f"{key_of(command)} stands still and nobody has it go on"
 
-    def collect(self, command: m.Collect) -> None:
+    def collect(self, command: cmd.Collect) -> None:
         """Looks into a worktree, in which nobody works any more."""
         key = key_of(command)
         assert key not in self.alive, f"what {key} does is collected while it runs"
         assert self.worktrees.get(command.worktree) == key, f"the worktree of {key} was given to another"
 
-    def give_back(self, command: m.GiveBackWorktree) -> None:
+    def give_back(self, command: cmd.GiveBackWorktree) -> None:
         """Frees a worktree, in which nobody works any more."""
         key = key_of(command)
         assert key not in self.alive, f"the worktree of {key} is given back while it runs"
@@ -152,21 +152,21 @@ class Outside:
             self.made[inputs] = self.commit(*parents)
         return self.made[inputs]
 
-    def merge(self, command: m.Merge) -> str:
+    def merge(self, command: cmd.Merge) -> str:
         """Makes the candidate of a landing."""
         inputs = ("merge", command.run, command.task, str(command.attempt), command.onto, command.head)
         commit = self.make(*inputs, parents=(command.onto, command.head))
         self.landing_of[commit] = command.task
         return commit
 
-    def revert(self, command: m.Revert) -> str:
+    def revert(self, command: cmd.Revert) -> str:
         """Makes the candidate of an undo."""
         inputs = ("revert", command.run, command.task, str(command.attempt), command.onto)
         commit = self.make(*inputs, parents=(command.onto,))
         self.reverted[commit] = tuple(landing for _, landing in command.landings)
         return commit
 
-    def advance(self, command: m.Advance, suites: Sequence[str]) -> str | None:
+    def advance(self, command: cmd.Advance, suites: Sequence[str]) -> str | None:
         """Moves staging by compare-and-swap; gives where it was found when it could not. At the new commit or above it is done."""
         found = self.staging[command.run]
         if self.is_below(command.new, found):

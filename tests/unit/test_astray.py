@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core import report
 from swarm.core.astray import explain
@@ -24,13 +25,13 @@ def by_hand(found: str = THEIRS, where: str = "branch", base: str = BASE) -> See
 
 def published(story: Story, seen: Seen) -> None:
     """The outstanding publish finds staging like this."""
-    story.sole(m.Publish)
+    story.sole(cmd.Publish)
     story.send(m.StagingSeen(at=story.now, run="plan", command="Publish", seen=seen))
 
 
 def looked(story: Story, seen: Seen) -> None:
     """The outstanding look finds staging like this."""
-    story.sole(m.LookAtStaging)
+    story.sole(cmd.LookAtStaging)
     story.send(m.StagingSeen(at=story.now, run="plan", command="LookAtStaging", seen=seen))
     assert invariants(story.swarm) == []
 
@@ -40,7 +41,7 @@ def ask(story: Story) -> None:
 
 
 def bring_in(story: Story, task: str) -> None:
-    story.send(m.BroughtIn(**story.where(story.sole(m.BringIn, task))))
+    story.send(m.BroughtIn(**story.where(story.sole(cmd.BringIn, task))))
 
 
 def advanced(*others: str, verify: tuple[str, ...] = ()) -> Story:
@@ -61,26 +62,26 @@ def test_commits_by_hand_become_a_task_that_lands_before_the_others() -> None:
     story.work("b")
     published(story, by_hand())
     assert story.state("by-hand-1") == "queued"
-    bring = story.sole(m.BringIn, "by-hand-1")
+    bring = story.sole(cmd.BringIn, "by-hand-1")
     assert (bring.head, bring.base, bring.branch) == (THEIRS, BASE, "swarm/plan/task/by-hand-1/1")
     story.send(m.BroughtIn(**story.where(bring)))
     story.merge("b")  # it was being merged already
     story.verify("b")
     story.advance("b")
-    (merge,) = [c for c in story.commands if isinstance(c, m.Merge)]
+    (merge,) = [c for c in story.commands if isinstance(c, cmd.Merge)]
     assert (merge.task, merge.by_hand, merge.verified) == ("by-hand-1", True, ("make",))
-    assert not story.has(m.Publish)
+    assert not story.has(cmd.Publish)
     story.merge("by-hand-1")
     story.verify("by-hand-1")
     new = story.advance("by-hand-1")
-    (publish,) = [c for c in story.commands if isinstance(c, m.Publish)]
+    (publish,) = [c for c in story.commands if isinstance(c, cmd.Publish)]
     assert (publish.commit, publish.old, publish.published) == (new, THEIRS, BASE)
     story.publish()
     assert story.states() == {"a": "landed", "b": "landed", "by-hand-1": "landed"}
     assert [fact.type for fact in story.facts if fact.type.startswith("StagingA")] == ["StagingAstray"]
     assert len(story.told("StagingSettled")) == 1
     looked(story, Seen(Standing.AS_LEFT, new))
-    assert not story.has(m.LookAtStaging)
+    assert not story.has(cmd.LookAtStaging)
 
 
 def test_nothing_else_is_merged_before_commits_by_hand() -> None:
@@ -88,9 +89,9 @@ def test_nothing_else_is_merged_before_commits_by_hand() -> None:
     story = advanced("b")
     published(story, by_hand())
     story.work("b")
-    assert not story.has(m.Merge)
+    assert not story.has(cmd.Merge)
     bring_in(story, "by-hand-1")
-    assert story.has(m.Merge, "by-hand-1")
+    assert story.has(cmd.Merge, "by-hand-1")
 
 
 def test_commits_by_hand_in_the_worktree_leave_the_branch_where_it_was() -> None:
@@ -104,10 +105,10 @@ def test_commits_by_hand_in_the_worktree_leave_the_branch_where_it_was() -> None
     bring_in(story, "by-hand-1")
     story.merge("by-hand-1")
     story.advance("by-hand-1")
-    assert [c.old for c in story.commands if isinstance(c, m.Publish)] == [left]
-    publish = story.sole(m.Publish)
+    assert [c.old for c in story.commands if isinstance(c, cmd.Publish)] == [left]
+    publish = story.sole(cmd.Publish)
     story.send(m.Published(at=story.now, run="plan", commit=publish.commit))
-    assert story.sole(m.Follow).by_hand == (THEIRS,)
+    assert story.sole(cmd.Follow).by_hand == (THEIRS,)
 
 
 @pytest.mark.parametrize("how", ["conflict", "red"])
@@ -126,9 +127,9 @@ def test_commits_by_hand_that_do_not_do_fail_at_once_and_hold_the_others_up(how:
         "conflict" if how == "conflict" else "verify_failed",
     )
     story.work("b")
-    assert not story.has(m.Merge)
-    assert not story.has(m.Publish)
-    assert not story.has(m.TakeWorktree)
+    assert not story.has(cmd.Merge)
+    assert not story.has(cmd.Publish)
+    assert not story.has(cmd.TakeWorktree)
     reason = explain(story.run)
     assert reason is not None
     assert f"git branch --force swarm/plan/staging {BASE}" in reason.text
@@ -156,7 +157,7 @@ def test_a_fix_on_top_is_another_attempt() -> None:
     story.merge("by-hand-1")
     story.verify("by-hand-1")
     story.advance("by-hand-1")
-    assert story.sole(m.Publish).old == "f" * 40
+    assert story.sole(cmd.Publish).old == "f" * 40
 
 
 def test_taking_the_commits_off_again_lets_everything_go_on() -> None:
@@ -164,7 +165,7 @@ def test_taking_the_commits_off_again_lets_everything_go_on() -> None:
     story = failed()
     looked(story, Seen(Standing.AS_LEFT, BASE))
     assert (story.state("by-hand-1"), story.why("by-hand-1")) == ("cancelled", "withdrawn")
-    assert story.sole(m.Publish).old == BASE
+    assert story.sole(cmd.Publish).old == BASE
     with pytest.raises(IllegalEvent, match="not on staging any more"):
         story.send(m.TasksRetried(at=story.now, run="plan", tasks=("by-hand-1",)))
 
@@ -174,8 +175,8 @@ def test_commits_by_hand_can_be_tried_again_as_they_are() -> None:
     story = failed()
     story.send(m.TasksRetried(at=story.now, run="plan", tasks=("by-hand-1",)))
     assert story.attempt("by-hand-1").head == THEIRS
-    assert story.has(m.BringIn, "by-hand-1")
-    assert not story.has(m.TakeWorktree, "by-hand-1")
+    assert story.has(cmd.BringIn, "by-hand-1")
+    assert not story.has(cmd.TakeWorktree, "by-hand-1")
 
 
 def test_more_commits_while_the_first_are_verified_take_their_place() -> None:
@@ -196,11 +197,11 @@ def test_commits_that_come_after_those_that_have_advanced_are_a_task_of_their_ow
     story.merge("by-hand-1")
     story.advance("by-hand-1")
     published(story, by_hand("f" * 40))
-    assert not story.has(m.Publish)
+    assert not story.has(cmd.Publish)
     bring_in(story, "by-hand-2")
     story.merge("by-hand-2")
     story.advance("by-hand-2")
-    assert story.sole(m.Publish).old == "f" * 40
+    assert story.sole(cmd.Publish).old == "f" * 40
 
 
 def test_a_late_sight_of_commits_that_have_landed_means_nothing() -> None:
@@ -222,15 +223,15 @@ def test_a_branch_that_was_moved_or_is_checked_out_holds_publishing_up(seen: See
     story = advanced("b")
     published(story, seen)
     story.work("b")
-    assert not story.has(m.Publish)
-    assert not story.has(m.Merge)
-    look = story.sole(m.LookAtStaging)
+    assert not story.has(cmd.Publish)
+    assert not story.has(cmd.Merge)
+    look = story.sole(cmd.LookAtStaging)
     assert look.known == seen.known
     assert [fact.data["code"] for fact in story.told("StagingAstray")] == [seen.kind]
     story.commands.append(look)
     looked(story, Seen(Standing.AS_LEFT, BASE))
-    assert story.sole(m.Publish).old == BASE
-    assert story.has(m.Merge, "b")
+    assert story.sole(cmd.Publish).old == BASE
+    assert story.has(cmd.Merge, "b")
 
 
 def test_commits_made_while_the_branch_was_checked_out_are_not_taken_in_twice() -> None:
@@ -241,10 +242,10 @@ def test_commits_made_while_the_branch_was_checked_out_are_not_taken_in_twice() 
     story.merge("by-hand-1")
     story.advance("by-hand-1")
     published(story, AWAY)
-    assert not story.has(m.Publish)
+    assert not story.has(cmd.Publish)
     looked(story, by_hand())
     assert list(story.run.tasks) == ["a", "by-hand-1"]
-    assert story.sole(m.Publish).old == THEIRS
+    assert story.sole(cmd.Publish).old == THEIRS
 
 
 def test_a_branch_that_was_made_again_is_told() -> None:
@@ -252,7 +253,7 @@ def test_a_branch_that_was_made_again_is_told() -> None:
     story = advanced()
     published(story, Seen(Standing.RESTORED, BASE))
     assert [fact.data["commit"] for fact in story.told("StagingRestored")] == [BASE]
-    assert story.has(m.Publish)
+    assert story.has(cmd.Publish)
 
 
 def test_looks_are_taken_at_a_start_and_not_at_runs_that_are_over() -> None:
@@ -271,7 +272,7 @@ def test_looks_are_taken_at_a_start_and_not_at_runs_that_are_over() -> None:
     story.send(m.FinishRequested(at=story.now, run="plan", request="1", target="main"))
     story.send(m.Finished(at=story.now, run="plan", request="1", target="main", commit="f" * 40))
     story.send(start)
-    assert not story.has(m.LookAtStaging)
+    assert not story.has(cmd.LookAtStaging)
 
 
 def test_a_replay_finds_staging_as_astray_as_it_was() -> None:

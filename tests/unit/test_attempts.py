@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.model import Limits, Readings, Reason, Step, WorkerResult
 from swarm.core.state import StaleEvent, next_base, next_deadline, pending_commands
@@ -52,9 +53,9 @@ def test_only_an_attempt_that_was_held_against_the_task_makes_the_next_a_second_
     story = a_story(a_plan(a_task("a", attempts=3)))
 
     def start() -> bool:
-        taken = story.sole(m.TakeWorktree)
+        taken = story.sole(cmd.TakeWorktree)
         story.send(m.WorktreeReady(**story.where(taken), path="/w"))
-        command = story.sole(m.StartWorker)
+        command = story.sole(cmd.StartWorker)
         story.send(m.WorkerStarted(**story.where(command), pid=1, started_at=story.now))
         return command.again
 
@@ -73,9 +74,9 @@ def test_a_failed_worker_is_never_landed() -> None:
     story = a_story(a_plan(a_task("a", attempts=1)))
     story.up("a")
     story.exit("a", 3)
-    assert story.sole(m.Collect).branch == "swarm/plan/task/a/1"
+    assert story.sole(cmd.Collect).branch == "swarm/plan/task/a/1"
     assert story.state("a") == "running"
-    assert not story.has(m.BringIn)
+    assert not story.has(cmd.BringIn)
 
 
 def test_no_change_is_no_success() -> None:
@@ -91,7 +92,7 @@ def test_no_change_lands_where_it_is_allowed() -> None:
     """With `allow_empty` a task that changes nothing lands a commit of its own and meets the needs of others."""
     story = a_story(a_plan(a_task("a", allow_empty=True), a_task("b", needs=["a"])))
     story.work("a", touched=[])
-    assert [c.head for c in story.commands if isinstance(c, m.Merge)] == [BASE]
+    assert [c.head for c in story.commands if isinstance(c, cmd.Merge)] == [BASE]
     story.merge("a")
     story.advance("a")
     story.publish()
@@ -112,9 +113,9 @@ def test_a_worker_that_takes_too_long_is_ended() -> None:
     story = a_story(a_plan(a_task("a", timeout_s=60.0, attempts=1)))
     story.up("a")
     story.wait(59.0)
-    assert not story.has(m.EndWorker)
+    assert not story.has(cmd.EndWorker)
     story.wait(1.0)
-    end = story.sole(m.EndWorker)
+    end = story.sole(cmd.EndWorker)
     assert (end.why, end.grace_s) == ("timeout", 5.0)
     story.exit("a", 0)
     story.collect("a")
@@ -129,9 +130,9 @@ def test_a_worker_that_ends_in_time_meets_no_limit() -> None:
     story.wait(30.0)
     story.up("a")
     story.wait(40.0)
-    assert not story.has(m.EndWorker)
+    assert not story.has(cmd.EndWorker)
     story.wait(20.0)
-    assert story.has(m.EndWorker)
+    assert story.has(cmd.EndWorker)
 
 
 def test_a_later_run_of_the_same_name_meets_no_limit_of_a_discarded_one() -> None:
@@ -142,15 +143,15 @@ def test_a_later_run_of_the_same_name_meets_no_limit_of_a_discarded_one() -> Non
     story.send(m.DiscardRequested(at=story.now, run="plan"))
     story.exit("a", 143)
     story.collect("a", [])
-    story.sole(m.Discard)
+    story.sole(cmd.Discard)
     story.send(m.Discarded(at=story.now, run="plan"))
     story.now += 30.0
     story.submit(plan)  # before anybody asks what falls due next
     story.up("a")
     story.wait(40.0)
-    assert not story.has(m.EndWorker)
+    assert not story.has(cmd.EndWorker)
     story.wait(20.0)
-    assert story.has(m.EndWorker)
+    assert story.has(cmd.EndWorker)
 
 
 def test_a_lost_worker_costs_no_attempt_at_first() -> None:
@@ -229,12 +230,12 @@ def test_trying_later_for_ever_ends() -> None:
         story.send(m.TasksRetried(at=story.now, run="plan", tasks=("a",)))
 
 
-@pytest.mark.parametrize("failing", [m.TakeWorktree, m.StartWorker])
-def test_what_cannot_be_started_is_given_up(failing: type[m.AttemptCommand]) -> None:
+@pytest.mark.parametrize("failing", [cmd.TakeWorktree, cmd.StartWorker])
+def test_what_cannot_be_started_is_given_up(failing: type[cmd.AttemptCommand]) -> None:
     """A worktree or worker that can't be had is tried again with growing pauses; after six failures the attempt failed."""
     story = a_story(a_plan(a_task("a", attempts=1)))
-    if failing is m.StartWorker:
-        story.send(m.WorktreeReady(**story.where(story.sole(m.TakeWorktree)), path="/pool/a"))
+    if failing is cmd.StartWorker:
+        story.send(m.WorktreeReady(**story.where(story.sole(cmd.TakeWorktree)), path="/pool/a"))
     pauses = []
     for _ in range(5):
         command = story.sole(failing)
@@ -254,13 +255,13 @@ def test_what_cannot_be_started_is_given_up(failing: type[m.AttemptCommand]) -> 
 def a_story_of_a_failing_start() -> Story:
     """The worker of `a` is started, and its start fails all the same, as where the process can't be watched."""
     story = a_story(a_plan(a_task("a", attempts=1)))
-    story.send(m.WorktreeReady(**story.where(story.sole(m.TakeWorktree)), path="/pool/a"))
+    story.send(m.WorktreeReady(**story.where(story.sole(cmd.TakeWorktree)), path="/pool/a"))
     fails_behind_the_spawn(story)
     return story
 
 
 def fails_behind_the_spawn(story: Story) -> None:
-    start = story.sole(m.StartWorker)
+    start = story.sole(cmd.StartWorker)
     story.send(m.CommandFailed(**story.where(start), command="StartWorker", text="no", may_run=True))
 
 
@@ -271,7 +272,7 @@ def test_a_worker_that_may_run_is_never_given_up() -> None:
         story.wait(60.0)
         fails_behind_the_spawn(story)
     story.wait(60.0)
-    story.send(m.WorkerStarted(**story.where(story.sole(m.StartWorker)), pid=1, started_at=story.now))
+    story.send(m.WorkerStarted(**story.where(story.sole(cmd.StartWorker)), pid=1, started_at=story.now))
     story.exit("a")
     story.collect("a")
     assert story.state("a") == "queued"
@@ -290,12 +291,12 @@ def test_a_worker_that_may_run_is_ended_first(why: str) -> None:
     story.wait(60.0)
     fails_behind_the_spawn(story)
     story.wait(60.0)
-    assert not story.has(m.GiveBackWorktree)
-    story.send(m.WorkerStarted(**story.where(story.sole(m.StartWorker)), pid=1, started_at=story.now))
-    assert story.has(m.EndWorker)
+    assert not story.has(cmd.GiveBackWorktree)
+    story.send(m.WorkerStarted(**story.where(story.sole(cmd.StartWorker)), pid=1, started_at=story.now))
+    assert story.has(cmd.EndWorker)
     story.exit("a", 143)
-    assert story.has(m.Collect)
-    assert not story.has(m.GiveBackWorktree)
+    assert story.has(cmd.Collect)
+    assert not story.has(cmd.GiveBackWorktree)
 
 
 def test_a_collection_that_fails_is_never_given_up() -> None:
@@ -304,11 +305,13 @@ def test_a_collection_that_fails_is_never_given_up() -> None:
     story.up("a")
     story.exit("a")
     for _ in range(30):
-        story.send(m.CommandFailed(**story.where(story.sole(m.Collect)), command="Collect", text="disk full"))
+        story.send(
+            m.CommandFailed(**story.where(story.sole(cmd.Collect)), command="Collect", text="disk full")
+        )
         assert story.state("a") == "queued"
         story.wait(30.0)
     story.collect("a")
-    assert story.has(m.BringIn)
+    assert story.has(cmd.BringIn)
 
 
 def test_the_number_of_an_attempt_is_its_fence() -> None:
@@ -327,7 +330,7 @@ def test_a_slot_is_free_as_soon_as_the_worker_has_ended() -> None:
     story = a_story(a_plan(a_task("a"), a_task("b")), bench=Story(Limits(workers_max=1, ramp_per_s=1000.0)))
     story.up("a")
     story.exit("a")
-    assert story.sole(m.TakeWorktree).task == "b"
+    assert story.sole(cmd.TakeWorktree).task == "b"
     assert story.attempt("b").slot == story.attempt("a").slot == 0
 
 
@@ -345,7 +348,7 @@ def test_a_worktree_is_given_back_once() -> None:
     story = a_story(a_plan(a_task("a")))
     story.land("a")
     assert story.attempt("a").returned
-    assert not story.has(m.GiveBackWorktree)
+    assert not story.has(cmd.GiveBackWorktree)
     with pytest.raises(StaleEvent):
         story.send(m.WorktreeReturned(at=story.now, run="plan", task="a", attempt=1))
 
@@ -358,15 +361,15 @@ def test_worktrees_are_kept_where_that_is_asked() -> None:
     )
     story.up("a")
     story.exit("a", 1)
-    command = story.sole(m.Collect, "a")
+    command = story.sole(cmd.Collect, "a")
     story.send(m.Collected(**story.where(command), head="h", commits=1, touched=("a",)))
-    assert story.sole(m.GiveBackWorktree).keep
+    assert story.sole(cmd.GiveBackWorktree).keep
     story.work("b")
-    assert not story.has(m.GiveBackWorktree)
+    assert not story.has(cmd.GiveBackWorktree)
     story.merge("b")
     story.advance("b")
-    story.send(m.Published(at=story.now, run="plan", commit=story.sole(m.Publish).commit))
-    assert not story.sole(m.GiveBackWorktree).keep
+    story.send(m.Published(at=story.now, run="plan", commit=story.sole(cmd.Publish).commit))
+    assert not story.sole(cmd.GiveBackWorktree).keep
 
 
 @pytest.mark.parametrize("spare", [0, 1, 2])
@@ -453,7 +456,7 @@ def test_a_full_machine_starts_nothing_and_says_why(readings: Readings, reason: 
     assert story.at_work() == []
     assert story.swarm.capacity.reason == reason
     assert [fact.data["reason"] for fact in story.told("CapacityChanged")] == [reason]
-    assert story.sole(m.MeasureHost).target == 0
+    assert story.sole(cmd.MeasureHost).target == 0
     story.send(m.HostMeasured(at=story.now, readings=CALM))
     assert story.at_work() == ["a"]
 
@@ -463,9 +466,9 @@ def test_a_full_house_is_not_measured() -> None:
     story = a_story(a_plan(*(a_task(name) for name in "abcde")))
     story.now += 600.0
     story.up("a")
-    assert (story.swarm.capacity.reason, story.has(m.MeasureHost)) == ("all 4 slots taken", False)
+    assert (story.swarm.capacity.reason, story.has(cmd.MeasureHost)) == ("all 4 slots taken", False)
     story.exit("a")
-    assert story.has(m.MeasureHost)
+    assert story.has(cmd.MeasureHost)
 
 
 def test_old_readings_are_taken_anew() -> None:
@@ -477,7 +480,7 @@ def test_old_readings_are_taken_anew() -> None:
     assert story.at_work() == ["b"]
     story.now += 2.1
     story.send(submitted(a_plan(a_task("a"), a_task("b"), a_task("c")), at=story.now))
-    assert story.sole(m.MeasureHost).target is None
+    assert story.sole(cmd.MeasureHost).target is None
     assert story.at_work() == ["b"]
     story.send(m.HostMeasured(at=story.now, readings=CALM))
     assert story.at_work() == ["b", "c"]
@@ -487,7 +490,7 @@ def test_a_narrow_machine_is_watched_for_another_width() -> None:
     """Where the machine allows fewer workers than the limit, the look at it says which width it stands at, so that the answer can
     wait for another one."""
     story = a_busy_story("abcde", busy(cpu=75.0))
-    assert [c.target for c in story.take(m.MeasureHost) if isinstance(c, m.MeasureHost)] == [2]
+    assert [c.target for c in story.take(cmd.MeasureHost) if isinstance(c, cmd.MeasureHost)] == [2]
     story.send(m.HostMeasured(at=story.now, readings=CALM))
     assert len(story.at_work()) == 4
 
@@ -500,8 +503,8 @@ def test_a_slot_that_opens_while_the_machine_is_watched_is_filled() -> None:
     story.now += 600.0
     story.exit("a")
     assert story.at_work() == ["b", "c"]
-    assert [c for c in pending_commands(story.swarm) if isinstance(c, m.MeasureHost)] == [
-        m.MeasureHost(target=2)
+    assert [c for c in pending_commands(story.swarm) if isinstance(c, cmd.MeasureHost)] == [
+        cmd.MeasureHost(target=2)
     ]
 
 
@@ -555,14 +558,14 @@ def test_a_graceful_stop_ends_workers_and_the_next_daemon_goes_on() -> None:
     story.up("a", "b")
     story.exit("b")
     story.send(m.StopRequested(at=story.now, end_workers=True))
-    assert [c.why for c in story.commands if isinstance(c, m.EndWorker)] == ["stopped"]
-    story.send(m.WorktreeReady(**story.where(story.sole(m.TakeWorktree, "c")), path="/pool/c"))
+    assert [c.why for c in story.commands if isinstance(c, cmd.EndWorker)] == ["stopped"]
+    story.send(m.WorktreeReady(**story.where(story.sole(cmd.TakeWorktree, "c")), path="/pool/c"))
     story.exit("a", 143)
     story.collect("a")
     story.collect("b")
     assert story.states() == {"a": "ready", "b": "queued", "c": "ready"}
     assert story.swarm.capacity.reason == "stopping"
-    story.take(m.GiveBackWorktree)
+    story.take(cmd.GiveBackWorktree)
     story.send(m.DaemonStopped(at=story.now))
     story.send(m.DaemonStarted(at=story.now, version="2", pid=2, limits=Limits(ramp_per_s=1000.0)))
     story.measure()
@@ -578,7 +581,7 @@ def test_a_drain_starts_nothing_and_lets_workers_end() -> None:
     story.send(m.StopRequested(at=story.now))
     story.land("a")
     assert story.states() == {"a": "landed", "b": "ready"}
-    assert not story.has(m.EndWorker)
+    assert not story.has(cmd.EndWorker)
 
 
 def test_the_grace_of_a_stop_is_the_one_asked_for() -> None:
@@ -586,9 +589,9 @@ def test_the_grace_of_a_stop_is_the_one_asked_for() -> None:
     story = a_story(a_plan(a_task("a")))
     story.up("a")
     story.send(m.StopRequested(at=story.now, end_workers=True, grace_s=0.0))
-    assert story.sole(m.EndWorker).grace_s == 0.0
+    assert story.sole(cmd.EndWorker).grace_s == 0.0
     story.send(m.DaemonStarted(at=story.now, version="2", pid=2, limits=Limits(grace_s=9.0)))
-    assert [c.grace_s for c in pending_commands(story.swarm) if isinstance(c, m.EndWorker)] == [9.0]
+    assert [c.grace_s for c in pending_commands(story.swarm) if isinstance(c, cmd.EndWorker)] == [9.0]
 
 
 def test_workers_are_adopted_by_the_next_daemon() -> None:
@@ -597,8 +600,8 @@ def test_workers_are_adopted_by_the_next_daemon() -> None:
     story.up("a")
     story.now += 50.0
     story.send(m.DaemonStarted(at=story.now, version="2", pid=2, limits=Limits()))
-    look = m.LookAtStaging(run="plan", published=BASE, known="")
-    assert pending_commands(story.swarm) == [look, m.WatchWorker(run="plan", task="a", attempt=1)]
+    look = cmd.LookAtStaging(run="plan", published=BASE, known="")
+    assert pending_commands(story.swarm) == [look, cmd.WatchWorker(run="plan", task="a", attempt=1)]
     assert next_deadline(story.swarm) == 100.0
     story.exit("a")
     story.collect("a")
@@ -608,10 +611,10 @@ def test_workers_are_adopted_by_the_next_daemon() -> None:
 def test_a_new_daemon_looks_at_the_machine_anew() -> None:
     """Readings and an outstanding look of the last daemon are forgotten: the next one asks again before it starts anything."""
     story = a_busy_story("ab", busy(cpu=99.0))
-    assert story.has(m.MeasureHost)
-    story.take(m.MeasureHost)
+    assert story.has(cmd.MeasureHost)
+    story.take(cmd.MeasureHost)
     story.send(m.DaemonStarted(at=story.now, version="2", pid=2, limits=Limits()))
-    assert story.sole(m.MeasureHost).target is None
+    assert story.sole(cmd.MeasureHost).target is None
 
 
 # --- what can be made ready before it is wanted
@@ -635,5 +638,5 @@ def test_nothing_is_made_ready_where_nothing_waits() -> None:
     waiting = Story()
     waiting.send(submitted(a_plan(a_task("a")), at=waiting.now))
     waiting.send(m.RunPrepared(at=waiting.now, run="plan", commit=BASE, worktree="/staging"))
-    assert waiting.has(m.MeasureHost)
+    assert waiting.has(cmd.MeasureHost)
     assert next_base(waiting.swarm) is None

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from swarm.core import batch
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.invariants import invariants
 from swarm.core.model import Limits, Step, SuiteCount
@@ -47,14 +48,14 @@ def test_a_batch_is_verified_once_and_moves_staging_in_one_step() -> None:
     """Of a batch only the last candidate is verified, by the suites of all members; when it is green, staging moves from the first
     to the last in one step that names each, and all of them land."""
     story = made(*"abc")
-    verify = story.sole(m.Verify)
+    verify = story.sole(cmd.Verify)
     story.commands.append(verify)
     assert (verify.task, [suite.name for suite in verify.suites]) == (
         "c",
         ["unit", "own-a", "own-b", "own-c"],
     )
     story.verify("c")
-    (advance,) = [c for c in story.commands if isinstance(c, m.Advance)]
+    (advance,) = [c for c in story.commands if isinstance(c, cmd.Advance)]
     attempts = [story.attempt(name) for name in "abc"]
     assert (advance.old, advance.new) == (story.run.staging, attempts[2].candidate)
     assert [(over[0], over[1], over[2]) for over in advance.over] == [
@@ -78,10 +79,10 @@ def test_each_commit_says_how_it_was_verified() -> None:
     story = waiting("a", "b")
     story.verify("first")
     story.advance("first")
-    between = story.sole(m.Merge)
+    between = story.sole(cmd.Merge)
     assert "\nSwarm-Verified: none\nSwarm-Verified-With: b\n" in landing_message(between)
     story.send(m.CandidateMade(**story.where(between), onto=between.onto, candidate="c1"))
-    last = landing_message(story.sole(m.Merge))
+    last = landing_message(story.sole(cmd.Merge))
     assert "\nSwarm-Verified: unit, own-a, own-b\nSwarm-Batch: a, b\n" in last
 
 
@@ -92,13 +93,13 @@ def test_the_less_is_red_the_larger_a_batch() -> None:
         story = waiting(*"abcdefghi", red_share=share)
         story.verify("first")
         story.advance("first")
-        first = story.sole(m.Merge)
+        first = story.sole(cmd.Merge)
         assert len(first.batch or [first.task]) == size
     story = waiting(*"ab")
     story.run.suites_seen["lint"] = SuiteCount(ran=20, flaked=2)
     story.verify("first")
     story.advance("first")
-    assert story.sole(m.Merge).batch == ()
+    assert story.sole(cmd.Merge).batch == ()
 
 
 def test_strict_stays_strict() -> None:
@@ -106,7 +107,7 @@ def test_strict_stays_strict() -> None:
     story = waiting(*"ab", red_share=0.0, limits=dataclasses.replace(BATCHES, batches=False))
     story.verify("first")
     story.advance("first")
-    assert story.sole(m.Merge).batch == ()
+    assert story.sole(cmd.Merge).batch == ()
 
 
 def test_a_red_batch_is_halved_until_one_is_red_by_itself() -> None:
@@ -114,18 +115,18 @@ def test_a_red_batch_is_halved_until_one_is_red_by_itself() -> None:
     story = made(*"abcd")
     story.verify("d", "failed")
     story.verify("d", "failed")
-    assert [c.batch for c in story.commands if isinstance(c, m.Merge)] == [("a", "b")]
+    assert [c.batch for c in story.commands if isinstance(c, cmd.Merge)] == [("a", "b")]
     story.merge("a")
     story.merge("b")
     story.verify("b")
     story.advance("b")
     story.publish()
-    assert [c.batch for c in story.commands if isinstance(c, m.Merge)] == [("c", "d")]
+    assert [c.batch for c in story.commands if isinstance(c, cmd.Merge)] == [("c", "d")]
     story.merge("c")
     story.merge("d")
     for _ in range(2):
         story.verify("d", "failed")
-    assert [(c.task, c.batch) for c in story.commands if isinstance(c, m.Merge)] == [("c", ())]
+    assert [(c.task, c.batch) for c in story.commands if isinstance(c, cmd.Merge)] == [("c", ())]
     story.merge("c")
     for _ in range(2):
         story.verify("c", "failed")
@@ -165,7 +166,7 @@ def test_nobody_joins_a_batch_that_has_been_formed() -> None:
     story.work("later")
     for _ in range(2):
         story.verify("b", "failed")
-    assert [(c.task, c.batch) for c in story.commands if isinstance(c, m.Merge)] == [("a", ())]
+    assert [(c.task, c.batch) for c in story.commands if isinstance(c, cmd.Merge)] == [("a", ())]
 
 
 @pytest.mark.parametrize("gone", ["a", "b", "c"])
@@ -174,10 +175,10 @@ def test_a_batch_that_loses_a_member_is_made_anew_without_it(gone: str) -> None:
     story = made(*"abc")
     turn = story.send(m.TasksCancelled(at=story.now, run="plan", tasks=(gone,)))
     assert turn.dropped == [("plan", "c", 1)]
-    story.take(m.Verify)
+    story.take(cmd.Verify)
     left = [name for name in "abc" if name != gone]
     for name in left:
-        assert story.sole(m.Merge).batch == tuple(left)
+        assert story.sole(cmd.Merge).batch == tuple(left)
         story.send(
             m.CandidateMade(
                 at=story.now,
@@ -203,7 +204,7 @@ def test_a_member_that_conflicts_leaves_the_batch() -> None:
     story.publish()
     story.merge("a")
     story.conflict("b")
-    assert [c.batch for c in story.commands if isinstance(c, m.Merge)] == [("a", "c")]
+    assert [c.batch for c in story.commands if isinstance(c, cmd.Merge)] == [("a", "c")]
     assert invariants(story.swarm) == []
 
 
@@ -211,9 +212,9 @@ def test_a_member_that_a_person_wants_first_lands_by_itself() -> None:
     """`swarm first` takes a member out: it is verified alone before anything else, and nothing lands that was not verified."""
     story = made(*"ab")
     story.send(m.FirstAsked(at=story.now, run="plan", tasks=("a",)))
-    (merge,) = [c for c in story.commands if isinstance(c, m.Merge)]
+    (merge,) = [c for c in story.commands if isinstance(c, cmd.Merge)]
     assert (merge.task, merge.batch, merge.verified) == ("a", (), ("unit", "own-a"))
-    assert not story.has(m.Advance)
+    assert not story.has(cmd.Advance)
 
 
 def test_what_moves_staging_can_not_be_called_back() -> None:
@@ -222,8 +223,8 @@ def test_what_moves_staging_can_not_be_called_back() -> None:
     story.verify("b")
     story.send(m.TasksCancelled(at=story.now, run="plan", tasks=("a", "b")))
     assert [story.attempt(name).step for name in "ab"] == [Step.ADVANCING] * 2
-    story.send(m.StagingMoved(**story.where(story.sole(m.Advance)), found="theirs"))
-    (merge,) = [c for c in story.commands if isinstance(c, m.Merge)]
+    story.send(m.StagingMoved(**story.where(story.sole(cmd.Advance)), found="theirs"))
+    (merge,) = [c for c in story.commands if isinstance(c, cmd.Merge)]
     assert (merge.task, merge.onto, merge.batch) == ("a", "theirs", ("a", "b"))
     assert story.run.staging != BASE
     assert invariants(story.swarm) == []
@@ -240,10 +241,10 @@ def test_a_batch_is_one_in_the_train() -> None:
     story.publish()
     for name in "cd":
         story.merge(name)
-    assert sorted(c.task for c in story.commands if isinstance(c, m.Verify)) == ["b", "d"]
+    assert sorted(c.task for c in story.commands if isinstance(c, cmd.Verify)) == ["b", "d"]
     story.verify("d")
-    assert not story.has(m.Advance)
+    assert not story.has(cmd.Advance)
     story.verify("b")
     story.advance("b")
-    assert story.sole(m.Advance).new == story.attempt("d").candidate
+    assert story.sole(cmd.Advance).new == story.attempt("d").candidate
     assert invariants(story.swarm) == []

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from swarm.core import budget, machine, report
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.budget import Budget
 from swarm.core.invariants import invariants
@@ -40,7 +41,7 @@ def test_a_run_over_its_budget_starts_nothing_more_and_ends() -> None:
     story.submit(a_plan(a_task("a"), a_task("b"), a_task("c", needs=["a"]), name="plan"))
     end(story, "a", costs(1.0))
     assert story.states() == {"a": "queued", "b": "failed", "c": "pending"}
-    story.send(m.BroughtIn(**story.where(story.sole(m.BringIn, "a"))))
+    story.send(m.BroughtIn(**story.where(story.sole(cmd.BringIn, "a"))))
     story.merge("a")
     story.advance("a")
     story.publish()
@@ -82,7 +83,7 @@ def test_tasks_that_go_one_at_a_time_all_end() -> None:
     story = a_story(a_plan(*tasks, phases=[phase]), Story(dataclasses.replace(LIMITS, budget_usd=1.0)))
     end(story, "t0", costs(5.0))
     assert {story.state(f"t{n}") for n in range(1, 500)} <= {"failed", "pending"}
-    story.send(m.BroughtIn(**story.where(story.sole(m.BringIn, "t0"))))
+    story.send(m.BroughtIn(**story.where(story.sole(cmd.BringIn, "t0"))))
     story.merge("t0")
     story.advance("t0")
     story.publish()

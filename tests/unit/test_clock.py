@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.model import Limits, WorkerResult
 from swarm.core.state import next_deadline
@@ -24,9 +25,9 @@ def test_a_worker_has_the_time_that_it_was_given(by_s: float) -> None:
     story.wait(60.0)
     set_clock(story, by_s)
     story.wait(39.0)
-    assert not story.has(m.EndWorker)
+    assert not story.has(cmd.EndWorker)
     story.wait(2.0)
-    assert story.sole(m.EndWorker).why == "timeout"
+    assert story.sole(cmd.EndWorker).why == "timeout"
 
 
 def test_what_waits_for_a_moment_comes_no_later_than_it() -> None:
@@ -50,7 +51,7 @@ def test_a_clock_set_back_holds_nothing_up() -> None:
     is followed."""
     limits = Limits(workers_max=3, ramp_per_s=1.0)
     story = a_story(a_plan(*(a_task(name) for name in "abc")), bench=Story(limits))
-    command = story.sole(m.TakeWorktree, "a")
+    command = story.sole(cmd.TakeWorktree, "a")
     story.send(m.CommandFailed(**story.where(command), command="TakeWorktree", text="busy"))
     publishing = story.swarm.runs["plan"]
     set_clock(story, -7200.0)
@@ -58,7 +59,7 @@ def test_a_clock_set_back_holds_nothing_up() -> None:
     assert due is not None
     assert due < story.now + 2.0
     story.wait(2.5)
-    assert story.has(m.TakeWorktree, "a")
+    assert story.has(cmd.TakeWorktree, "a")
     assert story.at_work() == ["a", "b", "c"]
     story.land("a")
     story.wait(1.0)
@@ -72,7 +73,7 @@ def test_readings_taken_before_the_clock_was_set_back_get_old() -> None:
     set_clock(story, -7200.0)
     story.now += 3.0
     story.send(submitted(a_plan(a_task("a"), a_task("b")), at=story.now))
-    assert story.has(m.MeasureHost)
+    assert story.has(cmd.MeasureHost)
     story.measure(CALM)
     assert story.at_work() == ["b"]
 
@@ -81,7 +82,7 @@ def test_a_daemon_that_starts_with_an_earlier_clock_goes_on() -> None:
     """A machine that comes up years back (no clock of its own) waits no longer than was left, and a worker has what it had left."""
     story = a_story(a_plan(a_task("a", timeout_s=100.0), a_task("b")))
     story.up("a")
-    command = story.sole(m.TakeWorktree, "b")
+    command = story.sole(cmd.TakeWorktree, "b")
     story.send(m.CommandFailed(**story.where(command), command="TakeWorktree", text="busy"))
     story.wait(0.1)
     story.now -= 1e9
@@ -90,6 +91,6 @@ def test_a_daemon_that_starts_with_an_earlier_clock_goes_on() -> None:
     assert due is not None
     assert due < story.now + 2.0
     story.wait(98.0)
-    assert not story.has(m.EndWorker)
+    assert not story.has(cmd.EndWorker)
     story.wait(3.0)
-    assert story.has(m.EndWorker)
+    assert story.has(cmd.EndWorker)

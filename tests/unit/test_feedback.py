@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.claims import unused
 from swarm.core.feedback import normalised
@@ -119,7 +120,7 @@ def test_a_conflict_is_told_with_all_sides() -> None:
     """The next attempt is told where the last began, what its work is, and the blobs of each side of each path in conflict."""
     story = a_story(a_plan(a_task("a")), bench=Story(NOW))
     story.work("a")
-    merge = story.sole(m.Merge, "a")
+    merge = story.sole(cmd.Merge, "a")
     sides = (Sides("src/x", "1" * 40, "2" * 40, "3" * 40), Sides("gone", "4" * 40, "", "5" * 40))
     told = {"paths": ("src/x", "gone"), "landings": ("b",), "versions": sides}
     story.send(m.MergeConflicted(**story.where(merge), onto=merge.onto, **told))

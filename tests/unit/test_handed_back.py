@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.invariants import invariants
 from swarm.core.model import Claim, Limits, Mode
@@ -79,10 +80,10 @@ def test_the_paths_in_conflict_are_held_too() -> None:
     story = in_conflict("a", claims=(), path="src/x")
     assert held(story) == {"x": ["src/x"]}
     story.land("a")
-    start = story.sole(m.TakeWorktree)
+    start = story.sole(cmd.TakeWorktree)
     assert start.task == "x"
     story.send(m.WorktreeReady(**story.where(start), path="/pool/x"))
-    start_worker = story.sole(m.StartWorker)
+    start_worker = story.sole(cmd.StartWorker)
     assert start_worker.claims == ()
     story.send(m.WorkerStarted(**story.where(start_worker), pid=1, started_at=story.now))
     story.exit("x")

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from swarm.core import commands as cmd
 from swarm.core import machine, report
 from swarm.core import messages as m
 from swarm.core.invariants import invariants
@@ -25,13 +26,13 @@ def test_a_run_is_prepared_before_anything_starts() -> None:
     """A new plan has its staging made first; its free tasks are ready, and start when that is done."""
     story = Story()
     turn = story.send(submitted(a_plan(a_task("a"), a_task("b", needs=["a"]))))
-    assert turn.commands == [m.PrepareRun(run="plan", base=BASE)]
+    assert turn.commands == [cmd.PrepareRun(run="plan", base=BASE)]
     assert story.states() == {"a": "ready", "b": "pending"}
     story.send(m.RunPrepared(at=1.0, run="plan", commit=BASE, worktree="/staging"))
-    assert story.has(m.MeasureHost)
+    assert story.has(cmd.MeasureHost)
     story.measure()
     assert story.states() == {"a": "running", "b": "pending"}
-    assert story.sole(m.TakeWorktree).base == BASE
+    assert story.sole(cmd.TakeWorktree).base == BASE
 
 
 def test_a_run_goes_on_from_where_staging_stands() -> None:
@@ -40,7 +41,7 @@ def test_a_run_goes_on_from_where_staging_stands() -> None:
     story.send(submitted(a_plan(a_task("a"))))
     story.send(m.RunPrepared(at=1.0, run="plan", commit="staged", worktree="/staging"))
     story.measure()
-    assert story.sole(m.TakeWorktree).base == "staged"
+    assert story.sole(cmd.TakeWorktree).base == "staged"
     assert invariants(story.swarm) == []
 
 
@@ -49,11 +50,11 @@ def test_preparing_is_tried_again() -> None:
     story = Story()
     story.send(submitted(a_plan(a_task("a"))))
     for pause_s in (0.5, 5.0, 5.0):
-        prepare = story.sole(m.PrepareRun)
+        prepare = story.sole(cmd.PrepareRun)
         story.send(m.RunCommandFailed(at=story.now, run="plan", command="PrepareRun", text="disk full"))
         assert next_deadline(story.swarm) == story.now + pause_s
         story.wait(pause_s)
-        assert [c for c in story.commands if isinstance(c, m.PrepareRun)] == [prepare]
+        assert [c for c in story.commands if isinstance(c, cmd.PrepareRun)] == [prepare]
     story.send(m.RunPrepared(at=story.now, run="plan", commit=BASE, worktree="/staging"))
     assert story.run.failures == {}
 
@@ -69,15 +70,15 @@ def test_a_run_is_prepared_once() -> None:
 def test_a_worker_is_told_all_it_needs() -> None:
     """A worker is started with its task, base, worktree, slot and claims; its attempt is numbered and has a branch of its own."""
     story = a_story(a_plan(a_task("a", claims=["src/**", "+LOG"])))
-    take = story.sole(m.TakeWorktree)
+    take = story.sole(cmd.TakeWorktree)
     story.send(m.WorktreeReady(**story.where(take), path="/pool/0"))
-    start = story.sole(m.StartWorker)
+    start = story.sole(cmd.StartWorker)
     assert (start.attempt, start.base, start.worktree, start.slot) == (1, BASE, "/pool/0", 0)
     assert start.spec == story.task("a").spec
     assert start.claims == start.spec.claims
     assert story.attempt("a").branch == "swarm/plan/task/a/1"
     story.send(m.WorkerStarted(**story.where(start), pid=7, started_at=2.0))
-    assert story.sole(m.WatchWorker).task == "a"
+    assert story.sole(cmd.WatchWorker).task == "a"
     assert story.told("TaskStarted")[0].data == {"base": BASE, "slot": 0, "agent": "command"}
 
 
@@ -203,8 +204,8 @@ def test_two_runs_share_the_workers() -> None:
         story.send(submitted(a_plan(a_task("a"), a_task("b"), name=name)))
         story.send(m.RunPrepared(at=1.0, run=name, commit=BASE, worktree="/staging"))
     story.measure()
-    taken = story.take(m.TakeWorktree)
-    assert sorted((c.run, c.task) for c in taken if isinstance(c, m.TakeWorktree)) == [
+    taken = story.take(cmd.TakeWorktree)
+    assert sorted((c.run, c.task) for c in taken if isinstance(c, cmd.TakeWorktree)) == [
         ("one", "a"),
         ("two", "a"),
     ]
@@ -329,7 +330,7 @@ def test_a_claim_is_held_until_it_has_landed() -> None:
     landed = story.advance("a")
     assert story.state("b") == "ready"
     story.publish()
-    assert story.sole(m.TakeWorktree, "b").base == landed
+    assert story.sole(cmd.TakeWorktree, "b").base == landed
 
 
 def test_shared_claims_are_held_together() -> None:
@@ -407,7 +408,7 @@ def test_a_free_stray_is_taken_on_the_spot(claims: list[str]) -> None:
     assert story.told("StrayFound")[0].data == {"paths": ["stray[1]", "stray[1]"], "policy": "extend"}
     story.land("n")
     assert (story.state("b"), story.parked()["b"][1]) == ("ready", "a")
-    story.send(m.BroughtIn(**story.where(story.sole(m.BringIn, "a"))))
+    story.send(m.BroughtIn(**story.where(story.sole(cmd.BringIn, "a"))))
     story.merge("a")
     story.advance("a")
     story.publish()
@@ -438,7 +439,7 @@ def test_a_stray_is_only_told_of() -> None:
     )
     story.work("a", touched=["x", "y"])
     assert story.told("StrayFound")[0].data["policy"] == "warn"
-    assert story.has(m.Merge, "a")
+    assert story.has(cmd.Merge, "a")
 
 
 def test_without_claims_nothing_is_a_stray() -> None:
@@ -448,7 +449,7 @@ def test_without_claims_nothing_is_a_stray() -> None:
     )
     story.work("a", touched=["anything"])
     assert story.attempt("a").strays == ()
-    assert story.has(m.Merge, "a")
+    assert story.has(cmd.Merge, "a")
 
 
 # --- replay
@@ -502,7 +503,7 @@ def test_a_replay_gives_the_same() -> None:
 def test_state_implies_the_commands() -> None:
     """At any moment the commands that were sent out and not answered are exactly those that the state stands for."""
     story = a_long_story()
-    story.take(m.GiveBackWorktree)
-    outstanding = [c for c in story.commands if not isinstance(c, m.EndWorker)]
-    pending = [c for c in pending_commands(story.swarm) if not isinstance(c, m.GiveBackWorktree)]
+    story.take(cmd.GiveBackWorktree)
+    outstanding = [c for c in story.commands if not isinstance(c, cmd.EndWorker)]
+    pending = [c for c in pending_commands(story.swarm) if not isinstance(c, cmd.GiveBackWorktree)]
     assert sorted(map(repr, outstanding)) == sorted(map(repr, pending))

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.admission import Pressure
 from swarm.core.invariants import invariants
@@ -18,7 +19,7 @@ from tests.stories import Story, a_story
 
 def outgrows(story: Story, task: str, taken_mb: int) -> None:
     """A worker that is watched is seen to take so much."""
-    watch = story.sole(m.WatchWorker, task)
+    watch = story.sole(cmd.WatchWorker, task)
     story.send(m.WorkerOutgrew(**story.where(watch), memory_bytes=taken_mb * 1_000_000))
 
 
@@ -27,9 +28,9 @@ def test_a_worker_over_its_memory_is_ended_and_tried_again() -> None:
     told."""
     story = a_story(a_plan(a_task("a", memory_mb=500, attempts=2)))
     story.up("a")
-    assert [c.memory_mb for c in story.commands if isinstance(c, m.WatchWorker)] == [500]
+    assert [c.memory_mb for c in story.commands if isinstance(c, cmd.WatchWorker)] == [500]
     outgrows(story, "a", 620)
-    assert [c for c in story.commands if isinstance(c, m.EndWorker)] == pending_commands(story.swarm)
+    assert [c for c in story.commands if isinstance(c, cmd.EndWorker)] == pending_commands(story.swarm)
     story.exit("a", 0)
     story.collect("a")
     text = "the worker took 620 MB, more than the 500 MB of its memory_mb, and was ended"
@@ -100,7 +101,7 @@ def test_the_youngest_stands_still_first_and_then_the_next() -> None:
     story = a_busy_story("abc")
     looks(story, 95.0)
     assert still(story) == "c"
-    assert isinstance(story.sole(m.SuspendWorker, "c"), m.SuspendWorker)
+    assert isinstance(story.sole(cmd.SuspendWorker, "c"), cmd.SuspendWorker)
     story.wait(1.9)
     assert still(story) == "c"
     story.wait(0.1)
@@ -122,7 +123,7 @@ def test_between_the_thresholds_those_that_run_go_on() -> None:
     assert still(story) == "c"  # b runs
     story.exit("b")
     assert still(story) == ""
-    assert story.has(m.ThawWorker, "c")
+    assert story.has(cmd.ThawWorker, "c")
 
 
 def test_where_all_stand_still_the_oldest_goes_on_as_soon_as_there_is_some() -> None:
@@ -144,7 +145,7 @@ def test_they_go_on_one_by_one_the_oldest_first() -> None:
     story.wait(4.0)
     looks(story, 89.9)
     assert still(story) == "bc"
-    assert story.sole(m.ThawWorker, "a") in pending_commands(story.swarm)
+    assert story.sole(cmd.ThawWorker, "a") in pending_commands(story.swarm)
     story.exit("a", 1)
     story.collect("a")
     assert story.swarm.capacity.reason == "2 workers that stood still go on first"
@@ -185,9 +186,9 @@ def test_the_time_that_a_worker_stood_still_is_not_taken_from_it() -> None:
     looks(story, 50.0)
     assert story.attempt("a").stood_still_s == pytest.approx(30.0)
     story.wait(59.0)
-    assert not story.has(m.EndWorker)
+    assert not story.has(cmd.EndWorker)
     story.wait(1.0)
-    assert story.sole(m.EndWorker).why == "timeout"
+    assert story.sole(cmd.EndWorker).why == "timeout"
 
 
 def test_one_that_stands_still_for_too_long_is_ended_and_tried_again() -> None:
@@ -196,7 +197,7 @@ def test_one_that_stands_still_for_too_long_is_ended_and_tried_again() -> None:
     story = a_busy_story("ab", attempts=1)
     looks(story, 97.0)
     story.wait(60.0)
-    assert [end.why for end in story.take(m.EndWorker, "b")] == ["short_of_memory"]
+    assert [end.why for end in story.take(cmd.EndWorker, "b")] == ["short_of_memory"]
     assert still(story) == "a"
     story.send(m.WorkerExited(at=story.now, run="plan", task="b", attempt=1, exit_code=143))
     story.collect("b")
@@ -206,7 +207,7 @@ def test_one_that_stands_still_for_too_long_is_ended_and_tried_again() -> None:
     assert attempt.reason.text.startswith("the machine was short of memory for 60 s")
     assert story.state("b") == "ready"
     story.wait(7.0)
-    assert story.has(m.EndWorker, "a")
+    assert story.has(cmd.EndWorker, "a")
 
 
 def test_a_task_that_the_machine_has_no_room_for_fails_in_the_end() -> None:
@@ -230,7 +231,7 @@ def test_a_shortage_is_forgotten_with_the_last_worker() -> None:
     story.exit("a", None)
     story.collect("a")
     assert story.swarm.pressure is Pressure.NONE
-    assert story.at_work() == ["a"] or story.has(m.MeasureHost) or story.at_work() == ["waits"]
+    assert story.at_work() == ["a"] or story.has(cmd.MeasureHost) or story.at_work() == ["waits"]
     with pytest.raises(StaleEvent):
         looks(story, 97.0)
 
@@ -264,7 +265,7 @@ def test_one_that_stands_still_can_be_ended(how: str) -> None:
         story.send(m.StopRequested(at=story.now, end_workers=True))
     else:
         story.send(m.WorkerOutgrew(**where, task="a", attempt=1, memory_bytes=10**7))  # type: ignore[arg-type]
-    assert [type(c) for c in pending_commands(story.swarm)] == [m.EndWorker]
+    assert [type(c) for c in pending_commands(story.swarm)] == [cmd.EndWorker]
     assert invariants(story.swarm) == []
     story.exit("a", 143)
     story.collect("a")
@@ -276,11 +277,11 @@ def test_a_restart_takes_a_worker_that_stands_still_for_what_it_is() -> None:
     """What is outstanding for one is that it stands still, and for one that did that it goes on: each may be done again."""
     story = a_busy_story("ab")
     looks(story, 97.0)
-    kinds = {c.task: type(c) for c in pending_commands(story.swarm) if isinstance(c, m.AttemptCommand)}
-    assert kinds == {"a": m.WatchWorker, "b": m.SuspendWorker}
+    kinds = {c.task: type(c) for c in pending_commands(story.swarm) if isinstance(c, cmd.AttemptCommand)}
+    assert kinds == {"a": cmd.WatchWorker, "b": cmd.SuspendWorker}
     looks(story, 50.0)
-    kinds = {c.task: type(c) for c in pending_commands(story.swarm) if isinstance(c, m.AttemptCommand)}
-    assert kinds == {"a": m.WatchWorker, "b": m.ThawWorker}
+    kinds = {c.task: type(c) for c in pending_commands(story.swarm) if isinstance(c, cmd.AttemptCommand)}
+    assert kinds == {"a": cmd.WatchWorker, "b": cmd.ThawWorker}
 
 
 def test_status_says_who_stands_still_and_why() -> None:

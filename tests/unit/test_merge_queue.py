@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.invariants import invariants
 from swarm.core.model import Limits, Step, Suite
@@ -20,22 +21,22 @@ def test_a_task_lands_step_by_step() -> None:
     assert story.state("a") == "queued"
     story.collect("a", ["x"], commits=2)
     head = story.attempt("a").head
-    bring = story.sole(m.BringIn)
+    bring = story.sole(cmd.BringIn)
     assert (bring.head, bring.base) == (head, BASE)
     story.send(m.BroughtIn(**story.where(bring)))
     assert story.state("a") == "landing"
-    merge = story.sole(m.Merge)
+    merge = story.sole(cmd.Merge)
     assert (merge.onto, merge.head, merge.verified) == (BASE, head, ("make",))
     story.send(m.CandidateMade(**story.where(merge), onto=BASE, candidate="c1"))
-    verify = story.sole(m.Verify)
+    verify = story.sole(cmd.Verify)
     assert (verify.candidate, verify.suites) == ("c1", (Suite(name="make", run="make"),))
     story.commands.append(verify)
     story.verify("a")
-    advance = story.sole(m.Advance)
+    advance = story.sole(cmd.Advance)
     assert (advance.new, advance.old, advance.head, advance.base) == ("c1", BASE, head, BASE)
     story.send(m.StagingAdvanced(**story.where(advance), candidate="c1"))
     assert story.state("a") == "landing"
-    publish = story.sole(m.Publish)
+    publish = story.sole(cmd.Publish)
     assert (publish.commit, publish.old) == ("c1", BASE)
     story.send(m.Published(at=story.now, run="plan", commit="c1"))
     assert story.state("a") == "landed"
@@ -50,7 +51,7 @@ def test_work_that_was_brought_in_when_it_was_collected_is_merged_at_once() -> N
     story.up("a")
     story.exit("a")
     story.collect("a", brought_in=True)
-    assert not story.has(m.BringIn)
+    assert not story.has(cmd.BringIn)
     assert story.attempt("a").step is Step.MERGING
 
 
@@ -60,7 +61,7 @@ def test_only_work_of_a_worker_that_ended_well_is_to_be_brought_in(code: int | N
     story = a_story(a_plan(a_task("a")))
     story.up("a")
     story.exit("a", code)
-    assert story.sole(m.Collect, "a").bring_in is wanted
+    assert story.sole(cmd.Collect, "a").bring_in is wanted
 
 
 def test_work_of_a_worker_that_was_cancelled_is_not_to_be_brought_in() -> None:
@@ -68,18 +69,18 @@ def test_work_of_a_worker_that_was_cancelled_is_not_to_be_brought_in() -> None:
     story = a_story(a_plan(a_task("a")))
     story.up("a")
     story.send(m.TasksCancelled(at=story.now, run="plan", tasks=("a",)))
-    end = story.sole(m.EndWorker, "a")
+    end = story.sole(cmd.EndWorker, "a")
     story.send(m.WorkerExited(**story.where(end), exit_code=0))
-    assert not story.sole(m.Collect, "a").bring_in
+    assert not story.sole(cmd.Collect, "a").bring_in
 
 
 def test_with_nothing_to_verify_a_candidate_goes_straight_on() -> None:
     """A task without suites lands unverified, and its landing says `none`."""
     story = a_story(a_plan(a_task("a")))
     story.work("a")
-    assert [c.verified for c in story.commands if isinstance(c, m.Merge)] == [()]
+    assert [c.verified for c in story.commands if isinstance(c, cmd.Merge)] == [()]
     story.merge("a")
-    assert not story.has(m.Verify)
+    assert not story.has(cmd.Verify)
     story.advance("a")
     story.publish()
     assert story.state("a") == "landed"
@@ -90,7 +91,7 @@ def test_suites_of_plan_phase_and_task_are_run_once_each() -> None:
     story = a_story(a_plan(a_task("a", verify=["lint", "make"]), verify=["make"]))
     story.work("a")
     story.merge("a")
-    assert [suite.run for suite in story.sole(m.Verify).suites] == ["make", "lint"]
+    assert [suite.run for suite in story.sole(cmd.Verify).suites] == ["make", "lint"]
 
 
 def test_landings_go_in_the_order_of_coming() -> None:
@@ -98,14 +99,14 @@ def test_landings_go_in_the_order_of_coming() -> None:
     story = a_story(a_plan(a_task("a"), a_task("b"), a_task("c")))
     for name in "bca":
         story.work(name)
-    assert story.has(m.Merge, "b")
-    assert not story.has(m.Merge, "c")
+    assert story.has(cmd.Merge, "b")
+    assert not story.has(cmd.Merge, "c")
     story.merge("b")
     first = story.advance("b")
-    assert [c.onto for c in story.commands if isinstance(c, m.Merge)] == [first]
+    assert [c.onto for c in story.commands if isinstance(c, cmd.Merge)] == [first]
     story.merge("c")
     second = story.advance("c")
-    assert [c.onto for c in story.commands if isinstance(c, m.Merge)] == [second]
+    assert [c.onto for c in story.commands if isinstance(c, cmd.Merge)] == [second]
 
 
 def test_one_that_is_not_brought_in_yet_holds_nobody_up() -> None:
@@ -115,8 +116,8 @@ def test_one_that_is_not_brought_in_yet_holds_nobody_up() -> None:
     for name in "ab":
         story.exit(name)
         story.collect(name)
-    story.send(m.BroughtIn(**story.where(story.sole(m.BringIn, "b"))))
-    assert story.has(m.Merge, "b")
+    story.send(m.BroughtIn(**story.where(story.sole(cmd.BringIn, "b"))))
+    assert story.has(cmd.Merge, "b")
 
 
 def test_one_publish_covers_several_landings() -> None:
@@ -132,7 +133,7 @@ def test_one_publish_covers_several_landings() -> None:
     story.publish()
     assert story.states() == {"a": "landed", "b": "landed", "c": "landed"}
     assert [name for name, _ in story.run.landed] == ["a", "b", "c"]
-    assert not story.has(m.Publish)
+    assert not story.has(cmd.Publish)
 
 
 def test_publishing_a_commit_of_somebody_else_lands_only_what_is_in_it() -> None:
@@ -143,9 +144,9 @@ def test_publishing_a_commit_of_somebody_else_lands_only_what_is_in_it() -> None
     story.merge("a")
     story.advance("a")  # its publish is under way
     story.merge("b")
-    moved = story.sole(m.Advance, "b")
+    moved = story.sole(cmd.Advance, "b")
     story.send(m.StagingMoved(**story.where(moved), found="theirs"))
-    assert [c.onto for c in story.commands if isinstance(c, m.Merge)] == ["theirs"]
+    assert [c.onto for c in story.commands if isinstance(c, cmd.Merge)] == ["theirs"]
     story.publish()
     assert story.states() == {"a": "landed", "b": "landing", "c": "pending"}
     story.merge("b")
@@ -153,7 +154,7 @@ def test_publishing_a_commit_of_somebody_else_lands_only_what_is_in_it() -> None
     assert story.publish() == "theirs"
     assert story.states() == {"a": "landed", "b": "landing", "c": "pending"}
     assert story.publish() == candidate
-    assert story.sole(m.TakeWorktree, "c").base == candidate
+    assert story.sole(cmd.TakeWorktree, "c").base == candidate
 
 
 def test_what_waits_to_be_published_lands_with_a_commit_that_holds_it() -> None:
@@ -165,7 +166,7 @@ def test_what_waits_to_be_published_lands_with_a_commit_that_holds_it() -> None:
         story.merge(name)
         story.advance(name)
     story.merge("c")
-    story.send(m.StagingMoved(**story.where(story.sole(m.Advance, "c")), found="theirs"))
+    story.send(m.StagingMoved(**story.where(story.sole(cmd.Advance, "c")), found="theirs"))
     story.publish()
     assert story.states() == {"a": "landed", "b": "landing", "c": "landing"}
     assert story.publish() == "theirs"
@@ -180,7 +181,7 @@ def test_a_dependant_starts_from_the_published_commit() -> None:
     landed = story.advance("a")
     assert story.state("b") == "pending"
     story.publish()
-    assert story.sole(m.TakeWorktree, "b").base == landed
+    assert story.sole(cmd.TakeWorktree, "b").base == landed
 
 
 def test_a_publish_that_fails_is_tried_again() -> None:
@@ -189,7 +190,7 @@ def test_a_publish_that_fails_is_tried_again() -> None:
     story.work("a")
     story.merge("a")
     story.advance("a")
-    failed = story.sole(m.Publish)
+    failed = story.sole(cmd.Publish)
     story.send(m.RunCommandFailed(at=story.now, run="plan", command="Publish", text="disk full"))
     assert pending_commands(story.swarm) == []
     assert story.run.failures == {"Publish": "disk full"}
@@ -210,13 +211,13 @@ def test_a_conflict_of_several_commits_is_rebased_first() -> None:
     story.work("a", commits=2)
     head = story.attempt("a").head
     story.conflict("a")
-    rebase = story.sole(m.Rebase)
+    rebase = story.sole(cmd.Rebase)
     assert (rebase.onto, rebase.head, rebase.base) == (story.run.staging, head, BASE)
     story.send(m.Rebased(**story.where(rebase), onto=rebase.onto, head="rebased"))
-    merge = story.sole(m.Merge)
+    merge = story.sole(cmd.Merge)
     assert (merge.onto, merge.head, merge.base) == (rebase.onto, "rebased", rebase.onto)
     story.send(m.CandidateMade(**story.where(merge), onto=merge.onto, candidate="c"))
-    advance = story.sole(m.Advance)
+    advance = story.sole(cmd.Advance)
     assert (advance.head, advance.base) == ("rebased", rebase.onto)
 
 
@@ -225,7 +226,7 @@ def test_one_commit_is_not_rebased() -> None:
     story = a_story(a_plan(a_task("a")))
     story.work("a", commits=1)
     story.conflict("a")
-    assert not story.has(m.Rebase)
+    assert not story.has(cmd.Rebase)
     assert story.attempt("a").n == 2
 
 
@@ -234,7 +235,7 @@ def test_a_rebased_attempt_that_conflicts_again_is_not_rebased_again() -> None:
     story = a_story(a_plan(a_task("a")))
     story.work("a", commits=3)
     story.conflict("a")
-    rebase = story.sole(m.Rebase)
+    rebase = story.sole(cmd.Rebase)
     story.send(m.Rebased(**story.where(rebase), onto=rebase.onto, head="rebased"))
     story.conflict("a")
     assert story.task("a").attempts[0].step is Step.HANDED_BACK
@@ -253,16 +254,16 @@ def test_after_a_conflict_the_task_runs_alone_after_the_others() -> None:
     story.up("d")
     story.exit("d")
     story.collect("d")
-    assert not story.has(m.TakeWorktree)
-    story.send(m.BroughtIn(**story.where(story.sole(m.BringIn, "d"))))
+    assert not story.has(cmd.TakeWorktree)
+    story.send(m.BroughtIn(**story.where(story.sole(cmd.BringIn, "d"))))
     story.merge("d")
     story.advance("d")
-    assert not story.has(m.TakeWorktree)
+    assert not story.has(cmd.TakeWorktree)
     story.publish()
-    take = story.sole(m.TakeWorktree)
+    take = story.sole(cmd.TakeWorktree)
     assert (take.task, take.attempt, take.base) == ("a", 2, story.run.published)
     story.send(m.WorktreeReady(**story.where(take), path="/pool/a"))
-    (feedback,) = story.sole(m.StartWorker).feedback
+    (feedback,) = story.sole(cmd.StartWorker).feedback
     assert "conflicts with staging in src/x, changed there by old" in feedback
 
 
@@ -327,7 +328,7 @@ def test_a_conflict_leaves_staging_and_frees_the_queue() -> None:
     story.work("b")
     story.conflict("a")
     assert story.run.staging == BASE
-    assert story.has(m.Merge, "b")
+    assert story.has(cmd.Merge, "b")
 
 
 # --- verification
@@ -340,10 +341,10 @@ def test_a_failed_verification_goes_back_with_its_output() -> None:
     story.merge("a")
     story.verify("a", "failed", tail="E   assert 1 == 2")
     assert story.run.staging == BASE
-    take = story.sole(m.TakeWorktree)
+    take = story.sole(cmd.TakeWorktree)
     assert take.attempt == 2
     story.send(m.WorktreeReady(**story.where(take), path="/pool/a"))
-    (feedback,) = story.sole(m.StartWorker).feedback
+    (feedback,) = story.sole(cmd.StartWorker).feedback
     assert "make test (failed)" in feedback
     assert "assert 1 == 2" in feedback
 
@@ -365,7 +366,7 @@ def test_a_suite_that_is_missing_has_not_passed() -> None:
     story = a_story(a_plan(a_task("a", verify=["make", "lint"], attempts=1)))
     story.work("a")
     story.merge("a")
-    verify = story.sole(m.Verify)
+    verify = story.sole(cmd.Verify)
     story.send(m.Verified(**story.where(verify), candidate=verify.candidate, suites=()))
     assert (story.state("a"), story.why("a")) == ("failed", "verify_failed")
 
@@ -377,7 +378,7 @@ def test_the_next_is_merged_when_the_one_before_fails_verification() -> None:
     story.work("b")
     story.merge("a")
     story.verify("a", "failed")
-    assert [(c.task, c.onto) for c in story.commands if isinstance(c, m.Merge)] == [("b", BASE)]
+    assert [(c.task, c.onto) for c in story.commands if isinstance(c, cmd.Merge)] == [("b", BASE)]
 
 
 def test_suites_that_change_meanwhile_do_not_touch_a_candidate() -> None:
@@ -385,11 +386,11 @@ def test_suites_that_change_meanwhile_do_not_touch_a_candidate() -> None:
     story = a_story(a_plan(a_task("a"), verify=["old"]))
     story.work("a")
     story.submit(a_plan(a_task("a"), verify=["new"]))
-    merge = story.sole(m.Merge)
+    merge = story.sole(cmd.Merge)
     assert merge.verified == ("old",)
-    assert [c for c in pending_commands(story.swarm) if isinstance(c, m.Merge)] == [merge]
+    assert [c for c in pending_commands(story.swarm) if isinstance(c, cmd.Merge)] == [merge]
     story.send(m.CandidateMade(**story.where(merge), onto=merge.onto, candidate="c"))
-    assert [suite.run for suite in story.sole(m.Verify).suites] == ["old"]
+    assert [suite.run for suite in story.sole(cmd.Verify).suites] == ["old"]
 
 
 # --- staging that moved
@@ -401,11 +402,11 @@ def test_staging_that_moved_is_merged_onto_anew() -> None:
     story.work("a")
     story.merge("a")
     story.verify("a")
-    story.send(m.StagingMoved(**story.where(story.sole(m.Advance)), found="theirs"))
-    assert [c.onto for c in story.commands if isinstance(c, m.Merge)] == ["theirs"]
+    story.send(m.StagingMoved(**story.where(story.sole(cmd.Advance)), found="theirs"))
+    assert [c.onto for c in story.commands if isinstance(c, cmd.Merge)] == ["theirs"]
     story.merge("a")
     story.verify("a")
-    assert story.sole(m.Advance).old == "theirs"
+    assert story.sole(cmd.Advance).old == "theirs"
 
 
 def test_staging_that_moves_for_ever_is_given_up() -> None:
@@ -414,7 +415,7 @@ def test_staging_that_moves_for_ever_is_given_up() -> None:
     story.work("a")
     for number in range(21):
         story.merge("a")
-        story.send(m.StagingMoved(**story.where(story.sole(m.Advance)), found=f"theirs{number}"))
+        story.send(m.StagingMoved(**story.where(story.sole(cmd.Advance)), found=f"theirs{number}"))
     assert (story.state("a"), story.why("a")) == ("failed", "conflict")
 
 
@@ -422,13 +423,13 @@ def test_an_infrastructure_error_is_never_a_conflict() -> None:
     """A merge that could not be carried out is tried again after a pause and counts against nobody."""
     story = a_story(a_plan(a_task("a", attempts=1)))
     story.work("a")
-    merge = story.sole(m.Merge)
+    merge = story.sole(cmd.Merge)
     for _ in range(20):
         story.send(m.CommandFailed(**story.where(merge), command="Merge", text="git was killed"))
         assert story.state("a") == "landing"
         assert story.attempt("a").reason is not None
         story.wait(31.0)
-        assert story.sole(m.Merge) == merge
+        assert story.sole(cmd.Merge) == merge
     story.send(m.CandidateMade(**story.where(merge), onto=merge.onto, candidate="c"))
     story.advance("a")
     story.publish()
@@ -443,12 +444,12 @@ def test_a_stray_under_a_claim_waits_for_its_holder() -> None:
     story = a_story(a_plan(a_task("a", claims=["a"]), a_task("b", claims=["b"])))
     story.work("a", touched=["a", "b"])
     assert story.attempt("a").step is Step.WAITING
-    assert not story.has(m.Merge)
+    assert not story.has(cmd.Merge)
     story.up("b")
     story.exit("b")
-    assert not story.has(m.Merge)
+    assert not story.has(cmd.Merge)
     story.collect("b")
-    assert story.has(m.Merge, "a")
+    assert story.has(cmd.Merge, "a")
 
 
 def test_strays_of_those_in_the_queue_are_not_waited_for() -> None:
@@ -458,7 +459,7 @@ def test_strays_of_those_in_the_queue_are_not_waited_for() -> None:
     story.work("a", touched=["a", "b"])
     story.merge("b")
     story.advance("b")
-    assert story.has(m.Merge, "a")
+    assert story.has(cmd.Merge, "a")
 
 
 def test_the_next_overtakes_one_that_waits_for_a_holder() -> None:
@@ -466,7 +467,7 @@ def test_the_next_overtakes_one_that_waits_for_a_holder() -> None:
     story = a_story(a_plan(a_task("a", claims=["a"]), a_task("b", claims=["b"]), a_task("c", claims=["c"])))
     story.work("a", touched=["a", "b"])
     story.work("c")
-    assert story.has(m.Merge, "c")
+    assert story.has(cmd.Merge, "c")
 
 
 # --- the staging worktree
@@ -478,9 +479,9 @@ def test_the_worktree_follows_at_once_when_nothing_else_goes_on() -> None:
     story.work("a")
     story.merge("a")
     commit = story.advance("a")
-    publish = story.sole(m.Publish)
+    publish = story.sole(cmd.Publish)
     story.send(m.Published(at=story.now, run="plan", commit=publish.commit))
-    follow = story.sole(m.Follow)
+    follow = story.sole(cmd.Follow)
     assert (follow.commit, follow.old) == (commit, BASE)
 
 
@@ -492,9 +493,9 @@ def test_the_worktree_follows_now_and_then_while_work_goes_on() -> None:
     assert story.run.followed == story.run.published
     story.land("b")
     assert story.run.followed != story.run.published
-    assert not story.has(m.Follow)
+    assert not story.has(cmd.Follow)
     story.wait(10.0)
-    assert story.sole(m.Follow).commit == story.run.published
+    assert story.sole(cmd.Follow).commit == story.run.published
 
 
 def test_a_dirty_worktree_stays_and_says_why() -> None:
@@ -503,21 +504,21 @@ def test_a_dirty_worktree_stays_and_says_why() -> None:
     story.work("a")
     story.merge("a")
     commit = story.advance("a")
-    story.send(m.Published(at=story.now, run="plan", commit=story.sole(m.Publish).commit))
+    story.send(m.Published(at=story.now, run="plan", commit=story.sole(cmd.Publish).commit))
     for number in range(3):
         story.send(
-            m.Followed(at=story.now, run="plan", commit=story.sole(m.Follow).commit, reason="it has edits")
+            m.Followed(at=story.now, run="plan", commit=story.sole(cmd.Follow).commit, reason="it has edits")
         )
         assert (story.run.followed, story.run.follow_reason) == (BASE, "it has edits")
         assert len(story.told("StagingWorktreeFollows")) == 1
         story.wait(29.0)
-        assert not story.has(m.Follow), number
+        assert not story.has(cmd.Follow), number
         story.wait(1.0)
-    story.send(m.Followed(at=story.now, run="plan", commit=story.sole(m.Follow).commit))
+    story.send(m.Followed(at=story.now, run="plan", commit=story.sole(cmd.Follow).commit))
     assert (story.run.followed, story.run.follow_reason) == (commit, "")
     assert len(story.told("StagingWorktreeFollows")) == 2
     story.wait(3600.0)
-    assert not story.has(m.Follow)
+    assert not story.has(cmd.Follow)
 
 
 def test_a_follow_that_fails_is_tried_again() -> None:
@@ -526,12 +527,12 @@ def test_a_follow_that_fails_is_tried_again() -> None:
     story.work("a")
     story.merge("a")
     story.advance("a")
-    story.send(m.Published(at=story.now, run="plan", commit=story.sole(m.Publish).commit))
-    follow = story.sole(m.Follow)
+    story.send(m.Published(at=story.now, run="plan", commit=story.sole(cmd.Publish).commit))
+    follow = story.sole(cmd.Follow)
     story.send(m.RunCommandFailed(at=story.now, run="plan", command="Follow", text="locked"))
-    assert not story.has(m.Follow)
+    assert not story.has(cmd.Follow)
     story.wait(1.0)
-    assert story.sole(m.Follow) == follow
+    assert story.sole(cmd.Follow) == follow
 
 
 # --- answers that come late
@@ -561,7 +562,7 @@ def test_an_answer_to_what_is_not_asked_changes_nothing(wrong: m.Event) -> None:
     with pytest.raises(StaleEvent):
         story.send(wrong)
     assert snapshot(story.swarm) == before
-    assert story.has(m.Merge)
+    assert story.has(cmd.Merge)
 
 
 def test_a_verdict_on_another_candidate_is_stale() -> None:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from swarm.core import commands as cmd
 from swarm.core import machine, plain
 from swarm.core import messages as m
 from swarm.core.model import Limits, PlanSpec, Readings, Reason, SuiteResult, TaskSpec, WorkerResult
@@ -29,7 +30,7 @@ def leaves(base: type[Any]) -> list[type[Any]]:
 
 
 EVENTS = leaves(m.Event)
-COMMANDS = leaves(m.Command)
+COMMANDS = leaves(cmd.Command)
 _texts = st.text(alphabet=st.characters(codec="utf-8"), max_size=8)
 _plain = st.recursive(
     st.none() | st.booleans() | st.integers() | _texts,

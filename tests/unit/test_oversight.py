@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core import report
 from swarm.core.state import StaleEvent
@@ -23,10 +24,10 @@ def test_a_worker_that_says_nothing_is_ended() -> None:
     """What watches a worker is told how long it may be silent; over it the worker is ended with its grace time and the task has
     failed as `no_output`, whatever its exit code then."""
     story = a_silent_story()
-    watch = story.sole(m.WatchWorker)
+    watch = story.sole(cmd.WatchWorker)
     assert watch.no_output_s == 60.0
     story.send(m.WorkerSilent(**story.where(watch), silent_s=61.0))
-    end = story.sole(m.EndWorker)
+    end = story.sole(cmd.EndWorker)
     assert (end.why, end.grace_s) == ("no_output", 5.0)
     story.commands.append(watch)
     story.exit("a", 0)
@@ -40,9 +41,9 @@ def test_a_worker_that_says_nothing_is_ended() -> None:
 def test_a_worker_that_multiplies_gets_no_time_to() -> None:
     """One with too many processes is killed at once, and that is its task's failure."""
     story = a_silent_story()
-    watch = story.sole(m.WatchWorker)
+    watch = story.sole(cmd.WatchWorker)
     story.send(m.WorkerMultiplied(**story.where(watch), processes=9999))
-    end = story.sole(m.EndWorker)
+    end = story.sole(cmd.EndWorker)
     assert end.grace_s == 0.0
     story.commands.append(watch)
     story.exit("a", 137)
@@ -53,7 +54,7 @@ def test_a_worker_that_multiplies_gets_no_time_to() -> None:
 def test_one_that_is_being_ended_is_left_to_that() -> None:
     """A worker that was asked to end for one reason is not ended for another."""
     story = a_silent_story()
-    watch = story.sole(m.WatchWorker)
+    watch = story.sole(cmd.WatchWorker)
     story.send(m.WorkerSilent(**story.where(watch), silent_s=61.0))
     with pytest.raises(StaleEvent):
         story.send(m.WorkerMultiplied(**story.where(watch), processes=9999))

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core import ownership, report
 from swarm.core.invariants import invariants
@@ -79,7 +80,7 @@ def test_work_that_changed_what_belongs_to_another_does_not_land() -> None:
         "paths": ["docs/architecture/a.md", "docs/b.txt"],
         "owners": ["architect", "writer"],
     }
-    assert not story.has(m.BringIn)
+    assert not story.has(cmd.BringIn)
 
 
 def test_the_owner_and_everybody_elsewhere_lands() -> None:

@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from swarm.core import commands as cmd
 from swarm.core import machine, report
 from swarm.core import messages as m
 from swarm.core.invariants import invariants
@@ -37,7 +38,7 @@ def limit(
     story: Story, name: str, result: WorkerResult = SAID_100, jitter: float = 0.0, code: int = 75
 ) -> None:
     """The worker of a task ends because it met a limit."""
-    command = story.sole(m.WatchWorker, name)
+    command = story.sole(cmd.WatchWorker, name)
     story.send(m.WorkerExited(**story.where(command), exit_code=code, result=result, jitter=jitter))
     story.collect(name, touched=[])
 

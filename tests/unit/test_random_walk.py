@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from swarm.core import commands as cmd
 from swarm.core import machine, ownership
 from swarm.core import messages as m
 from swarm.core.claims import overlap
@@ -58,7 +59,7 @@ OVERSTEPPED = (m.WorkerOutgrew, m.WorkerSilent, m.WorkerMultiplied)
 QUEUED = ("BringIn", "Merge", "Rebase", "Revert", "Verify")  # what the merge queue asks for an attempt
 
 
-def _key(command: m.Command) -> tuple[str, ...]:
+def _key(command: cmd.Command) -> tuple[str, ...]:
     """Names a command; watching a worker and ending it are one thing outstanding."""
     kind = type(command).__name__
     kind = "Worker" if kind in ("WatchWorker", "SuspendWorker", "ThawWorker", "EndWorker") else kind
@@ -77,9 +78,9 @@ class World:
         self.rush = rush  # many tasks come to the merge queue at once
         self.now = 1000.0
         self.log: list[str] = []
-        self.outstanding: dict[tuple[str, ...], m.Command] = {}
+        self.outstanding: dict[tuple[str, ...], cmd.Command] = {}
         # What was carried out and is not told yet, with what was asked.
-        self.on_its_way: dict[tuple[str, ...], tuple[m.Command, m.Event]] = {}
+        self.on_its_way: dict[tuple[str, ...], tuple[cmd.Command, m.Event]] = {}
         self.answered: list[m.AttemptEvent] = []
         self.outside = Outside({BASE: ()})
         self.exits: dict[Key, dict[str, Any]] = {}  # how workers ended, as their launchers wrote it down
@@ -197,14 +198,14 @@ class World:
         key = self.random.choice(sorted(self.outstanding))
         self.now += self.random.random() * 0.5
         command = self.outstanding[key]
-        if isinstance(command, m.SuspendWorker) and not self.chance(
+        if isinstance(command, cmd.SuspendWorker) and not self.chance(
             5
         ):  # else somebody kills it where it stands
             self.outside.stand_still(command)
             return
-        if isinstance(command, m.WatchWorker) and self.chance(70):
+        if isinstance(command, cmd.WatchWorker) and self.chance(70):
             return  # it goes on working, so that others come to work beside it and its time may run out
-        if isinstance(self.outstanding[key], m.Verify) and self.chance(90 if self.rush else 60):
+        if isinstance(self.outstanding[key], cmd.Verify) and self.chance(90 if self.rush else 60):
             return  # its suites run on, so that others are merged behind it
         asked, event = self.on_its_way.pop(key, (None, None))
         if event is None:
@@ -251,17 +252,17 @@ class World:
     def chance(self, percent: float) -> bool:
         return not self.kind and self.random.random() * 100 < percent
 
-    def answer_to(self, command: m.Command) -> m.Event:
+    def answer_to(self, command: cmd.Command) -> m.Event:
         maker = getattr(self, f"_on_{type(command).__name__}")
         where: dict[str, Any] = {"at": self.now}
-        if isinstance(command, m.RunCommand):
+        if isinstance(command, cmd.RunCommand):
             where["run"] = command.run
-        if isinstance(command, m.AttemptCommand):
+        if isinstance(command, cmd.AttemptCommand):
             where |= {"task": command.task, "attempt": command.attempt}
-            may_fail = not isinstance(command, m.GiveBackWorktree)
+            may_fail = not isinstance(command, cmd.GiveBackWorktree)
             if may_fail and self.chance(4):
                 trouble = self.trouble(50)
-                may_run = isinstance(command, m.StartWorker) and self.starts_all_the_same(command, trouble)
+                may_run = isinstance(command, cmd.StartWorker) and self.starts_all_the_same(command, trouble)
                 return m.CommandFailed(
                     **where,
                     command=type(command).__name__,
@@ -269,7 +270,7 @@ class World:
                     trouble=trouble,
                     may_run=may_run,
                 )
-        elif isinstance(command, m.RunCommand) and not isinstance(command, m.Finish) and self.chance(10):
+        elif isinstance(command, cmd.RunCommand) and not isinstance(command, cmd.Finish) and self.chance(10):
             return m.RunCommandFailed(
                 **where, command=type(command).__name__, text="it failed", trouble=self.trouble(50)
             )
@@ -278,17 +279,17 @@ class World:
     def trouble(self, percent: float) -> str:
         return "the disk is full" if self.chance(percent) else ""
 
-    def _on_MeasureHost(self, _: m.MeasureHost, where: dict[str, Any]) -> m.Event:
+    def _on_MeasureHost(self, _: cmd.MeasureHost, where: dict[str, Any]) -> m.Event:
         if self.chance(20):
             busy = Readings(self.random.choice([60.0, 75.0, 85.0, 95.0]), 30.0, 2**30, 2**40)
             return m.HostMeasured(**where, readings=busy)
         return m.HostMeasured(**where, readings=CALM, trouble=self.trouble(5))
 
-    def _on_PrepareRun(self, command: m.PrepareRun, where: dict[str, Any]) -> m.Event:
+    def _on_PrepareRun(self, command: cmd.PrepareRun, where: dict[str, Any]) -> m.Event:
         self.outside.staging.setdefault(command.run, command.base)
         return m.RunPrepared(**where, commit=command.base, worktree="/staging")
 
-    def _on_TakeWorktree(self, command: m.TakeWorktree, where: dict[str, Any]) -> m.Event:
+    def _on_TakeWorktree(self, command: cmd.TakeWorktree, where: dict[str, Any]) -> m.Event:
         run = self.swarm.runs[command.run]
         attempt = run.tasks[command.task].live
         assert attempt is not None
@@ -299,21 +300,21 @@ class World:
                 assert self.outside.is_below(landed, command.base), f"{command.task} starts without {need}"
         return m.WorktreeReady(**where, path=self.outside.take(command))
 
-    def _on_StartWorker(self, command: m.StartWorker, where: dict[str, Any]) -> m.Event:
+    def _on_StartWorker(self, command: cmd.StartWorker, where: dict[str, Any]) -> m.Event:
         self.start_worker(command)
         return m.WorkerStarted(**where, pid=7, started_at=self.now)
 
-    def start_worker(self, command: m.StartWorker) -> None:
+    def start_worker(self, command: cmd.StartWorker) -> None:
         run = self.swarm.runs[command.run]
         self.outside.start(command, run.wanted_claims(run.tasks[command.task]))
 
-    def starts_all_the_same(self, command: m.StartWorker, trouble: str) -> bool:
+    def starts_all_the_same(self, command: cmd.StartWorker, trouble: str) -> bool:
         """Tells whether a worker runs behind a start that failed: one that was there before, or of a machine without trouble."""
         if not trouble:
             self.start_worker(command)
         return key_of(command) in self.outside.started
 
-    def _on_WatchWorker(self, command: m.WatchWorker, where: dict[str, Any]) -> m.Event:
+    def _on_WatchWorker(self, command: cmd.WatchWorker, where: dict[str, Any]) -> m.Event:
         self.outside.runs(command)
         if command.memory_mb and key_of(command) in self.outside.alive and self.chance(30):
             return m.WorkerOutgrew(**where, memory_bytes=600_000_000)
@@ -324,18 +325,18 @@ class World:
         code = self.random.choice([1, 75, None, 0, 0]) if self.chance(40) else 0
         return self.exited(command, where, code, self.trouble(20))
 
-    def _on_SuspendWorker(self, command: m.SuspendWorker, where: dict[str, Any]) -> m.Event:
+    def _on_SuspendWorker(self, command: cmd.SuspendWorker, where: dict[str, Any]) -> m.Event:
         return self.exited(command, where, None, "")
 
-    def _on_ThawWorker(self, command: m.ThawWorker, where: dict[str, Any]) -> m.Event:
+    def _on_ThawWorker(self, command: cmd.ThawWorker, where: dict[str, Any]) -> m.Event:
         self.outside.go_on(command)
         return self._on_WatchWorker(command, where)
 
-    def _on_EndWorker(self, command: m.AttemptCommand, where: dict[str, Any]) -> m.Event:
+    def _on_EndWorker(self, command: cmd.AttemptCommand, where: dict[str, Any]) -> m.Event:
         return self.exited(command, where, self.random.choice([143, 0, None]), "")
 
     def exited(
-        self, command: m.AttemptCommand, where: dict[str, Any], code: int | None, trouble: str
+        self, command: cmd.AttemptCommand, where: dict[str, Any], code: int | None, trouble: str
     ) -> m.Event:
         """Ends a worker, once: whoever asks later is told the same."""
         result = WorkerResult(
@@ -351,7 +352,7 @@ class World:
         how = self.exits.setdefault(key, {"exit_code": code, "result": result, "trouble": trouble})
         return m.WorkerExited(**where, **how)
 
-    def _on_Collect(self, command: m.Collect, where: dict[str, Any]) -> m.Event:
+    def _on_Collect(self, command: cmd.Collect, where: dict[str, Any]) -> m.Event:
         self.outside.collect(command)
         if self.chance(10):
             return m.Collected(**where, head=command.base, commits=0, touched=())
@@ -367,14 +368,14 @@ class World:
             brought_in=command.bring_in and not problem and self.chance(50),
         )
 
-    def _on_GiveBackWorktree(self, command: m.GiveBackWorktree, where: dict[str, Any]) -> m.Event:
+    def _on_GiveBackWorktree(self, command: cmd.GiveBackWorktree, where: dict[str, Any]) -> m.Event:
         self.outside.give_back(command)
         return m.WorktreeReturned(**where)
 
-    def _on_BringIn(self, _: m.Command, where: dict[str, Any]) -> m.Event:
+    def _on_BringIn(self, _: cmd.Command, where: dict[str, Any]) -> m.Event:
         return m.BroughtIn(**where)
 
-    def _on_Merge(self, command: m.Merge, where: dict[str, Any]) -> m.Event:
+    def _on_Merge(self, command: cmd.Merge, where: dict[str, Any]) -> m.Event:
         run = self.swarm.runs[command.run]
         assert command.onto in self.ahead(run, command.task) or self.rebuilt
         if self.chance(20):
@@ -391,7 +392,7 @@ class World:
         candidates = [attempt.candidate for name in before if (attempt := run.tasks[name].live) is not None]
         return {run.staging, *candidates}
 
-    def _on_Revert(self, command: m.Revert, where: dict[str, Any]) -> m.Event:
+    def _on_Revert(self, command: cmd.Revert, where: dict[str, Any]) -> m.Event:
         run = self.swarm.runs[command.run]
         assert command.onto in self.ahead(run, command.task) or self.rebuilt
         assert [(name, run.tasks[name].landed_commit) for name, _ in command.landings] == list(
@@ -403,13 +404,13 @@ class World:
             )
         return m.CandidateMade(**where, onto=command.onto, candidate=self.outside.revert(command))
 
-    def _on_Rebase(self, command: m.Rebase, where: dict[str, Any]) -> m.Event:
+    def _on_Rebase(self, command: cmd.Rebase, where: dict[str, Any]) -> m.Event:
         if self.chance(50):
             return m.RebaseConflicted(**where, onto=command.onto, paths=("a/1",), versions=SIDES)
         head = self.outside.make("rebase", command.head, command.onto, parents=(command.onto,))
         return m.Rebased(**where, onto=command.onto, head=head)
 
-    def _on_Verify(self, command: m.Verify, where: dict[str, Any]) -> m.Event:
+    def _on_Verify(self, command: cmd.Verify, where: dict[str, Any]) -> m.Event:
         outcomes = [
             self.random.choice(["failed", "timeout", "none"]) if self.chance(20) else "passed"
             for _ in command.suites
@@ -424,7 +425,7 @@ class World:
             **where, candidate=command.candidate, suites=suites, trouble=trouble, again=command.again
         )
 
-    def _on_Advance(self, command: m.Advance, where: dict[str, Any]) -> m.Event:
+    def _on_Advance(self, command: cmd.Advance, where: dict[str, Any]) -> m.Event:
         outside, task = self.outside, self.swarm.runs[command.run].tasks[command.task]
         if self.chance(5):
             outside.staging[command.run] = self.commit(outside.staging[command.run])
@@ -439,7 +440,7 @@ class World:
             return m.StagingMoved(**where, found=found)
         return m.StagingAdvanced(**where, candidate=command.new)
 
-    def _on_Publish(self, command: m.Publish, where: dict[str, Any]) -> m.Event:
+    def _on_Publish(self, command: cmd.Publish, where: dict[str, Any]) -> m.Event:
         if self.chance(10):
             return m.StagingSeen(**where, command="Publish", seen=self.meddle(command.run, command.published))
         there = self.branches.get(command.run, Seen(Standing.AS_LEFT, BASE))
@@ -455,7 +456,7 @@ class World:
         self.left[command.run] = command.commit
         return m.Published(**where, commit=command.commit)
 
-    def _on_LookAtStaging(self, command: m.LookAtStaging, where: dict[str, Any]) -> m.Event:
+    def _on_LookAtStaging(self, command: cmd.LookAtStaging, where: dict[str, Any]) -> m.Event:
         if self.chance(40):
             seen = self.meddle(command.run, command.published)
         else:
@@ -477,10 +478,10 @@ class World:
             self.branches[run] = seen
         return seen
 
-    def _on_Follow(self, command: m.Follow, where: dict[str, Any]) -> m.Event:
+    def _on_Follow(self, command: cmd.Follow, where: dict[str, Any]) -> m.Event:
         return m.Followed(**where, commit=command.commit, reason="dirty" if self.chance(20) else "")
 
-    def _on_Discard(self, command: m.Discard, where: dict[str, Any]) -> m.Event:
+    def _on_Discard(self, command: cmd.Discard, where: dict[str, Any]) -> m.Event:
         run = self.swarm.runs[command.run]
         assert (dict(run.live), dict(run.returning)) == ({}, {})
         mine = [key for key in self.outstanding if key[1] == command.run and key[0] != "Discard"]
@@ -493,7 +494,7 @@ class World:
         self.left.pop(command.run, None)
         return m.Discarded(**where)
 
-    def _on_Finish(self, command: m.Finish, where: dict[str, Any]) -> m.Event:
+    def _on_Finish(self, command: cmd.Finish, where: dict[str, Any]) -> m.Event:
         return m.Finished(
             **where, request=command.request, target=command.target, commit=self.commit(command.commit)
         )
@@ -651,7 +652,7 @@ class World:
             self.send(m.DaemonStarted(at=self.now, version="walk", pid=3, limits=self.start.limits))
             self.outstanding.pop(("MeasureHost", "", "", ""), None)
             self.outstanding |= {
-                _key(c): c for c in pending_commands(self.swarm) if isinstance(c, m.MeasureHost)
+                _key(c): c for c in pending_commands(self.swarm) if isinstance(c, cmd.MeasureHost)
             }
 
 

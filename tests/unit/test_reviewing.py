@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.invariants import invariants
 from swarm.core.model import Issue, TaskSpec, WorkerResult
@@ -41,9 +42,9 @@ def say(
 
 
 def on_to_staging(story: Story, task: str) -> None:
-    story.send(m.BroughtIn(**story.where(story.sole(m.BringIn, task))))
+    story.send(m.BroughtIn(**story.where(story.sole(cmd.BringIn, task))))
     story.merge(task)
-    if story.has(m.Verify, task):
+    if story.has(cmd.Verify, task):
         story.verify(task)
     story.advance(task)
     story.publish()
@@ -94,10 +95,10 @@ def test_a_verdict_counts_only_with_suites_that_pass() -> None:
     ask(story)
     for _ in range(2):
         say(story, "qa-1", "approve")
-        story.send(m.BroughtIn(**story.where(story.sole(m.BringIn, "qa-1"))))
+        story.send(m.BroughtIn(**story.where(story.sole(cmd.BringIn, "qa-1"))))
         story.merge("qa-1")
         story.verify("qa-1", "failed")
-        story.take(m.GiveBackWorktree)
+        story.take(cmd.GiveBackWorktree)
     assert (story.state("qa-1"), state(story)) == ("failed", "rejected")
     assert "did not pass" in qa(story).reason
 

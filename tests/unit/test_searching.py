@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.invariants import invariants
 from swarm.core.model import Limits, Step
@@ -31,16 +32,16 @@ def red_after(*landed: str, attempts: int = 2, limits: Limits = NAMING) -> Story
             story.advance(name)
             story.publish()
     for _ in range(2):
-        command = story.sole(m.Verify)
+        command = story.sole(cmd.Verify)
         story.commands.append(command)
         story.verify("x", *(["failed"] if command.again else ["failed", "passed"]), tail="E  together")
     assert invariants(story.swarm) == []
     return story
 
 
-def probe(story: Story, *outcomes: str) -> m.Verify:
+def probe(story: Story, *outcomes: str) -> cmd.Verify:
     """Answers one probe: the merge that it begins with, if any, and its verdicts."""
-    if story.has(m.Merge, "x"):
+    if story.has(cmd.Merge, "x"):
         story.merge("x")
     first = story.verify("x", outcomes[0])
     for outcome in outcomes[1:]:
@@ -131,7 +132,7 @@ def test_a_task_without_another_attempt_fails_with_the_partner() -> None:
 def test_where_nothing_has_landed_meanwhile_nothing_is_asked() -> None:
     """Red on the very commit that it began at, work is handed back at once."""
     story = red_after()
-    assert (story.state("x"), story.has(m.Verify)) == ("running", False)
+    assert (story.state("x"), story.has(cmd.Verify)) == ("running", False)
 
 
 def test_a_suite_that_was_too_slow_is_not_asked_again() -> None:
@@ -174,18 +175,18 @@ def test_a_search_keeps_the_claims_and_holds_up_no_landing() -> None:
         story.verify(name)
         story.advance(name)
         story.publish()
-    assert not story.has(m.Merge)
-    assert story.sole(m.Verify).task == "x"
+    assert not story.has(cmd.Merge)
+    assert story.sole(cmd.Verify).task == "x"
     assert invariants(story.swarm) == []
 
 
 def test_what_is_searched_for_is_asked_for_again_after_a_crash() -> None:
     """At each step of a search its command follows from the state alone."""
     story = red_after(*"abc")
-    for expected in (m.Verify, m.Merge):
+    for expected in (cmd.Verify, cmd.Merge):
         (command,) = [c for c in pending_commands(story.swarm) if getattr(c, "task", "") == "x"]
         assert isinstance(command, expected)
-        if expected is m.Verify:
+        if expected is cmd.Verify:
             probe(story, "passed")
 
 
@@ -204,7 +205,7 @@ def test_a_probe_that_can_not_be_carried_out_is_given_up() -> None:
     """A search that meets the same trouble again and again ends with what is known."""
     story = red_after("a")
     for _ in range(NAMING.infra_max + 1):
-        command = story.sole(m.Verify)
+        command = story.sole(cmd.Verify)
         story.send(m.CommandFailed(**story.where(command), command="Verify", text="no scratch worktree"))
         story.wait(60.0)
     assert story.told("TaskHandedBack")[0].data["code"] == "verify_failed"
@@ -223,7 +224,7 @@ def test_the_first_of_another_run_waits_for_a_slot() -> None:
     for name in "abc":
         story.work(name)
     story.merge("a")
-    assert not story.has(m.Merge, "b")
-    assert story.has(m.Merge, "c")
+    assert not story.has(cmd.Merge, "b")
+    assert story.has(cmd.Merge, "c")
     story.verify("a")
-    assert story.has(m.Merge, "b")
+    assert story.has(cmd.Merge, "b")

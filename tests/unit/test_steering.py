@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from swarm.core import commands as cmd
 from swarm.core import machine
 from swarm.core import messages as m
 from swarm.core.invariants import invariants
@@ -123,11 +124,11 @@ def a_story_at(step: str) -> Story:
     story = a_story(a_plan(*tasks), bench=Story(Limits(workers_max=width, ramp_per_s=1000.0)))
     if step in ("pending", "ready", "preparing"):
         return story
-    take = story.sole(m.TakeWorktree, "a")
+    take = story.sole(cmd.TakeWorktree, "a")
     story.send(m.WorktreeReady(**story.where(take), path="/pool/a"))
     if step == "starting":
         return story
-    story.send(m.WorkerStarted(**story.where(story.sole(m.StartWorker)), pid=1, started_at=story.now))
+    story.send(m.WorkerStarted(**story.where(story.sole(cmd.StartWorker)), pid=1, started_at=story.now))
     if step == "running":
         return story
     story.exit("a")
@@ -138,7 +139,7 @@ def a_story_at(step: str) -> Story:
     story.collect("a", ["x"], commits=2)
     if step == "bringing_in":
         return story
-    story.send(m.BroughtIn(**story.where(story.sole(m.BringIn))))
+    story.send(m.BroughtIn(**story.where(story.sole(cmd.BringIn))))
     if step in ("waiting", "merging"):
         return story
     if step == "rebasing":
@@ -157,20 +158,20 @@ def test_a_task_can_be_cancelled_at_every_step(step: str) -> None:
     assert (attempt.step if attempt else story.state("a")) == step
     story.send(m.TasksCancelled(at=story.now, run="plan", tasks=("a",)))
     if step == "preparing":
-        story.send(m.WorktreeReady(**story.where(story.sole(m.TakeWorktree, "a")), path="/pool/a"))
+        story.send(m.WorktreeReady(**story.where(story.sole(cmd.TakeWorktree, "a")), path="/pool/a"))
     if step == "starting":
-        story.send(m.WorkerStarted(**story.where(story.sole(m.StartWorker, "a")), pid=1, started_at=1.0))
+        story.send(m.WorkerStarted(**story.where(story.sole(cmd.StartWorker, "a")), pid=1, started_at=1.0))
     if step in ("starting", "running"):
-        assert [c.why for c in story.commands if isinstance(c, m.EndWorker)] == ["cancelled"]
+        assert [c.why for c in story.commands if isinstance(c, cmd.EndWorker)] == ["cancelled"]
         story.exit("a", 143)
     if step in ("starting", "running", "collecting"):
-        assert story.sole(m.Collect).branch == "swarm/plan/task/a/1"
+        assert story.sole(cmd.Collect).branch == "swarm/plan/task/a/1"
         collected = m.Collected(at=1.0, run="plan", task="a", attempt=1, head="h", commits=1, touched=("x",))
         story.send(collected)
     assert (story.state("a"), story.why("a"), story.state("b")) == ("cancelled", "cancelled", "blocked")
     assert "a" not in {held.holder for held in story.run.claims.held()}
     left = [c for c in pending_commands(story.swarm) if getattr(c, "task", None) == "a"]
-    assert {type(command) for command in left} <= {m.GiveBackWorktree}
+    assert {type(command) for command in left} <= {cmd.GiveBackWorktree}
     assert invariants(story.swarm) == []
 
 
@@ -225,13 +226,13 @@ def test_a_worker_whose_watch_failed_can_be_ended() -> None:
         story = a_story(a_plan(a_task("a", timeout_s=0.1)))
         story.up("a")
         story.send(
-            m.CommandFailed(**story.where(story.sole(m.WatchWorker)), command="WatchWorker", text="no")
+            m.CommandFailed(**story.where(story.sole(cmd.WatchWorker)), command="WatchWorker", text="no")
         )
         if ask is None:
             story.wait(0.2)
         else:
             story.send(ask)
-        assert pending_commands(story.swarm) == [story.sole(m.EndWorker)]
+        assert pending_commands(story.swarm) == [story.sole(cmd.EndWorker)]
 
 
 def test_only_what_ended_badly_can_be_retried() -> None:
@@ -282,9 +283,9 @@ def test_what_is_told_reaches_the_next_attempt() -> None:
     story.send(m.TaskTold(at=story.now, run="plan", task="a", text="mind the tests"))
     story.exit("a", 1)
     story.collect("a")
-    take = story.sole(m.TakeWorktree)
+    take = story.sole(cmd.TakeWorktree)
     story.send(m.WorktreeReady(**story.where(take), path="/pool/a"))
-    feedback = story.sole(m.StartWorker).feedback
+    feedback = story.sole(cmd.StartWorker).feedback
     assert len(feedback) == 2
     assert "exit code 1" in feedback[0]
     assert feedback[1] == "mind the tests"
@@ -295,8 +296,8 @@ def test_what_is_told_before_the_start_reaches_the_first_attempt() -> None:
     story = a_story(a_plan(a_task("a"), a_task("b", needs=["a"])))
     story.send(m.TaskTold(at=story.now, run="plan", task="b", text="be brief"))
     story.land("a")
-    story.send(m.WorktreeReady(**story.where(story.sole(m.TakeWorktree)), path="/pool/b"))
-    assert story.sole(m.StartWorker).feedback == ("be brief",)
+    story.send(m.WorktreeReady(**story.where(story.sole(cmd.TakeWorktree)), path="/pool/b"))
+    assert story.sole(cmd.StartWorker).feedback == ("be brief",)
 
 
 def test_requests_about_what_nobody_knows_are_refused() -> None:

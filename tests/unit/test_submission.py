@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from swarm.core import commands as cmd
 from swarm.core import machine
 from swarm.core import messages as m
 from swarm.core.invariants import invariants
@@ -241,7 +242,7 @@ def test_fail_fast_cancels_the_rest() -> None:
     story.up("b")
     story.fail("a")
     assert story.states() == {"a": "failed", "b": "running", "c": "cancelled", "d": "blocked"}
-    assert story.sole(m.EndWorker, "b").why == "cancelled"
+    assert story.sole(cmd.EndWorker, "b").why == "cancelled"
     story.exit("b", 143)
     story.collect("b")
     assert story.state("b") == "cancelled"
@@ -265,11 +266,11 @@ def test_finishing_is_asked_and_answered_once() -> None:
     story.land("a")
     landed = story.run.published
     story.send(m.FinishRequested(at=story.now, run="plan", request="r1", target="main"))
-    finish = story.sole(m.Finish)
+    finish = story.sole(cmd.Finish)
     assert (finish.commit, finish.base, finish.target, finish.request) == (landed, BASE, "main", "r1")
     assert [suite.run for suite in finish.suites] == ["make"]
     story.land("b")
-    assert [c for c in pending_commands(story.swarm) if isinstance(c, m.Finish)] == [finish]
+    assert [c for c in pending_commands(story.swarm) if isinstance(c, cmd.Finish)] == [finish]
     story.send(m.Finished(at=story.now, run="plan", request="r1", target="main", commit="merged"))
     assert story.run.finished_commit == "merged"
     assert story.told("RunFinished")[0].data["commit"] == "merged"

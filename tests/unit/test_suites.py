@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.model import Suite, SuiteResult
 from swarm.core.suites import (
@@ -35,7 +36,7 @@ def test_a_landing_tells_its_slowest_suite() -> None:
     story = a_story(a_plan(a_task("a", verify=["unit"]), verify=["lint"]))
     story.work("a")
     story.merge("a")
-    verify = story.sole(m.Verify)
+    verify = story.sole(cmd.Verify)
     said = (SuiteResult("lint", "passed", 0, 0.25), SuiteResult("unit", "passed", 0, 2.0))
     story.send(m.Verified(**story.where(verify), candidate=verify.candidate, suites=said))
     story.advance("a")
@@ -176,7 +177,7 @@ def test_a_note_is_told_with_the_landing() -> None:
     story = a_story(a_plan(a_task("a"), verify=["unit"]))
     story.work("a")
     story.merge("a")
-    verify = story.sole(m.Verify)
+    verify = story.sole(cmd.Verify)
     said = (SuiteResult("unit", "passed", 0, 0.25, note="ran as a whole"),)
     story.send(m.Verified(**story.where(verify), candidate=verify.candidate, suites=said))
     story.advance("a")

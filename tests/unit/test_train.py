@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.invariants import invariants
 from swarm.core.model import Limits, Step, SuiteCount, SuiteResult
@@ -45,7 +46,7 @@ def test_red_twice_is_handed_back() -> None:
     story = a_queue("unit", attempts=2)
     story.verify("a", "failed")
     story.verify("a", "failed", tail="E  assert 1 == 2")
-    assert not story.has(m.Verify)
+    assert not story.has(cmd.Verify)
     assert story.run.staging == BASE
     (back,) = story.told("TaskHandedBack")
     assert back.data["code"] == "verify_failed"
@@ -73,10 +74,10 @@ def test_only_what_did_not_pass_runs_again() -> None:
 def test_suites_that_said_nothing_all_run_again() -> None:
     """Where fewer suites answered than were asked for, nothing is known of any, and all run once more."""
     story = a_queue("unit", "lint")
-    verify = story.sole(m.Verify)
+    verify = story.sole(cmd.Verify)
     story.send(m.Verified(**story.where(verify), candidate=verify.candidate, suites=()))
     assert [suite.name for suite in story.verify("a").suites] == ["unit", "lint"]
-    assert story.has(m.Advance)
+    assert story.has(cmd.Advance)
 
 
 def test_a_timeout_is_an_outcome_of_its_own() -> None:
@@ -102,12 +103,12 @@ def test_the_machines_trouble_is_neither_red_nor_a_second_time() -> None:
     """What did not pass for want of what the machine lacks runs again as the same try, first or second."""
     story = a_queue("unit")
     story.verify("a", "failed")
-    second = story.sole(m.Verify)
+    second = story.sole(cmd.Verify)
     story.send(
         m.Verified(**story.where(second), candidate=second.candidate, again=True, trouble="the disk is full")
     )
     story.wait(30.0)
-    assert story.sole(m.Verify) == second
+    assert story.sole(cmd.Verify) == second
     assert story.task("a").attempts[-1].step == "verifying"
 
 
@@ -119,7 +120,9 @@ def test_an_answer_of_the_first_time_is_none_of_the_second() -> None:
     with pytest.raises(StaleEvent):
         story.send(m.Verified(**story.where(first), candidate=first.candidate))
     assert snapshot(story.swarm) == before
-    assert story.sole(m.Verify) == next(c for c in pending_commands(story.swarm) if isinstance(c, m.Verify))
+    assert story.sole(cmd.Verify) == next(
+        c for c in pending_commands(story.swarm) if isinstance(c, cmd.Verify)
+    )
 
 
 def test_a_candidate_that_is_made_anew_begins_at_the_first_time() -> None:
@@ -127,7 +130,7 @@ def test_a_candidate_that_is_made_anew_begins_at_the_first_time() -> None:
     story = a_queue("unit")
     story.verify("a", "failed")
     story.verify("a")
-    story.send(m.StagingMoved(**story.where(story.sole(m.Advance)), found="theirs"))
+    story.send(m.StagingMoved(**story.where(story.sole(cmd.Advance)), found="theirs"))
     story.merge("a")
     assert not story.verify("a", "failed").again
     assert story.verify("a").again
@@ -140,7 +143,7 @@ def test_suites_are_counted() -> None:
     story.verify("a", duration_s=3.0)
     assert story.run.suites_seen == {"unit": SuiteCount(ran=2, flaked=1, longest_s=3.0)}
     story = a_queue("unit")
-    command = story.sole(m.Verify)
+    command = story.sole(cmd.Verify)
     passed = SuiteResult("unit", "passed", remembered=True)
     story.send(m.Verified(**story.where(command), candidate=command.candidate, suites=(passed,)))
     assert story.run.suites_seen == {}
@@ -180,14 +183,14 @@ def candidate(story: Story, name: str) -> str:
 
 def merging(story: Story) -> list[str]:
     """The tasks whose merge is outstanding."""
-    return [command.task for command in story.commands if isinstance(command, m.Merge)]
+    return [command.task for command in story.commands if isinstance(command, cmd.Merge)]
 
 
 def test_each_candidate_is_made_from_the_one_ahead() -> None:
     """With two slots two candidates are verified at once, the second made from the first; a third waits for a slot."""
     story = a_train("a", "b", "c")
     assert story.attempt("b").onto == candidate(story, "a")
-    assert [c.task for c in story.commands if isinstance(c, m.Verify)] == ["a", "b"]
+    assert [c.task for c in story.commands if isinstance(c, cmd.Verify)] == ["a", "b"]
     assert story.attempt("c").step is Step.WAITING
 
 
@@ -195,11 +198,11 @@ def test_green_behind_one_that_is_verified_waits() -> None:
     """A green candidate does not move staging before all ahead of it have; then it does at once, as it was verified."""
     story = a_train("a", "b")
     story.verify("b")
-    assert not story.has(m.Advance)
+    assert not story.has(cmd.Advance)
     second = candidate(story, "b")
     story.verify("a")
     first = story.advance("a")
-    advance = story.sole(m.Advance)
+    advance = story.sole(cmd.Advance)
     assert (advance.task, advance.old, advance.new) == ("b", first, second)
 
 
@@ -207,10 +210,10 @@ def test_a_slot_that_is_free_goes_to_the_next() -> None:
     """While a green one waits its slot is free: the next is merged behind it, as far as the window allows."""
     story = a_train("a", "b", "c", "d")
     story.verify("b")
-    assert not story.has(m.Merge)  # the window is as wide as there are slots
+    assert not story.has(cmd.Merge)  # the window is as wide as there are slots
     story.verify("a")
     story.advance("a")
-    assert [(c.task, c.onto) for c in story.commands if isinstance(c, m.Merge)] == [
+    assert [(c.task, c.onto) for c in story.commands if isinstance(c, cmd.Merge)] == [
         ("c", candidate(story, "b"))
     ]
 
@@ -233,7 +236,7 @@ def test_red_because_of_one_ahead_is_forgotten() -> None:
         story.verify(name, "failed")
         story.verify(name, "failed")
     assert (story.state("a"), story.state("b")) == ("failed", "landing")
-    assert [(c.task, c.onto) for c in story.commands if isinstance(c, m.Merge)] == [("b", BASE)]
+    assert [(c.task, c.onto) for c in story.commands if isinstance(c, cmd.Merge)] == [("b", BASE)]
     story.merge("b")
     assert not story.verify("b").again
     story.advance("b")
@@ -247,12 +250,12 @@ def test_what_stands_on_red_is_merged_anew_onto_the_one_ahead_of_it() -> None:
     story.verify("b", "failed")
     story.verify("b", "failed")
     assert ("plan", "c", 1) in story.turn.dropped
-    assert [(c.task, c.onto) for c in story.commands if isinstance(c, m.Merge)] == [
+    assert [(c.task, c.onto) for c in story.commands if isinstance(c, cmd.Merge)] == [
         ("c", candidate(story, "a"))
     ]
     story.merge("c")
     third = candidate(story, "c")
-    story.take(m.Verify, "c")
+    story.take(cmd.Verify, "c")
     story.verify("a")
     story.advance("a")
     assert story.state("b") == "failed"
@@ -279,13 +282,13 @@ def test_a_conflict_with_one_ahead_is_nobodys_fault() -> None:
     story = a_train("a", "b", "c", merged=1)
     story.conflict("b")
     assert (story.state("b"), story.attempt("b").step) == ("queued", Step.WAITING)
-    assert [(c.task, c.onto) for c in story.commands if isinstance(c, m.Merge)] == [
+    assert [(c.task, c.onto) for c in story.commands if isinstance(c, cmd.Merge)] == [
         ("c", candidate(story, "a"))
     ]
     story.merge("c")
     story.verify("a")
     story.advance("a")
-    assert [(c.task, c.onto) for c in story.commands if isinstance(c, m.Merge)] == [
+    assert [(c.task, c.onto) for c in story.commands if isinstance(c, cmd.Merge)] == [
         ("b", candidate(story, "c"))
     ]
     story.merge("b")
@@ -330,11 +333,11 @@ def test_staging_that_moved_makes_the_whole_train_anew() -> None:
     """When staging is not where the first was made from, all are merged anew behind it."""
     story = a_train("a", "b")
     story.verify("a")
-    story.send(m.StagingMoved(**story.where(story.sole(m.Advance)), found="theirs"))
-    assert [(c.task, c.onto) for c in story.commands if isinstance(c, m.Merge)] == [("a", "theirs")]
+    story.send(m.StagingMoved(**story.where(story.sole(cmd.Advance)), found="theirs"))
+    assert [(c.task, c.onto) for c in story.commands if isinstance(c, cmd.Merge)] == [("a", "theirs")]
     assert story.attempt("b").step is Step.WAITING
     story.merge("a")
-    assert [(c.task, c.onto) for c in story.commands if isinstance(c, m.Merge)] == [
+    assert [(c.task, c.onto) for c in story.commands if isinstance(c, cmd.Merge)] == [
         ("b", candidate(story, "a"))
     ]
 
@@ -344,7 +347,7 @@ def test_one_that_is_cancelled_takes_those_behind_it_off() -> None:
     story = a_train("a", "b")
     turn = story.send(m.TasksCancelled(at=story.now, run="plan", tasks=("a",)))
     assert turn.dropped == [("plan", "a", 1), ("plan", "b", 1)]
-    assert [(c.task, c.onto) for c in story.commands if isinstance(c, m.Merge)] == [("b", BASE)]
+    assert [(c.task, c.onto) for c in story.commands if isinstance(c, cmd.Merge)] == [("b", BASE)]
 
 
 def test_an_undo_goes_before_the_train() -> None:
@@ -357,7 +360,7 @@ def test_an_undo_goes_before_the_train() -> None:
     turn = story.send(m.UndoRequested(at=story.now, run="plan", task="x"))
     assert turn.dropped == [("plan", "a", 1), ("plan", "b", 1)]
     assert (story.run.landing, list(story.run.queue)) == (["x"], ["a", "b"])
-    assert story.sole(m.Revert).onto == story.run.staging
+    assert story.sole(cmd.Revert).onto == story.run.staging
 
 
 def test_a_person_lets_one_land_first() -> None:
@@ -368,7 +371,7 @@ def test_a_person_lets_one_land_first() -> None:
         assert set(turn.dropped) == {("plan", "a", 1), ("plan", "b", 1)}
         assert story.run.landing == [wanted]
         assert list(story.run.queue) == [name for name in "abc" if name != wanted]
-        assert [c.onto for c in story.commands if isinstance(c, m.Merge)] == [BASE]
+        assert [c.onto for c in story.commands if isinstance(c, cmd.Merge)] == [BASE]
 
 
 def test_with_one_slot_what_is_verified_is_not_interrupted() -> None:
@@ -395,7 +398,7 @@ def test_nothing_is_built_ahead_of_what_is_not_verified() -> None:
     story.work("a")
     story.work("b")
     story.merge("a")
-    assert [type(c) for c in story.commands] == [m.Advance]
+    assert [type(c) for c in story.commands] == [cmd.Advance]
 
 
 def test_verification_takes_the_room_of_a_worker() -> None:
@@ -408,16 +411,16 @@ def test_verification_takes_the_room_of_a_worker() -> None:
     story.merge("a")
     story.work("b")
     assert story.at_work() == ["c"]
-    assert story.has(m.Merge, "b")
+    assert story.has(cmd.Merge, "b")
     story = a_story(a_plan(*tasks), bench=Story(dataclasses.replace(TRAIN, workers_max=1)))
     story.work("a")
     story.merge("a")
     story.work("b")  # c starts in the room that b leaves, before b is brought in
     assert story.at_work() == ["c"]
-    assert not story.has(m.Merge, "b")
+    assert not story.has(cmd.Merge, "b")
     story.up("c")
     story.exit("c")
-    assert story.has(m.Merge, "b")
+    assert story.has(cmd.Merge, "b")
 
 
 def test_the_first_of_each_run_needs_no_slot() -> None:
@@ -427,11 +430,11 @@ def test_the_first_of_each_run_needs_no_slot() -> None:
     story.work("x")
     story.merge("x")
     story.work("y")
-    assert [c.task for c in story.commands if isinstance(c, m.Verify)] == ["a", "b", "x"]
+    assert [c.task for c in story.commands if isinstance(c, cmd.Verify)] == ["a", "b", "x"]
     story.verify("b")
-    assert not story.has(m.Merge)
+    assert not story.has(cmd.Merge)
     story.verify("a")
-    assert [c.task for c in story.commands if isinstance(c, m.Merge)] == ["y"]
+    assert [c.task for c in story.commands if isinstance(c, cmd.Merge)] == ["y"]
 
 
 # --- who goes first among those that wait

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import pytest
 
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.model import Limits, SuiteResult
 from tests.builders import BASE, a_plan, a_task
@@ -41,7 +42,7 @@ class End(NamedTuple):
 
     at: float
     n: int
-    command: m.Verify
+    command: cmd.Verify
 
 
 class Simulated:
@@ -86,35 +87,35 @@ class Simulated:
         """Answers all that takes no time, and has what is to be verified end later; what nobody wants to hear of any more ends."""
         story = self.story
         while True:
-            wanted = [c for c in story.commands if not isinstance(c, (m.TakeWorktree, m.MeasureHost))]
+            wanted = [c for c in story.commands if not isinstance(c, (cmd.TakeWorktree, cmd.MeasureHost))]
             if not wanted:
                 break
             story.commands = [c for c in story.commands if c not in wanted]
             for command in wanted:
                 self.carry_out(command)
 
-    def carry_out(self, command: m.Command) -> None:
+    def carry_out(self, command: cmd.Command) -> None:
         story = self.story
-        if isinstance(command, m.Merge):
+        if isinstance(command, cmd.Merge):
             made = story.commit()
             self.held[made] = self.held[command.onto] | {command.task}
             story.send(m.CandidateMade(**story.where(command), onto=command.onto, candidate=made))
-        elif isinstance(command, m.Verify):
+        elif isinstance(command, cmd.Verify):
             self.held.setdefault(
                 command.candidate, frozenset({command.task})
             )  # a commit of its own, where it began
             self.runs += 1
             took = 1.0 + self.random.uniform(-0.2, 0.2)
             heapq.heappush(self.ends, End(story.now + took, self.runs, command))
-        elif isinstance(command, m.Advance):
+        elif isinstance(command, cmd.Advance):
             assert command.new in self.green, f"{command.task} lands and was never green"
             assert command.old == story.run.staging
             story.send(m.StagingAdvanced(**story.where(command), candidate=command.new))
             for name in self.waited:
                 self.waited[name] += story.state(name) in ("queued", "landing")
-        elif isinstance(command, m.Publish):
+        elif isinstance(command, cmd.Publish):
             story.send(m.Published(at=story.now, run=command.run, commit=command.commit))
-        elif isinstance(command, m.Follow):
+        elif isinstance(command, cmd.Follow):
             story.send(m.Followed(at=story.now, run=command.run, commit=command.commit))
 
     def play(self) -> None:

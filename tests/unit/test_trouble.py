@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.model import Limits, Reason, Step, SuiteResult
 from swarm.core.state import pending_commands, wants_readings
@@ -14,7 +15,7 @@ FULL = "no space is left on the disk"
 CLOSED = f"{FULL}; nothing new starts, and what failed is tried again"
 
 
-def fails(story: Story, kind: type[m.AttemptCommand], task: str, trouble: str = FULL) -> None:
+def fails(story: Story, kind: type[cmd.AttemptCommand], task: str, trouble: str = FULL) -> None:
     """The outstanding command of an attempt can't be carried out, for want of what the machine lacks."""
     command = story.sole(kind, task)
     story.send(
@@ -23,26 +24,26 @@ def fails(story: Story, kind: type[m.AttemptCommand], task: str, trouble: str = 
 
 
 def exits(story: Story, task: str, code: int, trouble: str) -> None:
-    command = story.sole(m.WatchWorker, task)
+    command = story.sole(cmd.WatchWorker, task)
     story.send(m.WorkerExited(**story.where(command), exit_code=code, trouble=trouble))
 
 
-@pytest.mark.parametrize("failing", [m.TakeWorktree, m.StartWorker])
-def test_the_machines_trouble_uses_up_no_attempt(failing: type[m.AttemptCommand]) -> None:
+@pytest.mark.parametrize("failing", [cmd.TakeWorktree, cmd.StartWorker])
+def test_the_machines_trouble_uses_up_no_attempt(failing: type[cmd.AttemptCommand]) -> None:
     """However often a worktree or worker can't be had because the disk is full, the task waits, is told why, and works after it."""
     story = a_story(a_plan(a_task("a", attempts=1)))
     for _ in range(40):
-        if failing is m.StartWorker and story.has(m.TakeWorktree):
-            story.send(m.WorktreeReady(**story.where(story.sole(m.TakeWorktree)), path="/pool/a"))
+        if failing is cmd.StartWorker and story.has(cmd.TakeWorktree):
+            story.send(m.WorktreeReady(**story.where(story.sole(cmd.TakeWorktree)), path="/pool/a"))
         fails(story, failing, "a")
         reason = story.attempt("a").reason
         assert reason is not None
         assert (story.state("a"), reason.code, reason.text) == ("running", "retrying", "write failed")
         story.wait(5.0)
-    if failing is m.TakeWorktree:
+    if failing is cmd.TakeWorktree:
         story.land("a")
     else:
-        story.send(m.WorkerStarted(**story.where(story.sole(m.StartWorker)), pid=1, started_at=story.now))
+        story.send(m.WorkerStarted(**story.where(story.sole(cmd.StartWorker)), pid=1, started_at=story.now))
         assert story.attempt("a").step is Step.RUNNING
     assert len(story.task("a").attempts) == 1
 
@@ -54,7 +55,7 @@ def test_a_failure_that_lasts_for_hours_is_borne(trouble: str) -> None:
     story.up("a")
     story.exit("a")
     for _ in range(1100):
-        fails(story, m.Collect, "a", trouble)
+        fails(story, cmd.Collect, "a", trouble)
         story.wait(30.0)
     story.collect("a")
     assert story.state("a") == "queued"
@@ -64,14 +65,14 @@ def test_a_watch_that_fails_while_a_worker_is_ended_leaves_nobody_waiting() -> N
     """Where the end of a worker can't be told by who watched it, after it was asked to end, it is asked for again."""
     story = a_story(a_plan(a_task("a", timeout_s=10.0)))
     story.up("a")
-    watch = story.sole(m.WatchWorker, "a")
+    watch = story.sole(cmd.WatchWorker, "a")
     story.wait(11.0)
-    assert story.sole(m.EndWorker, "a").why == "timeout"
+    assert story.sole(cmd.EndWorker, "a").why == "timeout"
     story.send(
         m.CommandFailed(**story.where(watch), command="WatchWorker", text="no descriptor", trouble=FULL)
     )
     story.wait(1.0)
-    assert story.has(m.EndWorker, "a")
+    assert story.has(cmd.EndWorker, "a")
 
 
 def test_nothing_new_starts_until_it_is_over() -> None:
@@ -80,7 +81,7 @@ def test_nothing_new_starts_until_it_is_over() -> None:
         a_plan(*(a_task(name) for name in "abc")), bench=Story(Limits(workers_max=2, ramp_per_s=99.0))
     )
     assert story.at_work() == ["a", "b"]
-    fails(story, m.TakeWorktree, "a")
+    fails(story, cmd.TakeWorktree, "a")
     story.land("b")
     story.measure(CALM)
     assert story.at_work() == ["a"]
@@ -101,13 +102,13 @@ def test_it_is_over_only_when_nobody_waits_for_the_machine() -> None:
     story = a_story(
         a_plan(*(a_task(name) for name in "abc")), bench=Story(Limits(workers_max=2, ramp_per_s=99.0))
     )
-    fails(story, m.TakeWorktree, "a")
-    fails(story, m.TakeWorktree, "b")
+    fails(story, cmd.TakeWorktree, "a")
+    fails(story, cmd.TakeWorktree, "b")
     story.wait(1.0)
     story.land("a")
     assert story.swarm.capacity.reason == CLOSED
     story.send(m.TasksCancelled(at=story.now, run="plan", tasks=("b",)))
-    fails(story, m.TakeWorktree, "b")
+    fails(story, cmd.TakeWorktree, "b")
     story.measure(CALM)
     assert story.swarm.trouble == {}
     assert story.at_work() == ["c"]
@@ -120,10 +121,10 @@ def test_a_command_of_the_run_shuts_the_house_too() -> None:
     story.exit("a")
     story.measure(CALM)
     story.collect("a")
-    story.send(m.BroughtIn(**story.where(story.sole(m.BringIn, "a"))))
+    story.send(m.BroughtIn(**story.where(story.sole(cmd.BringIn, "a"))))
     story.merge("a")
     story.advance("a")
-    story.take(m.Publish)
+    story.take(cmd.Publish)
     story.send(
         m.RunCommandFailed(at=story.now, run="plan", command="Publish", text="write failed", trouble=FULL)
     )
@@ -139,13 +140,13 @@ def test_a_next_daemon_knows_of_the_trouble() -> None:
     """After a restart the house is still shut, and what failed is outstanding at the time that it was to be tried again."""
     story = a_story(a_plan(a_task("a"), a_task("b")))
     story.up("b")
-    fails(story, m.TakeWorktree, "a")
+    fails(story, cmd.TakeWorktree, "a")
     story.send(m.DaemonStarted(at=story.now, version="2", pid=2, limits=Limits()))
     assert [type(c).__name__ for c in pending_commands(story.swarm)] == ["LookAtStaging", "WatchWorker"]
     assert story.swarm.capacity.reason == CLOSED
-    story.take(m.TakeWorktree)
+    story.take(cmd.TakeWorktree)
     story.wait(1.0)
-    assert story.has(m.TakeWorktree)
+    assert story.has(cmd.TakeWorktree)
 
 
 def test_a_worker_that_fails_on_a_full_disk_is_forgiven_a_few_times() -> None:
@@ -180,14 +181,14 @@ def test_a_verification_that_fails_on_a_full_disk_is_done_again() -> None:
     story.work("a")
     story.merge("a")
     for _ in range(3):
-        command = story.sole(m.Verify)
+        command = story.sole(cmd.Verify)
         red = (SuiteResult(name=command.suites[0].name, outcome="failed"),)
         answer = m.Verified(**story.where(command), candidate=command.candidate, suites=red, trouble=FULL)
         story.send(answer)
         assert story.swarm.capacity.reason == CLOSED
         story.wait(5.0)
     assert story.attempt("a").suites == ()
-    again = story.sole(m.Verify)
+    again = story.sole(cmd.Verify)
     assert again == command
     story.send(m.Verified(**story.where(again), candidate=again.candidate, suites=red, trouble=FULL))
     assert (story.state("a"), story.why("a")) == ("failed", "verify_failed")
@@ -199,10 +200,10 @@ def test_a_machine_that_cannot_be_looked_at_says_why() -> None:
     story = Story()
     story.send(submitted(a_plan(a_task("a")), at=story.now))
     story.send(m.RunPrepared(at=story.now, run="plan", commit=BASE, worktree="/staging"))
-    assert story.sole(m.MeasureHost).target is None
+    assert story.sole(cmd.MeasureHost).target is None
     story.send(m.HostMeasured(at=story.now, readings=CALM, trouble="no memory is left"))
     assert story.at_work() == []
-    assert story.sole(m.MeasureHost).target == 0
+    assert story.sole(cmd.MeasureHost).target == 0
     assert "can't be looked at: no memory is left" in story.swarm.capacity.reason
     story.send(m.HostMeasured(at=story.now, readings=CALM))
     assert story.at_work() == ["a"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.invariants import invariants
 from swarm.core.model import PhaseSpec, PlanSpec, Sides
@@ -24,9 +25,9 @@ def ask(story: Story, task: str) -> None:
     story.send(m.UndoRequested(at=story.now, run="plan", task=task))
 
 
-def revert(story: Story, task: str) -> m.Revert:
+def revert(story: Story, task: str) -> cmd.Revert:
     """The revert of a task is made."""
-    command = story.sole(m.Revert, task)
+    command = story.sole(cmd.Revert, task)
     story.send(m.CandidateMade(**story.where(command), onto=command.onto, candidate=story.commit()))
     return command
 
@@ -35,7 +36,7 @@ def undo(story: Story, task: str) -> str:
     """The whole way of an undo; gives its commit."""
     ask(story, task)
     revert(story, task)
-    if story.has(m.Verify, task):
+    if story.has(cmd.Verify, task):
         story.verify(task)
     new = story.advance(task)
     story.publish()
@@ -53,7 +54,7 @@ def test_an_undo_is_a_revert_that_lands_like_anything_else() -> None:
     command = revert(story, "a")
     assert (command.onto, command.landings, command.verified) == (commit, (("a", commit),), ("make",))
     story.verify("a")
-    (advance,) = [c for c in story.commands if isinstance(c, m.Advance)]
+    (advance,) = [c for c in story.commands if isinstance(c, cmd.Advance)]
     assert (advance.old, advance.reverts) == (commit, (commit,))
     new = story.advance("a")
     story.publish()
@@ -81,7 +82,7 @@ def test_what_needed_it_goes_with_it_newest_first() -> None:
     ask(story, "a")
     story.exit("d", 143)
     story.collect("d")
-    assert [name for name, _ in story.sole(m.Revert).landings] == ["c", "b", "a"]
+    assert [name for name, _ in story.sole(cmd.Revert).landings] == ["c", "b", "a"]
     assert story.states() == {
         **dict.fromkeys("bc", "landed"), "a": "landing", "d": "cancelled", "e": "blocked", "f": "landed",
     }  # fmt: skip
@@ -96,7 +97,7 @@ def test_a_retry_of_what_was_undone_makes_it_anew() -> None:
     assert story.states() == {"a": "cancelled", "b": "cancelled", "c": "blocked", "d": "running"}
     story.send(m.TasksRetried(at=story.now, run="plan", tasks=("a", "b")))
     story.measure()
-    assert [c.base for c in story.commands if isinstance(c, m.TakeWorktree) and c.task == "a"] == [new]
+    assert [c.base for c in story.commands if isinstance(c, cmd.TakeWorktree) and c.task == "a"] == [new]
     story.land("a", "b", "d", "c")
     assert story.states() == dict.fromkeys("abcd", "landed")
     assert [a.n for a in story.task("a").attempts] == [1, 2, 3]
@@ -111,7 +112,7 @@ def test_an_undo_that_does_not_do_changes_nothing(how: str) -> None:
     before = dict(story.run.landed)
     ask(story, "a")
     if how == "conflict":
-        command = story.sole(m.Revert)
+        command = story.sole(cmd.Revert)
         story.send(
             m.MergeConflicted(**story.where(command), onto=command.onto, paths=("x",), versions=(Sides("x"),))
         )
@@ -128,7 +129,7 @@ def test_an_undo_that_does_not_do_changes_nothing(how: str) -> None:
         refused.data["code"] == {"conflict": "conflict", "red": "verify_failed", "cancel": "cancelled"}[how]
     )
     assert invariants(story.swarm) == []
-    story.take(m.Verify)
+    story.take(cmd.Verify)
     undo(story, "a")
 
 
@@ -156,8 +157,8 @@ def test_an_undo_goes_before_what_waits_to_land() -> None:
     ask(story, "a")
     story.merge("b")
     story.advance("b")
-    assert story.has(m.Revert, "a")
-    assert not story.has(m.Merge, "c")
+    assert story.has(cmd.Revert, "a")
+    assert not story.has(cmd.Merge, "c")
 
 
 def test_what_cant_be_undone_is_refused() -> None:
