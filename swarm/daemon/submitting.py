@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from swarm import config
-from swarm.core import discover, machine
+from swarm.core import discover, submission
 from swarm.core import messages as m
 from swarm.core.model import PhaseSpec, PlanSpec
 from swarm.core.run import Run
@@ -61,8 +61,8 @@ class Submitter:
             **found,
         }
 
-    def _checked(self, plan: PlanSpec) -> machine.Submission:
-        change = machine.submission(self._coordinator.swarm, plan.id, plan)
+    def _checked(self, plan: PlanSpec) -> submission.Change:
+        change = submission.would_change(self._coordinator.swarm, plan.id, plan)
         if change.refused:
             raise Refused(
                 f"{', '.join(change.refused[:10])} changed in the plan, and work on it has started.",

@@ -286,7 +286,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "from-follower": Mutant(
         "a worker starts from where the staging worktree stands, not from staging",
-        "swarm/core/machine.py",
+        "swarm/core/scheduling.py",
         "        base=run.published,\n",
         "        base=run.followed,\n",
         ("walk", f"{_MERGE_QUEUE}::test_a_dependant_starts_from_the_published_commit"),
@@ -300,7 +300,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "lost-never-counts": Mutant(
         "a worker that is lost again and again never uses an attempt up",
-        "swarm/core/machine.py",
+        "swarm/core/working.py",
         "attempt.counts = lost > turn.swarm.limits.lost_max",
         "attempt.counts = False",
         ("tests/unit/test_attempts.py::test_a_lost_worker_costs_no_attempt_at_first",),

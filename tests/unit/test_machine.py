@@ -7,7 +7,7 @@ import json
 import pytest
 
 from swarm.core import commands as cmd
-from swarm.core import machine, report
+from swarm.core import machine, report, scheduling
 from swarm.core import messages as m
 from swarm.core.invariants import invariants
 from swarm.core.model import Limits, PhaseSpec, WorkerResult
@@ -308,7 +308,7 @@ def test_what_waits_is_told_by_whom_it_really_waits_for() -> None:
 
 def test_a_turn_passes_over_a_bounded_number_of_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where very many ready tasks wait for one claim they are looked at some at a time, and one that may start is still found."""
-    monkeypatch.setattr(machine, "LOOKS_MAX", 10)
+    monkeypatch.setattr(scheduling, "LOOKS_MAX", 10)
     tasks = [a_task("a", claims=["x"]), *(a_task(f"t{n}", claims=["x"]) for n in range(95)), a_task("free")]
     story = a_story(a_plan(*tasks))
     turns = 0

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from swarm.core import machine
+from swarm.core import machine, submission
 from swarm.core import messages as m
 from swarm.core.invariants import invariants
 from swarm.core.model import (
@@ -128,10 +128,10 @@ def submit_again(world: World, name: str) -> None:
     plan, run = world.plans[name], world.swarm.runs.get(name)
     if run is not None and run.discarding:
         return
-    refused = machine.submission(world.swarm, name, plan).refused
+    refused = submission.would_change(world.swarm, name, plan).refused
     stay = {each: run.tasks[each].spec for each in refused} if run is not None else {}
     plan = dataclasses.replace(plan, tasks=tuple(stay.get(task.id, task) for task in plan.tasks))
-    ring = set(machine.submission(world.swarm, name, plan).ring) - stay.keys()
+    ring = set(submission.would_change(world.swarm, name, plan).ring) - stay.keys()
     loose = {
         task.id: dataclasses.replace(task, needs=(), phase=None) for task in plan.tasks if task.id in ring
     }

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from swarm.core import commands as cmd
-from swarm.core import machine
 from swarm.core import messages as m
+from swarm.core import submission
 from swarm.core.invariants import invariants
 from swarm.core.model import Limits, PhaseSpec, Reason
 from swarm.core.state import IllegalEvent, StaleEvent, pending_commands
@@ -26,7 +26,7 @@ def test_the_same_plan_again_changes_nothing() -> None:
     story = a_story(plan)
     story.land("a")
     before = snapshot(story.run)
-    change = machine.submission(story.swarm, "plan", plan)
+    change = submission.would_change(story.swarm, "plan", plan)
     assert (change.added, change.replaced, change.unchanged, change.refused) == ((), (), 2, ())
     turn = story.submit(plan)
     assert turn.commands == []
@@ -71,7 +71,7 @@ def test_a_changed_task_that_has_started_is_refused_by_name() -> None:
     """A plan that changes a started task is illegal, names it, and changes nothing of the rest either."""
     story = a_story(a_plan(a_task("a"), a_task("b", needs=["a"])))
     plan = a_plan(a_task("a", title="Other"), a_task("b", title="Other"), a_task("c"))
-    assert machine.submission(story.swarm, "plan", plan).refused == ("a",)
+    assert submission.would_change(story.swarm, "plan", plan).refused == ("a",)
     before = snapshot(story.swarm)
     with pytest.raises(IllegalEvent, match="a changed in the plan and started"):
         story.send(submitted(plan))
@@ -171,7 +171,7 @@ def test_finished_tasks_meet_needs_and_are_never_run() -> None:
     story = a_story(a_plan(*tasks, phases=THEN))
     assert story.states() == {"b": "running", "c": "running"}
     assert list(story.run.finished_before) == ["a"]
-    assert machine.submission(story.swarm, "plan", a_plan(*tasks, phases=THEN)).unchanged == 3
+    assert submission.would_change(story.swarm, "plan", a_plan(*tasks, phases=THEN)).unchanged == 3
 
 
 # --- parts of a plan

@@ -1,0 +1,182 @@
+"""How a plan is taken in, for a new run or for one that there is: whatever of it has not started may still change.
+
+Rules for editing: a plan is taken in whole or refused whole, so all that can be wrong with it is looked for before anything is
+changed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from swarm.core import messages as m
+from swarm.core import ownership, providers, rebuilt
+from swarm.core.lifecycle import settle
+from swarm.core.model import PhaseSpec, PlanSpec, TaskSpec, TaskState
+from swarm.core.needs import Needs
+from swarm.core.run import Run
+from swarm.core.state import (
+    IllegalEvent,
+    StaleEvent,
+    Swarm,
+    Turn,
+    carried_out,
+    kept_run,
+    run_commands,
+    some,
+    the_run,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a plan would change in a run: ids of new and replaced tasks, of those that have started and may not change, of needs
+    that nobody knows, and of tasks that would wait for each other in a ring."""
+
+    added: tuple[str, ...]
+    replaced: tuple[str, ...]
+    unchanged: int
+    refused: tuple[str, ...]
+    unknown: tuple[str, ...]
+    ring: tuple[str, ...] = ()
+
+
+def would_change(swarm: Swarm, run_id: str, plan: PlanSpec) -> Change:
+    """Says what submitting `plan` would do, without doing it."""
+    run = swarm.runs.get(run_id)
+    known = run.tasks if run is not None else {}
+    before = run.finished_before if run is not None else {}
+    added, replaced, refused, unchanged = [], [], [], 0
+    for spec in plan.tasks:
+        task = known.get(spec.id)
+        if task is None and spec.id not in before:
+            added.append(spec.id)
+        elif task is None or task.spec == spec or spec.finished or (run and spec.id in run.unplanned):
+            unchanged += 1
+        elif task.attempts:
+            refused.append(spec.id)
+        else:
+            replaced.append(spec.id)
+    names = {*known, *before, *(spec.id for spec in plan.tasks)}
+    phases = {*(run.phases if run is not None else ()), *(phase.id for phase in plan.phases)}
+    wanting: tuple[PhaseSpec | TaskSpec, ...] = (*plan.phases, *plan.tasks)
+    unknown = [need for spec in wanting for need in spec.needs if need not in names]
+    unknown += [need for spec in wanting for need in spec.phase_needs if need not in phases]
+    unknown += [spec.phase for spec in plan.tasks if spec.phase is not None and spec.phase not in phases]
+    ring = [] if unknown else _ring(run, plan, {*added, *replaced})
+    return Change(tuple(added), tuple(replaced), unchanged, tuple(refused), tuple(unknown), tuple(ring))
+
+
+def _ring(run: Run | None, plan: PlanSpec, changing: set[str]) -> list[str]:
+    needs = run.needs if run is not None else Needs()
+    return needs.ring(plan.phases, [spec for spec in plan.tasks if spec.id in changing])
+
+
+def plan_submitted(turn: Turn, event: m.PlanSubmitted) -> None:
+    """Takes a plan in, for a new run or into one that there is."""
+    swarm, plan = turn.swarm, event.plan
+    if event.run in swarm.runs:
+        kept_run(turn, event.run)
+    change = would_change(swarm, event.run, plan)
+    _check(swarm, event, change)
+    run = swarm.runs.get(event.run)
+    if run is None:
+        run = _new_run(turn, event)
+    elif not run.plan.name:  # it was known from the landing repository alone
+        run.plan, run.base_branch = dataclasses.replace(plan, tasks=(), phases=()), event.base_branch
+    elif plan.verify:
+        run.plan = dataclasses.replace(run.plan, verify=plan.verify)
+    run.take_turns(event.sequential)
+    run.fail_fast = event.fail_fast
+    added = set(change.added)
+    new = run.add(plan.phases, [spec for spec in plan.tasks if spec.id in added])
+    providers.submitted(turn, run, plan)
+    ownership.settle(swarm, swarm.limits.roles)
+    rebuilt.learn(run, plan)
+    rebuilt.recall(turn, run, new)
+    replaced = set(change.replaced)
+    changed = {spec.id: spec for spec in plan.tasks if spec.id in replaced}
+    for name, spec in changed.items():
+        task = run.tasks[name]
+        run.needs.forget(task.spec)
+        task.spec, task.reason, task.ended_at = spec, None, None
+        run.set_state(task, TaskState.PENDING)
+        new.append(task)
+    for spec in changed.values():
+        run.needs.replace(spec)
+    run.needs.settle()
+    run.select(event.only)
+    if run.open_tasks:
+        run.ended_at, run.finished_commit = None, None
+    turn.tell("PlanAccepted", run, added=len(added), replaced=len(changed), unchanged=change.unchanged)
+    for name in dict.fromkeys((*(task.spec.id for task in new), *run.needs.take_changed())):
+        _reconsider(turn, run, name)
+    run.take_back_aside()
+    turn.stir(run)
+
+
+def _check(swarm: Swarm, event: m.PlanSubmitted, change: Change) -> None:
+    """Raises `IllegalEvent` where the plan can't be taken in; nothing has been changed yet."""
+    if change.refused:
+        raise IllegalEvent(f"{some(change.refused)} changed in the plan and started already")
+    if change.unknown:
+        raise IllegalEvent(f"nobody knows {some(change.unknown)}, which the plan needs")
+    if change.ring:
+        raise IllegalEvent(f"{some(change.ring)} would wait for each other in a ring")
+    names = {spec.id for spec in event.plan.tasks}
+    if len(names) < len(event.plan.tasks):
+        raise IllegalEvent("two tasks of the plan have the same id")
+    run = swarm.runs.get(event.run)
+    known = {*names, *run.tasks, *run.finished_before} if run is not None else names
+    unknown = [name for name in event.only if name not in known]
+    if unknown:
+        raise IllegalEvent(f"no task {some(unknown)} in run {event.run!r}")
+
+
+def _reconsider(turn: Turn, run: Run, name: str) -> None:
+    """Gives a task whose needs a plan has changed, its own or those of others, the state that they call for."""
+    task = run.tasks.get(name)
+    if task is None:
+        return  # finished before
+    dead = run.needs.dead(name)
+    if (task.state is TaskState.BLOCKED and not dead) or (
+        task.state is TaskState.READY and (dead or not run.needs.free(name))
+    ):
+        run.set_state(task, TaskState.PENDING)
+        task.reason, task.ended_at, task.not_before = None, None, None
+    if task.state is TaskState.PENDING:
+        settle(turn, run, task)
+
+
+def _new_run(turn: Turn, event: m.PlanSubmitted) -> Run:
+    swarm = turn.swarm
+    run = Run(
+        id=event.run,
+        index=1 + max((each.index for each in swarm.runs.values()), default=-1),
+        in_plan_order=swarm.limits.in_plan_order,
+        plan=dataclasses.replace(event.plan, tasks=(), phases=()),
+        base_branch=event.base_branch,
+        base_commit=event.base_commit,
+        created_at=event.at,
+        staging=event.base_commit,
+        published=event.base_commit,
+        followed=event.base_commit,
+    )
+    swarm.runs[run.id] = run
+    turn.commands.extend(run_commands(run))
+    turn.tell("RunStarted", run, base=run.base_commit, branch=run.base_branch)
+    return run
+
+
+def run_prepared(turn: Turn, event: m.RunPrepared) -> None:
+    """Takes in where staging of a new run stands."""
+    run = the_run(turn, event.run)
+    if run.prepared:
+        raise StaleEvent(f"run {event.run!r} is prepared already")
+    run.prepared, run.worktree = True, event.worktree
+    run.published = run.followed = event.commit
+    if run.publishing or run.behind:  # found on staging when the journal was rebuilt
+        turn.stir(run)
+    else:
+        run.staging = event.commit
+    carried_out(turn, run, "PrepareRun")
