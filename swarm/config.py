@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from swarm.core.adapters import ANTHROPIC, BUILT_IN, Agent
+from swarm.core.entries import Policy
 from swarm.core.model import Defaults, Role
 from swarm.core.model import Limits as MachineLimits
 from swarm.errors import UsageError
@@ -315,6 +316,11 @@ def to_limits(settings: Settings) -> MachineLimits:
         day_budget_tokens=limits.day_budget_tokens,
         roles=to_roles(settings),
     )
+
+
+def to_policy(settings: Settings) -> Policy:
+    """Gives what may come in with an attempt's work."""
+    return Policy(**settings.policy.model_dump())
 
 
 def to_roles(settings: Settings) -> tuple[Role, ...]:

@@ -25,6 +25,7 @@ from pydantic_core import InitErrorDetails
 
 from swarm.core.adapters import ANTHROPIC, BUILT_IN, Agent
 from swarm.core.claims import normalise
+from swarm.core.entries import Policy, Verdict
 from swarm.core.messages import FACTS
 from swarm.core.model import Defaults
 from swarm.core.model import Limits as MachineLimits
@@ -34,6 +35,7 @@ Step = Annotated[tuple[float, float], Strict(False)]  # TOML has arrays only
 
 _MACHINE = MachineLimits()  # the defaults that the machine has by itself are not written twice
 _DEFAULTS = Defaults()
+_POLICY = Policy()
 _ANY_AGENT = Agent()
 
 
@@ -218,6 +220,35 @@ class LimitSettings(_Table):
         if any(not 0 < share <= 1 for _, share in ladder):
             raise ValueError("a share of the workers lies above 0 and is at most 1")
         return ladder
+
+
+class PolicySettings(_Table):
+    """What may come in with the work of an attempt; only what it changed itself is judged."""
+
+    links: Verdict = Field(
+        default=_POLICY.links,
+        description="Links that lead out of the tree, to an absolute place or into git's own folder: reject hands the work back, "
+        "warn tells of them.",
+    )
+    twins: Verdict = Field(
+        default=_POLICY.twins,
+        description="Names that differ in case alone from another beside them: on some machines they are one file.",
+    )
+    attributes: Verdict = Field(
+        default=_POLICY.attributes, description="Changes of .gitattributes, which say how git treats files."
+    )
+    submodules: Verdict = Field(
+        default=_POLICY.submodules,
+        description="Changes of .gitmodules, which say where other repositories come from.",
+    )
+    file_bytes_max: int = Field(
+        default=_POLICY.file_bytes_max, ge=0, description="Largest file that may come in; 0: any size."
+    )
+    added_bytes_max: int = Field(
+        default=_POLICY.added_bytes_max,
+        ge=0,
+        description="Most that one attempt may add, all its files together; 0: no limit.",
+    )
 
 
 class WorktreeSettings(_Table):
@@ -509,6 +540,7 @@ class Settings(_Table):
     sandbox_paths: SandboxPaths = SandboxPaths()
     limits: LimitSettings = LimitSettings()
     worktrees: WorktreeSettings = WorktreeSettings()
+    policy: PolicySettings = PolicySettings()
     verify: VerifySettings = VerifySettings()
     qa: QaSettings = QaSettings()
     deploy: DeploySettings = DeploySettings()

@@ -142,6 +142,7 @@ class Story(Bench):
         *,
         gone: bool = False,
         brought_in: bool = False,
+        noticed: tuple[str, ...] = (),
     ) -> None:
         """What it left is committed; without `touched` it changed a file named like the task. `gone`: its worktree was deleted."""
         command = self.sole(cmd.Collect, task)
@@ -156,6 +157,7 @@ class Story(Bench):
                 problem=problem,
                 gone=gone,
                 brought_in=brought_in,
+                noticed=noticed,
             )
         )
         for back in self.take(cmd.GiveBackWorktree, task):

@@ -276,6 +276,7 @@ _WORDS: dict[str, Any] = {
     "Verified": lambda event: f"verified: {_suites(event.get('suites')) or 'no suite'}",
     "SuiteFlaked": flake_text,
     "ClaimUnused": lambda event: f"changed nothing under {_listed(event.get('paths'))}, which it had claimed",
+    "ChangeNoticed": lambda event: f"noticed: {_listed(event.get('texts'))}",
     "StrayFound": lambda event: f"changed paths outside its claims: {_listed(event.get('paths'))}",
     "CommandFailed": lambda event: (
         f"{_short(event.get('command', ''))} failed and is tried again: {_short(event.get('text', ''))}"
@@ -311,6 +312,7 @@ PROGRESS_EVENTS = frozenset(
         "TaskCancelled",
         "SuiteFlaked",
         "StrayFound",
+        "ChangeNoticed",
         "CommandFailed",
         "RunCommandFailed",
         "FinishRefused",

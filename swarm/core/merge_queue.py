@@ -63,8 +63,10 @@ def move(turn: Turn, run: Run) -> None:
         _follow(turn, run)
 
 
-def enqueue(turn: Turn, run: Run, task: Task, attempt: Attempt, *, brought_in: bool) -> None:
+def enqueue(turn: Turn, run: Run, task: Task, attempt: Attempt, event: m.Collected) -> None:
     """Puts an attempt whose work can be submitted into the merge queue."""
+    if event.noticed:
+        turn.tell("ChangeNoticed", run, task, texts=list(event.noticed))
     attempt.queued_at = turn.at
     free_slot(turn, attempt)
     run.queued += 1
@@ -76,7 +78,7 @@ def enqueue(turn: Turn, run: Run, task: Task, attempt: Attempt, *, brought_in: b
         turn.swarm.coming.discard((run.id, task.spec.id, attempt.n))
     else:
         return_worktree(turn, run, task, attempt)
-    go(turn, run, task, attempt, Step.WAITING if brought_in else Step.BRINGING_IN)
+    go(turn, run, task, attempt, Step.WAITING if event.brought_in else Step.BRINGING_IN)
 
 
 def first_asked(turn: Turn, event: m.FirstAsked) -> None:
@@ -304,9 +306,10 @@ def _conflict(
     """A conflict is handed back once as it is, then once more to be worked on alone, after the others; then the task has failed. It
     never counts as an attempt. What a person made nobody makes again, so that has failed at once."""
     against = f", changed there by {some(event.landings)}" if event.landings else ""
+    why = f": {event.why}" if event.why else ""
     reason = Reason(
         "conflict",
-        f"it conflicts with staging in {some(event.paths)}{against}",
+        f"it conflicts with staging in {some(event.paths)}{against}{why}",
         {"paths": list(event.paths), "landings": list(event.landings), "onto": event.onto}
         | feedback.conflict_facts(attempt, event.versions),
     )

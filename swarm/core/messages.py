@@ -365,7 +365,7 @@ class Collected(AttemptEvent):
 
     `problem` is a sentence where the worktree was in a state that can't be submitted (unmerged paths, …). `gone` tells that there
     was no worktree any more: whatever was done in it is not the worker's fault. `brought_in` tells that no `BroughtIn` follows,
-    since the commits are in the landing repository already.
+    since the commits are in the landing repository already. `noticed` is what the settings want told of what came in.
     """
 
     head: str
@@ -374,6 +374,7 @@ class Collected(AttemptEvent):
     problem: str = ""
     gone: bool = False
     brought_in: bool = False
+    noticed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -400,12 +401,14 @@ class CandidateMade(AttemptEvent):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergeConflicted(AttemptEvent):
     """The attempt does not merge onto `onto`: `paths` conflict; `landings` are the tasks on staging that changed them; `versions`
-    are those of the paths that both sides have a version of, as far as they are not too many."""
+    are those of the paths that both sides have a version of, as far as they are not too many. `why` says what is wrong where the
+    same lines are not."""
 
     onto: str
     paths: tuple[str, ...]
     landings: tuple[str, ...] = ()
     versions: tuple[Sides, ...] = ()
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -424,6 +427,7 @@ class RebaseConflicted(AttemptEvent):
     paths: tuple[str, ...]
     landings: tuple[str, ...] = ()
     versions: tuple[Sides, ...] = ()
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -478,6 +482,7 @@ FACTS: dict[str, str] = {
     "WorkerSuspended": "the worker stands still, since memory is short: `text`",
     "WorkerThawed": "the worker goes on, after it stood still for `stood_still_s`",
     "StrayFound": "the attempt changed `paths` outside its claims; `policy` says what follows",
+    "ChangeNoticed": "the attempt changed what the settings want told: `texts` say what",
     "TaskQueued": "the worker's work is committed as `head` and waits to land",
     "TaskHandedBack": "the attempt did not land and the task gets another: `code` and `text` say why; of a conflict `versions` has "
     "the blobs of each of its paths: `base`, `staging` and `own`; `partners` are the landings with which alone it is red",

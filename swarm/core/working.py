@@ -75,10 +75,10 @@ def collected(turn: Turn, event: m.Collected) -> None:
         if reason is not None:
             failing.worker_failed(turn, run, task, attempt, reason)
         else:
-            _submit(turn, run, task, attempt, brought_in=event.brought_in)
+            _submit(turn, run, task, attempt, event)
 
 
-def _submit(turn: Turn, run: Run, task: Task, attempt: Attempt, *, brought_in: bool) -> None:
+def _submit(turn: Turn, run: Run, task: Task, attempt: Attempt, event: m.Collected) -> None:
     """Puts work that a worker ended well with into the merge queue, unless it strayed too far."""
     owned = ownership.violation(turn.swarm.limits.roles, task.spec.role, attempt.touched)
     if owned is not None:
@@ -86,7 +86,7 @@ def _submit(turn: Turn, run: Run, task: Task, attempt: Attempt, *, brought_in: b
     elif (reason := _check_strays(turn, run, task, attempt)) is not None:
         held_against(turn, run, task, attempt, Step.HANDED_BACK, reason)
     else:
-        merge_queue.enqueue(turn, run, task, attempt, brought_in=brought_in)
+        merge_queue.enqueue(turn, run, task, attempt, event)
 
 
 def _worker_failure(task: Task, attempt: Attempt, problem: str, roles: tuple[Role, ...]) -> Reason | None:

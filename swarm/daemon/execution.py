@@ -26,11 +26,11 @@ from swarm.core import admission
 from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.adapters import Agent
-from swarm.core.model import Limits, Readings, Reason, slug
+from swarm.core.model import Limits, Readings, Reason
 from swarm.core.places import AttemptPlaces, Places
 from swarm.core.streams import outcome
 from swarm.crashpoints import crash_at
-from swarm.daemon import rooms
+from swarm.daemon import collecting, rooms
 from swarm.daemon.discarding import Discarder
 from swarm.daemon.finishing import Finisher
 from swarm.daemon.gauge import NO_ROOM, Gauge
@@ -41,7 +41,7 @@ from swarm.daemon.verification import Verifier
 from swarm.daemon.watching import Key, Watched, Watcher, key_of
 from swarm.edge import contract, git, heard, process, sandbox, trouble
 from swarm.edge.host import Host
-from swarm.edge.landing import Incoming, LandingRepository, StagingBranchMoved
+from swarm.edge.landing import LandingRepository, StagingBranchMoved
 from swarm.edge.lockfile import MergeLockHeld, exclusive
 from swarm.edge.lookout import Lookout
 from swarm.edge.merging import Conflict
@@ -499,46 +499,7 @@ class Execution:
             self.loop.call_soon_threadsafe(self.watcher.watch, command)
 
     def _collect(self, command: cmd.Collect) -> m.Event:
-        found = self.edges.pool.collect(
-            Path(command.worktree),
-            command.base,
-            key=self._key(command),
-            message=f"{command.title}\n\nSwarm-Run: {command.run}\nSwarm-Task: {command.task}\n"
-            f"Swarm-Attempt: {command.attempt}\n",
-            identity=self.edges.identity,
-            at=self.clock(),
-        )
-        if found.head != command.base:
-            self._keep(command.branch, found.head)
-        crash_at("collect.kept")
-        submits = command.bring_in and found.head != command.base and not found.problem
-        brought_in = submits and self._is_brought_in(command, found.head)
-        return m.Collected(
-            at=self.clock(),
-            **_where(command),
-            head=found.head,
-            commits=found.commits,
-            touched=found.touched,
-            problem=found.problem,
-            gone=found.work is None,
-            brought_in=brought_in,
-        )
-
-    def _is_brought_in(self, command: cmd.Collect, head: str) -> bool:
-        """Brings in what was just collected. Where that fails it is asked for once more by itself, and then heard of."""
-        try:
-            self._copy_and_pin(command, head)
-        except (SwarmError, OSError) as error:
-            _log.info("collect.not_brought_in", task=command.task, attempt=command.attempt, reason=str(error))
-            return False
-        return True
-
-    def _keep(self, branch: str, head: str) -> None:
-        """Points the attempt's branch at its work. An attempt owns its branch, so a crash in between is repeated, not refused."""
-        ref = f"refs/heads/{branch}"
-        old = self.edges.refs.read(ref)
-        if old != head:
-            self.edges.refs.move(ref, head, old or "0" * len(head))
+        return collecting.collect(command, self.edges, self.clock)
 
     # --- landing
 
@@ -561,14 +522,8 @@ class Execution:
         return self.edges.repository.working_top() / root / run / "staging"
 
     def _bring_in(self, command: cmd.BringIn) -> m.Event:
-        if command.branch:
-            self._keep(command.branch, command.head)
-        self._copy_and_pin(command, command.head)
+        collecting.bring_in(command, self.edges)
         return m.BroughtIn(at=self.clock(), **_where(command))
-
-    def _copy_and_pin(self, command: cmd.Collect | cmd.BringIn, head: str) -> None:
-        pin = f"{command.run}/{slug(command.task)}/{command.attempt}"
-        self.edges.landing.bring_in([Incoming(pin, head, command.base)])
 
     def _merge(self, command: cmd.Merge) -> m.Event:
         landing = self.edges.landing
@@ -616,6 +571,7 @@ class Execution:
             paths=tuple(found.paths),
             landings=tuple(landings),
             versions=found.sides()[:VERSIONS_MAX],
+            why="" if found.blobs else "; ".join(found.messages),
         )
 
     def _verifier(self) -> Verifier:

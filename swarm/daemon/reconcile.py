@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarm import config
+from swarm.core.entries import REJECT
 from swarm.core.model import ATTEMPT_ENDS, STAGING_WORKTREE, Attempt, Cleaned, Finding, Step, staging_branch
 from swarm.core.places import Places
 from swarm.core.run import Run
@@ -257,7 +258,8 @@ def open_edges(
 ) -> Edges:
     """Opens everything that commands are carried out with; with `dry_run` nothing is made that is missing."""
     top = repository.working_top()
-    landing = LandingRepository(places.landing, repository)
+    twins_land = settings.policy.twins != REJECT
+    landing = LandingRepository(places.landing, repository, twins_land=twins_land)
     if not dry_run:
         with exclusive(places.merge_lock):
             landing.open_or_create()

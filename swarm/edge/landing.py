@@ -16,9 +16,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from swarm.core.entries import of_twins
 from swarm.core.model import staging_branch
 from swarm.crashpoints import crash_at
-from swarm.edge import git
+from swarm.edge import git, submitted
 from swarm.edge.carrying import Carrier, Packed, store_env, view_env
 from swarm.edge.git import CommitFacts, Objects, RefChange, RefMoved, Refs, Repository, Signature
 from swarm.edge.lineage import Lineage
@@ -107,8 +108,10 @@ def lost_parts(path: Path) -> list[str]:
 class LandingRepository:
     """The landing repository at `path` for the user's repository `user`. Thread-safe; call `open_or_create` first, `close` last."""
 
-    def __init__(self, path: Path, user: Repository) -> None:
+    def __init__(self, path: Path, user: Repository, *, twins_land: bool = True) -> None:
+        """With `twins_land` false what does not differ in more than case from what another has landed is a conflict."""
         self.path = path
+        self._twins_land = twins_land
         self._user = user
         self._user_store = user.common_dir / "objects"
         self._user_refs = Refs(user.common_dir)
@@ -369,8 +372,20 @@ class LandingRepository:
         """Merges as `merge` does. Where that would change what the attempt did not, these paths are a conflict: a merge commit in
         it took back what others have landed, and to git that is the newer word."""
         outcome = self.merge(onto, head, run=run, base=base)
-        foreign = self._foreign(base, head, onto, outcome.tree) if isinstance(outcome, Merged) else []
-        return Conflict(tuple(foreign), ("it takes back what has landed",)) if foreign else outcome
+        if isinstance(outcome, Conflict):
+            return outcome
+        if foreign := self._foreign(base, head, onto, outcome.tree):
+            return Conflict(tuple(foreign), ("it takes back what has landed",))
+        return self._with_twins(onto, outcome) if onto != base and not self._twins_land else outcome
+
+    def _with_twins(self, onto: str, merged: Merged) -> Merged | Conflict:
+        """Makes a conflict of a merge that adds what differs in case alone from what is there; who added it could not know."""
+        changes = self.objects.diff(self.objects.tree_of(onto), merged.tree)
+        twins = submitted.twins(self.objects, merged.tree, changes)
+        if not twins:
+            return merged
+        paths = dict.fromkeys(path for pair in twins for path in pair)
+        return Conflict(tuple(paths), tuple(map(of_twins, twins)))
 
     def candidate(self, tree: str, onto: str, head: str, *, message: str, at: float) -> str:
         """Makes the commit that lands `head` on `onto`; the same arguments give the same commit."""

@@ -215,7 +215,7 @@ MUTANTS: dict[str, Mutant] = {
     "taken-back": Mutant(
         "a merge commit that drops what others have landed is a merge like any other, until the check refuses it for ever",
         "swarm/edge/landing.py",
-        'return Conflict(tuple(foreign), ("it takes back what has landed",)) if foreign else outcome',
+        'return Conflict(tuple(foreign), ("it takes back what has landed",))',
         "return outcome",
         (f"{_HOSTILE}::test_taking_back_what_others_landed_is_a_conflict",),
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -165,6 +166,61 @@ def test_what_is_not_to_be_brought_in_is_not(repo: Path) -> None:
             assert ended.pinned() is None
 
     asyncio.run(story())
+
+
+COMMIT = "git add -A; git commit -qm more"
+UP, SIZE = (
+    "up is a link out of the tree, to ../up",
+    "big has 0 MB, and a file of 0 MB is the largest that may come in",
+)
+GIT_TREE = "h=$(echo x | git hash-object -w --stdin); t=$(printf '100644 blob %s\\tx' $h | git mktree);"
+GIT_TREE += " t=$(printf '040000 tree %s\\t.GIT' $t | git mktree); c=$(git commit-tree -p HEAD -m evil $t)"
+SUBMITTED = {  # what a worker does, and why it must not come in
+    "ln -s ../up up": UP,
+    f"ln -s ../up up; {COMMIT}": UP,
+    f"ln -s ../up up; {COMMIT}; rm up; echo > honest; {COMMIT}": "",
+    "echo > src/B.py": "src/B.py and src/b.py differ in case alone, and on some machines are one file",
+    "git mv src/b.py src/B.py": "",
+    "head -c 3000 /dev/zero > big": SIZE,
+    f"head -c 3000 /dev/zero > big; {COMMIT}; rm big; echo > small; {COMMIT}": SIZE,
+    "head -c 1900 /dev/zero > a; head -c 1900 /dev/zero | tr '\\0' x > b": "it adds 0 MB in all, and 0 MB may come in with one",
+    "head -c 1900 /dev/zero > a; cp a b": "",
+    "git mv was-large is-large; echo >> is-large; git mv was-large-too is-large-too; echo > twin/C": "",
+    f"{GIT_TREE}; git reset -q --soft $c; echo > more": ".GIT/x has a name that is, or on some machines becomes",
+    f"{GIT_TREE}; o=$(git commit-tree -m o HEAD^{{tree}}); c=$(git commit-tree -m both -p $c -p $o HEAD^{{tree}});"
+    " git reset -q --soft $c; echo > more": "by git's own judgement: object",
+}  # fmt: skip
+
+
+def test_what_must_not_come_in_is_kept_and_told(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what an attempt itself brings in is judged, in its files and in what passed through its commits; what must not come
+    in is on its branch, is in nothing that lands, and the event says which path it is and why."""
+    monkeypatch.setenv("SWARM_POLICY__FILE_BYTES_MAX", "2000")
+    monkeypatch.setenv("SWARM_POLICY__ADDED_BYTES_MAX", "3500")
+    _run(
+        "ln -s /etc old; mkdir twin; echo > twin/a; echo > twin/A; head -c 3000 /dev/zero > was-large; git add -A",
+        repo,
+    )
+    _run(
+        "cp was-large was-large-too; echo >> was-large-too; git add -A; git commit -qm odd; git branch odd",
+        repo,
+    )
+
+    async def story() -> None:
+        async with a_worker_that_ended(repo) as ended:
+            for command, said in SUBMITTED.items():
+                _run(f"git checkout -qf --detach {ended.base}; git clean -ffdxq; {command}", ended.worktree)
+                found = await ended.collected()
+                assert said in found.problem if said else not found.problem, command
+                assert found.brought_in is not bool(said)
+                assert (ended.pinned() == found.head) is found.brought_in
+                assert found.head == git(repo, "rev-parse", attempt_branch("r", "t", 1)) != ended.base
+
+    asyncio.run(story())
+
+
+def _run(command: str, folder: Path) -> None:
+    subprocess.run(["/bin/sh", "-ec", command], cwd=folder, check=True)
 
 
 def _leave_a_merge_half_done(worktree: Path) -> None:

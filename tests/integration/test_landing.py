@@ -112,6 +112,30 @@ def files(git_dir: Path, commit: str) -> list[str]:
     return git.run("ls-tree", "-r", "--name-only", commit, git_dir=git_dir).text.splitlines()
 
 
+# --- twins ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_name_that_differs_in_case_from_what_another_landed_is_a_conflict(yard: Yard) -> None:
+    """Two attempts that each add one of two twins can't both land: the second conflicts in both names and is told why, unless the
+    settings let twins land; what merges with what another landed beside it lands."""
+    first = work(yard.repo, yard.base, {"src/New.py": "1"})
+    second = work(yard.repo, yard.base, {"src/new.py": "2", "src/other.py": "3"})
+    honest = work(yard.repo, yard.base, {"src/honest.py": "4"})
+    onto = yard.land(first, "one")
+    for head in (second, honest):
+        yard.bring(head, head[:8])
+    strict = LandingRepository(yard.path, yard.user, twins_land=False)
+    met = strict.merge_attempt(onto, second, run="run", base=yard.base)
+    assert isinstance(met, Conflict)
+    assert (met.paths, met.blobs) == (("src/New.py", "src/new.py"), ())
+    assert met.messages == (
+        "src/New.py and src/new.py differ in case alone, and on some machines are one file",
+    )
+    assert isinstance(strict.merge_attempt(onto, honest, run="run", base=yard.base), Merged)
+    assert isinstance(yard.landing.merge_attempt(onto, second, run="run", base=yard.base), Merged)
+    strict.close()
+
+
 # --- seeding ----------------------------------------------------------------------------------------------------------------
 
 

@@ -431,6 +431,21 @@ def test_a_stray_is_rejected() -> None:
     assert (story.state("a"), story.why("a")) == ("failed", "stray")
 
 
+def test_what_must_not_come_in_is_handed_back_and_what_is_only_noticed_is_told() -> None:
+    """Work with a problem is not queued, and the next attempt is told of it; what is only noticed is told, and lands."""
+    story = a_story(a_plan(a_task("a")))
+    story.up("a")
+    story.exit("a")
+    story.collect("a", ["up"], problem="What it changed must not come in: up is a link.", noticed=("x",))
+    assert (story.attempt("a").n, story.told("ChangeNoticed")) == (2, [])
+    assert "up is a link" in story.task("a").feedback[-1]
+    story.up("a")
+    story.exit("a")
+    story.collect("a", ["a"], noticed=(".gitattributes says how",))
+    assert story.told("ChangeNoticed")[0].data == {"texts": [".gitattributes says how"]}
+    assert story.state("a") == "queued"
+
+
 def test_a_stray_is_only_told_of() -> None:
     """With `warn` a stray is told of and lands; its path is not claimed."""
     story = a_story(

@@ -66,7 +66,8 @@ class GitError(SwarmError):
     """Git could not do what was asked.
 
     Holds `argv`, `code` (None where it never started or was killed) and, as `err`, the line of stderr that says most; `errno` is
-    the machine's trouble that git complains of, if it does.
+    the machine's trouble that git complains of, if it does; `judgement` is what git finds wrong with an object, "" where it
+    failed for another reason.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class GitError(SwarmError):
         self.code = code
         self.err = last_line(err)
         self.errno = trouble.named_in(err)
+        self.judgement = _judgement(err)
         what = _command_name(argv)
         super().__init__(cause or f"git {what} failed: {self.err or f'exit status {code}'}", "", next_step)
 
@@ -99,6 +101,13 @@ def last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     complaints = [line for line in lines if line.startswith(("fatal:", "error:"))]
     return (complaints or lines or [""])[-1]
+
+
+def _judgement(err: str) -> str:
+    if "fsck error" not in err:
+        return ""
+    told = (line for line in err.splitlines() if line.startswith("error: object "))
+    return next(told, last_line(err)).removeprefix("error: ")
 
 
 def _command_name(argv: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ import secrets
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -25,6 +25,8 @@ from swarm.edge.git.standing import Standing
 REMEMBERED_COMMITS = 4096
 REMEMBERED_DIFFS = 64
 COMMIT_MAX_BYTES = 64 * 1024  # of a loose one read without a process
+TREE_MAX_BYTES = 1 << 20  # of a loose one read without a process
+ASKED_AT_ONCE = 1000
 REMEMBERED_CHANGES = 500
 TREE_MODE = "040000"
 
@@ -119,6 +121,20 @@ class Objects:
     def read(self, oids: Sequence[str]) -> list[Found | None]:
         """Gives the content of each object, None for one that is not there. The caller bounds their sizes by `kinds`."""
         return [None if item is None else Found(item[0], item[2]) for item in self._batch("contents", oids)]
+
+    def sizes(self, oids: Sequence[str]) -> dict[str, int]:
+        """Gives the size in bytes of each object that is there; of a loose one without asking git."""
+        found = {oid: size for oid in oids if (size := _loose_size(self.folder, oid)) is not None}
+        asked = [oid for oid in oids if oid not in found]
+        for at in range(0, len(asked), ASKED_AT_ONCE):
+            part = asked[at : at + ASKED_AT_ONCE]
+            found |= {oid: item[1] for oid, item in zip(part, self.kinds(part), strict=True) if item}
+        return found
+
+    def names(self, tree: str) -> list[str]:
+        """Lists the names in a folder; of a loose one without asking git."""
+        found = read_loose(self.folder, tree, TREE_MAX_BYTES) or self.read((tree,))[0]
+        return list(_names_in(found.body, len(tree) // 2)) if found is not None else []
 
     def commit(self, oid: str) -> CommitFacts:
         """Gives what a commit says. Raises `GitError` where there is no such commit."""
@@ -290,6 +306,13 @@ def files_of(changes: Iterable[Change]) -> tuple[str, ...]:
     )
 
 
+def _names_in(tree: bytes, id_bytes: int) -> Iterator[str]:
+    at = 0
+    while (end := tree.find(b"\0", at)) >= 0:
+        yield decode(tree[at:end].partition(b" ")[2])
+        at = end + 1 + id_bytes
+
+
 _NO_FILE = frozenset({TREE_MODE, "000000"})
 _WHO = re.compile(r"(.*?) ?<([^>]*)> (\d+) ([+-]\d{4})\Z", re.DOTALL)
 
@@ -389,6 +412,16 @@ def read_loose(folder: str, oid: str, most: int) -> Found | None:
     if not stream.eof or not size.isdigit() or int(size) != len(body) or len(body) > most:
         return None
     return Found(kind.decode("ascii", "replace"), body)
+
+
+def _loose_size(folder: str, oid: str) -> int | None:
+    try:
+        with open(f"{folder}/{oid[:2]}/{oid[2:]}", "rb") as file:
+            head = zlib.decompressobj().decompress(file.read(128), 64)
+    except (OSError, zlib.error):
+        return None
+    size = head.partition(b"\0")[0].partition(b" ")[2]
+    return int(size) if size.isdigit() else None
 
 
 def write_loose(objects: str, kind: bytes, body: bytes, *, sha256: bool, durable: bool) -> str:

@@ -1,0 +1,100 @@
+"""Takes in what a worker left: one commit of all of it, kept on the attempt's branch, judged, and copied to where it is merged.
+
+Rules for editing: called again after a crash, each step first finds what is done already. Work that must not come in is kept like
+any other; why it must not is the event's `problem`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from swarm import config, log
+from swarm.core import commands as cmd
+from swarm.core import messages as m
+from swarm.core.entries import Judgement
+from swarm.core.model import slug
+from swarm.crashpoints import crash_at
+from swarm.edge import git, submitted
+from swarm.edge.landing import Incoming
+from swarm.errors import SwarmError
+
+if TYPE_CHECKING:
+    from swarm.daemon.execution import Edges
+
+_log = log.get("collecting")
+
+
+def collect(command: cmd.Collect, edges: Edges, clock: Callable[[], float]) -> m.Collected:
+    """Commits what was left, keeps it, and brings it in where it can be submitted."""
+    found = edges.pool.collect(
+        Path(command.worktree),
+        command.base,
+        key=f"{command.run}/{command.task}/{command.attempt}",
+        message=f"{command.title}\n\nSwarm-Run: {command.run}\nSwarm-Task: {command.task}\n"
+        f"Swarm-Attempt: {command.attempt}\n",
+        identity=edges.identity,
+        at=clock(),
+    )
+    changed = found.head != command.base
+    if changed:
+        _keep(command.branch, found.head, edges)
+    crash_at("collect.kept")
+    judged = Judgement()
+    if changed and not found.problem:
+        judged = submitted.judge(
+            edges.pool.objects, command.base, found.head, config.to_policy(edges.settings)
+        )
+    problem = found.problem or judged.problem
+    brought_in = False
+    if command.bring_in and changed and not problem:
+        brought_in, problem = _is_brought_in(command, found.head, edges)
+    return m.Collected(
+        at=clock(),
+        run=command.run,
+        task=command.task,
+        attempt=command.attempt,
+        head=found.head,
+        commits=found.commits,
+        touched=found.touched,
+        problem=problem,
+        gone=found.work is None,
+        brought_in=brought_in,
+        noticed=judged.noticed,
+    )
+
+
+def bring_in(command: cmd.BringIn, edges: Edges) -> None:
+    """Brings in work that was collected, and keeps it first where no `Collect` did."""
+    if command.branch:
+        _keep(command.branch, command.head, edges)
+    _copy_and_pin(command, command.head, edges)
+
+
+def _is_brought_in(command: cmd.Collect, head: str, edges: Edges) -> tuple[bool, str]:
+    """Brings in what was just collected; gives why git will never let it in, too. Where it fails for any other reason it is asked
+    for once more by itself, and then heard of."""
+    try:
+        _copy_and_pin(command, head, edges)
+    except (SwarmError, OSError) as error:
+        _log.info("collect.not_brought_in", task=command.task, attempt=command.attempt, reason=str(error))
+        judgement = error.judgement if isinstance(error, git.GitError) else ""
+        return (
+            False,
+            f"What it committed must not come in, by git's own judgement: {judgement}." if judgement else "",
+        )
+    return True, ""
+
+
+def _keep(branch: str, head: str, edges: Edges) -> None:
+    """Points the attempt's branch at its work. An attempt owns its branch, so a crash in between is repeated, not refused."""
+    ref = f"refs/heads/{branch}"
+    old = edges.refs.read(ref)
+    if old != head:
+        edges.refs.move(ref, head, old or "0" * len(head))
+
+
+def _copy_and_pin(command: cmd.Collect | cmd.BringIn, head: str, edges: Edges) -> None:
+    pin = f"{command.run}/{slug(command.task)}/{command.attempt}"
+    edges.landing.bring_in([Incoming(pin, head, command.base)])
