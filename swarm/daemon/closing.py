@@ -14,7 +14,6 @@ from typing import Any
 from swarm.core import messages as m
 from swarm.core.astray import explain
 from swarm.core.model import Standing, TaskSpec, TaskState
-from swarm.core.qa import FIX, REVIEW
 from swarm.core.run import Run
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Edges
@@ -40,7 +39,7 @@ class Closing:
         if run.qa is not None and run.qa.task:
             return {"task": run.qa.task, "joined": True}
         settings = self._edges.settings.qa
-        reviewer = self._role(REVIEW, settings.reviewer, settings.reviewer_agent)
+        reviewer = self._role("reviewer", settings.reviewer, settings.reviewer_agent)
         if reviewer is None:
             raise UsageError(
                 "Nobody is said to review: swarm.toml has no qa.reviewer.",
@@ -54,7 +53,7 @@ class Closing:
             at=self._coordinator.now(),
             run=run.id,
             reviewer=reviewer,
-            fixer=self._role(FIX, settings.fixer, settings.fixer_agent),
+            fixer=self._role("fixer", settings.fixer, settings.fixer_agent),
             rounds_max=int(wanted.get("rounds") or settings.rounds_max),
         )
         await self._coordinator.ask(event)

@@ -27,14 +27,15 @@ def rounds(run: dict[str, Any]) -> list[tuple[str, str, str | None]]:
 
 
 def test_staging_is_reviewed_mended_and_approved_before_it_is_finished(swarm: Swarm) -> None:
-    """Reject, mend, approve: two rounds are recorded, the reviewer sees what landed and the base has not, and a finish that
-    wants an approval is refused until there is one of exactly what stands on staging."""
+    """Reject, mend, approve: two rounds are recorded, the reviewer sees what landed and the base has not, the fixer changes what
+    its role owns, and a finish that wants an approval is refused until there is one of exactly what stands on staging."""
     seen = swarm.outside / "seen"
     reviewer = (
         f"cat out-a >> {shlex.quote(str(seen))}; "
         f"if [ -e mended ]; then {verdict('approve')}; else {verdict('reject', 'not mended')}; fi"
     )
     with_qa(swarm, reviewer, 'cp "$SWARM_FEEDBACK_FILE" mended', required="true")
+    swarm.env |= {"SWARM_OWNERSHIP__EDITOR": '["mended"]', "SWARM_OWNERSHIP__FIXER": '["mended"]'}
     swarm.run(swarm.plan("r", [swarm.task("a")], verify=["test -e out-a"]))
     refused = swarm("finish", code=4).err
     assert "has not been reviewed" in refused
