@@ -37,12 +37,16 @@ TaskKey = tuple[str, str]  # run, task
 
 
 class Advance(NamedTuple):
-    """A move of staging, as the journal has it; of one that was `taken_in` from staging itself nothing else is known."""
+    """A landing, as the journal has it; of one that was `taken_in` from staging itself nothing else is known.
+
+    Over one that is `between` others of a batch staging moves on: it was verified only with what came after it.
+    """
 
     task: str
     attempt: int
     commit: str
     taken_in: bool = False
+    between: bool = False
 
 
 @dataclass(slots=True)
@@ -163,7 +167,8 @@ def _note(made: Fold, swarm: Swarm, event: m.Event) -> None:
         tasks = swarm.runs[event.run].tasks
         for name in tasks[event.task].attempts[-1].batch or (event.task,):
             moved = tasks[name].attempts[-1]
-            made.advances[event.run].append(Advance(name, moved.n, str(moved.candidate)))
+            between = name != event.task
+            made.advances[event.run].append(Advance(name, moved.n, str(moved.candidate), between=between))
     elif isinstance(event, m.JournalRebuilt):
         for name in event.discarded:
             _forget(made, name)

@@ -88,6 +88,7 @@ def look(
         found += _missing(line, advances)
         found += _in_order(line, advances)
         found += _log(line, landing.path, [advance.commit for advance in _advancing(run)])
+        found += _stood(line, landing.path, advances)
         found += _published(line, users, common, notes)
         found += _landed_once(here)
     merges = [each for each in landings if each.told is not None]
@@ -103,7 +104,7 @@ def _advancing(run: Run) -> list[Advance]:
     """The landing that may have moved staging without the journal knowing it yet."""
     live = [(name, run.tasks[name].live) for name in run.landing]
     return [
-        Advance(name, attempt.n, attempt.candidate)
+        Advance(name, attempt.n, attempt.candidate, between=name in attempt.batch[:-1])
         for name, attempt in live
         if attempt is not None and attempt.step is Step.ADVANCING and attempt.candidate is not None
     ]
@@ -198,6 +199,17 @@ def _log(line: Line, path: Path, ahead: Sequence[str]) -> Iterator[Breach]:
     if stands not in (line.tip, *ahead):
         text = f"The log of staging of {line.run.id} ends at {stands[:12]}, the ref stands at {line.tip[:12]}"
         yield Breach("I3", f"{text}.", run=line.run.id)
+
+
+def _stood(line: Line, path: Path, advances: Sequence[Advance]) -> Iterator[Breach]:
+    """Staging never stood, and was never published, at a commit that was verified only with what came after it."""
+    between = {advance.commit: advance.task for advance in advances if advance.between}
+    places = {line.run.published, *(new for _, new in _moves(path / "logs" / staging_ref(line.run.id)) or ())}
+    for commit in between.keys() & places:
+        text = f"Staging of {line.run.id} stood at {commit[:12]}, the landing of {between[commit]}"
+        yield Breach(
+            "I4", f"{text}, which was verified only together with what came after it.", run=line.run.id
+        )
 
 
 def _before(moves: Sequence[tuple[str, str]], new: str) -> str:

@@ -1,6 +1,7 @@
 """`make crash`: trials of the fault plan, one JSON line each, and the table of what was hit; `make crash-long` is a night's work.
 
-Layers: F1 each crash point by each kind, F3 the n-th call of git, F4 random kills, F5 kills while coming back. A trial is repeated
+Layers: F1 each crash point by each kind, F1B those on the way onto staging while batches are verified, F3 the n-th call of git, F4
+random kills, F5 kills while coming back. A trial is repeated
 by the same arguments with the seed that was printed and `--only` its number; where something was wrong its folder is left.
 """
 
@@ -23,6 +24,7 @@ from typing import Any
 
 from swarm.crashpoints import KINDS, POINTS
 from tests.crash import shim
+from tests.crash.batches import ON_THE_WAY, Batches
 from tests.crash.day import Day, make_repository
 from tests.crash.storm import Storm
 from tests.crash.trial import Trial
@@ -61,6 +63,16 @@ def f1(options: argparse.Namespace, chance: random.Random) -> Iterator[dict[str,
         yield {"layer": "F1", "faults": [f"{first}:kill:1", fault]}
 
 
+def f1b(options: argparse.Namespace, chance: random.Random) -> Iterator[dict[str, Any]]:
+    """Each point on the way of a batch, by each kind at each hit, and the merges also between the members of one."""
+    on_the_way = [name for name in options.points if name.startswith(ON_THE_WAY)]
+    faults = [f"{name}:{kind}:{hit}" for kind in options.kinds for hit in options.hits for name in on_the_way]
+    faults += [f"{name}:kill:3" for name in on_the_way if name.startswith("merge.")]
+    chance.shuffle(faults)
+    for at in range(0, len(faults), options.batch):
+        yield {"layer": "F1B", "faults": faults[at : at + options.batch]}
+
+
 def f5(options: argparse.Namespace, chance: random.Random) -> Iterator[dict[str, Any]]:
     """A kill at a random point, and kills at random points of the recovery from it, up to five deep."""
     for _ in range(options.nested):
@@ -79,12 +91,12 @@ def f3(options: argparse.Namespace, chance: random.Random) -> Iterator[dict[str,
 
 
 def f4(options: argparse.Namespace, chance: random.Random) -> Iterator[dict[str, Any]]:
-    """Storms, each with a seed of its own."""
-    for _ in range(options.storms):
-        yield {"layer": "F4", "storm": chance.randrange(1 << 32)}
+    """Storms, each with a seed of its own, every other one with batches."""
+    for number in range(options.storms):
+        yield {"layer": "F4", "storm": chance.randrange(1 << 32), "mode": ("batch", "strict")[number % 2]}
 
 
-LAYERS = {"F1": f1, "F3": f3, "F4": f4, "F5": f5}
+LAYERS = {"F1": f1, "F1B": f1b, "F3": f3, "F4": f4, "F5": f5}
 
 
 def carry_out(base: Path, number: int, spec: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
@@ -93,10 +105,15 @@ def carry_out(base: Path, number: int, spec: dict[str, Any], options: argparse.N
     folder.mkdir()
     trial: Trial
     if spec["layer"] == "F4":
-        trial = Storm(folder, seed=spec["storm"], tasks=options.storm_tasks, kills_max=options.storm_kills)
+        mode = {"SWARM_VERIFY__MODE": spec["mode"]}
+        storm, tasks, kills_max = spec["storm"], options.storm_tasks, options.storm_kills
+        trial = Storm(folder, seed=storm, tasks=tasks, kills_max=kills_max, env=mode)
     elif spec["layer"] == "F3":
         shim.make(folder / "shim", spec["fault"], spec["call"])
         trial = Day(folder, env={"PATH": f"{folder / 'shim'}:{os.environ['PATH']}"})
+    elif spec["layer"] == "F1B":
+        mode = {"SWARM_VERIFY__MODE": "batch", "SWARM_VERIFY__SLOTS": "1"}
+        trial = Batches(folder, spec["faults"], env=mode)
     else:
         trial = Day(folder, spec["faults"], spec.get("nested", ()))
     report = {**spec, **trial.run(base / "template")}
@@ -128,15 +145,16 @@ def missed(reports: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
     What one fault of a day does may keep another from being reached, and how often a day calls git hangs on the machine.
     """
-    fired = {name for each in reports for name in each["fired"]}
-    ordered = dict.fromkeys(
-        fault for each in reports if each["layer"] == "F1" for fault in each["faults"]
-    )  # NAME:KIND:HIT
     specs: list[dict[str, Any]] = []
-    for fault in ordered:
-        if fault.rpartition(":")[0] not in fired:
-            first = AFTER.get(fault.partition(":")[0])
-            specs.append({"layer": "F1", "faults": [*([f"{first}:kill:1"] if first else ()), fault]})
+    for layer in ("F1", "F1B"):
+        same = [each for each in reports if (each["layer"] == "F1B") == (layer == "F1B")]
+        fired = {name for each in same for name in each["fired"]}
+        ordered = dict.fromkeys(fault for each in same if each["layer"] == layer for fault in each["faults"])
+        for fault in ordered:  # NAME:KIND:HIT
+            if fault.rpartition(":")[0] not in fired:
+                first = AFTER.get(fault.partition(":")[0])
+                faults = [*([f"{first}:kill:1"] if first else ()), fault]
+                specs.append({"layer": layer, "faults": faults})
     misbehaved = {each["fault"] for each in reports if each.get("misbehaved")}
     calls = {each["fault"]: each["call"] for each in reports if each.get("misbehaved") == ""}
     specs += [
@@ -201,11 +219,11 @@ def run_trials(
 
 
 QUICK: dict[str, Any] = {
-    "layers": ["F1", "F3", "F4", "F5"], "kinds": ["kill"], "hits": [1], "git_faults": ["before", "after", "fails", "killed"],
+    "layers": ["F1", "F1B", "F3", "F4", "F5"], "kinds": ["kill"], "hits": [1], "git_faults": ["before", "after", "fails", "killed"],
     "git_calls": 1, "storms": 1, "storm_tasks": 16, "storm_kills": 20, "nested": 4,
 }  # fmt: skip
 LONG: dict[str, Any] = {
-    "layers": ["F1", "F3", "F4", "F5"], "kinds": list(KINDS), "hits": [1, 2], "git_faults": list(shim.FAULTS),
+    "layers": ["F1", "F1B", "F3", "F4", "F5"], "kinds": list(KINDS), "hits": [1, 2], "git_faults": list(shim.FAULTS),
     "git_calls": 25, "storms": 50, "storm_tasks": 32, "storm_kills": 60, "nested": 100,
 }  # fmt: skip
 

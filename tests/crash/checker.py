@@ -58,6 +58,7 @@ class Run:
     prepared: bool = False
     line: dict[str, tuple[str, int]] = field(default_factory=dict)  # whose task and attempt a commit is
     shown: set[str] = field(default_factory=set)  # those that were published
+    between: set[str] = field(default_factory=set)  # those that were verified only with what came after them
     undone: set[str] = field(default_factory=set)
     made: dict[str, tuple[str, int, str]] = field(
         default_factory=dict
@@ -209,6 +210,7 @@ class Checker:
             while (at := run.made.get(at, ("", 0, ""))[2]) in run.made.keys() - run.line.keys():
                 batch.append((at, *run.made[at][:2]))  # verified with it, and moved over by the same step
             run.line |= {commit: (of, number) for commit, of, number in reversed(batch)}
+            run.between |= {commit for commit, _, _ in batch[1:]}
 
     def told(self) -> Broken:
         for run, name, task in ((of, *each) for of in self.runs.values() for each in of.tasks.items()):
@@ -249,6 +251,8 @@ class Checker:
         moves = [move for move, _ in groupby(steps)]
         if moves != [each for each in (base, *line) if each in moves] or moves[-1] != tip:
             yield "I3", f"git's log of staging of {name} has other moves than the landings"
+        if stood := run.between & {*moves, *run.shown}:
+            yield "I4", f"staging of {name} stood at {stood}, which was verified only with what came after"
         shown = self.users.get(f"refs/heads/swarm/{name}/staging")
         for each, task in run.tasks.items():
             if task.landed and not self.above(task.landed, shown):

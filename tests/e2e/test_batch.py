@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import git, wait_until
-from tests.e2e.driver import Swarm
+from tests.crash.checker import Checker
+from tests.e2e.driver import Swarm, common_dir
 from tests.e2e.test_ends import task_of
 from tests.e2e.test_train import begun, noted
 
@@ -43,7 +44,7 @@ def trailers(swarm: Swarm, run: dict[str, Any], name: str) -> dict[str, str]:
 
 def test_a_batch_lands_as_verified_by_its_last(batches: Swarm) -> None:
     """Two that wait are verified once, as the candidate of the second; both land as commits of their own that say so, and a daemon
-    that is killed meanwhile verifies nothing twice."""
+    that is killed meanwhile verifies nothing twice. Had staging stood at the first of them, audit and checker would both say so."""
     swarm = batches
     behind_one(swarm, "pair", f"[ ! -e out-a ] || until [ -e {swarm.gate('second')} ]; do sleep 0.02; done")
     wait_until(lambda: len(begun(swarm)) == 2)
@@ -61,6 +62,14 @@ def test_a_batch_lands_as_verified_by_its_last(batches: Swarm) -> None:
     assert trailers(swarm, run, last)["Swarm-Verified"] != "none"
     assert task_of(run, ahead)["attempts"][0]["batch"] == [ahead, last]
     assert f"{ahead}, {last}: verified together, as the candidate of {last}" in swarm("show", ahead).out
+    swarm("stop")
+    log = common_dir(swarm.top) / "swarm" / "landing.git" / "logs" / "refs" / "heads" / "pair" / "staging"
+    *before, move = (told := log.read_text()).splitlines(keepends=True)
+    (old, new, who), between = move.split(" ", 2), task_of(run, ahead)["landed_commit"]
+    log.write_text("".join((*before, f"{old} {between} {who}", f"{between} {new} {who}")))
+    assert {number for number, _ in swarm.audited()} == {"I4"}
+    assert {number for number, _ in Checker(swarm.top).check()} == {"I4"}
+    log.write_text(told)
 
 
 def test_a_red_batch_names_the_pair(batches: Swarm) -> None:
