@@ -145,7 +145,7 @@ _CLI_EXITS = """
 | 0 | all well |
 | 1 | it ran, and something did not land, or a check fails |
 | 2 | usage, or a plan or setting that is not valid |
-| 3 | no daemon runs where one is needed |
+| 3 | no daemon runs where one is needed, or the one that runs does not answer |
 | 4 | refused, because it would lose or overwrite something |
 | 124 | a wait timed out |
 | 130 | interrupted |

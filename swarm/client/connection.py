@@ -14,7 +14,7 @@ import socket
 import sys
 
 from swarm import protocol
-from swarm.errors import NoDaemon, Refused, SwarmError, UsageError
+from swarm.errors import EXIT_NO_DAEMON, NoDaemon, Refused, SwarmError, UsageError
 
 TYPE_CHECKING = False  # typing would cost more start-up time than this file
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
 CONNECT_TIMEOUT_S = 5.0
+SILENT_S = 3.0  # so long without a byte, and it is looked whether the daemon works at all
 
 
 # --- the daemon -------------------------------------------------------------------------------------------------------------
@@ -46,7 +47,9 @@ def daemon_file(state: str) -> dict[str, Any] | None:
 
 
 class AnswerLate(SwarmError):
-    """The daemon is there and did not answer in time: it stands still, or the machine is very busy."""
+    """The daemon is there and does not answer: it is stopped, it hangs, or the machine is very busy."""
+
+    exit_code = EXIT_NO_DAEMON  # for whoever needs one it is as if there were none
 
 
 class AnswerBroken(SwarmError):
@@ -65,6 +68,8 @@ def find(state: str, environ: Mapping[str, str]) -> Connection:
             connection.open().close()
         except NoDaemon:
             continue
+        except AnswerLate:
+            pass  # it listens, though nobody takes anything in
         return connection
     raise _no_daemon()
 
@@ -98,6 +103,22 @@ def handle(pid: int | None) -> int | None:
         return os.pidfd_open(pid) if sys.platform == "linux" and pid and pid > 0 else None
     except OSError:
         return None
+
+
+STOPPED = "stopped"
+
+
+def _work(pid: int) -> str | int | None:
+    """Looks at what a process has done so far: the same number again is nothing, `STOPPED` is one that can't do anything, and None
+    one of which that can't be said: it waits for a disk, or there is no /proc here."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()  # the name before may hold anything
+    except OSError:
+        return None
+    if fields[0] == b"T":
+        return STOPPED
+    return None if fields[0] == b"D" else int(fields[11]) + int(fields[12])
 
 
 def _no_daemon() -> NoDaemon:
@@ -136,10 +157,10 @@ class Connection:
     ) -> Any:
         """Asks for a document; None among the query is left out.
 
-        Raises what the daemon answered, `NoDaemon` when nobody listens, `AnswerBroken` when it broke off, `SwarmError` when it does
-        not answer within `timeout_s`.
+        Raises what the daemon answered, `NoDaemon` when nobody listens, `AnswerBroken` when it broke off, `AnswerLate` when it does
+        not answer within `timeout_s`, and as soon as it is plain that it won't.
         """
-        with self.open(timeout_s) as answer:
+        with self._opened(timeout_s) as answer:
             return answer.ask("GET", _target(route, query or {}), None)
 
     def post(
@@ -152,17 +173,40 @@ class Connection:
                 f"The request has {len(data)} bytes; the most is {protocol.REQUEST_BYTES_MAX}.",
                 "Nothing was done.",
             )
-        with self.open(timeout_s) as answer:
+        with self._opened(timeout_s) as answer:
             return answer.ask("POST", route, data)
 
     def stream(self, route: str, query: Mapping[str, Any] | None = None) -> Stream:
         """Opens a stream of JSON lines. Nothing is too slow: the kernel ends it when the daemon dies."""
-        answer = self.open(protocol.ANSWER_TIMEOUT_S)
+        answer = self._opened(protocol.ANSWER_TIMEOUT_S)
         try:
             return Stream(answer, _target(route, query or {}))
         except BaseException:
             answer.close()
             raise
+
+    def stands_still(self) -> bool:
+        """Tells whether the daemon is stopped, or neither answers nor does anything. One that waits for a disk is only slow."""
+        before = _work(self.pid)
+        if before == STOPPED:
+            return True
+        try:
+            self.get(protocol.PING, timeout_s=SILENT_S)
+        except AnswerLate:
+            return before is not None and _work(self.pid) in (before, STOPPED)
+        except SwarmError:
+            pass  # it ends just now: who waits for its answer sees that
+        return False
+
+    def _opened(self, timeout_s: float) -> _Exchange:
+        """Connects, but not to a daemon that is stopped: what it is asked now it would do whenever it goes on."""
+        if _work(self.pid) == STOPPED:
+            raise AnswerLate(
+                f"The daemon (process {self.pid}) is stopped, by a signal or Ctrl-Z, and does not answer.",
+                "Nothing was done.",
+                f"kill -CONT {self.pid}; or swarm stop --now, then swarm start",
+            )
+        return self.open(timeout_s)
 
     def open(self, timeout_s: float = CONNECT_TIMEOUT_S) -> _Exchange:
         """Connects. Raises `NoDaemon` when nobody listens there."""
@@ -176,7 +220,14 @@ class Connection:
         except PermissionError:
             wire.close()
             raise _not_ours() from None
-        except OSError as error:  # too long a path, a queue that stays full, …
+        except (BlockingIOError, TimeoutError):
+            wire.close()
+            raise AnswerLate(
+                f"The daemon (process {self.pid}) takes no requests in: too many wait for it already.",
+                "Nothing was done.",
+                "swarm status; if it hangs, swarm stop --now, then swarm start",
+            ) from None
+        except OSError as error:  # too long a path, …
             wire.close()
             raise SwarmError(
                 f"The daemon at {self.path} can't be reached: {error}.",
@@ -184,7 +235,7 @@ class Connection:
                 "swarm stop --now, then swarm start",
             ) from None
         wire.settimeout(timeout_s)
-        return _Exchange(wire, timeout_s, self.pid)
+        return _Exchange(wire, timeout_s, self)
 
 
 def _target(route: str, query: Mapping[str, Any]) -> str:
@@ -209,8 +260,7 @@ class Stream:
 
     def __init__(self, exchange: _Exchange, target: str) -> None:
         self._exchange = exchange
-        exchange.send("GET", target, None)
-        status, headers = exchange.head()
+        status, headers = exchange.begin("GET", target, None)
         if status != 200:
             raise protocol.error_from_body(exchange.document(headers), status)
         self._headers = headers
@@ -241,10 +291,10 @@ class Stream:
 class _Exchange:
     """One request and its answer, on one connected socket."""
 
-    def __init__(self, wire: socket.socket, timeout_s: float, pid: int) -> None:
+    def __init__(self, wire: socket.socket, timeout_s: float, daemon: Connection) -> None:
         self._wire = wire
         self._timeout_s = timeout_s
-        self._pid = pid
+        self._daemon = daemon
         self._file: IO[bytes] = wire.makefile("rb")
 
     def __enter__(self) -> _Exchange:
@@ -267,19 +317,45 @@ class _Exchange:
         self._wire.settimeout(None)
 
     def ask(self, method: str, target: str, body: bytes | None) -> Any:
+        status, headers = self.begin(method, target, body)
         try:
-            self.send(method, target, body)
-            status, headers = self.head()
             document = self.document(headers)
         except TimeoutError:
-            raise AnswerLate(
-                f"The daemon (process {self._pid}) did not answer within {self._timeout_s:g} s.",
-                "What was asked for may still happen.",
-                "swarm status; if it hangs, swarm stop --now and swarm start",
-            ) from None
+            raise self._late(method) from None
         if status != 200:
             raise protocol.error_from_body(document, status)
         return document
+
+    def begin(self, method: str, target: str, body: bytes | None) -> tuple[int, dict[str, str]]:
+        """Sends a request and reads the head of its answer. Raises `AnswerLate` where there is none."""
+        try:
+            self.send(method, target, body)
+            if self._hears_nothing():
+                raise self._late(method, "has taken a request, and neither answers nor works")
+            return self.head()
+        except TimeoutError:
+            raise self._late(method) from None
+
+    def _late(self, method: str, does: str = "") -> AnswerLate:
+        return AnswerLate(
+            f"The daemon (process {self._daemon.pid}) {does or f'did not answer within {self._timeout_s:g} s'}.",
+            "" if method == "GET" else "What was asked for may still happen.",
+            "swarm status; if it hangs, swarm stop --now, then swarm start: what is known is kept, and workers go on",
+        )
+
+    def _hears_nothing(self) -> bool:
+        """Waits for the first byte while the daemon works; tells that it does not. Raises `TimeoutError` when the time is over."""
+        import select
+        import time
+
+        deadline, patience_s = time.monotonic() + self._timeout_s, SILENT_S
+        while not select.select([self._wire], [], [], min(patience_s, self._timeout_s))[0]:
+            if time.monotonic() >= deadline:
+                raise TimeoutError
+            if self._daemon.stands_still():
+                return True
+            patience_s *= 2
+        return False
 
     def send(self, method: str, target: str, body: bytes | None) -> None:
         head = (

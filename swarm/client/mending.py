@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from swarm import protocol
-from swarm.client.connection import Connection
+from swarm.client.connection import AnswerBroken, AnswerLate, Connection
 from swarm.client.options import command, run_option
 from swarm.client.session import Session
-from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, Refused, UsageError
+from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, NoDaemon, Refused, UsageError
 
 
 @command("audit", shows=True)
@@ -48,8 +48,7 @@ def doctor(session: Session) -> int:
 
     checks = offline.doctor(session.top)
     daemon = session.daemon_or_none()
-    runs = f"process {daemon.pid} runs" if daemon is not None else "none runs"
-    checks.append({"name": "daemon", "state": "ok", "text": runs, "remedy": ""})
+    checks.append(_about_daemon(daemon))
     if not any(each["state"] == "bad" for each in checks):
         checks += _old_settings(session, daemon) if daemon is not None else []
         checks += _stale(session)
@@ -80,6 +79,20 @@ def agents(session: Session) -> None:
         session.line(f"{each['name']:<10} {'usable' if each['usable'] else 'no'}  {_about_agent(each)}")
         if each["remedy"]:
             session.line(f"           Next: {protocol.printable(each['remedy'])}")
+
+
+def _about_daemon(daemon: Connection | None) -> dict[str, Any]:
+    """Says whether a daemon runs, as a line for the doctor, and whether it answers."""
+    line = {"name": "daemon", "state": "ok", "text": "none runs", "remedy": ""}
+    if daemon is None:
+        return line
+    try:
+        daemon.get(protocol.PING)
+    except AnswerLate as late:
+        return line | {"state": "bad", "text": late.cause, "remedy": late.next_step}
+    except (NoDaemon, AnswerBroken):
+        return line
+    return line | {"text": f"process {daemon.pid} runs"}
 
 
 def _about_agent(agent: Mapping[str, Any]) -> str:

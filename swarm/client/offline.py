@@ -681,6 +681,20 @@ def start_daemon(top: Path, *, workers: int | None, ends: str) -> dict[str, Any]
             os.close(writer)
 
 
+def kill_daemon(about: Mapping[str, Any]) -> bool:
+    """Kills the daemon that wrote this about itself; False where it has ended, and its number may be another process's."""
+    import signal
+
+    from swarm.edge import process, proctable
+
+    identity = process.Identity.from_json(about)
+    found = proctable.stat_of(identity.pid)
+    if found is None or not process.alive(identity):
+        return False
+    process.send_signal(identity.pid, found, signal.SIGKILL)
+    return True
+
+
 def _spawn_daemon(top: Path, writer: int, flags: Mapping[str, Any], ends: str) -> Path:
     """Starts the daemon's process, which says one line to the descriptor; gives the file with what it prints meanwhile."""
     import subprocess

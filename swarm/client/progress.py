@@ -13,13 +13,15 @@ from typing import Any
 
 from swarm import protocol
 from swarm.client import naming, telling
-from swarm.client.connection import AnswerBroken, Connection, Stream
+from swarm.client.connection import AnswerBroken, AnswerLate, Connection, Stream
+from swarm.client.connection import wait_for_end as wait_for_death
 from swarm.client.session import Session
 from swarm.errors import NoDaemon, SwarmError, WaitTimedOut
 
 ANSWER_MARGIN_S = 30.0
 FRAME_S = 0.5
 QUIET_S = 3.0  # so long nothing need happen without a word
+STILL_S = 1.0  # how often a daemon that stands still is asked again
 
 
 def wait_for_end(
@@ -44,13 +46,21 @@ def wait_for_end(
 
 
 def ended(session: Session, daemon: Connection, run: str, *, slice_s: float) -> dict[str, Any] | None:
-    """Waits up to `slice_s` for the end of a run; gives its document then, else None."""
+    """Waits up to `slice_s` for the end of a run; gives its document then, else None. A daemon that stands still may go on: it is
+    told once, and waited for."""
     try:
         answer: dict[str, Any] = daemon.get(
             protocol.WAIT, {"run": run, "timeout_s": f"{slice_s:.3f}"}, timeout_s=slice_s + ANSWER_MARGIN_S
         )
     except (NoDaemon, AnswerBroken):
         return _without_daemon(session, run)
+    except AnswerLate as late:
+        document = session.journal_document(run)
+        if naming.run_of(document, run).get("state") not in naming.ACTIVE:
+            return document
+        session.note_once(f"{late.cause}\n  It is waited for all the same.\n  Next: {late.next_step}")
+        wait_for_death(daemon.pid, min(STILL_S, slice_s))
+        return None
     return answer if answer.get("ended") is not False else None
 
 
@@ -82,8 +92,7 @@ def _follow_live(session: Session, daemon: Connection, run: str) -> dict[str, An
 
     with Screen(session) as screen:
         while True:
-            with contextlib.suppress(NoDaemon, AnswerBroken):  # `ended` finds out what that means
-                screen.show(daemon.get(protocol.STATUS, {"run": run, "view": protocol.VIEW_SUMMARY}))
+            screen.show(session.document(run=run, full=False))
             document = ended(session, daemon, run, slice_s=FRAME_S)
             if document is not None:
                 return document
@@ -110,7 +119,11 @@ class _Lines:
             stream = self._daemon.stream(
                 protocol.EVENTS, {"run": self._run, "after": self._last, "follow": 1}
             )
-        except (NoDaemon, AnswerBroken):  # the run had ended already, and the daemon with it
+        except (
+            NoDaemon,
+            AnswerBroken,
+            AnswerLate,
+        ):  # the run, and the daemon, had ended already; or it stands still
             return wait_for_end(self._session, self._daemon, self._run)
         waiting = threading.Thread(target=self._wait, args=(stream,), daemon=True)
         waiting.start()
@@ -120,7 +133,7 @@ class _Lines:
         if self._error is not None:
             raise self._error
         assert self._document is not None
-        with contextlib.suppress(NoDaemon, AnswerBroken):
+        with contextlib.suppress(NoDaemon, AnswerBroken, AnswerLate):
             self._tell(
                 self._daemon.stream(protocol.EVENTS, {"run": self._run, "after": self._last, "follow": 0})
             )
@@ -155,7 +168,7 @@ class _Lines:
         """Says it once: a gate that was shut from the beginning does not change, so no event tells of it."""
         if self._working or self._landed:
             return
-        document = self._daemon.get(protocol.STATUS, {"run": self._run, "view": protocol.VIEW_SUMMARY})
+        document = self._session.document(run=self._run, full=False)
         capacity = document.get("capacity") or {}
         if not capacity.get("slots_open") and not capacity.get("running"):
             self._session.line(f"nothing has started yet: {capacity.get('reason')}")

@@ -55,6 +55,8 @@ def daemon_line(document: Document, now: float) -> str:
     if failed := daemon.get("failed"):
         step = f" Next: {printable(failed['next_step'])}" if failed.get("next_step") else ""
         return f"No daemon runs. The last one ended by itself: {printable(failed.get('cause', ''))}{step}"
+    if silent := daemon.get("silent"):
+        return f"{printable(silent['cause'])} This is what the journal says. Next: {printable(silent['next_step'])}"
     if not daemon.get("running"):
         return "No daemon runs; this is what the journal says."
     since = epoch(daemon.get("started_at"))
@@ -81,7 +83,7 @@ def capacity_line(document: Document) -> str:
     """Says how many workers run and may run, and what holds more back; empty where the document does not know."""
     capacity = document.get("capacity") or {}
     daemon = document.get("daemon") or {}
-    if not daemon.get("running") or "workers_max" not in capacity:
+    if not daemon.get("running") or daemon.get("silent") or "workers_max" not in capacity:
         return ""
     text = f"workers {capacity.get('running', 0)} of {capacity['workers_max']}"
     readings = capacity.get("readings") or {}

@@ -11,7 +11,7 @@ import click
 
 from swarm import protocol
 from swarm.client import place
-from swarm.client.connection import AnswerBroken, Connection, handle
+from swarm.client.connection import AnswerBroken, AnswerLate, Connection, handle
 from swarm.client.options import command
 from swarm.client.session import Session
 from swarm.client.submitting import Submission
@@ -87,6 +87,7 @@ def _stays(session: Session, daemon: Connection, started: bool, workers: int | N
         return daemon
     if daemon.about.get("ends_when_idle"):
         daemon.post(protocol.STAY, {})
+    daemon.get(protocol.PING)  # raises where it does not answer
     session.line(f"The daemon is already running (process {daemon.pid}).")
     in_force.warn(session, daemon, but=() if workers is None else (in_force.WORKERS,))
     if workers is not None:
@@ -119,7 +120,8 @@ def _serve(session: Session, workers: int | None, submission: Submission | None)
 def stop(session: Session, mode: str | None) -> None:
     """Stop the background service of this repository.
 
-    Nothing new starts, workers get a grace time, and everything known is kept: after swarm start it goes on.
+    Nothing new starts, workers get a grace time, and everything known is kept: after swarm start it goes on. A service that does
+    not answer is killed by --now; its workers then go on, and the next one adopts them.
     """
     daemon = session.daemon_or_none()
     if daemon is None:
@@ -136,6 +138,12 @@ def end(session: Session, daemon: Connection, mode: str) -> None:
         daemon.post(protocol.STOP, {"mode": mode})
     except (NoDaemon, AnswerBroken):
         drains = False  # it ends by itself just now; that it does is seen below
+    except AnswerLate as late:
+        from swarm.client import offline
+
+        if mode != "now" or not offline.kill_daemon(daemon.about):
+            raise
+        session.note(f"{late.cause}\n  It is killed. Workers go on, and swarm start takes them over.")
     if drains:
         session.note("Waiting for running workers (Ctrl-C leaves it to itself) …")
     _wait_for_end(daemon, process, None if drains else STOP_TIMEOUT_S)
@@ -192,7 +200,11 @@ def config(session: Session) -> None:
 
     rows = settings.flat(settings.load(session.top, session.environ))
     daemon = session.daemon_or_none()
-    differs = in_force.differences(session, daemon) if daemon is not None else {}
+    differs = {}
+    try:
+        differs = in_force.differences(session, daemon) if daemon is not None else {}
+    except AnswerLate as late:
+        session.note(f"{late.cause}\n  What it has is not known.\n  Next: {late.next_step}")
     if session.as_json:
         others = [_setting(key, *running) for key, (_, running) in differs.items()]
         about = None if daemon is None else {"pid": daemon.pid, "differs": others}

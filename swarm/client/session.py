@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 LAST_BREATH_S = 10.0  # how long a daemon may take to end that answers no more
 LOOK_EVERY_S = 0.05  # … and how often it is looked whether another one has come up
+SUMMARY_WITHIN_S = (
+    20.0  # a daemon that takes longer for a page of text is not waited for: the journal says nearly the same
+)
 
 
 class OutputClosed(SystemExit):
@@ -40,6 +43,7 @@ class Session:
         self.verbose = verbose
         self.environ: Mapping[str, str] = os.environ
         self._place: place.Place | None = None
+        self._noted: set[str] = set()
 
     @property
     def place(self) -> place.Place:
@@ -149,18 +153,31 @@ class Session:
         return otherwise()
 
     def document(self, *, run: str | None = None, full: bool = True) -> dict[str, Any]:
-        """Gives the status document: the daemon's, or without one what the journal says."""
+        """Gives the status document: the daemon's, or without one that answers what the journal says."""
         from swarm import protocol
 
         daemon = self.daemon_or_none()
-        if daemon is not None:
-            view = protocol.VIEW_FULL if full else protocol.VIEW_SUMMARY
-            try:
-                document: dict[str, Any] = daemon.get(protocol.STATUS, {"run": run, "view": view})
-                return document
-            except (NoDaemon, connection.AnswerBroken):
-                pass  # it ended between the two
-        return self.journal_document(run, full=full)
+        if daemon is None:
+            return self.journal_document(run, full=full)
+        view = protocol.VIEW_FULL if full else protocol.VIEW_SUMMARY
+        within_s = protocol.ANSWER_TIMEOUT_S if full else SUMMARY_WITHIN_S
+        document: dict[str, Any]
+        try:
+            document = daemon.get(protocol.STATUS, {"run": run, "view": view}, timeout_s=within_s)
+        except (NoDaemon, connection.AnswerBroken):  # it ended between the two
+            document = self.journal_document(run, full=full)
+        except connection.AnswerLate as late:
+            document = self.journal_document(run, full=full)
+            silent = {"cause": late.cause, "next_step": late.next_step}
+            document["daemon"] |= {"running": True, "pid": daemon.pid, "silent": silent}
+        return document
+
+    def heed_silence(self, document: Mapping[str, Any]) -> None:
+        """Says that a status document, of which only a part is shown, is the journal's because the daemon does not answer."""
+        if silent := document["daemon"].get("silent"):
+            self.note_once(
+                f"{silent['cause']}\n  This is what the journal says.\n  Next: {silent['next_step']}"
+            )
 
     def journal_document(self, run: str | None = None, *, full: bool = True) -> dict[str, Any]:
         """Gives the status document as the journal has it. Raises `UsageError` for a run that it does not know."""
@@ -184,6 +201,7 @@ class Session:
         from swarm.client import naming
 
         some = self.document(run=run, full=False)
+        self.heed_silence(some)
         if (
             len(some.get("runs") or []) == 1
         ):  # then nothing that the summary leaves out can have the same name
@@ -231,6 +249,12 @@ class Session:
         if not self.quiet:
             sys.stderr.write(f"{text}\n")
             sys.stderr.flush()
+
+    def note_once(self, text: str) -> None:
+        """Writes a note that may come up again and again the first time only."""
+        if text not in self._noted:
+            self._noted.add(text)
+            self.note(text)
 
     def detail(self, text: str) -> None:
         """Writes to stderr what only `-v` asks for."""

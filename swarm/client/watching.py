@@ -139,6 +139,7 @@ def claims(session: Session, work: bool) -> None:
 def claims_document(session: Session, *, work: bool) -> dict[str, Any]:
     """Gives who may change what and who waits for whom; with `work` also what running workers have changed so far."""
     document = session.document(full=True)
+    session.heed_silence(document)
     shown: dict[str, Any] = {
         "schema": protocol.SCHEMA,
         "claims": document.get("claims") or [],

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
+
+import psutil
 
 from tests.conftest import wait_until
 from tests.e2e.driver import Swarm, common_dir, runs
@@ -55,3 +58,27 @@ def test_what_hangs_or_runs_wild_is_ended_and_holds_nobody_up(swarm: Swarm) -> N
     (gap,) = [line for line in shown if "bytes of output left out here" in line]
     assert int(gap.split()[1].replace(",", "")) > 55_000_000
     assert swarm("logs", "flood", "--lines", "1").out == "last\n"
+
+
+def test_a_daemon_that_stands_still_is_told_and_hides_nothing(swarm: Swarm) -> None:
+    """What looks shows what the journal has, and says so; what acts does nothing, and ends with 3; `wait` waits; `stop --now` ends
+    it, the worker goes on, and the next daemon lands its work."""
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [swarm.task("a", gate="a")])))
+    swarm.wait_for_gate("a")
+    daemon = psutil.Process(int(swarm.status()["daemon"]["pid"]))
+    daemon.send_signal(signal.SIGSTOP)
+    wait_until(lambda: daemon.status() == psutil.STATUS_STOPPED)
+    shown = swarm.status()
+    assert (shown["daemon"]["running"], shown["daemon"]["pid"]) == (True, daemon.pid)
+    assert "is stopped" in shown["daemon"]["silent"]["cause"]
+    assert shown["runs"][0]["counts"]["running"] == 1
+    assert "This is what the journal says" in swarm("show", "a").err
+    assert "Nothing was done" in swarm("cancel", "a", code=3).err
+    assert "is waited for all the same" in swarm("wait", "--timeout", "0.2", code=124).err
+    assert "Workers go on" in swarm("stop", "--now").err
+    assert not runs(daemon.pid)
+    swarm("start")
+    swarm.open("a")
+    swarm.check_landed(swarm.wait("r"))
+    assert swarm.starts() == ["a"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import socketserver
 import stat
@@ -18,8 +19,9 @@ from typing import Any
 import pytest
 
 from swarm import __version__, protocol
+from swarm.client import connection as connecting
 from swarm.client import place
-from swarm.client.connection import AnswerBroken, Connection, daemon_file, find
+from swarm.client.connection import AnswerBroken, AnswerLate, Connection, daemon_file, find
 from swarm.errors import NoDaemon, Refused, SwarmError, UsageError
 from tests.conftest import git, wait_until
 
@@ -376,3 +378,65 @@ def test_the_folder_of_the_socket_is_private(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     with pytest.raises(Refused):
         protocol.private_folder(str(tmp_path / "link"))
+
+
+@pytest.fixture
+def idle_process() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that lives and does nothing."""
+    process = subprocess.Popen(["sleep", "1000"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def told_of(state: Path, pid: int) -> Connection:
+    """A connection to the daemon of the test, as if it were this process."""
+    (state / "daemon.json").write_text(json.dumps({"pid": pid, "socket": str(state / "api.sock")}))
+    return find(str(state), {})
+
+
+def test_a_daemon_that_neither_answers_nor_works_is_not_waited_for(
+    daemon: Daemon, state: Path, idle_process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long before the time limit, saying what a change that was asked for may come to; a question changes nothing."""
+    monkeypatch.setattr(connecting, "SILENT_S", 0.2)
+    daemon_of = told_of(state, idle_process.pid)
+    with pytest.raises(AnswerLate, match="neither answers nor works") as caught:
+        daemon_of.post("/hangs", {})
+    assert (caught.value.exit_code, caught.value.consequence) == (3, "What was asked for may still happen.")
+    with pytest.raises(AnswerLate) as caught:
+        daemon_of.get("/hangs")
+    assert caught.value.consequence == ""
+    with pytest.raises(AnswerLate):
+        daemon_of.stream("/hangs")
+
+
+def test_a_daemon_that_works_is_waited_for(
+    daemon: Daemon, state: Path, idle_process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that answers whether it is there, and one that only uses the processor, are slow: the time limit decides."""
+    monkeypatch.setattr(connecting, "SILENT_S", 0.2)
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        with pytest.raises(AnswerLate, match=r"within 2 s"):
+            told_of(state, busy.pid).get("/hangs", timeout_s=2)
+    finally:
+        busy.kill()
+        busy.wait()
+    daemon.answers = {protocol.PING: http(b"{}")}
+    with pytest.raises(AnswerLate, match=r"within 2 s"):
+        told_of(state, idle_process.pid).get("/hangs", timeout_s=2)
+
+
+def test_a_daemon_that_is_stopped_is_asked_for_nothing(
+    daemon: Daemon, state: Path, idle_process: subprocess.Popen[bytes]
+) -> None:
+    """Or it would do so whenever it goes on, when nobody thinks of it any more. How it goes on is told."""
+    connection = told_of(state, idle_process.pid)
+    idle_process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, idle_process.pid, os.WSTOPPED)
+    with pytest.raises(AnswerLate, match="is stopped") as caught:
+        connection.post("/x", {})
+    assert "Nothing was done" in caught.value.consequence
+    assert f"kill -CONT {idle_process.pid}" in caught.value.next_step
+    assert not daemon.seen
