@@ -74,9 +74,11 @@ def daemon_line(document: Document, now: float) -> str:
 def sandbox_words(daemon: Document) -> list[str]:
     """Says what shuts workers in, loudly where nothing does."""
     sandbox = daemon.get("sandbox") or {}
-    if sandbox.get("in_force") == "none":
-        return [f"NO SANDBOX: {printable(sandbox.get('reason', ''))}"]
-    return [f"workers shut in by {printable(sandbox['in_force'])}"] if sandbox.get("in_force") else []
+    name, reason = (printable(sandbox.get(key) or "") for key in ("in_force", "reason"))
+    if name == "none":
+        return [f"NO SANDBOX: {reason}"]
+    weaker = f", since {reason}" if reason else ""
+    return [f"workers shut in by {name}{weaker}"] if name else []
 
 
 def capacity_line(document: Document) -> str:

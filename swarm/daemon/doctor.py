@@ -157,7 +157,12 @@ def _sandbox(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
         return
     if found.shuts_in:
         network = "with" if found.network else "without"
-        yield Check("sandbox", "ok", f"{found.name}, {network} the network; sandbox = {settings.sandbox}")
+        said = f"{found.name}, {network} the network; sandbox = {settings.sandbox}"
+        yield (
+            Check("sandbox", "warn", f"{said}; it holds less than bubblewrap: {found.why}", remedy)
+            if (found.why)
+            else Check("sandbox", "ok", said)
+        )
     elif settings.sandbox == "off":
         yield Check("sandbox", "ok", "none: it is switched off, so workers may write wherever you may")
     else:

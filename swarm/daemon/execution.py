@@ -355,7 +355,7 @@ class Execution:
             **_where(command),
             pid=identity.pid,
             started_at=self.clock(),
-            sandbox=sandbox.BUBBLEWRAP if places.own.exists() else sandbox.NONE,
+            sandbox=self.edges.sandbox.name if places.own.exists() else sandbox.NONE,
         )
 
     def _may_run(self, command: cmd.StartWorker) -> bool:

@@ -27,7 +27,7 @@ def shut_in(
     sandbox in force."""
     if not edges.sandbox.shuts_in:
         return ()
-    git_folder = edges.pool.seclude(key)
+    git_folder = edges.pool.seclude(key, in_place=edges.sandbox.moves)
     if git_folder is not None:
         secluded.show(git_folder, _earlier_work(command, edges.refs))
     room = sandbox.worker_room(

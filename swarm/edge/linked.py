@@ -140,9 +140,13 @@ class LinkedTree:
             if one_line(self.admin / name) != text and not (name == "HEAD" and _has_reftable(self.common)):
                 remove(self.admin / name)
                 write_text(self.admin / name, text + "\n")
-        if one_line(self.path / ".git") != f"gitdir: {self.admin}":
+        self.name_record(self.admin)
+
+    def name_record(self, admin: Path) -> None:
+        """Sees to it that the folder names this record: what is to be read by whoever works in it. Raises OSError."""
+        if one_line(self.path / ".git") != f"gitdir: {admin}":
             remove(self.path / ".git")
-            write_text(self.path / ".git", f"gitdir: {self.admin}\n")
+            write_text(self.path / ".git", f"gitdir: {admin}\n")
 
 
 def link(

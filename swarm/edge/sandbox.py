@@ -1,9 +1,9 @@
-"""What the worker may touch: bubblewrap, else none, and it says which.
+"""What the worker may touch: bubblewrap, else Landlock, else none, and it says which.
 
-Hides bubblewrap and its arguments. A program that is shut in sees the machine's files read-only, save its own worktree and a folder
-of its own, in which it finds an empty `/tmp` and a home; it sees no other process, no socket below `/run`, and of the user's home
-not what opens other doors (keys, tokens, browsers). What it can't do any more and what it still can is told, for people, in
-docs/explanation/sandbox.md.
+Hides bubblewrap and its arguments, and what of them Landlock can do. A program that is shut in sees the machine's files read-only,
+save its own worktree and a folder of its own, in which it finds an empty temporary folder and a home; it reaches no other process,
+no socket below `/run`, and of the user's home not what opens other doors (keys, tokens, browsers). What it can't do any more and
+what it still can is told, for people, in docs/explanation/sandbox.md.
 
 Rules for editing: the order of the mounts is their meaning, later ones cover earlier ones. Nothing is made writable that a program
 outside later reads as settings, or runs. What is masked is named here; what a worker needs besides is opened by the settings, not
@@ -27,12 +27,13 @@ from typing import Literal, NamedTuple
 
 from swarm.core.adapters import Agent, expanded
 from swarm.core.places import AttemptPlaces
+from swarm.edge import landlock
 from swarm.edge.linked import remove
 from swarm.edge.secluded import SHARED_OBJECTS
 from swarm.errors import UsageError
 from swarm.settings import Settings
 
-BUBBLEWRAP, NONE = "bubblewrap", "none"
+BUBBLEWRAP, LANDLOCK, NONE = "bubblewrap", "landlock", "none"
 PROBE_TIMEOUT_S = 20.0
 HOME_ENTRIES_MAX = 2000
 EARLIER_MAX = 100  # attempts of a task whose transcripts are shown
@@ -168,6 +169,11 @@ class Sandbox:
         """Whether anything is in force."""
         return self.name != NONE
 
+    @property
+    def moves(self) -> bool:
+        """Whether a mount is seen at its target; else it is seen where its source is, and the target is not to be read."""
+        return self.name == BUBBLEWRAP
+
     def prefix(self, room: Room, environ: Mapping[str, str], agent: Agent | None = None) -> tuple[str, ...]:
         """Makes the room, and gives the arguments in front of a program's own that shut it in. An agent has its folders."""
         make_own(room.own, self.home)
@@ -181,7 +187,13 @@ class Sandbox:
         opened += [Mount("write", path, path) for path in (*self.write, *theirs)]
         place = str(room.place)
         mounts = (*base, *opened, Mount("write", place, place), *room.mounts)
-        return (*_arguments(self.program, mounts, self.network), "--chdir", place, "--")
+        return self.around(mounts, place, network=self.network)
+
+    def around(self, mounts: Iterable[Mount], place: str, *, network: bool) -> tuple[str, ...]:
+        """Gives the arguments in front of a program's own that have it start in `place` and see nothing but the mounts."""
+        if self.name == LANDLOCK:
+            return landlock.prefix(_rules(mounts), place=place, network=network)
+        return (*_arguments(self.program, mounts, network), "--chdir", place, "--")
 
     def environment(self, base: Mapping[str, str], own: Path, agent: Agent | None = None) -> dict[str, str]:
         """Gives of `base` what a program that is shut in may know, and its own home and temporary folder. An agent gets its keys,
@@ -194,7 +206,8 @@ class Sandbox:
             if (_ALLOWED.fullmatch(name) and not _SECRET.search(name))
             or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
         }
-        return {**kept, "HOME": str(own / "home"), "TMPDIR": "/tmp"}  # noqa: S108 - its own
+        temporary = "/tmp" if self.moves else str(own / "tmp")  # noqa: S108 - its own
+        return {**kept, "HOME": str(own / "home"), "TMPDIR": temporary}
 
     def _masks(self, opened: Iterable[str]) -> Iterator[Mount]:
         """Hides the secrets of the home, save what lies in, or around, what is opened."""
@@ -210,28 +223,42 @@ def choose(settings: Settings, environ: Mapping[str, str]) -> Sandbox:
     if settings.sandbox == "off":
         return Sandbox(why="it is switched off")
     program = shutil.which("bwrap", path=environ.get("PATH"))
-    why = "bubblewrap (bwrap) is not installed" if program is None else probe(program)
-    if program is not None and not why:
-        home, paths = _home(environ), settings.sandbox_paths
-        read, write = (tuple(expanded(path, environ) for path in each) for each in (paths.read, paths.write))
-        return Sandbox(
-            BUBBLEWRAP, "", program, home, settings.sandbox_network, read, write, tuple(settings.sandbox_env)
-        )
+    why = probe(Sandbox(BUBBLEWRAP, program=program)) if program else "bubblewrap (bwrap) is not installed"
+    if not why:
+        return _in_force(BUBBLEWRAP, "", program or "", settings, environ)
+    neither = landlock.lacks() or probe(Sandbox(LANDLOCK))
+    if not neither:
+        return _in_force(LANDLOCK, f"{why}{_signals_pass()}", "", settings, environ)
     if settings.sandbox == "required":
         raise UsageError(
-            f'sandbox = "required", and there is none: {why}.',
+            f'sandbox = "required", and there is none: {why}; {neither}.',
             "No daemon was started, since its workers could write wherever you may.",
             'install bubblewrap, or set sandbox = "auto" and run them without',
         )
-    return Sandbox(why=why)
+    return Sandbox(why=f"{why}; {neither}")
 
 
-def probe(program: str) -> str:
+def _in_force(name: str, why: str, program: str, settings: Settings, environ: Mapping[str, str]) -> Sandbox:
+    paths, home = settings.sandbox_paths, _home(environ)
+    read, write = (tuple(expanded(path, environ) for path in each) for each in (paths.read, paths.write))
+    return Sandbox(
+        name, why, program, home, settings.sandbox_network, read, write, tuple(settings.sandbox_env)
+    )
+
+
+def _signals_pass() -> str:
+    held = landlock.abi() >= landlock.SIGNALS_HELD_ABI
+    return (
+        "" if held else f"; with this kernel (Landlock ABI {landlock.abi()}) a worker can end your processes"
+    )
+
+
+def probe(sandbox: Sandbox) -> str:
     """Shuts a program in that does nothing; gives why that did not work, or ""."""
     mounts = (Mount("read", "/", "/"), Mount("empty folder", "", "/run"))
     try:
         done = subprocess.run(
-            [*_arguments(program, mounts, network=False), "--", "/bin/sh", "-c", "exit 0"],
+            [*sandbox.around(mounts, "/", network=False), "/bin/sh", "-c", "exit 0"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=PROBE_TIMEOUT_S,
@@ -240,12 +267,12 @@ def probe(program: str) -> str:
             errors="replace",
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"bubblewrap does not work here: {error}"
+        return f"{sandbox.name} does not work here: {error}"
     said = done.stderr.strip().rpartition("\n")[2][:200]
     return (
         ""
         if done.returncode == 0
-        else f"bubblewrap does not work here: {said or f'exit status {done.returncode}'}"
+        else f"{sandbox.name} does not work here: {said or f'exit status {done.returncode}'}"
     )
 
 
@@ -303,6 +330,30 @@ def _arguments(program: str, mounts: Iterable[Mount], network: bool) -> Iterator
         if first:  # upon the root
             yield from ("--dev", "/dev", "--proc", "/proc")
             first = False
+
+
+# --- the same for Landlock ------------------------------------------------------------------------------------
+
+
+def _rules(mounts: Iterable[Mount]) -> Iterator[tuple[str, str]]:
+    """What is seen somewhere else than it lies is allowed where it lies, and what it would cover can't be read."""
+    yield (
+        "list",
+        "/",
+    )  # names can't be kept back one by one: not those in a folder of which anything is hidden
+    first = True
+    for kind, source, target in mounts:
+        if source != target:
+            yield "hide", target
+        if source:
+            yield kind, source
+        if first:  # as above
+            yield "hide", "/dev"
+            yield from (("write", f"/dev/{name}") for name in landlock.DEVICES)
+            first = False
+
+
+# --- what they see ----------------------------------------------------------------------------------------------
 
 
 def _bare(own: Path) -> Iterator[Mount]:

@@ -1,10 +1,10 @@
 """A git folder of its own for a worktree whose worker is shut in: to its programs it is the repository, and nobody else reads it.
 
-Hides how it stands in for the repository's folder, which a sandbox puts it in the place of: settings, refs and the worktree's own
-record are copies, the objects are the repository's own, read-only behind an empty store. So a worker may commit, stash, make
-branches, plant hooks or collect garbage as it likes: the repository that the user and everybody else works in does not change, and
-no HEAD in it names a commit that is not there. What the worker made comes home when it has ended: its objects, judged by git, and
-then where HEAD, index, branches and stash stand.
+Hides how it stands in for the repository's folder, which a sandbox puts it in the place of, or the worktree names it instead:
+settings, refs and the worktree's own record are copies, the objects are the repository's own, read-only behind an empty store. So a
+worker may commit, stash, make branches, plant hooks or collect garbage as it likes: the repository that the user and everybody else
+works in does not change, and no HEAD in it names a commit that is not there. What the worker made comes home when it has ended: its
+objects, judged by git, and then where HEAD, index, branches and stash stand.
 
 Rules for editing: what lies in the folder is a worker's, so nothing there is followed, run or believed; git reads no settings of
 it. Coming home may be killed anywhere and done again: the folder goes last. `make` is called before the worker is there,
@@ -50,12 +50,16 @@ def can_stand_in(common: Path) -> bool:
     return not (common / "reftable").is_dir()
 
 
-def make(folder: Path, tree: LinkedTree) -> None:
-    """Makes `folder` anew, to stand in for `tree.common` in front of a worker in `tree`. Raises OSError."""
+def make(folder: Path, tree: LinkedTree, *, in_place: bool) -> None:
+    """Makes `folder` anew, to stand in for `tree.common` in front of a worker in `tree`. Raises OSError.
+
+    With `in_place` it will be seen where the repository's is; else the worktree names it, until it has come home.
+    """
     remove(folder)
     for part in ("objects/pack", "objects/info", "refs/heads", "refs/tags", "info", SHARED_OBJECTS):
         os.makedirs(folder / part, mode=0o700)
-    (folder / "objects" / "info" / "alternates").write_text(f"../{SHARED_OBJECTS}\n")
+    shared = f"../{SHARED_OBJECTS}" if in_place else str(tree.common / "objects")
+    (folder / "objects" / "info" / "alternates").write_text(f"{shared}\n", errors="surrogateescape")
     info = ((f"info/{name}", f"info/{name}") for name in ("exclude", "attributes", "grafts"))
     for name, target in [*((name, name) for name in _COPIED), *info]:
         if (tree.common / name).is_file():
@@ -66,6 +70,8 @@ def make(folder: Path, tree: LinkedTree) -> None:
     for name in ("HEAD", "gitdir", "commondir", MARKER):
         (admin / name).write_text((one_line(tree.admin / name) or "") + "\n", errors="surrogateescape")
     copy_index(tree.admin / "index", admin / "index")
+    if not in_place:
+        tree.name_record(admin)
 
 
 def show(folder: Path, refs: Mapping[str, str]) -> None:
@@ -96,6 +102,7 @@ def come_home(folder: Path, tree: LinkedTree, objects: git.Objects) -> None:
     remove(gone)
     if not folder.is_dir():
         return
+    tree.name_record(tree.admin)
     made = _bring_objects(folder, tree)
     admin = _record_in(folder, tree)
     if admin is not None:

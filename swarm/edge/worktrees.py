@@ -144,14 +144,14 @@ class Pool:
                 self._leases.save(member)
         return place
 
-    def seclude(self, key: str) -> Path | None:
+    def seclude(self, key: str, *, in_place: bool) -> Path | None:
         """Makes a git folder of its own for the worktree of `key`, to stand in for the repository's before a worker that is shut
-        in; None where none can. No worker may be there yet."""
+        in, see `secluded.make`; None where none can. No worker may be there yet."""
         member = self._by_key(key)
         if member is None or not secluded.can_stand_in(self.common):
             return None
         with member.lock:
-            secluded.make(self._leases.git(member), self._tree(member))
+            secluded.make(self._leases.git(member), self._tree(member), in_place=in_place)
         return self._leases.git(member)
 
     def changed(self, key: str) -> list[str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
+from swarm.edge import landlock
 from tests.conftest import git, wait_until
 from tests.e2e.driver import Swarm, runs
 from tests.e2e.test_ends import task_of
@@ -23,6 +25,7 @@ def works() -> bool:
     return subprocess.run(asked, capture_output=True, check=False).returncode == 0
 
 
+needs_landlock = pytest.mark.skipif(landlock.lacks() != "", reason=landlock.lacks())
 needs_bubblewrap = pytest.mark.skipif(
     not works(), reason="needs bubblewrap, which is not there or does not work"
 )
@@ -50,21 +53,61 @@ def test_it_is_told_what_is_in_force(shut_in: Swarm) -> None:
     assert "NO SANDBOX" in shut_in("status").out
 
 
-def test_without_one_required_is_refused_and_auto_says_so(swarm: Swarm, tmp_path: Path) -> None:
-    """Where there is no bubblewrap, a daemon with sandbox = "required" does not start and says what to do; with "auto" it starts,
-    and status says loudly that there is none."""
+@pytest.fixture
+def without_bubblewrap(tmp_path: Path) -> str:
+    """A PATH on which all programs are but bubblewrap."""
     programs = tmp_path / "programs"
     programs.mkdir()
     for folder in os.environ["PATH"].split(os.pathsep):
         for program in Path(folder).iterdir() if os.path.isdir(folder) else ():
             if program.name != "bwrap" and not (programs / program.name).exists():
                 (programs / program.name).symlink_to(program)
-    refused = swarm("start", code=2, SWARM_SANDBOX="required", PATH=str(programs))
-    assert "bubblewrap (bwrap) is not installed" in refused.err
+    return str(programs)
+
+
+@needs_landlock
+def test_without_bubblewrap_the_kernel_shuts_in(shut_in: Swarm, without_bubblewrap: str) -> None:
+    """Where there is no bubblewrap, workers are shut in by Landlock: status, show and doctor say so and why; what a worker commits
+    on a branch of its own comes out, and its commit in the repository is none of the repository's."""
+    shut_in.env["PATH"] = without_bubblewrap
+    work = "git switch -qc feature && echo 1 > out && git add out && git commit -qm one && echo x > $TMPDIR/x && echo no > {}"
+    touched = shut_in.top / "README.md"
+    task = shut_in.task("t", f"{work.format(touched)} || true", claims=["out"])
+    run = shut_in.run(shut_in.plan("one", [task]))
+    shut_in.check_landed(run)
+    assert task_of(run, "t")["attempts"][0]["sandbox"] == "landlock"
+    assert task_of(run, "t")["attempts"][0]["touched"] == ["out"]
+    assert git(shut_in.top, "branch", "--list", "feature") == ""
+    assert git(shut_in.top, "status", "--porcelain", "README.md") == ""
+    shut_in("start")
+    why = "bubblewrap (bwrap) is not installed"
+    assert shut_in.status()["daemon"]["sandbox"] == {"in_force": "landlock", "reason": why}
+    assert f"workers shut in by landlock, since {why}" in shut_in("status").out
+    assert "warn  sandbox: landlock" in shut_in("doctor", code=None).out
+
+
+LAYERS_MAX = 16  # of Landlock, one upon the other
+NO_FURTHER = f"""
+import os, sys
+from swarm.edge import landlock
+for _ in range({LAYERS_MAX}):
+    landlock.restrict([("write", "/")])
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@needs_landlock
+def test_without_one_required_is_refused_and_auto_says_so(swarm: Swarm, without_bubblewrap: str) -> None:
+    """Where there is neither bubblewrap nor Landlock, a daemon with sandbox = "required" does not start and says what to do; with
+    "auto" it starts, and status says loudly that there is none."""
+    swarm.env["PATH"] = without_bubblewrap
+    swarm.prefix = (sys.executable, "-c", NO_FURTHER)
+    refused = swarm("start", code=2, SWARM_SANDBOX="required")
+    assert "bubblewrap (bwrap) is not installed; landlock does not work here" in refused.err
     assert "Next:" in refused.err
-    swarm("start", SWARM_SANDBOX="auto", PATH=str(programs))
-    assert "NO SANDBOX: bubblewrap (bwrap) is not installed" in swarm("status").out
-    assert "bad" in swarm("doctor", code=None, SWARM_SANDBOX="required", PATH=str(programs)).out
+    swarm("start", SWARM_SANDBOX="auto")
+    assert "NO SANDBOX: bubblewrap (bwrap) is not installed; landlock" in swarm("status").out
+    assert "bad" in swarm("doctor", code=None, SWARM_SANDBOX="required").out
 
 
 def test_work_is_collected_and_lands(shut_in: Swarm) -> None:

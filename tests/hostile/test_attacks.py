@@ -18,15 +18,17 @@ from tests.e2e.driver import PATIENCE_S, Swarm, common_dir
 from tests.e2e.test_ends import task_of
 from tests.e2e.test_places import as_nobody
 from tests.e2e.test_places import open_folder as open_folder
-from tests.e2e.test_sandbox import needs_bubblewrap
+from tests.e2e.test_sandbox import needs_bubblewrap, needs_landlock
+from tests.e2e.test_sandbox import without_bubblewrap as without_bubblewrap
 
 SECRET = "sk-attack-0123456789"
 
 # Runs what is planted, unless a worker runs it: what a worker's own git runs is the worker's.
 PAYLOAD = '[ -n "$SWARM_TASK" ] || echo "$0 $*" >> {canary}'
 
-# Each is tried in a worktree of its own; $G is the repository's folder, $A the worktree's record, $TOP the user's checkout. Nothing
-# here knows of the sandbox: an attack that a worker only does to itself is none, so what counts is what is found afterwards.
+# Each is tried in a worktree of its own, twice: $G is the repository's folder, $A the worktree's record, first as git names them
+# inside, then as they are outside; $TOP is the user's checkout. Nothing here knows of the sandbox: an attack that a worker only
+# does to itself is none, so what counts is what is found afterwards.
 ATTACKS = {
     "config": "git config core.fsmonitor {run}; git config core.sshCommand {run}; git config core.editor {run};"
     "git config include.path /tmp/evil; git config core.hooksPath /tmp/hooks; git config alias.status '!{run}'",
@@ -72,15 +74,17 @@ ATTACKS = {
 SUICIDAL = {"processes"}  # a worker that ends itself has failed
 
 
-def task(name: str, command: str, **more: Any) -> dict[str, Any]:
-    """An attack that goes on to do its work, whatever has become of it."""
+def task(name: str, command: str, top: Path | str = "", **more: Any) -> dict[str, Any]:
+    """An attack on the checkout `top` that goes on to do its work, whatever has become of it."""
     return {
         "id": name,
         "title": name,
         "claims": [f"out-{name}"],
         "attempts": 1,
-        "run": "G=$(git rev-parse --path-format=absolute --git-common-dir); A=$(git rev-parse --absolute-git-dir); TOP=${G%/.git}\n"
-        f"( {command} ) </dev/null 2>&1\necho {name} > out-{name}",
+        "run": f"G=$(git rev-parse --path-format=absolute --git-common-dir); A=$(git rev-parse --absolute-git-dir); TOP={top}\n"
+        f"attack() {{\n( {command} ) </dev/null 2>&1\n}}\n"
+        "attack; A=$TOP/.git/worktrees/${A##*/}; [ $G = $TOP/.git ] || { G=$TOP/.git; attack; }\n"
+        f"echo {name} > out-{name}",
         **more,
     }
 
@@ -106,7 +110,7 @@ class Field:
 
     def of(self, names: Any) -> list[dict[str, Any]]:
         fill = {"run": self.run, "canary": self.canary, "outside": self.outside}
-        return [task(name, ATTACKS[name].format(**fill)) for name in names]
+        return [task(name, ATTACKS[name].format(**fill), self.swarm.top) for name in names]
 
     def attack(self, names: Any) -> dict[str, Any]:
         """Carries out a run of attacks, with one worker that works before them and one beside them all."""
@@ -128,12 +132,13 @@ class Field:
         return sum(counts[state] for state in ("landed", "failed", "cancelled", "blocked"))
 
 
-def all_attacks_fail(field: Field) -> None:
+def all_attacks_fail(field: Field, held_by: str = "bubblewrap") -> None:
     """Tries all, and holds what is found against what must be."""
     swarm = field.swarm
     objects = set((common_dir(swarm.top) / "objects").rglob("*"))
     run = field.attack(ATTACKS)
     swarm.check_landed(run)
+    assert {each["attempts"][0]["sandbox"] for each in run["tasks"]} == {held_by}
     states = {each["id"]: each["state"] for each in run["tasks"]}
     assert states == {name: "failed" if name in SUICIDAL else "landed" for name in states}
     assert not field.canary.exists()
@@ -158,6 +163,13 @@ def test_with_a_sandbox_no_attack_has_any_effect(swarm: Swarm, tmp_path: Path) -
     of siblings' or of the coordinator's, or keeps others from landing."""
     swarm.env["SWARM_SANDBOX"] = "required"
     all_attacks_fail(Field(swarm, tmp_path / "field"))
+
+
+@needs_landlock
+def test_nor_where_the_kernel_alone_shuts_in(swarm: Swarm, tmp_path: Path, without_bubblewrap: str) -> None:
+    """Row 113, F8: the same where there is no bubblewrap, and Landlock does it."""
+    swarm.env |= {"SWARM_SANDBOX": "required", "PATH": without_bubblewrap}
+    all_attacks_fail(Field(swarm, tmp_path / "field"), "landlock")
 
 
 @needs_bubblewrap

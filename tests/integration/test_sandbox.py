@@ -1,21 +1,26 @@
-"""The sandbox by itself: what is allowed, masked and opened, held against real bubblewrap where that works."""
+"""The sandbox by itself: what is allowed, masked and opened, held against real bubblewrap and Landlock where these work."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from swarm.core.adapters import BUILT_IN
-from swarm.edge.sandbox import BUBBLEWRAP, NONE, Mount, Room, Sandbox, choose
-from swarm.errors import UsageError
+from swarm.edge import landlock
+from swarm.edge.sandbox import BUBBLEWRAP, LANDLOCK, NONE, Mount, Room, Sandbox, choose
 from swarm.settings import SandboxPaths, Settings
-from tests.e2e.test_sandbox import needs_bubblewrap
+from tests.e2e.test_sandbox import NO_FURTHER, needs_bubblewrap, needs_landlock
 
 SHUT_IN = Settings(sandbox="required")
+
+
+EACH = [pytest.param(BUBBLEWRAP, marks=needs_bubblewrap), pytest.param(LANDLOCK, marks=needs_landlock)]
 
 
 def environment(base: dict[str, str], agent: str = "", **settings: list[str]) -> set[str]:
@@ -61,23 +66,59 @@ def test_keys_go_to_the_agent_that_needs_them() -> None:
     assert environment(keys, "codex") == {"OPENAI_API_KEY"}
 
 
-def test_off_and_not_there_are_told(tmp_path: Path) -> None:
-    """Switched off, or where there is no bubblewrap, nothing is in force, and it says why; required, that is an error."""
+def test_off_is_told() -> None:
+    """Switched off, nothing is in force, and it says so."""
     assert choose(Settings(sandbox="off"), os.environ) == Sandbox(NONE, "it is switched off")
-    nowhere = {"PATH": str(tmp_path)}
-    assert choose(Settings(), nowhere) == Sandbox(NONE, "bubblewrap (bwrap) is not installed")
-    with pytest.raises(UsageError, match="there is none: bubblewrap"):
-        choose(SHUT_IN, nowhere)
+
+
+CHOOSE = """
+import os
+from swarm.edge.sandbox import choose
+from swarm.settings import Settings
+print(choose(Settings(), os.environ).why)
+"""
+
+
+@needs_landlock
+def test_not_there_is_told(tmp_path: Path) -> None:
+    """Where bubblewrap is not there, or does not work, and the kernel does not shut anybody in either, nothing is in force, and it
+    says of both why."""
+
+    def told() -> str:
+        env = {**os.environ, "PATH": str(tmp_path)}
+        asked = [sys.executable, "-c", NO_FURTHER, sys.executable, "-c", CHOOSE]
+        return subprocess.run(asked, env=env, capture_output=True, text=True, check=True).stdout.strip()
+
+    full = "landlock does not work here: The sandbox can't be made: [Errno 7] Argument list too long."
+    assert told() == f"bubblewrap (bwrap) is not installed; {full}"
     broken = tmp_path / "bwrap"
     broken.write_text("#!/bin/sh\necho no namespaces here >&2; exit 1\n")
     broken.chmod(0o755)
-    assert choose(Settings(), nowhere).why == "bubblewrap does not work here: no namespaces here"
+    assert told() == f"bubblewrap does not work here: no namespaces here; {full}"
+
+
+def test_what_landlock_is_told(tmp_path: Path) -> None:
+    """A folder in which something is hidden is not allowed but all else in it is, links aside; what comes later is allowed though
+    it lies in what was hidden before; names are never held back."""
+    for name in ("a/b/secret", "a/b/c", "a/d", "hidden/shown/x", "hidden/y"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "a" / "link").symlink_to(tmp_path / "hidden")
+    rules = [
+        ("list", "/"),
+        ("read", ""),
+        ("hide", "a/b/secret"),
+        ("hide", "hidden"),
+        ("write", "hidden/shown"),
+    ]
+    asked = [(kind, path if path == "/" else str(tmp_path / path)) for kind, path in rules]
+    names = [(kind, path.removeprefix(f"{tmp_path}/")) for kind, path in landlock.granted(asked)]
+    assert sorted(names) == [("list", "/"), ("read", "a/b/c"), ("read", "a/d"), ("write", "hidden/shown")]
 
 
 class Inside:
     """A place in which commands are shut in, and a home with secrets."""
 
-    def __init__(self, folder: Path, settings: Settings = SHUT_IN) -> None:
+    def __init__(self, folder: Path, by: str, settings: Settings = SHUT_IN) -> None:
         self.place, self.own, self.home = folder / "place", folder / "own", folder / "home"
         self.place.mkdir(exist_ok=True)
         for name in (
@@ -90,7 +131,9 @@ class Inside:
             (self.home / name).parent.mkdir(parents=True, exist_ok=True)
             (self.home / name).write_text(f"{name}\n")
         self.environ = {**os.environ, "HOME": str(self.home)}
-        self.sandbox = choose(settings, self.environ)
+        found_in = {} if by == BUBBLEWRAP else {"PATH": ""}
+        self.sandbox = choose(settings, {**self.environ, **found_in})
+        assert self.sandbox.name == by
 
     def __call__(self, command: str, agent: str = "") -> str:
         who = BUILT_IN.get(agent)
@@ -103,11 +146,11 @@ class Inside:
         return done.stdout
 
 
-@needs_bubblewrap
-def test_secrets_of_the_home_are_masked_and_the_rest_is_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", EACH)
+def test_secrets_of_the_home_are_masked_and_the_rest_is_there(tmp_path: Path, by: str) -> None:
     """By the home's true path and by $HOME, what opens other doors can't be read, the rest can, and nothing of it be written; what
     is written to $HOME stays in the folder of its own."""
-    inside = Inside(tmp_path)
+    inside = Inside(tmp_path, by)
     for home in ("$HOME", str(inside.home)):
         assert (
             inside(f"cat {home}/.ssh/id {home}/.config/gh/hosts.yml {home}/.claude/.credentials.json") == ""
@@ -123,26 +166,35 @@ def test_secrets_of_the_home_are_masked_and_the_rest_is_there(tmp_path: Path) ->
     assert (inside.home / "notes").read_text() == "notes\n"
 
 
-@needs_bubblewrap
-def test_an_agent_has_its_own_login(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", EACH)
+def test_an_agent_has_its_own_login(tmp_path: Path, by: str) -> None:
     """The agent that needs a login finds it, and may write where it keeps its conversations."""
-    inside = Inside(tmp_path)
+    inside = Inside(tmp_path, by)
     read = "cat $HOME/.claude/.credentials.json; echo x > $HOME/.claude/history"
     assert inside(read, "claude") == ".claude/.credentials.json\n"
     assert (inside.home / ".claude" / "history").read_text() == "x\n"
     assert inside(read, "codex") == ""
 
 
-@needs_bubblewrap
-def test_the_settings_open_more(tmp_path: Path) -> None:
+REACH = """
+import socket
+try:
+    socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(("192.0.2.1", 9))
+except OSError:
+    print("refused")
+"""
+
+
+@pytest.mark.parametrize("by", EACH)
+def test_the_settings_open_more(tmp_path: Path, by: str) -> None:
     """Paths to read are seen although they are masked, paths to write are written to; without the network there is none."""
     written = tmp_path / "written"
     written.mkdir()
     paths = SandboxPaths(read=["~/.ssh"], write=[str(written)])
-    inside = Inside(tmp_path, Settings(sandbox="required", sandbox_paths=paths, sandbox_network=False))
-    assert inside(
-        f"cat $HOME/.ssh/id; echo x > {written}/x; echo x > $HOME/.ssh/x; tail -n +3 /proc/net/dev | cut -d: -f1"
-    ).split() == [".ssh/id", "lo"]
+    inside = Inside(tmp_path, by, Settings(sandbox="required", sandbox_paths=paths, sandbox_network=False))
+    reached = f"{shlex.quote(sys.executable)} -c {shlex.quote(REACH)}"
+    said = inside(f"cat $HOME/.ssh/id; echo x > {written}/x; echo x > $HOME/.ssh/x; {reached}").split()
+    assert said == [".ssh/id", "refused"]
     assert [path.name for path in written.iterdir()] == ["x"]
     assert not (inside.home / ".ssh" / "x").exists()
 
@@ -150,7 +202,7 @@ def test_the_settings_open_more(tmp_path: Path) -> None:
 @needs_bubblewrap
 def test_nothing_of_others_is_seen(tmp_path: Path) -> None:
     """Temporary files of others, sockets below /run and other processes can't be seen, and no argument holds a secret."""
-    inside = Inside(tmp_path)
+    inside = Inside(tmp_path, BUBBLEWRAP)
     with (
         tempfile.TemporaryDirectory(dir="/tmp") as one,
         tempfile.TemporaryDirectory(dir="/var/tmp") as other,
@@ -161,3 +213,42 @@ def test_nothing_of_others_is_seen(tmp_path: Path) -> None:
     assert int(inside("ls -d /proc/[0-9]* | wc -l")) <= 6
     prefix = inside.sandbox.prefix(Room(inside.place, inside.own), {**inside.environ, "SOME_API_KEY": "sk-1"})
     assert not any("sk-1" in argument for argument in prefix)
+
+
+@needs_landlock
+def test_what_landlock_holds_of_others(tmp_path: Path) -> None:
+    """Temporary files of others can't be read, other processes neither asked for their environment nor ended, no Unix socket is
+    reached by whatever way, as root no right of root is left; `/dev/null` and a pipe's own name can be written to."""
+    inside = Inside(tmp_path, LANDLOCK)
+    with tempfile.NamedTemporaryFile("w", dir="/tmp") as other:
+        other.write("theirs\n")
+        other.flush()
+        assert (
+            inside(f"cat {other.name}; echo x > /tmp/x; echo mine > $TMPDIR/x && cat $TMPDIR/x") == "mine\n"
+        )
+    us = os.getpid()
+    if landlock.abi() >= landlock.SIGNALS_HELD_ABI:
+        assert inside(f"kill -0 {us} || echo held") == "held\n"
+    assert inside(f"cat /proc/{us}/environ") == ""
+    assert inside(f"{shlex.quote(sys.executable)} -c {shlex.quote(WAYS)}").split() == ["refused"] * 3 + [
+        "pair"
+    ]
+    assert inside("grep CapEff /proc/self/status").split()[1].strip("0") == ""
+    assert inside("echo x > /dev/null && echo said > /dev/stdout") == "said\n"
+
+
+WAYS = """
+import ctypes, errno, socket
+def tried(make):
+    try:
+        make()
+    except OSError as error:
+        assert error.errno == errno.EACCES, error
+        print("refused")
+tried(lambda: socket.socket(socket.AF_UNIX))
+tried(lambda: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM))
+assert ctypes.CDLL(None).syscall(425, 8, ctypes.create_string_buffer(256)) == -1
+print("refused")
+socket.socketpair()
+print("pair")
+"""

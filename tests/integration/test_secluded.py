@@ -32,13 +32,15 @@ def base(repo: Path) -> str:
 
 
 class Inside:
-    """A worktree whose worker has a git folder of its own, seen as it would be in a sandbox, without one."""
+    """A worktree whose worker has a git folder of its own, seen as it would be in a sandbox, without one: in the place of the
+    repository's, or where the worktree says that it is."""
 
-    def __init__(self, repo: Path, pool: Pool, base: str) -> None:
+    def __init__(self, repo: Path, pool: Pool, base: str, *, in_place: bool) -> None:
         self.tree = pool.take(KEY, base)
-        folder = pool.seclude(KEY)
+        folder = pool.seclude(KEY, in_place=in_place)
         assert folder is not None
         self.folder = folder
+        self.in_place = in_place
         # What a mount does in a sandbox.
         (folder / SHARED_OBJECTS).rmdir()
         (folder / SHARED_OBJECTS).symlink_to(repo / ".git" / "objects")
@@ -53,7 +55,7 @@ class Inside:
         done = subprocess.run(
             ["git", *args],
             cwd=self.tree,
-            env={**os.environ, **env},
+            env={**os.environ, **(env if self.in_place else {})},
             capture_output=True,
             text=True,
             check=False,
@@ -65,10 +67,10 @@ class Inside:
         (self.tree / name).write_text(text)
 
 
-@pytest.fixture
-def inside(repo: Path, pool: Pool, base: str) -> Inside:
+@pytest.fixture(params=["in its place", "named"])
+def inside(repo: Path, pool: Pool, base: str, request: pytest.FixtureRequest) -> Inside:
     """A worker's worktree with a git folder of its own."""
-    return Inside(repo, pool, base)
+    return Inside(repo, pool, base, in_place=request.param == "in its place")
 
 
 def all_of(repo: Path) -> tuple[str, str, set[Path]]:
@@ -119,6 +121,7 @@ def test_what_was_made_comes_home(repo: Path, pool: Pool, inside: Inside, base: 
     assert aside in sh(repo, "rev-list", "refs/heads/swarm/r/saved/t/1-1")
     assert "stashed" in sh(repo, "log", "--name-only", "--format=", "-m", "refs/heads/swarm/r/saved/t/1-1")
     assert not inside.folder.exists()
+    assert sh(inside.tree, "rev-parse", "--path-format=absolute", "--git-common-dir") == str(repo / ".git")
     assert collect(pool, inside.tree, base) == found
     sh(repo, "fsck", "--strict")
 

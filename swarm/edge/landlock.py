@@ -1,0 +1,195 @@
+"""Shuts a program in by what the kernel offers to every process, for machines where bubblewrap does not work:
+landlock.py RULES -- PROGRAM [ARGUMENT]...
+
+Hides Landlock (what may be read and written), the filter of system calls beside it, and how rules that come one after the other
+become what Landlock knows: only what is allowed, with all below it. It hides nothing from sight and puts nothing in another's
+place; what it can't hold is told in docs/explanation/sandbox.md.
+
+Rules for editing: run by itself before every program that is shut in, so it imports nothing of ours and little else; it becomes the
+program. All of it holds for everything that the program starts, and can't be undone. Numbers are the kernel's (landlock(7),
+seccomp(2), linux/filter.h).
+"""
+
+import ctypes
+import json
+import os
+import struct
+import sys
+from collections.abc import Iterable, Iterator
+
+ABI_MIN = 3  # before, a file that may not be written could be emptied
+SIGNALS_HELD_ABI = 6
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts")
+
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every machine
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+_MAKE_CHAR, _MAKE_BLOCK, _TRUNCATE = 1 << 6, 1 << 11, 1 << 14
+_ALL = (1 << 15) - 1
+_RIGHTS = {
+    "list": _READ_DIR,
+    "read": _EXECUTE | _READ_FILE | _READ_DIR,
+    "write": _ALL
+    & ~_MAKE_CHAR
+    & ~_MAKE_BLOCK,  # as root a device in a folder of its own would be the whole disk
+}
+_OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
+_SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS = 3
+
+_SET_NO_NEW_PRIVS, _SET_SECCOMP, _DROP_FROM_BOUNDING_SET = 38, 22, 24
+# Of each machine: what it is called in a filter, and the numbers of socket, socketpair, io_uring_setup.
+_MACHINES = {"x86_64": (0xC000003E, 41, 53, 425), "aarch64": (0xC00000B7, 198, 199, 425)}
+_X32 = 0x40000000  # another set of numbers on x86_64
+_UNIX, _DATAGRAM = 1, 2
+_Step = tuple[int, int, int, int]  # what to do, how many to pass over if so and if not, a number
+_LOAD, _EQUAL, _AT_LEAST, _AND = 0x20, 0x15, 0x35, 0x54
+_OFFSET_NUMBER, _OFFSET_MACHINE, _OFFSET_FIRST, _OFFSET_SECOND = (
+    0,
+    4,
+    16,
+    24,
+)  # of a system call and its arguments
+_ALLOW: _Step = (0x06, 0, 0, 0x7FFF0000)
+_REFUSE: _Step = (0x06, 0, 0, 0x00050000 | 13)  # EACCES
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def abi() -> int:
+    """Gives the version of Landlock that this kernel has, 0 where it has none or it is switched off."""
+    return max(0, int(_libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), 1)))
+
+
+def lacks() -> str:
+    """Says why this machine's programs can't be shut in by this, "" where they can."""
+    if os.uname().machine not in _MACHINES:
+        return f"Landlock is not used on {os.uname().machine}"
+    found = abi()
+    if found < ABI_MIN:
+        return f"this kernel's Landlock is too old (ABI {found})" if found else "this kernel has no Landlock"
+    return ""
+
+
+def prefix(rules: Iterable[tuple[str, str]], *, place: str, network: bool) -> tuple[str, ...]:
+    """Gives the arguments in front of a program's own. Of `rules`, each "read", "write", "list" or "hide" and a path, later ones
+    cover earlier ones, but what lies in a folder to write can't be kept from being written."""
+    asked = json.dumps({"rules": list(rules), "place": place, "network": network})
+    return (sys.executable, "-I", "-S", __file__, asked, "--")
+
+
+def granted(rules: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Gives what is allowed, as kind and path, in the terms of Landlock: not a folder in which something is hidden, but what else
+    lies in it."""
+    hidden: list[str] = []
+    for kind, path in reversed(list(rules)):
+        if kind == "hide":
+            hidden.append(os.path.realpath(path))
+        elif kind == "list":
+            yield kind, path  # names, also of what is hidden
+        else:
+            yield from ((kind, part) for part in _without(os.path.realpath(path), hidden))
+
+
+def _without(path: str, hidden: list[str]) -> Iterator[str]:
+    if any(path == each or path.startswith(f"{each}/") for each in hidden):
+        return
+    inside = [each for each in hidden if each.startswith(f"{path.rstrip('/')}/")]
+    if not inside:
+        yield path
+        return
+    try:
+        with os.scandir(path) as entries:
+            parts = [entry.path for entry in entries if not entry.is_symlink()]
+    except OSError:
+        return
+    for part in parts:
+        yield from _without(part, inside)
+
+
+def restrict(rules: Iterable[tuple[str, str]]) -> None:
+    """Holds this thread, and what it starts, to what the rules allow, for ever. Raises OSError."""
+    scope = _SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS if abi() >= SIGNALS_HELD_ABI else None
+    asked = struct.pack("=Q", _ALL) if scope is None else struct.pack("=QQQ", _ALL, 0, scope)
+    ruleset = _done(_libc.syscall(_CREATE_RULESET, asked, ctypes.c_size_t(len(asked)), 0))
+    for kind, path in granted(rules):
+        try:
+            handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except OSError:
+            continue  # not there
+        _allow(ruleset, handle, _RIGHTS[kind], is_folder=os.path.isdir(path))
+        os.close(handle)
+    for handle in (1, 2):  # a shell opens them again by name, as in `>/dev/stderr`
+        try:
+            _allow(ruleset, handle, _WRITE_FILE, is_folder=False)
+        except OSError:
+            pass  # a pipe: nothing is asked for it
+    _done(_libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    _done(_libc.syscall(_RESTRICT_SELF, ruleset, 0))
+    os.close(ruleset)
+
+
+def _allow(ruleset: int, handle: int, rights: int, *, is_folder: bool) -> None:
+    rule = struct.pack("=Qi", rights if is_folder else rights & _OF_FILES, handle)
+    _done(_libc.syscall(_ADD_RULE, ruleset, 1, rule, 0))
+
+
+def _done(result: int) -> int:
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
+
+
+def refuse_sockets(*, network: bool) -> None:
+    """Refuses this thread, and what it starts, Unix sockets by name, which Landlock does not hold: behind them are swarm itself,
+    the service manager and containers. Without the network every other socket too."""
+    machine, socket, socketpair, io_uring = _MACHINES[os.uname().machine]
+    steps = [
+        _load(_OFFSET_MACHINE),
+        *_when(machine, [_load(_OFFSET_NUMBER)], otherwise=[_REFUSE]),
+        *_when(_X32, [_REFUSE], test=_AT_LEAST),
+        *_when(io_uring, [_REFUSE]),  # it opens sockets that no filter sees
+        *_when(socket, [_load(_OFFSET_FIRST), *_when(_UNIX, [_REFUSE]), _ALLOW] if network else [_REFUSE]),
+        # A stream of a pair is connected, and leads nowhere else; the type comes with flags.
+        *_when(socketpair, [_load(_OFFSET_SECOND), (_AND, 0, 0, 0xF), *_when(_DATAGRAM, [_REFUSE]), _ALLOW]),
+        _ALLOW,
+    ]
+    filter = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
+    program = struct.pack("@HP", len(steps), ctypes.addressof(filter))
+    _done(_libc.prctl(_SET_SECCOMP, 2, program, 0, 0))
+
+
+def _load(offset: int) -> _Step:
+    return (_LOAD, 0, 0, offset)
+
+
+def _when(
+    value: int, then: list[_Step], *, otherwise: Iterable[_Step] = (), test: int = _EQUAL
+) -> list[_Step]:
+    """What was loaded last is compared with `value`. `otherwise` comes to an end, or there is none of it."""
+    instead = list(otherwise)
+    return [(test, len(instead), 0 if instead else len(then), value), *instead, *then]
+
+
+def drop_rights_of_root() -> None:
+    """Takes what root may beyond others from this process, for when it becomes the program; does nothing for others."""
+    for right in range(64):
+        _libc.prctl(_DROP_FROM_BOUNDING_SET, right, 0, 0, 0)
+
+
+def main(arguments: list[str]) -> None:
+    asked = json.loads(arguments[0])
+    try:
+        drop_rights_of_root()
+        restrict([(kind, path) for kind, path in asked["rules"]])
+        refuse_sockets(network=asked["network"])
+        os.chdir(asked["place"])
+    except OSError as error:
+        sys.exit(f"The sandbox can't be made: {error}.")
+    try:
+        os.execvp(arguments[2], arguments[2:])  # noqa: S606 - what this program is for
+    except OSError as error:
+        print(f"{arguments[2]}: {error.strerror}", file=sys.stderr)
+        sys.exit(127)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
