@@ -58,7 +58,7 @@ def audit(top: Path, environ: Mapping[str, str], *, run: str | None = None, veri
     repository = git.Repository.discover(top)
     places = places_of(repository.common_dir / "swarm")
     if not ever_used(places):
-        left = keeping.orphans(repository.common_dir)
+        left = keeping.without_state(repository.common_dir)
         notes = [] if left else ["Nothing of swarm is in this repository."]
         return Report(breaches=left, notes=notes, elapsed_s=time.monotonic() - began)
     landing = LandingRepository(places.landing, repository)

@@ -8,6 +8,7 @@ Rules for editing: a branch that a person moved on from our commit still keeps i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from swarm.audit.breaches import Breach
 from swarm.audit.folding import Fold
 from swarm.core.model import ATTEMPT_ENDS, Attempt, Step, Task, TaskState, slug, staging_branch
 from swarm.core.run import Run
-from swarm.edge import git
+from swarm.edge import git, orphans
 from swarm.edge.landing import LandingRepository, pin_ref
 from swarm.edge.saved import saved
 
@@ -175,11 +176,13 @@ def _named(fold: Fold, landing: LandingRepository) -> Iterator[Breach]:
             yield Breach("I15", f"Commit {oid[:12]}, {named[oid]}, is not in the landing repository.")
 
 
-def orphans(common: Path) -> list[Breach]:
-    """Finds the branches of swarm's in a repository that has no state of swarm's any more."""
-    users = git.refs_below(common, "refs/heads/swarm/")
-    told = "and swarm's state, which knew what it holds, is gone"
-    return [Breach("I20", f"{name} stands at {oid[:12]}, {told}.") for name, oid in users.items()]
+def without_state(common: Path) -> list[Breach]:
+    """Finds what is left of swarm in a repository that has no state of swarm's any more."""
+    found = []
+    for each in orphans.find(common, (), before=math.inf):
+        cause = f"{each.text[0].upper()}{each.text[1:]}, and swarm's state, which knew it, is gone."
+        found.append(Breach("I13" if each.kind == "worktree" else "I20", cause, next_step=each.removal))
+    return found
 
 
 def unowned(fold: Fold, users: Mapping[str, str], common: Path) -> Iterator[Breach]:

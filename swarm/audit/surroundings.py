@@ -19,7 +19,7 @@ from swarm.core.model import WORKER_STEPS, Attempt, Step
 from swarm.core.places import Places
 from swarm.core.run import Run
 from swarm.core.state import Swarm, pending_commands
-from swarm.edge import git, linked
+from swarm.edge import git, linked, orphans
 from swarm.edge.follower import MOVE
 from swarm.edge.landing import LandingRepository
 from swarm.edge.leases import Lease
@@ -101,6 +101,7 @@ class Surroundings:
                 yield Breach(
                     "I13",
                     f"Git has a record of a worktree at {tree.path} that nobody has ({tree.admin.name}).",
+                    next_step=orphans.removal_of_worktree(tree.path),
                 )
         leased = {lease.key for root in self._roots(swarm, records) for lease in self._leases_at(root)}
         for key, attempt in leases.working.items():

@@ -548,7 +548,22 @@ def recover(top: Path, state: Path, *, dry_run: bool) -> list[dict[str, Any]]:
     def work(founded: list[Finding], must: Known, edges: Any) -> list[Finding]:
         return [*founded, *reconcile.reconcile(must, edges, dry_run=dry_run)]
 
-    return _without_daemon(top, state, work, dry_run)
+    done = _without_daemon(top, state, work, dry_run)
+    return _of_nobody(top) if done is None else done
+
+
+def _of_nobody(top: Path) -> list[dict[str, Any]]:
+    """Finds what is left of runs where nothing is known of any."""
+    import math
+
+    from swarm.core.plain import dump
+    from swarm.daemon import reconcile
+    from swarm.edge import git
+
+    left: list[dict[str, Any]] = dump(
+        reconcile.unknown(git.Repository.discover(top).common_dir, (), before=math.inf)
+    )
+    return left
 
 
 def doctor(top: Path) -> list[dict[str, Any]]:
@@ -575,13 +590,13 @@ def clean(top: Path, state: Path, *, force: bool) -> list[dict[str, Any]]:
     """Removes worktrees that nobody needs, as a daemon does when asked; gives what was done with each. Raises as `recover`."""
     from swarm.daemon import reconcile
 
-    return _without_daemon(top, state, lambda _, *known: reconcile.clean(*known, force=force), False)
+    return _without_daemon(top, state, lambda _, *known: reconcile.clean(*known, force=force), False) or []
 
 
 def _without_daemon(
     top: Path, state: Path, work: Callable[[list[Finding], Known, Any], Any], dry_run: bool
-) -> list[dict[str, Any]]:
-    """Does what a daemon would, in its place; nothing where there has never been one. A landing repository that is gone or damaged
+) -> list[dict[str, Any]] | None:
+    """Does what a daemon would, in its place; None where there has never been one. A landing repository that is gone or damaged
     is founded again first, as at a start: `work` hears what was found of it."""
     from swarm import config
     from swarm.core.plain import dump
@@ -594,7 +609,7 @@ def _without_daemon(
 
     places = places_of(state)
     if not ever_used(places):
-        return []
+        return None
     repository = git.Repository.discover(top)
     with explained("What there is could not be held against the journal"), alone(places):
         swarm = swarm_of(state)

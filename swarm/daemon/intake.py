@@ -15,7 +15,7 @@ from swarm.core.check import Reading
 from swarm.core.document import Problem
 from swarm.core.model import PlanSpec, Role, staging_branch
 from swarm.daemon import usable
-from swarm.edge import git, project
+from swarm.edge import git, orphans, project
 from swarm.errors import Refused, SwarmError, UsageError
 from swarm.settings import Settings
 from swarm.worker.agents import COMMAND, missing
@@ -154,15 +154,22 @@ def base_of(plan: PlanSpec, repository: git.Repository) -> tuple[str, str]:
 
 
 def _check_unused(run: str, repository: git.Repository) -> None:
-    """Raises `Refused` where branches of a run of this name are here that nothing is known of: its work would be written over."""
+    """Raises `Refused` where branches, or the staging worktree, of a run of this name are here that nothing is known of: its work
+    would be written over, or land."""
     prefix = f"refs/heads/{staging_branch(run).removesuffix('staging')}"
     found = [name.removeprefix("refs/heads/") for name in git.refs_below(repository.common_dir, prefix)]
     if found:
         raise Refused(
             f'Branches of an earlier run "{run}" are here, and swarm knows nothing of it any more:\n{_some(found, 5)}',
             "Nothing was submitted: the new run would write over them.",
-            "give the plan another id, or, once you have looked at what they hold (git log "
-            f"{found[-1]}): git for-each-ref --format='delete %(refname)' {prefix} | git update-ref --stdin",
+            f"give the plan another id, or, {orphans.removal_of_branches(run)}",
+        )
+    worktree = orphans.staging_of(repository.common_dir, run)
+    if worktree is not None:
+        raise Refused(
+            f'The staging worktree of an earlier run "{run}" is at {worktree}, and swarm knows nothing of it any more.',
+            "Nothing was submitted: what is in it would land in the new run.",
+            f"give the plan another id, or, {orphans.removal_of_worktree(worktree)}",
         )
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from swarm.core.state import Swarm
 from swarm.crashpoints import crash_at
 from swarm.daemon.execution import Edges
 from swarm.daemon.verification import bench_key
-from swarm.edge import git, linked, opened, process
+from swarm.edge import git, linked, opened, orphans, process
 from swarm.edge.host import Host
 from swarm.edge.landing import LandingRepository
 from swarm.edge.lockfile import MergeLockHeld, exclusive
@@ -55,7 +56,8 @@ class Known:
     `staging` are the worktree of each run that is prepared, where it stands and where it is going, `published` where the last
     landing left the staging branch of those that are not finished; `leases` who works in which worktree from which base, `ended`
     the attempts that need none any more, `runs` the ids of all runs; `nonces` the names of the workers that may live,
-    `verifying` those of whom suites may, `running` the names of what lived a moment before.
+    `verifying` those of whom suites may, `running` the names of what lived a moment before, `at` when all
+    this was so.
     """
 
     staging: dict[str, tuple[Path, str, str]] = field(default_factory=dict)
@@ -69,6 +71,7 @@ class Known:
     runs: list[str] = field(default_factory=list)
     running: Mapping[str, list[int]] = field(default_factory=dict)
     alone: bool = False
+    at: float = field(default_factory=time.time)
 
 
 def running(places: Places) -> dict[str, list[int]]:
@@ -116,7 +119,7 @@ def reconcile(must: Known, edges: Edges, *, dry_run: bool = False) -> list[Findi
     """Brings what there is into agreement with what there must be; gives what was found, in the order in which it was looked at."""
     found: list[Finding] = []
     locks = (_stale_locks,) if must.alone else ()
-    for step in (_programs, *locks, _processes, _worktrees, _landings, _staging_worktrees, _branches):
+    for step in (_programs, *locks, _processes, _worktrees, _landings, _staging, _branches, _orphans):
         try:
             found += step(must, edges, dry_run)
         except (SwarmError, OSError) as error:
@@ -212,7 +215,7 @@ def _landings(must: Known, edges: Edges, dry_run: bool) -> list[Finding]:
     return found
 
 
-def _staging_worktrees(must: Known, edges: Edges, dry_run: bool) -> list[Finding]:
+def _staging(must: Known, edges: Edges, dry_run: bool) -> list[Finding]:
     return [
         finding
         for path, commit, going_to in must.staging.values()
@@ -237,6 +240,16 @@ def _branches(must: Known, edges: Edges, dry_run: bool) -> list[Finding]:
             remedy = "it is made again where the last landing left it"
             found.append(Finding("ref", f"branch {staging_branch(run)} is gone", remedy, not dry_run))
     return found
+
+
+def _orphans(must: Known, edges: Edges, _: bool) -> list[Finding]:
+    return unknown(edges.repository.common_dir, must.runs, before=must.at)
+
+
+def unknown(common: Path, runs: Iterable[str], *, before: float) -> list[Finding]:
+    """Finds what is left of other runs than these, of which swarm knows nothing any more; it stays."""
+    found = orphans.find(common, set(runs), before=before)
+    return [Finding(each.kind, f"{each.text}; {each.removal}") for each in found]
 
 
 def _make_branch(work: KeptWork, edges: Edges) -> bool:

@@ -272,9 +272,16 @@ def test_work_that_the_rebuilt_journal_does_not_know_is_kept(swarm: Swarm, tmp_p
     swarm("stop")
 
 
+def type_what_is_told(swarm: Swarm, said: str) -> None:
+    """Does as the message says."""
+    command = said.partition("looked at ")[2].partition(": ")[2]
+    subprocess.run(["sh", "-c", command], cwd=swarm.top, check=True)
+
+
 @pytest.mark.parametrize("landed", [True, False])
 def test_a_run_whose_state_is_gone_is_never_written_over(swarm: Swarm, *, landed: bool) -> None:
-    """With the whole state folder deleted a run of the same name is refused, and each branch of the earlier one stays."""
+    """With the whole state folder deleted `audit` and `recover` agree on what is left, a run of the same name is refused, and each
+    branch of the earlier one stays. What is told to type makes way: nothing of the earlier run lands in the new one."""
     plan = swarm.plan("r", [swarm.task("a")], verify=["true" if landed else "false"])
     swarm.run(plan, code=0 if landed else 1)
     swarm("stop")
@@ -282,8 +289,11 @@ def test_a_run_whose_state_is_gone_is_never_written_over(swarm: Swarm, *, landed
     assert "swarm/r/task/a/1" in before
     shutil.rmtree(state(swarm))
     audit = swarm("audit", code=1).out
-    assert "I20" in audit
-    assert "swarm/r/task/a/1" in audit
+    assert "Broken: I13, I20" in audit
+    left = swarm("recover").out
+    for what in ("swarm/r/task/a/1", str(swarm.top / ".worktrees" / "r" / "staging")):
+        assert what in audit
+        assert what in left
     for command in ("run", "submit"):
         if command == "submit":
             swarm("start")
@@ -291,6 +301,8 @@ def test_a_run_whose_state_is_gone_is_never_written_over(swarm: Swarm, *, landed
         assert "swarm/r/staging" in said
         assert "another id" in said
     assert git(swarm.top, "for-each-ref", "refs/heads/swarm/") == before
-    shell = said.partition("): ")[2].strip()
-    subprocess.run(["sh", "-c", shell], cwd=swarm.top, check=True)
-    swarm.run(plan, code=0 if landed else 1)
+    type_what_is_told(swarm, said)
+    type_what_is_told(swarm, swarm("submit", str(plan), code=4).err)
+    assert swarm("recover").out == "Everything is as the journal has it.\n"
+    run = swarm.run(plan, code=0 if landed else 1)
+    assert [task["id"] for task in run["tasks"]] == ["a"]

@@ -1,0 +1,75 @@
+"""What is left in a repository of runs that nobody knows any more, because the state folder was deleted: worktrees and branches.
+
+Rules for editing: read-only. Nobody knows what they hold, so nothing removes them but a person, and `removal` is what they type.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm.core.model import STAGING_WORKTREE, staging_branch
+from swarm.edge import git, linked
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A worktree (`kind` worktree), or the branches of a run (ref), that no run accounts for, and what removes it."""
+
+    kind: str
+    text: str
+    removal: str
+
+
+def find(common: Path, runs: Collection[str], *, before: float) -> list[Orphan]:
+    """Finds what belongs to none of the `runs`. A worktree made since `before` is left out: it may be a newer run's."""
+    worktrees = [
+        Orphan("worktree", f"nothing says whose {tree.path} is", removal_of_worktree(tree.path))
+        for tree in linked.records(common)
+        if tree.path.parent.name != "pool"  # which knows its own
+        and not (tree.path.name == STAGING_WORKTREE and tree.path.parent.name in runs)
+        and (tree.admin / "commondir").stat().st_mtime < before
+    ]
+    branches: dict[str, list[str]] = defaultdict(list)
+    for ref in git.refs_below(common, "refs/heads/swarm/"):
+        run, _, rest = ref.removeprefix("refs/heads/swarm/").partition("/")
+        if run not in runs and rest.startswith(
+            ("staging", "task/")
+        ):  # what was saved says by itself whose it is
+            branches[run].append(ref.removeprefix("refs/heads/"))
+    refs = [
+        Orphan(
+            "ref",
+            f"nothing says what these branches of a run {run} hold: {_some(names)}",
+            removal_of_branches(run),
+        )
+        for run, names in branches.items()
+    ]
+    return [*worktrees, *refs]
+
+
+def staging_of(common: Path, run: str) -> Path | None:
+    """Gives the staging worktree that is here of a run, by git's record of it."""
+    found = (tree.path for tree in linked.records(common))
+    return next((path for path in found if (path.parent.name, path.name) == (run, STAGING_WORKTREE)), None)
+
+
+def removal_of_worktree(path: Path) -> str:
+    """Says what removes a worktree, and refuses where something in it would be lost."""
+    return f"once you have looked at it: git worktree remove {shlex.quote(str(path))}"
+
+
+def removal_of_branches(run: str) -> str:
+    """Says what removes all branches of a run."""
+    prefix = f"refs/heads/{staging_branch(run).removesuffix('staging')}"
+    return (
+        "once you have looked at them: "
+        f"git for-each-ref --format='delete %(refname)' {prefix} | git update-ref --stdin"
+    )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
