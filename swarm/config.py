@@ -303,6 +303,7 @@ def to_limits(settings: Settings) -> MachineLimits:
         heads_wait=True,
         keep_claims=True,
         by_priority=True,
+        apart=True,
         batches=settings.verify.mode == "batch",
         verify_slots=settings.verify.slots,
         hold_agents=True,

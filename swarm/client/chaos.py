@@ -51,8 +51,9 @@ SETTINGS = {
     "SWARM_SANDBOX": "off",
 }
 
-# Three tasks change the same file at once (one is rebased, one conflicts and is made anew), one fails its verification first, one
-# ruins the index of its worktree, one is stopped and begun again, one is taken back. `began` notes each start of a worker.
+# Three tasks change the same file at once, as their priority has it (one is rebased, one conflicts and is made anew), one fails its
+# verification first, one ruins the index of its worktree, one is stopped and begun again, one is taken back. `began` notes each
+# start of a worker.
 PLAN = r"""
 name = "chaos"
 attempts = 50
@@ -61,16 +62,19 @@ verify = [{name = "not-wrong", run = "! grep -qs wrong advice"}]
 [[tasks]]
 id = "header"
 claims = [{path = "pages", mode = "shared"}]
+priority = 1
 run = '''began; sed -i 's/^line 5$/header/; s/^line 9$/same/' pages; wait_until both_began'''
 
 [[tasks]]
 id = "title"
 claims = [{path = "pages", mode = "shared"}]
+priority = 1
 run = '''began; sed -i 's/^line 5$/title/; s/^header$/title/' pages; wait_until header_landed'''
 
 [[tasks]]
 id = "footer"
 claims = [{path = "pages", mode = "shared"}]
+priority = 1
 run = '''
 began; sed -i 's/^line 9$/same/' pages; git commit -qam one --allow-empty
 sed -i 's/^same$/footer/' pages; git commit -qam two; wait_until header_landed'''

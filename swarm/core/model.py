@@ -263,7 +263,8 @@ class Limits:
     `keep_claims` has a task keep its claims, and the paths of the conflict, from a conflict to its next attempt, and run alone only
     after a second one; off likewise: alone after the first.
     `batches` lets several attempts be verified at once where little is red (opt-in). `by_priority` lets finished work of a higher
-    priority land before others that wait; off as in journals of 0.1.0.
+    priority land before others that wait; off as in journals of 0.1.0. `apart` has a task that shares a path with one at work start
+    after a few later ones of its priority that share none; off likewise.
     `verify_slots` is how many candidates are verified at once, of all runs; the first of each run never waits for one, unless
     `heads_wait`, which is off in journals of 0.1.0.
     With `hold_agents` a rate limit that one worker meets holds its whole agent; `breaker_failures` is how many first workers of an
@@ -309,6 +310,7 @@ class Limits:
     keep_claims: bool = False
     batches: bool = False
     by_priority: bool = False
+    apart: bool = False
     memory_percent_suspend: float = 95.0
     memory_stall_percent_suspend: float = 40.0
     suspended_s_max: float = 60.0

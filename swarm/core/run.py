@@ -27,6 +27,7 @@ from swarm.core.model import (
     Attempt,
     Claim,
     FoundAttempt,
+    Mode,
     PhaseSpec,
     PlanSpec,
     Spent,
@@ -49,6 +50,7 @@ _Place = tuple[
 _FREE = ("", "")  # the heap of those that nothing holds up; no claim has an empty path
 _TURN = "\0"  # opens the path of a claim that is no path
 _GATE = f"{_TURN}gate/"  # … and of what no task holds and that may be shut all the same
+APART_MAX = 16  # ready tasks that are looked at in the place of one that may conflict with what is at work
 
 
 class InTheWay(NamedTuple):
@@ -427,6 +429,31 @@ class Run:
             self._park(task, before)
             most -= 1
         return None
+
+    def apart(self, task: Task) -> Task:
+        """Gives who starts now in the place of a task whose turn has come and which may conflict with what is at work: the first of
+        the next ones of the same priority that shares no path with anything; the task itself where none of a few does."""
+
+        def alike(other: Task) -> bool:
+            return other.spec.priority == task.spec.priority and not other.alone
+
+        looked = [task]
+        while alike(looked[-1]) and self._shares(looked[-1]) and len(looked) <= APART_MAX:
+            other = self.pop(APART_MAX)
+            if other is None:
+                break
+            looked.append(other)
+        fits = alike(looked[-1]) and not self._shares(looked[-1])
+        found = looked[-1] if fits else task
+        for each in looked:
+            if each is not found:
+                self.push(each)
+        return found
+
+    def _shares(self, task: Task) -> bool:
+        """Tells whether others at work, or on their way to land, have shared claims on a path that a task shares too."""
+        shared = (Claim(claim.path) for claim in self.wanted_claims(task) if claim.mode is Mode.SHARED)
+        return not self.keeps(task) and self.claims.first_conflict(shared, task.spec.id) is not None
 
     def in_the_way(self, task: Task) -> InTheWay | None:
         """Says what a ready task waits for: a claim that is held, or an earlier task that waits for one; None for neither."""

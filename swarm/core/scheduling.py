@@ -46,7 +46,7 @@ def start_what_may(turn: Turn) -> None:
             return
         task = run.pop(LOOKS_MAX if run.in_plan_order else len(run.tasks))
         if task is not None:
-            _start(turn, run, task)
+            _start(turn, run, run.apart(task) if swarm.limits.apart else task)
         elif run.peek() is not None:  # on with the others in a turn of its own, so that none takes long
             due(swarm, Deadline(turn.at, "look", run.id))
             return

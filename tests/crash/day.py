@@ -68,18 +68,18 @@ def make_repository(top: Path) -> None:
 
 def plan(swarm: Swarm) -> Path:
     """Writes the day's plan."""
-    shared = [{"path": "src/a.py", "mode": "shared"}]
+    together: dict[str, Any] = {"claims": [{"path": "src/a.py", "mode": "shared"}], "priority": 1}
     told = '[ -n "$SWARM_FEEDBACK_FILE" ] && grep -q {} "$SWARM_FEEDBACK_FILE"'
     commit = "git -c user.name=W -c user.email=w@x commit -q --allow-empty"
     task = swarm.task
     tasks = [
-        task("first", f"{_edit(5, 'zero')}; {_edit(12, 'same')}", claims=shared, gate="first"),
-        task("again", _edit(5, "one"), claims=shared, gate="second"),
+        task("first", f"{_edit(5, 'zero')}; {_edit(12, 'same')}", gate="first", **together),
+        task("again", _edit(5, "one"), gate="second", **together),
         task(
             "twice",
             f"{_edit(12, 'same')}; {commit} -am one; {_edit(12, 'better')}; {commit} -am two",
-            claims=shared,
             gate="second",
+            **together,
         ),
         task("plain"),
         task("dirty", DIRT.format(commit=commit), claims=["out-dirty", "untracked"]),

@@ -43,6 +43,7 @@ def test_without_a_file_everything_is_the_default(tmp_path: Path) -> None:
         Limits(),
         spare_worktrees=1,
         in_plan_order=True,
+        apart=True,
         verify_again=True,
         same_failure_max=3,
         tell_unused=True,

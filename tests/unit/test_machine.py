@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -246,6 +247,26 @@ def test_a_task_that_waits_for_a_claim_goes_before_later_ones_that_overlap_it() 
     assert story.parked() == {"later": ("a/2", "late")}
     story.land("late")
     assert story.at_work() == ["other", "later"]
+
+
+APART = Limits(ramp_per_s=1000.0, in_plan_order=True, apart=True, workers_max=2)
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_two_that_share_a_path_are_not_started_together_where_a_third_fits(apart: bool) -> None:
+    """Of three ready tasks and two slots the one that shares nothing with the first starts beside it; before `apart` it was the
+    second. The second starts when the first has landed, or beside it where nothing else is left."""
+    tasks = [a_task("a", claims=["+log", "a"]), a_task("b", claims=["+log"]), a_task("c", claims=["c"])]
+    story = a_story(a_plan(*tasks), bench=Story(dataclasses.replace(APART, apart=apart)))
+    assert story.at_work() == (["a", "c"] if apart else ["a", "b"])
+    story.land("c" if apart else "b")
+    assert story.at_work() == (["a", "b"] if apart else ["a", "c"])
+
+
+def test_who_shares_a_path_is_passed_over_by_none_of_less_priority() -> None:
+    """What a person gave more weight to starts first, though it may conflict with what is at work."""
+    first = [a_task(name, claims=["+log"], priority=1) for name in "ab"]
+    assert a_story(a_plan(*first, a_task("c")), bench=Story(APART)).at_work() == ["a", "b"]
 
 
 def test_a_journal_of_before_is_replayed_as_it_was_decided() -> None:

@@ -105,6 +105,7 @@ class World:
             keep_claims=self.random.random() < 0.8,
             batches=self.random.random() < 0.5,
             by_priority=self.random.random() < 0.5,
+            apart=self.random.random() < 0.5,
         )
         if rush:
             slots = self.random.choice([2, 3, 4])
