@@ -12,6 +12,7 @@ at `memory_at`, or one that runs, whose end is followed by a move: `invariants` 
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Iterator
 
 from swarm.core import admission, failing
@@ -134,7 +135,8 @@ def move(turn: Turn) -> None:
 
 
 def _next_move(turn: Turn, wait_s: float) -> None:
-    turn.swarm.memory_at = turn.at + wait_s
+    # A wait may be shorter than the step between two times: what is due at this very moment would be due again and again.
+    turn.swarm.memory_at = max(turn.at + wait_s, math.nextafter(turn.at, math.inf))
     due(turn.swarm, Deadline(turn.swarm.memory_at, "memory", ""))
 
 

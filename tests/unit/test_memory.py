@@ -210,6 +210,19 @@ def test_one_that_stands_still_for_too_long_is_ended_and_tried_again() -> None:
     assert story.has(cmd.EndWorker, "a")
 
 
+@pytest.mark.timeout(60)
+def test_a_wait_shorter_than_the_step_between_two_times_has_an_end() -> None:
+    """Whatever moment it is, and whatever fraction of a second the time in the limits has, the one that stands still is ended."""
+    for n in range(100):
+        story = Story(Limits(ramp_per_s=1000.0, workers_max=1, suspended_s_max=60.1))
+        story.now = 1_795_000_000.0 + n * 0.1234567
+        story.submit(a_plan(a_task("a")))
+        story.up("a")
+        looks(story, 97.0)
+        story.wait(61.0)
+        assert story.sole(cmd.EndWorker).why == "short_of_memory"
+
+
 def test_a_task_that_the_machine_has_no_room_for_fails_in_the_end() -> None:
     """One that is ended for want of memory again and again was perhaps what took it: after `lost_max` times it is over_memory."""
     story = Story(Limits(ramp_per_s=1000.0, workers_max=1, lost_max=2))
