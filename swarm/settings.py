@@ -533,6 +533,17 @@ class Settings(_Table):
         default=True,
         description="Whether workers that are shut in reach the network; coding agents do need it.",
     )
+    sandbox_suites: bool = Field(
+        default=True,
+        description="Whether suites are shut in as well: they run what workers wrote. By bubblewrap only.",
+    )
+    sandbox_setup: bool = Field(
+        default=True,
+        description="The same of worktrees.setup; false for one that changes the repository, such as git submodule update.",
+    )
+    sandbox_suites_network: bool = Field(
+        default=True, description="Whether suites and worktrees.setup that are shut in reach the network."
+    )
     sandbox_env: list[str] = Field(
         default=[],
         description="Variables that workers that are shut in get beside the usual ones: names, or patterns such as MYAPP_*.",

@@ -6,6 +6,7 @@ what is sampled is spread over each line and always holds the newest landing.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import tempfile
@@ -20,8 +21,11 @@ from swarm.core.model import Suite
 from swarm.core.places import AttemptPlaces
 from swarm.daemon.verification import Outcomes, verify_alone
 from swarm.edge import git
+from swarm.edge.sandbox import choose
+from swarm.edge.suite_rooms import Rooms
 from swarm.edge.worktrees import Pool
 from swarm.errors import SwarmError
+from swarm.settings import WorktreeSettings
 
 Bench = Callable[[str, Sequence[Suite]], Outcomes]
 
@@ -57,12 +61,16 @@ def verify(
 @contextmanager
 def _bench(repository: git.Repository, landing: Path, environ: Mapping[str, str]) -> Iterator[Bench]:
     """Gives a function that runs suites on a commit of staging, in a checkout that is removed afterwards."""
+    top = repository.working_top()
+    settings = config.load(top, environ)
+    rooms = Rooms.of(choose(settings, environ), settings, repository.common_dir, top, environ)
+    rooms = dataclasses.replace(rooms, lent=(landing / "objects",))
     folder = Path(tempfile.mkdtemp(prefix="swarm-verify-"))
     try:
-        pool = _pool(folder, repository, landing, environ)
+        pool = _pool(folder, repository, landing, settings.worktrees, rooms)
         try:
             yield lambda commit, suites: verify_alone(
-                pool, AttemptPlaces(folder / "runs" / commit), environ, commit, suites
+                pool, AttemptPlaces(folder / "runs" / commit), environ, commit, suites, rooms
             )
         finally:
             pool.close()
@@ -78,7 +86,9 @@ def _sample(landings: Sequence[Landing], count: int) -> list[Landing]:
     return [landings[place] for place in sorted(places)]
 
 
-def _pool(folder: Path, repository: git.Repository, landing: Path, environ: Mapping[str, str]) -> Pool:
+def _pool(
+    folder: Path, repository: git.Repository, landing: Path, trees: WorktreeSettings, rooms: Rooms
+) -> Pool:
     bare = folder / "repository.git"
     made = (
         "init",
@@ -95,18 +105,17 @@ def _pool(folder: Path, repository: git.Repository, landing: Path, environ: Mapp
     )
     if (landing / "shallow").exists():
         shutil.copyfile(landing / "shallow", bare / "shallow")
-    top = repository.working_top()
-    trees = config.load(top, environ).worktrees
     return Pool(
         bare,
         folder / "trees",
         lock=folder / "trees.lock",
-        source=top,
+        source=repository.working_top(),
         setup=trees.setup,
         copy=trees.copied,
         share=trees.share,
         user_config=False,
         saves=False,
+        rooms=rooms,
     )
 
 

@@ -48,6 +48,7 @@ from swarm.edge.merging import Conflict
 from swarm.edge.proctable import Stat
 from swarm.edge.remembered import Remembered
 from swarm.edge.standstill import Standstill
+from swarm.edge.suite_rooms import NO_ROOMS, Rooms
 from swarm.edge.worktrees import Pool
 from swarm.errors import SwarmError
 from swarm.settings import Settings
@@ -79,7 +80,8 @@ class Edges:
     agents: Mapping[str, Agent]
     environ: Mapping[str, str]
     identity: tuple[str, str] | None = None
-    sandbox: sandbox.Sandbox = field(default_factory=sandbox.Sandbox)
+    sandbox: sandbox.Sandbox = sandbox.NO_SANDBOX
+    rooms: Rooms = NO_ROOMS
 
     @property
     def disks(self) -> tuple[Path, ...]:
@@ -586,6 +588,7 @@ class Execution:
             self._suites_room,
             Remembered(edges.places.remembered, edges.settings.verify.remember_s),
             self.oversight.bounding,
+            edges.rooms,
         )
 
     async def _verify(self, command: cmd.Verify) -> m.Event:

@@ -29,7 +29,9 @@ from swarm.edge import git, linked, opened, orphans, process
 from swarm.edge.host import Host
 from swarm.edge.landing import LandingRepository
 from swarm.edge.lockfile import MergeLockHeld, exclusive
+from swarm.edge.sandbox import NO_SANDBOX, Sandbox
 from swarm.edge.saved import Saver
+from swarm.edge.suite_rooms import Rooms
 from swarm.edge.worktrees import Pool
 from swarm.errors import SwarmError
 from swarm.settings import Settings
@@ -267,10 +269,12 @@ def open_edges(
     settings: Settings,
     environ: Mapping[str, str],
     *,
+    shut_in: Sandbox = NO_SANDBOX,
     dry_run: bool = False,
 ) -> Edges:
     """Opens everything that commands are carried out with; with `dry_run` nothing is made that is missing."""
     top = repository.working_top()
+    rooms = Rooms.of(shut_in, settings, repository.common_dir, top, environ)
     twins_land = settings.policy.twins != REJECT
     landing = LandingRepository(places.landing, repository, twins_land=twins_land)
     if not dry_run:
@@ -281,7 +285,7 @@ def open_edges(
         with exclusive(places.worktrees_lock) as held:
             linked.follow_moved(repository.common_dir, (top / trees.root).glob("*/*"), lock=held)
             linked.follow_moved(places.landing, places.scratch.glob("*"), lock=held)
-    furnished = functools.partial(Pool, setup=trees.setup, copy=trees.copied, share=trees.share)
+    furnished = functools.partial(Pool, setup=trees.setup, copy=trees.copied, share=trees.share, rooms=rooms)
     pool = furnished(
         repository,
         top / trees.root / "pool",
@@ -309,4 +313,6 @@ def open_edges(
         agents=config.to_agents(settings),
         environ=environ,
         identity=repository.identity(),
+        sandbox=shut_in,
+        rooms=rooms,
     )

@@ -288,8 +288,7 @@ async def _serve(
         gc.freeze()  # what is known by now stays: the collector need not look through it again and again
         crash_at("daemon.replayed")
         founded = refounding.set_aside(places)
-        edges = reconcile.open_edges(places, repository, settings, environ)
-        edges.sandbox = shut_in
+        edges = reconcile.open_edges(places, repository, settings, environ, shut_in=shut_in)
         founded += refounding.refound(swarm, edges)
         rebuild.refuse_if_behind(swarm, edges.landing)
         found = reconcile.reconcile(

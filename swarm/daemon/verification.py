@@ -39,7 +39,9 @@ from swarm.core.suites import (
 )
 from swarm.crashpoints import crash_at
 from swarm.edge import contract, git, process, pytest_split, trouble
+from swarm.edge.linked import remove
 from swarm.edge.remembered import Remembered
+from swarm.edge.suite_rooms import NO_ROOMS, Rooms
 from swarm.edge.worktrees import Pool
 
 TAIL_BYTES = 6000
@@ -47,6 +49,7 @@ TAIL_LINES = 60
 LOOK_BYTES, LOOK_LINES = 1 << 18, 10_000  # of an output in which a broken runner is looked for
 SUITES_MAX = 8  # at once, where no settings are
 VOID = "void"  # in a suite's folder: what it says does not count
+OWN = "own"  # in a suite's folder: what it has for itself where it is shut in
 SHARES = "shares"  # in the folder of a part: which test files it had
 OVER = "over"  # in a suite's folder: its time was over, and it is being ended
 CHANGED = "changed"  # in a suite's folder: the tracked files that it left changed
@@ -67,7 +70,7 @@ class Outcomes(NamedTuple):
 class Verifier:
     """Verifies candidates; `in_thread` and `exited` are how it waits without holding up the loop. `room` is that for suites, of all
     candidates together. While `leaving` they are left to the next daemon, which goes on waiting for them. `bounding` keeps the
-    output of a suite that runs to its size."""
+    output of a suite that runs to its size; `rooms` are what suites are shut in by."""
 
     places: Places
     scratch: Pool
@@ -78,6 +81,7 @@ class Verifier:
     room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SUITES_MAX))
     remembered: Remembered | None = None
     bounding: Callable[[Path], contextlib.AbstractContextManager[None]] = lambda _: contextlib.nullcontext()
+    rooms: Rooms = NO_ROOMS
 
     async def verify(
         self,
@@ -144,6 +148,9 @@ class _Bench:
         self._candidate = candidate
         self._again = again
         self._tree = Path()
+        self._git_folder: Path | None = (
+            None  # stands in for the landing repository in front of suites that are shut in
+        )
         self._keys: dict[int, str] = {}  # by which suites are remembered, by their number
         self._known: dict[int, SuiteResult] = {}  # those that need not run
         self._starting = threading.Lock()
@@ -163,6 +170,8 @@ class _Bench:
             self._recall(suites)
         if len(self._known) < len(suites):
             self._tree = tree or self._verifier.scratch.take(self.key, self._candidate)
+            if self._verifier.rooms.holds_suites:
+                self._git_folder = self._verifier.scratch.seclude(self.key, anew=tree is None)
             self.ready = True
 
     def _end_others(self) -> None:
@@ -183,6 +192,8 @@ class _Bench:
             return
         tree = scratch.objects.tree_of(self._candidate)
         env = _for_others(self._verifier.environ)
+        if self._verifier.rooms.holds_suites:
+            env |= self._verifier.rooms.told
         for number, suite in enumerate(suites, 1):
             key = self._keys[number] = remembered.key(tree, suite, env, scratch.furnishing)
             known = remembered.find(key) if key and not self._again else None
@@ -279,8 +290,12 @@ class _Bench:
         return False
 
     def _start(self, folder: Path, run: str, env: Mapping[str, str]) -> process.Identity:
+        known = process.started(folder / "worker")
+        if known is not None:
+            return known
         for own in (folder / "tmp", folder / SHARES):
             os.makedirs(own, mode=0o700, exist_ok=True)
+        prefix, base = self._room(folder)
         with self._starting:
             if self._dropped:
                 raise RuntimeError("the verification was dropped before this suite had started")
@@ -288,10 +303,22 @@ class _Bench:
                 folder / "worker",
                 ("/bin/sh", "-c", run),
                 cwd=self._tree,
-                env={**_environment(self._verifier.environ, folder / "tmp"), **env},
+                env={**base, **env},
                 nonce=self._name(folder),
                 output=folder / "output.log",
+                prefix=prefix,
             )
+
+    def _room(self, folder: Path) -> tuple[tuple[str, ...], dict[str, str]]:
+        """Makes where a suite runs; gives what stands before its command, and its environment."""
+        verifier, rooms = self._verifier, self._verifier.rooms
+        base = _for_others(verifier.environ)
+        if not rooms.holds_suites:
+            return (), _environment(base, folder / "tmp")
+        own = folder / OWN
+        prefix = rooms.suite(self._tree, self._git_folder, verifier.scratch.common, own, folder / SHARES)
+        inside = rooms.environment(base, own)
+        return prefix, _environment(inside, Path(inside["TMPDIR"]))
 
     def judge(self, ends: Sequence[_End]) -> tuple[SuiteResult, ...]:
         """Fails the suites that left tracked files changed. Written down, since the worktree will be another's before the journal
@@ -321,6 +348,7 @@ class _Bench:
         process.end_tree(process.identity(worker), self._name(folder), folder=worker, grace_s=_GRACE_S)
         for left in (worker, folder / "tmp", folder / SHARES):
             shutil.rmtree(left, ignore_errors=True)
+        remove(folder / OWN)
         for name in (CHANGED, OVER, VOID):
             (folder / name).unlink(missing_ok=True)
 
@@ -338,10 +366,17 @@ async def _all(works: Iterable[Coroutine[Any, Any, _End]]) -> list[_End]:
 
 
 def verify_alone(
-    scratch: Pool, places: AttemptPlaces, environ: Mapping[str, str], candidate: str, suites: Sequence[Suite]
+    scratch: Pool,
+    places: AttemptPlaces,
+    environ: Mapping[str, str],
+    candidate: str,
+    suites: Sequence[Suite],
+    rooms: Rooms = NO_ROOMS,
 ) -> Outcomes:
     """Verifies one commit where no daemon is, and waits for the outcome; `places` gets what a verification leaves."""
-    verifier = Verifier(Places(places.folder), scratch, environ, asyncio.to_thread, _exited_by_thread)
+    verifier = Verifier(
+        Places(places.folder), scratch, environ, asyncio.to_thread, _exited_by_thread, rooms=rooms
+    )
     nonce = f"alone-{secrets.token_hex(8)}"
     return asyncio.run(verifier.verify(nonce, nonce, places, candidate, suites))
 
@@ -367,9 +402,9 @@ def _for_others(base: Mapping[str, str]) -> dict[str, str]:
 
 
 def _environment(base: Mapping[str, str], own: Path) -> dict[str, str]:
-    """A suite gets the daemon's environment without what points git or swarm at this repository, and places for its own files."""
+    """A suite gets an environment without what points git or swarm at this repository, and places for its own files."""
     return {
-        **_for_others(base),
+        **base,
         "TMPDIR": str(own),
         "COVERAGE_FILE": str(own / ".coverage"),  # two suites that write the same one spoil it
         "GIT_TERMINAL_PROMPT": "0",
@@ -392,6 +427,7 @@ def _settle(identity: process.Identity, nonce: str, folder: Path, *, timed_out: 
         process.end_tree(identity, nonce, folder=worker, grace_s=_GRACE_S)
         process.reap(identity)
     shutil.rmtree(folder / "tmp", ignore_errors=True)
+    remove(folder / OWN)
     ended = process.exit_of(worker)
     if ended is None and not timed_out:
         raise OSError(f"the suite in {folder} was ended from outside before it could say how it went")

@@ -17,6 +17,7 @@ from pathlib import Path
 from swarm.edge import contract, git
 from swarm.edge.linked import LinkedTree, remove
 from swarm.edge.process import NONCE_NAME
+from swarm.edge.suite_rooms import NO_ROOMS, Rooms
 from swarm.errors import SwarmError, UsageError
 
 TAIL_BYTES = 4096
@@ -44,6 +45,7 @@ class Furnishing:
     copy: tuple[str, ...] = ()
     share: tuple[str, ...] = ()
     setup_timeout_s: float = 1800.0
+    rooms: Rooms = NO_ROOMS
 
     def __post_init__(self) -> None:
         for path in (*self.copy, *self.share):
@@ -80,9 +82,13 @@ class Furnishing:
         """Runs the setup command in a worktree. Raises WorktreeSetupFailed, also for what it must not
         leave."""
         env = {n: value for n, value in os.environ.items() if contract.is_for_others(n) or n == NONCE_NAME}
+        prefix: tuple[str, ...] = ()
+        own = log.with_suffix(".own")
+        if self.rooms.holds_setup:
+            prefix, env = self.rooms.setup(tree, own), self.rooms.environment(env, own)
         with open(log, "wb") as output:
             child = subprocess.Popen(
-                ["/bin/sh", "-c", self.setup],
+                [*prefix, "/bin/sh", "-c", self.setup],
                 cwd=tree.path,
                 env=env,
                 stdin=subprocess.DEVNULL,
@@ -97,9 +103,15 @@ class Furnishing:
                 code, ended = -1, f"did not end within {self.setup_timeout_s:g} s"
             finally:
                 _end_group(child)
+                remove(own)
         if code:
+            step = f"see {log}"
+            if prefix:
+                step += (
+                    "; it is shut in by the sandbox, so one that writes elsewhere needs sandbox_setup = false"
+                )
             raise WorktreeSetupFailed(
-                f"The setup command of the worktrees {ended}: {self.setup}", _tail(log), log, f"see {log}"
+                f"The setup command of the worktrees {ended}: {self.setup}", _tail(log), log, step
             )
         self._check_setup(tree, log)
 

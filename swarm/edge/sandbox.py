@@ -198,16 +198,22 @@ class Sandbox:
     def environment(self, base: Mapping[str, str], own: Path, agent: Agent | None = None) -> dict[str, str]:
         """Gives of `base` what a program that is shut in may know, and its own home and temporary folder. An agent gets its keys,
         and what else begins with the same word."""
-        keys = agent.keys if agent is not None else ()
-        patterns = (*self.env, *(f"{key.partition('_')[0]}_*" for key in keys))
+        patterns = [f"{key.partition('_')[0]}_*" for key in agent.keys] if agent is not None else []
         kept = {
             name: value
             for name, value in base.items()
-            if (_ALLOWED.fullmatch(name) and not _SECRET.search(name))
+            if (self.tells(name) and (_ALLOWED.fullmatch(name) or self._is_wanted(name)))
             or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
         }
         temporary = "/tmp" if self.moves else str(own / "tmp")  # noqa: S108 - its own
         return {**kept, "HOME": str(own / "home"), "TMPDIR": temporary}
+
+    def tells(self, name: str) -> bool:
+        """Tells whether a variable is not named like a secret, or is one that the settings want to be known."""
+        return not _SECRET.search(name) or self._is_wanted(name)
+
+    def _is_wanted(self, name: str) -> bool:
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.env)
 
     def _masks(self, opened: Iterable[str]) -> Iterator[Mount]:
         """Hides the secrets of the home, save what lies in, or around, what is opened."""
@@ -216,6 +222,9 @@ class Sandbox:
             kind = _kind_of_mask(path)
             if kind is not None and path not in map(os.path.realpath, opened):
                 yield Mount(kind, "", path)
+
+
+NO_SANDBOX = Sandbox()
 
 
 def choose(settings: Settings, environ: Mapping[str, str]) -> Sandbox:

@@ -33,6 +33,7 @@ from swarm.edge.leftovers import Collected, Collector, Lent, Work
 from swarm.edge.linked import LinkedTree
 from swarm.edge.lockfile import exclusive
 from swarm.edge.saved import Aside, Owner, Saver, TooManySaved, owner_of_path
+from swarm.edge.suite_rooms import NO_ROOMS, Rooms
 from swarm.errors import SwarmError
 
 __all__ = ["Collected", "Pool", "WorktreeEntry", "WorktreeFailed"]
@@ -65,12 +66,13 @@ class Pool:
         user_config: bool = True,
         saves: bool = True,
         saved_refs_max: int = 1000,
+        rooms: Rooms = NO_ROOMS,
     ) -> None:
         """Opens the pool at `root`, which need not exist; `repository` may be a bare git folder.
 
         `lock` guards git's bookkeeping against other processes. `copy` and `share` are paths in `source`
         (default: the repository's own top) that each worktree gets as copies and as links; `setup` is a
-        shell command run in it. With `saves` false nothing is saved before it is removed: for checkouts
+        shell command run in it, in its room of `rooms`. With `saves` false nothing is saved before it is removed: for checkouts
         that nobody works in. Raises UsageError for paths that leave `source`.
         """
         top = repository.top if isinstance(repository, git.Repository) else None
@@ -83,7 +85,7 @@ class Pool:
         self._lock = lock
         self._top = top
         self._saver = Saver(self.common, self.objects, saved_refs_max) if saves else None
-        self.furnishing = Furnishing(source or top, setup, tuple(copy), tuple(share), setup_timeout_s)
+        self.furnishing = Furnishing(source or top, setup, tuple(copy), tuple(share), setup_timeout_s, rooms)
         self._lent = Lent(self.furnishing.paths)
         self._follower = Follower(self.common, lock, self.objects, self._save_record, user_config)
         self._choosing = threading.Lock()
@@ -144,14 +146,15 @@ class Pool:
                 self._leases.save(member)
         return place
 
-    def seclude(self, key: str, *, in_place: bool) -> Path | None:
+    def seclude(self, key: str, *, in_place: bool = False, anew: bool = True) -> Path | None:
         """Makes a git folder of its own for the worktree of `key`, to stand in for the repository's before a worker that is shut
-        in, see `secluded.make`; None where none can. No worker may be there yet."""
+        in, see `secluded.make`; None where none can. No worker may be there yet, unless it need not be `anew`."""
         member = self._by_key(key)
         if member is None or not secluded.can_stand_in(self.common):
             return None
         with member.lock:
-            secluded.make(self._leases.git(member), self._tree(member), in_place=in_place)
+            if anew or not self._leases.git(member).is_dir():
+                secluded.make(self._leases.git(member), self._tree(member), in_place=in_place)
         return self._leases.git(member)
 
     def changed(self, key: str) -> list[str]:
@@ -660,6 +663,8 @@ class Pool:
         """Sees to it that nothing in a member is lost by what comes next; gives the branch that keeps it, or the folder
         in which it lies, or None where there was nothing. What a person moved somewhere else is theirs from now on."""
         tree = self._seated(member)
+        if self._saver is None:
+            linked.remove(self._leases.git(member))
         if self._saver is None or tree is None or member.filling:
             return None
         place = None

@@ -201,3 +201,32 @@ def test_what_a_worker_leaves_running_ends_with_it(shut_in: Swarm) -> None:
     work = f"env -i setsid sleep {mark} & echo 1 > out"
     shut_in.run(shut_in.plan("left", [shut_in.task("t", work, claims=["out"])]))
     assert not [each for each in psutil.process_iter(["cmdline"]) if mark in (each.info["cmdline"] or ())]
+
+
+def test_suites_and_setup_are_shut_in(shut_in: Swarm) -> None:
+    """A suite and the setup command see the candidate and nothing of the repository, can use git, and what they write outside of
+    their worktree goes with them; their network and their caches are as the settings say."""
+    (shut_in.top / "swarm.toml").write_text(
+        '[worktrees]\nsetup = "echo $HOME > .home; git describe --always > .described"\n'
+    )
+    (shut_in.top / ".gitignore").write_text(".home\n.described\n")
+    git(shut_in.top, "add", "-A")
+    git(shut_in.top, "commit", "-qm", "settings")
+    shut_in.look_again()
+    seen = shut_in.outside / "seen"
+    suite = f"""
+        git config user.name x; git config user.email x; echo > new; git add -A; git stash -q && git stash pop -q
+        git commit -qm x --allow-empty && git log -1 --format=%s > {seen}
+        echo $TMPDIR $HOME $COVERAGE_FILE >> {seen}; cat .home .described >> {seen}; ls -A {shut_in.top}/.git >> {seen}
+        echo evil > /tmp/swarm-evil; [ -w ~/.cache ] || exit 1
+    """
+    run = shut_in.run(shut_in.plan("r", [shut_in.task("t")], verify=[suite]))
+    shut_in.check_landed(run)
+    subject, places, home, described, *inside = seen.read_text().splitlines()
+    temporary, own_home, coverage = places.split()
+    assert (subject, temporary, coverage) == ("x", "/tmp", "/tmp/.coverage")
+    assert (own_home, home) != (os.environ["HOME"], os.environ["HOME"])
+    assert described
+    assert inside == ["swarm"]
+    assert not Path("/tmp/swarm-evil").exists()
+    assert not list((shut_in.top / ".git" / "swarm").rglob("own"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,16 +138,23 @@ def all_attacks_fail(field: Field, held_by: str = "bubblewrap") -> None:
     swarm = field.swarm
     objects = set((common_dir(swarm.top) / "objects").rglob("*"))
     run = field.attack(ATTACKS)
-    swarm.check_landed(run)
     assert {each["attempts"][0]["sandbox"] for each in run["tasks"]} == {held_by}
     states = {each["id"]: each["state"] for each in run["tasks"]}
     assert states == {name: "failed" if name in SUICIDAL else "landed" for name in states}
+    assert swarm.content("attack", "out-config") == "config\n"
+    nothing_came_of_it(field, run, objects)
+
+
+def nothing_came_of_it(field: Field, run: dict[str, Any], objects: set[Path]) -> None:
+    """Holds what is found after attacks against what was there before, `objects` of git among it."""
+    swarm = field.swarm
+    swarm.check_landed(run)
     assert not field.canary.exists()
     assert list(field.outside.iterdir()) == []
     assert (field.home / ".bashrc").read_text() == "# mine\n"
     assert not Path("/etc/swarm-evil").exists()
     assert objects <= set((common_dir(swarm.top) / "objects").rglob("*"))
-    for name in ("before", "beside", "config"):
+    for name in ("before", "beside"):
         assert swarm.content("attack", f"out-{name}") == f"{name}\n"
     tree = git(swarm.top, "ls-tree", "-r", "--name-only", "refs/heads/swarm/attack/staging").splitlines()
     assert [name for name in tree if "evil" in name] == []
@@ -188,6 +196,48 @@ def test_nor_as_another_user(
             os.chown(os.path.join(folder, name), 65534, 65534)
     all_attacks_fail(field)
     field.swarm.look_again()
+
+
+CONFTEST = """
+import subprocess
+for folder, attacks in {attacks!r}:
+    told = f'G={{folder}}; A=$G/worktrees/1; TOP={top}; SWARM_RESULT_FILE=r; SWARM_PROMPT_FILE=p'
+    for attack in attacks:
+        subprocess.run(['/bin/sh', '-c', f'{{told}}\\n( {{attack}} ) </dev/null'], check=False)
+"""
+
+
+@needs_bubblewrap
+def test_nor_by_a_test_that_a_worker_wrote(swarm: Swarm, tmp_path: Path) -> None:
+    """Row 113: what a worker can't do by itself it can't do by a `conftest.py` that it leaves for its suites either:
+    not to the user's home and repository, nor to the worktrees of others, nor to the repository in which all is landed."""
+    swarm.env["SWARM_SANDBOX"] = "required"
+    field = Field(swarm, tmp_path / "field")
+    fill = {"run": field.run, "canary": field.canary, "outside": field.outside}
+    attacks = {
+        name: text.format(**fill) for name, text in ATTACKS.items() if name not in {*SUICIDAL, "result"}
+    }
+    as_seen = [attacks[name] for name in ("config", "refs", "objects", "gc")]
+    told = [
+        ("$(git rev-parse --path-format=absolute --git-common-dir)", as_seen),
+        (f"{swarm.top}/.git", [*attacks.values()]),
+    ]
+    conftest = swarm.outside / "conftest.py"
+    conftest.write_text(CONFTEST.format(top=swarm.top, attacks=told))
+    objects = set((common_dir(swarm.top) / "objects").rglob("*"))
+    write = f"cp {conftest} .; echo 'def test_of_nothing(): pass' > test_it.py"
+    suite = (
+        f"cp -a . /tmp/copy; cd /tmp/copy; {sys.executable} -m pytest -q -s -p no:cacheprovider test_it.py"
+    )
+    left = task("conftest", write, claims=["conftest.py", "test_it.py", "out-conftest"], verify=[suite])
+    beside = task("beside", f"until [ -e {swarm.gate('go')} ]; do sleep 0.1; done")
+    swarm("start", "--plan", str(swarm.plan("attack", [task("before", "true"), beside, left])))
+    wait_until(lambda: field.ended() == 2)
+    swarm.open("go")
+    run = swarm.wait("attack")
+    (log,) = (each["log"] for each in task_of(run, "conftest")["attempts"][0]["suites"])
+    assert "1 passed" in Path(log).read_text("utf-8", "replace")
+    nothing_came_of_it(field, run, objects)
 
 
 def test_without_a_sandbox_nothing_runs_in_the_coordinator(swarm: Swarm, tmp_path: Path) -> None:

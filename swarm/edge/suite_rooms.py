@@ -1,0 +1,102 @@
+"""Where code that workers wrote runs without its worker: the rooms of suites, and of the command that makes a worktree ready.
+
+Hides what of the machine they see. Both run what lies in a candidate, so they are held as workers are: they write to their worktree
+and to a folder of their own, and of the user's repository, its branches and what swarm keeps beside it they see nothing, or no more
+than they can read. A suite has a git folder of its own, in which it may do as it likes and which is thrown away with it.
+
+Rules for editing: only bubblewrap shuts them in. What it takes from an honest suite can be given back by settings; what Landlock
+takes (sockets and locks that test databases and process pools need) can't.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from swarm.edge.linked import LinkedTree
+from swarm.edge.sandbox import BUBBLEWRAP, NO_SANDBOX, Mount, Room, Sandbox
+from swarm.edge.secluded import SHARED_OBJECTS
+from swarm.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """The rooms of one repository, whose folder is `common` and whose checkout is `top`. `lent` are further folders of objects
+    that git reads inside."""
+
+    sandbox: Sandbox = NO_SANDBOX
+    common: Path = Path()
+    top: Path = Path()
+    environ: Mapping[str, str] = field(default_factory=dict)
+    lent: tuple[Path, ...] = ()
+    holds_suites: bool = False
+    holds_setup: bool = False
+
+    @classmethod
+    def of(
+        cls, shut_in: Sandbox, settings: Settings, common: Path, top: Path, environ: Mapping[str, str]
+    ) -> Rooms:
+        """Gives the rooms that the settings want where workers are shut in so."""
+        if shut_in.name != BUBBLEWRAP:
+            return cls()
+        held = dataclasses.replace(shut_in, network=settings.sandbox_suites_network)
+        suites, setup = settings.sandbox_suites, settings.sandbox_setup
+        return cls(held, common, top, environ, holds_suites=suites, holds_setup=setup)
+
+    @property
+    def told(self) -> dict[str, str]:
+        """Gives what is different inside, for whoever compares two suites."""
+        held = self.sandbox
+        return {"SWARM_SANDBOX_SUITES": f"{held.name} {held.network} {held.read} {held.write} {held.env}"}
+
+    def suite(
+        self, tree: Path, git_folder: Path | None, stands_in_for: Path, own: Path, shares: Path
+    ) -> tuple[str, ...]:
+        """Makes the room of a suite in `tree`, and gives what stands before its command. `git_folder` stands in for the repository
+        of the worktree."""
+        mounts = [
+            _hide(self.common),
+            *(_read(folder) for folder in self.lent),
+            _write(tree),
+            _read(tree / ".git"),
+        ]
+        if git_folder is not None:
+            mounts += [Mount("write", str(git_folder), str(stands_in_for))]
+            mounts += [Mount("read", str(stands_in_for / "objects"), str(stands_in_for / SHARED_OBJECTS))]
+        room = Room(tree, own, (self.top,), (*mounts, _write(own / "home"), _write(shares)))
+        return self.sandbox.prefix(room, self.environ)
+
+    def setup(self, tree: LinkedTree, own: Path) -> tuple[str, ...]:
+        """Makes the room of a setup command in `tree`, and gives what stands before it. Its git can read."""
+        seen = (*(_read(folder) for folder in self.lent), _read(tree.common))
+        mounts = (
+            _hide(self.common / "swarm"),
+            *seen,
+            _write(tree.path),
+            _read(tree.path / ".git"),
+            _write(own),
+        )
+        room = Room(tree.path, own, (self.top, self.common), mounts)
+        return self.sandbox.prefix(room, self.environ)
+
+    def environment(self, base: Mapping[str, str], own: Path) -> dict[str, str]:
+        """Gives of `base` what may be known inside: all but what is named like a secret, unless the settings name it."""
+        kept = {name: value for name, value in base.items() if self.sandbox.tells(name)}
+        return {**kept, "HOME": str(own / "home"), "TMPDIR": "/tmp"}  # noqa: S108 - its own
+
+
+NO_ROOMS = Rooms()
+
+
+def _hide(folder: Path) -> Mount:
+    return Mount("empty folder", "", str(folder))
+
+
+def _read(path: Path) -> Mount:
+    return Mount("read", str(path), str(path))
+
+
+def _write(path: Path) -> Mount:
+    return Mount("write", str(path), str(path))
