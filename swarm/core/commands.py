@@ -99,6 +99,11 @@ class AttemptCommand(RunCommand):
     task: str
     attempt: int
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """The attempt, by the fields with which its answer names it."""
+        return {"run": self.run, "task": self.task, "attempt": self.attempt}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakeWorktree(AttemptCommand):

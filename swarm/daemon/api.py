@@ -197,14 +197,16 @@ class Api:
 
     async def document(self, run: str | None, *, summary: bool) -> dict[str, Any]:
         """Builds the status document with what the workers use now."""
-        watches = {key[:2]: identity for key, identity in self.service.execution.watcher.identities().items()}
+        watches = {
+            key[:2]: identity for key, identity in self.service.execution.workers.watcher.identities().items()
+        }
         samples = await self._thread(lambda: self.sampler.sample(watches)) if watches else {}
         readings, why = await self._thread(self.service.execution.gauge.look)
         note = f"The machine can't be looked at: {why}." if why else self.edges.host.note
         note = " ".join(filter(None, (note, *self.service.notes())))
         stuck = self.coordinator.stuck.cause if self.coordinator.stuck is not None else ""
-        said = await self.service.execution.ears.said()
-        quiet = self.service.execution.oversight.silences()
+        said = await self.service.execution.workers.ears.said()
+        quiet = self.service.execution.workers.oversight.silences()
         silences = {key[:2]: silent_s for key, silent_s in quiet.items()}
         live = report.Live(True, samples, readings, note, stuck, said, silences)
         return report.status(self.swarm, live, run=run, summary=summary)

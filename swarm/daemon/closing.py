@@ -16,7 +16,7 @@ from swarm.core.astray import explain
 from swarm.core.model import Standing, TaskSpec, TaskState
 from swarm.core.run import Run
 from swarm.daemon.coordinator import Coordinator
-from swarm.daemon.execution import Edges
+from swarm.daemon.edges import Edges
 from swarm.daemon.finishing import Finisher, Origin, Outlook
 from swarm.daemon.usable import not_usable
 from swarm.errors import Refused, SwarmError, UsageError

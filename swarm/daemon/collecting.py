@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from swarm import config, log
 from swarm.core import commands as cmd
@@ -16,12 +15,10 @@ from swarm.core import messages as m
 from swarm.core.entries import Judgement
 from swarm.core.model import slug
 from swarm.crashpoints import crash_at
+from swarm.daemon.edges import Edges, lease_key
 from swarm.edge import git, submitted
 from swarm.edge.landing import Incoming
 from swarm.errors import SwarmError
-
-if TYPE_CHECKING:
-    from swarm.daemon.execution import Edges
 
 _log = log.get("collecting")
 
@@ -31,7 +28,7 @@ def collect(command: cmd.Collect, edges: Edges, clock: Callable[[], float]) -> m
     found = edges.pool.collect(
         Path(command.worktree),
         command.base,
-        key=f"{command.run}/{command.task}/{command.attempt}",
+        key=lease_key(command),
         message=f"{command.title}\n\nSwarm-Run: {command.run}\nSwarm-Task: {command.task}\n"
         f"Swarm-Attempt: {command.attempt}\n",
         identity=edges.identity,
@@ -52,9 +49,7 @@ def collect(command: cmd.Collect, edges: Edges, clock: Callable[[], float]) -> m
         brought_in, problem = _is_brought_in(command, found.head, edges)
     return m.Collected(
         at=clock(),
-        run=command.run,
-        task=command.task,
-        attempt=command.attempt,
+        **command.about,
         head=found.head,
         commits=found.commits,
         touched=found.touched,
@@ -65,11 +60,12 @@ def collect(command: cmd.Collect, edges: Edges, clock: Callable[[], float]) -> m
     )
 
 
-def bring_in(command: cmd.BringIn, edges: Edges) -> None:
+def bring_in(command: cmd.BringIn, edges: Edges, clock: Callable[[], float]) -> m.BroughtIn:
     """Brings in work that was collected, and keeps it first where no `Collect` did."""
     if command.branch:
         _keep(command.branch, command.head, edges)
     _copy_and_pin(command, command.head, edges)
+    return m.BroughtIn(at=clock(), **command.about)
 
 
 def _is_brought_in(command: cmd.Collect, head: str, edges: Edges) -> tuple[bool, str]:

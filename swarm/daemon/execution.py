@@ -3,6 +3,9 @@
 Blocking work goes to threads; a worker that runs costs no thread, its end is a descriptor in the event loop. Whatever an edge
 raises becomes a `CommandFailed`, which the machine tries again, so no command is ever left without its answer.
 
+Commands of one topic are carried out by one class each, of which this knows only which command is whose: `Workers`, `Lander`,
+`Verifier`, `Finisher`, `Discarder`.
+
 Rules for editing: nothing is decided here. Every function may be called twice for the same command, after a crash: it first looks
 whether the work is done. Paths, names and limits come from the command or from the settings, never from "now".
 """
@@ -10,88 +13,37 @@ whether the work is done. Paths, names and limits come from the command or from 
 from __future__ import annotations
 
 import asyncio
-import functools
-import os
-import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from swarm import log
 from swarm.core import admission
 from swarm.core import commands as cmd
 from swarm.core import messages as m
-from swarm.core.adapters import Agent
 from swarm.core.model import Limits, Readings, Reason
-from swarm.core.places import AttemptPlaces, Places
-from swarm.core.streams import outcome
-from swarm.crashpoints import crash_at
-from swarm.daemon import collecting, rooms
+from swarm.daemon import collecting
 from swarm.daemon.discarding import Discarder
+from swarm.daemon.edges import Edges, lease_key
 from swarm.daemon.finishing import Finisher
 from swarm.daemon.gauge import NO_ROOM, Gauge
-from swarm.daemon.listening import Ears
-from swarm.daemon.memory import MemoryWatch
-from swarm.daemon.oversight import Oversight
+from swarm.daemon.landing import Lander
 from swarm.daemon.verification import Verifier
-from swarm.daemon.watching import Key, Watched, Watcher, key_of
-from swarm.edge import contract, git, heard, process, sandbox, trouble
-from swarm.edge.host import Host
-from swarm.edge.landing import LandingRepository, StagingBranchMoved
-from swarm.edge.lockfile import MergeLockHeld, exclusive
-from swarm.edge.lookout import Lookout
-from swarm.edge.merging import Conflict
-from swarm.edge.proctable import Stat
+from swarm.daemon.workers import Workers
+from swarm.edge import trouble
 from swarm.edge.remembered import Remembered
-from swarm.edge.standstill import Standstill
-from swarm.edge.suite_rooms import NO_ROOMS, Rooms
-from swarm.edge.worktrees import Pool
 from swarm.errors import SwarmError
-from swarm.settings import Settings
-from swarm.worker import agents
 
-VERSIONS_MAX = 50  # of paths in conflict, that are told
 THREADS = 16  # git waits on the disk and on the other core; more only queue elsewhere
 AGAIN_S = 2.0  # after which a worktree that could not be given back is given back again
 RETURNS_MAX = 5  # so often, save where the machine lacks something
 LOOK_EVERY_S = 1.0  # while staging has gone astray
-LEFTOVER_GRACE_S = 1.0  # for what a worker that has ended left running
 _log = log.get("execution")
 
 Post = Callable[[m.Event], None]
-
-
-@dataclass(slots=True)
-class Edges:
-    """Everything outside that commands are carried out with."""
-
-    places: Places
-    repository: git.Repository
-    settings: Settings
-    pool: Pool
-    scratch: Pool
-    landing: LandingRepository
-    refs: git.Refs
-    host: Host
-    agents: Mapping[str, Agent]
-    environ: Mapping[str, str]
-    identity: tuple[str, str] | None = None
-    sandbox: sandbox.Sandbox = sandbox.NO_SANDBOX
-    rooms: Rooms = NO_ROOMS
-
-    @property
-    def disks(self) -> tuple[Path, ...]:
-        """Folders on every disk that is written to."""
-        return self.places.state, self.pool.root.parent, self.repository.working_top()
-
-    def close(self) -> None:
-        """Ends the standing helpers."""
-        for edge in (self.pool, self.scratch, self.landing, self.refs):
-            edge.close()
 
 
 def started_threads(number: int, name: str) -> ThreadPoolExecutor:
@@ -133,32 +85,54 @@ class Execution:
     closing: bool = False
     leaving: bool = False
     gauge: Gauge = field(init=False)
-    watcher: Watcher = field(init=False)
-    memory: MemoryWatch = field(init=False)
-    ears: Ears = field(init=False)
-    oversight: Oversight = field(init=False)
-    _standstill: Standstill[Key] = field(default_factory=Standstill)
+    workers: Workers = field(init=False)
+    lander: Lander = field(init=False)
     _suites_room: asyncio.Semaphore = field(init=False)
+    _threaded: dict[type[cmd.Command], Callable[[Any], m.Event | None]] = field(init=False)
+    _looped: dict[type[cmd.Command], Callable[[Any], Coroutine[Any, Any, m.Event | None]]] = field(init=False)
+    _at_once: dict[type[cmd.Command], Callable[[Any], None]] = field(init=False)
 
     def __post_init__(self) -> None:
         self._suites_room = asyncio.Semaphore(self.edges.settings.verify.suites_max)
-        self.watcher = Watcher(
-            self.loop, self._start, lambda command: self._places(command).worker, self._worker_exited
-        )
-        limits = self.edges.settings.limits
-        self.gauge = Gauge(self.edges.host, limits, self.clock)
-        self.oversight = Oversight(
-            self.watcher,
-            self.in_thread,
-            self.post,
+        self.gauge = Gauge(self.edges.host, self.edges.settings.limits, self.clock)
+        self.workers = workers = Workers(
+            self.edges,
+            self.loop,
             self.clock,
-            output_bytes_max=limits.output_bytes_max,
-            processes_max=limits.processes_max,
+            self.post,
+            self._answer_in_thread,
+            self.in_thread,
+            self.gauge.look,
+            self._is_news,
         )
-        self.memory = MemoryWatch(
-            self.watcher, self.in_thread, self._tree_of, self.gauge.look, self._is_news, self.post, self.clock
-        )
-        self.ears = Ears(self.loop, self.clock, self.in_thread, self.edges.places)
+        self.lander = lander = Lander(self.edges, self.clock)
+        self._threaded = {
+            cmd.TakeWorktree: self._take_worktree,
+            cmd.GiveBackWorktree: self._give_back_worktree,
+            cmd.StartWorker: workers.start,
+            cmd.Collect: lambda command: collecting.collect(command, self.edges, self.clock),
+            cmd.PrepareRun: lander.prepare_run,
+            cmd.BringIn: lambda command: collecting.bring_in(command, self.edges, self.clock),
+            cmd.Merge: lander.merge,
+            cmd.Rebase: lander.rebase,
+            cmd.Revert: lander.revert,
+            cmd.Advance: lander.advance,
+            cmd.Publish: lander.publish,
+            cmd.Follow: lander.follow,
+        }
+        self._looped = {
+            cmd.MeasureHost: self._measure_host,
+            cmd.Verify: self._verify,
+            cmd.Finish: self._finish,
+            cmd.LookAtStaging: self._look_at_staging,
+            cmd.Discard: self._discard,
+        }
+        self._at_once = {
+            cmd.WatchWorker: workers.watch,
+            cmd.SuspendWorker: workers.suspend,
+            cmd.ThawWorker: workers.thaw,
+            cmd.EndWorker: workers.end,
+        }
 
     # --- dispatch
 
@@ -167,12 +141,12 @@ class Execution:
         if self.closing:
             return
         kind = type(command)
-        if kind in _IN_THREAD:
-            self._start(functools.partial(_IN_THREAD[kind], self), command)
-        elif kind in _IN_LOOP:
-            self._spawn(_IN_LOOP[kind](self, command), command)
+        if kind in self._threaded:
+            self._answer_in_thread(self._threaded[kind], command)
+        elif kind in self._looped:
+            self._spawn(self._looped[kind](command), command)
         else:
-            _AT_ONCE[kind](self, command)
+            self._at_once[kind](command)
 
     def discarder(self) -> Discarder:
         """Gives what discards runs."""
@@ -187,14 +161,14 @@ class Execution:
             under_way.add(done)
             done.add_done_callback(under_way.discard)
 
-    def _start(self, work: Callable[[Any], m.Event | None], command: cmd.Command) -> None:
+    def _answer_in_thread(self, work: Callable[[Any], m.Event | None], command: cmd.Command) -> None:
         """Has blocking work done in a thread; what it gives is posted."""
         if not self.closing:
             self._under_way.add(id(command))
-            done = self._threads.submit(self._in_thread, work, command)
+            done = self._threads.submit(self._answer, work, command)
             self._note(command, done)
 
-    def _in_thread(self, work: Callable[[Any], m.Event | None], command: cmd.Command) -> None:
+    def _answer(self, work: Callable[[Any], m.Event | None], command: cmd.Command) -> None:
         try:
             event = work(command)
         except BaseException as error:
@@ -249,17 +223,17 @@ class Execution:
         )
         at = self.clock()
         if isinstance(command, cmd.GiveBackWorktree):
-            self._returns[self._key(command)] += 1
+            self._returns[lease_key(command)] += 1
             if (
-                lacks or self._returns[self._key(command)] < RETURNS_MAX
+                lacks or self._returns[lease_key(command)] < RETURNS_MAX
             ):  # work that nobody has collected may lie in it
                 self.loop.call_soon_threadsafe(self.loop.call_later, AGAIN_S, self.carry_out, command)
                 return None
             return m.WorktreeReturned(at=at, run=command.run, task=command.task, attempt=command.attempt)
         if isinstance(command, cmd.AttemptCommand):
-            may_run = isinstance(command, cmd.StartWorker) and self._may_run(command)
+            may_run = isinstance(command, cmd.StartWorker) and self.workers.may_run(command)
             return m.CommandFailed(
-                at=at, command=kind, text=text, trouble=lacks, may_run=may_run, **_where(command)
+                at=at, command=kind, text=text, trouble=lacks, may_run=may_run, **command.about
             )
         if isinstance(command, cmd.Finish):
             reason = Reason("error", text)
@@ -287,28 +261,9 @@ class Execution:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self.memory.close()
-        self.oversight.close()
-        self.watcher.close()
-        self.ears.close()
+        self.workers.close()
         await self.loop.run_in_executor(None, self._threads.shutdown)
         self.edges.close()
-
-    # --- names
-
-    def _key(self, command: cmd.AttemptCommand) -> str:
-        return f"{command.run}/{command.task}/{command.attempt}"
-
-    def nonce(self, command: cmd.AttemptCommand) -> str:
-        """Names a worker in the environment of all its processes; the same after a restart of the daemon."""
-        return self.edges.places.nonce(command.run, command.task, command.attempt)
-
-    def _places(self, command: cmd.AttemptCommand) -> AttemptPlaces:
-        return self.edges.places.attempt(command.run, command.task, command.attempt)
-
-    def _tree_of(self, command: cmd.AttemptCommand, identity: process.Identity | None) -> Mapping[int, Stat]:
-        """Looks for all processes of a worker."""
-        return process.tree_of(self.nonce(command), identity, folder=self._places(command).worker)
 
     # --- the machine
 
@@ -330,251 +285,22 @@ class Execution:
         known = self.pressure()
         return admission.pressure(readings, self.limits(), before=known) is not known
 
-    # --- worktrees and workers
+    # --- worktrees
 
     def _take_worktree(self, command: cmd.TakeWorktree) -> m.Event:
         self._spared = None
-        path = self.edges.pool.take(self._key(command), command.base)
-        return m.WorktreeReady(at=self.clock(), **_where(command), path=str(path))
+        path = self.edges.pool.take(lease_key(command), command.base)
+        return m.WorktreeReady(at=self.clock(), **command.about, path=str(path))
 
     def _give_back_worktree(self, command: cmd.GiveBackWorktree) -> m.Event:
         if not command.keep:
-            place = self.edges.pool.give_back(self._key(command), at=self.clock())
+            place = self.edges.pool.give_back(lease_key(command), at=self.clock())
             if place is not None:
                 _log.warning("worktree.saved", task=command.task, attempt=command.attempt, place=place)
-                return m.WorktreeReturned(at=self.clock(), **_where(command), saved=place)
-        return m.WorktreeReturned(at=self.clock(), **_where(command))
+                return m.WorktreeReturned(at=self.clock(), **command.about, saved=place)
+        return m.WorktreeReturned(at=self.clock(), **command.about)
 
-    def _start_worker(self, command: cmd.StartWorker) -> m.Event:
-        """Starts a worker, once: one that a daemon which was killed, or a try that failed, has started is taken as it is."""
-        places = self._places(command)
-        identity = process.started(places.worker) or self._start_anew(command)
-        self.watcher.started(command, identity)
-        self.ears.add(command)
-        crash_at("worker.known")
-        return m.WorkerStarted(
-            at=self.clock(),
-            **_where(command),
-            pid=identity.pid,
-            started_at=self.clock(),
-            sandbox=self.edges.sandbox.name if places.own.exists() else sandbox.NONE,
-        )
-
-    def _may_run(self, command: cmd.StartWorker) -> bool:
-        """Tells whether a worker was started although its start failed; where that can't be seen, one may have been."""
-        folder = self._places(command).worker
-        try:
-            return process.started(folder) is not None or bool(
-                process.members(self.nonce(command), None, folder=folder)
-            )
-        except (SwarmError, OSError):
-            return True
-
-    def _start_anew(self, command: cmd.StartWorker) -> process.Identity:
-        places, spec = self._places(command), command.spec
-        os.makedirs(places.worker, mode=0o700, exist_ok=True)
-        before = self.ears.interrupted(command, self.edges.agents)
-        prompt = agents.prompt_text(spec, command.feedback, before)
-        places.prompt.write_text(prompt, "utf-8", "replace")
-        feedback = None
-        if command.feedback or command.attempt > 1:
-            feedback = places.feedback
-            feedback.write_text("\n\n".join(command.feedback) + "\n", "utf-8", "replace")
-        crash_at("worker.told")
-        session = before.session if before is not None else ""
-        called = agents.call(
-            spec,
-            self.edges.agents,
-            places.prompt,
-            prompt,
-            again=command.again,
-            session=session,
-            shut_in=self.edges.sandbox.shuts_in,
-        )
-        heard.note_format(places, called.parser, command.worktree)
-        shut_in, agent = self.edges.sandbox, self.edges.agents.get(spec.agent)
-        prefix = rooms.shut_in(command, agent, self.edges, places, self._key(command))
-        env = contract.environment(
-            shut_in.environment(self.edges.environ, places.own, agent) if prefix else self.edges.environ,
-            run=command.run,
-            task=spec.id,
-            attempt=command.attempt,
-            worktree=Path(command.worktree),
-            base_commit=command.base,
-            claims=command.claims,
-            prompt_file=places.prompt,
-            result_file=places.own_result if prefix else places.result,
-            slot=command.slot,
-            feedback_file=feedback,
-            ports_from=self.edges.settings.ports.base,
-            ports_each=self.edges.settings.ports.step,
-            keys=called.keys,
-        )
-        return process.start(
-            places.worker,
-            called.argv,
-            cwd=Path(command.worktree),
-            env={**env, **called.env},
-            nonce=self.nonce(command),
-            output=places.output,
-            stdin=called.stdin,
-            prefix=prefix,
-        )
-
-    def _watch_worker(self, command: cmd.WatchWorker) -> None:
-        if not self.watcher.knows(command):
-            self._start(self.ears.add, command)
-        self.watcher.watch(command)
-        self.memory.watch(command)
-        self.oversight.watch(command, self._places(command).output)
-
-    def _suspend_worker(self, command: cmd.SuspendWorker) -> None:
-        self._stand(command, still=True)
-
-    def _thaw_worker(self, command: cmd.ThawWorker) -> None:
-        self._stand(command, still=False)
-
-    def _stand(self, command: cmd.WatchWorker, *, still: bool) -> None:
-        """Has a worker stand still or go on; its watch answers, which is begun where there is none, as after a restart."""
-        self._watch_worker(command)
-        self._standstill.want(key_of(command), still=still)
-        self._start(self._do_stand, command)
-
-    def _do_stand(self, command: cmd.WatchWorker) -> None:
-        identity = process.started(self._places(command).worker)
-        crash_at("worker.standing")
-        find = functools.partial(self._tree_of, command, identity)
-        if not self._standstill.carry_out(key_of(command), identity, find):
-            _log.warning("worker.moves", task=command.task, attempt=command.attempt)
-        crash_at("worker.stood")
-
-    def _worker_exited(self, command: cmd.AttemptCommand, ended: Watched) -> m.Event:
-        """Ends what the worker left running, and reads what it left behind."""
-        lacks = trouble.of_disks(self.edges.disks)  # now: what it left may go, and make room
-        identity = ended.identity
-        places = self._places(command)
-        self._standstill.free(key_of(command))
-        crash_at("worker.exited")
-        if identity is not None:
-            process.reap(identity, ended.handle)
-        nonce = self.nonce(command)
-        if process.members(nonce, identity, folder=places.worker):
-            _log.info("worker.leftovers", task=command.task, attempt=command.attempt)
-            process.end_tree(identity, nonce, folder=places.worker, grace_s=LEFTOVER_GRACE_S)
-        crash_at("worker.swept")
-        sandbox.take_out(places)
-        said = process.exit_of(places.worker)
-        result, problem = contract.read_result(places.result)
-        if problem:
-            _log.warning("worker.result", task=command.task, attempt=command.attempt, problem=problem)
-        code = said.code if said is not None else None
-        at = self.clock()
-        words = self.ears.take(command, said.at if said is not None else at)
-        if words is not None:
-            code, result = outcome(words, code, result, at)
-        return m.WorkerExited(
-            at=at,
-            **_where(command),
-            exit_code=code,
-            result=result,
-            trouble=lacks,
-            memory_bytes=self.memory.most_of(command),
-            jitter=random.random(),  # noqa: S311  (nobody is to be kept from guessing it)
-        )
-
-    def _end_worker(self, command: cmd.EndWorker) -> None:
-        """Ends a worker's whole tree; the watch answers, which is begun where there is none, as after a restart."""
-        watched = self.watcher.watches(command)
-        self._standstill.free(key_of(command))
-        self._start(lambda command: self._end_tree(command, watched), command)
-
-    def _end_tree(self, command: cmd.EndWorker, watched: bool) -> None:
-        places, nonce = self._places(command), self.nonce(command)
-        identity = process.started(places.worker)
-        crash_at("worker.ending")
-        self._standstill.settled()
-        gone = process.end_tree(identity, nonce, folder=places.worker, grace_s=command.grace_s)
-        crash_at("worker.ended")
-        if not gone:
-            _log.error("worker.survives", task=command.task, attempt=command.attempt, why=command.why)
-        if not watched:
-            self.loop.call_soon_threadsafe(self.watcher.watch, command)
-
-    def _collect(self, command: cmd.Collect) -> m.Event:
-        return collecting.collect(command, self.edges, self.clock)
-
-    # --- landing
-
-    def _prepare_run(self, command: cmd.PrepareRun) -> m.Event:
-        landing = self.edges.landing
-        with exclusive(self.edges.places.merge_lock, kind=MergeLockHeld):
-            landing.seed(command.run, command.base)
-        crash_at("prepare.seeded")
-        landing.publish(
-            command.run, command.base, command.base
-        )  # the branch is there before the first landing
-        crash_at("prepare.published")
-        worktree = self.staging_worktree(command.run)
-        self.edges.pool.prepare_staging(worktree, command.base)
-        return m.RunPrepared(at=self.clock(), run=command.run, commit=command.base, worktree=str(worktree))
-
-    def staging_worktree(self, run: str) -> Path:
-        """Gives where a run's staging worktree is."""
-        root = Path(self.edges.settings.worktrees.root)
-        return self.edges.repository.working_top() / root / run / "staging"
-
-    def _bring_in(self, command: cmd.BringIn) -> m.Event:
-        collecting.bring_in(command, self.edges)
-        return m.BroughtIn(at=self.clock(), **_where(command))
-
-    def _merge(self, command: cmd.Merge) -> m.Event:
-        landing = self.edges.landing
-        merged = landing.merge_attempt(command.onto, command.head, run=command.run, base=command.base)
-        if isinstance(merged, Conflict):
-            if command.by_hand:  # whoever made it can only settle it with what it conflicts with
-                landing.hand_over(command.run, command.onto, command.base)
-            return self._conflicted(m.MergeConflicted, command, merged)
-        message = landing_message(command)
-        candidate = landing.candidate(merged.tree, command.onto, command.head, message=message, at=command.at)
-        return m.CandidateMade(at=self.clock(), **_where(command), onto=command.onto, candidate=candidate)
-
-    def _rebase(self, command: cmd.Rebase) -> m.Event:
-        landing = self.edges.landing
-        made = landing.rebase(command.head, command.base, command.onto, command.at)
-        if isinstance(
-            made, Conflict
-        ):  # told is what conflicts of the work as a whole, not of the commit it stopped at
-            whole = landing.merge_attempt(command.onto, command.head, run=command.run, base=command.base)
-            return self._conflicted(
-                m.RebaseConflicted, command, whole if isinstance(whole, Conflict) else made
-            )
-        return m.Rebased(at=self.clock(), **_where(command), onto=command.onto, head=made.head)
-
-    def _revert(self, command: cmd.Revert) -> m.Event:
-        landings = [commit for _, commit in command.landings]
-        message = undo_message(command)
-        made = self.edges.landing.revert(command.onto, landings, message=message, at=command.at)
-        if isinstance(made, Conflict):
-            return self._conflicted(m.MergeConflicted, command, made)
-        return m.CandidateMade(at=self.clock(), **_where(command), onto=command.onto, candidate=made)
-
-    def _conflicted(
-        self,
-        kind: type[m.MergeConflicted] | type[m.RebaseConflicted],
-        command: cmd.Merge | cmd.Rebase | cmd.Revert,
-        found: Conflict,
-    ) -> m.Event:
-        since = command.landings[-1][1] if isinstance(command, cmd.Revert) else command.base
-        landings = self.edges.landing.touched_by(found.paths, since=since, until=command.onto)
-        return kind(
-            at=self.clock(),
-            **_where(command),
-            onto=command.onto,
-            paths=tuple(found.paths),
-            landings=tuple(landings),
-            versions=found.sides()[:VERSIONS_MAX],
-            why="" if found.blobs else "; ".join(found.messages),
-        )
+    # --- staging
 
     def _verifier(self) -> Verifier:
         edges = self.edges
@@ -583,11 +309,11 @@ class Execution:
             edges.scratch,
             edges.environ,
             self.in_thread,
-            self.watcher.exited,
+            self.workers.watcher.exited,
             lambda: self.leaving,
             self._suites_room,
             Remembered(edges.places.remembered, edges.settings.verify.remember_s),
-            self.oversight.bounding,
+            self.workers.oversight.bounding,
             edges.rooms,
         )
 
@@ -602,9 +328,9 @@ class Execution:
                 before.cancel()
                 await _ended(before)
             found = await self._verifier().verify(
-                self._key(command),
-                self.nonce(command),
-                self._places(command),
+                lease_key(command),
+                self.edges.nonce(command),
+                self.edges.attempt(command),
                 command.candidate,
                 command.suites,
                 again=command.again,
@@ -614,40 +340,16 @@ class Execution:
                 del self._verifying[key]
         return m.Verified(
             at=self.clock(),
-            **_where(command),
+            **command.about,
             candidate=command.candidate,
             suites=found.suites,
             trouble=found.trouble,
             again=command.again,
         )
 
-    def _advance(self, command: cmd.Advance) -> m.Event:
-        landing = self.edges.landing
-        if command.reverts:
-            landing.check_revert(command.new, command.old, command.reverts)
-        alone = (command.new, command.old, command.head, command.base)
-        for new, old, head, base in () if command.reverts else command.over or (alone,):
-            landing.check(new, old, head, base, run=command.run)
-        with exclusive(self.edges.places.merge_lock, kind=MergeLockHeld) as held:
-            found = landing.advance(command.run, command.new, command.old, lock=held)
-        if found is not None:
-            return m.StagingMoved(at=self.clock(), **_where(command), found=found)
-        return m.StagingAdvanced(at=self.clock(), **_where(command), candidate=command.new)
-
-    def _publish(self, command: cmd.Publish) -> m.Event:
-        try:
-            self.edges.landing.publish(command.run, command.commit, command.old)
-        except StagingBranchMoved:
-            seen = self._lookout().look(command.run, command.published, self.staging_worktree(command.run))
-            return m.StagingSeen(at=self.clock(), run=command.run, command="Publish", seen=seen)
-        return m.Published(at=self.clock(), run=command.run, commit=command.commit)
-
-    def _lookout(self) -> Lookout:
-        return Lookout(self.edges.repository, self.edges.landing, self.edges.pool.objects)
-
     async def _look_at_staging(self, command: cmd.LookAtStaging) -> m.Event | None:
         """Looks at staging in the user's repository; where something is known of it, until there is something else to tell."""
-        lookout, worktree = self._lookout(), self.staging_worktree(command.run)
+        lookout, worktree = self.lander.lookout(), self.edges.staging_worktree(command.run)
         mend = not command.known
         while True:
             seen = await self.in_thread(
@@ -659,11 +361,6 @@ class Execution:
             if command.run in self._discarding:
                 return None  # nobody wants to know any more
         return m.StagingSeen(at=self.clock(), run=command.run, command="LookAtStaging", seen=seen)
-
-    def _follow(self, command: cmd.Follow) -> m.Event:
-        worktree = self.staging_worktree(command.run)
-        reason = self.edges.pool.follow(worktree, command.old, command.commit, command.by_hand)
-        return m.Followed(at=self.clock(), run=command.run, commit=command.commit, reason=reason)
 
     async def _finish(self, command: cmd.Finish) -> m.Event:
         finisher = Finisher(
@@ -696,59 +393,3 @@ async def _ended(task: asyncio.Task[Any]) -> None:
 
 def _awaitable(done: Future[None] | asyncio.Future[None]) -> asyncio.Future[None]:
     return done if isinstance(done, asyncio.Future) else asyncio.wrap_future(done)
-
-
-def _where(command: cmd.AttemptCommand) -> dict[str, Any]:
-    return {"run": command.run, "task": command.task, "attempt": command.attempt}
-
-
-def landing_message(command: cmd.Merge) -> str:
-    """Writes the message of a landing: subject and trailers of the public contract, section 3."""
-    title = " ".join(command.title.split()) or command.task
-    verified = ", ".join(command.verified) or "none"
-    by_hand = "Swarm-By-Hand: yes\n" if command.by_hand else ""
-    if command.batch:
-        last = command.batch[-1]
-        with_it = f"Swarm-Batch: {', '.join(command.batch)}\n"
-        by_hand = with_it if command.task == last else f"Swarm-Verified-With: {last}\n"
-    return (
-        f"Land {command.task}: {title}\n\nSwarm-Run: {command.run}\nSwarm-Task: {command.task}\n"
-        f"Swarm-Attempt: {command.attempt}\nSwarm-Verified: {verified}\n{by_hand}"
-    )
-
-
-def undo_message(command: cmd.Revert) -> str:
-    """Writes the message of an undo: subject and trailers of the public contract, section 3."""
-    title = " ".join(command.title.split()) or command.task
-    undone = "".join(f"Swarm-Undo: {task}\n" for task, _ in command.landings)
-    verified = ", ".join(command.verified) or "none"
-    return f"Undo {command.task}: {title}\n\nSwarm-Run: {command.run}\n{undone}Swarm-Verified: {verified}\n"
-
-
-_IN_LOOP: dict[type[cmd.Command], Callable[[Execution, Any], Coroutine[Any, Any, m.Event | None]]] = {
-    cmd.MeasureHost: Execution._measure_host,
-    cmd.Verify: Execution._verify,
-    cmd.Finish: Execution._finish,
-    cmd.LookAtStaging: Execution._look_at_staging,
-    cmd.Discard: Execution._discard,
-}
-_AT_ONCE: dict[type[cmd.Command], Callable[[Execution, Any], None]] = {
-    cmd.WatchWorker: Execution._watch_worker,
-    cmd.SuspendWorker: Execution._suspend_worker,
-    cmd.ThawWorker: Execution._thaw_worker,
-    cmd.EndWorker: Execution._end_worker,
-}
-_IN_THREAD: dict[type[cmd.Command], Callable[[Execution, Any], m.Event | None]] = {
-    cmd.TakeWorktree: Execution._take_worktree,
-    cmd.GiveBackWorktree: Execution._give_back_worktree,
-    cmd.StartWorker: Execution._start_worker,
-    cmd.Collect: Execution._collect,
-    cmd.PrepareRun: Execution._prepare_run,
-    cmd.BringIn: Execution._bring_in,
-    cmd.Merge: Execution._merge,
-    cmd.Rebase: Execution._rebase,
-    cmd.Revert: Execution._revert,
-    cmd.Advance: Execution._advance,
-    cmd.Publish: Execution._publish,
-    cmd.Follow: Execution._follow,
-}

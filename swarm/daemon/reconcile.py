@@ -23,7 +23,7 @@ from swarm.core.places import Places
 from swarm.core.run import Run
 from swarm.core.state import Swarm
 from swarm.crashpoints import crash_at
-from swarm.daemon.execution import Edges
+from swarm.daemon.edges import Edges
 from swarm.daemon.verification import bench_key
 from swarm.edge import git, linked, opened, orphans, process
 from swarm.edge.host import Host

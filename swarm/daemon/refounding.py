@@ -19,7 +19,8 @@ from swarm.core.run import Run
 from swarm.core.state import COMMANDS, Swarm
 from swarm.crashpoints import crash_at
 from swarm.daemon import recovery
-from swarm.daemon.execution import Edges, landing_message, undo_message
+from swarm.daemon.edges import Edges
+from swarm.daemon.landing import landing_message, undo_message
 from swarm.edge.landing import Incoming, lost_parts
 from swarm.edge.lockfile import MergeLockHeld, exclusive
 from swarm.edge.merging import Merged, Replayed

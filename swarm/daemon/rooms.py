@@ -6,16 +6,13 @@ Rules for editing: called before a worker starts, again after a crash: all of it
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from swarm.core import commands as cmd
 from swarm.core.adapters import Agent
 from swarm.core.model import attempt_branch
 from swarm.core.places import AttemptPlaces
+from swarm.daemon.edges import Edges
 from swarm.edge import git, sandbox, secluded
-
-if TYPE_CHECKING:
-    from swarm.daemon.execution import Edges
 
 EARLIER_MAX = 5  # attempts whose work the next one is shown
 

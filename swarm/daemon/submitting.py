@@ -16,7 +16,7 @@ from swarm.core.model import PhaseSpec, PlanSpec
 from swarm.core.run import Run
 from swarm.daemon import intake
 from swarm.daemon.coordinator import Coordinator
-from swarm.daemon.execution import Edges
+from swarm.daemon.edges import Edges
 from swarm.errors import Refused, UsageError
 
 

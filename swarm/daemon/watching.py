@@ -11,13 +11,14 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.edge import process
 
 Key = tuple[str, str, int]
-InThread = Callable[[Callable[[cmd.AttemptCommand], m.Event | None], cmd.AttemptCommand], None]
+AnswerInThread = Callable[[Callable[[Any], m.Event | None], cmd.AttemptCommand], None]
 FolderOf = Callable[[cmd.AttemptCommand], Path]
 
 
@@ -30,18 +31,18 @@ class Watched:
 
 
 class Watcher:
-    """Watches workers. `in_thread` does blocking work for a command and posts what it gives; `answer` makes, in
-    a thread, the event of an end, and closes the handle."""
+    """Watches workers. `answer_in_thread` does blocking work for a command and posts what it gives;
+    `answer` makes, in a thread, the event of an end, and closes the handle."""
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        in_thread: InThread,
+        answer_in_thread: AnswerInThread,
         folder_of: FolderOf,
         answer: Callable[[cmd.AttemptCommand, Watched], m.Event],
     ) -> None:
         self._loop = loop
-        self._in_thread = in_thread
+        self._answer_in_thread = answer_in_thread
         self._folder_of = folder_of
         self._answer = answer
         self._watches: dict[Key, Watched] = {}
@@ -75,7 +76,7 @@ class Watcher:
             self._wait(command, fresh)
         else:
             self._watches[key] = Watched()
-            self._in_thread(self._find, command)
+            self._answer_in_thread(self._find, command)
 
     def _find(self, command: cmd.AttemptCommand) -> m.Event | None:
         """Looks for a worker that was started earlier; in a thread."""
@@ -101,7 +102,7 @@ class Watcher:
         ended = self._watches.pop(key_of(command))
         if ended.handle is not None:
             self._loop.remove_reader(ended.handle)
-        self._in_thread(lambda command: self._answer(command, ended), command)
+        self._answer_in_thread(lambda command: self._answer(command, ended), command)
 
     async def exited(self, identity: process.Identity) -> None:
         """Waits until a process has ended."""

@@ -110,7 +110,7 @@ def carry_out(folder: Path, step: str, answers: Answers) -> dict[str, Any]:
             return {"members": len(edges.pool.members())}
         command = STEPS[step](answers)
         # In this thread, for strace follows one: a daemon does the same in one of several.
-        event = execution._IN_THREAD[type(command)](doing, command)
+        event = doing._threaded[type(command)](command)
     finally:
         edges.close()
         loop.close()

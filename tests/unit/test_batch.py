@@ -12,7 +12,7 @@ from swarm.core import messages as m
 from swarm.core.invariants import invariants
 from swarm.core.model import Limits, Step, SuiteCount
 from swarm.core.state import pending_commands
-from swarm.daemon.execution import landing_message
+from swarm.daemon.landing import landing_message
 from tests.builders import BASE, a_plan, a_task
 from tests.stories import Story, a_story
 
