@@ -1,21 +1,18 @@
-"""A warm pool of worktrees: take, give back, collect, make, tear down, and find what was left lying.
+"""A warm pool of worktrees: who has which, for how long, and what becomes of those that nobody has.
 
 Hides that worktrees are reused. Making one costs as much as all its files; a used one costs what differs.
-Nothing of one attempt may reach the next: the pool keeps its own copy of each member's index and cleans by
-that, so whatever a worker did to the worktree's index, record or settings does not count. A member is
-cleaned when it is given back, which nobody waits for, and moved to its new base when it is taken; one that
-already stands there costs no git process. Rules for editing: the lease is a file, written whole before the
-worktree is touched; a member in doubt is renamed aside and made anew rather than mended; folders without
-our marker are never removed; the pool's lock is never held while git runs, the lock file only around git's
-bookkeeping. One `Pool` per root, shared by threads.
+Nothing of one attempt may reach the next. A member is cleaned when it is given back, which nobody waits for,
+and moved to its new base when it is taken; one that already stands there costs no git process. How that is
+done to its files is in `upkeep`, how nothing that lies in them is lost in `keeping`; both are called with the
+member's lock held. Rules for editing: the lease is a file, written whole before the worktree is touched;
+folders without our marker are never removed; the pool's lock is never held while git runs, the lock file only
+around git's bookkeeping. One `Pool` per root, shared by threads.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import os
-import secrets
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -27,20 +24,19 @@ from swarm.crashpoints import crash_at
 from swarm.edge import git, linked, secluded
 from swarm.edge.follower import Follower
 from swarm.edge.furnish import Furnishing
-from swarm.edge.indexfile import Tracked, fingerprint
+from swarm.edge.keeping import Keeper
 from swarm.edge.leases import Lease, Leases, Member, WorktreeEntry, hide_folder, number_of
-from swarm.edge.leftovers import Collected, Collector, Lent, Work
+from swarm.edge.leftovers import Collected
 from swarm.edge.linked import LinkedTree
 from swarm.edge.lockfile import exclusive
-from swarm.edge.saved import Aside, Owner, Saver, TooManySaved, owner_of_path
+from swarm.edge.saved import Aside, Owner, Saver
 from swarm.edge.suite_rooms import NO_ROOMS, Rooms
+from swarm.edge.upkeep import Upkeep
 from swarm.errors import SwarmError
 
 __all__ = ["Collected", "Pool", "WorktreeEntry", "WorktreeFailed"]
 
-TRASH = ".trash"
 _RETIRING = "\0"  # the key of a member that is being removed, so that nobody is given it
-RACY_S = 1.0  # git compares whole seconds: with an index no older than its files it looks into each of them
 
 
 class WorktreeFailed(SwarmError):
@@ -84,13 +80,16 @@ class Pool:
         self._owns_objects = objects is None
         self._lock = lock
         self._top = top
-        self._saver = Saver(self.common, self.objects, saved_refs_max) if saves else None
         self.furnishing = Furnishing(source or top, setup, tuple(copy), tuple(share), setup_timeout_s, rooms)
-        self._lent = Lent(self.furnishing.paths)
         self._follower = Follower(self.common, lock, self.objects, self._save_record, user_config)
         self._choosing = threading.Lock()
         self._leases = Leases(self.root, top)
+        self._upkeep = Upkeep(
+            self.common, self.root, lock, self.objects, self._leases, self.furnishing, user_config
+        )
         self.aside = Aside(self.root / ".kept", self.common)
+        saver = Saver(self.common, self.objects, saved_refs_max) if saves else None
+        self._keeper = Keeper(self._upkeep, saver, self.aside)
         self._members = {member.number: member for member in self._leases.load()}
         for member in self._members.values():  # the repository may have been moved since
             member.admin = member.admin and self.common / "worktrees" / member.admin.name
@@ -111,10 +110,12 @@ class Pool:
         """
         member = self._choose(key, base)
         with member.lock, _explained(f"A worktree for {key} could not be prepared"):
-            if not (member.at_base and member.swept and member.base == base and self._is_whole(member)):
-                self._stand_at(member, base)
+            if not (
+                member.at_base and member.swept and member.base == base and self._upkeep.is_whole(member)
+            ):
+                self._upkeep.stand_at(member, base)
             member.collected = member.swept = member.at_base = False
-            self._furnish(member)
+            self._upkeep.furnish(member)
             member.filling = False
             self._leases.save(member)
             crash_at("worktree.ready")
@@ -133,13 +134,13 @@ class Pool:
         with member.lock, _explained(f"The worktree of {key} could not be taken back"):
             if member.key != key:
                 return None
-            place = self._put_away(member, at)
+            place = self._keeper.put_away(member, at)
             crash_at("give-back.saved")
             member.key, member.ready, member.swept, member.collected = "", "", False, False
             member.since = time.time()
             self._leases.save(member)
             crash_at("give-back.freed")
-            self._sweep_or_retire(member)
+            self._upkeep.sweep_or_retire(member)
             crash_at("give-back.cleaned")
             if member.swept:
                 member.since = time.time()
@@ -154,7 +155,7 @@ class Pool:
             return None
         with member.lock:
             if anew or not self._leases.git(member).is_dir():
-                secluded.make(self._leases.git(member), self._tree(member), in_place=in_place)
+                secluded.make(self._leases.git(member), self._upkeep.tree(member), in_place=in_place)
         return self._leases.git(member)
 
     def changed(self, key: str) -> list[str]:
@@ -164,7 +165,7 @@ class Pool:
             return []
         lent = (f":(top,exclude,literal){path}" for path in self.furnishing.paths)
         asked = ("diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", "--ignore-submodules=all")
-        found = self._tree(member).git(
+        found = self._upkeep.tree(member).git(
             *asked, member.base, "--", ":/", *lent, index=self._leases.index(member)
         )
         return [path for path in git.decode(found.out).split("\0") if path]
@@ -179,45 +180,9 @@ class Pool:
         """
         member = self._at(path, key, base)
         with member.lock, _explained(f"The work in {path} could not be collected"):
-            tree = self._seated(member)
-            if tree is None:
-                if member.admin is not None and member.admin.is_dir():
-                    self._take_home(member, self._tree(member))
-                return Collected(base, 0, False, (), f"The worktree {member.path} is gone.")
-            tree, note = self._relink_if_pruned(member, tree, base)
-            note = self._take_home(member, tree) or note
-            found = self._collector(member, tree, base, message, identity, at).collect()
-            saver = self._saver
-            kept = saver is None or saver.keep_besides(Owner.of(key), found.work, where=path, at=at)
-            if kept:  # only now: what was staged in it is nowhere else before
-                linked.copy_index(self._leases.work(member), tree.admin / "index")
-            member.collected, member.kept = kept and not found.unread, found.head
-            member.stood, member.seen = tree.head() or "", fingerprint(tree.admin / "index")
-            self._leases.save(member)
-            crash_at("collect.marked")
-        return dataclasses.replace(found, problem=f"{note} {found.problem}".strip()) if note else found
-
-    def _collector(
-        self,
-        member: Member,
-        tree: LinkedTree,
-        base: str,
-        message: str,
-        identity: tuple[str, str] | None,
-        at: float,
-    ) -> Collector:
-        return Collector(
-            tree=tree,
-            objects=self.objects,
-            base=base,
-            trusted=self._leases.index(member),
-            index=self._leases.work(member),
-            aside=self._leases.folder / f"{member.number}.nested",
-            lent=self._lent,
-            message=message,
-            identity=identity,
-            at=at,
-        )
+            return self._keeper.collect(
+                member, base, key=key, where=path, message=message, identity=identity, at=at
+            )
 
     def spare(self, n: int, base: str) -> None:
         """Sees to it that `n` free members stand at `base`, warm. For idle moments; raises as `take` does."""
@@ -240,7 +205,7 @@ class Pool:
 
     def leases(self) -> list[Lease]:
         """Lists the members by number as they were recorded, whatever has become of them. Looks only."""
-        return [Lease(member.path, member.key, self._is_whole(member)) for member in self._sorted()]
+        return [Lease(member.path, member.key, self._upkeep.is_whole(member)) for member in self._sorted()]
 
     def strangers(self) -> list[Path]:
         """Lists the folders where members lie that nothing says anything of."""
@@ -269,8 +234,8 @@ class Pool:
     def _remove(self, member: Member) -> str | None:
         """Removes a member for good; gives where what lay in it is kept, if anything did."""
         with member.lock:
-            place = self._put_away(member)
-            self._retire(member)
+            place = self._keeper.put_away(member)
+            self._upkeep.retire(member)
         with self._choosing:
             self._members.pop(member.number, None)
         return place
@@ -288,7 +253,7 @@ class Pool:
         `leases` says who must have which worktree, from which base. `alone` says that nobody else takes any
         meanwhile, so that what anybody else has is given back.
         """
-        found = self._sweep_trash(dry_run)
+        found = self._upkeep.sweep_trash(dry_run=dry_run)
         if not dry_run:
             self._sweep_drafts()
         for tree in self._records():
@@ -298,7 +263,7 @@ class Pool:
         for member in self._sorted():
             if alone and leases is not None and member.key and member.key not in leases:
                 found.append(self._free(member, dry_run))
-            if not (member.key or dry_run or self._is_whole(member)):
+            if not (member.key or dry_run or self._upkeep.is_whole(member)):
                 self.teardown(member.path)  # gone, or half made when its maker was killed
         expected = {path for path, _ in (leases or {}).values()}
         found += [
@@ -317,22 +282,13 @@ class Pool:
             with member.lock if member is not None else nullcontext():
                 linked.remove(draft)
 
-    def _sweep_trash(self, dry_run: bool) -> list[Finding]:
-        trash = self.root / TRASH
-        if not (trash.is_dir() and any(trash.iterdir())):
-            return []
-        if not dry_run:
-            _remove_quietly(trash)
-        text = f"a removal was cut short in {trash}"
-        return [Finding("worktree", text, "what is left of it is removed", not dry_run)]
-
     def _records(self) -> list[LinkedTree]:
         """Lists the records of our worktrees below the folder that holds the pool."""
         trees = linked.records(self.common, user_config=self.user_config)
         return [tree for tree in trees if tree.path.is_relative_to(self.root.parent)]
 
     def _sweep_record(self, tree: LinkedTree, dry_run: bool) -> list[Finding]:
-        there = self._seat(tree)
+        there = self._upkeep.seat(tree)
         if there == tree.path:
             return []
         if there is None:
@@ -356,8 +312,7 @@ class Pool:
         ]
 
     def _disown(self, tree: LinkedTree, there: Path, member: Member | None) -> None:
-        with exclusive(self._lock) as held:
-            linked.disown(tree, there, lock=held)
+        self._upkeep.disown(tree, there)
         if member is not None:
             member.admin = None
             self._leases.forget(member)
@@ -376,12 +331,12 @@ class Pool:
                 self._at(path, key, base)
                 self._leases.save(self._members[number_of(path)])
             return [Finding("worktree", text, "the lease is written anew", not dry_run)]
-        tree = self._seated(member)
+        tree = self._upkeep.seated(member)
         if member.key != key or tree is None or tree.is_linked():
             return []
         if not dry_run:
             with member.lock:
-                self._relink_if_pruned(member, tree, base)
+                self._upkeep.relink_if_pruned(member, tree, base)
         return [
             Finding(
                 "worktree",
@@ -413,8 +368,8 @@ class Pool:
             if key and key not in ended:
                 continue
             with member.lock:
-                tree = self._seated(member)
-                dirty = tree is not None and tree.path == member.path and self._is_dirty(member, tree)
+                tree = self._upkeep.seated(member)
+                dirty = tree is not None and tree.path == member.path and self._keeper.is_dirty(member, tree)
             if dirty and not force:
                 done.append(Cleaned(str(member.path), False, "it has changes that are nowhere else"))
                 continue
@@ -427,14 +382,6 @@ class Pool:
                 done.append(Cleaned(str(member.path), True, saved=place or ""))
         return done
 
-    def _is_dirty(self, member: Member, tree: LinkedTree) -> bool:
-        """Tells whether there may be something in a member that stands nowhere else. In a free one that is what came after it
-        was cleaned: the files that it still has are those of work that was put away."""
-        if member.collected:
-            return self._is_changed(member, tree)
-        shut_in = self._leases.git(member).is_dir()
-        return not member.swept or shut_in or linked.is_touched(tree.path, member.since)
-
     def drop(self, run: str) -> None:
         """Gives back what attempts of a run still have, and removes what was set aside of it, for good."""
         for member in self._sorted():
@@ -445,7 +392,7 @@ class Pool:
     @property
     def trash(self) -> Path:
         """Where what is being removed lies for a moment; swept at every start."""
-        return self.root / TRASH
+        return self._upkeep.trash
 
     # --- the staging worktree -------------------------------------------------------------------------------
 
@@ -512,228 +459,16 @@ class Pool:
         with self._choosing:
             return sorted(self._members.values(), key=lambda member: member.number)
 
-    # --- one member's files; its lock is held ---------------------------------------------------------------
-
-    def _stand_at(self, member: Member, base: str) -> None:
-        """Brings a member to `base`, anew where the old one refuses."""
-        member.at_base, member.ready = False, ""
-        member.swept = member.swept and not self.furnishing.furnishes
-        member.filling = True
-        self._leases.save(member)  # from here on a crash leaves a lease whose files are not to be believed
-        crash_at("worktree.leased")
-        if self._is_whole(member):
-            try:
-                self._clean(member)
-                self._checkout(member, base)
-                return
-            except (git.GitError, OSError, ValueError):
-                if self.objects.kind(base) != "commit":
-                    raise
-        self._retire(member)
-        self._make(member, base)
-        self._checkout(member, base)
-        member.swept = member.cold = True
-
-    def _make(self, member: Member, base: str) -> None:
-        self._leases.hide()
-        self._leases.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._leases.save(member)  # before there is a folder that a crash would leave to nobody
-        with exclusive(self._lock) as held:
-            name = f"swarm-{member.number}"
-            tree = linked.link(member.path, name, self.common, base, user_config=self.user_config, lock=held)
-        member.admin, member.base = tree.admin, base
-        self._leases.save(member)
-
-    def _clean(self, member: Member) -> None:
-        """Removes all but tracked files, and all that git keeps besides."""
-        if member.swept:
-            return
-        self._tree(member).purge(member.base)
-        linked.remove(Path(f"{self._leases.index(member)}.lock"))
-        tracked = Tracked(self._leases.index(member).read_bytes(), oid_bytes=len(member.base) // 2)
-        linked.remove_untracked(member.path, tracked)
-        member.swept = True
-
-    def _checkout(self, member: Member, base: str) -> None:
-        """Moves tracked files to `base` by our own index, whose copy the worker gets."""
-        tree, index = self._tree(member), self._leases.index(member)
-        tree.git("checkout", "-q", "-f", "--detach", base, index=index)
-        if member.base != base and self._attributes_changed(member.base, base):
-            linked.remove(index)  # git leaves files as they are whose content is the same, but not its form
-            tree.git("checkout", "-q", "-f", "--detach", base, index=index)
-        crash_at("worktree.filled")
-        linked.copy_index(index, tree.admin / "index")
-        member.base, member.at_base = base, True
-
-    def _attributes_changed(self, old: str, new: str) -> bool:
-        changed = self.objects.changed_paths(old, new)
-        return any(path.rpartition("/")[2] == ".gitattributes" for path in changed)
-
-    def _furnish(self, member: Member) -> None:
-        tree = self._tree(member)
-        self.furnishing.lend(tree.path)
-        if self.furnishing.setup and self.furnishing.setup != member.ready:
-            self.furnishing.run_setup(tree, self._leases.folder / f"{member.number}.setup.log")
-            member.ready = self.furnishing.setup
-
-    def _sweep_or_retire(self, member: Member) -> None:
-        """Cleans a member that was given back; one that can't be cleaned is put aside, and made anew when
-        taken."""
-        if not self._is_whole(member):
-            self._retire(member)
-            return
-        try:
-            self._clean(member)
-        except (git.GitError, OSError, ValueError):
-            self._retire(member)
-
-    def _retire(self, member: Member) -> None:
-        """Puts folder, record and index of a member out of the way, in this order, then deletes them.
-        Idempotent."""
-        aside = self.root / TRASH / secrets.token_hex(6)
-        member.at_base, member.swept, member.ready = False, False, ""
-        if os.path.lexists(member.path):
-            aside.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.rename(member.path, aside)
-        crash_at("teardown.moved")
-        with exclusive(self._lock) as held:
-            for admin in self._admins(member):
-                tree = LinkedTree(member.path, admin, self.common)
-                there = linked.seat(tree)
-                if there is None:
-                    linked.unlink(tree, lock=held)
-                else:
-                    linked.disown(tree, there, lock=held)
-        crash_at("teardown.unlinked")
-        member.admin = None
-        self._leases.forget(member)
-        crash_at("teardown.forgotten")
-        _remove_quietly(aside)
-
-    def _admins(self, member: Member) -> list[Path]:
-        """Lists the records that are this member's, also one that was made just before a crash."""
-        found = linked.find(member.path, self.common)
-        return [admin for admin in {member.admin, found.admin if found else None} if admin is not None]
-
-    # --- nothing is lost of what goes; the member's lock is held --------------------------------------------
-
-    def _seat(self, tree: LinkedTree) -> Path | None:
-        """Says where the folder of a record is, also where it was moved below our own folder without git's knowledge."""
-        there = linked.seat(tree)
-        if there is not None or not self.root.parent.is_dir():
-            return there
-        above = [path for path in self.root.parent.iterdir() if path.is_dir() and not path.is_symlink()]
-        near = [*above, *(path for folder in above if folder != self.root for path in folder.iterdir())]
-        near += self.root.iterdir() if self.root.is_dir() else []
-        return next((path for path in near if linked.points_to(path) == tree.admin), None)
-
-    def _seated(self, member: Member) -> LinkedTree | None:
-        """Gives the member's worktree where it is now, None where it is gone."""
-        if member.admin is None:
-            return None
-        tree = self._tree(member)
-        there = self._seat(tree)
-        return dataclasses.replace(tree, path=there) if there is not None and there.is_dir() else None
-
-    def _take_home(self, member: Member, tree: LinkedTree) -> str:
-        """Takes over what a worker that was shut in did with git; says so where git refuses it, which is then kept aside."""
-        try:
-            secluded.come_home(self._leases.git(member), tree, self.objects)
-        except git.GitError as problem:
-            if problem.errno is not None or isinstance(problem, git.GitTimedOut):
-                raise
-            place = self.aside.put(self._leases.git(member), self._owner(member), str(problem))
-            return f"What the worker did with git can't be taken over and is kept in {place}: {problem.cause}"
-        return ""
-
-    def _relink_if_pruned(self, member: Member, tree: LinkedTree, base: str) -> tuple[LinkedTree, str]:
-        """Gives a worktree whose record was pruned behind our back a new one; says so in a sentence."""
-        if (tree.admin / "HEAD").exists():
-            return tree, ""
-        with exclusive(self._lock) as held:
-            tree = linked.relink(tree, base, lock=held)
-        member.admin = tree.admin
-        if self._leases.index(member).exists() and member.base == base:
-            linked.copy_index(self._leases.index(member), tree.admin / "index")
-        self._leases.save(member)
-        note = "git's record of the worktree had been removed; commits made in it may not be among these."
-        return tree, note
-
-    def _put_away(self, member: Member, at: float | None = None) -> str | None:
-        """Sees to it that nothing in a member is lost by what comes next; gives the branch that keeps it, or the folder
-        in which it lies, or None where there was nothing. What a person moved somewhere else is theirs from now on."""
-        tree = self._seated(member)
-        if self._saver is None:
-            linked.remove(self._leases.git(member))
-        if self._saver is None or tree is None or member.filling:
-            return None
-        place = None
-        if self._is_dirty(member, tree):
-            place = self._save_work(self._saver, member, tree, member.since if at is None else at)
-        if tree.path != member.path and tree.path.exists():
-            self._disown(tree, tree.path, None)
-            member.admin = None
-        return place
-
-    def _save_work(self, saver: Saver, member: Member, tree: LinkedTree, at: float) -> str | None:
-        tree, _ = self._relink_if_pruned(member, tree, member.base)
-        self._take_home(member, tree)
-        collector = self._collector(member, tree, member.base, "Work found in the worktree", None, at)
-        found = collector.collect()
-        if found.work is None or (self._is_known(member, found.work) and not found.unread):
-            return None
-        try:
-            branch = saver.keep(self._owner(member), found.work, where=tree.path, at=at).branch
-            why = found.problem if found.unread else ""
-        except TooManySaved as problem:
-            branch, why = "", str(problem)
-        if not why:
-            return branch
-        if tree.path != member.path:
-            return str(tree.path)  # a person moved it, and it stays there
-        staged = found.work.staged
-        return self.aside.put(tree.path, self._owner(member), why, staged=staged)
-
-    def _is_changed(self, member: Member, tree: LinkedTree) -> bool:
-        """Tells whether something was written after the work was collected."""
-        if tree.head() != member.stood or fingerprint(tree.admin / "index") != member.seen:
-            return True
-        status = tree.git("status", "--porcelain", "-z", "--no-renames", *self._lent.pathspecs())
-        return any(entry[1:2] != " " for entry in git.decode(status.out).split("\0") if entry)
-
-    def _is_known(self, member: Member, work: Work) -> bool:
-        """Tells whether all of it stands under a ref already: it is the base, or what was collected."""
-        heads = {member.base, member.stood} if member.collected else {member.base}
-        kept = self.objects.tree_of(member.kept if member.collected else member.base)
-        return work.head in heads and work.tree == kept and not (work.staged or work.others)
-
     def _save_record(self, tree: LinkedTree) -> str | None:
-        """Saves what only the record of a worktree knows whose folder is gone: where HEAD stood, what was staged."""
         with self._choosing:
             member = next((m for m in self._members.values() if m.path == tree.path), None)
-        if member is not None:
-            self._take_home(member, tree)
-        head = tree.head()
-        if self._saver is None or head is None or self.objects.kind(head) != "commit":
-            return None
-        tree_of_head = self.objects.tree_of(head)
-        work = Work(head, linked.tree_of_index(tree) or tree_of_head)
-        if member is not None and self._is_known(member, work):
-            return None
-        kept = work.tree == tree_of_head or git.is_tree_of_a_branch(self.common, work.tree)
-        if kept and git.is_on_a_branch(self.common, head):
-            return None
-        owner = self._owner(member) if member is not None else owner_of_path(tree.path)
-        return self._saver.keep(owner, work, where=tree.path, at=time.time()).branch
-
-    def _owner(self, member: Member) -> Owner:
-        return Owner.of(member.last or f"worktree-{member.number}")
+        return self._keeper.save_record(tree, member)
 
     def _stand_free_at(self, member: Member, base: str) -> None:
         with member.lock, _explained("A spare worktree could not be prepared"):
             if not member.key:
-                self._stand_at(member, base)
-                self._furnish(member)
+                self._upkeep.stand_at(member, base)
+                self._upkeep.furnish(member)
                 member.filling = False
                 member.since = time.time()
                 self._leases.save(member)
@@ -743,10 +478,8 @@ class Pool:
         for member in self._sorted():
             if member.cold and member.at_base and not member.key and member.lock.acquire(blocking=False):
                 try:
-                    index = self._leases.index(member)
-                    if time.time() - os.stat(index).st_mtime > RACY_S and not member.key:
-                        self._checkout(member, member.base)
-                        member.cold = False
+                    if not member.key:
+                        self._upkeep.warm(member)
                 finally:
                     member.lock.release()
 
@@ -756,19 +489,6 @@ class Pool:
         head = tree.head() if tree is not None and tree.is_linked() else None
         age_s = max(0.0, time.time() - member.since)
         return WorktreeEntry(member.path, member.key, head, age_s, self._leases.index(member))
-
-    # --- the pool's own files -------------------------------------------------------------------------------
-
-    def _is_whole(self, member: Member) -> bool:
-        return (
-            member.admin is not None
-            and self._tree(member).is_linked()
-            and self._leases.index(member).exists()
-        )
-
-    def _tree(self, member: Member) -> LinkedTree:
-        assert member.admin is not None
-        return LinkedTree(member.path, member.admin, self.common, self.user_config)
 
 
 @contextmanager
@@ -787,11 +507,3 @@ def _cost(member: Member, base: str) -> tuple[bool, bool, bool, int]:
     ones."""
     there = member.at_base and member.base == base
     return (not there, not member.swept, member.admin is None, member.number)
-
-
-def _remove_quietly(path: Path) -> None:
-    """Deletes what was put aside; what can't be deleted (files of another user) is met again by `sweep`."""
-    try:
-        linked.remove(path)
-    except OSError:
-        pass

@@ -1,6 +1,6 @@
 """One history against both: swarm lands its attempts, and the judge says for each what should have come of it.
 
-Swarm's side does what the daemon does for a landing, command by command (`swarm/daemon/execution.py`), without the daemon. Rules
+Swarm's side does what the daemon does for a landing, command by command (`swarm/daemon/landing.py`), without the daemon. Rules
 for editing: the judge is asked about every merge, revert and replay, and what it says is compared whole; what swarm raises is a
 disagreement like any other.
 """

@@ -499,7 +499,7 @@ def test_a_spare_whose_making_was_cut_short_leaves_nothing_to_strangers(
 
     pool = open_pool(repo)
     with monkeypatch.context() as patched:
-        patched.setattr("swarm.edge.worktrees.crash_at", killed)
+        patched.setattr("swarm.edge.upkeep.crash_at", killed)
         patched.setattr("swarm.edge.linked.crash_at", killed)
         with pytest.raises(KeyboardInterrupt):
             pool.spare(1, base)
@@ -538,7 +538,7 @@ def test_a_move_that_was_cut_short_is_not_believed(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("swarm.edge.worktrees.crash_at", killed)
+        patched.setattr("swarm.edge.upkeep.crash_at", killed)
         with pytest.raises(KeyboardInterrupt):
             pool.take("r/b/1", newer)
     later = open_pool(repo)

@@ -1,0 +1,176 @@
+"""What lies in the worktrees of a pool: collected when its worker has ended, and saved before it would go.
+
+Hides where it ends up: the commits of an attempt, a recovery ref, or where none can be made the folder itself, set aside. Rules for
+editing: the member's lock is held; what stands nowhere else is kept before `upkeep` touches the worktree, and what is known to
+stand somewhere is not kept twice; what a person moved to another place is theirs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm.crashpoints import crash_at
+from swarm.edge import git, linked, secluded
+from swarm.edge.indexfile import fingerprint
+from swarm.edge.leases import Member
+from swarm.edge.leftovers import Collected, Collector, Lent, Work
+from swarm.edge.linked import LinkedTree
+from swarm.edge.saved import Aside, Owner, Saver, TooManySaved, owner_of_path
+from swarm.edge.upkeep import Upkeep
+
+
+@dataclass(frozen=True, slots=True)
+class Keeper:
+    """Keeps work in the recovery refs of `saver`, and `aside` what can't be read or is too much. Without a saver nothing is saved,
+    only collected."""
+
+    upkeep: Upkeep
+    saver: Saver | None
+    aside: Aside
+
+    @property
+    def _lent(self) -> Lent:
+        return Lent(self.upkeep.furnishing.paths)
+
+    def collect(
+        self,
+        member: Member,
+        base: str,
+        *,
+        key: str,
+        where: Path,
+        message: str,
+        identity: tuple[str, str] | None,
+        at: float,
+    ) -> Collected:
+        """Commits what the worker of `key` left in a member, which it knew to be at `where`; see `Pool.collect`."""
+        upkeep = self.upkeep
+        tree = upkeep.seated(member)
+        if tree is None:
+            if member.admin is not None and member.admin.is_dir():
+                self.take_home(member, upkeep.tree(member))
+            return Collected(base, 0, False, (), f"The worktree {member.path} is gone.")
+        tree, note = upkeep.relink_if_pruned(member, tree, base)
+        note = self.take_home(member, tree) or note
+        found = self._collector(member, tree, base, message, identity, at).collect()
+        kept = self.saver is None or self.saver.keep_besides(Owner.of(key), found.work, where=where, at=at)
+        if kept:  # only now: what was staged in it is nowhere else before
+            linked.copy_index(upkeep.leases.work(member), tree.admin / "index")
+        member.collected, member.kept = kept and not found.unread, found.head
+        member.stood, member.seen = tree.head() or "", fingerprint(tree.admin / "index")
+        upkeep.leases.save(member)
+        crash_at("collect.marked")
+        return dataclasses.replace(found, problem=f"{note} {found.problem}".strip()) if note else found
+
+    def _collector(
+        self,
+        member: Member,
+        tree: LinkedTree,
+        base: str,
+        message: str,
+        identity: tuple[str, str] | None,
+        at: float,
+    ) -> Collector:
+        return Collector(
+            tree=tree,
+            objects=self.upkeep.objects,
+            base=base,
+            trusted=self.upkeep.leases.index(member),
+            index=self.upkeep.leases.work(member),
+            aside=self.upkeep.leases.folder / f"{member.number}.nested",
+            lent=self._lent,
+            message=message,
+            identity=identity,
+            at=at,
+        )
+
+    def take_home(self, member: Member, tree: LinkedTree) -> str:
+        """Takes over what a worker that was shut in did with git; says so where git refuses it, which is then kept aside."""
+        try:
+            secluded.come_home(self.upkeep.leases.git(member), tree, self.upkeep.objects)
+        except git.GitError as problem:
+            if problem.errno is not None or isinstance(problem, git.GitTimedOut):
+                raise
+            place = self.aside.put(self.upkeep.leases.git(member), self._owner(member), str(problem))
+            return f"What the worker did with git can't be taken over and is kept in {place}: {problem.cause}"
+        return ""
+
+    def put_away(self, member: Member, at: float | None = None) -> str | None:
+        """Sees to it that nothing in a member is lost by what comes next; gives the branch that keeps it, or the folder
+        in which it lies, or None where there was nothing. What a person moved somewhere else is theirs from now on."""
+        tree = self.upkeep.seated(member)
+        if self.saver is None:
+            linked.remove(self.upkeep.leases.git(member))
+        if self.saver is None or tree is None or member.filling:
+            return None
+        place = None
+        if self.is_dirty(member, tree):
+            place = self._save_work(self.saver, member, tree, member.since if at is None else at)
+        if tree.path != member.path and tree.path.exists():
+            self.upkeep.disown(tree, tree.path)
+            member.admin = None
+        return place
+
+    def _save_work(self, saver: Saver, member: Member, tree: LinkedTree, at: float) -> str | None:
+        tree, _ = self.upkeep.relink_if_pruned(member, tree, member.base)
+        self.take_home(member, tree)
+        collector = self._collector(member, tree, member.base, "Work found in the worktree", None, at)
+        found = collector.collect()
+        if found.work is None or (self._is_known(member, found.work) and not found.unread):
+            return None
+        try:
+            branch = saver.keep(self._owner(member), found.work, where=tree.path, at=at).branch
+            why = found.problem if found.unread else ""
+        except TooManySaved as problem:
+            branch, why = "", str(problem)
+        if not why:
+            return branch
+        if tree.path != member.path:
+            return str(tree.path)  # a person moved it, and it stays there
+        staged = found.work.staged
+        return self.aside.put(tree.path, self._owner(member), why, staged=staged)
+
+    def is_dirty(self, member: Member, tree: LinkedTree) -> bool:
+        """Tells whether there may be something in a member that stands nowhere else. In a free one that is what came after it
+        was cleaned: the files that it still has are those of work that was put away."""
+        if member.collected:
+            return self._is_changed(member, tree)
+        shut_in = self.upkeep.leases.git(member).is_dir()
+        return not member.swept or shut_in or linked.is_touched(tree.path, member.since)
+
+    def _is_changed(self, member: Member, tree: LinkedTree) -> bool:
+        """Tells whether something was written after the work was collected."""
+        if tree.head() != member.stood or fingerprint(tree.admin / "index") != member.seen:
+            return True
+        status = tree.git("status", "--porcelain", "-z", "--no-renames", *self._lent.pathspecs())
+        return any(entry[1:2] != " " for entry in git.decode(status.out).split("\0") if entry)
+
+    def _is_known(self, member: Member, work: Work) -> bool:
+        """Tells whether all of it stands under a ref already: it is the base, or what was collected."""
+        heads = {member.base, member.stood} if member.collected else {member.base}
+        kept = self.upkeep.objects.tree_of(member.kept if member.collected else member.base)
+        return work.head in heads and work.tree == kept and not (work.staged or work.others)
+
+    def save_record(self, tree: LinkedTree, member: Member | None) -> str | None:
+        """Saves what only the record of a worktree knows whose folder is gone, a member's or another's: where HEAD stood, what was
+        staged."""
+        if member is not None:
+            self.take_home(member, tree)
+        head = tree.head()
+        if self.saver is None or head is None or self.upkeep.objects.kind(head) != "commit":
+            return None
+        tree_of_head = self.upkeep.objects.tree_of(head)
+        work = Work(head, linked.tree_of_index(tree) or tree_of_head)
+        if member is not None and self._is_known(member, work):
+            return None
+        kept = work.tree == tree_of_head or git.is_tree_of_a_branch(self.upkeep.common, work.tree)
+        if kept and git.is_on_a_branch(self.upkeep.common, head):
+            return None
+        owner = self._owner(member) if member is not None else owner_of_path(tree.path)
+        return self.saver.keep(owner, work, where=tree.path, at=time.time()).branch
+
+    def _owner(self, member: Member) -> Owner:
+        return Owner.of(member.last or f"worktree-{member.number}")
