@@ -279,6 +279,7 @@ def to_limits(settings: Settings) -> MachineLimits:
         ladder=tuple((float(below), float(share)) for below, share in limits.ladder),
         cpu_percent_max=limits.cpu_percent_max,
         memory_percent_max=limits.memory_percent_max,
+        expect_memory=True,
         memory_percent_suspend=limits.memory_percent_suspend,
         memory_stall_percent_suspend=limits.memory_stall_percent_suspend,
         suspended_s_max=limits.suspended_s_max,

@@ -10,6 +10,7 @@ Rules for editing: arithmetic only. Time is a parameter, in seconds; the rules f
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -20,6 +21,16 @@ RELIEF_POINTS = 5.0  # how far the use of memory must have fallen before what wa
 RELIEF_SHARE = 0.25  # … and what must be left of the time that is spent waiting for it
 RECENT_S = 60.0  # how long the room of workers that ended is kept for others without growing anew
 _NEARLY = 1e-3  # of a worker: times since the epoch are exact to a quarter of a microsecond only
+
+
+Expected = tuple[
+    str, str, int, int
+]  # run, task, attempt, and the bytes that its worker is expected to take in the end
+
+
+def to_grow(growing: Iterable[Expected], taken: Mapping[tuple[str, str, int], int]) -> int:
+    """Gives by how many bytes workers are still expected to grow, of which some are known to have `taken` so much."""
+    return sum(max(0, in_the_end - taken.get((run, task, n), 0)) for run, task, n, in_the_end in growing)
 
 
 class Pressure(StrEnum):

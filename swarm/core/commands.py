@@ -22,7 +22,7 @@ class Command:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasureHost(Command):
     """Look at the machine: `HostMeasured`. With `target`, the width that the last readings allowed, the answer may wait until
-    readings allow another one."""
+    readings allow another one, or there are the `wanted_bytes` of memory that a start waits for."""
 
     target: int | None = None
 

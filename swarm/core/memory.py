@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 
 from swarm.core import admission, failing
 from swarm.core import messages as m
-from swarm.core.admission import Pressure
+from swarm.core.admission import Expected, Pressure
 from swarm.core.lifecycle import end_worker, held_against
 from swarm.core.model import UP_STEPS, Attempt, Reason, Step, Task
 from swarm.core.run import Run
@@ -28,6 +28,8 @@ OVER = "over_memory"  # why a worker is ended: it took too much
 SHORT = "short_of_memory"  # … or there was too little
 SETTLE_S = 2.0  # after which it shows whether one more must stand still
 THAW_EVERY_S = 2.0  # after which it shows whether one more may go on
+
+GROWING_STEPS = UP_STEPS | {Step.PREPARING, Step.STARTING}
 
 _Up = tuple[Run, Task, Attempt]
 
@@ -49,6 +51,42 @@ def over(task: Task, attempt: Attempt) -> Reason:
     took, most = attempt.memory_bytes, task.spec.memory_mb
     text = f"the worker took {took / MB:,.0f} MB, more than the {most:,} MB of its memory_mb, and was ended"
     return Reason(OVER, text, {"memory_bytes": took})
+
+
+# --- what is expected ---
+
+
+def expected_bytes(task: Task) -> int:
+    """Gives what a worker of the task is expected to take: what its plan says, or the most that an earlier one was seen to take; 0
+    where nobody knows."""
+    return max(task.spec.memory_mb * MB, *(attempt.memory_bytes for attempt in task.attempts), 0)
+
+
+def growing(swarm: Swarm) -> tuple[Expected, ...]:
+    """Lists the workers, there or on their way, of which something is expected."""
+    if not swarm.limits.expect_memory:
+        return ()
+    live = ((run, run.tasks[name]) for run in swarm.runs.values() for name in run.live)
+    return tuple(
+        (run.id, task.spec.id, task.live.n, expected_bytes(task))
+        for run, task in live
+        if task.live is not None and task.live.step in GROWING_STEPS and expected_bytes(task)
+    )
+
+
+def lacks_room(swarm: Swarm, task: Task) -> str | None:
+    """Says why a task waits for memory that it is expected to take; None where there is room, or nobody else takes any."""
+    expected = expected_bytes(task) if swarm.limits.expect_memory else 0
+    if not expected or not swarm.slots or swarm.readings is None:
+        return None
+    left = swarm.readings.memory_available_bytes - admission.to_grow(growing(swarm), swarm.taken)
+    if expected <= left:
+        return None
+    return f"{_gb(expected)} expected to be taken, {_gb(max(0, left))} left beside what others still grow by"
+
+
+def _gb(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / MB:.0f} MB"
 
 
 # --- a machine that has too little ------------------------------------------------------------------------------------------

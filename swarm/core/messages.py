@@ -103,10 +103,12 @@ class Ticked(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostMeasured(Event):
-    """The machine was looked at; `trouble` says why it could not be, and nothing may start on it."""
+    """The machine was looked at; `trouble` says why it could not be, and nothing may start on it. `taken` are (run, task, attempt,
+    bytes) of workers that are expected to take some."""
 
     readings: Readings
     trouble: str = ""
+    taken: tuple[tuple[str, str, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

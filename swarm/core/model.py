@@ -270,6 +270,7 @@ class Limits:
     With `hold_agents` a rate limit that one worker meets holds its whole agent; `breaker_failures` is how many first workers of an
     agent must fail alike, each within `breaker_within_s`, for it to be stopped, 0 for never: both off as in journals of 0.1.0.
     The budgets are of each run, of each task and of a day; 0: none.
+    `expect_memory` has a start wait for the memory that its task is expected to take; off as in journals of 0.1.0.
     From `memory_percent_suspend` or `memory_stall_percent_suspend` on workers are suspended, for at most `suspended_s_max`.
     """
 
@@ -311,6 +312,7 @@ class Limits:
     batches: bool = False
     by_priority: bool = False
     apart: bool = False
+    expect_memory: bool = False
     memory_percent_suspend: float = 95.0
     memory_stall_percent_suspend: float = 40.0
     suspended_s_max: float = 60.0

@@ -23,6 +23,7 @@ LOOKS_MAX = (
 def start_what_may(turn: Turn) -> None:
     """Starts what may start: the best ready task of the run with the fewest workers, as long as admission allows."""
     swarm = turn.swarm
+    swarm.wanted_bytes = 0
     if (held_up := _nothing_may_start(swarm)) is not None:
         swarm.capacity = held_up
         return
@@ -44,9 +45,15 @@ def start_what_may(turn: Turn) -> None:
         if decision.slots_open < 1:
             _wait_for_room(turn, decision)
             return
-        task = run.pop(LOOKS_MAX if run.in_plan_order else len(run.tasks))
+        task = _next_task(swarm, run)
+        if task is not None and (lacks := memory.lacks_room(swarm, task)) is not None:
+            run.push(task)
+            swarm.wanted_bytes = memory.expected_bytes(task)
+            swarm.capacity = admission.Decision(0, lacks, decision.target)
+            _measure(turn, target=decision.target)
+            return
         if task is not None:
-            _start(turn, run, run.apart(task) if swarm.limits.apart else task)
+            _start(turn, run, task)
         elif run.peek() is not None:  # on with the others in a turn of its own, so that none takes long
             due(swarm, Deadline(turn.at, "look", run.id))
             return
@@ -57,6 +64,12 @@ def start_what_may(turn: Turn) -> None:
         and swarm.step_of_ladder < swarm.limits.workers_max
     ):
         _measure(turn, target=swarm.step_of_ladder)
+
+
+def _next_task(swarm: Swarm, run: Run) -> Task | None:
+    """Takes the task of a run whose turn it is out of those that are ready; None where none that was looked at may start."""
+    task = run.pop(LOOKS_MAX if run.in_plan_order else len(run.tasks))
+    return run.apart(task) if task is not None and swarm.limits.apart else task
 
 
 def _nothing_may_start(swarm: Swarm) -> admission.Decision | None:
@@ -159,6 +172,7 @@ def host_measured(turn: Turn, event: m.HostMeasured) -> None:
         raise StaleEvent("nobody asked for readings")
     swarm.measuring = None
     swarm.readings, swarm.measured_at, swarm.blind = event.readings, event.at, event.trouble
+    swarm.taken = {(run, task, n): taken for run, task, n, taken in event.taken}
     if swarm.trouble:
         return
     before = swarm.capacity.slots_open, swarm.capacity.target

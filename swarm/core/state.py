@@ -45,6 +45,7 @@ class Swarm:
     worker has ended and whose worktree is on its way back to the pool; `measuring` is the outstanding look at the machine.
 
     `trouble` is what the machine lacks, by who waits for it: (run, task, ""), or (run, "", command) for a command of the run.
+    `taken` is the memory that workers took when they were looked at last, `wanted_bytes` what the next start waits for, 0: none.
     `pressure` says whether there is too little memory for the workers that run, `pressed` so in words; at `memory_at` the next of
     them is suspended, thawed or ended. `blind` says why the last look at the machine saw nothing, `verify_waits` that one more
     candidate would be verified if the machine had room. `holds` says which agents start nothing, or little, and why; `trials` what
@@ -63,6 +64,8 @@ class Swarm:
     measured_at: float = float("-inf")
     measuring: cmd.MeasureHost | None = None
     blind: str = ""
+    taken: dict[tuple[str, str, int], int] = field(default_factory=dict)
+    wanted_bytes: int = 0
     pressure: admission.Pressure = admission.Pressure.NONE
     pressed: str = ""
     memory_at: float | None = None

@@ -73,6 +73,8 @@ class Execution:
     wants_readings: Callable[[], bool]
     limits: Callable[[], Limits]
     pressure: Callable[[], admission.Pressure]
+    growing: Callable[[], tuple[admission.Expected, ...]]
+    wanted_bytes: Callable[[], int]
     _threads: ThreadPoolExecutor = field(default_factory=lambda: started_threads(THREADS, "edge"))
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _discarding: set[str] = field(default_factory=set)
@@ -273,12 +275,19 @@ class Execution:
         while True:
             limits = self.limits()
             readings, why = await self.in_thread(self.gauge.look)
-            if command.target is None or not self.wants_readings():
+            if command.target is None or not self.wants_readings() or self._has_room(readings):
                 break
             if admission.width(readings, limits=limits, previous=command.target) != command.target:
                 break
             await asyncio.sleep(limits.readings_every_s)
-        return m.HostMeasured(at=self.clock(), readings=readings, trouble=why)
+        taken = self.workers.memory.taken(self.growing())
+        return m.HostMeasured(at=self.clock(), readings=readings, trouble=why, taken=taken)
+
+    def _has_room(self, readings: Readings) -> bool:
+        """Tells whether there is now the memory that a start waits for, besides what those that run still grow by."""
+        wanted, growing = self.wanted_bytes(), self.growing()
+        taken = {(run, task, n): size for run, task, n, size in self.workers.memory.taken(growing)}
+        return 0 < wanted <= readings.memory_available_bytes - admission.to_grow(growing, taken)
 
     def _is_news(self, readings: Readings) -> bool:
         """Tells whether readings say of memory what is not known yet."""

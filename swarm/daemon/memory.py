@@ -1,4 +1,4 @@
-"""Looks at memory while workers run: at what the machine has left, and at what those take whose task says how much they may.
+"""Looks at memory while workers run: at what the machine has left, and at what they take.
 
 Rules for editing: `watch` is called in the loop's own thread, what looks in another. With nobody to look at, nothing wakes up.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from swarm import log
 from swarm.core import commands as cmd
 from swarm.core import messages as m
+from swarm.core.admission import Expected
 from swarm.core.memory import MB
 from swarm.core.model import Readings
 from swarm.daemon.watching import Key, Watcher, key_of
@@ -19,13 +20,16 @@ from swarm.edge import process, usage
 from swarm.edge.proctable import Stat
 from swarm.errors import SwarmError
 
-LOOK_EVERY_S = 0.5  # costs 1 ms, and 0.3 ms for each worker that may take only so much
+LOOK_EVERY_S = 0.5  # costs 1 ms, and 0.3 ms for each worker
+SURE_BYTES = (
+    500 * MB
+)  # up to here what the kernel lists is good enough for a worker that may take what it likes
 _log = log.get("memory")
 
 
 class MemoryWatch:
     """Posts `MemoryMeasured` when the readings tell of another pressure than is known, and `WorkerOutgrew` once for a
-    worker that takes more than it may. Remembers the most that each of these was seen to take."""
+    worker that takes more than it may. Remembers the most that each was seen to take."""
 
     def __init__(
         self,
@@ -47,10 +51,11 @@ class MemoryWatch:
         self._watched: dict[Key, cmd.WatchWorker] = {}
         self._told: set[Key] = set()
         self._most: dict[Key, int] = {}
+        self._taken: dict[Key, int] = {}
         self._looking: asyncio.Task[None] | None = None
 
     def watch(self, command: cmd.WatchWorker) -> None:
-        """Has the machine looked at from now on as long as this worker runs, and the worker where it may take only so much."""
+        """Has the machine looked at from now on as long as this worker runs, and the worker."""
         self._watched[key_of(command)] = command
         if self._looking is None:
             self._looking = asyncio.get_running_loop().create_task(self._look_on())
@@ -59,6 +64,11 @@ class MemoryWatch:
         """Gives the most that a worker, which has ended, was seen to take, in bytes; from any thread, once."""
         self._told.discard(key_of(command))
         return self._most.pop(key_of(command), 0)
+
+    def taken(self, growing: Sequence[Expected]) -> tuple[Expected, ...]:
+        """Gives what those of these workers take that run, as far as it was looked at."""
+        keys = [(run, task, n) for run, task, n, _ in growing]
+        return tuple((*key, self._taken[key]) for key in keys if key in self._taken)
 
     def close(self) -> None:
         """Looks at nobody any more; the next daemon will."""
@@ -78,22 +88,25 @@ class MemoryWatch:
         readings, why = self._look_at_machine()
         if not why and self._is_news(readings):
             self._post(m.MemoryMeasured(at=self._clock(), readings=readings))
+        taken = {}
         for key, command in watched.items():
             identity = known.get(key)  # None for one of an earlier daemon, that is being looked for
-            if not command.memory_mb or identity is None or key in self._told:
+            if identity is None or key in self._told:
                 continue
             try:
-                self._weigh(key, command, identity)
+                taken[key] = self._weigh(key, command, identity)
             except (SwarmError, OSError) as error:
                 _log.warning("memory.unseen", task=command.task, attempt=command.attempt, reason=str(error))
+        self._taken = taken
 
-    def _weigh(self, key: Key, command: cmd.WatchWorker, identity: process.Identity) -> None:
-        allowed = command.memory_mb * MB
-        taken = usage.taken_bytes(self._tree_of(command, identity), allowed)
-        self._most[key] = max(taken, self._most.get(key, 0))
-        if taken > allowed:
+    def _weigh(self, key: Key, command: cmd.WatchWorker, identity: process.Identity) -> int:
+        allowed, most = command.memory_mb * MB, self._most.get(key, 0)
+        taken = usage.taken_bytes(self._tree_of(command, identity), allowed or max(SURE_BYTES, most))
+        self._most[key] = max(taken, most)
+        if 0 < allowed < taken:
             self._told.add(key)
             run, task, attempt = key
             self._post(
                 m.WorkerOutgrew(at=self._clock(), run=run, task=task, attempt=attempt, memory_bytes=taken)
             )
+        return taken

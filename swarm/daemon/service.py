@@ -26,8 +26,8 @@ import uvicorn
 
 import swarm as package
 from swarm import config, log, protocol
+from swarm.core import memory, report
 from swarm.core import messages as m
-from swarm.core import report
 from swarm.core.model import WORKER_STEPS, Finding
 from swarm.core.places import Places
 from swarm.core.state import next_base, wants_readings
@@ -310,6 +310,8 @@ async def _serve(
             wants_readings=lambda: wants_readings(swarm),
             limits=lambda: swarm.limits,
             pressure=lambda: swarm.pressure,
+            growing=lambda: memory.growing(swarm),
+            wanted_bytes=lambda: swarm.wanted_bytes,
         )
         service = Service(options, coordinator, execution)
         if options.begins_work:

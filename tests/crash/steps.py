@@ -103,6 +103,8 @@ def carry_out(folder: Path, step: str, answers: Answers) -> dict[str, Any]:
             wants_readings=lambda: False,
             limits=Limits,
             pressure=lambda: Pressure.NONE,
+            growing=tuple,
+            wanted_bytes=int,
         )
         reconcile.reconcile(_known(answers), edges)
         if step == REMOVE:

@@ -104,6 +104,22 @@ def states(swarm: Swarm, task: str) -> set[str]:
     return found - {psutil.STATUS_ZOMBIE}
 
 
+def test_a_task_waits_for_the_memory_that_it_is_expected_to_take(swarm: Swarm) -> None:
+    """With room for one of two tasks that say what they take, one runs and the other waits, and status says for what; it starts as
+    soon as the machine has that much more, though nothing has ended."""
+    swarm.measure(memory_available_bytes=3e9)
+    swarm("start", "--workers", "4")
+    tasks = [swarm.task(name, gate="go", memory_mb=2000) for name in ("a", "b")]
+    swarm("submit", str(swarm.plan("r", tasks)))
+    swarm.wait_for_gate("a")
+    wait_until(lambda: "2.0 GB expected to be taken, 1.0 GB left" in swarm.status()["capacity"]["reason"])
+    assert swarm.starts() == ["a"]
+    swarm.measure(memory_available_bytes=5e9)
+    swarm.wait_for_gate("b")
+    swarm.open("go")
+    swarm.check_landed(swarm.wait("r"))
+
+
 def test_the_youngest_stands_still_while_memory_is_short_and_then_goes_on(swarm: Swarm) -> None:
     """Rows 79: at 97 % the youngest worker is stopped with all that it started, also for the next daemon when this one is killed;
     the older one goes on. With memory again it goes on where it was, and lands in its first attempt."""

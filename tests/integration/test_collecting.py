@@ -77,6 +77,8 @@ async def a_worker_that_ended(repo: Path) -> AsyncIterator[Ended]:
         wants_readings=lambda: False,
         limits=Limits,
         pressure=lambda: Pressure.NONE,
+        growing=tuple,
+        wanted_bytes=int,
     )
     base = git(repo, "rev-parse", "HEAD")
     ended = Ended(repo, places, base, repo, execution, answers)

@@ -51,6 +51,7 @@ def test_without_a_file_everything_is_the_default(tmp_path: Path) -> None:
         heads_wait=True,
         keep_claims=True,
         by_priority=True,
+        expect_memory=True,
         verify_slots=2,
         hold_agents=True,
         breaker_failures=3,

@@ -7,13 +7,14 @@ import dataclasses
 import pytest
 
 from swarm.core import commands as cmd
+from swarm.core import memory
 from swarm.core import messages as m
 from swarm.core.admission import Pressure
 from swarm.core.invariants import invariants
-from swarm.core.model import Limits, Reason, Step
+from swarm.core.model import Limits, Readings, Reason, Step
 from swarm.core.report import Live, status
 from swarm.core.state import StaleEvent, next_deadline, pending_commands
-from tests.builders import CALM, a_plan, a_task
+from tests.builders import BASE, CALM, a_plan, a_task, submitted
 from tests.stories import Story, a_story
 
 
@@ -310,3 +311,66 @@ def test_status_says_who_stands_still_and_why() -> None:
     looks(story, 50.0)
     assert [fact.data for fact in story.told("WorkerThawed")] == [{"stood_still_s": 0.0}]
     assert next_deadline(story.swarm) is not None
+
+
+# --- what is expected
+
+
+def on_8_gb(left_gb: float) -> Readings:
+    return dataclasses.replace(CALM, memory_available_bytes=int(left_gb * 1e9))
+
+
+def takes(story: Story, *taken_gb: tuple[str, float], left_gb: float) -> None:
+    """The machine is looked at: what is left, and what some workers take by now."""
+    assert story.take(cmd.MeasureHost)
+    taken = tuple(("plan", name, 1, int(size * 1e9)) for name, size in taken_gb)
+    story.send(m.HostMeasured(at=story.now, readings=on_8_gb(left_gb), taken=taken))
+
+
+def test_ten_large_tasks_are_not_started_at_once() -> None:
+    """Of ten tasks that are expected to take 2 GB, three start where 7.5 GB are left, and the reason says what is missing. A fourth
+    starts when there is room for it besides what these still grow by."""
+    story = Story(Limits(ramp_per_s=1000.0, workers_max=10, expect_memory=True))
+    story.send(submitted(a_plan(*(a_task(f"t{n}", memory_mb=2000) for n in range(10))), at=story.now))
+    story.send(m.RunPrepared(at=story.now, run="plan", commit=BASE, worktree="/staging"))
+    story.measure(on_8_gb(7.5))
+    assert story.at_work() == ["t0", "t1", "t2"]
+    assert (
+        story.swarm.capacity.reason
+        == "2.0 GB expected to be taken, 1.5 GB left beside what others still grow by"
+    )
+    assert story.swarm.wanted_bytes == 2_000_000_000
+    story.up("t0", "t1", "t2")
+    takes(story, ("t0", 2.0), ("t1", 1.0), left_gb=4.5)
+    assert story.at_work() == ["t0", "t1", "t2"]  # 3 GB are still to be taken
+    takes(story, ("t0", 2.0), ("t1", 1.0), ("t2", 2.0), left_gb=3.0)
+    assert story.at_work() == ["t0", "t1", "t2", "t3"]
+
+
+def test_what_an_earlier_attempt_took_is_expected_of_the_next() -> None:
+    """A task is expected to take the most that one of its workers was seen to take, where that is more than it says."""
+    story = a_story(a_plan(a_task("a", memory_mb=1000, attempts=3)))
+    for took in (5 * 10**9, 3 * 10**9):
+        story.up("a")
+        watch = story.sole(cmd.WatchWorker, "a")
+        story.send(m.WorkerExited(**story.where(watch), exit_code=1, memory_bytes=took))
+        story.collect("a")
+        assert memory.expected_bytes(story.task("a")) == 5 * 10**9
+
+
+def test_where_nobody_else_works_a_task_starts_whatever_it_is_expected_to_take() -> None:
+    """Or it would never."""
+    story = Story(Limits(ramp_per_s=1000.0, workers_max=2, expect_memory=True))
+    story.send(submitted(a_plan(a_task("a", memory_mb=90_000), a_task("b", memory_mb=1)), at=story.now))
+    story.send(m.RunPrepared(at=story.now, run="plan", commit=BASE, worktree="/staging"))
+    story.measure(on_8_gb(4.0))
+    assert story.at_work() == ["a"]
+
+
+def test_journals_of_before_start_what_they_started() -> None:
+    """Where the limits don't say so nothing waits for memory that is expected to be taken."""
+    story = Story(Limits(ramp_per_s=1000.0, workers_max=2))
+    story.send(submitted(a_plan(*(a_task(name, memory_mb=90_000) for name in "ab")), at=story.now))
+    story.send(m.RunPrepared(at=story.now, run="plan", commit=BASE, worktree="/staging"))
+    story.measure(on_8_gb(4.0))
+    assert story.at_work() == ["a", "b"]

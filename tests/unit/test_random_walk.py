@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from swarm.core import commands as cmd
-from swarm.core import machine, ownership
+from swarm.core import machine, memory, ownership
 from swarm.core import messages as m
 from swarm.core.claims import overlap
 from swarm.core.invariants import invariants
@@ -96,6 +96,7 @@ class World:
             spare_worktrees=self.random.choice([None, 0, 1, 3]),
             in_plan_order=self.random.random() < 0.8,
             verify_again=self.random.random() < 0.8,
+            expect_memory=self.random.random() < 0.5,
             verify_slots=self.random.choice([1, 1, 2, 3, 4]),
             hold_agents=self.random.random() < 0.8,
             breaker_failures=self.random.choice([0, 2, 3]),
@@ -284,6 +285,10 @@ class World:
         if self.chance(20):
             busy = Readings(self.random.choice([60.0, 75.0, 85.0, 95.0]), 30.0, 2**30, 2**40)
             return m.HostMeasured(**where, readings=busy)
+        if self.chance(20):
+            taken = tuple((*each[:3], self.random.choice([0, 10**8])) for each in memory.growing(self.swarm))
+            full = dataclasses.replace(CALM, memory_available_bytes=700_000_000)
+            return m.HostMeasured(**where, readings=full, taken=taken)
         return m.HostMeasured(**where, readings=CALM, trouble=self.trouble(5))
 
     def _on_PrepareRun(self, command: cmd.PrepareRun, where: dict[str, Any]) -> m.Event:
