@@ -48,6 +48,8 @@ FINISH_TIMEOUT_S = 4 * 3600.0  # verification runs inside it
 PING = "/v1/ping"  # GET -> PingAnswer
 STATUS = "/v1/status"  # GET ?run= &view=full|summary
 SUBMIT = "/v1/submit"  # POST SubmitRequest -> SubmitAnswer
+GOAL = "/v1/goal"  # POST GoalRequest -> GoalAnswer
+APPROVE = "/v1/approve"  # POST ApproveRequest -> {"run", "digest"}
 WATCH = "/v1/watch"  # POST WatchRequest -> WatchRequest
 ADD = "/v1/add"  # POST AddRequest -> SubmitAnswer
 RETRY = "/v1/retry"  # POST RetryRequest -> TasksAnswer
@@ -91,6 +93,7 @@ WORKER_ENVIRONMENT = frozenset(
         "SWARM_PROMPT_FILE",
         "SWARM_RESULT_FILE",
         "SWARM_FEEDBACK_FILE",
+        "SWARM_ANSWER_FILE",
         "SWARM_SLOT",
         "SWARM_PORT_BASE",
         "SWARM_NONCE",

@@ -514,6 +514,17 @@ class RoleSettings(_Table):
     read_only: bool = Field(
         default=False, description="Whether its tasks may change nothing: no change is then a good end."
     )
+    agent: str = Field(
+        default="",
+        description="Who does the work of scout, architect and builder in swarm scout, plan and build; the default agent where "
+        "empty.",
+    )
+    run: str = Field(
+        default="",
+        description="Shell command that is the scout or the architect, instead of an agent. It finds what is asked in "
+        "SWARM_PROMPT_FILE and writes its answer to SWARM_ANSWER_FILE.",
+    )
+    prompt: str = Field(default="", description="What the prompt of scout or architect says besides.")
 
 
 class Settings(_Table):

@@ -47,6 +47,37 @@ class SubmitAnswer(TypedDict):
     verify_found: NotRequired[list[dict[str, str]]]
 
 
+class GoalRequest(TypedDict):
+    """What is wanted, and how far to go for it: `kind` is scout, plan or build. `questions` are those of scouts; with none they are
+    asked what there is to know before a plan. `id` "" has one made. `approved` is an approval beforehand, `sequential` and `verify`
+    hold for the plan that comes of it."""
+
+    kind: str
+    text: str
+    questions: list[str]
+    id: str
+    approved: bool
+    sequential: bool
+    verify: list[str]
+    here: str
+
+
+class GoalAnswer(TypedDict):
+    """The run that goes for it; `joined` tells that it had begun before."""
+
+    run: str
+    joined: bool
+
+
+class ApproveRequest(TypedDict):
+    """The plan of a run is approved of as its file's content, named by `digest`, says; "" for no new approval. With `build` it is
+    taken in, where what was approved of is what the file says now."""
+
+    run: str
+    digest: str
+    build: bool
+
+
 class AddRequest(TypedDict):
     """One task, as a table of a native plan; `run` None means the only run there is."""
 

@@ -143,6 +143,8 @@ class Story(Bench):
         gone: bool = False,
         brought_in: bool = False,
         noticed: tuple[str, ...] = (),
+        answer: str = "",
+        plan: PlanSpec | None = None,
     ) -> None:
         """What it left is committed; without `touched` it changed a file named like the task. `gone`: its worktree was deleted."""
         command = self.sole(cmd.Collect, task)
@@ -158,6 +160,8 @@ class Story(Bench):
                 gone=gone,
                 brought_in=brought_in,
                 noticed=noticed,
+                answer=answer,
+                plan=plan,
             )
         )
         for back in self.take(cmd.GiveBackWorktree, task):

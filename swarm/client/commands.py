@@ -16,6 +16,14 @@ THEMES: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
         ),
     ),
     (
+        "From a goal",
+        (
+            ("scout", "goals", "scout", "Have questions about the project looked into"),
+            ("plan", "goals", "plan", "Have a plan written for a goal, and approve of it"),
+            ("build", "goals", "build", "Go from a goal to a verified staging branch"),
+        ),
+    ),
+    (
         "Work with the background service",
         (
             ("start", "serving", "start", "Start the service of this repository"),

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from swarm import protocol
-from swarm.client import finishing, mending, naming, offline, progress, quality, serving, watching
+from swarm.client import finishing, goals, mending, naming, offline, progress, quality, serving, watching
 from swarm.client.connection import Connection, Stream
 from swarm.client.options import refuse_inside_worker
 from swarm.client.session import Session
@@ -148,6 +148,82 @@ class Swarm:
         elif found.get("state") in naming.ACTIVE:
             self._session.daemon()  # raises that none runs
         return naming.run_of(self._session.document(run=name), name)
+
+    # --- from a goal ---
+
+    def scout(
+        self, *questions: str, run_id: str = "", wait: bool = True, timeout_s: float | None = None
+    ) -> Document:
+        """Has questions about the project looked into by workers that change nothing; gives `run`, `findings` and them `merged`.
+
+        Without `wait` it gives at once what there is.
+        """
+        refuse_inside_worker("Swarm.scout")
+        body = goals.goal_request(self._session, "scout", "\n".join(questions), questions, run_id)
+        run = self._begun(body, wait, timeout_s)
+        return goals.findings(self._session, run)
+
+    def plan(
+        self,
+        goal: str,
+        *,
+        run_id: str = "",
+        approve: bool = False,
+        wait: bool = True,
+        timeout_s: float | None = None,
+    ) -> Document:
+        """Has a goal researched and a plan written for it; gives the `run`, its `stage`, and the `plan` with its file and text.
+
+        `goal` may be the id of a run that began with one: then its plan is shown. With `approve` that plan, or whatever comes of
+        the goal, is approved of.
+        """
+        refuse_inside_worker("Swarm.plan")
+        if self._has_goal(goal):
+            shown = goals.plan_document(self._session, goal)
+            if approve and shown["plan"] is not None:
+                goals.approved(self._session, goal, digest=shown["plan"]["digest"])
+            return goals.plan_document(self._session, goal)
+        body = goals.goal_request(self._session, "plan", goal, (), run_id) | {"approved": approve}
+        return goals.plan_document(self._session, self._begun(body, wait, timeout_s))
+
+    def build(
+        self,
+        goal: str,
+        *,
+        run_id: str = "",
+        approve: bool = False,
+        sequential: bool = False,
+        verify: Iterable[str] = (),
+        wait: bool = True,
+        timeout_s: float | None = None,
+    ) -> Document:
+        """Goes from a goal to a verified staging branch; gives the run, of which "goal" says the `stage`, with "mode" and "width".
+
+        Without `approve` it stops at the plan, and goes on when called again with the run's id in place of the goal.
+        """
+        refuse_inside_worker("Swarm.build")
+        if self._has_goal(goal):
+            goals.go_on(self._session, goal, yes=approve)
+            return self._ended(goal, wait, timeout_s)
+        body = goals.goal_request(self._session, "build", goal, (), run_id)
+        body |= {"approved": approve, "sequential": sequential, "verify": list(verify)}
+        return self._ended(goals.begin(self._session, body)[2], wait, timeout_s)
+
+    def _has_goal(self, run: str) -> bool:
+        runs = self._session.document(full=False)["runs"]
+        return any(each["id"] == run and each.get("goal") for each in runs)
+
+    def _begun(self, body: Document, wait: bool, timeout_s: float | None) -> str:
+        run = goals.begin(self._session, body)[2]
+        self._ended(run, wait, timeout_s)
+        return run
+
+    def _ended(self, run: str, wait: bool, timeout_s: float | None) -> Document:
+        return (
+            self.wait(run, timeout_s=timeout_s)
+            if wait
+            else naming.run_of(self._session.document(run=run), run)
+        )
 
     # --- look; none of these needs a daemon ---
 
@@ -371,6 +447,7 @@ class AsyncSwarm:
 
     start, stop = _awaited(Swarm.start), _awaited(Swarm.stop)
     check, submit, run = _awaited(Swarm.check), _awaited(Swarm.submit), _awaited(Swarm.run)
+    scout, plan, build = _awaited(Swarm.scout), _awaited(Swarm.plan), _awaited(Swarm.build)
     add, wait = _awaited(Swarm.add), _awaited(Swarm.wait)
     status, show, diff = _awaited(Swarm.status), _awaited(Swarm.show), _awaited(Swarm.diff)
     outputs, claims, worktrees = _awaited(Swarm.outputs), _awaited(Swarm.claims), _awaited(Swarm.worktrees)

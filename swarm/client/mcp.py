@@ -37,9 +37,10 @@ Task = Annotated[str, Field(description="The task's id, or run/task.")]
 
 INSTRUCTIONS = """\
 Carries out tasks on a git repository, many at once, each by a worker in a worktree of its own, and lands on a staging
-branch only what merges cleanly and passes its verification. Begin with run_task (one task, in words or as a command) or
-submit (a plan file): both return at once with the id of a run. Then wait, or status. What failed says why, can be looked
-at with show, logs and diff, and tried again with retry. finish merges staging into the user's branch: ask the user before."""
+branch only what merges cleanly and passes its verification. Begin with run_task (one task, in words or as a command),
+submit (a plan file) or build (a goal, planned first): all return at once with the id of a run. Then wait, or status. What
+failed says why, can be looked at with show, logs and diff, and tried again with retry. finish merges staging into the
+user's branch: ask the user before."""
 
 
 class TaskState(TypedDict):
@@ -54,7 +55,8 @@ class TaskState(TypedDict):
 
 
 class RunState(TypedDict):
-    """A run: how many tasks are in each state, where its staging branch stands, and what a person should see to."""
+    """A run: how many tasks are in each state, where its staging branch stands, and what a person should see to. `stage` says how
+    far one that began with a goal has come, `mode` how its work really went (parallel or sequential), `width` how many at once."""
 
     id: str
     state: str
@@ -63,6 +65,9 @@ class RunState(TypedDict):
     staging_branch: str
     staging_commit: str
     verified: bool
+    stage: str | None
+    mode: str | None
+    width: int
     problems: list[str]
     tasks: list[TaskState]
 
@@ -91,6 +96,24 @@ class Checked(TypedDict):
     errors: list[str]
     warnings: list[str]
     waves: list[list[str]]
+
+
+class Findings(TypedDict):
+    """What scouts found, as one text, and how far they are."""
+
+    run: str
+    stage: str
+    merged: str
+
+
+class Planned(TypedDict):
+    """How far a goal has come (`stage`), and the plan that came of it: its file, its text, and whether that was approved of."""
+
+    run: str
+    stage: str
+    file: str | None
+    text: str | None
+    approved: bool
 
 
 class Tasks(TypedDict):
@@ -256,6 +279,54 @@ async def diff(task: Task, run: Run = "", directory: Directory = "") -> str:
     return (await AsyncSwarm(directory or ".").diff(task, run=run or None)).decode("utf-8", "replace")
 
 
+# --- from a goal ---
+
+Wait = Annotated[
+    bool, Field(description="Wait until it is done, instead of returning at once with the run's id.")
+]
+
+
+@_tool
+async def scout(
+    questions: Annotated[tuple[str, ...], Field(description="Each is looked into by a worker of its own.")],
+    directory: Directory = "",
+    wait: Wait = False,
+) -> Findings:
+    """Has questions about the project looked into, all at once, by workers that change nothing."""
+    found = await AsyncSwarm(directory or ".").scout(*questions, wait=wait)
+    return {"run": found["run"], "stage": found["stage"], "merged": found["merged"]}
+
+
+@_tool
+async def plan(
+    goal: Annotated[
+        str, Field(description="What is wanted, in a sentence; or the id of a run, to see its plan.")
+    ],
+    directory: Directory = "",
+    approve: Annotated[bool, Field(description="Approve of the plan. Ask the user first.")] = False,
+    wait: Wait = False,
+) -> Planned:
+    """Has a goal researched and a plan written for it, which the user is to approve of before build carries it out."""
+    return _planned(await AsyncSwarm(directory or ".").plan(goal, approve=approve, wait=wait))
+
+
+@_tool
+async def build(
+    goal: Annotated[
+        str, Field(description="What is wanted, in a sentence; or the id of a run, to go on with it.")
+    ],
+    directory: Directory = "",
+    approve: Annotated[bool, Field(description="Approve of whatever plan comes of it.")] = False,
+    sequential: Annotated[bool, Field(description="One task at a time, in the order of the plan.")] = False,
+    wait: Wait = False,
+) -> RunState:
+    """Goes from a goal to a verified staging branch: research, plan, approval, build, suites, review. Parallel unless
+    sequential."""
+    return _run_state(
+        await AsyncSwarm(directory or ".").build(goal, approve=approve, sequential=sequential, wait=wait)
+    )
+
+
 # --- steer ---
 
 
@@ -323,6 +394,17 @@ def _submitted(answer: dict[str, Any]) -> Submitted:
     return {name: answer[name] for name in Submitted.__annotations__}  # type: ignore[return-value]
 
 
+def _planned(document: dict[str, Any]) -> Planned:
+    made = document["plan"] or {"file": None, "text": None, "approved": None, "digest": ""}
+    return {
+        "run": document["run"],
+        "stage": document["stage"],
+        "file": made["file"],
+        "text": made["text"],
+        "approved": made["approved"] == made["digest"],
+    }
+
+
 def _tasks(answer: dict[str, Any]) -> Tasks:
     return {"run": answer["run"], "tasks": answer["tasks"]}
 
@@ -338,6 +420,9 @@ def _run_state(run: dict[str, Any]) -> RunState:
         "staging_branch": run["staging"]["branch"],
         "staging_commit": run["staging"]["commit"],
         "verified": run["staging"]["verified"],
+        "stage": (run.get("goal") or {}).get("stage"),
+        "mode": run.get("mode"),
+        "width": run.get("width") or 0,
         "problems": run["problems"],
         "tasks": [
             {
@@ -362,7 +447,24 @@ def _end_of(path: str, lines: int) -> str:
 
 # --- the server ---
 
-TOOLS = (run_task, submit, check, wait, status, show, logs, diff, retry, cancel, tell, verify, finish)
+TOOLS = (
+    run_task,
+    submit,
+    scout,
+    plan,
+    build,
+    check,
+    wait,
+    status,
+    show,
+    logs,
+    diff,
+    retry,
+    cancel,
+    tell,
+    verify,
+    finish,
+)
 
 
 def server() -> MCPServer[Any]:

@@ -36,6 +36,13 @@ def checkout(top: Path) -> Path:
     return git.Repository.discover(top).working_top()
 
 
+def new_project(path: Path) -> None:
+    """Makes a repository with a first commit; see `edge.founding`."""
+    from swarm.edge import founding
+
+    founding.found(path)
+
+
 # --- plans ----------------------------------------------------------------------------------------------------------
 
 

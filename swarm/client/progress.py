@@ -142,7 +142,7 @@ class _Lines:
     def _count(self) -> None:
         document = self._daemon.get(protocol.STATUS, {"run": self._run, "view": protocol.VIEW_SUMMARY})
         counts = naming.run_of(document, self._run).get("counts") or {}
-        self._total = sum(counts.values())
+        self._total = sum(counts.values()) - counts.get("answered", 0)
         self._before = counts.get("landed", 0)
         # What landed between submitting and this moment comes again as an event, and must not count twice.
         self._before -= sum(
@@ -182,6 +182,8 @@ class _Lines:
                 self._working.add(task)
             elif kind.startswith("Task"):
                 self._working.discard(task)
+            if kind == "PlanDrafted":
+                self._total = self._before + int(event.get("tasks") or 0)
             if kind == "TaskLanded":
                 self._landed.add(task)
                 landed = self._before + len(self._landed)

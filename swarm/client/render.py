@@ -15,8 +15,19 @@ if TYPE_CHECKING:
 
     Document = Mapping[str, Any]
 
-STATES = ("running", "landing", "queued", "ready", "pending", "failed", "blocked", "cancelled", "landed")
-_LISTED = ("running", "landing", "queued", "ready", "failed", "blocked", "cancelled", "landed")
+STATES = (
+    "running",
+    "landing",
+    "queued",
+    "ready",
+    "pending",
+    "failed",
+    "blocked",
+    "cancelled",
+    "answered",
+    "landed",
+)
+_LISTED = ("running", "landing", "queued", "ready", "failed", "blocked", "cancelled", "answered", "landed")
 _COLOURS = {
     "running": "36",
     "landing": "35",
@@ -25,6 +36,7 @@ _COLOURS = {
     "failed": "31",
     "blocked": "31",
     "cancelled": "2",
+    "answered": "32",
     "landed": "32",
 }
 _ID_WIDTH_MAX = 24
@@ -120,7 +132,7 @@ def spent_text(spent: Document | None) -> str:
 def run_title(run: Document) -> str:
     """Names a run, its state and how far it is: `modernise  active  3 of 12 landed`."""
     counts = run.get("counts") or {}
-    total = sum(counts.values())
+    total = sum(counts.values()) - counts.get("answered", 0)
     return f"{printable(run.get('id', '?'))}  {printable(run.get('state', ''))}  {counts.get('landed', 0)} of {total} landed"
 
 
@@ -141,6 +153,8 @@ def _run_lines(run: Document, now: float, width: int, colour: bool, top: str) ->
     yield from _staging_lines(run, top)
     if spent := spent_text(run.get("spent")):
         yield f"  spent {spent}"
+    if isinstance(goal := run.get("goal"), dict):
+        yield cut(f"  {printable(goal.get('stage', ''))}: {goal_title(goal)}", width)
     if run.get("qa"):
         yield cut(f"  {qa_line(run)}", width)
     for problem in run.get("problems") or []:
@@ -158,7 +172,7 @@ def _run_lines(run: Document, now: float, width: int, colour: bool, top: str) ->
 
 def _bar(run: Document, length: int) -> str:
     counts = run.get("counts") or {}
-    total = sum(counts.values())
+    total = sum(counts.values()) - counts.get("answered", 0)
     if not total or length < 8:
         return ""
     full = int(counts.get("landed", 0)) * (length - 2) // int(total)
@@ -201,6 +215,11 @@ def flake_text(suite: Document) -> str:
         if suite.get("flaky") or suite.get("often")
         else text
     )
+
+
+def goal_title(goal: Document) -> str:
+    """Gives the first line of a goal."""
+    return printable(next(iter(str(goal.get("text") or "").splitlines()), ""))
 
 
 def qa_line(run: Document) -> str:

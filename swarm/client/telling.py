@@ -194,6 +194,77 @@ def finished_well(document: Document) -> bool:
     return facts.get("outcome") in _FINISH_GOOD and not facts.get("conflicts") and deployed
 
 
+# --- goals ------------------------------------------------------------------------------------------------------------------
+
+
+def merged_findings(found: Sequence[Document]) -> str:
+    """Writes what scouts found as one text."""
+    return "\n\n".join(f"## {each['question']}\n\n{each['text'].strip()}" for each in found if each["text"])
+
+
+def findings_text(document: Document) -> str:
+    """Shows what scouts found, and of whom nothing came."""
+    lines = [printable(document["merged"], keep_newlines=True)] if document["merged"] else []
+    for each in document["findings"]:
+        if each["changed"]:
+            lines.append(
+                f"{printable(each['task'])} changed {_listed(each['changed'])}: nothing of that lands."
+            )
+        if not each["text"]:
+            lines.append(
+                f"{printable(each['task'])} is {printable(each['state'])}: {printable(each['question'])}"
+            )
+    return "\n\n".join([*lines, f"Kept: swarm scout --show {shell_word(document['run'])}"]) + "\n"
+
+
+def plan_text(document: Document) -> str:
+    """Shows a plan that came of a goal, how it stands, and what to do next."""
+    plan, name = document["plan"], shell_word(document["run"])
+    if plan is None:
+        return goal_text({"id": document["run"], "goal": document})
+    lines = [
+        printable(plan["text"], keep_newlines=True).rstrip(),
+        "",
+        f"{_tasks(plan['tasks'])}, in {printable(plan['file'])}",
+    ]
+    if plan["edited"] and plan["approved"]:
+        lines.append(
+            f"Edited since it was approved of, which voids that.\n  Next: swarm plan {name} --approve"
+        )
+    elif document["stage"] == "approval":
+        lines.append(
+            f"It waits for your approval; edit it as you like.\n  Next: swarm plan {name} --approve, or swarm build {name} --yes"
+        )
+    elif document["stage"] == "approved":
+        lines.append(f"Approved.\n  Next: swarm build {name}")
+    return "\n".join(lines) + "\n"
+
+
+def goal_text(run: Document) -> str:
+    """Says how a run stands on its way from a goal, and what to do next."""
+    name, stage = shell_word(str(run["id"])), run["goal"]["stage"]
+    next_step = {
+        "ready": f"swarm finish --run {name}",
+        "approval": f"swarm plan {name} shows the plan; --approve, or swarm build {name} --yes",
+        "approved": f"swarm build {name}",
+        "stopped": f"swarm status --run {name} says why; swarm retry --failed --run {name}",
+    }.get(stage, f"swarm status --run {name}")
+    return f"{printable(run['id'])}: {_STAGES.get(stage, printable(stage))}.\n  Next: {next_step}\n"
+
+
+_STAGES = {
+    "researching": "scouts look into it",
+    "answered": "what scouts found is there",
+    "planning": "the architect writes the plan",
+    "approval": "the plan waits for your approval",
+    "approved": "the plan is approved of",
+    "building": "it is being built",
+    "reviewing": "what was built is being reviewed",
+    "ready": "ready to be finished",
+    "stopped": "it can't go on by itself",
+}
+
+
 # --- events -----------------------------------------------------------------------------------------------------------------
 
 _HEAD = ("seq", "at", "type", "run", "task", "attempt")
@@ -286,6 +357,11 @@ _WORDS: dict[str, Any] = {
     ),
     "RunStarted": lambda event: f"started from {_short(event.get('branch', ''))}",
     "RunEnded": lambda event: f"ended: {event.get('landed', 0)} landed, {event.get('failed', 0)} failed",
+    "TaskAnswered": lambda _: "answered",
+    "PlanDrafted": lambda event: f"wrote a plan of {event.get('tasks', 0)} tasks",
+    "PlanApproved": lambda _: "has an approved plan",
+    "BuildReady": lambda _: "is ready to be finished",
+    "BuildStopped": lambda event: f"can't go on by itself{_why(event)}",
     "StagingReviewed": lambda event: f"says {_short(event.get('verdict', ''))}{_issues(event)}",
     "QaApproved": lambda event: f"is approved at {_short(str(event.get('commit', ''))[:9])}",
     "QaRejected": lambda event: f"is not approved{_why(event)}",
@@ -310,6 +386,11 @@ PROGRESS_EVENTS = frozenset(
         "TaskFailed",
         "TaskBlocked",
         "TaskCancelled",
+        "TaskAnswered",
+        "PlanDrafted",
+        "PlanApproved",
+        "BuildReady",
+        "BuildStopped",
         "SuiteFlaked",
         "StrayFound",
         "ChangeNoticed",

@@ -158,13 +158,16 @@ class EndWorker(AttemptCommand):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collect(AttemptCommand):
     """`Collected` or `CommandFailed`. With `bring_in` work that can be submitted is brought in too, as `BringIn` does; where that
-    fails, it is left to `BringIn`."""
+    fails, it is left to `BringIn`. With `answer`, findings or plan, the worker's answer is read: from its file, else what it `said`
+    last of itself, else what it printed."""
 
     base: str
     worktree: str
     branch: str
     title: str
     bring_in: bool = False
+    answer: str = ""
+    said: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

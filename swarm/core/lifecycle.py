@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from swarm.core import budget, feedback, ownership
 from swarm.core.model import (
+    GOOD_ENDS,
     TASK_ENDS,
     UP_STEPS,
     WORKER_STEPS,
@@ -15,6 +16,7 @@ from swarm.core.model import (
     Reason,
     Step,
     Task,
+    TaskSpec,
     TaskState,
     attempt_branch,
 )
@@ -43,6 +45,15 @@ def ready(
         run.push(task)
     else:
         due(turn.swarm, Deadline(not_before, "ready", run.id, task.spec.id))
+
+
+def begin(turn: Turn, run: Run, spec: TaskSpec) -> Task:
+    """Adds a task that no plan has to a run, which goes on with it."""
+    (task,) = run.add((), (spec,))
+    run.ended_at = None
+    settle(turn, run, task)
+    turn.stir(run)
+    return task
 
 
 def begin_in_queue(turn: Turn, run: Run, task: Task, step: Step, *, base: str, agent: str) -> Attempt:
@@ -77,7 +88,7 @@ def _blocked_by(run: Run, task: Task) -> Reason:
 
 
 def _dead(task: Task) -> bool:
-    return task.state in TASK_ENDS and task.state is not TaskState.LANDED
+    return task.state in TASK_ENDS - GOOD_ENDS
 
 
 def end_task(turn: Turn, run: Run, task: Task, state: TaskState, reason: Reason | None) -> None:
@@ -85,7 +96,7 @@ def end_task(turn: Turn, run: Run, task: Task, state: TaskState, reason: Reason 
     run.set_state(task, state)
     task.reason, task.ended_at = reason, turn.at
     name = task.spec.id
-    if state is TaskState.LANDED:
+    if state in GOOD_ENDS:
         for freed in run.needs.met(name):
             _unless_started(turn, run, freed)
     else:
@@ -128,7 +139,10 @@ def run_ended(turn: Turn, run: Run) -> None:
     """Tells once that every task that takes part has ended; asked at the end of each turn that touched the run."""
     if run.open_tasks == 0 and run.ended_at is None:
         run.ended_at = turn.at
-        turn.tell("RunEnded", run, **{state.value: run.counts[state] for state in sorted(TASK_ENDS)})
+        counts = {state.value: run.counts[state] for state in sorted(TASK_ENDS)}
+        if not counts[TaskState.ANSWERED]:
+            del counts[TaskState.ANSWERED]
+        turn.tell("RunEnded", run, **counts)
 
 
 def end_attempt(

@@ -20,6 +20,7 @@ from swarm.core import (
     admission,
     astray,
     backlog,
+    building,
     discard,
     failing,
     finishing,
@@ -80,6 +81,7 @@ def _settle(turn: Turn, run: Run) -> None:
     while again:
         merge_queue.move(turn, run)
         reviewing.move(turn, run)
+        building.move(turn, run)
         again = stop_over_budget(turn, run)
     run_ended(turn, run)
 
@@ -179,6 +181,7 @@ _HANDLERS: dict[type[m.Event], Callable[[Turn, Any], None]] = {
     m.Resumed: steering.resumed,
     m.StopRequested: steering.stop_requested,
     m.PlanSubmitted: submission.plan_submitted,
+    m.ApprovalGiven: building.approved,
     m.PlanWatched: backlog.watched,
     m.WatchedPlanRefused: backlog.refused,
     m.TasksRetried: steering.tasks_retried,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from swarm.core import plain
+from swarm.core.goal import Goal
 from swarm.core.model import (
     Finding,
     FoundRun,
@@ -155,7 +156,7 @@ class PlanSubmitted(RunEvent):
     """A plan came in. For a new run `base_branch` and `base_commit` say what it starts from.
 
     `only` limits the run to these tasks and what they need; `sequential` to one at a time; `fail_fast` cancels the rest at the
-    first failure.
+    first failure. With a `goal` the run is new, and its tasks are the research that comes before a plan.
     """
 
     plan: PlanSpec
@@ -164,6 +165,17 @@ class PlanSubmitted(RunEvent):
     only: tuple[str, ...] = ()
     sequential: bool = False
     fail_fast: bool = False
+    goal: Goal | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalGiven(RunEvent):
+    """A person approved of the plan that came of the run's goal: `plan` is what its file, whose content is named by `digest`, says.
+    With `build` its tasks are taken in."""
+
+    plan: PlanSpec
+    digest: str
+    build: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -367,7 +379,8 @@ class Collected(AttemptEvent):
 
     `problem` is a sentence where the worktree was in a state that can't be submitted (unmerged paths, …). `gone` tells that there
     was no worktree any more: whatever was done in it is not the worker's fault. `brought_in` tells that no `BroughtIn` follows,
-    since the commits are in the landing repository already. `noticed` is what the settings want told of what came in.
+    since the commits are in the landing repository already. `noticed` is what the settings want told of what came in. Of a task
+    that is asked for one it has the `answer`, and the `plan` that this was read as; then `problem` says what is wrong with that.
     """
 
     head: str
@@ -377,6 +390,8 @@ class Collected(AttemptEvent):
     gone: bool = False
     brought_in: bool = False
     noticed: tuple[str, ...] = ()
+    answer: str = ""
+    plan: PlanSpec | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -493,6 +508,11 @@ FACTS: dict[str, str] = {
     "of several side by side `bottleneck` is the slowest, which took `verify_s`; `notes` tell what ran otherwise than asked",
     "SuiteFlaked": "`suite` did not pass on a candidate (`outcome`) and passed on the same commit when it ran once more: that "
     "`flaked` times of the `ran` times it ran; `often` tells that this is too often to be chance",
+    "TaskAnswered": "the task gave its answer, of which nothing lands; `agent` gave it",
+    "PlanDrafted": "the architect's plan, of `tasks` tasks, waits for an approval; its content is named by `digest`",
+    "PlanApproved": "the plan that came of the run's goal, as named by `digest`, was approved of",
+    "BuildReady": "all that the goal's plan asks for stands on staging, verified and reviewed as far as anybody is to review",
+    "BuildStopped": "the build can't go on by itself: `text` says why",
     "TaskFailed": "the task ended without landing: `code` and `text` say why; its work is kept",
     "TaskCancelled": "the task was given up; its work is kept",
     "TaskBlocked": "something that the task needs ended without landing",

@@ -20,7 +20,7 @@ TRY_LATER = 75  # EX_TEMPFAIL: the exit code by which a worker asks to be tried 
 
 
 class TaskState(StrEnum):
-    """Where a task stands; the last four are ends."""
+    """Where a task stands; the last five are ends. Only a task that is asked for an answer ends as `answered`."""
 
     PENDING = "pending"
     READY = "ready"
@@ -31,9 +31,11 @@ class TaskState(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     BLOCKED = "blocked"
+    ANSWERED = "answered"
 
 
-TASK_ENDS = frozenset({TaskState.LANDED, TaskState.FAILED, TaskState.CANCELLED, TaskState.BLOCKED})
+GOOD_ENDS = frozenset({TaskState.LANDED, TaskState.ANSWERED})
+TASK_ENDS = GOOD_ENDS | {TaskState.FAILED, TaskState.CANCELLED, TaskState.BLOCKED}
 
 
 class Step(StrEnum):
@@ -60,9 +62,12 @@ class Step(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     LOST = "lost"
+    ANSWERED = "answered"
 
 
-ATTEMPT_ENDS = frozenset({Step.LANDED, Step.HANDED_BACK, Step.FAILED, Step.CANCELLED, Step.LOST})
+ATTEMPT_ENDS = frozenset(
+    {Step.LANDED, Step.HANDED_BACK, Step.FAILED, Step.CANCELLED, Step.LOST, Step.ANSWERED}
+)
 UP_STEPS = frozenset({Step.RUNNING, Step.SUSPENDED})
 WORKER_STEPS = UP_STEPS | {Step.PREPARING, Step.STARTING, Step.COLLECTING}
 QUEUE_STEPS = frozenset({Step.BRINGING_IN, Step.WAITING})
@@ -114,7 +119,8 @@ class TaskSpec:
 
     `needs` are ids of tasks, `phase_needs` ids of phases. `finished` is true for a task that a foreign plan says is done: it
     satisfies needs and is never run. `by_hand` marks a task that no plan has: it takes in what a person committed on staging; `qa`
-    one of a round of QA, "review" or "fix". `extra` keeps the keys that were not understood.
+    one of a round of QA, "review" or "fix"; `answer` one whose answer counts in place of a change, "findings" or "plan".
+    `contracts` is what was agreed with tasks beside it. `extra` keeps the keys that were not understood.
     """
 
     id: str
@@ -138,6 +144,16 @@ class TaskSpec:
     extra: Mapping[str, Any] = field(default_factory=dict)
     qa: str = ""
     no_output_s: float = 0.0
+    answer: str = ""
+    contracts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """What tasks that go on side by side agree on: the ids of the tasks, and the text that each of them is told."""
+
+    between: tuple[str, ...]
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +183,7 @@ class PlanSpec:
     tasks: tuple[TaskSpec, ...] = ()
     source: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
+    contracts: tuple[Contract, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -527,6 +544,7 @@ class Attempt:
     ahead of it that it could not be merged onto, `passed_by` how many went ahead of it because of that.
     `search` goes on while it is found out what the attempt is red together with; then it has left the merge queue.
     `batch` names the tasks, its own among them, that are verified together, as the candidate of the last (see `batch`).
+    `answer` is what it gave where its task is asked for one.
     """
 
     n: int
@@ -580,6 +598,7 @@ class Attempt:
     undoes: tuple[tuple[str, str], ...] = ()
     search: Search | None = None
     batch: tuple[str, ...] = ()
+    answer: str = ""
 
     @property
     def submitted(self) -> str:

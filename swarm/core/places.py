@@ -35,6 +35,15 @@ class AttemptPlaces:
         return self.folder / "result.json"
 
     @property
+    def answer(self) -> Path:
+        """What the worker answers, where its task asks for an answer."""
+        return self.folder / "answer.md"
+
+    def draft(self, name: str) -> Path:
+        """The plan that was read from the answer, for a person to look at, change and approve of."""
+        return self.folder / name
+
+    @property
     def own(self) -> Path:
         """What a worker that is shut in has for itself beside its worktree, as long as it lives: temporary files, home, result."""
         return self.folder / "own"
@@ -43,6 +52,11 @@ class AttemptPlaces:
     def own_result(self) -> Path:
         """Where such a worker writes about itself; it is moved to `result` when it has ended."""
         return self.own / "result.json"
+
+    @property
+    def own_answer(self) -> Path:
+        """Where such a worker writes its answer until then."""
+        return self.own / "answer.md"
 
     @property
     def own_transcript(self) -> Path:

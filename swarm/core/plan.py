@@ -24,7 +24,7 @@ from swarm.core.discover import AUTO
 from swarm.core.document import MAX_BYTES, Problem, as_text, one_line
 from swarm.core.foreign import write_back
 from swarm.core.graph import Graph, Overlaps, graph, order_and_cycles, overlaps
-from swarm.core.model import Claim, Defaults, Mode, PhaseSpec, PlanSpec, Suite, TaskSpec, slug
+from swarm.core.model import Claim, Contract, Defaults, Mode, PhaseSpec, PlanSpec, Suite, TaskSpec, slug
 
 __all__ = [
     "MAX_BYTES",
@@ -138,6 +138,11 @@ class _TaskForm(_Form):
     role: str | None = Field(default=None, description="a role of the settings' [ownership] and [roles]")
 
 
+class _ContractForm(_Form):
+    between: list[str] = Field(min_length=2, description="ids of the tasks that agree on this")
+    text: str = Field(pattern=r"\S", description="what they agree on: each of them is told")
+
+
 class _PhaseForm(_Form):
     id: _Id
     title: str = ""
@@ -176,6 +181,9 @@ class _TopForm(_Form):
 class _PlanForm(_TopForm):
     phases: list[_PhaseForm] = []
     tasks: list[_TaskForm] = Field(min_length=1)
+    contracts: list[_ContractForm] = Field(
+        default=[], description="what tasks agree on that go on side by side"
+    )
 
 
 def schema() -> dict[str, Any]:
@@ -268,7 +276,7 @@ class _Native:
 
     def plan(self, source: str, stem: str, syntax: str) -> PlanSpec:
         """Reads everything that can be read."""
-        rest = {key: value for key, value in self.root.items() if key not in ("tasks", "phases")}
+        rest = {key: value for key, value in self.root.items() if key not in ("tasks", "phases", "contracts")}
         top = self._form(_TopForm, rest, "") or _TopForm()
         self.defaults = top.defaults
         self._unknown(self.defaults, "defaults")
@@ -287,9 +295,11 @@ class _Native:
             )
         for place, listed in self._nameless:
             self._needs(listed, place, tasks, phases)
+        contracts = self._contracts(tasks)
         specs: dict[str, TaskSpec] = {}
         for place, form in task_forms:
-            specs.setdefault(form.id, self._task(form, place, tasks, phases))
+            agreed = tuple(each.text for each in contracts if form.id in each.between)
+            specs.setdefault(form.id, replace(self._task(form, place, tasks, phases), contracts=agreed))
         if top.base and not _is_branch(top.base):
             self.errors.append(Problem("base", f'"{one_line(top.base, 60)}" is no name of a branch'))
         name = one_line(top.name, 500) or stem
@@ -304,7 +314,20 @@ class _Native:
             source=source,
             extra=self._extra(top, "")
             | ({"defaults": top.defaults.model_extra} if top.defaults.model_extra else {}),
+            contracts=contracts,
         )
+
+    def _contracts(self, tasks: set[str]) -> tuple[Contract, ...]:
+        found = []
+        for place, form in self._list("contracts", _ContractForm):
+            for index, name in enumerate(form.between):
+                if name not in tasks and name != _LEFT_OUT:
+                    near = self._suggest.nearest(name, lambda: tasks)
+                    text = f'is between "{name}", which is no task of this plan{near}'
+                    self.errors.append(Problem(f"{place}.between[{index}]", text))
+            self._unknown(form, place)
+            found.append(Contract(tuple(dict.fromkeys(form.between)), form.text.strip()))
+        return tuple(found)
 
     def _list(self, key: str, kind: type[F]) -> list[tuple[str, F]]:
         """Reads a list of tables; those without a readable id are left out, with their errors kept."""
@@ -631,6 +654,7 @@ def as_dict(plan: PlanSpec) -> dict[str, Any]:
         for phase in plan.phases
     ]
     top["tasks"] = [_task_dict(task) for task in plan.tasks]
+    top["contracts"] = [asdict(contract) for contract in plan.contracts]
     return {key: value for key, value in top.items() if value not in ("", [])}
 
 

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from swarm.core import budget, oversight, ownership, providers, suites, train
+from swarm.core import budget, building, oversight, ownership, providers, suites, train
 from swarm.core.astray import explain
 from swarm.core.batch import spokesman
 from swarm.core.claims import unused
 from swarm.core.model import (
     ATTEMPT_ENDS,
+    GOOD_ENDS,
     UP_STEPS,
     Attempt,
     Readings,
@@ -163,6 +164,7 @@ def run_document(swarm: Swarm, run: Run, live: Live, *, summary: bool = False) -
         "window": run.window or swarm.limits.verify_slots,
         "suites": [_suite_document(name, seen) for name, seen in run.suites_seen.items()],
         "qa": _qa(run),
+        "goal": building.document(run),
         "spent": _spent_document(run.spent, budget.of_run(swarm.limits)),
         "counts": {state.value: run.counts[state] for state in TaskState},
         "watched": run.watched or None,
@@ -170,10 +172,29 @@ def run_document(swarm: Swarm, run: Run, live: Live, *, summary: bool = False) -
         "problems": _problems(run),
         "tasks": [task_document(swarm, run, task, live) for task in tasks],
     }
+    if not summary:
+        document |= _mode(run)
     if summary:
         document["tasks_omitted"] = len(run.tasks) - len(tasks)
         document["ended"] = run.open_tasks == 0 and not run.live
     return document
+
+
+def _mode(run: Run) -> dict[str, Any]:
+    """Says how the run's work really went: `width` is the most workers that were at work at once, `mode` parallel where that is
+    more than one, None where nobody was yet. Research and reviews are not counted."""
+    moments: list[tuple[float, int]] = []
+    for task in run.tasks.values():
+        for attempt in task.attempts if not (task.spec.answer or task.spec.qa) else ():
+            if attempt.started_at is not None:
+                ends = (attempt.exited_at, attempt.ended_at, float("inf"))
+                end = next(at for at in ends if at is not None)
+                moments += [(attempt.started_at, 1), (end, -1)]
+    width, at_once = min(1, len(moments)), 0
+    for _, step in sorted(moments):  # who ends in the moment in which another begins was not beside it
+        at_once += step
+        width = max(width, at_once)
+    return {"mode": None if not width else "parallel" if width > 1 else "sequential", "width": width}
 
 
 def _spent_document(spent: Spent, most: budget.Budget) -> dict[str, Any]:
@@ -267,6 +288,7 @@ def _worth_telling(run: Run) -> list[Task]:
         TaskState.FAILED: LISTED,
         TaskState.BLOCKED: LISTED,
         TaskState.CANCELLED: LISTED,
+        TaskState.ANSWERED: LISTED,
     }
     missing = sum(min(run.counts[state], most) for state, most in wanted.items())
     for name, task in run.tasks.items():
@@ -351,6 +373,8 @@ def _waits_for(swarm: Swarm, run: Run, task: Task) -> Reason:
         return Reason("alone", "after a conflict it runs by itself, when the others are done")
     if run.solo is not None:
         return Reason("alone", f"{run.solo} runs by itself", {"holder": run.solo})
+    if run.at_full_width():
+        return Reason("width", f"at most {run.width} workers at once, for a run of its size")
     return Reason("slot", swarm.capacity.reason)
 
 
@@ -367,9 +391,7 @@ def _turn_or_claim(before: InTheWay) -> Reason:
 
 def _pending(run: Run, task: Task) -> Reason:
     missing = [
-        need
-        for need in task.spec.needs
-        if need in run.tasks and run.tasks[need].state is not TaskState.LANDED
+        need for need in task.spec.needs if need in run.tasks and run.tasks[need].state not in GOOD_ENDS
     ]
     phases = [*task.spec.phase_needs]
     if task.spec.phase is not None:
@@ -377,7 +399,7 @@ def _pending(run: Run, task: Task) -> Reason:
         missing += [
             need
             for need in run.phases[task.spec.phase].needs
-            if need in run.tasks and run.tasks[need].state is not TaskState.LANDED
+            if need in run.tasks and run.tasks[need].state not in GOOD_ENDS
         ]
     before = run.needs.before(task.spec.id)
     what = [*missing, *(f"phase {phase}" for phase in phases), *([before] if before else [])]

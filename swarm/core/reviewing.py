@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from swarm.core import lifecycle, plain
 from swarm.core import messages as m
-from swarm.core import plain
 from swarm.core import qa as rounds
-from swarm.core.lifecycle import settle
 from swarm.core.model import TASK_ENDS, Attempt, Issue, Reason, Task, TaskSpec, TaskState, slug
 from swarm.core.qa import Qa, Round
 from swarm.core.run import Run
@@ -22,13 +21,18 @@ from swarm.core.state import IllegalEvent, Turn, kept_run, some
 
 
 def requested(turn: Turn, event: m.QaRequested) -> None:
-    """Begins with the first review."""
+    """Takes the wish for a review in."""
     run = kept_run(turn, event.run)
     if not run.prepared:
         raise IllegalEvent(f"run {run.id!r} is not prepared yet")
     if run.qa is not None and run.qa.task:
         raise IllegalEvent(f"run {run.id!r} is being reviewed already, by {run.qa.task}")
-    run.qa = Qa(event.reviewer, event.fixer, event.rounds_max)
+    begin(turn, run, event.reviewer, event.fixer, event.rounds_max)
+
+
+def begin(turn: Turn, run: Run, reviewer: TaskSpec, fixer: TaskSpec | None, rounds_max: int) -> None:
+    """Begins with the first review."""
+    run.qa = Qa(reviewer, fixer, rounds_max)
     _review(turn, run, run.qa)
 
 
@@ -121,11 +125,7 @@ def _fix(turn: Turn, run: Run, qa: Qa, fixer: TaskSpec, issues: tuple[Issue, ...
 
 
 def _begin(turn: Turn, run: Run, spec: TaskSpec, told: str) -> str:
-    (task,) = run.add((), (spec,))
-    task.told = (told,) if told else ()
-    run.ended_at = None
-    settle(turn, run, task)
-    turn.stir(run)
+    lifecycle.begin(turn, run, spec).told = (told,) if told else ()
     return spec.id
 
 

@@ -19,10 +19,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from swarm.core.claims import ClaimTable
+from swarm.core.goal import Way
 from swarm.core.messages import FinishRequested
 from swarm.core.model import (
     STAGING_WORKTREE,
     TASK_ENDS,
+    WORKER_STEPS,
     Astray,
     Attempt,
     Claim,
@@ -77,6 +79,8 @@ class Run:
     at once. `by_hand` are the commits of people that have landed, `undone` the tasks that were undone with the commits that did it.
     `suites_seen` counts the suites that have run, by name. `spent` is what its workers have cost. `shut` are the gates that let no
     task start.
+    `way` is how it goes from a goal to work, where it began with one; `width` how many of its workers may be at work at once, 0 for
+    as many as the machine allows.
     `watched` is the plan file whose additions are taken in as they are saved, `watch_problem` why the last were not.
     `behind` is set after the journal was rebuilt while tasks may have landed that are not in `published`.
     """
@@ -136,6 +140,8 @@ class Run:
     finish_from: str = ""
     finished_commit: str | None = None
     qa: Qa | None = None
+    way: Way | None = None
+    width: int = 0
     discarding: bool = False
     removing: bool = False
     retry_at: dict[str, float] = field(default_factory=dict)
@@ -182,7 +188,8 @@ class Run:
 
     def selected(self, task: Task) -> bool:
         """Tells whether `--only` lets the task take part."""
-        return self.only is None or task.spec.id in self.only or task.spec.by_hand or bool(task.spec.qa)
+        named = self.only is None or task.spec.id in self.only
+        return named or task.spec.by_hand or bool(task.spec.qa or task.spec.answer)
 
     def select(self, wanted: Iterable[str]) -> None:
         """Limits the run to these tasks and what they need, through phases; to everything when nothing is named."""
@@ -254,8 +261,15 @@ class Run:
         task.state = state
 
     def may_start(self) -> bool:
-        """Tells whether a task may start: there is a base to start from, which has all that has landed, and no pause."""
-        return self.prepared and not self.behind and not self.paused
+        """Tells whether a task may start: there is a base to start from, which has all that has landed, no pause, and room."""
+        return self.prepared and not self.behind and not self.paused and not self.at_full_width()
+
+    def at_full_width(self) -> bool:
+        """Tells whether as many workers of the run are at work as may be."""
+        return (
+            bool(self.width)
+            and sum(self.tasks[name].attempts[-1].step in WORKER_STEPS for name in self.live) >= self.width
+        )
 
     def held_up(self) -> bool:
         """Tells whether publishing waits because staging went astray; a person's commits, once on staging, let it go on."""

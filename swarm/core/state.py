@@ -265,7 +265,9 @@ def _collect(_: Swarm, run: Run, task: Task, attempt: Attempt) -> cmd.Command:
         worktree=attempt.worktree,
         branch=attempt.branch,
         title=task.spec.title,
-        bring_in=attempt.exit_code == 0 and attempt.ending is None,
+        bring_in=attempt.exit_code == 0 and attempt.ending is None and not task.spec.answer,
+        answer=task.spec.answer,
+        said=attempt.result.summary if task.spec.answer else "",
     )
 
 

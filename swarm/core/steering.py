@@ -8,10 +8,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from swarm.core import astray, providers, reviewing
+from swarm.core import astray, building, providers, reviewing
 from swarm.core import messages as m
 from swarm.core.lifecycle import cancel, end_worker, settle
-from swarm.core.model import TASK_ENDS, WORKER_STEPS, Step, Task, TaskState
+from swarm.core.model import GOOD_ENDS, TASK_ENDS, WORKER_STEPS, Step, Task, TaskState
 from swarm.core.run import Run
 from swarm.core.state import IllegalEvent, Turn, kept_run, some, the_run
 
@@ -84,12 +84,13 @@ def tasks_retried(turn: Turn, event: m.TasksRetried) -> None:
     """Gives tasks that ended without landing another try, and with them those that waited for them in vain."""
     run = kept_run(turn, event.run)
     tasks = _known(run, event.tasks)
-    wrong = [t.spec.id for t in tasks if t.state not in TASK_ENDS or t.state is TaskState.LANDED]
+    wrong = [t.spec.id for t in tasks if t.state not in TASK_ENDS - GOOD_ENDS]
     if wrong:
         raise IllegalEvent(f"{some(wrong)} can't be retried")
     for task in tasks:
         astray.check_retry(run, task)
         reviewing.check_retry(task)
+        building.check_retry(run, task)
     run.ended_at = None
     freed: list[str] = []
     for task in tasks:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from swarm.core import messages as m
 from swarm.core import ownership, providers, rebuilt
+from swarm.core.goal import Way
 from swarm.core.lifecycle import settle
 from swarm.core.model import PhaseSpec, PlanSpec, TaskSpec, TaskState
 from swarm.core.needs import Needs
@@ -75,8 +76,8 @@ def _ring(run: Run | None, plan: PlanSpec, changing: set[str]) -> list[str]:
 def plan_submitted(turn: Turn, event: m.PlanSubmitted) -> None:
     """Takes a plan in, for a new run or into one that there is."""
     swarm, plan = turn.swarm, event.plan
-    if event.run in swarm.runs:
-        kept_run(turn, event.run)
+    if event.run in swarm.runs and kept_run(turn, event.run) and event.goal is not None:
+        raise IllegalEvent(f"there is a run {event.run!r} already")
     change = would_change(swarm, event.run, plan)
     _check(swarm, event, change)
     run = swarm.runs.get(event.run)
@@ -162,6 +163,8 @@ def _new_run(turn: Turn, event: m.PlanSubmitted) -> Run:
         published=event.base_commit,
         followed=event.base_commit,
     )
+    if event.goal is not None:
+        run.way = Way(event.goal, tuple(spec.id for spec in event.plan.tasks if spec.answer))
     swarm.runs[run.id] = run
     turn.commands.extend(run_commands(run))
     turn.tell("RunStarted", run, base=run.base_commit, branch=run.base_branch)

@@ -7,7 +7,17 @@ not the worker's doing (it was lost, or ended on request, or its service put it 
 
 from __future__ import annotations
 
-from swarm.core import budget, failing, memory, merge_queue, oversight, ownership, providers, reviewing
+from swarm.core import (
+    budget,
+    building,
+    failing,
+    memory,
+    merge_queue,
+    oversight,
+    ownership,
+    providers,
+    reviewing,
+)
 from swarm.core import messages as m
 from swarm.core.claims import literal, strays
 from swarm.core.lifecycle import ended_on_request, free_slot, held_against
@@ -79,7 +89,10 @@ def collected(turn: Turn, event: m.Collected) -> None:
 
 
 def _submit(turn: Turn, run: Run, task: Task, attempt: Attempt, event: m.Collected) -> None:
-    """Puts work that a worker ended well with into the merge queue, unless it strayed too far."""
+    """Puts work that a worker ended well with into the merge queue, unless it strayed too far; an answer is taken in."""
+    if task.spec.answer:
+        building.answered(turn, run, task, attempt, event)
+        return
     owned = ownership.violation(turn.swarm.limits.roles, task.spec.role, attempt.touched)
     if owned is not None:
         held_against(turn, run, task, attempt, Step.HANDED_BACK, owned)

@@ -42,7 +42,7 @@ from swarm.core.run import Run
 from swarm.core.state import IllegalEvent, Swarm
 from swarm.core.undoing import Undoing, outlook
 from swarm.daemon import closing as closings
-from swarm.daemon import discarding, door, intake, reconcile
+from swarm.daemon import discarding, door, goals, intake, reconcile
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution
 from swarm.daemon.submitting import Submitter
@@ -288,6 +288,19 @@ class Api:
                 plan, only=only, sequential=run.sequential, fail_fast=run.fail_fast
             )
         return Document(answer)
+
+    async def goal(self, request: Request) -> Response:
+        """Begins a run that goes for a goal."""
+        body = await self._body(request)
+        async with self.submitter.lock:
+            return Document(await goals.Goals(self.coordinator, self.submitter).begin(body))
+
+    async def approve(self, request: Request) -> Response:
+        """Takes in that a person approves of the plan that a run came to."""
+        body = await self._body(request)
+        run = self._run(body["run"])
+        async with self.submitter.lock:
+            return Document(await goals.Goals(self.coordinator, self.submitter).approve(run, body))
 
     async def watch(self, request: Request) -> Response:
         """Has a plan file watched, from whose run it came; with an empty path not any more."""
@@ -661,6 +674,8 @@ def shown(record: dict[str, Any]) -> dict[str, Any]:
 _WORK = frozenset(
     (
         protocol.SUBMIT,
+        protocol.GOAL,
+        protocol.APPROVE,
         protocol.ADD,
         protocol.WATCH,
         protocol.RETRY,
@@ -676,6 +691,8 @@ _ROUTES: dict[str, tuple[Answer, str]] = {
     protocol.WAIT: (Api.wait, "GET"),
     protocol.EVENTS: (Api.events, "GET"),
     protocol.SUBMIT: (Api.submit, "POST"),
+    protocol.GOAL: (Api.goal, "POST"),
+    protocol.APPROVE: (Api.approve, "POST"),
     protocol.WATCH: (Api.watch, "POST"),
     protocol.ADD: (Api.add, "POST"),
     protocol.RETRY: (Api.retry, "POST"),

@@ -13,7 +13,7 @@ from typing import Any
 
 from swarm.core import messages as m
 from swarm.core.astray import explain
-from swarm.core.model import Standing, TaskSpec, TaskState
+from swarm.core.model import GOOD_ENDS, Standing, TaskSpec
 from swarm.core.run import Run
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.edges import Edges
@@ -38,8 +38,7 @@ class Closing:
         """Begins with QA and names its first task; where it is going on already, the task at work."""
         if run.qa is not None and run.qa.task:
             return {"task": run.qa.task, "joined": True}
-        settings = self._edges.settings.qa
-        reviewer = self._role("reviewer", settings.reviewer, settings.reviewer_agent)
+        reviewer, fixer, rounds_max = self.who_reviews()
         if reviewer is None:
             raise UsageError(
                 "Nobody is said to review: swarm.toml has no qa.reviewer.",
@@ -53,12 +52,20 @@ class Closing:
             at=self._coordinator.now(),
             run=run.id,
             reviewer=reviewer,
-            fixer=self._role("fixer", settings.fixer, settings.fixer_agent),
-            rounds_max=int(wanted.get("rounds") or settings.rounds_max),
+            fixer=fixer,
+            rounds_max=int(wanted.get("rounds") or rounds_max),
         )
         await self._coordinator.ask(event)
         assert run.qa is not None
         return {"task": run.qa.task, "joined": False}
+
+    def who_reviews(self) -> tuple[TaskSpec | None, TaskSpec | None, int]:
+        """Gives what the tasks of reviewer and fixer are made from, None for whom the settings do not name, and how many rounds
+        there may be. Raises `UsageError` for an agent that can't be used."""
+        settings = self._edges.settings.qa
+        reviewer = self._role("reviewer", settings.reviewer, settings.reviewer_agent)
+        fixer = self._role("fixer", settings.fixer, settings.fixer_agent)
+        return reviewer, fixer if reviewer is not None else None, settings.rounds_max
 
     def _role(self, role: str, what: str, agent: str) -> TaskSpec | None:
         """Makes what the tasks of a role are made from; None where the settings say nobody. Raises `UsageError` for no agent."""
@@ -190,7 +197,7 @@ def _facts(run: Run, target: str, old: str | None, outlook: Outlook) -> dict[str
         "into": target,
         "old_commit": old,
         "landed": [name for name, _ in run.landed],
-        "missing": [name for name, task in run.tasks.items() if task.state is not TaskState.LANDED],
+        "missing": [name for name, task in run.tasks.items() if task.state not in GOOD_ENDS],
         "paths": list(outlook.paths)[:1000],
         "conflicts": list(outlook.conflict),
     }

@@ -15,6 +15,7 @@ from swarm.core import messages as m
 from swarm.core.entries import Judgement
 from swarm.core.model import slug
 from swarm.crashpoints import crash_at
+from swarm.daemon import answers
 from swarm.daemon.edges import Edges, lease_key
 from swarm.edge import git, submitted
 from swarm.edge.landing import Incoming
@@ -47,16 +48,19 @@ def collect(command: cmd.Collect, edges: Edges, clock: Callable[[], float]) -> m
     brought_in = False
     if command.bring_in and changed and not problem:
         brought_in, problem = _is_brought_in(command, found.head, edges)
+    answer = answers.read(command, edges)
     return m.Collected(
         at=clock(),
         **command.about,
         head=found.head,
         commits=found.commits,
         touched=found.touched,
-        problem=problem,
+        problem=answer.problem if answer is not None else problem,
         gone=found.work is None,
         brought_in=brought_in,
         noticed=judged.noticed,
+        answer=answer.text if answer is not None else "",
+        plan=answer.plan if answer is not None else None,
     )
 
 

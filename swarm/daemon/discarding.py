@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.core import commands as cmd
-from swarm.core.model import TaskState, staging_branch
+from swarm.core.model import GOOD_ENDS, staging_branch
 from swarm.core.places import Places
 from swarm.core.run import Run
 from swarm.crashpoints import crash_at
@@ -65,7 +65,7 @@ def ground(run: Run) -> Ground:
     """Takes a run down."""
     work: dict[str, tuple[str, ...]] = {}
     for name, task in run.tasks.items():
-        if task.state is not TaskState.LANDED:
+        if task.state not in GOOD_ENDS:
             heads = tuple(a.head for a in task.attempts if a.head is not None and a.head != a.base)
             if heads:
                 work[name] = heads

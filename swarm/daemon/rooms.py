@@ -33,6 +33,7 @@ def shut_in(
         common=edges.repository.common_dir,
         top=edges.repository.working_top(),
         places=places,
+        read_only=bool(command.spec.answer),
     )
     return edges.sandbox.prefix(room, edges.environ, agent)
 

@@ -142,6 +142,7 @@ class Workers:
             result_file=places.own_result if prefix else places.result,
             slot=command.slot,
             feedback_file=feedback,
+            answer_file=(places.own_answer if prefix else places.answer) if spec.answer else None,
             ports_from=self.edges.settings.ports.base,
             ports_each=self.edges.settings.ports.step,
             keys=called.keys,

@@ -57,6 +57,7 @@ def environment(
     result_file: Path,
     slot: int,
     feedback_file: Path | None = None,
+    answer_file: Path | None = None,
     ports_from: int = 20_000,
     ports_each: int = 20,
     keys: Iterable[str] = (),
@@ -93,6 +94,8 @@ def environment(
     )
     if feedback_file is not None:
         env["SWARM_FEEDBACK_FILE"] = os.fspath(feedback_file)
+    if answer_file is not None:
+        env["SWARM_ANSWER_FILE"] = os.fspath(answer_file)
     return env
 
 
@@ -148,6 +151,19 @@ def read_result(path: Path) -> tuple[WorkerResult, str]:
     if not isinstance(found, dict):
         return WorkerResult(), f"The result file holds a {type(found).__name__}, not an object."
     return _result(found)
+
+
+def read_answer(path: Path) -> tuple[str, str]:
+    """Gives what a worker answered in its file, and a note where that can't be read, else ""; no file is no answer. Raises only
+    where the machine is in trouble (`OSError`)."""
+    try:
+        return _small_file(path).decode("utf-8", "replace"), ""
+    except FileNotFoundError:
+        return "", ""
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError):
+            raise_if_troubled(error)
+        return "", f"The answer can't be read: {error}."
 
 
 def _small_file(path: Path) -> bytes:

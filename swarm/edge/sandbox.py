@@ -142,13 +142,14 @@ class Mount(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Where one program is shut in: it starts and may write in `place`, and in `own`, where it finds its `/tmp` and its home;
-    `mounts` come on top, and `shown` is seen, read-only, where it would be hidden."""
+    """Where one program is shut in: it starts and may write in `place`, unless that is `read_only`, and in `own`, where it finds
+    its `/tmp` and its home; `mounts` come on top, and `shown` is seen, read-only, where it would be hidden."""
 
     place: Path
     own: Path
     shown: tuple[Path, ...] = ()
     mounts: tuple[Mount, ...] = ()
+    read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +187,7 @@ class Sandbox:
         opened = [Mount("read", path, path) for path in self.read]
         opened += [Mount("write", path, path) for path in (*self.write, *theirs)]
         place = str(room.place)
-        mounts = (*base, *opened, Mount("write", place, place), *room.mounts)
+        mounts = (*base, *opened, Mount("read" if room.read_only else "write", place, place), *room.mounts)
         return self.around(mounts, place, network=self.network)
 
     def around(self, mounts: Iterable[Mount], place: str, *, network: bool) -> tuple[str, ...]:
@@ -289,9 +290,16 @@ def probe(sandbox: Sandbox) -> str:
 
 
 def worker_room(
-    worktree: Path, git_folder: Path | None, *, common: Path, top: Path, places: AttemptPlaces
+    worktree: Path,
+    git_folder: Path | None,
+    *,
+    common: Path,
+    top: Path,
+    places: AttemptPlaces,
+    read_only: bool = False,
 ) -> Room:
-    """The room of a worker: `git_folder` stands in for the repository's own, in which the state folder lies too."""
+    """The room of a worker: `git_folder` stands in for the repository's own, in which the state folder lies too. One that is to
+    answer and change nothing has its worktree `read_only`."""
     if git_folder is not None:
         mounts = [Mount("write", str(git_folder), str(common))]
         mounts += [_read(common / "objects", common / SHARED_OBJECTS)]
@@ -302,7 +310,7 @@ def worker_room(
         mounts = [Mount("empty folder", "", str(common / "swarm"))]
     mounts.append(_read(worktree / ".git"))
     mounts += [_read(path) for path in (places.prompt, places.feedback, *_earlier(places)) if path.exists()]
-    return Room(worktree, places.own, (top, common), (*mounts, _write(places.own)))
+    return Room(worktree, places.own, (top, common), (*mounts, _write(places.own)), read_only)
 
 
 def _earlier(places: AttemptPlaces) -> list[Path]:
@@ -416,7 +424,11 @@ def make_own(own: Path, home: Path | None) -> None:
 
 def take_out(places: AttemptPlaces) -> None:
     """Takes what a worker that was shut in said about itself out of its own folder, which goes. No process of it may be left."""
-    for own, kept in ((places.own_result, places.result), (places.own_transcript, places.transcript)):
+    for own, kept in (
+        (places.own_result, places.result),
+        (places.own_answer, places.answer),
+        (places.own_transcript, places.transcript),
+    ):
         with contextlib.suppress(FileNotFoundError):
             os.rename(own, kept)
     remove(places.own)

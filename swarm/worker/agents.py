@@ -109,6 +109,9 @@ def prompt_text(spec: TaskSpec, feedback: Sequence[str], before: Interrupted | N
     if spec.claims:
         paths = "\n".join(f"- {claim.path}" for claim in spec.claims)
         parts.append(f"Change only these paths:\n{paths}")
+    if spec.contracts:
+        agreed = "\n".join(f"- {text}" for text in spec.contracts)
+        parts.append(f"Keep to what was agreed with those who work beside you:\n{agreed}")
     if feedback:
         parts.append("What came before:\n" + "\n\n".join(feedback))
     return "\n\n".join(parts) + "\n"

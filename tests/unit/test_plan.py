@@ -493,7 +493,7 @@ def test_the_schema_holds_every_key_and_no_private_name() -> None:
     """The published schema names all keys of plan, phase and task, lets texts stand for claims, and resolves its references."""
     made = plan.schema()
     text = json.dumps(made)
-    assert {"name", "base", "verify", "defaults", "phases", "tasks"} == set(made["properties"])
+    assert {"name", "base", "verify", "defaults", "phases", "tasks", "contracts"} == set(made["properties"])
     assert {"needs", "claims", "run", "prompt", "memory_mb", "title"} <= set(
         made["$defs"]["Task"]["properties"]
     )

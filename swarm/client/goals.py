@@ -1,0 +1,378 @@
+"""Commands that begin with a goal: scout, plan, build.
+
+Rules for editing: a word that may be a run's id never begins anything: what only looks must cost nothing. What begins something can
+be typed again and goes on with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from swarm import protocol
+from swarm.client import failure, naming, progress, telling
+from swarm.client.connection import Connection
+from swarm.client.options import command
+from swarm.client.session import OutputClosed, Session
+from swarm.errors import EXIT_INTERRUPTED, EXIT_NOT_LANDED, EXIT_OK, SwarmError, UsageError
+
+PLANNED = ("approval", "approved", "building", "reviewing", "ready")  # stages in which there is a plan
+UNDER_WAY = ("researching", "planning", "building", "reviewing")
+
+_id = click.option(
+    "--id", "run_id", default="", metavar="ID", help="The run's id, instead of one made from the goal."
+)
+_detach = click.option("--detach", is_flag=True, help="Return at once; it goes on in the background.")
+_verify = click.option(
+    "--verify", multiple=True, metavar="CMD", help="Verify what is built with this command too."
+)
+
+
+@command("scout", shows=True, steers=True)
+@click.argument("questions", nargs=-1, metavar="QUESTION...")
+@click.option("--show", metavar="ID", help="Show again what an earlier one found; starts nothing.")
+@_id
+@_detach
+def scout(session: Session, questions: tuple[str, ...], show: str | None, run_id: str, detach: bool) -> int:
+    """Have questions about the project looked into, all at once, by workers that change nothing.
+
+    Who does it is said by [roles.scout]. What they found is kept until the run is discarded. Ends with 1 where nobody found out
+    anything.
+    """
+    if show is not None:
+        return _show_findings(session, show)
+    asked = [question for question in questions if question.strip()]
+    if not asked:
+        raise UsageError(
+            "There is no question.", "Nothing was begun.", 'swarm scout "how are errors reported?"'
+        )
+    daemon, after, run = begin(session, goal_request(session, "scout", "\n".join(asked), asked, run_id))
+    if detach:
+        return _say_begun(session, run, f"swarm scout --show {run}")
+    if not _followed(session, daemon, run, after):
+        return EXIT_INTERRUPTED
+    return _show_findings(session, run)
+
+
+def _show_findings(session: Session, run: str) -> int:
+    document = findings(session, run)
+    if session.as_json:
+        session.json(document)
+    else:
+        session.out(telling.findings_text(document))
+    return EXIT_OK if any(each["text"] for each in document["findings"]) else EXIT_NOT_LANDED
+
+
+def findings(session: Session, run: str) -> dict[str, Any]:
+    """Gives what the scouts of a run found, as `swarm scout --json` prints it."""
+    goal = _goal_of(session, run)
+    return {
+        "schema": protocol.SCHEMA,
+        "run": run,
+        "stage": goal["stage"],
+        "findings": goal["findings"],
+        "merged": telling.merged_findings(goal["findings"]),
+    }
+
+
+@command("plan", shows=True, steers=True)
+@click.argument("goal", nargs=-1, required=True, metavar="GOAL|@FILE|ID")
+@click.option("--approve", is_flag=True, help="Approve of the plan of run ID as its file says now.")
+@click.option("--yes", is_flag=True, help="Approve of whatever plan comes of it.")
+@_verify
+@_id
+@_detach
+def plan(
+    session: Session,
+    goal: tuple[str, ...],
+    approve: bool,
+    yes: bool,
+    verify: tuple[str, ...],
+    run_id: str,
+    detach: bool,
+) -> int:
+    """Have a goal researched and a plan written for it, for you to approve of; or show that of run ID.
+
+    Scouts look into the project, the architect writes the plan, and gets it back as long as it is not valid. Its file is yours to
+    edit until you approve of it; an edit after that voids the approval. swarm build ID carries it out.
+    """
+    text = _text(goal)
+    known = _known(session, text)
+    if known is None and approve:
+        raise UsageError(
+            f"There is no run {protocol.printable(text)} with a plan.", "Nothing was done.", "swarm status"
+        )
+    if known is None:
+        body = goal_request(session, "plan", text, (), run_id) | {"approved": yes, "verify": list(verify)}
+        daemon, after, known = begin(session, body)
+        if detach:
+            return _say_begun(session, known, f"swarm plan {known}")
+        if not _followed(session, daemon, known, after):
+            return EXIT_INTERRUPTED
+    shown = plan_document(session, known)
+    if approve or (shown["stage"] == "approval" and _agrees(session, shown)):
+        approved(session, known, digest=shown["plan"]["digest"] if shown["plan"] else "")
+        shown = plan_document(session, known)
+    if session.as_json:
+        session.json(shown)
+    else:
+        session.out(telling.plan_text(shown))
+    return EXIT_OK if shown["stage"] in PLANNED else EXIT_NOT_LANDED
+
+
+@command("build", shows=True, steers=True)
+@click.argument("goal", nargs=-1, required=True, metavar="GOAL|@FILE|ID")
+@click.option("--new", metavar="DIR", help="Begin a new project in DIR: a repository with a first commit.")
+@click.option("--yes", is_flag=True, help="Approve of whatever plan comes of it.")
+@click.option("--sequential", is_flag=True, help="Build one task at a time, in the order of the plan.")
+@click.option("--workers", type=click.IntRange(1, 1000), metavar="N", help="Most workers at the same time.")
+@_verify
+@_id
+@_detach
+def build(
+    session: Session,
+    goal: tuple[str, ...],
+    new: str | None,
+    yes: bool,
+    workers: int | None,
+    run_id: str,
+    detach: bool,
+    **wanted: Any,
+) -> int:
+    """Go the whole way from a sentence to a verified staging branch: research, plan, approval, build, suites, QA.
+
+    Then swarm finish merges it. A run ID whose plan was approved of is built; one that was begun is waited for. Ctrl-C detaches,
+    and the same command again goes on. Ends with 0 when all is ready to be finished.
+    """
+    began = time.monotonic()
+    text = _text(goal)
+    if new is not None:
+        session = new_project(session, new)
+    known = _known(session, text)
+    if known is None:
+        body = goal_request(session, "build", text, (), run_id) | {
+            "approved": yes,
+            **wanted,
+            "verify": list(wanted["verify"]),
+        }
+        daemon, after, known = begin(session, body, workers=workers)
+    else:
+        daemon, after = go_on(session, known, yes=yes, workers=workers)
+    if detach:
+        return _say_begun(session, known, f"swarm build {known}")
+    if not _followed(session, daemon, known, after):
+        return EXIT_INTERRUPTED
+    shown = plan_document(session, known)
+    if shown["stage"] == "approval" and _agrees(session, shown):
+        daemon, after = approved(session, known, digest=shown["plan"]["digest"], build=True)
+        if not _followed(session, daemon, known, after):
+            return EXIT_INTERRUPTED
+    return _end(session, known, time.monotonic() - began)
+
+
+def _end(session: Session, run: str, elapsed_s: float) -> int:
+    document = session.document(run=run)
+    found = naming.run_of(document, run)
+    if session.as_json:
+        session.json(document)
+    else:
+        if found["goal"]["plan"] and found["goal"]["plan"]["taken_in"]:
+            session.out(telling.result_text(found, elapsed_s, top=session.place.top))
+        session.out(telling.goal_text(found))
+    return EXIT_OK if found["goal"]["stage"] == "ready" else EXIT_NOT_LANDED
+
+
+def new_project(session: Session, folder: str) -> Session:
+    """Makes a repository with a first commit, where there is none yet, and gives the session that is about it."""
+    from swarm.client import offline
+
+    path = Path(session.directory, folder)
+    offline.new_project(path)
+    return Session(os.fspath(path), as_json=session.as_json, quiet=session.quiet, verbose=session.verbose)
+
+
+# --- asking the daemon ---
+
+
+def goal_request(
+    session: Session, kind: str, text: str, questions: Sequence[str], run_id: str
+) -> dict[str, Any]:
+    """Makes the body of a request for a goal, `shapes.GoalRequest`."""
+    return {
+        "kind": kind,
+        "text": text,
+        "questions": list(questions),
+        "id": run_id,
+        "approved": False,
+        "sequential": False,
+        "verify": [],
+        "here": session.place.here,
+    }
+
+
+def begin(
+    session: Session, body: dict[str, Any], *, workers: int | None = None
+) -> tuple[Connection, int, str]:
+    """Begins a run for a goal, or joins the one there is; gives the daemon, the last event before, and the run's id."""
+
+    def ask(daemon: Connection, started: bool) -> tuple[Connection, int, str]:
+        if not started:
+            from swarm.client import in_force
+
+            in_force.warn(session, daemon, but=() if workers is None else (in_force.WORKERS,))
+        after = int(daemon.get(protocol.PING).get("seq") or 0)
+        answer = _asked(daemon, started, protocol.GOAL, body)
+        if workers is not None and not started:
+            daemon.post(protocol.SCALE, {"workers_max": workers})
+        if answer["joined"]:
+            session.note(f"Run {protocol.printable(answer['run'])} is on its way already.")
+        return daemon, after, str(answer["run"])
+
+    return session.with_daemon(ask, workers=workers)
+
+
+def approved(
+    session: Session, run: str, *, digest: str = "", build: bool = False, workers: int | None = None
+) -> tuple[Connection, int]:
+    """Approves of the plan of a run as `digest` names it, or with "" holds it against what was approved of; with `build` it is
+    carried out. Gives the daemon and the last event before."""
+
+    def ask(daemon: Connection, started: bool) -> tuple[Connection, int]:
+        after = int(daemon.get(protocol.PING).get("seq") or 0)
+        _asked(daemon, started, protocol.APPROVE, {"run": run, "digest": digest, "build": build})
+        return daemon, after
+
+    return session.with_daemon(ask, workers=workers)
+
+
+def _asked(daemon: Connection, started: bool, route: str, body: dict[str, Any]) -> dict[str, Any]:
+    try:
+        answer: dict[str, Any] = daemon.post(route, body)
+    except SwarmError:
+        if started:  # for what was refused nothing should stay behind
+            daemon.post(protocol.STOP, {"mode": "graceful"})
+        raise
+    return answer
+
+
+def go_on(session: Session, run: str, *, yes: bool, workers: int | None = None) -> tuple[Connection, int]:
+    """Goes on with a run that has begun: builds what is approved of, or joins what is under way."""
+    shown = plan_document(session, run)
+    if shown["stage"] == "approved" or (shown["stage"] == "approval" and yes):
+        digest = shown["plan"]["digest"] if yes else ""
+        return approved(session, run, digest=digest, build=True, workers=workers)
+    ends = (
+        "idle" if shown["stage"] in UNDER_WAY else "answered"
+    )  # nothing is begun where nothing is to be done
+    return session.with_daemon(
+        lambda daemon, _: (daemon, int(daemon.get(protocol.PING).get("seq") or 0)), workers=workers, ends=ends
+    )
+
+
+def _followed(session: Session, daemon: Connection, run: str, after: int) -> bool:
+    """Shows progress until nothing of a run goes on; false where somebody did not want to wait."""
+    try:
+        progress.follow(session, daemon, run, after=after)
+    except (KeyboardInterrupt, click.Abort, OutputClosed):
+        name = protocol.printable(run)
+        failure.say(
+            f"\nDetached: run {name} goes on in the background.\n"
+            f"  Look: swarm status --watch   Wait: swarm wait --run {name}   End it: swarm cancel --run {name}"
+        )
+        return False
+    return True
+
+
+def _say_begun(session: Session, run: str, show: str) -> int:
+    if session.as_json:
+        session.json({"schema": protocol.SCHEMA, "run": run})
+    else:
+        session.line(run)
+        session.note(f"  Look: swarm status --run {run}   Wait: swarm wait --run {run}   Then: {show}")
+    return EXIT_OK
+
+
+# --- reading ---
+
+
+def _text(words: tuple[str, ...]) -> str:
+    """Gives the goal that is meant: the words, or what is in the file that follows an @. Raises `UsageError`."""
+    text = " ".join(words).strip()
+    if not text.startswith("@"):
+        return text
+    try:
+        read = Path(text[1:]).read_text("utf-8", "replace").strip()
+    except OSError as error:
+        raise UsageError(f"{text[1:]} can't be read: {error.strerror}.", "Nothing was begun.") from None
+    if not read:
+        raise UsageError(f"{text[1:]} is empty.", "Nothing was begun.")
+    return read
+
+
+def _known(session: Session, text: str) -> str | None:
+    """Gives the run whose id a text is, None for a goal. Raises `UsageError` for a word that is neither."""
+    document = session.document(full=False)
+    found = next((run for run in document["runs"] if run["id"] == text), None)
+    if found is not None and found.get("goal") is None:
+        raise UsageError(
+            f"Run {protocol.printable(text)} began with a plan, not with a goal.", "Nothing was done."
+        )
+    if found is None and len(text.split()) < 2:
+        raise UsageError(
+            f"There is no run {protocol.printable(text)}, and one word is no goal.",
+            "Nothing was begun.",
+            "say in a sentence what is wanted; swarm status lists the runs",
+        )
+    return text if found is not None else None
+
+
+def _goal_of(session: Session, run: str) -> dict[str, Any]:
+    goal = naming.run_of(session.document(run=run), run).get("goal")
+    if not isinstance(goal, dict):
+        raise UsageError(
+            f"Run {protocol.printable(run)} began with a plan, not with a goal.", "Nothing was done."
+        )
+    return goal
+
+
+def plan_document(session: Session, run: str) -> dict[str, Any]:
+    """Gives the plan that a run came to, with its text and whether it was edited since it was approved of."""
+    goal = _goal_of(session, run)
+    document = {
+        "schema": protocol.SCHEMA,
+        "run": run,
+        "goal": goal["text"],
+        "stage": goal["stage"],
+        "plan": None,
+    }
+    if goal["plan"] is None:
+        return document
+    file = session.state / goal["plan"]["file"]
+    try:
+        text = file.read_bytes().decode("utf-8", "replace")
+    except OSError:
+        text = ""
+    found = hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]  # as core/goal.digest names a content
+    told = {
+        "file": str(file),
+        "text": text,
+        "digest": found if text else goal["plan"]["digest"],
+        "approved": goal["plan"]["approved"],
+        "edited": bool(text) and found != goal["plan"]["digest"],
+        "tasks": goal["plan"]["tasks"],
+    }
+    return {**document, "plan": told}
+
+
+def _agrees(session: Session, shown: dict[str, Any]) -> bool:
+    """Shows a plan to whoever sits at the terminal, and asks."""
+    if not session.asks or session.as_json or session.quiet:
+        return False
+    session.out(telling.plan_text(shown))
+    return click.confirm("Approve of this plan?", default=False, err=True)

@@ -1,0 +1,123 @@
+"""From a goal to a green staging branch: scout, plan, build, with commands as roles, whatever is killed."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import git, wait_until
+from tests.e2e.driver import PATIENCE_S, Swarm
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "goal" / "swarm.toml"
+ANSWER = 'echo "$SWARM_TASK looked" > "$SWARM_ANSWER_FILE"'
+
+
+def with_roles(swarm: Swarm, *tasks: dict[str, Any], scout: str = ANSWER, gate: str | None = None) -> None:
+    """Has scouts do this, and the architect write a plan of these tasks."""
+    plan = swarm.outside / "drafted.json"
+    plan.write_text(json.dumps({"name": "made", "verify": ["true"], "tasks": tasks}))
+    drafts = f'cp {shlex.quote(str(plan))} "$SWARM_ANSWER_FILE"'
+    said = [(role, swarm.does(work, gate=gate)) for role, work in (("scout", scout), ("architect", drafts))]
+    text = "".join(f"[roles.{role}]\nrun = {json.dumps(run)}\n" for role, run in said)
+    (swarm.top / "swarm.toml").write_text(text)
+    swarm.look_again()
+
+
+def stage(swarm: Swarm, run: str) -> str:
+    return str(swarm.run_of(run)["goal"]["stage"])
+
+
+def test_the_example_goes_the_whole_way_without_a_key(swarm: Swarm) -> None:
+    """Row 110: one sentence, and what stands on staging is built in parallel, verified, reviewed, and finished; nothing of the
+    research is on the target."""
+    shutil.copyfile(EXAMPLE, swarm.top / "swarm.toml")
+    done = swarm("build", "--yes", "--json", "write the words of three numbers down").json["runs"][0]
+    assert (done["goal"]["stage"], done["mode"], done["width"]) == ("ready", "parallel", 2)
+    assert (done["qa"]["state"], done["staging"]["verified"]) == ("approved", True)
+    assert (done["counts"]["answered"], done["counts"]["landed"]) == (3, 4)
+    swarm("finish")
+    assert git(swarm.top, "show", "main:numbers/all.txt") == "one\ntwo"
+    assert "scout" not in git(swarm.top, "log", "--format=%s", "main")
+    swarm.look_again()
+
+
+def test_a_killed_daemon_goes_on_at_every_step_and_asks_nobody_twice(swarm: Swarm) -> None:
+    """It is killed while scouts look, while the architect plans, and while builders build: each has begun once, and all is ready.
+    The client was killed before."""
+    with_roles(swarm, swarm.task("a", gate="$SWARM_TASK"), swarm.task("b"), gate="$SWARM_TASK")
+    asked = swarm.spawn("build", "--yes", "--id", "way", "make two things")
+    swarm.wait_for_gate("scout-1", "scout-2")
+    asked.kill()
+    asked.wait()
+    for at, opened in (("scout-1", ("scout-1", "scout-2")), ("architect", ("architect",)), ("a", ("a",))):
+        swarm.wait_for_gate(at)
+        swarm.end_daemon()
+        for gate in opened:
+            swarm.open(gate)
+        swarm("start")
+    done = swarm("build", "--json", "way").json["runs"][0]
+    assert done["goal"]["stage"] == "ready"
+    assert sorted(swarm.starts()) == ["a", "architect", "b", "scout-1", "scout-2"]
+    swarm.check_landed(done)
+
+
+def test_a_plan_waits_for_an_approval_that_an_edit_voids(swarm: Swarm) -> None:
+    """Row 74: nothing is built before a person approves, nor after the file was edited since; what was approved of last is built,
+    and that which only looks begins nothing."""
+    with_roles(swarm, swarm.task("a"))
+    assert "no goal" in swarm("plan", "typo", code=2).err
+    assert "no goal" in swarm("build", "typo", code=2).err
+    made = swarm("plan", "--json", "--id", "way", "make one thing").json
+    assert (made["stage"], made["plan"]["tasks"]) == ("approval", ["a"])
+    assert "waits for your approval" in swarm("build", "way", code=1).out
+    assert "Approved" in swarm("plan", "way", "--approve").out
+    file = Path(made["plan"]["file"])
+    file.write_text(json.dumps({"tasks": [swarm.task("a"), swarm.task("b", needs=["c"])]}))
+    assert "voids that" in swarm("plan", "way").out
+    assert "was edited since" in swarm("build", "way", code=4).err
+    assert 'needs "c"' in swarm("plan", "way", "--approve", code=2).err
+    file.write_text(json.dumps({"tasks": [swarm.task("a"), swarm.task("b")]}))
+    swarm("plan", "way", "--approve")
+    before = swarm.starts()
+    swarm("plan", "way")
+    assert (stage(swarm, "way"), swarm.starts()) == ("approved", before)
+    assert "2 landed" in swarm("build", "way").out
+    assert sorted(swarm.landings("way")) == ["a", "b"]
+    assert "something else" in swarm("plan", "--id", "way", "make another thing", code=4).err
+
+
+def test_scouts_answer_change_nothing_and_are_shown_again(swarm: Swarm) -> None:
+    """Row 92: questions are looked into at once; what they found is merged, kept without a daemon, and what a scout changed is told
+    and does not land. What a command prints is its answer where it writes none."""
+    with_roles(
+        swarm, scout='echo x > stray; grep "question" "$SWARM_PROMPT_FILE" && touch "$SWARM_ANSWER_FILE"'
+    )
+    found = swarm("scout", "--json", "--id", "look", "first question?", "second question?").json
+    assert [each["question"] for each in found["findings"]] == ["first question?", "second question?"]
+    assert all("question?" in each["text"] for each in found["findings"])
+    assert [each["changed"] for each in found["findings"]] == [["stray"], ["stray"]]
+    swarm.wait_for_rest()
+    assert swarm("scout", "--show", "look", "--json").json == found
+    assert swarm.staging("look") == git(swarm.top, "rev-parse", "main")
+    assert "no question" in swarm("scout", code=2).err
+    swarm("discard", "look")
+
+
+def test_a_new_project_begins_with_nothing(swarm: Swarm) -> None:
+    """Row 123: a folder that was not there is a repository with the result. Where nobody is said to scout nothing is begun, and
+    the same command goes on once somebody is; where something else is it is refused."""
+    place = swarm.outside / "new"
+    wanted = ("build", "--new", str(place), "--yes", "--json", "make a thing")
+    assert "[roles.scout]" in swarm(*wanted, code=2).err
+    with_roles(swarm, swarm.task("a"))
+    shutil.copyfile(swarm.top / "swarm.toml", place / "swarm.toml")
+    done = swarm(*wanted).json["runs"][0]
+    assert done["goal"]["stage"] == "ready"
+    assert git(place, "log", "--format=%s", "main") == "Begin"
+    swarm("-C", str(place), "finish")
+    assert git(place, "show", "main:out-a") == "a"
+    assert "no repository" in swarm("build", "--new", str(swarm.outside), "make it", code=4).err
+    wait_until(lambda: not (place / ".git/swarm/daemon.json").exists(), at_most_s=PATIENCE_S)
