@@ -77,10 +77,7 @@ def conflict_facts(attempt: Attempt, versions: Sequence[Sides]) -> dict[str, Any
 
 
 def normalised(output: str) -> str:
-    """Gives what a program printed without paths, times, addresses, numbers and ids, and without blanks that say nothing.
-
-    What is normalised stays as it is when that is done again.
-    """
+    """Gives what a program printed without paths, times, addresses, numbers and ids, and without blanks that say nothing."""
     found = _ESCAPES.sub("", output)
     for varying, instead in _VARYING:
         found = varying.sub(instead, found)

@@ -59,13 +59,6 @@ words = st.text(alphabet=st.sampled_from("abf019 ~./\\:x-_\n\tTmps#\x1b[m,"), ma
 
 
 @quietly
-@given(st.one_of(words, st.text(max_size=80)))
-def test_what_is_normalised_stays(output: str) -> None:
-    """Normalising twice is normalising once, for whatever a program may print."""
-    assert normalised(normalised(output)) == normalised(output)
-
-
-@quietly
 @given(words, st.integers(0, 10**12), st.integers(0, 10**12), words)
 def test_a_number_between_words_says_nothing(before: str, one: int, other: int, after: str) -> None:
     """Any number in the place of another gives the same."""
