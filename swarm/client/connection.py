@@ -322,6 +322,8 @@ class _Exchange:
             document = self.document(headers)
         except TimeoutError:
             raise self._late(method) from None
+        except AnswerBroken as broken:
+            raise self._broken_off(method, broken.cause) from None
         if status != 200:
             raise protocol.error_from_body(document, status)
         return document
@@ -335,6 +337,17 @@ class _Exchange:
             return self.head()
         except TimeoutError:
             raise self._late(method) from None
+        except AnswerBroken as broken:
+            raise self._broken_off(method, broken.cause) from None
+
+    def _broken_off(self, method: str, cause: str) -> AnswerBroken:
+        if method == "GET":
+            return AnswerBroken(cause, "", "swarm status; if it hangs, swarm stop --now, then swarm start")
+        return AnswerBroken(
+            cause,
+            "What was asked for may have been taken in, and is then done: by the next daemon where this one has ended.",
+            "swarm start; swarm status shows what came of it",
+        )
 
     def _late(self, method: str, does: str = "") -> AnswerLate:
         return AnswerLate(
@@ -369,7 +382,10 @@ class _Exchange:
             pass  # it may have answered before it read everything; if not, `head` says so
 
     def head(self) -> tuple[int, dict[str, str]]:
-        first = self._line().split(None, 2)
+        line = self._line()
+        if not line:
+            raise AnswerBroken(f"The daemon (process {self._daemon.pid}) ended before it had answered.")
+        first = line.split(None, 2)
         if len(first) < 2 or not first[0].startswith(b"HTTP/1.") or not first[1].isdigit():
             raise _broken("no HTTP answer")
         headers: dict[str, str] = {}

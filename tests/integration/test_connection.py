@@ -276,6 +276,19 @@ def test_an_answer_that_is_broken_is_told_and_never_taken_for_whole(
         find(str(state), {}).get("/x")
 
 
+def test_who_breaks_off_may_have_taken_a_change_in(daemon: Daemon, state: Path) -> None:
+    """Where the daemon is gone before it has answered nothing says that nothing was done; a question changes nothing."""
+    daemon.hold.set()
+    daemon.answers = {"/half": http(b"{}", length=9)}
+    for route, cause in (("/killed", "ended before it had answered"), ("/half", "cut off")):
+        with pytest.raises(AnswerBroken, match=cause) as caught:
+            find(str(state), {}).post(route, {})
+        assert "may have been taken in" in caught.value.consequence
+        with pytest.raises(AnswerBroken, match=cause) as caught:
+            find(str(state), {}).get(route)
+        assert caught.value.consequence == ""
+
+
 def test_a_daemon_that_does_not_answer_is_not_waited_for_for_ever(daemon: Daemon, state: Path) -> None:
     """After the time limit the error names the process and what to do."""
     with pytest.raises(SwarmError, match=r"process 4711.*within 0\.1 s") as caught:
