@@ -125,7 +125,8 @@ class UndoRequest(TypedDict):
 class UndoAnswer(TypedDict):
     """What an undo means: tasks that are `undone`, newest landing first, `cancelled` at work, `blocked` before they start.
 
-    `commit` is the revert, None in a preview and where the task had been undone already (then nothing is listed).
+    `commit` is the revert, None in a preview and where the task had been undone already (then nothing is listed). `still_on` are
+    branches of the user's that have what is undone, and not the revert: the run was finished into them.
     """
 
     run: str
@@ -134,6 +135,7 @@ class UndoAnswer(TypedDict):
     cancelled: list[str]
     blocked: list[str]
     commit: str | None
+    still_on: list[str]
 
 
 class TasksAnswer(TypedDict):

@@ -94,11 +94,24 @@ def undo(session: Session, task: str, run: str | None, yes: bool) -> None:
     done = daemon.post(protocol.UNDO, {**body, "preview": False}, timeout_s=protocol.FINISH_TIMEOUT_S)
     if session.as_json:
         session.json({"schema": protocol.SCHEMA, **done})
-    elif done["commit"] is None:
+        return
+    if done["commit"] is None:
         session.line(f"{_listed({**done, 'tasks': [done['task']]})} was undone already.")
     else:
         listed = _listed({**done, "tasks": done["undone"]})
         session.line(f"Undone: {listed}, by {done['commit'][:12]}. To make it anew: swarm retry TASK")
+    if done.get("still_on"):
+        session.line(_still_there(done))
+
+
+def _still_there(done: Mapping[str, Any]) -> str:
+    """Says that an undo takes a task off staging only, where the run was finished before."""
+    others = ", ".join(map(protocol.printable, done["still_on"]))
+    run = shell_word(done["run"])
+    return (
+        f"It was finished before, and is still on {others}: only staging is without it.\n"
+        f"  Next: swarm finish --run {run}, which brings the undo there (another branch than the run's: --into BRANCH)"
+    )
 
 
 def _confirm(session: Session, plan: Mapping[str, Any], others: list[str]) -> None:
@@ -110,6 +123,10 @@ def _confirm(session: Session, plan: Mapping[str, Any], others: list[str]) -> No
     ):
         if names:
             session.note(f"{what} {', '.join(map(protocol.printable, names))}")
+    if plan.get("still_on"):
+        session.note(
+            f"It stays on {', '.join(map(protocol.printable, plan['still_on']))} until the next swarm finish."
+        )
     if session.asks:
         if not click.confirm("Go on?", err=True):
             raise SwarmError("Nothing was undone.")

@@ -46,6 +46,7 @@ from swarm.daemon import discarding, door, goals, intake, reconcile
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution
 from swarm.daemon.submitting import Submitter
+from swarm.edge import git
 from swarm.edge.usage import Sampler
 from swarm.errors import NoDaemon, Refused, SwarmError, UsageError
 
@@ -505,7 +506,7 @@ class Api:
             change = None
         else:
             if task.state is not TaskState.LANDED:
-                return self._undone_already(run, task)
+                return await self._undone_already(run, task)
             change = outlook(run, name)
         facts = _undo_facts(run, task, change)
         if not body.get("preview"):
@@ -515,11 +516,26 @@ class Api:
                 attempt = task.attempts[-1]
             assert attempt is not None
             facts["commit"] = await self._undone(run, task, attempt)
+        landings = (
+            [landing for _, landing in attempt.undoes] if attempt is not None and attempt.undoes else []
+        )
+        if change is not None and not landings:
+            landings = [str(run.tasks[each].landed_commit) for each in change.undone]
+        facts["still_on"] = await self._thread(lambda: self._still_on(landings, facts["commit"]))
         return Document(facts)
 
-    def _undone_already(self, run: Run, task: Task) -> Response:
+    def _still_on(self, landings: Sequence[str], undo: str | None) -> list[str]:
+        """Lists the user's branches that have a landing, of those that are undone newest first, and not the revert."""
+        common = self.edges.repository.common_dir
+        return git.branches_with(common, landings[-1], without=undo, leave_out="swarm/") if landings else []
+
+    async def _undone_already(self, run: Run, task: Task) -> Response:
         if task.reason is not None and task.reason.code == "undone":
-            return Document(_undo_facts(run, task, None))
+            undo = task.reason.facts["commit"]
+            by = (each for other in run.tasks.values() for each in other.attempts if each.candidate == undo)
+            landings = [landing for each in by for _, landing in each.undoes]
+            still_on = await self._thread(lambda: self._still_on(landings, undo))
+            return Document(_undo_facts(run, task, None) | {"still_on": still_on})
         raise Refused(
             f'Task "{task.spec.id}" {_stands(task)}; only what has landed can be undone.', "Nothing was done."
         )

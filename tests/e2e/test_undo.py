@@ -115,17 +115,21 @@ def test_an_undo_survives_the_death_of_the_daemon(swarm: Swarm) -> None:
 
 
 def test_undo_of_what_a_person_committed_and_of_a_finished_run(swarm: Swarm) -> None:
-    """A landing made by hand is undone like any other, after `finish` too: the next finish brings the undo to the target."""
+    """A landing made by hand is undone like any other, after `finish` too: it is said that the target still has it, and the next
+    finish brings the undo there."""
     swarm.run(swarm.plan("hand", [swarm.task("first")]))
     swarm("start")
     commit(swarm.wait_for_follow("hand"), "theirs.txt", "mine\n", "Mine")
     swarm("finish", "--run", "hand")
     assert (swarm.top / "theirs.txt").exists()
-    swarm("undo", "by-hand-1")
+    git(swarm.top, "branch", "before", "main~1")
+    assert swarm("undo", "by-hand-1", "--json").json["still_on"] == ["main"]
     assert swarm.content("hand", "theirs.txt") is None
+    assert "is still on main" in swarm("undo", "by-hand-1").out
     swarm("retry", "by-hand-1", code=4)
     swarm("finish", "--run", "hand")
     assert not (swarm.top / "theirs.txt").exists()
+    assert swarm("undo", "by-hand-1", "--json").json["still_on"] == []
     swarm("audit")
     swarm.look_again()
 

@@ -109,6 +109,14 @@ def is_on_a_branch(common_dir: Path | str, commit: str) -> bool:
     return bool(run(*asked, git_dir=common_dir).out)
 
 
+def branches_with(common_dir: Path | str, commit: str, *, without: str | None, leave_out: str) -> list[str]:
+    """Lists the branches that reach a commit and not another, without `refs/heads/`; those below `leave_out` are left out."""
+    unless = [f"--no-contains={without}"] if without else []
+    asked = ("for-each-ref", "--format=%(refname)", f"--contains={commit}", *unless, "refs/heads/")
+    names = (name.removeprefix("refs/heads/") for name in run(*asked, git_dir=common_dir).text.split())
+    return [name for name in names if not name.startswith(leave_out)]
+
+
 def is_tree_of_a_branch(common_dir: Path | str, tree: str) -> bool:
     """Tells whether some branch stands at a commit of just this tree, so that git keeps all that is in it."""
     return tree in run("for-each-ref", "--format=%(tree)", "refs/heads/", git_dir=common_dir).text.split()
