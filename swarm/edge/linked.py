@@ -122,7 +122,7 @@ class LinkedTree:
 
     def break_locks(self) -> None:
         """Removes the lock files that a killed git left here. No process may be at work in the worktree."""
-        for name in ("index.lock", "HEAD.lock"):
+        for name in ("index.lock", "HEAD.lock", "ORIG_HEAD.lock"):
             _unlink(self.admin / name)
 
     def purge(self, head: str) -> None:
