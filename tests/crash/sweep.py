@@ -42,6 +42,7 @@ WORKS = {
     "take_again": ("dirt", {"lost.txt": "kept\n"}),
 }
 TRIES = 3
+TRACER_S = 60.0
 ALL = (JOURNAL, *STEPS, REMOVE)
 MAIN = 0  # the step's own process; git processes are numbered from 1 in the order in which they start
 
@@ -57,11 +58,12 @@ class Point(NamedTuple):
 
 @dataclass
 class Report:
-    """What one step's sweep did: points tried, how many really struck, and what was wrong afterwards."""
+    """What one step's sweep did: points tried, how many really struck and which did not, and what was wrong afterwards."""
 
     step: str
     points: int = 0
     struck: int = 0
+    missed: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     seconds: float = 0.0
     by_call: Counter[str] = field(default_factory=Counter)
@@ -142,9 +144,11 @@ class Yard:
         argv = [sys.executable, "-m", "tests.crash.steps", str(self.place), step]
         if count or (point is not None and point.process == MAIN):
             argv = [*_strace(self.logs / "0.trace", spec), *argv]
-        return subprocess.run(
+        done = subprocess.run(
             argv, cwd=self.folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120
         )  # fmt: skip
+        _wait_for_tracers(self.logs)
+        return done
 
     def again(self, step: str) -> subprocess.CompletedProcess[str]:
         """Carries a step out without a fault, as often as the machine would: what fails is tried again, some seconds later."""
@@ -200,9 +204,9 @@ class Yard:
 
     def _arm(self, process: str, spec: str) -> None:
         """Says which git is traced from now on: all, one by its number, or none. The shim gets nothing by environment, which is
-        cleaned for it."""
+        cleaned for it. The tracer is nobody's child (-DD): whoever ends git would else end the tracer before its last line."""
         inject = f'-e "{spec}"' if spec else ""
-        trace = f"strace -qq -e trace={CALLS} {inject} -o '{self.logs}'/$n.trace"
+        trace = f"strace -DD -qq -e trace={CALLS} {inject} -o '{self.logs}'/$n.trace"
         text = f"""#!/bin/sh
 n=1
 while ! mkdir '{self.logs}'/$n 2>/dev/null; do n=$((n + 1)); done
@@ -249,11 +253,10 @@ def sweep(step: str, yard: Yard, faults: tuple[str, ...], every: int = 1) -> Rep
         yard.restore(step)
         faulty = yard.run(step, point)
         report.points += 1
-        struck = any(
-            "+++ killed" in log.read_text() or "INJECTED" in log.read_text()
-            for log in yard.logs.glob("*.trace")
-        )
+        struck = _struck(yard.logs)
         report.struck += struck
+        if not struck:
+            report.missed.append(str(point))
         report.by_call[point.call] += struck
         again = yard.again(step)
         problem = _difference(_answer(again), wanted_answer) or _difference(yard.truth(), wanted)
@@ -266,6 +269,26 @@ def sweep(step: str, yard: Yard, faults: tuple[str, ...], every: int = 1) -> Rep
     return report
 
 
+def _struck(logs: Path) -> bool:
+    texts = [log.read_text() for log in logs.glob("*.trace")]
+    return any("+++ killed" in text or "INJECTED" in text for text in texts)
+
+
+def _wait_for_tracers(logs: Path) -> None:
+    """Waits until no tracer writes into this folder any more: what they trace may end, or be ended, before they do."""
+    until = time.monotonic() + TRACER_S
+    while any(_is_about(process, os.fsencode(logs)) for process in Path("/proc").glob("[0-9]*/cmdline")):
+        assert time.monotonic() < until, f"a tracer still writes into {logs}"
+        time.sleep(0.02)
+
+
+def _is_about(process: Path, text: bytes) -> bool:
+    try:
+        return text in process.read_bytes()
+    except OSError:
+        return False  # ended meanwhile
+
+
 def _answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     try:
         answer = dict(json.loads(done.stdout.splitlines()[-1]))
@@ -276,11 +299,13 @@ def _answer(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 def _difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    parts = [
-        f"{key}: {found.get(key)!r} != {wanted.get(key)!r}"
-        for key in {*found, *wanted}
-        if found.get(key) != wanted.get(key)
-    ]
+    parts = []
+    for key in sorted({*found, *wanted}):
+        one, other = found.get(key), wanted.get(key)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            parts += [f"{key}: {inner}"] if (inner := _difference(one, other)) else []
+        elif one != other:
+            parts.append(f"{key}: {one!r} != {other!r}"[:500])
     return "; ".join(parts)[:1500]
 
 
