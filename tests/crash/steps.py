@@ -80,6 +80,10 @@ STEPS: dict[str, Callable[[Answers], cmd.Command]] = {
     "take_again": lambda a: _take(a, 2, a["merge"]["candidate"]),
     "give_back_dirty": lambda a: cmd.GiveBackWorktree(**_attempt(2), worktree=a["take_again"]["path"]),
 }
+# A worktree that was given back is what it should be when it is taken the next time, and not before: these are not swept.
+AFTERWARDS: dict[str, Callable[[Answers], cmd.Command]] = {
+    "take_next": lambda a: _take(a, 3, a["prepare"]["commit"]),
+}
 JOURNAL = "journal"
 REMOVE = "remove"  # the last: the pool's free worktrees are torn down
 
@@ -110,7 +114,7 @@ def carry_out(folder: Path, step: str, answers: Answers) -> dict[str, Any]:
         if step == REMOVE:
             edges.pool.trim(0)
             return {"members": len(edges.pool.members())}
-        command = STEPS[step](answers)
+        command = {**STEPS, **AFTERWARDS}[step](answers)
         # In this thread, for strace follows one: a daemon does the same in one of several.
         event = doing._threaded[type(command)](command)
     finally:

@@ -41,6 +41,7 @@ WORKS = {
     "take": ("work", {"new.txt": "new\n", "a.txt": "changed\n"}),
     "take_again": ("dirt", {"lost.txt": "kept\n"}),
 }
+THEN = {"give_back": "take_next", "give_back_dirty": "take_next"}
 TRIES = 3
 TRACER_S = 60.0
 ALL = (JOURNAL, *STEPS, REMOVE)
@@ -248,7 +249,7 @@ def sweep(step: str, yard: Yard, faults: tuple[str, ...], every: int = 1) -> Rep
     points = yard.points(faults)[::every]
     yard.restore(step)
     wanted_answer = _answer(yard.run(step))
-    wanted = yard.truth()
+    wanted = _afterwards(yard, step)
     for point in points:
         yard.restore(step)
         faulty = yard.run(step, point)
@@ -259,7 +260,7 @@ def sweep(step: str, yard: Yard, faults: tuple[str, ...], every: int = 1) -> Rep
             report.missed.append(str(point))
         report.by_call[point.call] += struck
         again = yard.again(step)
-        problem = _difference(_answer(again), wanted_answer) or _difference(yard.truth(), wanted)
+        problem = _difference(_answer(again), wanted_answer) or _difference(_afterwards(yard, step), wanted)
         if problem:
             report.wrong.append(f"{point}: {problem} | {faulty.stderr[-300:]} | {again.stderr[-600:]}")
     yard.restore(step)
@@ -267,6 +268,13 @@ def sweep(step: str, yard: Yard, faults: tuple[str, ...], every: int = 1) -> Rep
         yard.answered(step, _answer(yard.run(step)))
     report.seconds = time.monotonic() - started
     return report
+
+
+def _afterwards(yard: Yard, step: str) -> dict[str, Any]:
+    """Gives what counts of the folder after a step, and after the one that shows what it has left."""
+    if step not in THEN:
+        return yard.truth()
+    return {**_answer(yard.run(THEN[step])), **yard.truth()}
 
 
 def _struck(logs: Path) -> bool:
