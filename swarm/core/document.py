@@ -29,12 +29,36 @@ _NEW_LINE = re.compile(r"\s*?(\r?\n[ \t]*)(?=\S)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x80-\x9f\u2028\u2029]")
 
 
+Key = str | int
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Something wrong or worth saying: where (`tasks[3].needs[0]`, `line 12 column 4`, or "" for the whole file), and what."""
 
     place: str
     text: str
+
+
+def place_at(path: Iterable[Key]) -> str:
+    """Writes a path into a document for people: keys joined by dots, indices in brackets."""
+    text = ""
+    for key in path:
+        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else key
+    return text
+
+
+def kind_of(value: Any) -> str:
+    """Names the type of a value as JSON and TOML know it."""
+    names = {
+        dict: "an object",
+        list: "a list",
+        str: "text",
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+    }
+    return names.get(type(value), "nothing")
 
 
 @dataclass(slots=True)

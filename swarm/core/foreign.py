@@ -1,8 +1,7 @@
 """The plan files of other systems, read as they are into the same task graph, and written back losing nothing.
 
-Three forms are told apart by what they hold, never by their name: `implementation_plan.json` in its variants (phases of `subtasks`,
-`chunks` or `tasks`, or a flat list of them), `build-tasks.json` and `feature_list.json`. The rules come from several hundred
-real files; docs/reference/plan.md tells them to users.
+What such a file says of phases, tasks, needs, files and states, once it is known where they stand in it (`layout`). The rules come
+from several hundred real files; docs/reference/plan.md tells them to users.
 
 Rules for editing: be lenient where a meaning is plain and say so, refuse where work could be lost or the wrong thing run. A text
 meant for people is never executed. Whatever is not understood is kept in `extra`.
@@ -14,52 +13,28 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from swarm.core import claims, document, roadmap
-from swarm.core.document import Problem, as_text, one_line
+from swarm.core.document import Key, Problem, as_text, kind_of, one_line, place_at
+from swarm.core.layout import (
+    FILE_KEYS,
+    LISTS,
+    NAME_KEYS,
+    NEED_KEYS,
+    PHASE_KEYS,
+    STATE_KEYS,
+    TASK_KEYS,
+    TITLE_KEYS,
+    Entry,
+    Layout,
+    first,
+    recognise,
+)
 from swarm.core.model import Claim, Defaults, PhaseSpec, PlanSpec, TaskSpec, TaskState, slug
 from swarm.core.recipe import checks_of
 from swarm.errors import UsageError
-
-LISTS = ("subtasks", "chunks", "tasks")  # in this order of preference
-_PHASE_KEYS = ("id", "phase_id", "phase")
-_TASK_KEYS = ("id", "subtask_id", "chunk_id", "task_id")
-_NEED_KEYS = ("depends_on", "dependencies")
-_FILE_KEYS = ("files_to_modify", "files_to_create", "files_to_delete", "files", "file")
-_STATE_KEYS = ("status", "state", "passes", "completed", "done")
-_TITLE_KEYS = ("title", "name", "description")
-_NAME_KEYS = ("feature", "spec_name", "spec_id", "name")
-
-NATIVE_KEYS = frozenset(
-    {"needs", "claims", "run", "prompt", "attempts", "timeout_s", "allow_empty", "memory_mb", "verify"}
-)
-_NATIVE_TOP = frozenset({"defaults", "base", "verify"})
-_FOREIGN_TOP = frozenset(
-    {
-        "feature",
-        "spec_name",
-        "spec_id",
-        "workflow_type",
-        "parallel_mode",
-        "total_tasks",
-        "total_phases",
-        "planStatus",
-        "qa_signoff",
-    }
-)
-_FOREIGN_TASK = frozenset(
-    {
-        *_NEED_KEYS,
-        *_FILE_KEYS,
-        *_STATE_KEYS,
-        "description",
-        "verification",
-        "estimated_time",
-        "implementation_details",
-    }
-)
 
 
 def _words(text: str) -> frozenset[str]:
@@ -97,264 +72,6 @@ _TEXT_KEYS = {
     "notes": "Notes",
 }
 
-Key = str | int
-
-
-@dataclass(slots=True)
-class _Entry:
-    """A phase or task as found: `path` leads to it in the document, `place` is the same for people."""
-
-    raw: dict[str, Any]
-    path: tuple[Key, ...]
-    id: str = ""
-    phase: int | None = None
-    twins: list[_Entry] = field(default_factory=list)
-
-    @property
-    def place(self) -> str:
-        """Names the entry as `phases[2].subtasks[0]`."""
-        return place_at(self.path)
-
-
-@dataclass(slots=True)
-class Layout:
-    """A foreign plan recognised: which form, and where its phases and tasks stand."""
-
-    form: str
-    top: dict[str, Any]
-    phases: list[_Entry]
-    tasks: list[_Entry]
-    errors: list[Problem] = field(default_factory=list)
-    warnings: list[Problem] = field(default_factory=list)
-
-
-def place_at(path: Iterable[Key]) -> str:
-    """Writes a path into a document for people: keys joined by dots, indices in brackets."""
-    text = ""
-    for key in path:
-        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else key
-    return text
-
-
-# --- which form -------------------------------------------------------------------------------------------------------------
-
-
-def recognise(root: Any, *, native_preferred: bool = False) -> Layout | None:
-    """Tells whether a document is a foreign plan, and finds its parts; None when it is native or no plan at all.
-
-    With `native_preferred` (TOML) only phases that hold their tasks make it foreign.
-    """
-    if isinstance(root, list):
-        return _recognise_array(root)
-    if not isinstance(root, dict):
-        return None
-    phases = _entries(root, ("phases",))
-    nested = any(_task_lists(phase.raw) for phase in phases)
-    if not nested:
-        if native_preferred or (_looks_native(root, phases) and "features" not in root):
-            return None
-        if _is_features(root.get("features")):
-            return Layout("feature_list.json", root, [], _identified_features(_entries(root, ("features",))))
-        flat = next(iter(_task_lists(root)), None)
-        if flat is None:
-            known = phases and _FOREIGN_TOP & root.keys()
-            return Layout("implementation_plan.json (no tasks)", root, [], []) if known else None
-    layout = Layout("", root, phases, [])
-    _find_tasks(layout)
-    layout.form = _form(layout, nested)
-    return layout
-
-
-def _recognise_array(root: list[Any]) -> Layout | None:
-    """Reads an array as `feature_list.json` when every entry describes something that can pass, or be in a state."""
-    if not _is_features(root):
-        return None
-    entries = [_Entry(raw, (index,)) for index, raw in enumerate(root)]
-    return Layout("feature_list.json", {}, [], _identified_features(entries))
-
-
-def _is_features(value: Any) -> bool:
-    wanted = {"passes", "steps", "category", "id", "status"}
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(
-            isinstance(one, dict) and one.keys() & set(_TITLE_KEYS) and one.keys() & wanted for one in value
-        )
-    )
-
-
-def _looks_native(root: dict[str, Any], phases: list[_Entry]) -> bool:
-    """Tells a native plan from a flat foreign one: by a key that only one of the two has."""
-    if any(_task_lists({key: root.get(key)}) for key in ("subtasks", "chunks")):
-        return False
-    tasks = [entry.raw for entry in _entries(root, ("tasks",))]
-    if _NATIVE_TOP & root.keys() or any(
-        NATIVE_KEYS & raw.keys() for raw in (*tasks, *(phase.raw for phase in phases))
-    ):
-        return True
-    return not (_FOREIGN_TOP & root.keys() or any(_FOREIGN_TASK & raw.keys() for raw in tasks))
-
-
-def _form(layout: Layout, nested: bool) -> str:
-    """Names the form for people."""
-    lists = Counter(str(task.path[-2]) for task in layout.tasks)
-    kind = lists.most_common(1)[0][0] if lists else "tasks"
-    if not nested:
-        building = kind == "tasks" and (
-            "parallel_mode" in layout.top or not _FOREIGN_TOP - {"total_tasks"} & layout.top.keys()
-        )
-        return "build-tasks.json" if building else f"implementation_plan.json (flat {kind})"
-    integer = any(isinstance(_first(phase.raw, _PHASE_KEYS), int) for phase in layout.phases)
-    return f"implementation_plan.json ({kind}, {'integer' if integer else 'string'} phase ids)"
-
-
-# --- phases and tasks in the document ----------------------------------------------------------------------------------------
-
-
-def _first(raw: Mapping[str, Any], keys: Iterable[str]) -> Any:
-    """Gives the first of these keys that says something."""
-    return next((raw[key] for key in keys if raw.get(key) not in (None, "")), None)
-
-
-def _entries(
-    holder: Mapping[str, Any], path: tuple[Key, ...], problems: list[Problem] | None = None
-) -> list[_Entry]:
-    """Lists the objects under the last key of `path`, in a list or by name; a text stands for an entry that has only that."""
-    value = holder.get(str(path[-1]))
-    numbered: Iterable[tuple[Key, Any]]
-    if isinstance(value, dict):
-        numbered = ((key, {"id": key, **one} if isinstance(one, dict) else one) for key, one in value.items())
-    else:
-        numbered = enumerate(value) if isinstance(value, list) else ()
-    found = []
-    for key, one in numbered:
-        if isinstance(one, str) and one.strip():
-            one = {"description": one}
-        if isinstance(one, dict):
-            found.append(_Entry(one, (*path, key)))
-        elif problems is not None:
-            problems.append(Problem(place_at((*path, key)), f"should be an object, not {kind_of(one)}"))
-    return found
-
-
-def kind_of(value: Any) -> str:
-    """Names the type of a value as JSON and TOML know it."""
-    names = {
-        dict: "an object",
-        list: "a list",
-        str: "text",
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-    }
-    return names.get(type(value), "nothing")
-
-
-def _task_lists(raw: Mapping[str, Any]) -> list[str]:
-    """Gives the keys of a phase (or plan) under which there are tasks, the preferred one first."""
-    return [key for key in LISTS if isinstance(raw.get(key), list | dict) and raw[key]]
-
-
-def _find_tasks(layout: Layout) -> None:
-    """Finds every task, gives phases and tasks their ids, and says where two lists or two ids got in each other's way."""
-    _name_phases(layout)
-    for number, phase in enumerate(layout.phases):
-        layout.tasks += _tasks_in(layout, phase.raw, phase.path, number)
-    in_phases = {(task.id, str(task.raw.get("description"))) for task in layout.tasks}
-    flat = _tasks_in(layout, layout.top, (), None)
-    left = [task for task in flat if (task.id, str(task.raw.get("description"))) not in in_phases]
-    if left and in_phases:
-        layout.warnings.append(
-            Problem(
-                left[0].place,
-                f"{len(left)} tasks stand outside the phases; they are read too, without a phase",
-            )
-        )
-    by_key = {phase.id.casefold(): number for number, phase in enumerate(layout.phases)}
-    for task in left:
-        named = task.raw.get("phase", task.raw.get("phase_id"))
-        task.phase = by_key.get(as_text(named).casefold()) if named is not None else None
-    layout.tasks += left
-    _qualify(layout)
-
-
-def _name_phases(layout: Layout) -> None:
-    seen: Counter[str] = Counter()
-    for number, phase in enumerate(layout.phases):
-        key = _first(phase.raw, _PHASE_KEYS)
-        phase.id = as_text(number + 1 if key is None or isinstance(key, dict | list) else key)
-        seen[phase.id] += 1
-        if seen[phase.id] > 1:
-            again = f"{phase.id}-{seen[phase.id]}"
-            layout.warnings.append(
-                Problem(phase.place, f'there is a phase "{phase.id}" already; this one is read as "{again}"')
-            )
-            phase.id = again
-
-
-def _tasks_in(layout: Layout, raw: dict[str, Any], path: tuple[Key, ...], phase: int | None) -> list[_Entry]:
-    """Lists the tasks of one phase, or those outside phases, ids not yet qualified."""
-    keys = _task_lists(raw)
-    if not keys:
-        return []
-    found = _entries(raw, (*path, keys[0]), layout.errors)
-    for number, task in enumerate(found):
-        task.phase = phase
-        given = _first(task.raw, _TASK_KEYS)
-        prefix = "task" if phase is None else layout.phases[phase].id
-        task.id = f"{prefix}-{number + 1}" if given is None else as_text(given)
-    by_id = {task.id: task for task in found}
-    for key in keys[1:]:
-        for other in _entries(raw, (*path, key)):
-            twin = by_id.get(as_text(_first(other.raw, _TASK_KEYS)))
-            if twin is not None:
-                twin.twins.append(other)
-                continue
-            text = f'"{keys[0]}" and "{key}" stand side by side and differ; only "{keys[0]}" is read'
-            layout.warnings.append(Problem(place_at((*path, key)), text))
-            break
-    return found
-
-
-def _qualify(layout: Layout) -> None:
-    """Makes ids that stand in several phases `<phase>/<id>`, drops an entry that is there twice, refuses other doubles."""
-    counts = Counter(task.id for task in layout.tasks)
-    kept: dict[str, _Entry] = {}
-    for task in layout.tasks:
-        plain = task.id
-        if counts[plain] > 1 and task.phase is not None:
-            task.id = f"{layout.phases[task.phase].id}/{plain}"
-        before = kept.get(task.id)
-        if before is None:
-            kept[task.id] = task
-            if task.id != plain:
-                layout.warnings.append(
-                    Problem(task.place, f'the id "{plain}" stands in several phases; read as "{task.id}"')
-                )
-        elif before.raw == task.raw:
-            before.twins.append(task)
-            layout.warnings.append(
-                Problem(task.place, f"the same task as {before.place}, word for word; read once")
-            )
-        else:
-            layout.errors.append(Problem(f"{task.place}.id", f'the id "{plain}" is taken by {before.place}'))
-    layout.tasks = list(kept.values())
-
-
-def _identified_features(entries: list[_Entry]) -> list[_Entry]:
-    """Gives features ids: their own, else one made of the description, so that it stays when others are added before."""
-    seen: Counter[str] = Counter()
-    for entry in entries:
-        given = _first(entry.raw, _TASK_KEYS)
-        text = one_line(str(_first(entry.raw, ("description", "title", "name"))), 10_000)
-        entry.id = slug(text, max_length=40) if given is None else as_text(given)
-        seen[entry.id] += 1
-        if seen[entry.id] > 1:
-            entry.id = f"{entry.id}-{seen[entry.id]}"
-    return entries
-
-
 # --- into the task graph ----------------------------------------------------------------------------------------------------
 
 
@@ -370,7 +87,7 @@ def to_plan(layout: Layout, *, source: str, stem: str, defaults: Defaults) -> tu
         tasks = [replace(task, phase="all") for task in tasks]
     _compare_states(layout, tasks)
     _compare_totals(layout)
-    name = _first(layout.top, _NAME_KEYS)
+    name = first(layout.top, NAME_KEYS)
     if name is None:
         text = f'the file gives no name, so the run is named after the file: "{stem}"'
         layout.warnings.append(Problem("", text))
@@ -399,7 +116,7 @@ class _Names:
             for place, keys in enumerate(self._phase_names(phase, number)):
                 self._file(self.phases[place], keys, phase.id)
         for task in layout.tasks:
-            raw_id = as_text(_first(task.raw, _TASK_KEYS) or task.id)
+            raw_id = as_text(first(task.raw, TASK_KEYS) or task.id)
             ending = re.search(r"(?:^|\D)0*(\d+)$", raw_id)
             self._file(self.tasks[0], (task.id, raw_id), task.id)
             self._file(self.tasks[1], (ending[1],) if ending else (), task.id)
@@ -410,9 +127,9 @@ class _Names:
             )
 
     @staticmethod
-    def _phase_names(phase: _Entry, number: int) -> Iterator[tuple[str, ...]]:
+    def _phase_names(phase: Entry, number: int) -> Iterator[tuple[str, ...]]:
         """Gives what a phase is called, the surest names first: ids, numbers, names, and at last its position."""
-        yield (phase.id, *(as_text(phase.raw[key]) for key in _PHASE_KEYS if phase.raw.get(key) is not None))
+        yield (phase.id, *(as_text(phase.raw[key]) for key in PHASE_KEYS if phase.raw.get(key) is not None))
         inside = re.match(r"phase[-_ ]?0*(\d+)", phase.id, re.IGNORECASE)
         plain = re.fullmatch(r"\d+", phase.id)
         yield (inside[1],) if inside else (f"phase-{phase.id}", f"phase {phase.id}") if plain else ()
@@ -428,7 +145,7 @@ class _Names:
         """Gives the phases that a dependency names; more than one only where the file has the same name twice."""
         return next((names[text.casefold()] for names in self.phases if text.casefold() in names), [])
 
-    def task(self, text: str, near: _Entry) -> list[str]:
+    def task(self, text: str, near: Entry) -> list[str]:
         """Gives the tasks that a dependency of the task `near` names: in its own phase, else anywhere."""
         found = self.tasks[0].get(text.casefold(), [])
         if len(found) > 1 and near.phase is not None:
@@ -450,7 +167,7 @@ class _Names:
 
 def _needs_of(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[Key, ...], str]]:
     """Gives each dependency as text, with the keys that lead to it."""
-    for key in _NEED_KEYS:
+    for key in NEED_KEYS:
         value = raw.get(key)
         values = (
             value
@@ -461,18 +178,18 @@ def _needs_of(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[Key, ...], str]]:
         )
         for index, one in enumerate(values):
             if isinstance(one, dict):
-                one = _first(one, (*_TASK_KEYS, *_PHASE_KEYS, "name"))
+                one = first(one, (*TASK_KEYS, *PHASE_KEYS, "name"))
             text = "" if one is None else as_text(one)
             if text.casefold() not in ("", "none", "-", "n/a"):
                 yield ((key, index) if isinstance(value, list) else (key,)), text
 
 
-def _phase(layout: Layout, entry: _Entry, names: _Names) -> PhaseSpec:
+def _phase(layout: Layout, entry: Entry, names: _Names) -> PhaseSpec:
     needs: dict[str, None] = {}
     task_needs: dict[str, None] = {}
     for keys, text in _needs_of(entry.raw):
         phases = names.phase(text)
-        tasks = [] if phases else names.task(text, _Entry({}, ()))
+        tasks = [] if phases else names.task(text, Entry({}, ()))
         needs.update(dict.fromkeys(phases))
         task_needs.update(dict.fromkeys(tasks))
         if not phases and not tasks:
@@ -485,10 +202,10 @@ def _phase(layout: Layout, entry: _Entry, names: _Names) -> PhaseSpec:
         layout.errors.append(
             Problem(f"{entry.place}.parallel_safe", f"should be true or false, not {kind_of(safe)}")
         )
-    known = {*_PHASE_KEYS, *_NEED_KEYS, *LISTS, "name", "title", "parallel_safe"}
+    known = {*PHASE_KEYS, *NEED_KEYS, *LISTS, "name", "title", "parallel_safe"}
     return PhaseSpec(
         id=entry.id,
-        title=one_line(as_text(_first(entry.raw, ("name", "title")) or entry.id)),
+        title=one_line(as_text(first(entry.raw, ("name", "title")) or entry.id)),
         needs=tuple(task_needs),
         phase_needs=tuple(needs),
         parallel_safe=safe is True,
@@ -496,7 +213,7 @@ def _phase(layout: Layout, entry: _Entry, names: _Names) -> PhaseSpec:
     )
 
 
-def _task(layout: Layout, entry: _Entry, names: _Names, defaults: Defaults) -> TaskSpec:
+def _task(layout: Layout, entry: Entry, names: _Names, defaults: Defaults) -> TaskSpec:
     raw = entry.raw
     finished = _is_finished(entry, layout.warnings)
     needs, phase_needs = _task_needs(layout, entry, names)
@@ -509,18 +226,18 @@ def _task(layout: Layout, entry: _Entry, names: _Names, defaults: Defaults) -> T
         text = "kept and not used: this is a plan of another system; a native plan lists its tasks outside the phases"
         layout.warnings.append(Problem(f"{entry.place}.{unused[0]}", text))
     known = {
-        *_TASK_KEYS,
-        *_NEED_KEYS,
-        *_FILE_KEYS,
-        *_STATE_KEYS,
-        *_TITLE_KEYS,
+        *TASK_KEYS,
+        *NEED_KEYS,
+        *FILE_KEYS,
+        *STATE_KEYS,
+        *TITLE_KEYS,
         *_TEXT_KEYS,
         "priority",
         "phase",
         "phase_id",
     }
     title = next(
-        (str(raw[key]) for key in _TITLE_KEYS if isinstance(raw.get(key), str) and raw[key].strip()), entry.id
+        (str(raw[key]) for key in TITLE_KEYS if isinstance(raw.get(key), str) and raw[key].strip()), entry.id
     )
     return TaskSpec(
         id=entry.id,
@@ -541,12 +258,12 @@ def _task(layout: Layout, entry: _Entry, names: _Names, defaults: Defaults) -> T
     )
 
 
-def _check_id(layout: Layout, entry: _Entry) -> None:
+def _check_id(layout: Layout, entry: Entry) -> None:
     if document.has_control_characters(entry.id) or len(entry.id) > 200:
         layout.errors.append(Problem(f"{entry.place}.id", "an id is one line of at most 200 characters"))
 
 
-def _task_needs(layout: Layout, entry: _Entry, names: _Names) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _task_needs(layout: Layout, entry: Entry, names: _Names) -> tuple[tuple[str, ...], tuple[str, ...]]:
     needs: dict[str, None] = {}
     phase_needs: dict[str, None] = {}
     for keys, text in _needs_of(entry.raw):
@@ -562,13 +279,13 @@ def _task_needs(layout: Layout, entry: _Entry, names: _Names) -> tuple[tuple[str
     return tuple(needs), tuple(phase_needs)
 
 
-def _claims(layout: Layout, entry: _Entry, finished: bool) -> tuple[Claim, ...]:
+def _claims(layout: Layout, entry: Entry, finished: bool) -> tuple[Claim, ...]:
     """Makes claims of the files that a task names; of a finished task a bad one is only worth a warning."""
     found: dict[Claim, None] = {}
     problems = layout.warnings if finished else layout.errors
     for keys, path in _files(entry.raw):
         if isinstance(path, dict):
-            path = _first(path, ("path", "file", "name"))
+            path = first(path, ("path", "file", "name"))
         if not isinstance(path, str):
             problems.append(Problem(place_at((*entry.path, *keys)), f"should be a path, not {kind_of(path)}"))
             continue
@@ -584,7 +301,7 @@ def _claims(layout: Layout, entry: _Entry, finished: bool) -> tuple[Claim, ...]:
 
 
 def _files(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[Key, ...], Any]]:
-    for key in _FILE_KEYS:
+    for key in FILE_KEYS:
         value = raw.get(key)
         groups: Iterable[tuple[tuple[Key, ...], Any]] = [((key,), value)]
         if isinstance(value, dict):  # {"create": […], "modify": […]}
@@ -604,10 +321,10 @@ def _word(value: Any) -> str:
 
 
 def _state_key(raw: Mapping[str, Any]) -> str | None:
-    return next((key for key in _STATE_KEYS if raw.get(key) is not None), None)
+    return next((key for key in STATE_KEYS if raw.get(key) is not None), None)
 
 
-def _is_finished(entry: _Entry, warnings: list[Problem]) -> bool:
+def _is_finished(entry: Entry, warnings: list[Problem]) -> bool:
     """Tells whether the file says that a task is done; a state in no list is said and read as not done."""
     key = _state_key(entry.raw)
     if key is None:
@@ -670,7 +387,7 @@ def _priority(value: Any) -> int:
 # --- what the agent is told -------------------------------------------------------------------------------------------------
 
 
-def _prompt(layout: Layout, entry: _Entry, for_people: str) -> str:
+def _prompt(layout: Layout, entry: Entry, for_people: str) -> str:
     """Writes the task for an agent: what is wanted, all that the file says about it, and what it belongs to."""
     raw = entry.raw
     texts = [
@@ -689,10 +406,10 @@ def _prompt(layout: Layout, entry: _Entry, for_people: str) -> str:
             parts.append(f"{heading}:\n{_listed(raw[key])}")
     if for_people:
         parts.append(for_people)
-    where = [_first(layout.top, ("feature", "spec_name", "name"))]
+    where = [first(layout.top, ("feature", "spec_name", "name"))]
     if entry.phase is not None:
         phase = layout.phases[entry.phase].raw
-        where += [_first(phase, ("name", "title")), phase.get("description")]
+        where += [first(phase, ("name", "title")), phase.get("description")]
     context = " / ".join(one_line(str(text), 500) for text in where if isinstance(text, str) and text.strip())
     if context:
         parts.append(f"Part of: {context}")
@@ -756,7 +473,7 @@ def _span_at(root: document.Span, path: tuple[Key, ...]) -> document.Span:
     return root
 
 
-def _new_state(layout: Layout, entry: _Entry, state: TaskState) -> dict[str, Any]:
+def _new_state(layout: Layout, entry: Entry, state: TaskState) -> dict[str, Any]:
     """Gives the key and value that say the state in the words of the file; nothing where they are there already."""
     key = _state_key(entry.raw) or ("passes" if layout.form == "feature_list.json" else "status")
     value = entry.raw.get(key)

@@ -24,6 +24,7 @@ from swarm.core.discover import AUTO
 from swarm.core.document import MAX_BYTES, Problem, as_text, one_line
 from swarm.core.foreign import write_back
 from swarm.core.graph import Graph, Overlaps, graph, order_and_cycles, overlaps
+from swarm.core.layout import recognise
 from swarm.core.model import Claim, Contract, Defaults, Mode, PhaseSpec, PlanSpec, Suite, TaskSpec, slug
 
 __all__ = [
@@ -234,7 +235,7 @@ def read(data: bytes, *, source: str, defaults: Defaults) -> Reading:
             found.root, source=source, stem=stem, defaults=defaults
         )
         return _finish(plan, places, errors, warnings, defaults)
-    layout = foreign.recognise(found.root, native_preferred=found.syntax == "toml")
+    layout = recognise(found.root, native_preferred=found.syntax == "toml")
     if layout is not None:
         layout.warnings = found.warnings + layout.warnings
         plan, places = foreign.to_plan(layout, source=source, stem=stem, defaults=defaults)
@@ -333,7 +334,7 @@ class _Native:
         """Reads a list of tables; those without a readable id are left out, with their errors kept."""
         value = self.root.get(key, [])
         if not isinstance(value, list):
-            self.errors.append(Problem(key, f"should be a list of {key}, not {foreign.kind_of(value)}"))
+            self.errors.append(Problem(key, f"should be a list of {key}, not {document.kind_of(value)}"))
             return []
         read = (
             (f"{key}[{index}]", self._form(kind, raw, f"{key}[{index}]")) for index, raw in enumerate(value)
@@ -524,14 +525,14 @@ def _near_field(key: str, kind: type[_Form]) -> str:
 
 
 def _place(place: str, loc: Sequence[int | str]) -> str:
-    inner = foreign.place_at(loc)
+    inner = document.place_at(loc)
     return inner if not place else f"{place}.{inner}" if inner else place
 
 
 def _wrong(error: Any) -> str:
     """Says in plain words what pydantic found."""
     kind, value = error["type"], error.get("input")
-    given = foreign.kind_of(value)
+    given = document.kind_of(value)
     if kind == "missing":
         return "is missing"
     if kind == "list_type" and isinstance(value, str):
