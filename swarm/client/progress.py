@@ -21,6 +21,7 @@ from swarm.errors import NoDaemon, SwarmError, WaitTimedOut
 ANSWER_MARGIN_S = 30.0
 FRAME_S = 0.5
 QUIET_S = 3.0  # so long nothing need happen without a word
+ANEW_S = 60.0  # how long a daemon may take to begin anew
 STILL_S = 1.0  # how often a daemon that stands still is asked again
 
 
@@ -53,7 +54,7 @@ def ended(session: Session, daemon: Connection, run: str, *, slice_s: float) -> 
             protocol.WAIT, {"run": run, "timeout_s": f"{slice_s:.3f}"}, timeout_s=slice_s + ANSWER_MARGIN_S
         )
     except (NoDaemon, AnswerBroken):
-        return _without_daemon(session, run)
+        return _without_daemon(session, daemon, run)
     except AnswerLate as late:
         document = session.journal_document(run)
         if naming.run_of(document, run).get("state") not in naming.ACTIVE:
@@ -64,10 +65,11 @@ def ended(session: Session, daemon: Connection, run: str, *, slice_s: float) -> 
     return answer if answer.get("ended") is not False else None
 
 
-def _without_daemon(session: Session, run: str) -> dict[str, Any] | None:
-    """Looks what became of the run when its daemon went away: it may have ended just before."""
-    if session.daemon_or_none() is not None:
-        return None  # another one has taken over
+def _without_daemon(session: Session, daemon: Connection, run: str) -> dict[str, Any] | None:
+    """Looks what became of the run when its daemon went away: it may have ended just before. One that lives on begins anew, because
+    its landing repository is gone."""
+    if session.outlast(daemon.pid, time.monotonic() + ANEW_S) is not None:
+        return None  # it has, or another one has taken over
     document = session.journal_document(run)
     if naming.run_of(document, run).get("state") in naming.ACTIVE:
         raise SwarmError(

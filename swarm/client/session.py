@@ -96,7 +96,7 @@ class Session:
                 place.remember(self.place, self.environ)
                 self.note(f"Started the daemon (process {said['pid']}).")
                 return self.daemon(), True
-            other = self._outlast(said.get("pid"), deadline)
+            other = self.outlast(said.get("pid"), deadline)
             if other is not None:
                 return other, False
             if time.monotonic() >= deadline:
@@ -106,9 +106,9 @@ class Session:
                     "try again; if it hangs, end that process",
                 )
 
-    def _outlast(self, pid: int | None, deadline: float) -> connection.Connection | None:
-        """Waits for a daemon that does not answer, because it is just coming up or ending: gives it once it answers, and None when
-        it has ended, or the time is over."""
+    def outlast(self, pid: int | None, deadline: float) -> connection.Connection | None:
+        """Waits for a daemon that does not answer, because it is just coming up, ending, or beginning anew: gives it once it
+        answers, and None when it has ended, or the time is over."""
         import time
 
         while time.monotonic() < deadline:

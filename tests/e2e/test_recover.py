@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import git, wait_until
-from tests.e2e.driver import Swarm, common_dir
+from tests.e2e.driver import PATIENCE_S, Swarm, common_dir
 from tests.e2e.test_ends import task_of
 
 WITH_AND_WITHOUT = pytest.mark.parametrize("daemon", [True, False], ids=["with a daemon", "without one"])
@@ -125,9 +125,10 @@ def test_a_staging_worktree_deleted_under_the_daemon_comes_back(swarm: Swarm) ->
 
 def test_a_landing_repository_deleted_under_the_daemon_is_founded_again(swarm: Swarm) -> None:
     """Deleted under a daemon that works, the landing repository is founded again by the same daemon, which begins anew: the worker
-    goes on, what it does lands on what had landed, and that is told."""
+    goes on, what it does lands on what had landed, that is told, and who waits for the run goes on waiting."""
     swarm("start")
     swarm("submit", str(swarm.plan("r", [swarm.task("a"), swarm.task("b", gate="go")])))
+    waiting = swarm.spawn("wait")
     swarm.wait_for_gate("b")
     swarm.wait_for_landed("r", "a")
     swarm.wait_for_follow("r")
@@ -137,7 +138,8 @@ def test_a_landing_repository_deleted_under_the_daemon_is_founded_again(swarm: S
     wait_until(lambda: swarm.status()["daemon"]["running"])
     assert swarm.status()["daemon"]["pid"] == pid
     swarm.open("go")
-    run = swarm.wait("r")
+    assert waiting.wait(PATIENCE_S) == 0
+    run = swarm.run_of("r")
     swarm.check_landed(run)
     assert swarm.landings("r") == ["a", "b"]
     assert sorted(swarm.starts()) == ["a", "b"]
