@@ -86,6 +86,12 @@ class LimitSettings(_Table):
         le=1000,
         description="The same where so much of the time is spent waiting for memory, by what the kernel tells of pressure.",
     )
+    foresee_every_s: float = Field(
+        default=30.0,
+        ge=0,
+        description="Time between two looks whether running workers that share a path, or claim none, would conflict with each "
+        "other or with staging; 0: none.",
+    )
     suspended_s_max: float = Field(
         default=_MACHINE.suspended_s_max,
         ge=0,

@@ -290,6 +290,9 @@ def _work_text(attempt: Document, now: float) -> str:
         parts.append(size(attempt["rss_bytes"]))
     if attempt.get("quiet"):
         parts.append(f"no output for {duration(attempt.get('silent_s') or 0.0)}")
+    if attempt.get("state") == "running" and attempt.get("foreseen"):
+        others = dict.fromkeys(printable(each["with"]) for each in attempt["foreseen"])
+        parts.append(f"would conflict with {', '.join(others)}")
     if (attempt.get("n") or 1) > 1:
         parts.append(f"attempt {attempt['n']}")
     return ", ".join([*parts, *_spent(attempt)])

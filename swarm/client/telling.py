@@ -348,6 +348,9 @@ _WORDS: dict[str, Any] = {
     "SuiteFlaked": flake_text,
     "ClaimUnused": lambda event: f"changed nothing under {_listed(event.get('paths'))}, which it had claimed",
     "ChangeNoticed": lambda event: f"noticed: {_listed(event.get('texts'))}",
+    "ConflictForeseen": lambda event: (
+        f"would conflict with {printable(event.get('other', ''))} in {_listed(event.get('paths'))}, if both ended now"
+    ),
     "StrayFound": lambda event: f"changed paths outside its claims: {_listed(event.get('paths'))}",
     "CommandFailed": lambda event: (
         f"{_short(event.get('command', ''))} failed and is tried again: {_short(event.get('text', ''))}"
@@ -392,6 +395,7 @@ PROGRESS_EVENTS = frozenset(
         "BuildReady",
         "BuildStopped",
         "SuiteFlaked",
+        "ConflictForeseen",
         "StrayFound",
         "ChangeNoticed",
         "CommandFailed",

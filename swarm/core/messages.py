@@ -361,6 +361,14 @@ class WorkerMultiplied(AttemptEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkCompared(AttemptEvent):
+    """What the worker has changed so far would conflict in `paths`, if any, with `other`, a RUN/TASK at work or "staging"."""
+
+    other: str
+    paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerExited(AttemptEvent):
     """The worker's process tree is gone. `exit_code` is None where nobody wrote it down: the worker is lost. `trouble` is the
     machine's at that moment (its disk was full); `memory_bytes` the most that the tree was seen to take, 0 where nobody looked.
@@ -498,6 +506,7 @@ FACTS: dict[str, str] = {
     "TaskStarted": "an attempt began: its `base`, `slot` and `agent`",
     "WorkerSuspended": "the worker stands still, since memory is short: `text`",
     "WorkerThawed": "the worker goes on, after it stood still for `stood_still_s`",
+    "ConflictForeseen": "what the worker has changed so far would conflict in `paths` with `other`, a RUN/TASK at work or staging",
     "StrayFound": "the attempt changed `paths` outside its claims; `policy` says what follows",
     "ChangeNoticed": "the attempt changed what the settings want told: `texts` say what",
     "TaskQueued": "the worker's work is committed as `head` and waits to land",

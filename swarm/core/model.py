@@ -542,6 +542,7 @@ class Attempt:
     and run once more on the same candidate, each with the time that it has then.
     `place` is its place in the merge queue, lower ones first, below 0 for those that go before all others. `clash` is a candidate
     ahead of it that it could not be merged onto, `passed_by` how many went ahead of it because of that.
+    `foreseen` are those that its worker's changes so far would conflict with, each with a path.
     `search` goes on while it is found out what the attempt is red together with; then it has left the merge queue.
     `batch` names the tasks, its own among them, that are verified together, as the candidate of the last (see `batch`).
     `answer` is what it gave where its task is asked for one.
@@ -569,6 +570,7 @@ class Attempt:
     commits: int = 0
     touched: tuple[str, ...] = ()
     strays: tuple[str, ...] = ()
+    foreseen: tuple[tuple[str, str], ...] = ()
     result: WorkerResult = WorkerResult()
     memory_bytes: int = 0
     suspended_at: float | None = None

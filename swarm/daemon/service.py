@@ -36,6 +36,7 @@ from swarm.daemon import api, door, rebuild, reconcile, recovery, refounding
 from swarm.daemon.backlog import Backlog
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution, started_threads
+from swarm.daemon.foreseeing import Foreseeing
 from swarm.daemon.hooks import Hooks
 from swarm.daemon.losses import Losses
 from swarm.daemon.presence import Presence, hold
@@ -349,7 +350,8 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
     losses = Losses(places, coordinator.swarm, refound=service.begin_again, mend=service.recover)
     losses.watch()
     backlog = Backlog(coordinator, service.submitter)
-    coordinator.at_rest = lambda: _at_rest(snapshots, coordinator, execution, losses, backlog)
+    foreseen = Foreseeing(coordinator, execution, every_s=settings.limits.foresee_every_s)
+    coordinator.at_rest = lambda: _at_rest(snapshots, coordinator, execution, losses, backlog, foreseen)
     turning = loop.create_task(coordinator.run())
     hooks = Hooks(coordinator, settings.hooks, places, execution.edges.repository.working_top())
     service.notes = lambda: hooks.notes
@@ -372,6 +374,7 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
         service.idle.cancel()
     losses.close()
     backlog.close()
+    foreseen.close()
     # Who can't go on because the journal is another's, or not to be written, ends nothing that the next one waits for.
     await execution.close(leave=service.leave_workers or turning.done())
     await hooks.close(catch_up=not turning.done() and not service.begins_again)
@@ -400,10 +403,12 @@ def _at_rest(
     execution: Execution,
     losses: Losses,
     backlog: Backlog,
+    foreseen: Foreseeing,
 ) -> None:
     """Does what nobody waits for."""
     losses.watch()
     backlog.at_rest()
+    foreseen.at_rest()
     _keep_snapshot(snapshots, coordinator)
     execution.make_ready(lambda: next_base(coordinator.swarm))
 

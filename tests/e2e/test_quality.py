@@ -215,3 +215,20 @@ def test_collisions_are_told_while_workers_work(swarm: Swarm) -> None:
     assert "would conflict with r/two in shared" in told
     swarm.open("go")
     swarm("wait", "--run", "r", code=None)
+
+
+def test_a_conflict_is_told_before_it_comes_about(swarm: Swarm) -> None:
+    """Of two workers that share a file it is told, while both still work, that they would conflict there."""
+    shared = [{"path": "both", "mode": "shared"}]
+    tasks = [swarm.task(name, f"echo {name} > both", claims=shared, gate="go") for name in ("one", "two")]
+    swarm("start", SWARM_LIMITS__FORESEE_EVERY_S="0.1")
+    swarm("submit", str(swarm.plan("r", [*tasks, swarm.task("apart", gate="go")])))
+    swarm.wait_for_gate("one", "two", "apart")
+    wait_until(lambda: len(swarm.events("ConflictForeseen")) == 2)
+    shown = {each["id"]: each["attempts"][0]["foreseen"] for each in swarm.run_of("r")["tasks"]}
+    assert shown["one"] == [{"with": "r/two", "path": "both"}]
+    assert shown["two"] == [{"with": "r/one", "path": "both"}]
+    assert shown["apart"] == []
+    assert "would conflict with r/two" in swarm("status").out
+    swarm.open("go")
+    swarm.check_landed(swarm.wait("r"))

@@ -1,0 +1,85 @@
+"""Looks, while workers work whose changes may meet, what they have changed so far, and posts where that would conflict.
+
+It looks some time after such work has begun, and then every so often for as long as there is any; where nobody shares anything
+nobody looks. What is read disturbs no worker (`edge/foresight`).
+
+Rules for editing: called in the loop's own thread; what reads files does so in another. A look that fails is told in the log and
+costs nothing but itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from swarm import log
+from swarm.core import foreseeing
+from swarm.core import messages as m
+from swarm.core.foreseeing import AtRisk
+from swarm.daemon.coordinator import Coordinator
+from swarm.daemon.execution import Execution
+from swarm.edge import foresight, git
+
+_log = log.get("foreseeing")
+
+
+class Foreseeing:
+    """The looks ahead of a daemon, every `every_s`; 0: none."""
+
+    def __init__(self, coordinator: Coordinator, execution: Execution, *, every_s: float) -> None:
+        self._coordinator = coordinator
+        self._execution = execution
+        self._every_s = every_s
+        self._looking: asyncio.Task[None] | None = None
+
+    def at_rest(self) -> None:
+        """Sees to it that it is looked where there is anything to look at; called when all is taken in."""
+        if self._every_s and self._looking is None and foreseeing.at_risk(self._coordinator.swarm):
+            self._looking = asyncio.get_running_loop().create_task(self._look_on())
+
+    def close(self) -> None:
+        """Looks no more."""
+        if self._looking is not None:
+            self._looking.cancel()
+
+    async def _look_on(self) -> None:
+        while foreseeing.at_risk(self._coordinator.swarm):
+            await asyncio.sleep(self._every_s)
+            works = foreseeing.at_risk(self._coordinator.swarm)
+            try:
+                seen = await self._execution.in_thread(lambda works=works: self._look(works))  # type: ignore[misc]
+            except (OSError, git.GitError) as error:
+                _log.warning("foreseeing.failed", reason=str(error))
+                continue
+            for work, found in zip(works, seen, strict=True):
+                self._tell(work, found)
+        self._looking = None
+
+    def _look(self, works: Sequence[AtRisk]) -> list[foresight.Foreseen]:
+        edges = self._execution.edges
+        lent = (*edges.settings.worktrees.copied, *edges.settings.worktrees.share)
+        asked = [foresight.Work(_name(each), each.worktree, each.base, each.staging) for each in works]
+        return foresight.look(edges.repository.common_dir, asked, leave_out=lent)
+
+    def _tell(self, work: AtRisk, found: foresight.Foreseen) -> None:
+        """Posts what is new: conflicts that have come up, changed or gone."""
+        if found.changed is None:
+            return
+        run = self._coordinator.swarm.runs.get(work.run)
+        attempt = run.tasks[work.task].live if run is not None else None
+        if attempt is None or attempt.n != work.attempt:
+            return
+        known: dict[str, list[str]] = {}
+        for other, path in attempt.foreseen:
+            known.setdefault(other, []).append(path)
+        for other in dict.fromkeys((*known, *found.conflicts)):
+            paths = found.conflicts.get(other, ())[: foreseeing.PATHS_TOLD]
+            if list(paths) != known.get(other, []):
+                at, n = self._coordinator.now(), work.attempt
+                self._coordinator.post(
+                    m.WorkCompared(at=at, run=work.run, task=work.task, attempt=n, other=other, paths=paths)
+                )
+
+
+def _name(work: AtRisk) -> str:
+    return f"{work.run}/{work.task}"
