@@ -1,14 +1,14 @@
-"""What works without a daemon: checking plans, reading the journal, starting the daemon, opening a worktree, the audit.
+"""What works without a daemon: checking plans, reading the journal, opening a worktree, the audit.
 
-Rules for editing: this is the only part of the client that may use `core`, `edge` and `daemon/recovery`, and it never writes to the
-journal. Imports that cost start-up time are inside the functions that need them.
+Rules for editing: this is the only part of the client that may use `core`, `edge` and `daemon/recovery` (`spawning` may as far as
+a daemon's process needs it), and it never writes to the journal. Imports that cost start-up time are inside the functions that need
+them.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 
 from swarm.errors import Refused, SwarmError, UsageError
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from swarm.edge.git import Repository
     from swarm.settings import Settings
 
-READY_S = 60.0  # a daemon that has not come up by then says so; replaying a long journal takes a while
 SPEC_FOLDERS = (".auto-claude/specs", "specs", ".swarm/specs", ".")
 
 
@@ -652,129 +651,3 @@ def rebuild_journal(top: Path, state: Path, *, dry_run: bool) -> list[dict[str, 
     with explained("The journal could not be made anew"), alone(places):
         found: list[dict[str, Any]] = dump(rebuild(places, git.Repository.discover(top), dry_run=dry_run))
     return found
-
-
-# --- the daemon -----------------------------------------------------------------------------------------------------
-
-
-def become_daemon(top: Path, *, workers: int | None, when_ready: Callable[[], None] | None) -> bool:
-    """Is the daemon of a repository until that is told to stop; False at once where there is one already. `when_ready` is called,
-    in a thread, once its socket answers."""
-    import threading
-
-    from swarm.daemon.service import Options, Starter, serve
-    from swarm.edge.lockfile import LockTaken
-
-    reader, writer = os.pipe()
-
-    def await_ready() -> None:
-        with os.fdopen(reader, "rb") as file:
-            if file.readline() and when_ready is not None:
-                when_ready()
-
-    waiting = threading.Thread(target=await_ready, daemon=True)
-    waiting.start()
-    try:
-        serve(Options(top, _flags(workers), ends_when_idle=False), dict(os.environ), Starter(writer))
-    except LockTaken:
-        return False
-    return True
-
-
-def _flags(workers: int | None) -> dict[str, Any]:
-    return {} if workers is None else {"limits": {"workers_max": workers}}
-
-
-def start_daemon(top: Path, *, workers: int | None, ends: str) -> dict[str, Any]:
-    """Starts the daemon of a repository, which `ends` never, when idle, or when it has answered; gives what it says of itself once
-    its socket answers; `running` where one runs already. Raises what kept it from coming up."""
-    from swarm.edge.trouble import explained
-
-    reader, writer = os.pipe()
-    try:
-        with explained("The daemon can't be started"):
-            log = _spawn_daemon(top, writer, _flags(workers), ends)
-        os.close(writer)
-        writer = -1
-        return _await_ready(reader, log)
-    finally:
-        os.close(reader)
-        if writer >= 0:
-            os.close(writer)
-
-
-def kill_daemon(about: Mapping[str, Any]) -> bool:
-    """Kills the daemon that wrote this about itself; False where it has ended, and its number may be another process's."""
-    import signal
-
-    from swarm.edge import process, proctable
-
-    identity = process.Identity.from_json(about)
-    found = proctable.stat_of(identity.pid)
-    if found is None or not process.alive(identity):
-        return False
-    process.send_signal(identity.pid, found, signal.SIGKILL)
-    return True
-
-
-def _spawn_daemon(top: Path, writer: int, flags: Mapping[str, Any], ends: str) -> Path:
-    """Starts the daemon's process, which says one line to the descriptor; gives the file with what it prints meanwhile."""
-    import subprocess
-
-    with _start_log(top) as log:
-        subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "swarm.daemon.service",
-                str(top),
-                str(writer),
-                ends,
-                json.dumps(flags),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd="/",
-            pass_fds=(writer,),
-            start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in _import_path() if path)},
-        )
-        return Path(log.name)
-
-
-def _import_path() -> list[str]:
-    """The daemon must import the same package as we do, also where that was found by the current directory."""
-    package = Path(__file__).parents[2]
-    return [str(package), os.environ.get("PYTHONPATH", "")]
-
-
-def _start_log(top: Path) -> Any:
-    from swarm.core.places import Places
-    from swarm.edge import git
-
-    places = Places(git.Repository.discover(top).common_dir / "swarm")
-    places.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return open(
-        places.start_log, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)
-    )
-
-
-def _await_ready(reader: int, log: Path) -> dict[str, Any]:
-    """Waits for the one line that a daemon says when it is up or can't come up."""
-    import select
-
-    from swarm import protocol
-
-    ready, _, _ = select.select([reader], [], [], READY_S)
-    line = os.read(reader, 1 << 20) if ready else b""
-    try:
-        said = json.loads(line)
-    except ValueError:
-        said = None
-    if isinstance(said, dict) and "error" not in said:
-        return said
-    if isinstance(said, dict):
-        raise protocol.error_from_body(said, 500)
-    tail = "\n".join(log.read_text("utf-8", "replace").splitlines()[-15:])
-    raise SwarmError(f"The daemon did not come up.\n{tail}", "No daemon runs.", f"look into {log}")

@@ -98,7 +98,7 @@ def _stays(session: Session, daemon: Connection, started: bool, workers: int | N
 
 def _serve(session: Session, workers: int | None, submission: Submission | None) -> bool:
     """Is the daemon until it is told to stop; a plan is submitted as soon as it answers. False where another is it already."""
-    from swarm.client import failure, offline
+    from swarm.client import failure, spawning
 
     def submit() -> None:
         try:
@@ -108,7 +108,7 @@ def _serve(session: Session, workers: int | None, submission: Submission | None)
             failure.exit_code(error)  # says it; the daemon goes on
 
     place.remember(session.place, session.environ)
-    return offline.become_daemon(session.top, workers=workers, when_ready=submit)
+    return spawning.become(session.top, workers=workers, when_ready=submit)
 
 
 @command("stop", steers=True)
@@ -139,9 +139,9 @@ def end(session: Session, daemon: Connection, mode: str) -> None:
     except (NoDaemon, AnswerBroken):
         drains = False  # it ends by itself just now; that it does is seen below
     except AnswerLate as late:
-        from swarm.client import offline
+        from swarm.client import spawning
 
-        if mode != "now" or not offline.kill_daemon(daemon.about):
+        if mode != "now" or not spawning.kill(daemon.about):
             raise
         session.note(f"{late.cause}\n  It is killed. Workers go on, and swarm start takes them over.")
     if drains:

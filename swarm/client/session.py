@@ -87,11 +87,11 @@ class Session:
         was faster."""
         import time
 
-        from swarm.client import offline
+        from swarm.client import spawning
 
-        deadline = time.monotonic() + offline.READY_S
+        deadline = time.monotonic() + spawning.READY_S
         while True:
-            said = offline.start_daemon(self.top, workers=workers, ends=ends)
+            said = spawning.start(self.top, workers=workers, ends=ends)
             if not said.get("running"):
                 place.remember(self.place, self.environ)
                 self.note(f"Started the daemon (process {said['pid']}).")

@@ -121,6 +121,13 @@ HOUSE: dict[str, tuple[str, ...]] = {
         "swarm.audit",
         "swarm.daemon.usable",  # which agents can be used here is looked at without asking one
         "swarm.daemon.intake",  # a daemon is started only for a plan that it would take in
+        "swarm.client",
+    ),
+    "swarm.client.spawning": (
+        "swarm.errors",
+        "swarm.protocol",
+        "swarm.core.places",
+        "swarm.edge",
         "swarm.daemon.service",  # `swarm start --foreground` becomes the daemon
         "swarm.client",
     ),
