@@ -50,6 +50,7 @@ STATUS = "/v1/status"  # GET ?run= &view=full|summary
 SUBMIT = "/v1/submit"  # POST SubmitRequest -> SubmitAnswer
 GOAL = "/v1/goal"  # POST GoalRequest -> GoalAnswer
 APPROVE = "/v1/approve"  # POST ApproveRequest -> {"run", "digest"}
+FORGET = "/v1/forget"  # POST {"lessons": [id]} -> {"lessons": [id]}
 WATCH = "/v1/watch"  # POST WatchRequest -> WatchRequest
 ADD = "/v1/add"  # POST AddRequest -> SubmitAnswer
 RETRY = "/v1/retry"  # POST RetryRequest -> TasksAnswer

@@ -42,6 +42,7 @@ THEMES: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
             ("diff", "watching", "diff", "Show what a task changed"),
             ("claims", "watching", "claims", "Show who may change what now"),
             ("events", "watching", "events", "Show what happened, from the journal"),
+            ("lessons", "goals", "lessons", "Show what earlier runs taught; forget it"),
             ("agents", "mending", "agents", "Show which agents can be used here, and why not"),
             ("worktrees", "finishing", "worktrees", "Show worktrees; give kept work one again"),
         ),

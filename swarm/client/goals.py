@@ -1,4 +1,4 @@
-"""Commands that begin with a goal: scout, plan, build.
+"""Commands that begin with a goal: scout, plan, build; and lessons, which they and all others go by.
 
 Rules for editing: a word that may be a run's id never begins anything: what only looks must cost nothing. What begins something can
 be typed again and goes on with it.
@@ -195,6 +195,34 @@ def new_project(session: Session, folder: str) -> Session:
     path = Path(session.directory, folder)
     offline.new_project(path)
     return Session(os.fspath(path), as_json=session.as_json, quiet=session.quiet, verbose=session.verbose)
+
+
+@command("lessons", shows=True, steers=True)
+@click.option("--forget", multiple=True, metavar="ID", help="Don't tell this to later runs.")
+@click.option("--forget-all", "everything", is_flag=True, help="Forget all of them.")
+def lessons(session: Session, forget: tuple[str, ...], everything: bool) -> None:
+    """Show what earlier runs taught, which the prompts of later ones are told.
+
+    Where work conflicted, which suites are flaky, what was tried and did not land.
+    """
+    from swarm.client import offline
+
+    if everything:
+        forget = tuple(each["id"] for each in offline.lessons(session.state))
+    if forget:
+        forgotten(session, forget)
+    found = offline.lessons(session.state)
+    if session.as_json:
+        session.json({"schema": protocol.SCHEMA, "lessons": found})
+    else:
+        session.out(telling.lessons_text(found))
+
+
+def forgotten(session: Session, names: Sequence[str]) -> None:
+    """Forgets lessons."""
+    session.with_daemon(
+        lambda daemon, _: daemon.post(protocol.FORGET, {"lessons": list(names)}), ends="answered"
+    )
 
 
 # --- asking the daemon ---

@@ -259,6 +259,13 @@ class Swarm:
             return (event for event in happened if run is None or event.get("run") == run)
         return iter(self._stream(run, after))
 
+    def lessons(self, *, forget: Iterable[str] = ()) -> list[Document]:
+        """Lists what earlier runs taught, which later ones are told; those named by `forget` are taken back first."""
+        if names := list(forget):
+            refuse_inside_worker("Swarm.lessons")
+            goals.forgotten(self._session, names)
+        return offline.lessons(self._session.state)
+
     def worktrees(self) -> list[Document]:
         """Lists the worktrees of runs: whose, branch, age, changed paths, size."""
         return finishing.worktree_rows(self._session, exact=False)
@@ -457,4 +464,4 @@ class AsyncSwarm:
     verify, qa = _awaited(Swarm.verify), _awaited(Swarm.qa)
     finish, discard = _awaited(Swarm.finish), _awaited(Swarm.discard)
     recover, audit, doctor = _awaited(Swarm.recover), _awaited(Swarm.audit), _awaited(Swarm.doctor)
-    agents = _awaited(Swarm.agents)
+    agents, lessons = _awaited(Swarm.agents), _awaited(Swarm.lessons)

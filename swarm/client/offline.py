@@ -188,6 +188,15 @@ def summary(state: Path) -> dict[str, Any]:
     return report.status(swarm_of(state), report.Live(), summary=True)
 
 
+def lessons(state: Path) -> list[dict[str, Any]]:
+    """Lists what runs taught; times are RFC 3339."""
+    from swarm.core import lessons as taught
+    from swarm.core.plain import rfc3339
+
+    listed = taught.document(swarm_of(state).lessons)
+    return [{**each, "at": rfc3339(each["at"])} for each in listed]
+
+
 def failure(state: Path) -> dict[str, Any]:
     """Gives what made the last daemon end by itself: `at`, `cause`, `next_step`; empty where it did not."""
     try:

@@ -217,6 +217,23 @@ def findings_text(document: Document) -> str:
     return "\n\n".join([*lines, f"Kept: swarm scout --show {shell_word(document['run'])}"]) + "\n"
 
 
+def lessons_text(found: Sequence[Document]) -> str:
+    """Lists what runs taught."""
+    if not found:
+        return "No run has taught anything yet.\n"
+    lines = [
+        f"{printable(each['id'])}  {printable(each['text'])} ({printable(each['run'])}{_often(each['times'])})"
+        for each in found
+    ]
+    return (
+        "\n".join([*lines, "", "Later runs are told this; swarm lessons --forget ID takes one back."]) + "\n"
+    )
+
+
+def _often(times: int) -> str:
+    return f", {times} times" if times > 1 else ""
+
+
 def plan_text(document: Document) -> str:
     """Shows a plan that came of a goal, how it stands, and what to do next."""
     plan, name = document["plan"], shell_word(document["run"])

@@ -114,7 +114,8 @@ class TakeWorktree(AttemptCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartWorker(AttemptCommand):
-    """`WorkerStarted` or `CommandFailed`. `again` where an earlier attempt at the task was held against it."""
+    """`WorkerStarted` or `CommandFailed`. `again` where an earlier attempt at the task was held against it; `lessons` are what
+    earlier runs taught."""
 
     spec: TaskSpec
     base: str
@@ -123,6 +124,7 @@ class StartWorker(AttemptCommand):
     claims: tuple[Claim, ...]
     feedback: tuple[str, ...] = ()
     again: bool = False
+    lessons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from swarm.core import (
     failing,
     finishing,
     foreseeing,
+    lessons,
     memory,
     merge_queue,
     oversight,
@@ -68,6 +69,8 @@ def step(swarm: Swarm, event: m.Event) -> Turn:
     for name in tuple(swarm.discarding):
         discard.wind_down(turn, swarm.runs[name])
     swarm.last_at = event.at
+    for fact in turn.facts:
+        lessons.learn(swarm.lessons, fact.type, fact.at, fact.run or "", fact.task or "", fact.data)
     if troubled and not swarm.trouble:
         swarm.capacity = admission.Decision(0, "measuring", 0)
     scheduling.start_what_may(turn)
@@ -187,6 +190,7 @@ _HANDLERS: dict[type[m.Event], Callable[[Turn, Any], None]] = {
     m.WatchedPlanRefused: backlog.refused,
     m.TasksRetried: steering.tasks_retried,
     m.TasksCancelled: steering.tasks_cancelled,
+    m.LessonsForgotten: steering.lessons_forgotten,
     m.FirstAsked: merge_queue.first_asked,
     m.UndoRequested: undoing.requested,
     m.TaskTold: steering.task_told,

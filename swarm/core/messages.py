@@ -193,6 +193,13 @@ class WatchedPlanRefused(RunEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LessonsForgotten(Event):
+    """`swarm lessons --forget`: these are not to be told to later runs."""
+
+    lessons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TasksRetried(RunEvent):
     """Failed, cancelled or blocked tasks are to be tried again."""
 

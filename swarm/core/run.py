@@ -80,7 +80,7 @@ class Run:
     `suites_seen` counts the suites that have run, by name. `spent` is what its workers have cost. `shut` are the gates that let no
     task start.
     `way` is how it goes from a goal to work, where it began with one; `width` how many of its workers may be at work at once, 0 for
-    as many as the machine allows.
+    as many as the machine allows. `lessons` are what earlier runs had taught when it began.
     `watched` is the plan file whose additions are taken in as they are saved, `watch_problem` why the last were not.
     `behind` is set after the journal was rebuilt while tasks may have landed that are not in `published`.
     """
@@ -142,6 +142,7 @@ class Run:
     qa: Qa | None = None
     way: Way | None = None
     width: int = 0
+    lessons: tuple[str, ...] = ()
     discarding: bool = False
     removing: bool = False
     retry_at: dict[str, float] = field(default_factory=dict)

@@ -17,6 +17,7 @@ from swarm.core import admission
 from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.batch import members
+from swarm.core.lessons import Lesson
 from swarm.core.model import Attempt, Hold, Limits, Readings, Spent, Step, Task, TaskState, Trial
 from swarm.core.run import Run
 
@@ -50,7 +51,7 @@ class Swarm:
     them is suspended, thawed or ended. `blind` says why the last look at the machine saw nothing, `verify_waits` that one more
     candidate would be verified if the machine had room. `holds` says which agents start nothing, or little, and why; `trials` what
     their first workers showed. `spent_today` is what workers that ended on the day `spent_on` have cost. `last_at` is the time of
-    the last event.
+    the last event, `lessons` what runs taught, the one met last at the end.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -81,6 +82,7 @@ class Swarm:
     spent_today: Spent = field(default_factory=Spent)
     discarding: dict[str, None] = field(default_factory=dict)
     deadlines: list[Deadline] = field(default_factory=list)
+    lessons: dict[str, Lesson] = field(default_factory=dict)
     version: str = ""
     top: str = ""
     sandbox: str = ""
@@ -231,6 +233,7 @@ def _start_worker(_: Swarm, run: Run, task: Task, attempt: Attempt) -> cmd.Comma
         claims=run.shown_claims(task) if task.spec.claims else (),
         feedback=(*task.feedback, *task.told),
         again=any(each.counts for each in task.attempts[:-1]),
+        lessons=run.lessons,
     )
 
 

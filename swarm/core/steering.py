@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from swarm.core import astray, building, providers, reviewing
+from swarm.core import astray, building, lessons, providers, reviewing
 from swarm.core import messages as m
 from swarm.core.lifecycle import cancel, end_worker, settle
 from swarm.core.model import GOOD_ENDS, TASK_ENDS, WORKER_STEPS, Step, Task, TaskState
@@ -120,3 +120,8 @@ def task_told(turn: Turn, event: m.TaskTold) -> None:
     run = the_run(turn, event.run)
     (task,) = _known(run, [event.task])
     task.told = (*task.told, event.text)
+
+
+def lessons_forgotten(turn: Turn, event: m.LessonsForgotten) -> None:
+    """Has lessons not be told to later runs any more."""
+    lessons.forget(turn.swarm.lessons, event.lessons)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from swarm.core import lessons, ownership, providers, rebuilt
 from swarm.core import messages as m
-from swarm.core import ownership, providers, rebuilt
 from swarm.core.goal import Way
 from swarm.core.lifecycle import settle
 from swarm.core.model import PhaseSpec, PlanSpec, TaskSpec, TaskState
@@ -162,6 +162,7 @@ def _new_run(turn: Turn, event: m.PlanSubmitted) -> Run:
         staging=event.base_commit,
         published=event.base_commit,
         followed=event.base_commit,
+        lessons=lessons.offered(swarm.lessons),
     )
     if event.goal is not None:
         run.way = Way(event.goal, tuple(spec.id for spec in event.plan.tasks if spec.answer))

@@ -303,6 +303,19 @@ class Api:
         async with self.submitter.lock:
             return Document(await goals.Goals(self.coordinator, self.submitter).approve(run, body))
 
+    async def forget(self, request: Request) -> Response:
+        """Has lessons not be told to later runs any more."""
+        wanted = [str(name) for name in (await self._body(request))["lessons"]]
+        unknown = [name for name in wanted if name not in self.swarm.lessons]
+        if unknown:
+            raise UsageError(
+                f"There is no lesson {', '.join(unknown)}.", "Nothing was forgotten.", "swarm lessons"
+            )
+        if wanted:
+            event = m.LessonsForgotten(at=self.coordinator.now(), lessons=tuple(wanted))
+            await self.coordinator.ask(event)
+        return Document({"lessons": wanted})
+
     async def watch(self, request: Request) -> Response:
         """Has a plan file watched, from whose run it came; with an empty path not any more."""
         body = await self._body(request)
@@ -709,6 +722,7 @@ _ROUTES: dict[str, tuple[Answer, str]] = {
     protocol.SUBMIT: (Api.submit, "POST"),
     protocol.GOAL: (Api.goal, "POST"),
     protocol.APPROVE: (Api.approve, "POST"),
+    protocol.FORGET: (Api.forget, "POST"),
     protocol.WATCH: (Api.watch, "POST"),
     protocol.ADD: (Api.add, "POST"),
     protocol.RETRY: (Api.retry, "POST"),

@@ -110,7 +110,7 @@ class Workers:
         places, spec = self.edges.attempt(command), command.spec
         os.makedirs(places.worker, mode=0o700, exist_ok=True)
         before = self.ears.interrupted(command, self.edges.agents)
-        prompt = agents.prompt_text(spec, command.feedback, before)
+        prompt = agents.prompt_text(spec, command.feedback, before, command.lessons)
         places.prompt.write_text(prompt, "utf-8", "replace")
         feedback = None
         if command.feedback or command.attempt > 1:

@@ -96,9 +96,11 @@ def _filled(part: str, names: Mapping[str, str]) -> str:
     return part
 
 
-def prompt_text(spec: TaskSpec, feedback: Sequence[str], before: Interrupted | None = None) -> str:
-    """Writes what an agent that takes a prompt is asked to do: the task, its paths, and why an earlier attempt did not land. One
-    that goes on with a conversation that was interrupted is told where the work of that lies."""
+def prompt_text(
+    spec: TaskSpec, feedback: Sequence[str], before: Interrupted | None = None, lessons: Sequence[str] = ()
+) -> str:
+    """Writes what an agent that takes a prompt is asked to do: the task, its paths, what earlier runs taught, and why an earlier
+    attempt did not land. One that goes on with a conversation that was interrupted is told where the work of that lies."""
     parts = [spec.prompt.strip() or spec.title]
     if before is not None:
         parts.insert(
@@ -112,6 +114,10 @@ def prompt_text(spec: TaskSpec, feedback: Sequence[str], before: Interrupted | N
     if spec.contracts:
         agreed = "\n".join(f"- {text}" for text in spec.contracts)
         parts.append(f"Keep to what was agreed with those who work beside you:\n{agreed}")
+    if lessons:
+        parts.append(
+            "What earlier work on this project showed:\n" + "\n".join(f"- {text}" for text in lessons)
+        )
     if feedback:
         parts.append("What came before:\n" + "\n\n".join(feedback))
     return "\n\n".join(parts) + "\n"

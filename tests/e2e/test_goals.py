@@ -121,3 +121,17 @@ def test_a_new_project_begins_with_nothing(swarm: Swarm) -> None:
     assert git(place, "show", "main:out-a") == "a"
     assert "no repository" in swarm("build", "--new", str(swarm.outside), "make it", code=4).err
     wait_until(lambda: not (place / ".git/swarm/daemon.json").exists(), at_most_s=PATIENCE_S)
+
+
+def test_what_a_run_taught_is_told_to_the_next_and_taken_back(swarm: Swarm) -> None:
+    """Row 125: a later run's worker finds in its prompt what did not land before; forgotten, the next one does not."""
+    swarm.run(swarm.plan("first", [swarm.task("tricky", "exit 3", attempts=1)]), code=1)
+    (lesson,) = swarm("lessons", "--json").json["lessons"]
+    assert (lesson["kind"], lesson["run"], "tricky" in lesson["text"]) == ("failed", "first", True)
+    look = 'cp "$SWARM_PROMPT_FILE" out'
+    swarm.run(swarm.plan("second", [swarm.task("b", look)]))
+    assert f"- {lesson['text']}" in str(swarm.content("second", "out"))
+    swarm("lessons", "--forget", lesson["id"])
+    assert "no lesson" in swarm("lessons", "--forget", lesson["id"], code=2).err
+    swarm.run(swarm.plan("third", [swarm.task("c", look)]))
+    assert "tricky" not in str(swarm.content("third", "out"))

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import swarm as package
-from swarm.core import admission, claims, commands, goal, messages, model, needs, qa, state
+from swarm.core import admission, claims, commands, goal, lessons, messages, model, needs, qa, state
 from swarm.core import run as runs
 from swarm.core.claims import ClaimTable
 from swarm.core.state import Swarm
@@ -39,7 +39,7 @@ from swarm.core.waiting import Waiting
 
 _MAGIC = b"swarm snapshot 1\n"
 _HEADER_MAX = 1 << 16
-_MODULES = (admission, claims, commands, goal, messages, model, needs, qa, runs, state)
+_MODULES = (admission, claims, commands, goal, lessons, messages, model, needs, qa, runs, state)
 
 
 class SnapshotUnusable(Exception):
