@@ -440,6 +440,7 @@ def worktrees(
     for found in survey.linked_worktrees(common):
         lease = leases.get(found.path)
         owner = owners.get(found.path) or (owners.get(lease.key) if lease is not None else None)
+        owner = owner or _of_saved(Path(found.path), owners)
         if owner is not None or Path(found.path).is_relative_to(root):
             mine.append((found, owner or {"state": "unknown" if lease is None else "spare"}, lease))
     wanted = [
@@ -469,6 +470,17 @@ def worktrees(
             }
         )
     return rows
+
+
+def _of_saved(path: Path, owners: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Says of a worktree that holds what stands on a recovery ref, `<task>-<attempt>.<number>`, whose it is; None of any other."""
+    from swarm.edge import saved
+
+    plain, dot, number = path.name.rpartition(".")
+    attempt = owners.get(str(path.with_name(plain))) if dot and number.isdigit() else None
+    if attempt is None:
+        return None
+    return {**attempt, "branch": saved.SavedWork(saved.owner_of_path(path), int(number), "").branch}
 
 
 def open_worktree(top: Path, state: Path, run: str, task: str, n: int | None) -> Path:

@@ -69,6 +69,9 @@ def test_what_would_be_lost_is_left_and_can_be_brought_back(swarm: Swarm, daemon
     assert (back / "only here").read_text() == "precious\n"
     assert '?? "only here"' in git(back, "status", "--porcelain")
     assert swarm("recover", "t").out.strip() == str(back)
+    (row,) = [row for row in swarm("worktrees", "--json").json["worktrees"] if row["path"] == str(back)]
+    assert (row["state"], row["run"], row["task"], row["attempt"]) == ("open", "r", "t", 1)
+    assert row["branch"] == forced[str(path)]["saved"]
     assert git(swarm.top, "show", f"{forced[str(opened)]['saved']}:mine") == "commit"
 
 
