@@ -289,6 +289,19 @@ def discard(session: Session, run: str, force: bool, names: tuple[str, ...], dry
         session.line("Nothing would be lost.")
     if not dry_run:
         session.line(f"Run {protocol.printable(run)} is gone, and so are its worktrees and branches.")
+        _say_what_stays(session)
+
+
+def _say_what_stays(session: Session) -> None:
+    """Says that spare worktrees are kept, which belong to no run, where there is none left that they could serve."""
+    from swarm.client.finishing import worktree_rows
+
+    if not session.document(full=False)["runs"]:
+        spare = sum(row["state"] == "spare" for row in worktree_rows(session, exact=False))
+        if spare:
+            session.line(
+                f"Spare worktrees ({spare}) stay, clean, for the next run. To remove them: swarm worktrees --clean"
+            )
 
 
 def _discard(

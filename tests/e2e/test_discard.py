@@ -41,10 +41,12 @@ def test_a_finished_run_goes_without_a_question(swarm: Swarm) -> None:
 
 
 def test_after_a_discard_every_start_goes_on(swarm: Swarm) -> None:
-    """Nothing is left of a discarded run that a later start takes for a journal that lost its end, nor of a new one with its id."""
+    """Nothing is left of a discarded run that a later start takes for a journal that lost its end, nor of a new one with its id.
+    The spare worktrees that stay are told."""
     swarm.run(swarm.plan("r", [swarm.task("a"), swarm.task("b")]))
     swarm("start")
-    swarm("discard", "r", "--force", "--yes", "staging")
+    said = swarm("discard", "r", "--force", "--yes", "staging").out
+    assert f"Spare worktrees ({len(git(swarm.top, 'worktree', 'list').splitlines()) - 1}) stay" in said
     swarm("stop")
     swarm("start")
     assert swarm("recover", "--dry-run", "--json").json["found"] == []
