@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import wait_until
 from tests.e2e.driver import PATIENCE_S, Swarm, runs
+from tests.e2e.test_goals import side_by_side, with_roles
 
 pytest.importorskip("mcp", reason="the mcp extra is not installed")
 
@@ -132,5 +133,24 @@ def test_an_error_is_told_in_words(swarm: Swarm) -> None:
             )
             assert "is not in a git repository" in await call("status", directory="/") or True
             assert (await call("status"))["runs"] == []
+
+    carry_out(story)
+
+
+def test_a_goal_goes_its_whole_way(swarm: Swarm) -> None:
+    """Row 124: build returns at once with an id, and the result names the mode that really ran; a plan is looked at before it is
+    approved of, and what scouts found is one text."""
+    with_roles(swarm, *side_by_side(swarm, "a", "b"))
+
+    async def story() -> None:
+        async with a_client(swarm) as call:
+            begun = await call("build", goal="make two things", approve=True)
+            ended = await call("wait", run=begun["id"])
+            assert (ended["stage"], ended["mode"], ended["width"]) == ("ready", "parallel", 2)
+            made = await call("plan", goal="make two other things", wait=True)
+            assert (made["stage"], made["approved"], '"tasks"' in made["text"]) == ("approval", False, True)
+            done = await call("build", goal=made["run"], approve=True, wait=True)
+            assert done["stage"] == "ready"
+            assert "scout-1 looked" in (await call("scout", questions=["what is this?"], wait=True))["merged"]
 
     carry_out(story)
