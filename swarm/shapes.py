@@ -221,17 +221,3 @@ class StopRequest(TypedDict):
     """How the daemon goes down, one of `STOP_MODES`."""
 
     mode: str
-
-
-class DaemonFile(TypedDict):
-    """What `<state>/daemon.json` holds; times are RFC 3339. `folder` are device and inode of the state folder that it is about;
-    `socket` is missing while the daemon comes up."""
-
-    pid: int
-    start_ticks: int
-    boot_id: str
-    version: str
-    socket: str
-    started_at: str
-    ends_when_idle: bool
-    folder: list[int]

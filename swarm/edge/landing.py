@@ -217,15 +217,6 @@ class LandingRepository:
         """Gives the commit the run started from, or None before `seed`."""
         return self._refs.read(base_ref(run))
 
-    def first_parent(self, run: str) -> list[str]:
-        """Lists the commits of staging above the run's base, oldest first: one for each landing."""
-        base, tip = self.base(run), self.staging(run)
-        if base is None or tip is None:
-            return []
-        return git.run(
-            "rev-list", "--first-parent", "--reverse", f"{base}..{tip}", git_dir=self.path
-        ).text.split()
-
     def above(self, run: str, commit: str) -> list[str]:
         """Lists the landings above `commit`, which is one, oldest first."""
         return git.run(
@@ -665,10 +656,6 @@ class LandingRepository:
         """Tells whether `below` is `above` or one of its ancestors, as far as history is here."""
         asked = git.run("merge-base", "--is-ancestor", below, above, git_dir=self.path, ok=(0, 1))
         return asked.code == 0
-
-    def commits_between(self, base: str, head: str) -> int:
-        """Counts the commits that `head` has and `base` has not."""
-        return int(git.run("rev-list", "--count", f"{base}..{head}", git_dir=self.path).text)
 
 
 def _is_abandoned(name: str) -> bool:

@@ -159,14 +159,20 @@ class _Trial:
                     "taken-back", f"{sorted(taken_back)} changes, which the attempt did not change"
                 )
             self._landed(lander.land(found.tree, onto, head, base), onto, head)
-        elif lander.landing.commits_between(base, head) > 1:
+        elif len(self._commits(base, head)) > 1:
             self._replay(lander, onto, head, base)
+
+    def _commits(self, base: str, head: str) -> list[str]:
+        """Lists the commits that an attempt made, each with its parents."""
+        listed = making.git(self.top, "rev-list", "--parents", f"{base}..{head}")
+        return listed.stdout.decode().splitlines()
 
     def _replay(self, lander: Lander, onto: str, head: str, base: str) -> None:
         """A conflict of several commits is tried again commit by commit, where they are a line."""
         found = lander.landing.rebase(head, base, onto, 1_800_000_000)
-        line = making.git(self.top, "rev-list", "--parents", f"{base}..{head}").stdout.decode().splitlines()
-        is_line = all(len(each.split()) == 2 for each in line) and self.judge.is_ancestor(base, head)
+        is_line = all(
+            len(each.split()) == 2 for each in self._commits(base, head)
+        ) and self.judge.is_ancestor(base, head)
         if not is_line:
             if not isinstance(found, Conflict):
                 raise Disagreement("replay", "what is no line of commits was replayed")

@@ -243,7 +243,7 @@ def test_a_landing_from_end_to_end(yard: Yard) -> None:
     assert sh(yard.repo, "rev-parse", "swarm/run/staging") == landed == yard.landing.staging("run")
     assert sh(yard.repo, "show", "-s", "--format=%P %an", landed) == f"{yard.base} {head} swarm"
     assert sh(yard.repo, "show", f"{landed}:src/new.py") == "new"
-    assert yard.landing.first_parent("run") == [landed]
+    assert yard.landing.above("run", yard.base) == [landed]
     yard.fsck()
 
 
@@ -260,7 +260,7 @@ def test_many_landings_from_one_old_base_equal_git_merge(yard: Yard) -> None:
         expected = sh(yard.repo, "rev-parse", "HEAD^{tree}")
         sh(yard.repo, "checkout", "-q", "main")
         assert sh(yard.repo, "rev-parse", f"{landed}^{{tree}}") == expected
-    assert len(yard.landing.first_parent("run")) == 12
+    assert len(yard.landing.above("run", yard.base)) == 12
 
 
 def test_bring_in_survives_gc_in_the_users_repository(yard: Yard) -> None:
@@ -698,7 +698,7 @@ def test_dead_helpers_change_nothing(yard: Yard) -> None:
         for pid in children(os.getpid()):
             os.kill(pid, signal.SIGKILL)
         yard.land(head, f"t{n}")
-    assert len(yard.landing.first_parent("run")) == 4
+    assert len(yard.landing.above("run", yard.base)) == 4
     yard.fsck()
 
 
@@ -743,7 +743,7 @@ def test_rebase_replays_line_by_line(yard: Yard) -> None:
     found = yard.landing.rebase(head, yard.base, onto, 1_700_000_000)
     assert isinstance(found, Replayed)
     assert found == yard.landing.rebase(head, yard.base, onto, 1_700_000_000)
-    assert yard.landing.commits_between(onto, found.head) == 2
+    assert sh(yard.landing.path, "rev-list", "--count", f"{onto}..{found.head}") == "2"
     last = yard.landing.objects.commit(found.head)
     assert (last.message, last.author) == ("third\n", yard.landing.objects.commit(head).author)
     assert yard.landing.objects.commit(last.parents[0]).message == "second\n\nwith a body\n"
@@ -859,7 +859,7 @@ def test_advance_may_move_over_several(yard: Yard) -> None:
     with exclusive(yard.lock, kind=MergeLockHeld) as held:
         assert yard.landing.advance("run", two, onto, lock=held) is None
     yard.landing.publish("run", two, onto)
-    assert yard.landing.first_parent("run") == [one, two]
+    assert yard.landing.above("run", yard.base) == [one, two]
     assert {"one", "two"} <= set(files(yard.user.common_dir, "swarm/run/staging"))
     yard.land(work(yard.repo, yard.base, {"three": "3\n"}, name="three"), "three")
 
@@ -951,7 +951,7 @@ def test_target_below_the_base_makes_history_come_in(repo: Path) -> None:
     staging = yard.land(work(repo, yard.base, {"one": "1\n"}, name="one"), "one")
     yard.landing.bring_in([Incoming("finish/2", target, staging)])
     assert yard.landing.is_ancestor(target, staging)
-    assert yard.landing.commits_between(target, staging) == 3
+    assert sh(yard.landing.path, "rev-list", "--count", f"{target}..{staging}") == "3"
     yard.land(work(repo, yard.base, {"two": "2\n"}, name="two"), "two")
     yard.fsck()
     yard.landing.close()
@@ -976,7 +976,7 @@ STORM = textwrap.dedent(
         staging = landing.seed("run", base)
         landing.publish("run", base, base)
         landing.publish("run", staging, user.branch_commit("swarm/run/staging"))
-        done = {landing.objects.commit(each).parents[1] for each in landing.first_parent("run")}
+        done = {landing.objects.commit(each).parents[1] for each in landing.above("run", base)}
         print("up", flush=True)
         for n, head in enumerate(heads):
             if head in done:
@@ -1018,7 +1018,7 @@ def test_killed_at_any_moment_nothing_is_lost_or_doubled(repo: Path) -> None:
         kills += 1
     assert kills >= 3
     yard = Yard(repo)
-    line = yard.landing.first_parent("run")
+    line = yard.landing.above("run", yard.base)
     assert sorted(yard.landing.objects.commit(each).parents[1] for each in line) == sorted(heads)
     assert sh(repo, "rev-parse", "swarm/run/staging") == yard.landing.staging("run")
     assert len(files(yard.path, line[-1])) == 43
