@@ -309,7 +309,8 @@ class VerifySettings(_Table):
     )
     mode: Literal["strict", "batch"] = Field(
         default="strict",
-        description="strict: every landing verified by itself; batch: several at once where failures are rare.",
+        description="strict: every commit of staging has passed by itself; batch: several land at once where little is red, "
+        "and only the last of them has passed.",
     )
     timeout_s: float = Field(
         default=_DEFAULTS.suite_timeout_s,
