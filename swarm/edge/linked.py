@@ -48,6 +48,7 @@ NAMED_BY = (
 _PLAIN = (
     *("-c", "core.splitIndex=false", "-c", "index.sparse=false", "-c", "core.sparseCheckout=false"),
     *("-c", "core.trustctime=true", "-c", "core.checkStat=default", "-c", "core.untrackedCache=false"),
+    *("-c", "core.ignoreStat=false"),
 )
 
 

@@ -798,6 +798,14 @@ def test_what_a_worker_left_is_one_commit_on_its_base(repo: Path, pool: Pool, ba
     assert sh(repo, "fsck", "--strict", "--no-dangling") == ""
 
 
+def test_a_setting_that_has_git_believe_its_index_hides_no_work(repo: Path, pool: Pool, base: str) -> None:
+    """With core.ignoreStat git takes what it checks out for unchanged ever after; what a worker wrote is seen all the same."""
+    sh(repo, "config", "core.ignoreStat", "true")
+    path = pool.take("r/a/1", base)
+    (path / "src" / "b.py").write_text("changed\n")
+    assert collect(pool, path, base).touched == ("src/b.py",)
+
+
 def test_the_workers_own_commits_count(pool: Pool, base: str) -> None:
     """Commits of the worker, on a branch or not, are kept as they are, with what it left on top."""
     path = pool.take("r/a/1", base)
