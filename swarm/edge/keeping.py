@@ -14,12 +14,15 @@ from pathlib import Path
 
 from swarm.crashpoints import crash_at
 from swarm.edge import git, linked, secluded
+from swarm.edge.difference import Difference
 from swarm.edge.indexfile import fingerprint
 from swarm.edge.leases import Member
 from swarm.edge.leftovers import Collected, Collector, Lent, Work
 from swarm.edge.linked import LinkedTree
 from swarm.edge.saved import Aside, Owner, Saver, TooManySaved, owner_of_path
 from swarm.edge.upkeep import Upkeep
+
+UNKNOWN_MAX = 100  # paths that git is asked about by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,16 @@ class Keeper:
             return f"What the worker did with git can't be taken over and is kept in {place}: {problem.cause}"
         return ""
 
-    def put_away(self, member: Member, at: float | None = None) -> str | None:
+    def look(self, member: Member) -> Difference | None:
+        """Looks what in a member is not as in its base, where its work was collected; None where that can't be told."""
+        if self.saver is None or not (member.collected and self.upkeep.is_whole(member)):
+            return None
+        try:
+            return self.upkeep.look(member)
+        except (git.GitError, OSError, ValueError):
+            return None
+
+    def put_away(self, member: Member, at: float | None = None, seen: Difference | None = None) -> str | None:
         """Sees to it that nothing in a member is lost by what comes next; gives the branch that keeps it, or the folder
         in which it lies, or None where there was nothing. What a person moved somewhere else is theirs from now on."""
         tree = self.upkeep.seated(member)
@@ -107,7 +119,7 @@ class Keeper:
         if self.saver is None or tree is None or member.filling:
             return None
         place = None
-        if self.is_dirty(member, tree):
+        if self.is_dirty(member, tree, seen):
             place = self._save_work(self.saver, member, tree, member.since if at is None else at)
         if tree.path != member.path and tree.path.exists():
             self.upkeep.disown(tree, tree.path)
@@ -133,20 +145,29 @@ class Keeper:
         staged = found.work.staged
         return self.aside.put(tree.path, self._owner(member), why, staged=staged)
 
-    def is_dirty(self, member: Member, tree: LinkedTree) -> bool:
+    def is_dirty(self, member: Member, tree: LinkedTree, seen: Difference | None = None) -> bool:
         """Tells whether there may be something in a member that stands nowhere else. In a free one that is what came after it
         was cleaned: the files that it still has are those of work that was put away."""
         if member.collected:
-            return self._is_changed(member, tree)
+            return self._is_changed(member, tree, seen)
         shut_in = self.upkeep.leases.git(member).is_dir()
         return not member.swept or shut_in or linked.is_touched(tree.path, member.since)
 
-    def _is_changed(self, member: Member, tree: LinkedTree) -> bool:
-        """Tells whether something was written after the work was collected."""
+    def _is_changed(self, member: Member, tree: LinkedTree, seen: Difference | None) -> bool:
+        """Tells whether something was written after the work was collected; git is asked of what `seen` does not tell."""
         if tree.head() != member.stood or fingerprint(tree.admin / "index") != member.seen:
             return True
-        status = tree.git("status", "--porcelain", "-z", "--no-renames", *self._lent.pathspecs())
+        unknown = self._unknown(member, seen) if seen is not None else None
+        if unknown == []:
+            return False
+        among = unknown if unknown and len(unknown) <= UNKNOWN_MAX else ()
+        status = tree.git("status", "--porcelain", "-z", "--no-renames", *self._lent.pathspecs(among))
         return any(entry[1:2] != " " for entry in git.decode(status.out).split("\0") if entry)
+
+    def _unknown(self, member: Member, seen: Difference) -> list[str]:
+        """Lists the paths of which can't be told without git that what lies there was collected."""
+        base, kept = (self.upkeep.objects.tree_of(commit) for commit in (member.base, member.kept))
+        return seen.unknown(member.path, self.upkeep.objects.diff(base, kept))
 
     def _is_known(self, member: Member, work: Work) -> bool:
         """Tells whether all of it stands under a ref already: it is the base, or what was collected."""

@@ -28,7 +28,8 @@ class Member:
     `swept` that nothing but tracked files is there, `cold` that the index is as young as its files. `ready`
     means: `setup` has run. `last` is who had it last, whose files may still be there. `collected` means that all
     that was there is the commit `kept`, while HEAD stood at `stood` and the index was as `seen` says. `filling`
-    means that it is being brought to its base: a difference from it is nobody's work.
+    means that it is being brought to its base: a difference from it is nobody's work. `off`, which only this daemon
+    knows, lists the tracked paths that are not as in `base`; None where nobody has looked.
     """
 
     number: int
@@ -47,6 +48,7 @@ class Member:
     seen: str = ""
     filling: bool = False
     since: float = 0.0
+    off: tuple[str, ...] | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 

@@ -78,11 +78,12 @@ class Lent:
         """Lists the lent paths that some touched path is, or lies below."""
         return [path for path in self.paths if any(t == path or t.startswith(path + "/") for t in touched)]
 
-    def pathspecs(self) -> list[str]:
-        """Gives what keeps them out of `git add`."""
-        if not self.paths:
+    def pathspecs(self, among: Sequence[str] = ()) -> list[str]:
+        """Gives what keeps them out of what git is asked, and confines git to `among`, if that is given."""
+        if not (self.paths or among):
             return []
-        return ["--", ":/", *(f":(top,exclude,literal){path}" for path in self.paths)]
+        wanted = [f":(top,literal){path}" for path in among] or [":/"]
+        return ["--", *wanted, *(f":(top,exclude,literal){path}" for path in self.paths)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,6 @@ from typing import Any
 
 from swarm.crashpoints import crash_at
 from swarm.edge import git
-from swarm.edge.indexfile import Tracked
 from swarm.edge.lockfile import LockHeld
 from swarm.edge.trouble import raise_if_troubled
 
@@ -125,6 +124,13 @@ class LinkedTree:
         """Removes the lock files that a killed git left here. No process may be at work in the worktree."""
         for name in ("index.lock", "HEAD.lock", "ORIG_HEAD.lock"):
             _unlink(self.admin / name)
+
+    def detach_at(self, commit: str) -> None:
+        """Has HEAD name a commit, and changes nothing else."""
+        if _has_reftable(self.common):
+            self.git("update-ref", "--no-deref", "HEAD", commit)
+        else:
+            write_text(self.admin / "HEAD", f"{commit}\n")
 
     def purge(self, head: str) -> None:
         """Takes the record back to what it was when made, detached at `head`.
@@ -294,43 +300,12 @@ def remove(path: Path) -> None:
             shutil.rmtree(path)
 
 
-def remove_untracked(top: Path, tracked: Tracked) -> None:
-    """Removes all below `top` that is not tracked, but the top's own `.git`; raises OSError.
-
-    Stricter than `git clean -ffdx`, which looks past sockets, pipes and a `.git` in a tracked folder, and
-    which stops at folders that a worker made read-only: these get their owner's rights back. Links are not
-    followed.
-    """
-    base = os.fsencode(top) + b"/"
-    _give_rights_back(base)
-    waiting = [b""]
-    while waiting:
-        folder = waiting.pop()
-        with os.scandir(base + folder) as entries:
-            for entry in entries:
-                name = folder + entry.name
-                if name in tracked.paths:
-                    if entry.is_dir(follow_symlinks=False):
-                        _make_room(Path(os.fsdecode(entry.path)), name in tracked.submodules)
-                elif tracked.holds_below(name) and _give_rights_back(entry.path):
-                    waiting.append(name + b"/")
-                elif name != b".git":
-                    remove(Path(os.fsdecode(entry.path)))
-
-
-def _make_room(folder: Path, is_submodule: bool) -> None:
-    """Removes a folder that lies where a file belongs, and what was checked out in a submodule's place."""
-    remove(folder)
-    if is_submodule:
-        folder.mkdir()
-
-
 def find_git_below(top: Path) -> list[str]:
     """Lists the folders below `top` (links are not followed) that hold a `.git`, relative to it."""
     found, waiting = [], [str(top)]
     while waiting:
         folder = waiting.pop()
-        _give_rights_back(os.fsencode(folder))
+        give_rights_back(os.fsencode(folder))
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name == ".git":
@@ -366,6 +341,16 @@ def give_right_to_read(top: Path) -> None:
                     os.chmod(path, stat.S_IMODE(mode) | 0o400)
                 except PermissionError:
                     pass
+
+
+def give_rights_back(path: bytes) -> bool:
+    """Undoes what a worker did to its own right to list and change a folder; tells whether it is a folder."""
+    mode = os.lstat(path).st_mode
+    if not stat.S_ISDIR(mode):
+        return False
+    if mode & 0o700 != 0o700:
+        os.chmod(path, 0o755)  # noqa: S103 - what a checkout makes under the usual mask
+    return True
 
 
 def is_folder(path: Path) -> bool:
@@ -439,16 +424,6 @@ def _folders(parent: Path) -> list[Path]:
         return [Path(entry.path) for entry in os.scandir(parent) if entry.is_dir(follow_symlinks=False)]
     except FileNotFoundError:
         return []
-
-
-def _give_rights_back(path: bytes) -> bool:
-    """Undoes what a worker did to its own right to list and change a folder; tells whether it is a folder."""
-    mode = os.lstat(path).st_mode
-    if not stat.S_ISDIR(mode):
-        return False
-    if mode & 0o700 != 0o700:
-        os.chmod(path, 0o755)  # noqa: S103 - what a checkout makes under the usual mask
-    return True
 
 
 def one_line(path: Path) -> str | None:

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from swarm.core.model import Finding
 from swarm.crashpoints import crash_at
-from swarm.edge import git, linked
+from swarm.edge import difference, git, linked
+from swarm.edge.difference import Difference
 from swarm.edge.furnish import Furnishing
 from swarm.edge.indexfile import Tracked
 from swarm.edge.leases import Leases, Member
@@ -74,30 +75,55 @@ class Upkeep:
         member.admin, member.base = tree.admin, base
         self.leases.save(member)
 
-    def _clean(self, member: Member) -> None:
-        """Removes all but tracked files, and all that git keeps besides."""
+    def _clean(self, member: Member, seen: Difference | None = None) -> None:
+        """Removes all but tracked files, and all that git keeps besides; `seen` is what a look has just found."""
         if member.swept:
             return
         self.tree(member).purge(member.base)
         linked.remove(Path(f"{self.leases.index(member)}.lock"))
-        tracked = Tracked(self.leases.index(member).read_bytes(), oid_bytes=len(member.base) // 2)
-        linked.remove_untracked(member.path, tracked)
-        member.swept = True
+        for path in seen.besides if seen else difference.list_besides(member.path, self._tracked(member)):
+            linked.remove(member.path / path)
+        member.swept, member.off = True, seen.tracked if seen else None
+
+    def look(self, member: Member) -> Difference:
+        """Looks what in a member is not as in its base. Raises GitError, OSError, ValueError."""
+        return difference.look(self.tree(member), self.leases.index(member), self._tracked(member))
+
+    def _tracked(self, member: Member) -> Tracked:
+        return Tracked(self.leases.index(member).read_bytes(), oid_bytes=len(member.base) // 2)
 
     def _checkout(self, member: Member, base: str) -> None:
         """Moves tracked files to `base` by our own index, whose copy the worker gets."""
+        tree, index, few = self.tree(member), self.leases.index(member), self._few_to_restore(member, base)
+        member.off = None
+        if few is not None:
+            difference.restore(tree, index, base, few)
+            tree.detach_at(base)
+        else:
+            self._check_out_all(member, base)
+        crash_at("worktree.filled")
+        linked.copy_index(index, tree.admin / "index")
+        member.base, member.at_base, member.off = base, True, ()
+
+    def _few_to_restore(self, member: Member, base: str) -> list[str] | None:
+        """Lists the paths that bring a member to `base`; None where they are not known, or comparing all costs less."""
+        if member.off is None:
+            return None
+        changed = self.objects.changed_paths(member.base, base) if member.base != base else ()
+        paths = sorted({*member.off, *changed})
+        return paths if difference.may_restore(paths) else None
+
+    def _check_out_all(self, member: Member, base: str) -> None:
         tree, index = self.tree(member), self.leases.index(member)
         tree.git("checkout", "-q", "-f", "--detach", base, index=index)
         if member.base != base and self._attributes_changed(member.base, base):
             linked.remove(index)  # git leaves files as they are whose content is the same, but not its form
             tree.git("checkout", "-q", "-f", "--detach", base, index=index)
-        crash_at("worktree.filled")
-        linked.copy_index(index, tree.admin / "index")
-        member.base, member.at_base = base, True
 
     def warm(self, member: Member) -> None:
         """Has git write the index of a new member again, a second later than its files."""
         if time.time() - os.stat(self.leases.index(member)).st_mtime > RACY_S:
+            member.off = None  # so that every file is compared
             self._checkout(member, member.base)
             member.cold = False
 
@@ -113,14 +139,14 @@ class Upkeep:
             self.furnishing.run_setup(tree, self.leases.folder / f"{member.number}.setup.log")
             member.ready = self.furnishing.setup
 
-    def sweep_or_retire(self, member: Member) -> None:
+    def sweep_or_retire(self, member: Member, seen: Difference | None) -> None:
         """Cleans a member that was given back; one that can't be cleaned is put aside, and made anew when
         taken."""
         if not self.is_whole(member):
             self.retire(member)
             return
         try:
-            self._clean(member)
+            self._clean(member, seen)
         except (git.GitError, OSError, ValueError):
             self.retire(member)
 
@@ -128,7 +154,7 @@ class Upkeep:
         """Puts folder, record and index of a member out of the way, in this order, then deletes them.
         Idempotent."""
         aside = self.trash / secrets.token_hex(6)
-        member.at_base, member.swept, member.ready = False, False, ""
+        member.at_base, member.swept, member.ready, member.off = False, False, "", None
         if os.path.lexists(member.path):
             aside.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.rename(member.path, aside)

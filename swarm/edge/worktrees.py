@@ -115,6 +115,7 @@ class Pool:
             ):
                 self._upkeep.stand_at(member, base)
             member.collected = member.swept = member.at_base = False
+            member.off = None
             self._upkeep.furnish(member)
             member.filling = False
             self._leases.save(member)
@@ -134,13 +135,14 @@ class Pool:
         with member.lock, _explained(f"The worktree of {key} could not be taken back"):
             if member.key != key:
                 return None
-            place = self._keeper.put_away(member, at)
+            seen = self._keeper.look(member)
+            place = self._keeper.put_away(member, at, seen)
             crash_at("give-back.saved")
             member.key, member.ready, member.swept, member.collected = "", "", False, False
             member.since = time.time()
             self._leases.save(member)
             crash_at("give-back.freed")
-            self._upkeep.sweep_or_retire(member)
+            self._upkeep.sweep_or_retire(member, seen if place is None else None)
             crash_at("give-back.cleaned")
             if member.swept:
                 member.since = time.time()

@@ -350,7 +350,7 @@ MUTANTS: dict[str, Mutant] = {
     "work-dropped": Mutant(
         "a worktree is cleaned without saving what nobody collected",
         "swarm/edge/worktrees.py",
-        "            place = self._keeper.put_away(member, at)\n            crash_at",
+        "            place = self._keeper.put_away(member, at, seen)\n            crash_at",
         "            place = None\n            crash_at",
         (f"{_WORKTREES}::test_work_that_was_never_collected_is_saved_when_given_back",),
     ),

@@ -358,6 +358,7 @@ def test_files_get_the_form_that_new_attributes_ask_for(
 
 @pytest.mark.parametrize("mess", MESSES, ids=lambda mess: mess.__name__.strip("_"))
 @pytest.mark.parametrize("moved", [False, True], ids=["same-base", "newer-base"])
+@pytest.mark.parametrize("collected", [False, True], ids=["not-collected", "collected"])
 def test_nothing_of_one_attempt_reaches_the_next(
     repo: Path,
     pool: Pool,
@@ -366,15 +367,18 @@ def test_nothing_of_one_attempt_reaches_the_next(
     monkeypatch: pytest.MonkeyPatch,
     mess: object,
     moved: bool,
+    collected: bool,
 ) -> None:
     """Whatever a worker left in a worktree, the next key gets exactly its base and a git that knows nothing
-    else."""
+    else, also where the work was collected, so that only what is not as in the base is taken back."""
     assert callable(mess)
     monkeypatch.chdir(tmp_path)
     for name in ("user.name", "user.email"):
         sh(repo, "config", name, "ada@example.org")
     path = pool.take("r/a/1", base)
     mess(path, repo)
+    if collected:
+        collect(pool, path, base)
     pool.give_back("r/a/1")
     target = commit_on(repo, "src/b.py", "b = 3\n") if moved else base
     again = pool.take("r/b/1", target)
@@ -395,6 +399,40 @@ def test_nothing_of_one_attempt_reaches_the_next(
         "ORIG_HEAD",
     }
     assert [entry.path for entry in pool.members()] == [again]
+
+
+def test_a_file_in_another_form_is_written_anew(repo: Path, pool: Pool, base: str, tmp_path: Path) -> None:
+    """A file with other line ends than its attributes ask for is no change to git, and still is not what the next key gets."""
+    newer = commit_on(repo, ".gitattributes", "*.py text eol=crlf\n")
+    path = pool.take("r/a/1", newer)
+    (path / "src" / "b.py").write_bytes(b"b = 1\n")
+    (path / "work").write_text("x")
+    assert collect(pool, path, newer).touched == ("work",)
+    assert pool.give_back("r/a/1") is None
+    assert listing(pool.take("r/b/1", newer)) == pristine(repo, newer, tmp_path)
+
+
+def test_collected_work_is_taken_back_without_a_look_at_every_file(
+    repo: Path, pool: Pool, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worktree that goes from one attempt to the next costs one look by git; changed, new and removed files are all told."""
+    path = pool.take("r/a/1", base)
+    _edited(path, repo)
+    (path / "new").mkdir()
+    (path / "new" / "file").write_text("x")
+    collect(pool, path, base)
+    newer = commit_on(repo, "src/b.py", "b = 3\n")
+    asked: list[str] = []
+    run = git.call.run
+
+    def noted(*args: str, **how: Any) -> git.Outcome:
+        asked.extend(word for word in args if word in ("diff-files", "status", "restore", "checkout"))
+        return run(*args, **how)
+
+    monkeypatch.setattr(git, "run", noted)
+    assert pool.give_back("r/a/1") is None
+    assert listing(pool.take("r/b/1", newer)) == pristine(repo, newer, tmp_path)
+    assert asked == ["diff-files", "restore"]
 
 
 def test_a_member_that_can_not_be_cleaned_is_replaced(

@@ -424,13 +424,22 @@ def _loose_size(folder: str, oid: str) -> int | None:
     return int(size) if size.isdigit() else None
 
 
+def object_id(kind: bytes, body: bytes, *, sha256: bool) -> str:
+    """Gives the id that an object has or would have."""
+    return _hash(kind + b" %d\0" % len(body) + body, sha256=sha256)
+
+
+def _hash(raw: bytes, *, sha256: bool) -> str:
+    return (hashlib.sha256(raw) if sha256 else hashlib.sha1(raw, usedforsecurity=False)).hexdigest()
+
+
 def write_loose(objects: str, kind: bytes, body: bytes, *, sha256: bool, durable: bool) -> str:
     """Writes one loose object the way git does: temporary file, fsync, read-only, moved to its name in one step.
 
     Gives its id. `objects` is the object folder. Raises `OSError` where the disk refuses.
     """
     raw = kind + b" %d\0" % len(body) + body
-    name = (hashlib.sha256(raw) if sha256 else hashlib.sha1(raw, usedforsecurity=False)).hexdigest()
+    name = _hash(raw, sha256=sha256)
     folder = os.path.join(objects, name[:2])
     path = os.path.join(folder, name[2:])
     if os.path.exists(path):

@@ -1,0 +1,123 @@
+"""What in a worktree is not as in its base: found in one look, held against what was collected, and taken back.
+
+Hides how that is told. Our own copy of the index says of every tracked file how a checkout left it, so git names the others by
+asking the file system once for each; what else lies there is found by listing every folder. Knowing both, nothing else has to be
+looked at again: not to see that all of it was collected, not to clean, and not to go to another base.
+
+Rules for editing: a file that was only written anew counts as another, since its form may be (line ends, filters); whatever can't
+be told cheaply is for git to say. Listing is stricter than git's own, which looks past sockets, pipes and a `.git` in a tracked
+folder, and which stops at folders that a worker made read-only: these get their owner's rights back. Links are not followed.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm.edge import git
+from swarm.edge.indexfile import Tracked
+from swarm.edge.linked import LinkedTree, give_rights_back
+
+RESTORED_MAX = 100  # git holds every path that it is asked for against every path of the index
+COMPARED_MAX = 100  # files whose bytes are read here
+COMPARED_BYTES_MAX = 1 << 20  # of one of them
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """`tracked` are paths whose file is another one, or gone; `besides` is all else that lies there, of a folder only itself."""
+
+    tracked: tuple[str, ...]
+    besides: tuple[str, ...]
+
+    def unknown(self, top: Path, changes: Iterable[git.Change]) -> list[str]:
+        """Lists the paths where not exactly that lies which `changes` say, or more than is read here."""
+        expected = {change.path: change for change in changes}
+        left = COMPARED_MAX
+        unknown = []
+        for path in (*self.tracked, *self.besides):
+            for file in _files_at(top, path):
+                left -= 1
+                if left < 0 or not _is_as(top / file, expected.get(file)):
+                    unknown.append(path)
+                    break
+        return unknown
+
+
+def look(tree: LinkedTree, index: Path, tracked: Tracked) -> Difference:
+    """Looks at a whole worktree. Raises GitError and OSError."""
+    besides = list_besides(tree.path, tracked)
+    found = tree.git("diff-files", "--name-only", "-z", "--ignore-submodules=dirty", index=index)
+    return Difference(tuple(path for path in git.decode(found.out).split("\0") if path), tuple(besides))
+
+
+def list_besides(top: Path, tracked: Tracked) -> list[str]:
+    """Lists all below `top` that is not tracked but the top's own `.git`, of a folder only itself; what is in a submodule's place,
+    and a folder where a file belongs, are not tracked either. Raises OSError."""
+    base = os.fsencode(top) + b"/"
+    give_rights_back(base)
+    found: list[bytes] = []
+    waiting = [b""]
+    while waiting:
+        folder = waiting.pop()
+        with os.scandir(base + folder) as entries:
+            for entry in entries:
+                name = folder + entry.name
+                if name in tracked.submodules:
+                    if give_rights_back(entry.path):
+                        found += [name + b"/" + inner for inner in os.listdir(entry.path)]
+                elif name in tracked.paths:
+                    if entry.is_dir(follow_symlinks=False):
+                        found.append(name)
+                elif tracked.holds_below(name) and give_rights_back(entry.path):
+                    waiting.append(name + b"/")
+                elif name != b".git":
+                    found.append(name)
+    return [os.fsdecode(name) for name in found]
+
+
+def restore(tree: LinkedTree, index: Path, commit: str, paths: Sequence[str]) -> None:
+    """Takes these paths, in the worktree and in `index`, to what they are in `commit`, whatever lies there. Raises GitError."""
+    if paths:
+        listed = git.encode("".join(path + "\0" for path in paths))
+        asked = ("--literal-pathspecs", "restore", "-q", f"--source={commit}", "--staged", "--worktree")
+        tree.git(*asked, "--pathspec-from-file=-", "--pathspec-file-nul", index=index, input=listed)
+
+
+def may_restore(paths: Sequence[str]) -> bool:
+    """Tells whether `restore` does for these: not where they are many, nor where they decide what form other files have."""
+    decides = any(path.rpartition("/")[2] == ".gitattributes" for path in paths)
+    return len(paths) <= RESTORED_MAX and not decides
+
+
+def _files_at(top: Path, path: str) -> Iterator[str]:
+    """Gives all that lies at a path or below it and is no folder, or the path where nothing is there."""
+    if not os.path.isdir(top / path) or os.path.islink(top / path):
+        yield path
+        return
+    for folder, folders, names in os.walk(top / path):
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        yield from (os.path.relpath(os.path.join(folder, name), top) for name in (*names, *links))
+
+
+def _is_as(file: Path, expected: git.Change | None) -> bool:
+    """Tells whether a file is byte for byte what a change made it."""
+    if expected is None:
+        return False
+    try:
+        found = os.lstat(file)
+        if stat.S_ISLNK(found.st_mode):
+            mode, body = "120000", os.fsencode(os.readlink(file))
+        elif stat.S_ISREG(found.st_mode) and found.st_size <= COMPARED_BYTES_MAX:
+            mode, body = "100755" if found.st_mode & stat.S_IXUSR else "100644", file.read_bytes()
+        else:
+            return False
+    except (FileNotFoundError, NotADirectoryError):
+        return not int(expected.new_mode, 8)
+    except PermissionError:
+        return False
+    sha256 = len(expected.new) == 64
+    return mode == expected.new_mode and git.object_id(b"blob", body, sha256=sha256) == expected.new
