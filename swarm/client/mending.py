@@ -11,7 +11,7 @@ from swarm import protocol
 from swarm.client.connection import AnswerBroken, AnswerLate, Connection
 from swarm.client.options import command, run_option
 from swarm.client.session import Session
-from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, NoDaemon, Refused, UsageError
+from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, NoDaemon, Refused, SwarmError, UsageError
 
 
 @command("audit", shows=True)
@@ -116,6 +116,10 @@ def _old_settings(session: Session, daemon: Connection) -> list[dict[str, Any]]:
 
 def _stale(session: Session) -> list[dict[str, Any]]:
     """Lists what is not as the journal has it, as lines for the doctor."""
+    try:
+        found = recovered(session, dry_run=True)
+    except SwarmError as error:
+        return [{"name": "stale", "state": "bad", "text": error.cause, "remedy": error.next_step}]
     return [
         {
             "name": "stale",
@@ -123,7 +127,7 @@ def _stale(session: Session) -> list[dict[str, Any]]:
             "text": each["text"],
             "remedy": "swarm recover" if each.get("remedy") else "see to it",
         }
-        for each in recovered(session, dry_run=True)
+        for each in found
     ]
 
 

@@ -510,14 +510,16 @@ def _opened(repository: Repository, state: Path, run: str, name: str, commit: st
     from swarm import config
     from swarm.core.places import Places
     from swarm.edge import git, opened
+    from swarm.edge.trouble import explained
 
     root = repository.working_top() / config.load(repository.working_top(), os.environ).worktrees.root
     objects = git.Objects(repository.common_dir)
+    place = Path(os.path.realpath(root)) / run / name
     try:
-        place = Path(os.path.realpath(root)) / run / name
-        return opened.open_at(
-            place, commit, repository.common_dir, objects, lock=Places(state).worktrees_lock
-        )
+        with explained(f"The worktree {place} can't be made"):
+            return opened.open_at(
+                place, commit, repository.common_dir, objects, lock=Places(state).worktrees_lock
+            )
     finally:
         objects.close()
 

@@ -143,14 +143,17 @@ def test_a_worker_that_fails_on_a_full_disk_pays_nothing(repo: Path, swarm_in: C
 
 
 def test_a_read_only_repository(repo: Path, swarm_in: Callable[..., Swarm], tmp_path: Path) -> None:
-    """On a file system that can't be written, starting says so in one sentence and ends with 1; what can be read is told."""
+    """On a file system that can't be written, whatever has to write says so in one sentence and ends with 1; what can be read is
+    told, by the doctor too."""
     swarm = swarm_in(repo)
     swarm.check_landed(swarm.run(swarm.plan("r", [swarm.task("a")])))
     swarm("stop")
     with bound(repo, repo, read_only=True):
-        for args in (("start",), ("run", str(swarm.plan("s", [swarm.task("b")])))):
+        other = str(swarm.plan("s", [swarm.task("b")]))
+        for args in (("start",), ("run", other), ("recover", "a"), ("worktrees", "open", "a")):
             refused = swarm(*args, code=1)
-            assert "read-only" in refused.err
+            assert "the file system is read-only" in refused.err
+        assert "bad   stale" in swarm("doctor", code=1).out
         assert swarm.status()["runs"][0]["counts"]["landed"] == 1
     swarm("start")
     assert the_run(swarm)["counts"]["landed"] == 1
