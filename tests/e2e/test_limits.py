@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -146,6 +150,72 @@ def test_the_youngest_stands_still_while_memory_is_short_and_then_goes_on(swarm:
         assert swarm.wait(name)["counts"]["landed"] == 1
         assert len(attempts(swarm, name)) == 1
     assert not (swarm.outside / "saved-young").exists()
+
+
+@contextlib.contextmanager
+def memory_cgroup(limit_bytes: int) -> Iterator[Path]:
+    """Makes a control group below our own that may take so much memory; skips the test where that may not be done."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        group = Path("/sys/fs/cgroup", controllers, path.lstrip("/"), f"swarm-test-{os.getpid()}")
+        limit = group / ("memory.limit_in_bytes" if controllers else "memory.max")
+        if controllers not in ("memory", "") or not os.access(group.parent, os.W_OK):
+            continue
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        try:
+            if limit.exists():
+                limit.write_text(str(limit_bytes))
+                yield group
+                return
+        finally:
+            with contextlib.suppress(OSError):  # somebody is in it still, which is told elsewhere
+                group.rmdir()
+    pytest.skip("needs the right to make a control group with a limit of memory")
+
+
+# Takes so many megabytes at once, more by and by, and holds them until a file is there.
+GROWS = """
+import pathlib, sys, time
+at_once, at_most, until = int(sys.argv[1]), int(sys.argv[2]), pathlib.Path(sys.argv[3])
+held = [b"x" * (at_once << 20)]
+pathlib.Path(f"{until}-up").touch()
+for _ in range(at_once, at_most, 2):
+    held.append(b"x" * (2 << 20))
+    time.sleep(0.05)
+while not until.exists():
+    time.sleep(0.02)
+"""
+
+
+def test_real_memory_runs_short(swarm: Swarm) -> None:
+    """Row 79: two workers together want more than their control group has. The younger is stopped before the kernel kills anybody;
+    when the older has ended it goes on, and lands in its first attempt."""
+    with memory_cgroup(600 << 20) as group:
+        swarm.readings.write_text(json.dumps({"cpu_percent": 1.0, "disk_free_bytes": 1e12}))
+        swarm.prefix = ("sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh")
+        (swarm.outside / "grows").write_text(GROWS)
+        swarm("start")
+        for name, sizes in (("old", "260 260"), ("young", "120 320")):
+            up = swarm.gate(name).with_name(f"gate-{name}-up")
+            work = (
+                f"{sys.executable} -S {swarm.outside}/grows {sizes} {swarm.gate(name)}; echo 1 > out-{name}"
+            )
+            task = swarm.task(name, work, claims=[f"out-{name}"], attempts=1)
+            swarm("submit", str(swarm.plan(name, [task])))
+            wait_until(up.exists)
+        wait_until(lambda: stands_still(swarm, "young"))
+        assert not stands_still(swarm, "old")
+        swarm.open("old")
+        swarm.open("young")
+        for name in ("old", "young"):
+            assert swarm.wait(name)["counts"]["landed"] == 1
+            assert len(attempts(swarm, name)) == 1
+        swarm("stop")
+        swarm.prefix = ()
+        wait_until(lambda: not (group / "cgroup.procs").read_text())
 
 
 def test_where_memory_stays_short_one_is_ended_and_no_attempt_used_up(swarm: Swarm) -> None:
