@@ -20,7 +20,7 @@ export PIP_NO_INPUT := 1
 MAKEFLAGS += --no-print-directory
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: help setup extras run run-compare test lint types bench crash crash-long crash-sweep e2e-agents hostile mutants walk check clean system-packages
+.PHONY: help setup extras run run-compare test lint types bench crash crash-long crash-sweep soak e2e-agents hostile mutants walk check clean system-packages
 .DELETE_ON_ERROR:
 
 help:
@@ -31,6 +31,7 @@ help:
 	@echo "make lint, types      ruff; mypy"
 	@echo "make check            lint, types and test"
 	@echo "make crash            the daemon killed at every named point and at random, then checked (CRASH_ARGS='--seed 7')"
+	@echo "make soak             a daemon kept busy and shot at for half an hour, in which nothing may pile up (SOAK_ARGS='--minutes 60')"
 	@echo "make e2e-agents       the real Claude Code and Codex, where they are, against endpoints of our own"
 	@echo "make crash-long       the same by every kind, far more often, for hours"
 	@echo "make crash-sweep      each process of each step of a landing killed at each of its system calls (needs strace)"
@@ -86,6 +87,9 @@ crash: $(STAMP)
 
 crash-long: $(STAMP)
 	@$(BIN)/python -m tests.crash --long $(CRASH_ARGS)
+
+soak: $(STAMP)
+	@$(BIN)/python -m tests.crash.soak $(SOAK_ARGS)
 
 crash-sweep: $(STAMP)
 	@$(BIN)/python -m tests.crash.sweep $(CRASH_ARGS)
