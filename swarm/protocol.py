@@ -142,6 +142,12 @@ def socket_path(state: str, environ: Mapping[str, str]) -> str:
     return path
 
 
+def look_path(state: str, environ: Mapping[str, str]) -> str:
+    """Gives the path of the socket at which workers that are shut in may look, alone in a folder that they are shown."""
+    path = socket_path(os.path.join(state, "look"), environ)
+    return path if path.endswith(f"/{SOCKET_NAME}") else os.path.join(path.removesuffix(".sock"), SOCKET_NAME)
+
+
 def private_folder(path: str) -> None:
     """Makes the folder that will hold the socket where that is not the state folder, or checks the one there.
 

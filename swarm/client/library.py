@@ -234,7 +234,7 @@ class Swarm:
     def show(self, task: str, *, run: str | None = None) -> Document:
         """Gives everything known of a task, its attempts and why each ended."""
         name, found = self._session.task(task, run)
-        return offline.task_document(self._session.state, name, str(found["id"]))
+        return self._session.task_document(name, str(found["id"]))
 
     def diff(self, task: str, *, run: str | None = None) -> bytes:
         """Gives what a task changed, as a patch that `git apply` reads."""
@@ -255,7 +255,7 @@ class Swarm:
     def events(self, *, run: str | None = None, after: int = 0, follow: bool = False) -> Iterator[Document]:
         """Yields what happened from event `after` on; with `follow` also what happens, until the daemon ends."""
         if not follow:
-            happened = offline.events(self._session.state, after)
+            happened = self._session.events(after)
             return (event for event in happened if run is None or event.get("run") == run)
         return iter(self._stream(run, after))
 

@@ -64,6 +64,7 @@ def logs(
 ) -> None:
     """Show the output of a task's worker and of its verification."""
     view = View(pattern, raw=raw, width_max=TERMINAL_LINE_MAX if session.interactive else None)
+    session.need_files()
     run_id, found = session.task(task, run)
     if attempt is not None:
         naming.attempt_of(found, attempt)

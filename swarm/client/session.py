@@ -10,11 +10,11 @@ import os
 import sys
 
 from swarm.client import connection, place
-from swarm.errors import EXIT_OK, NoDaemon, SwarmError, UsageError
+from swarm.errors import EXIT_OK, NoDaemon, Refused, SwarmError, UsageError
 
 TYPE_CHECKING = False  # typing would cost more start-up time than this file
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
     from typing import Any, TypeVar
 
@@ -210,6 +210,42 @@ class Session:
             except UsageError:
                 pass
         return naming.task_of(self.document(run=run), text, run)
+
+    @property
+    def shut_in(self) -> bool:
+        """Whether this is inside the sandbox, where the daemon may be asked how things stand, and its files are not there."""
+        from swarm import protocol
+
+        is_there = os.path.exists(os.path.join(self.place.state, "journal.sqlite"))
+        return protocol.inside_worker(self.environ) and not is_there
+
+    def task_document(self, run: str, task: str) -> dict[str, Any]:
+        """Gives everything known of a task; inside the sandbox what the daemon tells of it."""
+        from swarm import protocol
+        from swarm.client import naming, offline
+
+        if self.shut_in:
+            found = naming.task_of(self.document(run=run), task, run)[1]
+            return {"schema": protocol.SCHEMA, "run": run, "task": {**found, "run": run}}
+        return offline.task_document(self.state, run, task)
+
+    def events(self, after: int) -> Iterator[dict[str, Any]]:
+        """Gives what happened after a number, from the first event on."""
+        from swarm import protocol
+        from swarm.client import offline
+
+        if self.shut_in:
+            return iter(self.daemon().stream(protocol.EVENTS, {"after": after}))
+        return offline.events(self.state, after)
+
+    def need_files(self) -> None:
+        """Raises `Refused` inside the sandbox, for what is only in files."""
+        if self.shut_in:
+            raise Refused(
+                "What workers printed and changed is not shown inside the sandbox.",
+                "Nothing was done.",
+                "swarm status, show, claims and events work here",
+            )
 
     # --- output ---
 

@@ -74,12 +74,12 @@ def _watch_plain(session: Session, run: str | None) -> None:
 )
 def show(session: Session, task: str, run: str | None, whole: bool, attempt: int | None) -> None:
     """Show everything known of a task, its attempts and why each ended."""
-    from swarm.client import offline, transcripts
+    from swarm.client import transcripts
 
     run_id, found = session.task(task, run)
     if attempt is not None:
         naming.attempt_of(found, attempt)
-    document = offline.task_document(session.state, run_id, str(found["id"]))
+    document = session.task_document(run_id, str(found["id"]))
     transcripts.add_paths(document, session.state)
     if session.as_json:
         session.json(document)
@@ -103,6 +103,7 @@ def diff(session: Session, task: str, run: str | None) -> None:
     """Show what a task changed."""
     from swarm.client import offline
 
+    session.need_files()
     run_id, found = session.task(task, run)
     name = protocol.printable(task)
     on_terminal = session.interactive
@@ -177,10 +178,8 @@ def events(session: Session, run: str | None, follow: bool, after: int) -> None:
         raise SwarmError(
             "The daemon ended, and with it the events.", "", "swarm start; what happened is kept"
         )
-    from swarm.client import offline
-
     told = False
-    for event in offline.events(session.state, after):
+    for event in session.events(after):
         if run is None or event.get("run") == run:
             told = True
             _tell(session, event)

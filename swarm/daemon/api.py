@@ -93,9 +93,14 @@ class Daemon(Protocol):
         """Holds worktrees, processes and refs against what the daemon knows, and mends what is not as it should be."""
 
 
-def application(service: Daemon) -> Starlette:
-    """Builds the application."""
+def application(service: Daemon, *, looks_only: bool = False) -> Starlette:
+    """Builds the application; for workers that are shut in one that `looks_only`, at a pace of its own."""
     api, pace = Api(service), door.Pace()
+    routes = {
+        path: (answer, method)
+        for path, (answer, method) in _ROUTES.items()
+        if path in _LOOKS or not looks_only
+    }
 
     def route(path: str, answer: Answer, method: str) -> Route:
         async def endpoint(request: Request) -> Response:
@@ -119,7 +124,7 @@ def application(service: Daemon) -> Starlette:
 
         return Route(path, endpoint, methods=[method])
 
-    return Starlette(routes=[route(path, answer, method) for path, (answer, method) in _ROUTES.items()])
+    return Starlette(routes=[route(path, answer, method) for path, (answer, method) in routes.items()])
 
 
 class Api:
@@ -741,3 +746,4 @@ _ROUTES: dict[str, tuple[Answer, str]] = {
     protocol.STAY: (Api.stay, "POST"),
     protocol.STOP: (Api.stop, "POST"),
 }
+_LOOKS = frozenset({protocol.PING, protocol.STATUS, protocol.WAIT, protocol.EVENTS})

@@ -47,7 +47,8 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         self._wait()
         if len(self.connections) > CONNECTIONS_MAX:
-            next(iter(self.waiting))._drop("others need its place")
+            same = (each for each in self.waiting if each.connections is self.connections)
+            next(same)._drop("others need its place")
 
     def data_received(self, data: bytes) -> None:
         if self not in self.connections:

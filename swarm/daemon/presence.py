@@ -38,6 +38,7 @@ class Presence:
     def __init__(self, places: Places, environ: Mapping[str, str], locks: contextlib.ExitStack) -> None:
         self.places = places
         self.socket_path = Path(protocol.socket_path(str(places.state), environ))
+        self._look_path = Path(protocol.look_path(str(places.state), environ))
         self._locks = locks
         self._folder = inode(places.state)
         self._ours: dict[Path, list[int] | None] = {}
@@ -57,6 +58,19 @@ class Presence:
         path = self.socket_path
         if path.parent != self.places.state:
             protocol.private_folder(str(path.parent))
+        return self._bound(path)
+
+    def listen_to_workers(self) -> socket.socket:
+        """Binds the socket at which workers that are shut in may look. Its folder stays when it goes: there they find that of
+        the next daemon."""
+        path = self._look_path
+        if path.parent.parent != self.places.state:
+            protocol.private_folder(str(path.parent.parent))
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        write_whole(path.parent / protocol.DAEMON_FILE, {"socket": str(path)})
+        return self._bound(path)
+
+    def _bound(self, path: Path) -> socket.socket:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from swarm import protocol
 from swarm.core import commands as cmd
 from swarm.core.adapters import Agent
 from swarm.core.model import attempt_branch
@@ -32,6 +33,7 @@ def shut_in(
         git_folder,
         common=edges.repository.common_dir,
         top=edges.repository.working_top(),
+        look=Path(protocol.look_path(str(edges.places.state), edges.environ)).parent,
         places=places,
         read_only=bool(command.spec.answer),
     )

@@ -355,10 +355,8 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
     turning = loop.create_task(coordinator.run())
     hooks = Hooks(coordinator, settings.hooks, places, execution.edges.repository.working_top())
     service.notes = lambda: hooks.notes
-    server = _Server(_server_settings(api.application(service)))
-    serving = loop.create_task(server.serve(sockets=[listener]))
-    while not server.started:
-        await asyncio.sleep(0)
+    served = await _answer_at_sockets(service, presence, listener, to_workers=shut_in.shuts_in)
+    serving = served[0][1]
     ends_when_idle = service.options.ends_when_idle
     service.announce = lambda ends: presence.announce(ends_when_idle=ends)
     if ends_when_idle:
@@ -385,8 +383,9 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
             await coordinator.ask(m.DaemonStopped(at=coordinator.now()))
         turning.cancel()
     crash_at("stop.told")
-    server.over.set()
-    await asyncio.wait({turning, serving}, timeout=5.0)
+    for each, _ in served:
+        each.over.set()
+    await asyncio.wait({turning, *(task for _, task in served)}, timeout=5.0)
     if turning.done() and not turning.cancelled() and (error := turning.exception()) is not None:
         _leave_failure(places, error, coordinator.now())
         raise error  # what was decided last was not remembered: nothing of this state may be left to be read
@@ -443,6 +442,21 @@ def _listen_to_signals(service: Service, loop: asyncio.AbstractEventLoop) -> Non
 
 def _nothing(*_: object) -> None:
     """Handles a signal that means nothing to us."""
+
+
+async def _answer_at_sockets(
+    service: Service, presence: Presence, listener: socket.socket, *, to_workers: bool
+) -> list[tuple[_Server, asyncio.Task[None]]]:
+    """Serves at the socket, and at that for workers that are shut in; gives both when somebody is there to answer."""
+    made = [(_Server(_server_settings(api.application(service))), listener)]
+    if to_workers:
+        looking = api.application(service, looks_only=True)
+        made.append((_Server(_server_settings(looking)), presence.listen_to_workers()))
+    loop = asyncio.get_running_loop()
+    served = [(server, loop.create_task(server.serve(sockets=[at]))) for server, at in made]
+    while not all(server.started for server, _ in served):
+        await asyncio.sleep(0)
+    return served
 
 
 def _server_settings(app: Any) -> uvicorn.Config:

@@ -31,6 +31,7 @@ from swarm.edge import landlock
 from swarm.edge.linked import remove
 from swarm.edge.secluded import SHARED_OBJECTS
 from swarm.errors import UsageError
+from swarm.protocol import DAEMON_FILE
 from swarm.settings import Settings
 
 BUBBLEWRAP, LANDLOCK, NONE = "bubblewrap", "landlock", "none"
@@ -183,7 +184,11 @@ class Sandbox:
             if agent is not None
             else []
         )
-        base = (*_bare(room.own), *_brought_back((*room.shown, *_programs(environ))), *self._masks(theirs))
+        base = (
+            *_bare(room.own),
+            *_brought_back((*room.shown, *_programs(environ, agent))),
+            *self._masks(theirs),
+        )
         opened = [Mount("read", path, path) for path in self.read]
         opened += [Mount("write", path, path) for path in (*self.write, *theirs)]
         place = str(room.place)
@@ -295,11 +300,13 @@ def worker_room(
     *,
     common: Path,
     top: Path,
+    look: Path,
     places: AttemptPlaces,
     read_only: bool = False,
 ) -> Room:
-    """The room of a worker: `git_folder` stands in for the repository's own, in which the state folder lies too. One that is to
-    answer and change nothing has its worktree `read_only`."""
+    """The room of a worker: `git_folder` stands in for the repository's own, in which the state folder lies too; of that it
+    sees the folder `look`, in which is the daemon's socket for it. One that is to answer and change nothing has its worktree
+    `read_only`."""
     if git_folder is not None:
         mounts = [Mount("write", str(git_folder), str(common))]
         mounts += [_read(common / "objects", common / SHARED_OBJECTS)]
@@ -308,6 +315,7 @@ def worker_room(
             mounts.append(_write(common / "lfs"))
     else:
         mounts = [Mount("empty folder", "", str(common / "swarm"))]
+    mounts += [_read(look), _read(look / DAEMON_FILE, common / "swarm" / DAEMON_FILE)]
     mounts.append(_read(worktree / ".git"))
     mounts += [_read(path) for path in (places.prompt, places.feedback, *_earlier(places)) if path.exists()]
     return Room(worktree, places.own, (top, common), (*mounts, _write(places.own)), read_only)
@@ -390,10 +398,16 @@ def _brought_back(paths: Iterable[Path]) -> Iterator[Mount]:
             yield Mount("read", path, path)
 
 
-def _programs(environ: Mapping[str, str]) -> Iterator[Path]:
-    """The folders of PATH, each with what is installed beside it, and what this program itself is made of."""
+def _programs(environ: Mapping[str, str], agent: Agent | None) -> Iterator[Path]:
+    """The folders of PATH, and that of an agent's own program, each with what is installed beside it, and what this program itself
+    is made of."""
     yield from (Path(sys.prefix), Path(__file__).parents[2])
-    for entry in environ.get("PATH", "").split(os.pathsep):
+    folders = environ.get("PATH", "").split(os.pathsep)
+    if agent is not None and (named := (agent.command_in_sandbox or agent.command)[:1]):
+        program = shutil.which(named[0], path=environ.get("PATH")) or named[0]
+        yield Path(program)
+        folders += [os.path.dirname(program), os.path.dirname(os.path.realpath(program))]
+    for entry in folders:
         if os.path.isabs(entry):
             path = Path(entry)
             yield path.parent if path.name in ("bin", "sbin", "shims") and len(path.parts) > 3 else path

@@ -149,7 +149,7 @@ class Pool:
                 self._leases.save(member)
         return place
 
-    def seclude(self, key: str, *, in_place: bool = False, anew: bool = True) -> Path | None:
+    def seclude(self, key: str, *, in_place: bool = True, anew: bool = True) -> Path | None:
         """Makes a git folder of its own for the worktree of `key`, to stand in for the repository's before a worker that is shut
         in, see `secluded.make`; None where none can. No worker may be there yet, unless it need not be `anew`."""
         member = self._by_key(key)

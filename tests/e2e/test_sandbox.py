@@ -230,3 +230,47 @@ def test_suites_and_setup_are_shut_in(shut_in: Swarm) -> None:
     assert inside == ["swarm"]
     assert not Path("/tmp/swarm-evil").exists()
     assert not list((shut_in.top / ".git" / "swarm").rglob("own"))
+
+
+LOOK = """
+look() {{
+    for c in "status" "show t" "claims" "events" "logs t" "cancel t"; do {program} $c; echo "$c: $?"; done
+}} >> {outside}/said 2>&1
+look; python3 {outside}/post.py >> {outside}/said 2>&1; touch {outside}/first
+until [ -e {outside}/go ]; do sleep 0.05; done
+look; echo 1 > out
+"""
+POST = """
+import json, socket
+wire = socket.socket(socket.AF_UNIX)
+wire.connect(json.load(open("{top}/.git/swarm/daemon.json"))["socket"])
+wire.send(b'POST /v1/stop HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 15\\r\\n\\r\\n{{"mode": "now"}}')
+print("posted", wire.recv(12))
+"""
+
+
+def test_a_worker_sees_how_things_stand_and_changes_nothing(shut_in: Swarm) -> None:
+    """INTERFACE 6: inside the sandbox what reads works, also with the daemon that comes after a killed one; what steers is refused,
+    and so is a request for a change that is sent by hand to the socket."""
+    said, outside = shut_in.outside / "said", shut_in.outside
+    (outside / "look.sh").write_text(LOOK.format(program=" ".join(shut_in.program), outside=outside))
+    (outside / "post.py").write_text(POST.format(top=shut_in.top))
+    task = shut_in.task("t", f"sh {outside}/look.sh", claims=["out"])
+    shut_in("start", "--plan", str(shut_in.plan("r", [task])))
+    wait_until((outside / "first").exists)
+    shut_in.end_daemon()
+    shut_in("start")
+    (outside / "go").touch()
+    shut_in.check_landed(shut_in.wait("r"))
+    text = said.read_text()
+    for line in (
+        "status: 0",
+        "show t: 0",
+        "claims: 0",
+        "events: 0",
+        "logs t: 4",
+        "cancel t: 4",
+        "r/t  running",
+    ):
+        assert text.count(line) == 2, text
+    assert text.count("posted") == text.count("posted b'HTTP/1.1 404'") == 1, text

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm.core.adapters import BUILT_IN
+from swarm.core.adapters import BUILT_IN, Agent
 from swarm.edge import landlock
 from swarm.edge.sandbox import BUBBLEWRAP, LANDLOCK, NONE, Mount, Room, Sandbox, choose
 from swarm.settings import SandboxPaths, Settings
@@ -135,8 +135,8 @@ class Inside:
         self.sandbox = choose(settings, {**self.environ, **found_in})
         assert self.sandbox.name == by
 
-    def __call__(self, command: str, agent: str = "") -> str:
-        who = BUILT_IN.get(agent)
+    def __call__(self, command: str, agent: str | Agent = "") -> str:
+        who = BUILT_IN.get(agent) if isinstance(agent, str) else agent
         own = Mount("write", str(self.own), str(self.own))
         prefix = self.sandbox.prefix(Room(self.place, self.own, (self.home,), (own,)), self.environ, who)
         env = self.sandbox.environment(self.environ, self.own, who)
@@ -164,6 +164,22 @@ def test_secrets_of_the_home_are_masked_and_the_rest_is_there(tmp_path: Path, by
     )
     assert sorted(path.name for path in inside.home.iterdir()) == [".claude", ".config", ".ssh", "notes"]
     assert (inside.home / "notes").read_text() == "notes\n"
+
+
+@pytest.mark.parametrize("by", EACH)
+def test_an_agent_has_its_program(tmp_path: Path, by: str) -> None:
+    """An agent whose program lies where the sandbox hides things finds it and what is beside it, also through a link; another
+    agent doesn't."""
+    inside = Inside(tmp_path, by)
+    with tempfile.TemporaryDirectory(dir="/tmp") as hidden:
+        (Path(hidden) / "agent").write_text("#!/bin/sh\ncat $(dirname $(readlink -f $0))/data\n")
+        (Path(hidden) / "agent").chmod(0o755)
+        (Path(hidden) / "data").write_text("data\n")
+        link = inside.place / "agent"
+        link.symlink_to(f"{hidden}/agent")
+        for program in (f"{hidden}/agent", str(link)):
+            assert inside(program, Agent(command=(program,))) == "data\n"
+        assert inside(f"{hidden}/agent") == ""
 
 
 @pytest.mark.parametrize("by", EACH)
