@@ -169,8 +169,9 @@ def build(
     if not _followed(session, daemon, known, after):
         return EXIT_INTERRUPTED
     shown = plan_document(session, known)
-    if shown["stage"] == "approval" and _agrees(session, shown):
-        daemon, after = approved(session, known, digest=shown["plan"]["digest"], build=True)
+    asked = shown["stage"] == "approval"
+    if shown["stage"] == "approved" or (asked and (yes or _agrees(session, shown))):
+        daemon, after = approved(session, known, digest=shown["plan"]["digest"] if asked else "", build=True)
         if not _followed(session, daemon, known, after):
             return EXIT_INTERRUPTED
     return _end(session, known, time.monotonic() - began)

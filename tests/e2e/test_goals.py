@@ -94,7 +94,7 @@ def test_a_plan_waits_for_an_approval_that_an_edit_voids(swarm: Swarm) -> None:
     before = swarm.starts()
     swarm("plan", "way")
     assert (stage(swarm, "way"), swarm.starts()) == ("approved", before)
-    built = swarm("build", "--json", "way").json["runs"][0]
+    built = swarm("build", "--json", "--id", "way", "make one thing").json["runs"][0]
     assert (built["counts"]["landed"], built["mode"], built["width"]) == (2, "parallel", 2)
     assert sorted(swarm.landings("way")) == ["a", "b"]
     assert "something else" in swarm("plan", "--id", "way", "make another thing", code=4).err
