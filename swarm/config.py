@@ -284,6 +284,7 @@ def to_limits(settings: Settings) -> MachineLimits:
         memory_stall_percent_suspend=limits.memory_stall_percent_suspend,
         suspended_s_max=limits.suspended_s_max,
         disk_free_bytes_min=limits.disk_free_bytes_min,
+        disk_free_inodes_min=limits.disk_free_inodes_min,
         ramp_per_s=limits.ramp_per_s,
         smoothing_s=limits.smoothing_s,
         readings_every_s=limits.readings_every_s,

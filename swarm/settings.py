@@ -103,6 +103,11 @@ class LimitSettings(_Table):
         ge=0,
         description="With less room than this on the disk nothing new starts.",
     )
+    disk_free_inodes_min: int = Field(
+        default=10_000,
+        ge=0,
+        description="With fewer inodes than this free, each of which is a file, nothing new starts; 0: any number will do.",
+    )
     readings_file: str = Field(
         default="",
         description="Readings from this JSON file instead of the machine: for containers that know better, and for tests.",

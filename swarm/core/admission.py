@@ -119,7 +119,7 @@ def width(
     a reading which sways about a threshold does not open and shut the door. None: no hysteresis. `smoothed_cpu` replaces the CPU
     reading, in percent.
     """
-    if readings.disk_free_bytes < limits.disk_free_bytes_min:
+    if readings.disk_free_bytes < limits.disk_free_bytes_min or _lacks_inodes(readings, limits):
         return 0
     cpu = readings.cpu_percent if smoothed_cpu is None else smoothed_cpu
     memory = readings.memory_percent
@@ -130,6 +130,10 @@ def width(
     # No reading is above 100 %, so a maximum above that never shuts, however it was before.
     higher = _ladder(min(100.0, cpu + HYSTERESIS_POINTS), min(100.0, memory + HYSTERESIS_POINTS), limits)
     return max(previous, min(now, higher))
+
+
+def _lacks_inodes(readings: Readings, limits: Limits) -> bool:
+    return readings.disk_free_inodes is not None and readings.disk_free_inodes < limits.disk_free_inodes_min
 
 
 def _ladder(cpu: float, memory: float, limits: Limits) -> int:
@@ -225,6 +229,8 @@ def _shut(readings: Readings, cpu: float, limits: Limits) -> str:
         # Rounded down, or 0.96 of 1 GB would read "1.0 GB free, 1.0 GB wanted".
         free = math.floor(readings.disk_free_bytes / unit * 10) / 10
         return f"disk has {free:.1f} {name} free, {limits.disk_free_bytes_min / unit:.1f} {name} wanted"
+    if _lacks_inodes(readings, limits):
+        return f"disk has {readings.disk_free_inodes} inodes free, {limits.disk_free_inodes_min} wanted"
     both = (
         ("CPU", cpu, limits.cpu_percent_max),
         ("memory", readings.memory_percent, limits.memory_percent_max),

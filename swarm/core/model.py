@@ -245,6 +245,7 @@ class Readings:
     """The machine at one moment. Percentages are of the whole machine, or of the cgroup where one sets a limit.
 
     `memory_stall_percent` is how much of the last 10 s everything that could run waited for memory; None where nobody tells.
+    `disk_free_inodes` is how many more files the disk takes; None where its file system makes them as they are needed.
     """
 
     cpu_percent: float
@@ -252,6 +253,7 @@ class Readings:
     memory_available_bytes: int
     disk_free_bytes: int
     memory_stall_percent: float | None = None
+    disk_free_inodes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +290,7 @@ class Limits:
     agent must fail alike, each within `breaker_within_s`, for it to be stopped, 0 for never: both off as in journals of 0.1.0.
     The budgets are of each run, of each task and of a day; 0: none.
     `expect_memory` has a start wait for the memory that its task is expected to take; off as in journals of 0.1.0.
+    `disk_free_inodes_min` likewise has starts wait where fewer inodes are free; 0 as in journals of 0.1.0.
     From `memory_percent_suspend` or `memory_stall_percent_suspend` on workers are suspended, for at most `suspended_s_max`.
     """
 
@@ -333,6 +336,7 @@ class Limits:
     memory_percent_suspend: float = 95.0
     memory_stall_percent_suspend: float = 40.0
     suspended_s_max: float = 60.0
+    disk_free_inodes_min: int = 0
 
 
 @dataclass(frozen=True, slots=True)

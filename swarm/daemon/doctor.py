@@ -119,6 +119,10 @@ def _room(repository: git.Repository, settings: Settings) -> Iterator[Check]:
     state = "bad" if free < least else "warn" if free < 2 * least else "ok"
     remedy = "make room on the disk: below limits.disk_free_bytes_min nothing starts" if state != "ok" else ""
     yield Check("disk", state, f"{free / 1e9:.1f} GB free, {least / 1e9:.1f} GB are needed to start", remedy)
+    inodes, least = readings.disk_free_inodes, limits.disk_free_inodes_min
+    if inodes is not None and inodes < least:
+        remedy = "remove files: below limits.disk_free_inodes_min nothing starts"
+        yield Check("disk", "bad", f"{inodes} inodes free, {least} are needed to start", remedy)
     busy = [
         f"{name} is at {value:.0f} % of {most:.0f} %"
         for name, value, most in (

@@ -74,13 +74,16 @@ class Host:
             used, limit = inside
             percent = max(percent, min(100.0, 100.0 * used / limit))
             available = min(available, max(0, limit - used))
+        rooms = [_room_on(path) for path in self._disk_paths]
+        inodes = [number for _, number in rooms if number is not None]
         stalls = [_stall_percent(file) for file in self._stall_files()]
         return Readings(
             cpu_percent=self._cpu_percent(),
             memory_percent=percent,
             memory_available_bytes=available,
-            disk_free_bytes=min(map(_disk_free, self._disk_paths)),
+            disk_free_bytes=min(free_bytes for free_bytes, _ in rooms),
             memory_stall_percent=max((each for each in stalls if each is not None), default=None),
+            disk_free_inodes=min(inodes, default=None),
         )
 
     def _stall_files(self) -> Iterator[Path]:
@@ -141,6 +144,7 @@ def _readings(values: Mapping[str, float]) -> Readings:
         memory_available_bytes=int(values["memory_available_bytes"]),
         disk_free_bytes=int(values["disk_free_bytes"]),
         memory_stall_percent=values.get("memory_stall_percent"),
+        disk_free_inodes=int(inodes) if (inodes := values.get("disk_free_inodes")) is not None else None,
     )
 
 
@@ -167,13 +171,16 @@ def _numbers(found: Mapping[str, Any]) -> tuple[dict[str, float], list[str]]:
     return usable, wrong
 
 
-def _disk_free(path: Path) -> int:
+def _room_on(path: Path) -> tuple[int, int | None]:
+    """How many bytes and inodes are free on the disk of a path, for users who are not root; None for inodes where the file system
+    has no fixed number of them."""
     while True:
         try:
-            return int(psutil.disk_usage(os.fspath(path)).free)
+            found = os.statvfs(path)
+            return found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None
         except OSError:
             if path == path.parent:
-                return 0  # nothing can be told of the disk: nothing new is to start on it
+                return 0, None  # nothing can be told of the disk: nothing new is to start on it
             path = path.parent  # not made yet, or just removed
 
 

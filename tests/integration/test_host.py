@@ -85,6 +85,29 @@ def test_the_fullest_disk_counts(tmp_path: Path) -> None:
         assert 0 < Host([tmp_path, small]).read().disk_free_bytes <= 1 << 20
 
 
+def test_free_inodes_are_told_where_there_is_a_number_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several disks the inodes of the one that has the least; a file system that says it has 0 in all makes them as needed."""
+    free = {"many": (1000, 400), "few": (1000, 12), "full": (1000, 0), "any": (0, 0)}
+
+    def statvfs(path: Path) -> os.statvfs_result:
+        total, left = free[path.name]
+        return os.statvfs_result((4096, 4096, 100, 50, 40, total, left, left, 0, 255))
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    told = {
+        "few": ["many", "few", "any"],
+        "full": ["any", "full", "few"],
+        "many": ["many", "any"],
+        "any": ["any"],
+    }
+    for name, disks in told.items():
+        readings = Host([tmp_path / disk for disk in disks]).read()
+        assert readings.disk_free_inodes == (free[name][1] if name != "any" else None)
+        assert readings.disk_free_bytes == 40 * 4096
+
+
 def test_pressure_is_told_or_not(tmp_path: Path) -> None:
     """The share of the time in which all that could run waited for memory, of the machine or of our control group, whichever waits
     more; nothing where the kernel does not tell."""
@@ -118,6 +141,8 @@ def test_a_readings_file_replaces_what_it_names(tmp_path: Path) -> None:
     host = a_host(tmp_path, readings_file=str(file))
     file.write_text(json.dumps(ALL))
     assert host.read() == Readings(12.5, 34.0, 5_000_000_000, 7)
+    file.write_text(json.dumps({**ALL, "disk_free_inodes": 3}))
+    assert host.read() == Readings(12.5, 34.0, 5_000_000_000, 7, disk_free_inodes=3)
     file.write_text(json.dumps({"cpu_percent": 99, "unknown": []}))
     readings = host.read()
     assert readings.cpu_percent == 99.0

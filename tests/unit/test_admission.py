@@ -19,8 +19,10 @@ WIDE = Limits(workers_max=100)
 percents = st.floats(0, 100, allow_nan=False)
 
 
-def readings(cpu: float = 10.0, memory: float = 10.0, disk: int = 10**11) -> Readings:
-    return Readings(cpu, memory, memory_available_bytes=10**9, disk_free_bytes=disk)
+def readings(
+    cpu: float = 10.0, memory: float = 10.0, disk: int = 10**11, inodes: int | None = None
+) -> Readings:
+    return Readings(cpu, memory, memory_available_bytes=10**9, disk_free_bytes=disk, disk_free_inodes=inodes)
 
 
 def decision(
@@ -66,6 +68,14 @@ class TestWidth:
         """With less disk than wanted nothing starts; with exactly that much it does."""
         assert width(readings(disk=999_999_999), limits=LIMITS) == 0
         assert width(readings(disk=1_000_000_000), limits=LIMITS) == 4
+
+    @pytest.mark.parametrize(
+        ("free", "least", "workers"), [(99, 100, 0), (100, 100, 4), (0, 1, 0), (0, 0, 4), (None, 100, 4)]
+    )
+    def test_inodes(self, free: int | None, least: int, workers: int) -> None:
+        """With fewer inodes free than wanted nothing starts; a file system that has no number of them is never short of any."""
+        limits = dataclasses.replace(LIMITS, disk_free_inodes_min=least)
+        assert width(readings(inodes=free), limits=limits) == workers
 
     @pytest.mark.parametrize(
         ("previous", "percent", "expected"),
@@ -147,6 +157,8 @@ class TestDecision:
         assert decision(readings(), 1, Limits(workers_max=1)).reason == "the one slot is taken"
         small = Limits(disk_free_bytes_min=5_000_000)
         assert decision(readings(disk=1_250_000), 0, small).reason == "disk has 1.2 MB free, 5.0 MB wanted"
+        few = Limits(disk_free_inodes_min=10_000)
+        assert decision(readings(inodes=812), 0, few).reason == "disk has 812 inodes free, 10000 wanted"
 
     def test_reasons_of_hysteresis(self) -> None:
         """Where only the hysteresis holds back, the reason says what must be reached."""

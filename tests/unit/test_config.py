@@ -55,6 +55,7 @@ def test_without_a_file_everything_is_the_default(tmp_path: Path) -> None:
         verify_slots=2,
         hold_agents=True,
         breaker_failures=3,
+        disk_free_inodes_min=10_000,
     )
     assert config.to_defaults(settings) == Defaults()
     assert {source for _, _, source in config.flat(settings)} == {"default"}
