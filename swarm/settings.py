@@ -293,6 +293,23 @@ class WorktreeSettings(_Table):
         description="How many worktrees more than workers the pool may grow to, so that a start need not wait for the last one's "
         "to be cleaned.",
     )
+    disk_budget_bytes: int = Field(
+        default=0,
+        ge=0,
+        description="Room for what idle worktrees hold and can be made again: of more, the oldest goes; 0: no limit.",
+    )
+    regenerable: list[str] = Field(
+        default=[".gradle", ".next", ".nox", ".tox", ".venv", "node_modules", "target", "venv"],
+        description="Names of folders that can be made again; of those, only what git ignores is ever removed.",
+    )
+
+    @field_validator("regenerable")
+    @classmethod
+    def _names(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name in ("", ".", "..", ".git") or "/" in name:
+                raise ValueError(f"{name!r} is not the name of a folder that can be made again")
+        return names
 
     @field_validator("copied", "share")
     @classmethod

@@ -391,6 +391,9 @@ _WORDS: dict[str, Any] = {
         f"starts nothing of agent {_short(event.get('agent', ''))}: {printable(event.get('text', ''))}"
     ),
     "AgentGoesOn": lambda event: f"starts workers of agent {_short(event.get('agent', ''))} again",
+    "SpaceReclaimed": lambda event: (
+        f"{size(event.get('size_bytes') or 0)} of idle worktrees reclaimed: {_listed(event.get('paths'))}"
+    ),
     "CapacityChanged": lambda event: (
         f"{event.get('slots_open', 0)} slots open: {_short(event.get('reason', ''))}"
     ),

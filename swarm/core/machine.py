@@ -171,11 +171,16 @@ def _recovered(turn: Turn, event: m.Recovered) -> None:
         turn.tell("Mended", None, kind=found.kind, text=found.text, remedy=found.remedy)
 
 
+def _reclaimed(turn: Turn, event: m.Reclaimed) -> None:
+    turn.tell("SpaceReclaimed", None, paths=list(event.paths), size_bytes=event.size_bytes)
+
+
 _HANDLERS: dict[type[m.Event], Callable[[Turn, Any], None]] = {
     m.DaemonStarted: _daemon_started,
     m.DaemonStopped: _daemon_stopped,
     m.ClockSet: _clock_set,
     m.Recovered: _recovered,
+    m.Reclaimed: _reclaimed,
     m.JournalRebuilt: rebuilt.journal_rebuilt,
     m.Ticked: _ticked,
     m.HostMeasured: scheduling.host_measured,

@@ -79,6 +79,15 @@ class Recovered(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reclaimed(Event):
+    """Idle worktrees held more than `disk_budget_bytes` that can be made again: the oldest of it, `paths`, was removed;
+    `size_bytes` in all."""
+
+    paths: tuple[str, ...]
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClockSet(Event):
     """The clock was set, or stood still for us as a laptop sleeps: since the last event it went on by `by_s` seconds more than time
     passed here (less, where it was set back)."""
@@ -548,6 +557,8 @@ FACTS: dict[str, str] = {
     "RunDiscarded": "nothing of the run is left, and its id is free again",
     "WorkSaved": "what lay in the worktree of an attempt and had not been collected is kept at `place`, a branch or a folder",
     "Mended": "something that a crash or a person left was mended: `kind`, `text` says what was found, `remedy` what was done",
+    "SpaceReclaimed": "idle worktrees held more than `disk_budget_bytes` that can be made again: of it `paths` were removed, the "
+    "oldest, `size_bytes` in all",
     "JournalRebuilt": "the journal was rebuilt without its end: how many `landings` of how many `runs` were found on staging",
     "AgentHeld": "nothing of `agent` starts: `code` (rate_limit or breaker) and `text` say why, `until` when its limit is reset",
     "AgentGoesOn": "`agent` starts workers again: few at first, where a rate limit held it",

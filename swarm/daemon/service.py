@@ -17,7 +17,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from swarm.daemon.foreseeing import Foreseeing
 from swarm.daemon.hooks import Hooks
 from swarm.daemon.losses import Losses
 from swarm.daemon.presence import Presence, hold
+from swarm.daemon.reclaiming import Reclaiming
 from swarm.daemon.submitting import Submitter
 from swarm.edge import git, process, sandbox
 from swarm.edge.lockfile import LockTaken
@@ -351,7 +352,9 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
     losses.watch()
     backlog = Backlog(coordinator, service.submitter)
     foreseen = Foreseeing(coordinator, execution, every_s=settings.limits.foresee_every_s)
-    coordinator.at_rest = lambda: _at_rest(snapshots, coordinator, execution, losses, backlog, foreseen)
+    reclaiming = Reclaiming(coordinator, execution)
+    looks = (losses.watch, backlog.at_rest, foreseen.at_rest, reclaiming.at_rest)
+    coordinator.at_rest = lambda: _at_rest(looks, snapshots, coordinator, execution)
     turning = loop.create_task(coordinator.run())
     hooks = Hooks(coordinator, settings.hooks, places, execution.edges.repository.working_top())
     service.notes = lambda: hooks.notes
@@ -370,9 +373,8 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
     await asyncio.wait({turning, over, serving}, return_when=asyncio.FIRST_COMPLETED)
     if service.idle is not None:
         service.idle.cancel()
-    losses.close()
-    backlog.close()
-    foreseen.close()
+    for looking in (losses, backlog, foreseen, reclaiming):
+        looking.close()
     # Who can't go on because the journal is another's, or not to be written, ends nothing that the next one waits for.
     await execution.close(leave=service.leave_workers or turning.done())
     await hooks.close(catch_up=not turning.done() and not service.begins_again)
@@ -397,17 +399,14 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
 
 
 def _at_rest(
+    looks: Iterable[Callable[[], None]],
     snapshots: recovery.Snapshots,
     coordinator: Coordinator,
     execution: Execution,
-    losses: Losses,
-    backlog: Backlog,
-    foreseen: Foreseeing,
 ) -> None:
     """Does what nobody waits for."""
-    losses.watch()
-    backlog.at_rest()
-    foreseen.at_rest()
+    for look in looks:
+        look()
     _keep_snapshot(snapshots, coordinator)
     execution.make_ready(lambda: next_base(coordinator.swarm))
 

@@ -93,7 +93,7 @@ def look(
 
 
 def _look(found: Found, base: str | None, index: Path | None, leave_out: Sequence[str], exact: bool) -> Look:
-    size_bytes, size_exact = _size(found.path, None if exact else ENTRIES_MAX)
+    size_bytes, size_exact = size(found.path, None if exact else ENTRIES_MAX)
     return Look(_ahead(found, base), _dirty(found.tree, index, leave_out), size_bytes, size_exact)
 
 
@@ -117,7 +117,7 @@ def _dirty(tree: LinkedTree, index: Path | None, leave_out: Sequence[str]) -> in
         return None
 
 
-def _size(path: str, entries_max: int | None) -> tuple[int, bool]:
+def size(path: str, entries_max: int | None = None) -> tuple[int, bool]:
     """Adds up what a folder takes on the disk; links are not followed. Tells whether all of it was counted."""
     total, left = 0, entries_max
     folders = [path]

@@ -153,11 +153,8 @@ class Upkeep:
     def retire(self, member: Member) -> None:
         """Puts folder, record and index of a member out of the way, in this order, then deletes them.
         Idempotent."""
-        aside = self.trash / secrets.token_hex(6)
         member.at_base, member.swept, member.ready, member.off = False, False, "", None
-        if os.path.lexists(member.path):
-            aside.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.rename(member.path, aside)
+        aside = self._put_in_trash(member.path)
         crash_at("teardown.moved")
         with exclusive(self.lock) as held:
             for admin in self._admins(member):
@@ -172,6 +169,17 @@ class Upkeep:
         self.leases.forget(member)
         crash_at("teardown.forgotten")
         _remove_quietly(aside)
+
+    def discard(self, folder: Path) -> None:
+        """Removes a folder in a worktree: killed meanwhile, it is all there, or all gone once the trash has been swept."""
+        _remove_quietly(self._put_in_trash(folder))
+
+    def _put_in_trash(self, path: Path) -> Path:
+        aside = self.trash / secrets.token_hex(6)
+        if os.path.lexists(path):
+            aside.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.rename(path, aside)
+        return aside
 
     def _admins(self, member: Member) -> list[Path]:
         """Lists the records that are this member's, also one that was made just before a crash."""

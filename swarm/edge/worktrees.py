@@ -20,8 +20,9 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from swarm.core.model import Cleaned, Finding
+from swarm.core.reclaiming import Holding
 from swarm.crashpoints import crash_at
-from swarm.edge import git, linked, secluded
+from swarm.edge import git, linked, regenerable, secluded, survey
 from swarm.edge.follower import Follower
 from swarm.edge.furnish import Furnishing
 from swarm.edge.keeping import Keeper
@@ -232,6 +233,49 @@ class Pool:
         for member in free:
             self._remove(member)
         return len(free)
+
+    def holdings(self, ended: Collection[str], names: Collection[str]) -> list[Holding]:
+        """Lists what can be made again of what nobody works in: free members as they are, and the folders of these `names` in
+        those that were kept for attempts that have `ended`. A member that is busy, or can't be looked at, has none."""
+        found: list[Holding] = []
+        for member in self._sorted():
+            if member.lock.acquire(blocking=False):
+                try:
+                    found += self._held(member, ended, names)
+                finally:
+                    member.lock.release()
+        return found
+
+    def _held(self, member: Member, ended: Collection[str], names: Collection[str]) -> list[Holding]:
+        if member.key and member.key not in ended:
+            return []
+        try:
+            if not self._upkeep.is_whole(member):
+                return []
+            if not member.key:
+                return [Holding(str(member.path), member.since, survey.size(str(member.path))[0])]
+            found = regenerable.find(self._upkeep.tree(member), names, ours=self._leases.index(member))
+        except (git.GitError, OSError):
+            return []
+        return [Holding(str(path), member.since, size_bytes) for path, size_bytes in found]
+
+    def reclaim(self, holding: Holding, ended: Collection[str], names: Collection[str]) -> bool:
+        """Removes what `holdings` listed, if it still may go; tells whether it did. Raises GitError, OSError."""
+        path = Path(holding.path)
+        with self._choosing:
+            member = next((m for m in self._members.values() if path.is_relative_to(m.path)), None)
+            if member is None or (path == member.path and member.key):
+                return False
+            if path == member.path:
+                member.key = _RETIRING
+        if path == member.path:
+            self._remove(member)
+            return True
+        with member.lock:
+            if path not in [Path(each.path) for each in self._held(member, ended, names)]:
+                return False
+            self._upkeep.discard(path)
+        return True
 
     def _remove(self, member: Member) -> str | None:
         """Removes a member for good; gives where what lay in it is kept, if anything did."""

@@ -189,3 +189,31 @@ def test_a_staging_worktree_that_a_person_uses_is_told_and_left(swarm: Swarm, da
     git(staging, "checkout", "-q", "--detach")
     git(swarm.top, "branch", "-D", "mine")
     assert found(swarm) == []
+
+
+def test_a_disk_budget_takes_the_oldest_that_can_be_made_again(swarm: Swarm) -> None:
+    """Row 32: where kept worktrees hold more than `disk_budget_bytes` in regenerable folders, the older one's goes, and it is told;
+    its other files, untracked or ignored, stay, and so does all of the newer one, which fits."""
+    (swarm.top / ".gitignore").write_text("node_modules/\nnotes/\n")
+    git(swarm.top, "add", ".gitignore")
+    git(swarm.top, "commit", "-q", "-m", "what is ignored")
+    swarm.look_again()
+    swarm.env |= {"SWARM_WORKTREES__KEEP": "true", "SWARM_LIMITS__WORKERS_MAX": "1"}
+    work = "mkdir node_modules notes; head -c 2000000 /dev/zero | tee node_modules/big > notes/big; exit 1"
+    names = ("older", "newer")
+    run = swarm.run(swarm.plan("r", [swarm.task(name, work, attempts=1) for name in names]), code=1)
+    older, newer = (Path(task_of(run, name)["attempts"][0]["worktree"]) for name in names)
+    (older / "mine").write_text("untracked\n")
+    swarm("stop")
+    swarm.env["SWARM_WORKTREES__DISK_BUDGET_BYTES"] = "3000000"
+    swarm("start", **swarm.with_constants("swarm.daemon.reclaiming", WAIT_S=0.1))
+    wait_until(lambda: swarm.events("SpaceReclaimed"))
+    (told,) = swarm.events("SpaceReclaimed")
+    assert told["paths"] == [str(older / "node_modules")]
+    assert 2_000_000 <= told["size_bytes"] < 2_200_000
+    left = [
+        not (older / "node_modules").exists(),
+        (older / "mine").exists(),
+        (older / "notes" / "big").exists(),
+    ]
+    assert all([*left, (newer / "node_modules" / "big").exists(), (newer / "notes" / "big").exists()])

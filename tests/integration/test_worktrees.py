@@ -1398,3 +1398,96 @@ def test_a_deleted_staging_worktree_is_made_again(repo: Path, pool: Pool, base: 
     sh(repo, "worktree", "prune")
     pool.prepare_staging(staging, base)
     assert sh(staging, "status", "--porcelain") == ""
+
+
+# --- what can be made again -----------------------------------------------------------------------------------
+
+
+NAMES = ("node_modules", "kept")
+
+
+def fill(folder: Path, size_bytes: int = 50_000) -> None:
+    """Makes a folder with one file of that size."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "big").write_bytes(b"x" * size_bytes)
+
+
+def reclaimable(pool: Pool, *ended: str) -> dict[str, int]:
+    return {os.path.relpath(each.path, pool.root): each.size_bytes for each in pool.holdings(ended, NAMES)}
+
+
+def test_only_what_git_ignores_whole_is_made_again(repo: Path, pool: Pool, base: str) -> None:
+    """Of a kept worktree what may go is folders of the given names in which git ignores everything: nothing tracked, added by force
+    or merely untracked lies there, no repository, and no link; of one that is worked in, and of another name, nothing may."""
+    base = commit_on(repo, ".gitignore", "node_modules/\n/kept/*\n!/kept/mine\nother/\n")
+    (repo / "lib").mkdir()
+    fill(repo / "lib" / "node_modules")
+    sh(repo, "add", "-f", "lib")
+    sh(repo, "commit", "-qm", "one that is tracked")
+    base = sh(repo, "rev-parse", "HEAD")
+    path = pool.take("r/a/1", base)
+    for folder in ("node_modules", "pkg/node_modules", "lib/node_modules", "forced/node_modules", "other"):
+        fill(path / folder)
+    fill(path / "kept")
+    (path / "kept" / "mine").write_text("neither tracked nor ignored\n")
+    fill(path / "nested" / "node_modules" / "dependency")
+    sh(path / "nested" / "node_modules" / "dependency", "init", "-q")
+    sh(path, "add", "-f", "forced/node_modules")
+    (path / "linked").mkdir()
+    (path / "linked" / "node_modules").symlink_to(path / "node_modules")
+    pool.take("r/b/1", base)
+    assert reclaimable(pool) == {}
+    found = reclaimable(pool, "r/a/1")
+    assert set(found) == {"1/node_modules", "1/pkg/node_modules"}
+    assert all(size_bytes >= 50_000 for size_bytes in found.values())
+    sh(path, "rm", "-rq", "--cached", "lib")  # to the index of whoever worked there it is ignored now
+    assert set(reclaimable(pool, "r/a/1")) == {"1/node_modules", "1/pkg/node_modules"}
+
+
+def test_what_is_reclaimed_is_gone_and_nothing_else(repo: Path, pool: Pool, base: str) -> None:
+    """A folder that can be made again, and a free worktree, are removed, and the kept one's files and changes stay; so does what
+    may not go any more, since it was taken or added to git meanwhile."""
+    path, other = pool.take("r/a/1", base), pool.take("r/b/1", base)
+    fill(path / "node_modules")
+    fill(path / "pkg" / "node_modules")
+    (path / "README.md").write_text("changed\n")
+    (path / "new").write_text("untracked\n")
+    pool.give_back("r/b/1")
+    modules, packages, free = pool.holdings(["r/a/1"], NAMES)
+    assert [modules.path, free.path] == [str(path / "node_modules"), str(other)]
+    assert pool.reclaim(modules, ["r/a/1"], NAMES)
+    assert not (path / "node_modules").exists()
+    assert not pool.reclaim(modules, ["r/a/1"], NAMES)
+    sh(path, "add", "-f", "pkg")
+    assert not pool.reclaim(packages, ["r/a/1"], NAMES)
+    assert (path / "pkg" / "node_modules" / "big").exists()
+    assert (path / "README.md").read_text() == "changed\n"
+    assert (path / "new").exists()
+    assert pool.take("r/c/1", base) == other
+    assert not pool.reclaim(free, ["r/a/1"], NAMES)
+    assert other.is_dir()
+    pool.give_back("r/c/1")
+    assert pool.reclaim(free, ["r/a/1"], NAMES)
+    assert not other.exists()
+    assert [entry.path for entry in pool.members()] == [path]
+    assert not pool.trash.is_dir() or not any(pool.trash.iterdir())
+    assert pool.sweep(dry_run=True) == []
+
+
+def test_a_reclaim_that_was_cut_short_is_swept(
+    repo: Path, pool: Pool, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed while a folder is removed, no half of it stays in the worktree, and what is left of it goes at the next start."""
+    path = pool.take("r/a/1", base)
+    fill(path / "node_modules")
+    (found,) = pool.holdings(["r/a/1"], NAMES)
+    monkeypatch.setattr("swarm.edge.upkeep._remove_quietly", lambda _: None)
+    pool.reclaim(found, ["r/a/1"], NAMES)
+    monkeypatch.undo()
+    assert not (path / "node_modules").exists()
+    assert any(pool.trash.iterdir())
+    again = open_pool(repo)
+    again.sweep(leases={"r/a/1": (path, base)}, alone=True)
+    again.close()
+    assert not pool.trash.is_dir() or not any(pool.trash.iterdir())
+    assert path.is_dir()
