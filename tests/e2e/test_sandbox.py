@@ -60,7 +60,7 @@ def without_bubblewrap(tmp_path: Path) -> str:
     programs.mkdir()
     for folder in os.environ["PATH"].split(os.pathsep):
         for program in Path(folder).iterdir() if os.path.isdir(folder) else ():
-            if program.name != "bwrap" and not (programs / program.name).exists():
+            if program.name != "bwrap" and not os.path.lexists(programs / program.name):
                 (programs / program.name).symlink_to(program)
     return str(programs)
 
