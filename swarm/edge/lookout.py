@@ -35,6 +35,14 @@ class Lookout:
             return Seen(Standing.RESTORED, published)
         for checkout in self.user.worktrees_of_branch(branch):
             return Seen(Standing.CHECKED_OUT, found, place=str(checkout))
+        if found != published and (astray := self._look_at_branch(run, published, found)) is not None:
+            return astray
+        if mend:
+            self.landing.mend(run, found)
+        return self._look_at_worktree(run, published, worktree) or Seen(Standing.AS_LEFT, found)
+
+    def _look_at_branch(self, run: str, published: str, found: str) -> Seen | None:
+        """Says what was done to the branch that stands elsewhere than the last landing left it; None where it is on its way."""
         place, left = self.landing.place(run, found), self.landing.place(run, published)
         if place is None:
             base = self._stands_on(run, published, found)
@@ -42,11 +50,7 @@ class Lookout:
             if base is None or at is None or left is None or at < left:
                 return self._moved(run, published, found)
             return self._by_hand(found, "branch", base)
-        if left is not None and place < left:
-            return self._moved(run, published, found)
-        if mend:
-            self.landing.mend(run, found)
-        return self._look_at_worktree(run, published, worktree) or Seen(Standing.AS_LEFT, found)
+        return self._moved(run, published, found) if left is not None and place < left else None
 
     def _moved(self, run: str, published: str, found: str) -> Seen:
         """Says that the branch was moved; what it was moved away from is there to be moved back to, whatever gc took away."""

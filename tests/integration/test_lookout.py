@@ -1,0 +1,37 @@
+"""How staging in the user's repository is looked at, against real git."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import closing
+from pathlib import Path
+
+from swarm.core.model import Seen, Standing
+from swarm.edge import git
+from swarm.edge.landing import LandingRepository
+from swarm.edge.lookout import Lookout
+from tests.integration.test_landing import Yard, sh, work
+
+
+def look(yard: Yard, landing: LandingRepository, published: str) -> Seen:
+    with closing(git.Objects(yard.user.common_dir)) as objects:
+        return Lookout(yard.user, landing, objects).look(
+            "run", published, yard.repo / ".worktrees" / "run" / "staging"
+        )
+
+
+def test_where_the_last_landing_left_it_is_as_left_whatever_the_landing_repository_knows(repo: Path) -> None:
+    """A branch that stands where it was left is not called moved while the landing repository is founded again."""
+    yard = Yard(repo)
+    first = yard.land(work(repo, yard.base, {"one": "1\n"}))
+    assert look(yard, yard.landing, first) == Seen(Standing.AS_LEFT, first)
+    assert look(yard, yard.landing, yard.base).kind is Standing.AS_LEFT  # published, and not yet told
+    sh(repo, "branch", "-f", "swarm/run/staging", yard.base)
+    assert look(yard, yard.landing, first) == Seen(Standing.MOVED, yard.base)
+    sh(repo, "branch", "-f", "swarm/run/staging", first)
+    yard.landing.close()
+    shutil.rmtree(yard.path)
+    founded = LandingRepository(yard.path, yard.user)
+    founded.open_or_create()
+    assert look(yard, founded, first) == Seen(Standing.AS_LEFT, first)
+    founded.close()
