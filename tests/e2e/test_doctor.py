@@ -68,4 +68,3 @@ def test_recovery_refs_near_their_limit_are_told(swarm: Swarm) -> None:
     assert checks(swarm)["recovery refs"]["state"] == "ok"
     swarm.env["SWARM_LIMITS__SAVED_REFS_MAX"] = "5"
     assert checks(swarm)["recovery refs"]["state"] == "warn"
-    swarm.left_broken = {"I20"}  # nothing is known of them

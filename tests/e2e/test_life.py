@@ -199,23 +199,6 @@ def test_interrupting_a_run_only_detaches(swarm: Swarm) -> None:
     assert swarm.starts() == ["a"]
 
 
-def test_an_interrupt_while_a_plan_is_submitted_is_told(swarm: Swarm) -> None:
-    """Ctrl-C on `swarm run` before its plan was taken in ends it with 130 and says that, and what to type."""
-    swarm("start")
-    daemon = psutil.Process(swarm.status()["daemon"]["pid"])
-    daemon.suspend()
-    try:
-        running = swarm.spawn("run", str(swarm.plan("r", [swarm.task("a")])))
-        wait_until(lambda: psutil.Process(running.pid).net_connections("unix"))
-        os.kill(running.pid, signal.SIGINT)
-        _, err = running.communicate(timeout=120)
-    finally:
-        daemon.resume()
-    assert running.returncode == 130
-    assert "Interrupted while the plan was being submitted" in err
-    assert "Next: swarm status" in err
-
-
 def test_a_daemon_that_run_started_ends_by_itself(swarm: Swarm) -> None:
     """A daemon that `swarm run` started ends once no run is active; what happened can be asked for afterwards."""
     swarm.check_landed(swarm.run(swarm.plan("r", [swarm.task("a")])))

@@ -95,7 +95,7 @@ def test_the_work_of_a_task_comes_back(swarm: Swarm) -> None:
         journal.unlink() if journal.is_file() else shutil.rmtree(journal)
     assert swarm("recover", "t").code == 0
     shutil.rmtree(swarm.top / ".git" / "swarm")
-    swarm.left_broken = {"I20"}  # branches of which nothing is known any more
+    swarm.left_broken = {"I13", "I20"}  # a worktree and branches of which nothing is known any more
 
 
 @pytest.mark.parametrize("how", ["running", "killed"])

@@ -19,6 +19,7 @@ import pytest
 
 from swarm import __version__
 from swarm.client import cli, commands, failure
+from swarm.client.session import Session
 from tests.conftest import git, wait_until
 
 PROGRAM = [sys.executable, "-m", "swarm"]
@@ -257,8 +258,25 @@ def test_inside_a_worker_reading_works_and_steering_does_not(swarm: Swarm) -> No
         done = swarm(*words, env=worker)
         assert done.returncode == 4, words
         assert "refused inside a worker" in done.stderr
-    for words in (["status"], ["claims"], ["events"], ["config"], ["worktrees"], ["run", "--help"]):
+    for words in (["status"], ["claims"], ["config"], ["worktrees"], ["run", "--help"]):
         assert swarm(*words, env=worker).returncode == 0, words
+
+
+def test_an_interrupt_while_a_plan_is_submitted_is_told(
+    repo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C on `swarm run` before its plan was taken in ends it with 130 and says that, and what to type."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    (repo / "plan.toml").write_text(PLAN)
+    monkeypatch.chdir(repo)
+    monkeypatch.setattr(Session, "with_daemon", interrupted)
+    assert cli.run(["run", "plan.toml"]) == 130
+    said = capsys.readouterr().err
+    assert "Interrupted while the plan was being submitted" in said
+    assert "Next: swarm status" in said
 
 
 def test_a_fault_of_our_own_is_one_line_and_a_file(

@@ -34,7 +34,7 @@ def given(base: dict[str, str], **more: Any) -> dict[str, str]:
 
 
 def test_a_worker_is_given_what_the_contract_promises() -> None:
-    """Every promised variable is there with its value, the feedback file only where there is one."""
+    """Every promised variable is there with its value, the files for feedback and an answer only where there are such."""
     env = given({})
     assert {name: value for name, value in env.items() if name.startswith("SWARM_")} == {
         "SWARM_RUN": "r",
@@ -49,7 +49,9 @@ def test_a_worker_is_given_what_the_contract_promises() -> None:
         "SWARM_PORT_BASE": "20060",
     }
     assert given({}, attempt=2, feedback_file=Path("/f"))["SWARM_FEEDBACK_FILE"] == "/f"
-    given_names = {name for name in given({}, feedback_file=Path("/f")) if name.startswith("SWARM_")}
+    assert given({}, answer_file=Path("/a"))["SWARM_ANSWER_FILE"] == "/a"
+    all_given = given({}, feedback_file=Path("/f"), answer_file=Path("/a"))
+    given_names = {name for name in all_given if name.startswith("SWARM_")}
     of_suites = {"SWARM_SHARD", "SWARM_SHARDS", pytest_split.REPORTS}
     assert given_names | {"SWARM_NONCE"} | of_suites == WORKER_ENVIRONMENT
 
