@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from swarm import config
+from swarm import config, log
 from swarm.core.entries import REJECT
 from swarm.core.model import ATTEMPT_ENDS, STAGING_WORKTREE, Attempt, Cleaned, Finding, Step, staging_branch
 from swarm.core.places import Places
@@ -25,7 +25,7 @@ from swarm.core.state import Swarm
 from swarm.crashpoints import crash_at
 from swarm.daemon.edges import Edges
 from swarm.daemon.verification import bench_key
-from swarm.edge import git, linked, opened, orphans, process
+from swarm.edge import git, linked, opened, orphans, process, pruning
 from swarm.edge.host import Host
 from swarm.edge.landing import LandingRepository
 from swarm.edge.lockfile import MergeLockHeld, exclusive
@@ -37,6 +37,7 @@ from swarm.errors import SwarmError
 from swarm.settings import Settings
 
 END_GRACE_S = 2.0  # for processes of attempts that have ended
+_log = log.get("reconcile")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +121,8 @@ def _attempts(run: Run) -> Iterator[tuple[str, Attempt]]:
 def reconcile(must: Known, edges: Edges, *, dry_run: bool = False) -> list[Finding]:
     """Brings what there is into agreement with what there must be; gives what was found, in the order in which it was looked at."""
     found: list[Finding] = []
-    locks = (_stale_locks,) if must.alone else ()
-    for step in (_programs, *locks, _processes, _worktrees, _landings, _staging, _branches, _orphans):
+    locks, old = ((_stale_locks,), (_old_objects,)) if must.alone else ((), ())
+    for step in (_programs, *locks, _processes, _worktrees, _landings, _staging, _branches, _orphans, *old):
         try:
             found += step(must, edges, dry_run)
         except (SwarmError, OSError) as error:
@@ -246,6 +247,17 @@ def _branches(must: Known, edges: Edges, dry_run: bool) -> list[Finding]:
 
 def _orphans(must: Known, edges: Edges, _: bool) -> list[Finding]:
     return unknown(edges.repository.common_dir, must.runs, before=must.at)
+
+
+def _old_objects(must: Known, edges: Edges, dry_run: bool) -> list[Finding]:
+    """Removes what discarded runs left in the landing repository. Only while no attempt is under way: what one has merged, and its
+    candidate, stand under no ref before it lands."""
+    if not (dry_run or must.nonces or must.verifying):
+        with exclusive(edges.places.merge_lock, kind=MergeLockHeld) as held:
+            pruned = pruning.prune_if_many(edges.landing.path, lock=held)
+        if pruned:
+            _log.info("landing.pruned", objects=pruned)
+    return []
 
 
 def unknown(common: Path, runs: Iterable[str], *, before: float) -> list[Finding]:

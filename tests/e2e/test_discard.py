@@ -42,13 +42,17 @@ def test_a_finished_run_goes_without_a_question(swarm: Swarm) -> None:
 
 def test_after_a_discard_every_start_goes_on(swarm: Swarm) -> None:
     """Nothing is left of a discarded run that a later start takes for a journal that lost its end, nor of a new one with its id.
-    The spare worktrees that stay are told."""
+    The spare worktrees that stay are told, and what old objects it left in the landing repository are removed."""
+    swarm.env |= swarm.with_constants("swarm.edge.pruning", LOOSE_MIN=0, OLD_S=-60.0, EVERY_S=0.0)
+    loose = (common_dir(swarm.top) / "swarm" / "landing.git" / "objects").glob
     swarm.run(swarm.plan("r", [swarm.task("a"), swarm.task("b")]))
     swarm("start")
     said = swarm("discard", "r", "--force", "--yes", "staging").out
     assert f"Spare worktrees ({len(git(swarm.top, 'worktree', 'list').splitlines()) - 1}) stay" in said
     swarm("stop")
+    before = len(list(loose("??/*")))
     swarm("start")
+    assert len(list(loose("??/*"))) < before
     assert swarm("recover", "--dry-run", "--json").json["found"] == []
     swarm.check_landed(swarm.run(swarm.plan("r", [swarm.task("a")])))
     swarm("stop")

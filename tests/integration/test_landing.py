@@ -10,12 +10,17 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from swarm.edge import git
+from swarm.daemon import reconcile
+from swarm.daemon.reconcile import Known
+from swarm.edge import git, pruning
 from swarm.edge.landing import (
     Incoming,
     LandingCheckFailed,
@@ -1034,3 +1039,139 @@ def test_a_landing_repository_without_its_head_gets_one_again(yard: Yard) -> Non
     yard.landing.open_or_create()
     assert yard.landing.staging("run") == landed
     yard.fsck()
+
+
+# --- what nothing names any more ---------------------------------------------------------------------------------------------
+
+
+def loose(yard: Yard) -> set[str]:
+    found = (yard.path / "objects").glob("??/*")
+    return {f"{path.parent.name}{path.name}" for path in found}
+
+
+def grow_old(yard: Yard) -> float:
+    """Makes all objects there are an hour old, packs too, and gives a time since then."""
+    for path in (yard.path / "objects").glob("*/*"):
+        os.utime(path, (path.stat().st_mtime - 3600,) * 2)
+    return time.time() - 1800
+
+
+def prune(yard: Yard, older_than: float) -> int:
+    with exclusive(yard.lock, kind=MergeLockHeld) as held:
+        return pruning.prune(yard.path, older_than=older_than, lock=held)
+
+
+def test_what_a_dropped_run_left_goes_when_it_is_old(yard: Yard) -> None:
+    """Of a run that was dropped all old objects go, but for what another run, a worktree that stands at a candidate, or a younger
+    object needs. Where history is cut off stays known: work that stands on the dropped run's base too still comes in."""
+    later = work(yard.repo, yard.base, {"later": "later\n"}, name="later")
+    yard.landing.seed("other", later)
+    dropped = work(yard.repo, yard.base, {"src/a.py": LINES + "dropped\n"}, name="dropped")
+    yard.land(dropped)
+    pinned = work(yard.repo, later, {"src/b.py": "pinned\n"}, name="pinned")
+    yard.landing.bring_in([Incoming("other/t/1", pinned, later)])
+    _, candidate = yard.candidate(work(yard.repo, yard.base, {"c": "c\n"}, name="c"), "c")
+    _, young = yard.candidate(work(yard.repo, yard.base, {"d": "d\n"}, name="d"), "d")
+    checkout = yard.repo.parent / "checkout"
+    git.run("worktree", "add", "-q", "--detach", os.fspath(checkout), candidate, git_dir=yard.path)
+    cut, before = (yard.path / "shallow").read_text(), loose(yard)
+    yard.landing.drop("run")
+    old = grow_old(yard)
+    os.utime(yard.path / "objects" / young[:2] / young[2:])
+    prune(yard, old)
+    needed = [dropped, candidate, young, *git.run("rev-list", young, git_dir=yard.path).text.split()]
+    assert git.missing(yard.path, needed) == set()  # the candidates stand on what was dropped
+    yard.fsck()
+    git.run("worktree", "remove", "--force", os.fspath(checkout), git_dir=yard.path)
+    grow_old(yard)
+    assert prune(yard, old) > 0
+    assert dropped not in loose(yard)
+    assert git.missing(yard.path, [dropped, candidate, young]) == {dropped, candidate, young}
+    assert git.missing(yard.path, [pinned, later]) == set()
+    assert len(loose(yard)) < len(before)
+    assert (yard.path / "shallow").read_text() == cut
+    yard.fsck()
+    sh(yard.repo, "checkout", "-q", "--detach", pinned)
+    sh(yard.repo, "merge", "-q", "-m", "both", work(yard.repo, yard.base, {"e": "e\n"}, name="e"))
+    both = work(yard.repo, sh(yard.repo, "rev-parse", "HEAD"), {"f": "f\n"}, name="f")
+    yard.landing.bring_in([Incoming("other/t/2", both, later)])
+    yard.landing.seed("run", yard.base)
+    yard.land(dropped, publish=False)
+    yard.fsck()
+
+
+def test_a_prune_that_is_killed_leaves_what_is_whole(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever removing is cut short, no object that is left lacks one that it refers to, and the same work lands again."""
+    head = work(yard.repo, yard.base, {"src/deep/new.py": "new\n", "src/a.py": LINES + "more\n"})
+    unlink, rounds = Path.unlink, 0
+    while True:
+        yard.land(head, publish=False)
+        yard.landing.drop("run")
+        old, left = grow_old(yard), rounds
+
+        def cut_short(path: Path, **how: bool) -> None:
+            nonlocal left
+            if left == 0:
+                raise KeyboardInterrupt
+            left -= 1
+            unlink(path, **how)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "unlink", cut_short)
+            try:
+                prune(yard, old)
+                break
+            except KeyboardInterrupt:
+                rounds += 1
+        whole = ("rev-list", "--objects", "--quiet", "--stdin")  # fsck does not look into what nothing names
+        git.run(*whole, git_dir=yard.path, input="".join(f"{oid}\n" for oid in loose(yard)).encode())
+        yard.landing.seed("run", yard.base)
+    assert rounds > 5
+    yard.landing.seed("run", yard.base)
+    yard.land(head, publish=False)
+    yard.fsck()
+
+
+def test_nobody_looks_for_old_objects_more_than_once_a_day(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody looks where there are few objects, and no more than once a day where there are many; what goes is a week old."""
+    yard.land(work(yard.repo, yard.base, {"a": "a\n"}), publish=False)
+    yard.landing.drop("run")
+    for oid in loose(yard):
+        path = yard.path / "objects" / oid[:2] / oid[2:]
+        os.utime(path, (time.time() - 8 * 86400,) * 2)
+
+    def many() -> int:
+        with exclusive(yard.lock, kind=MergeLockHeld) as held:
+            return pruning.prune_if_many(yard.path, lock=held)
+
+    assert many() == 0
+    monkeypatch.setattr(pruning, "LOOSE_MIN", 0)
+    assert many() > 0
+    yard.landing.seed("run", yard.base)
+    yard.land(work(yard.repo, yard.base, {"b": "b\n"}, name="b"), publish=False)
+    yard.landing.drop("run")
+    for oid in loose(yard):
+        path = yard.path / "objects" / oid[:2] / oid[2:]
+        os.utime(path, (time.time() - 8 * 86400,) * 2)
+    assert many() == 0
+    os.utime(yard.path / "swarm-pruned", (time.time() - 90000,) * 2)
+    assert many() > 0
+
+
+@pytest.mark.parametrize(
+    ("known", "dry_run"), [(Known(nonces={"a"}), False), (Known(verifying={"a"}), False), (Known(), True)]
+)
+def test_while_an_attempt_is_under_way_no_object_goes(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch, known: Known, dry_run: bool
+) -> None:
+    """Beside an attempt that is under way, and where it is only looked, no object is removed: a candidate stands under no ref."""
+    monkeypatch.setattr(pruning, "LOOSE_MIN", 0)
+    monkeypatch.setattr(pruning, "OLD_S", -60.0)
+    _, candidate = yard.candidate(work(yard.repo, yard.base, {"a": "a\n"}))
+    edges: Any = SimpleNamespace(landing=yard.landing, places=SimpleNamespace(merge_lock=yard.lock))
+    reconcile._old_objects(known, edges, dry_run)
+    assert git.missing(yard.path, [candidate]) == set()
+    reconcile._old_objects(Known(), edges, False)
+    assert git.missing(yard.path, [candidate]) == {candidate}
