@@ -83,7 +83,7 @@ THEMES: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
         (
             ("config", "serving", "config", "Show the settings in force and where each comes from"),
             ("schema", "serving", "schema", "Print the JSON Schema of plans and settings"),
-            ("mcp", "serving", "mcp", "Serve the tools of the Model Context Protocol"),
+            ("mcp", "bridge", "mcp", "Serve the tools of the Model Context Protocol"),
             ("completion", "completion", "completion", "Print what makes a shell complete commands"),
         ),
     ),

@@ -171,24 +171,6 @@ def _wait_for_end(daemon: Connection, end: int | None, timeout_s: float | None) 
     )
 
 
-@command("mcp", steers=True)
-def mcp(session: Session) -> None:
-    """Serve tools of the Model Context Protocol on standard input and output, for the coding agent that starts this.
-
-    They are about the repository that this is started in, or the one of -C, unless a call names another. Needs the mcp extra.
-    """
-    try:
-        from swarm.client import mcp as bridge
-    except ImportError:
-        raise UsageError(
-            "swarm mcp needs the mcp package, which is not installed.",
-            "Nothing was done.",
-            "pip install 'git-swarm[mcp]'",
-        ) from None
-    os.chdir(session.directory)
-    bridge.serve()
-
-
 @command("config", shows=True)
 def config(session: Session) -> None:
     """Show every setting and where it comes from, and what the running daemon has where that differs.
