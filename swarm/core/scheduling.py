@@ -132,8 +132,10 @@ def _wait_for_room(turn: Turn, decision: admission.Decision) -> None:
 
 
 def _measure(turn: Turn, target: int | None) -> None:
+    """Has the machine looked at: until it allows more than `target`, or at once where that is None, or where nothing is known of it
+    yet: a watch may last, and meanwhile whoever becomes ready is decided about by what was last read."""
     if turn.swarm.measuring is None:
-        turn.swarm.measuring = cmd.MeasureHost(target=target)
+        turn.swarm.measuring = cmd.MeasureHost(target=target if turn.swarm.readings is not None else None)
         turn.commands.append(turn.swarm.measuring)
 
 

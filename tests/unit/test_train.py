@@ -423,6 +423,28 @@ def test_verification_takes_the_room_of_a_worker() -> None:
     assert story.has(cmd.Merge, "b")
 
 
+def test_a_daemon_that_begins_on_a_busy_machine_looks_at_it_before_it_waits_for_room() -> None:
+    """With a candidate that waits for the room of a worker, a new daemon reads the machine first, so that a task that becomes ready
+    meanwhile is decided about."""
+    tasks = [a_task(name, verify=["make"], attempts=2) for name in "abf"]
+    limits = dataclasses.replace(TRAIN, workers_max=3)
+    story = a_story(a_plan(*tasks), bench=Story(limits))
+    story.work("a")
+    story.merge("a")
+    story.up("b", "f")
+    story.exit("b")
+    story.collect("b")
+    story.swarm.step_of_ladder = 1  # the machine became busy
+    story.send(m.BroughtIn(**story.where(story.sole(cmd.BringIn, "b"))))
+    assert not story.has(cmd.Merge, "b")
+    story.take(cmd.MeasureHost)
+    story.send(m.DaemonStarted(at=story.now, version="next", pid=2, limits=limits))
+    story.exit("f", code=1)
+    story.collect("f")
+    assert story.attempt("f").n == 2
+    assert story.state("f") == "running"
+
+
 def test_the_first_of_each_run_needs_no_slot() -> None:
     """Each run verifies its first candidate, however many others do; further ones share the slots."""
     story = a_train("a", "b", slots=2)
