@@ -67,7 +67,7 @@ _CONSEQUENCES: dict[str, tuple[str, str]] = {
     "I17": ("The machine was given more to do than was allowed.", "keep the journal and report this"),
     "I18": (
         "What happened can't be told with certainty.",
-        "copy the state folder before anything else, then swarm recover",
+        "swarm recover --journal brings back what is missing",
     ),
     "I19": ("The task would wait for ever.", "swarm stop, swarm start; if it stays, report this"),
     "I20": ("Something of ours would stay behind in your repository.", "remove it by hand once you know it"),
@@ -82,6 +82,12 @@ class Breach:
     cause: str
     run: str | None = None
     next_step: str = ""
+    of_transcript: bool = False
+
+    @property
+    def doubts_journal(self) -> bool:
+        """Whether the journal may not know everything: then what it does not know is not for that nobody's."""
+        return self.invariant == "I18" and not self.of_transcript
 
     @property
     def consequence(self) -> str:

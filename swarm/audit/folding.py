@@ -4,7 +4,7 @@ The fold decides as the daemon did. The facts were written by the daemon itself,
 claims, slots, ends) does not rest on the machine being right.
 
 Rules for editing: a journal that can't be read, or not to its end, is a breach; then there is no state, and what needs one is
-left out.
+left out. The same holds for one that is damaged or older than it was: held against its state, what is needed seems to be nobody's.
 """
 
 from __future__ import annotations
@@ -26,8 +26,17 @@ from swarm.core.places import Places
 from swarm.core.rebuilt import LOST
 from swarm.core.state import IllegalEvent, Swarm, pending_commands
 from swarm.edge import discards
-from swarm.edge.journal import Journal, Row, Transcript, snapshot
+from swarm.edge.journal import (
+    Journal,
+    JournalDamaged,
+    Row,
+    Transcript,
+    TranscriptDamaged,
+    hold_against,
+    snapshot,
+)
 from swarm.edge.journal.snapshot import Snapshot
+from swarm.edge.journal.transcript import Line
 from swarm.errors import SwarmError
 
 _ENDS = frozenset({"TaskLanded", "TaskHandedBack", "TaskFailed", "TaskCancelled"})
@@ -65,25 +74,22 @@ def fold(places: Places) -> Fold:
     """Reads and folds the journal; whatever is wrong with it, or with what stands beside it, is a breach."""
     made = Fold()
     try:
+        told = _transcript(places, made)
         with Journal.open(places.journal, readonly=True) as journal:
             made.seq = journal.last_seq()
             made.breaches += [Breach("I18", f"The journal is damaged: {text}.") for text in journal.verify()]
-            transcript = Transcript(places.transcript)
-            anew = "swarm stop, then swarm recover --journal, which writes it anew from the journal"
-            told = transcript.differences(journal)
-            made.breaches += [Breach("I18", text, next_step=anew) for text in told]
+            made.breaches += _beside(journal, told)
             swarm = _follow(journal, made, _snapshot(places.snapshot, journal, made))
     except SwarmError as error:
         made.breaches.append(Breach("I18", error.cause, next_step=error.next_step))
         return made
-    if swarm is not None:
+    if swarm is not None and not any(breach.doubts_journal for breach in made.breaches):
         made.swarm = swarm
         made.breaches += [
             Breach(
                 "I18",
                 f"The journal does not know that run {name} was discarded: it is older than it was.",
                 run=name,
-                next_step="swarm recover --journal takes in what is missing",
             )
             for name in discards.unknown(places, swarm)
         ]
@@ -92,6 +98,26 @@ def fold(places: Places) -> Fold:
         sound = [text for text in invariants(swarm) if text not in waiting]
         made.breaches += [Breach("I8", f"{text}.") for text in sound]
     return made
+
+
+def _transcript(places: Places, made: Fold) -> Line | None:
+    """Reads the transcript to its last line, before the journal: a daemon writes the journal first."""
+    try:
+        return Transcript(places.transcript).last_of_whole()
+    except TranscriptDamaged as error:
+        anew = "swarm stop, then swarm recover --journal, which writes it anew from the journal"
+        text = f"The transcript is damaged: {error}."
+        made.breaches.append(Breach("I18", text, next_step=anew, of_transcript=True))
+        return None
+
+
+def _beside(journal: Journal, told: Line | None) -> Iterator[Breach]:
+    """Holds the journal against the last line of its transcript; a transcript that is only behind is as it should be."""
+    try:
+        if told is not None:
+            hold_against(told, journal)
+    except JournalDamaged as error:
+        yield Breach("I18", error.cause)
 
 
 def _snapshot(path: Path, journal: Journal, made: Fold) -> Snapshot | None:

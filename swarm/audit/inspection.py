@@ -35,6 +35,8 @@ _MAY_MOVE = frozenset(
 _NOT_ASKED = {"I5": "suites run again only on request: swarm audit --verify N."}
 _NO_STATE = "the state can't be told from this journal."
 _WITHOUT_STATE = ("I8", "I9", "I10", "I11", "I15", "I17", "I18")  # can be broken, or be seen, without one
+_OF_NOBODY = ("I12", "I13", "I14", "I16", "I20")  # name what it does not know, to be removed or ended
+_OLDER = "the journal lacks what is known beside it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +66,16 @@ def audit(top: Path, environ: Mapping[str, str], *, run: str | None = None, veri
     landing = LandingRepository(places.landing, repository)
     try:
         look, breaches, looks = _settled(repository, places, landing, run)
+        doubted = any(each.doubts_journal for each in breaches)
+        if doubted:
+            breaches = [each for each in breaches if each.invariant not in _OF_NOBODY]
         report = Report(
             seq=look.fold.seq,
             runs=tuple(each.id for each in look.runs),
             landings=len(look.landings),
             breaches=breaches,
             notes=list(look.notes),
-            unseen=_unseen(look),
+            unseen=_unseen(look, doubted=doubted),
             looks=looks,
         )
         if verify:
@@ -178,7 +183,7 @@ def _overdue(folded: Fold, *, alive: bool) -> list[Breach]:
     ]
 
 
-def _unseen(look: _Look) -> dict[str, str]:
+def _unseen(look: _Look, *, doubted: bool) -> dict[str, str]:
     if look.fold.swarm is None:
         return {name: _NO_STATE for name in TITLES if name not in _WITHOUT_STATE}
-    return dict(_NOT_ASKED)
+    return {**_NOT_ASKED, **(dict.fromkeys(_OF_NOBODY, _OLDER) if doubted else {})}

@@ -154,12 +154,12 @@ def swarm_of(state: Path) -> Swarm:
     from swarm.core.places import Places
     from swarm.core.state import Swarm
     from swarm.daemon.recovery import restore
-    from swarm.edge.journal import Journal, ever_used
+    from swarm.edge.journal import ever_used, open_to_read
 
     places = Places(state)
     if not ever_used(places):
         return Swarm()
-    with Journal.open(places.journal, readonly=True) as journal:
+    with open_to_read(places) as journal:
         return restore(places, journal, check=False)
 
 
@@ -173,11 +173,12 @@ def status(state: Path) -> dict[str, Any]:
 def summary(state: Path) -> dict[str, Any]:
     """Gives the summary of the status document. The last daemon left it when it ended in good order; where the journal has gone on
     since, or it was killed, the journal is replayed."""
-    from swarm.edge.journal import Journal
+    from swarm.core.places import Places
+    from swarm.edge.journal import open_to_read
 
     try:
         left = json.loads((state / "status.json").read_bytes())
-        with Journal.open(state / "journal.sqlite", readonly=True) as journal:
+        with open_to_read(Places(state)) as journal:
             if journal.last_seq() == left["seq"]:
                 document: dict[str, Any] = left["document"]
                 return document
@@ -210,12 +211,12 @@ def events(state: Path, after: int) -> Iterator[dict[str, Any]]:
     """Gives the journal's records after a number, from the first on, as they are told."""
     from swarm.core.places import Places
     from swarm.core.report import rfc3339
-    from swarm.edge.journal import Journal, ever_used
+    from swarm.edge.journal import ever_used, open_to_read
 
     places = Places(state)
     if not ever_used(places):
         return
-    with Journal.open(places.journal, readonly=True) as journal:
+    with open_to_read(places) as journal:
         for row in journal.read(after=after):
             yield {"seq": row.seq, **row.data, "at": rfc3339(row.data["at"])}
 

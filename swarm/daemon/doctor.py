@@ -22,7 +22,7 @@ from swarm.core.places import Places
 from swarm.daemon import usable
 from swarm.edge import git
 from swarm.edge.host import Host
-from swarm.edge.journal import Journal
+from swarm.edge.journal import open_to_read
 from swarm.edge.sandbox import choose
 from swarm.edge.saved import NEARLY, saved
 from swarm.edge.survey import linked_worktrees
@@ -141,7 +141,7 @@ def _journal(places: Places) -> Iterator[Check]:
         yield Check("journal", "ok", "there is none yet; the first run makes it")
         return
     try:
-        with Journal.open(places.journal, readonly=True) as journal:
+        with open_to_read(places) as journal:
             yield Check("journal", "ok", f"{journal.last_seq()} records in {places.journal}")
     except SwarmError as error:
         remedy = error.next_step or "swarm audit tells more; swarm recover --journal makes it anew"

@@ -506,6 +506,52 @@ def test_a_breach_is_named_by_both(
     assert invariant.replace("I6", "I7") in second, second
 
 
+def older_beside_its_transcript(p: Planted, records: int) -> None:
+    """Puts an older copy of the journal beside the transcript of the newer one."""
+    kept = (p.state / "transcript").rename(p.swarm.outside / "transcript")
+    p.forge(lambda all_records: all_records[:records])
+    shutil.rmtree(p.state / "transcript", ignore_errors=True)
+    shutil.move(kept, p.state / "transcript")
+
+
+DOUBTED: dict[str, Callable[[Planted], None]] = {
+    "older, and empty": lambda p: older_beside_its_transcript(p, 0),
+    "older": lambda p: older_beside_its_transcript(p, 40),
+    "cut": journal_cut,
+    "with a hole": journal_with_a_hole,
+    "lacks an attempt": unknown_pin,
+}
+
+
+@pytest.mark.parametrize("damage", DOUBTED)
+def test_nothing_is_said_to_be_nobodys_beside_a_doubted_journal(planted: Planted, damage: str) -> None:
+    """I18: where the journal is damaged or lacks something, the audit does not look for what it does not know, and says so; it
+    names one way to have the journal back, and none to remove anything. A run is not said to be unknown."""
+    ref_of_nobody(planted)
+    DOUBTED[damage](planted)
+    document = json.loads(planted.swarm("audit", "--json", code=1).out)
+    steps = {each["next"] for each in document["broken"] if each["invariant"] == "I18"}
+    assert steps == {"swarm recover --journal brings back what is missing"}
+    seen = {each["id"]: each["ok"] for each in document["invariants"]}
+    assert {seen[name] for name in ("I12", "I13", "I14", "I16", "I20")} == {None}
+    assert not any(word in each["next"] for each in document["broken"] for word in ("-d ", "remove"))
+    planted.swarm("audit", "--run", RUN, code=1)
+
+
+def test_who_only_reads_beside_an_older_journal_says_so(planted: Planted) -> None:
+    """Status, show, wait, finish and discard end with 1 and say how the journal is had back; to the doctor it is bad."""
+    older_beside_its_transcript(planted, 0)
+    (planted.state / "journal.snapshot").unlink(missing_ok=True)
+    commands = [["status"], ["status", "--json"], ["show", "one"], ["wait"], ["events"]]
+    for words in [*commands, ["finish", "--preview"], ["discard", RUN, "--yes", "staging"]]:
+        told = planted.swarm(*words, code=1)
+        assert "swarm recover --journal" in told.out + told.err, words
+    checks = json.loads(planted.swarm("doctor", "--json", code=1).out)["checks"]
+    (journal,) = [each for each in checks if each["name"] == "journal"]
+    assert (journal["state"], "swarm recover --journal" in journal["remedy"]) == ("bad", True)
+    assert not any("-d " in each["remedy"] or "remove" in each["remedy"] for each in checks)
+
+
 @pytest.mark.parametrize("how", ["by its environment", "by the lock"])
 def test_a_process_of_an_ended_attempt_is_named_by_both(planted: Planted, how: str) -> None:
     """I16: a process that carries the mark of an attempt that has ended, or holds its lock, is named; and not when it is gone."""

@@ -12,15 +12,25 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from swarm.audit.folding import fold
+from swarm.client import offline
 from swarm.core.places import Places
 from swarm.daemon import recovery
-from swarm.edge.journal import Journal, JournalDamaged, Record, Transcript, TranscriptDamaged, transcript
+from swarm.edge.journal import (
+    Journal,
+    JournalDamaged,
+    Record,
+    Transcript,
+    TranscriptDamaged,
+    open_to_read,
+    transcript,
+)
 
 TOP = Path(__file__).resolve().parents[2]
 ODD = ["plain", 'quo"te', ',"data":', "back\\slash", "läuft", "日本", "line\nbreak", "\x00", "caf\udce9"]
@@ -247,26 +257,63 @@ def test_a_lost_wal_is_noticed_at_start(tmp_path: Path) -> None:
     with pytest.raises(JournalDamaged) as caught:
         recovery.open_journal(places)
     assert "swarm recover --journal" in caught.value.next_step
+    with pytest.raises(JournalDamaged, match="had been written"):
+        open_to_read(places)
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "status": offline.status,
+    "summary": offline.summary,
+    "events": lambda state: list(offline.events(state, 0)),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_an_older_copy_is_told_by_who_only_reads(places: Places, reader: str) -> None:
+    """No reader shows the state of a journal that ends earlier than its transcript, not even what the last daemon left of it; where
+    only the transcript's end is damaged, or behind, the journal is believed."""
+    with opened(places) as journal:
+        older = places.journal.read_bytes()
+        wal = Path(f"{places.journal}-wal").read_bytes()
+        journal.append([Record("fact", {"type": "SpaceReclaimed", "at": 1.0})] * 3)
+    READERS[reader](places.state)
+    (file,) = places.transcript.iterdir()
+    whole = file.read_bytes()
+    for other in (whole[: whole.index(b"\n") + 1], whole[:-9] + b"\n"):
+        file.write_bytes(other)
+        READERS[reader](places.state)
+    file.write_bytes(whole)
+    places.journal.write_bytes(older)
+    Path(f"{places.journal}-wal").write_bytes(wal)
+    (places.state / "status.json").write_text('{"seq": 0, "document": {"runs": []}}')
+    with pytest.raises(JournalDamaged, match="ends at record 0, but record 3 had been written") as caught:
+        READERS[reader](places.state)
+    assert "swarm recover --journal" in caught.value.next_step
 
 
 def test_the_audit_tells_of_it(places: Places, journal: Journal) -> None:
-    """What differs between journal and transcript is told in a sentence; a transcript that is behind is as it should be."""
-    written = Transcript(places.transcript)
-    assert written.differences(journal) == []
+    """A journal that lacks what its transcript has is doubted, with one way to have it back; a transcript that is damaged is told,
+    and one that is behind is as it should be."""
     (file,) = places.transcript.iterdir()
     whole = file.read_bytes()
+
+    def told() -> list[tuple[str, bool]]:
+        found = [each for each in fold(places).breaches if each.invariant == "I18"]
+        assert len({each.next for each in found}) <= 1
+        return [(each.cause, each.doubts_journal) for each in found]
+
+    assert told() == []
     file.write_bytes(whole[: whole.index(b"\n") + 1])
-    assert written.differences(journal) == []
+    assert told() == []
     file.write_bytes(whole.replace(b'"attempt":3', b'"attempt":4', 1))
-    assert written.differences(journal) == [
-        f"The transcript is damaged: record 4 is not what was written to {file.name}."
-    ]
+    assert told() == [(f"The transcript is damaged: record 4 is not what was written to {file.name}.", False)]
     file.write_bytes(whole)
     with sqlite3.connect(places.journal) as raw:
         raw.execute("DELETE FROM journal WHERE seq = 20")
     raw.close()
-    (told,) = written.differences(journal)
-    assert "record 20 had been written" in told
+    causes = told()
+    assert any("record 20 had been written" in cause for cause, _ in causes)
+    assert all(doubted for _, doubted in causes)
 
 
 # --- damage of the transcript itself ---------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ text.
 Rules for editing: from outside this folder only what is named here is used, and the module `snapshot`.
 """
 
+from contextlib import suppress
+
 from swarm.core.places import Places
 from swarm.edge.journal.store import (
     Journal,
@@ -18,7 +20,7 @@ from swarm.edge.journal.store import (
     salvage,
     write_anew,
 )
-from swarm.edge.journal.transcript import Transcript, TranscriptDamaged
+from swarm.edge.journal.transcript import Transcript, TranscriptDamaged, hold_against
 
 __all__ = [
     "Journal",
@@ -31,6 +33,8 @@ __all__ = [
     "Transcript",
     "TranscriptDamaged",
     "ever_used",
+    "hold_against",
+    "open_to_read",
     "salvage",
     "write_anew",
 ]
@@ -40,3 +44,22 @@ def ever_used(places: Places) -> bool:
     """Tells whether there has ever been a daemon here: then there must be a journal."""
     there = (places.journal, places.landing / "HEAD", places.snapshot, places.transcript)
     return any(each.exists() for each in there)
+
+
+def open_to_read(places: Places) -> Journal:
+    """Opens the journal to read, where it has the last record that its transcript has: an older copy, or one whose -wal file is
+    lost, is whole in itself and would be believed.
+
+    Raises `JournalDamaged`. The transcript is looked at first: a daemon may write meanwhile, and always the journal before it.
+    """
+    line = None
+    with suppress(TranscriptDamaged, OSError):  # then the journal alone is believed
+        line = Transcript(places.transcript).last()
+    journal = Journal.open(places.journal, readonly=True)
+    try:
+        if line is not None:
+            hold_against(line, journal)
+    except BaseException:
+        journal.close()
+        raise
+    return journal

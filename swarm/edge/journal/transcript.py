@@ -94,16 +94,9 @@ class Transcript:
                 return line
         return None
 
-    def differences(self, journal: Journal) -> list[str]:
-        """Gives a sentence for what is not as the journal has it; one that is only behind is as it should be."""
-        try:
-            line = next(iter(deque(self.lines(), maxlen=1)), None)
-        except TranscriptDamaged as error:
-            return [f"The transcript is damaged: {error}."]
-        found = journal.row_at(line.seq) if line is not None else None
-        if line is not None and found != line.row:
-            return [_not_the_same(journal, line.seq, missing=found is None).cause]
-        return []
+    def last_of_whole(self) -> Line | None:
+        """Gives the last whole line, having looked at every one. Raises `TranscriptDamaged`."""
+        return next(iter(deque(self.lines(), maxlen=1)), None)
 
     def exists(self) -> bool:
         """Tells whether there is anything of it."""
@@ -128,10 +121,8 @@ class Transcript:
         """
         line = self.last()
         if line is not None:
-            found = journal.row_at(line.seq)
-            if found is None or found[-1] != line.checksum:
-                raise _not_the_same(journal, line.seq, missing=found is None)
-            if found != line.row:
+            hold_against(line, journal)
+            if journal.row_at(line.seq) != line.row:
                 raise TranscriptDamaged(f"record {line.seq} is not what was written")
             self.seq = line.seq
         self._journal = journal
@@ -219,12 +210,18 @@ def _opened(file: Path) -> IO[bytes]:
     return open(os.open(file, flags, 0o600), "ab", buffering=0)
 
 
-def _not_the_same(journal: Journal, seq: int, *, missing: bool) -> JournalDamaged:
-    if missing:
-        cause = f"The journal {journal.path} ends at record {journal.last_seq()}, but record {seq} had been written."
+def hold_against(line: Line, journal: Journal) -> None:
+    """Raises `JournalDamaged` where the journal does not have what this line says was written to it."""
+    found = journal.row_at(line.seq)
+    if found is not None and found[-1] == line.checksum:
+        return
+    if found is None:
+        cause = f"The journal {journal.path} ends at record {journal.last_seq()}, but record {line.seq} had been written."
     else:
-        cause = f"The journal {journal.path} has another record {seq} than the one that had been written."
-    return JournalDamaged(
+        cause = (
+            f"The journal {journal.path} has another record {line.seq} than the one that had been written."
+        )
+    raise JournalDamaged(
         cause,
         "It is an older copy, or its -wal file was lost. Nothing was started and nothing was changed.",
         "swarm recover --journal brings back what is missing",
