@@ -151,7 +151,7 @@ class Surroundings:
     # --- staging worktrees (I12, I13) ---
 
     def _staging(self, run: Run) -> Iterator[Breach]:
-        if not run.prepared or run.finished_commit is not None:
+        if not run.prepared or run.on_target is not None:
             return
         path = Path(run.worktree)
         tree = linked.find(path, self.common)

@@ -32,5 +32,5 @@ def finished(turn: Turn, event: m.Finished | m.FinishRefused) -> None:
     run.retry_at.pop("Finish", None)
     if isinstance(event, m.Finished):
         if not event.stage_only:
-            run.finished_commit = event.commit
+            run.finished_commit, run.finished_from = event.commit, run.finish_from
         turn.tell("RunFinished", run, target=event.target, commit=event.commit, stage_only=event.stage_only)

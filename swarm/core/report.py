@@ -136,7 +136,7 @@ def run_state(run: Run) -> str:
         return "preparing"
     if run.open_tasks:
         return "paused" if run.paused else "active"
-    return "finished" if run.finished_commit is not None else "ended"
+    return "finished" if run.on_target is not None else "ended"
 
 
 def run_document(swarm: Swarm, run: Run, live: Live, *, summary: bool = False) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def run_document(swarm: Swarm, run: Run, live: Live, *, summary: bool = False) -
         },
         "created_at": rfc3339(run.created_at),
         "ended_at": rfc3339(run.ended_at),
-        "finished_commit": run.finished_commit,
+        "finished_commit": run.on_target,
         "window": run.window or swarm.limits.verify_slots,
         "suites": [_suite_document(name, seen) for name, seen in run.suites_seen.items()],
         "qa": _qa(run),

@@ -81,6 +81,8 @@ class Run:
     task start.
     `way` is how it goes from a goal to work, where it began with one; `width` how many of its workers may be at work at once, 0 for
     as many as the machine allows. `lessons` are what earlier runs had taught when it began.
+    `finished_commit` is where the last finish left its target, `finished_from` where staging was then: what lands after that moves
+    staging on (see `on_target`).
     `watched` is the plan file whose additions are taken in as they are saved, `watch_problem` why the last were not.
     `behind` is set after the journal was rebuilt while tasks may have landed that are not in `published`.
     """
@@ -139,6 +141,7 @@ class Run:
     finish: FinishRequested | None = None
     finish_from: str = ""
     finished_commit: str | None = None
+    finished_from: str = ""
     qa: Qa | None = None
     way: Way | None = None
     width: int = 0
@@ -271,6 +274,11 @@ class Run:
             bool(self.width)
             and sum(self.tasks[name].attempts[-1].step in WORKER_STEPS for name in self.live) >= self.width
         )
+
+    @property
+    def on_target(self) -> str | None:
+        """Gives where a finish left its target, if staging still stands at what was finished."""
+        return self.finished_commit if self.finished_from == self.published else None
 
     def held_up(self) -> bool:
         """Tells whether publishing waits because staging went astray; a person's commits, once on staging, let it go on."""

@@ -89,7 +89,7 @@ def known(swarm: Swarm, places: Places, before: Mapping[str, list[int]], *, alon
         found.runs.append(run.id)
         if run.prepared and not run.discarding:
             found.staging[run.id] = (Path(run.worktree), run.followed, run.following or run.followed)
-            if run.open_tasks or run.finished_commit is None:
+            if run.open_tasks or run.on_target is None:
                 found.published[run.id] = run.published
         if run.finish is not None:
             found.verifying.add(f"{places.nonce_head}-{run.finish.request}")

@@ -65,7 +65,7 @@ def refound(swarm: Swarm, edges: Edges) -> list[Finding]:
 
 def _is_there(run: Run, edges: Edges) -> bool:
     """Tells whether what the run published is on its line; of a run that is over, whether it has a line: there may be very many."""
-    if not run.open_tasks and run.finished_commit is not None:
+    if not run.open_tasks and run.on_target is not None:
         return edges.landing.staging(run.id) is not None
     return edges.landing.place(run.id, run.published) is not None
 

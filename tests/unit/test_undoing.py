@@ -7,8 +7,9 @@ import pytest
 from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.invariants import invariants
-from swarm.core.model import PhaseSpec, PlanSpec, Sides
+from swarm.core.model import PhaseSpec, PlanSpec, Reason, Sides
 from swarm.core.needs import Needs
+from swarm.core.report import run_state
 from swarm.core.state import IllegalEvent
 from swarm.core.undoing import outlook
 from tests.builders import a_plan, a_task
@@ -103,6 +104,38 @@ def test_a_retry_of_what_was_undone_makes_it_anew() -> None:
     assert [a.n for a in story.task("a").attempts] == [1, 2, 3]
     assert len(story.run.landed) == 4
     assert invariants(story.swarm) == []
+
+
+def finish(story: Story, *, refused: bool = False) -> None:
+    """A finish into main goes through, or is refused."""
+    key = str(story.now)
+    story.now += 1
+    story.send(m.FinishRequested(at=story.now, run="plan", request=key, target="main"))
+    if refused:
+        why = Reason("dirty", "main has edits")
+        story.send(m.FinishRefused(at=story.now, run="plan", request=key, target="main", reason=why))
+    else:
+        story.send(m.Finished(at=story.now, run="plan", request=key, target="main", commit=story.commit()))
+
+
+def test_what_lands_after_a_finish_is_not_finished() -> None:
+    """A run whose retried task lands after finish, undo and finish has ended, and is finished only when a finish brought that to
+    the target too; a refused one does not."""
+    story = landed(a_plan(a_task("a")), "a")
+    finish(story)
+    assert run_state(story.run) == "finished"
+    undo(story, "a")
+    assert run_state(story.run) == "ended"
+    finish(story)
+    assert run_state(story.run) == "finished"
+    story.send(m.TasksRetried(at=story.now, run="plan", tasks=("a",)))
+    story.measure()
+    story.land("a")
+    assert run_state(story.run) == "ended"
+    finish(story, refused=True)
+    assert run_state(story.run) == "ended"
+    finish(story)
+    assert run_state(story.run) == "finished"
 
 
 @pytest.mark.parametrize("how", ["conflict", "red", "cancel"])
