@@ -661,6 +661,9 @@ def slug(text: str, *, max_length: int = 60) -> str:
     return f"{plain}-{digest}" if plain else f"x-{digest}"
 
 
+OUR_BRANCHES = "swarm/"  # what the names of all of ours begin with
+
+
 def staging_branch(run: str) -> str:
     """Names the staging branch of a run, without `refs/heads/`."""
     return f"swarm/{run}/staging"

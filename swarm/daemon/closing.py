@@ -13,7 +13,7 @@ from typing import Any
 
 from swarm.core import messages as m
 from swarm.core.astray import explain
-from swarm.core.model import GOOD_ENDS, Standing, TaskSpec
+from swarm.core.model import GOOD_ENDS, OUR_BRANCHES, Standing, TaskSpec
 from swarm.core.run import Run
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.edges import Edges
@@ -102,6 +102,7 @@ class Closing:
             raise UsageError(
                 "The run started from no branch.", "Nothing was done.", "name one with --into BRANCH"
             )
+        refuse_ours(target)
         await look_at_staging(self._coordinator, run, f"Run {run.id} was not finished")
         if not preview:
             await self._wait_for_turn(run)
@@ -164,6 +165,16 @@ class Closing:
         outcome = "nothing" if outlook.nothing else "staged" if stage_only else "finished"
         text = _finished_text(run, target, outcome, ended.commit)
         return {"outcome": outcome, "commit": ended.commit, "text": text}
+
+
+def refuse_ours(target: str) -> None:
+    """Raises `UsageError` for a target that is one of swarm's own branches, which only landings and attempts move."""
+    if target.startswith(OUR_BRANCHES):
+        raise UsageError(
+            f'"{target}" is one of swarm\'s own branches: nothing is finished into those.',
+            "Nothing was done.",
+            "name a branch of yours with --into BRANCH",
+        )
 
 
 async def look_at_staging(coordinator: Coordinator, run: Run, otherwise: str) -> None:
