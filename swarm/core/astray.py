@@ -87,9 +87,8 @@ def explain(run: Run) -> Reason | None:
         step = f"git -C {seen.place} switch --detach"
     elif seen.kind is Standing.MOVED:
         text = f"{branch} was moved by hand: it stands at {found[:12]}, and the last landing left it at {run.published[:12]}"
-        step = (
-            f"git branch --force {branch} {run.published} (git branch NAME {found} first keeps what is there)"
-        )
+        # The commit is in the name, so typing it twice does no harm; what is there is kept before the branch moves.
+        step = f"git branch --force found-{found[:12]} {found} && git branch --force {branch} {run.published}"
     else:
         return _explain_by_hand(run, astray)
     return Reason(seen.kind, f"{text}. Nothing lands until then: {step}", {"found": seen.found})
@@ -113,7 +112,7 @@ def _explain_by_hand(run: Run, astray: Astray) -> Reason:
         text += f" (git merge {onto} brings what they conflict with)"
     return Reason(
         seen.kind,
-        f"{text}, or take them off again: {undo} (they are kept on {task.attempts[-1].branch})",
+        f"{text}, or take them off again, which keeps them on {task.attempts[-1].branch}: {undo}",
         facts,
     )
 

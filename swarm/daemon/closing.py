@@ -184,7 +184,7 @@ async def look_at_staging(coordinator: Coordinator, run: Run, otherwise: str) ->
         await coordinator.changed()
     reason = explain(run)
     if reason is not None:
-        raise Refused(f"{otherwise}: {reason.text}.")
+        raise Refused(f"{otherwise}: {reason.text}")  # no full stop: it may end with a command
 
 
 def _takes_in(run: Run) -> bool:

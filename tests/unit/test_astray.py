@@ -132,7 +132,7 @@ def test_commits_by_hand_that_do_not_do_fail_at_once_and_hold_the_others_up(how:
     assert not story.has(cmd.TakeWorktree)
     reason = explain(story.run)
     assert reason is not None
-    assert f"git branch --force swarm/plan/staging {BASE}" in reason.text
+    assert f": git branch --force swarm/plan/staging {BASE}" in reason.text
     assert ("git merge" in reason.text) == (how == "conflict")
     (run,) = report.status(story.swarm, report.Live())["runs"]
     assert run["problems"] == [reason.text]
@@ -311,3 +311,14 @@ def test_a_staging_branch_that_was_moved_away_is_not_shown_as_verified() -> None
     staging = run["staging"]
     assert (staging["commit"], staging["found"], staging["verified"]) == (story.run.published, THEIRS, False)
     assert run["tasks"][0]["state"] == "landed"
+
+
+def test_the_way_back_can_be_pasted() -> None:
+    """After staging was moved by hand, what is said ends with the commands that keep what is there and move it back."""
+    story = a_story(a_plan(a_task("a")))
+    ask(story)
+    looked(story, MOVED)
+    reason = explain(story.run)
+    assert reason is not None
+    keep = f"git branch --force found-{THEIRS[:12]} {THEIRS}"
+    assert reason.text.endswith(f": {keep} && git branch --force swarm/plan/staging {BASE}")
