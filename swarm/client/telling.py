@@ -118,7 +118,7 @@ def verify_text(document: Document) -> str:
     lines = []
     for suite in suites:
         note = f" ({printable(suite['note'])})" if suite.get("note") else ""
-        changed = f", it changed {_listed(suite['changed'])}" if suite.get("changed") else ""
+        changed = f", changed while it ran: {_listed(suite['changed'])}" if suite.get("changed") else ""
         lines.append(
             f"  {printable(suite['outcome']):8} {printable(suite['name'])}, {took(suite['duration_s'])}{changed}{note}"
         )
@@ -534,7 +534,7 @@ def _suite_text(suite: Document, bottleneck: Any) -> str:
     if (suite.get("parts") or 1) > 1:
         text += f", in {suite['parts']} parts"
     if suite.get("changed"):
-        text += f"; it left changed: {_listed(suite['changed'])}"
+        text += f"; changed while it ran: {_listed(suite['changed'])}"
     return text + (f"; {printable(suite['note'])}" if suite.get("note") else "")
 
 

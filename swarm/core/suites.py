@@ -19,9 +19,11 @@ def slowest(results: Sequence[SuiteResult]) -> SuiteResult | None:
     return max(results, key=lambda result: result.duration_s) if len(results) > 1 else None
 
 
-def not_passed(results: Iterable[SuiteResult]) -> str:
-    """Names the suites that did not pass, with how each ended: `unit (failed), e2e (timeout)`."""
-    return ", ".join(f"{each.name} ({_how(each)})" for each in results if each.outcome != "passed")
+def not_passed(results: Sequence[SuiteResult]) -> str:
+    """Names the suites that did not pass, with how each ended: `unit (failed), e2e (timeout)`. Those of one candidate share a
+    worktree, so where there were several, nobody knows which of them changed a file."""
+    bad = [each for each in results if each.outcome != "passed"]
+    return ", ".join(f"{each.name} ({_how(each, alone=len(results) == 1)})" for each in bad)
 
 
 def blamed(left: Iterable[str], seen: Collection[str]) -> tuple[str, ...]:
@@ -30,8 +32,15 @@ def blamed(left: Iterable[str], seen: Collection[str]) -> tuple[str, ...]:
     return tuple(path for path in left if path in seen)
 
 
-def _how(result: SuiteResult) -> str:
-    return f"changed tracked files: {some(result.changed)}" if result.changed else result.outcome
+def _how(result: SuiteResult, *, alone: bool) -> str:
+    if not result.changed:
+        return result.outcome
+    how = (
+        "changed tracked files"
+        if alone
+        else "tracked files were changed while it ran, by it or a suite beside it"
+    )
+    return f"{how}: {some(result.changed)}"
 
 
 # --- no tests -----------------------------------------------------------------------------------------------------------------

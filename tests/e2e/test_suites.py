@@ -87,7 +87,7 @@ def test_a_suite_that_leaves_tracked_files_changed_fails(swarm: Swarm) -> None:
     assert "format (changed tracked files: README.md, out-t)" in task_of(run, "t")["reason"]["text"]
     (found,) = task_of(run, "t")["attempts"][0]["suites"]
     assert (found["outcome"], found["exit_code"], found["changed"]) == ("failed", 0, ["README.md", "out-t"])
-    assert "it left changed: README.md, out-t" in swarm("show", "t").out
+    assert "changed while it ran: README.md, out-t" in swarm("show", "t").out
     assert swarm.landings("dirt") == []
 
 

@@ -46,14 +46,17 @@ def test_a_landing_tells_its_slowest_suite() -> None:
 
 
 def test_why_suites_did_not_pass() -> None:
-    """Each that did not pass is named with how it ended; one that changed tracked files with the paths."""
+    """Each that did not pass is named with how it ended. That it changed tracked files is said only of one that ran by itself: of
+    several that share a worktree it may have been any."""
     said = [
         SuiteResult("unit", "passed"),
         SuiteResult("e2e", "timeout"),
         SuiteResult("docs", "none"),
         SuiteResult("lint", "failed", changed=("a", "b")),
     ]
-    assert not_passed(said) == "e2e (timeout), docs (none), lint (changed tracked files: a, b)"
+    beside = "tracked files were changed while it ran, by it or a suite beside it: a, b"
+    assert not_passed(said) == f"e2e (timeout), docs (none), lint ({beside})"
+    assert not_passed(said[3:]) == "lint (changed tracked files: a, b)"
 
 
 def test_who_is_blamed_for_a_changed_file() -> None:
