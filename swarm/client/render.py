@@ -130,10 +130,18 @@ def spent_text(spent: Document | None) -> str:
 
 
 def run_title(run: Document) -> str:
-    """Names a run, its state and how far it is: `modernise  active  3 of 12 landed`."""
+    """Names a run, its state and how far it is: `modernise  active  3 of 12 landed`; or that its plan waits for a person."""
+    if plan_waits(run):
+        name = printable(run.get("id", "?"))
+        return f"{name}  the plan waits for you: swarm plan {name}"
     counts = run.get("counts") or {}
     total = sum(counts.values()) - counts.get("answered", 0)
     return f"{printable(run.get('id', '?'))}  {printable(run.get('state', ''))}  {counts.get('landed', 0)} of {total} landed"
+
+
+def plan_waits(run: Document) -> bool:
+    """Tells whether a run goes on only when a person has approved of its plan; that nothing is at work in it is no end then."""
+    return run.get("state") == "ended" and (run.get("goal") or {}).get("stage") == "approval"
 
 
 def counts_text(run: Document) -> str:
@@ -150,11 +158,13 @@ def _run_lines(run: Document, now: float, width: int, colour: bool, top: str) ->
     yield f"{title}  {bar}".rstrip()
     if counts:
         yield f"  {counts}"
-    yield from _staging_lines(run, top)
+    if not plan_waits(run):
+        yield from _staging_lines(run, top)
     if spent := spent_text(run.get("spent")):
         yield f"  spent {spent}"
     if isinstance(goal := run.get("goal"), dict):
-        yield cut(f"  {printable(goal.get('stage', ''))}: {goal_title(goal)}", width)
+        stage = "goal" if plan_waits(run) else printable(goal.get("stage", ""))
+        yield cut(f"  {stage}: {goal_title(goal)}", width)
     if run.get("qa"):
         yield cut(f"  {qa_line(run)}", width)
     for problem in run.get("problems") or []:

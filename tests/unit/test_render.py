@@ -620,3 +620,16 @@ def test_a_staging_branch_that_was_moved_is_told_on_its_line() -> None:
     text = render.status_text(a_document(a_run(staging=staging)), now=NOW, width=100)
     assert "swarm/modernise/staging at ccccccccc, moved there by hand; what landed ends at bbbbbbbbb" in text
     assert "verified" not in text
+
+
+def test_a_plan_that_waits_for_a_person_is_no_end() -> None:
+    """A run that waits for an approval says so and what to type, and neither that it ended nor that staging is not verified; once
+    tasks run it says its state as any."""
+    goal = {"stage": "approval", "text": "Make it fast"}
+    waits = a_run(a_task("plan", "answered"), state="ended", goal=goal)
+    text = render.status_text(a_document(waits), now=NOW)
+    assert "modernise  the plan waits for you: swarm plan modernise\n" in text
+    assert "goal: Make it fast" in text
+    assert "ended" not in text
+    assert "verified" not in text
+    assert "modernise  active  0 of 0 landed" in render.run_title({**waits, "state": "active"})
