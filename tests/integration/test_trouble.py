@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def test_without_descriptors_nobody_is_taken_for_dead(worker: tuple[Path, proces
     assert process.alive(identity)
 
 
-def test_no_process_can_be_made(tmp_path: Path) -> None:
+def test_no_process_can_be_made() -> None:
     """Where no process may be made, starting a worker, git or a thread says that it is the machine's trouble, and threads that are
     there already do what they are given."""
     if os.getuid() != 0:
@@ -101,15 +102,13 @@ except RuntimeError as error:
     print(trouble.of(error))
 print(sum(threads.map(int, range(10))))
 """
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == os.getuid():
-            folder.chmod(folder.stat().st_mode | (0o777 if folder == tmp_path else 0o011))
-        if folder.name.startswith("pytest-of-"):
-            break
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)],
-        cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    # Not below pytest's folder: any other pytest that starts closes that to other users.
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        done = subprocess.run(
+            [sys.executable, "-c", program, folder],
+            cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
+        )  # fmt: skip
     assert done.stdout.splitlines() == [*["no process can be made"] * 3, "45"], done.stderr
 
 
