@@ -529,7 +529,7 @@ class Api:
         facts = _undo_facts(run, task, change)
         if not body.get("preview"):
             if change is not None:
-                await closings.look_at_staging(self.coordinator, run, "Nothing was undone")
+                await closings.look_at_staging(self.coordinator, self.edges, run, "Nothing was undone")
                 await self.coordinator.ask(m.UndoRequested(at=self.coordinator.now(), run=run.id, task=name))
                 attempt = task.attempts[-1]
             assert attempt is not None

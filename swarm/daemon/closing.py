@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from swarm.core import messages as m
@@ -19,9 +20,11 @@ from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.edges import Edges
 from swarm.daemon.finishing import Finisher, Origin, Outlook
 from swarm.daemon.usable import not_usable
+from swarm.edge.lookout import Lookout
 from swarm.errors import Refused, SwarmError, UsageError
 from swarm.worker.agents import COMMAND, missing
 
+NEWS_S = 30.0  # several looks of the watch, also on a busy machine
 _requests = itertools.count(1)
 
 
@@ -46,7 +49,7 @@ class Closing:
                 '[qa] reviewer = "COMMAND" in swarm.toml, which writes {"verdict": "approve"} or "reject" with its "issues" to '
                 "SWARM_RESULT_FILE",
             )
-        await look_at_staging(self._coordinator, run, "Nothing was begun")
+        await look_at_staging(self._coordinator, self._edges, run, "Nothing was begun")
         _check_ended(run, "Nothing was begun: what they do would not be reviewed.", "swarm qa", wanted)
         event = m.QaRequested(
             at=self._coordinator.now(),
@@ -103,7 +106,7 @@ class Closing:
                 "The run started from no branch.", "Nothing was done.", "name one with --into BRANCH"
             )
         refuse_ours(target)
-        await look_at_staging(self._coordinator, run, f"Run {run.id} was not finished")
+        await look_at_staging(self._coordinator, self._edges, run, f"Run {run.id} was not finished")
         if not preview:
             await self._wait_for_turn(run)
             _check_ended(
@@ -177,14 +180,30 @@ def refuse_ours(target: str) -> None:
         )
 
 
-async def look_at_staging(coordinator: Coordinator, run: Run, otherwise: str) -> None:
+async def look_at_staging(coordinator: Coordinator, edges: Edges, run: Run, otherwise: str) -> None:
     """Makes sure that nothing that a person committed on staging is left behind: it lands first. Raises `Refused`."""
     await coordinator.ask(m.StagingLookAsked(at=coordinator.now(), run=run.id))
+    if run.looking:
+        await _hear_of_news(coordinator, edges, run, run.looking)
     while (run.looking == "" or _takes_in(run)) and not coordinator.ended:
         await coordinator.changed()
     reason = explain(run)
     if reason is not None:
         raise Refused(f"{otherwise}: {reason.text}")  # no full stop: it may end with a command
+
+
+async def _hear_of_news(coordinator: Coordinator, edges: Edges, run: Run, known: str) -> None:
+    """Waits, where staging is watched because it went astray and stands otherwise by now, until the watch has told that: it looks
+    but now and then, and whoever has just settled it would be told the old state."""
+    lookout = Lookout(edges.repository, edges.landing, edges.pool.objects)
+    worktree = edges.staging_worktree(run.id)
+    seen = await _in_thread(lambda: lookout.look(run.id, run.published, worktree))
+    if seen.known == known:
+        return
+    with suppress(TimeoutError):  # it may be as before again when the watch looks
+        async with asyncio.timeout(NEWS_S):
+            while run.looking == known and not coordinator.ended:
+                await coordinator.changed()
 
 
 def _takes_in(run: Run) -> bool:

@@ -132,7 +132,7 @@ def test_finish_lands_first_what_a_person_committed(swarm: Swarm) -> None:
 
 def test_commits_by_hand_that_do_not_pass_hold_landings_up_until_they_are_mended(swarm: Swarm) -> None:
     """A person's commit that fails verification is neither landed nor lost: others wait, it is told what to do, and a fix on top
-    lands both."""
+    lands both, before whoever finishes at once."""
     up(swarm, "red", swarm.task("second", gate="go"), verify=["! test -f broken"])
     commit_on_branch(swarm, "red", "broken", "", "Break it")
     before = swarm.staging("red")
@@ -152,6 +152,9 @@ def test_commits_by_hand_that_do_not_pass_hold_landings_up_until_they_are_mended
     git(away, "rm", "-q", "broken")
     git(away, "commit", "-q", "-m", "Mend it")
     git(swarm.top, "worktree", "remove", str(away))
+    swarm(
+        "finish", "--run", "red", "--partial", "--preview"
+    )  # at once: what was refused a moment ago is not said again
     run = swarm.wait("red")
     swarm.check_landed(run)
     assert task_of(run, "by-hand-1")["state"] == "landed"
