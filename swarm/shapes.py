@@ -189,20 +189,22 @@ class TellAnswer(TypedDict):
 
 
 class FinishRequest(TypedDict):
-    """Staging is wanted on `into` (None: the run's base branch); `partial` allows tasks that have not landed."""
+    """Staging is wanted on `into` (None: the run's base branch); `partial` allows tasks that have not landed. With `propose` the
+    client will propose it there: all that finishing asks for is looked at, and nothing is moved."""
 
     run: str | None
     into: str | None
     stage_only: bool
     preview: bool
     partial: bool
+    propose: NotRequired[bool]
 
 
 class FinishFacts(TypedDict):
     """What finishing did, or with `preview` would do. `commit` is where the target stands then, `old_commit` where it stood.
 
-    `outcome` is finished, staged, preview or nothing (staging was on the target already); `missing` are the tasks that did not
-    land; `paths` what changes on the target, `conflicts` where staging does not merge; `text` a sentence for people.
+    `outcome` is finished, staged, preview, proposed or nothing (staging was on the target already); `missing` are tasks that did
+    not land; `paths` what changes on the target, `conflicts` where staging does not merge; `text` a sentence for people.
     """
 
     run: str

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from swarm import protocol
-from swarm.client import naming, telling
+from swarm.client import naming, proposing, telling
 from swarm.client.connection import Connection
 from swarm.client.options import SETTINGS, command, refuse_inside_worker, run_option
 from swarm.client.session import Session
@@ -26,18 +26,37 @@ from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, EXIT_REFUSED, UsageError
 )
 @click.option("--preview", is_flag=True, help="Only show what would be merged.")
 @click.option("--partial", is_flag=True, help="Also while tasks have not ended.")
+@click.option(
+    "--pr",
+    "propose",
+    is_flag=True,
+    help="Push it and open a pull request instead, through gh; merge nothing.",
+)
 def finish(
-    session: Session, run: str | None, into: str | None, stage_only: bool, preview: bool, partial: bool
+    session: Session,
+    run: str | None,
+    into: str | None,
+    stage_only: bool,
+    preview: bool,
+    partial: bool,
+    propose: bool,
 ) -> int:
     """Merge verified work from staging into your branch.
 
     Never forced: the branch moves only from where it was looked at, and a checkout of it only where nothing that changes is dirty.
-    Then the command of [deploy] runs, if there is one; where it fails, finish again runs it again.
+    Then the command of [deploy] runs, if there is one; where it fails, finish again runs it again. With --pr nothing is merged
+    and deployed: staging is pushed, and what lands later goes into the same pull request by --pr again.
     """
-    if stage_only and preview:
-        raise UsageError("--stage-only and --preview exclude each other.", "Nothing was done.")
+    if stage_only + preview + propose > 1:
+        raise UsageError("--stage-only, --preview and --pr exclude each other.", "Nothing was done.")
     began = time.monotonic()
-    wanted = {"into": into, "stage_only": stage_only, "preview": preview, "partial": partial}
+    wanted = {
+        "into": into,
+        "stage_only": stage_only,
+        "preview": preview,
+        "partial": partial,
+        "propose": propose,
+    }
     run_id, document = finished(session, run, wanted)
     if session.as_json:
         session.json(document)
@@ -51,11 +70,17 @@ def finish(
 def finished(session: Session, run: str | None, wanted: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Has a run finished and deployed; gives its id and the status document with what came of it. `wanted` is what
     `shapes.FinishRequest` has besides the run."""
+    if wanted["propose"]:
+        from swarm.client import offline
+
+        offline.check_forge()
     run_id, document = session.with_daemon(
         lambda daemon, _: _ask_to_finish(daemon, run, wanted),
         before_start=lambda: session.check_run(run),
         ends="answered",
     )
+    if wanted["propose"]:
+        proposing.propose(session, run_id, document)
     _deploy(session, run_id, document["finish"])
     return run_id, document
 

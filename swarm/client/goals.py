@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from swarm import protocol
-from swarm.client import failure, naming, progress, telling
+from swarm.client import failure, naming, progress, proposing, telling
 from swarm.client.connection import Connection
 from swarm.client.options import command
 from swarm.client.session import OutputClosed, Session
@@ -129,6 +129,11 @@ def plan(
 @command("build", shows=True, steers=True)
 @click.argument("goal", nargs=-1, required=True, metavar="GOAL|@FILE|ID")
 @click.option("--new", metavar="DIR", help="Begin a new project in DIR: a repository with a first commit.")
+@click.option(
+    "--github",
+    metavar="NAME",
+    help="When all is ready make a private repository NAME on GitHub, and push there.",
+)
 @click.option("--yes", is_flag=True, help="Approve of whatever plan comes of it.")
 @click.option("--sequential", is_flag=True, help="Build one task at a time, in the order of the plan.")
 @click.option("--workers", type=click.IntRange(1, 1000), metavar="N", help="Most workers at the same time.")
@@ -139,6 +144,7 @@ def build(
     session: Session,
     goal: tuple[str, ...],
     new: str | None,
+    github: str | None,
     yes: bool,
     workers: int | None,
     run_id: str,
@@ -152,6 +158,8 @@ def build(
     """
     began = time.monotonic()
     text = _text(goal)
+    if github is not None:
+        _check_github(detach)
     if new is not None:
         session = new_project(session, new)
     known = _known(session, text)
@@ -174,18 +182,35 @@ def build(
         daemon, after = approved(session, known, digest=shown["plan"]["digest"] if asked else "", build=True)
         if not _followed(session, daemon, known, after):
             return EXIT_INTERRUPTED
-    return _end(session, known, time.monotonic() - began)
+    return _end(session, known, time.monotonic() - began, github)
 
 
-def _end(session: Session, run: str, elapsed_s: float) -> int:
+def _check_github(detach: bool) -> None:
+    """Sees before anything is spent that what comes of it could be pushed."""
+    from swarm.client import offline
+
+    if detach:
+        raise UsageError(
+            "--github and --detach exclude each other: it is pushed from here, when all is ready.",
+            "Nothing was begun.",
+            "swarm build ID --github NAME once it is",
+        )
+    offline.check_forge()
+
+
+def _end(session: Session, run: str, elapsed_s: float, github: str | None) -> int:
     document = session.document(run=run)
     found = naming.run_of(document, run)
+    if github is not None and found["goal"]["stage"] == "ready":
+        proposing.publish(session, run, document, github)
     if session.as_json:
         session.json(document)
     else:
         if found["goal"]["plan"] and found["goal"]["plan"]["taken_in"]:
             session.out(telling.result_text(found, elapsed_s, top=session.place.top))
         session.out(telling.goal_text(found))
+        if "github" in document:
+            session.out(proposing.publish_text(document))
     return EXIT_OK if found["goal"]["stage"] == "ready" else EXIT_NOT_LANDED
 
 

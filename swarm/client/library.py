@@ -347,10 +347,13 @@ class Swarm:
         stage_only: bool = False,
         preview: bool = False,
         partial: bool = False,
+        propose: bool = False,
     ) -> Document:
-        """Merges verified work from staging into the target, never forced; "finish" of the status document says what was done."""
+        """Merges verified work from staging into the target, never forced; "finish" of the status document says what was done.
+        With `propose` nothing is merged: a pull request is opened through gh, or the one that is open gets what is new."""
         refuse_inside_worker("Swarm.finish")
         wanted = {"into": into, "stage_only": stage_only, "preview": preview, "partial": partial}
+        wanted["propose"] = propose
         return finishing.finished(self._session, run, wanted)[1]
 
     def discard(self, run: str, *, names: Iterable[str] = (), preview: bool = False) -> Document:

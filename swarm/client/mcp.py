@@ -131,7 +131,7 @@ class Verified(TypedDict):
 
 
 class Finished(TypedDict):
-    """What a finish did: `outcome` is finished, staged, preview or nothing."""
+    """What a finish did: `outcome` is finished, staged, preview, proposed or nothing."""
 
     outcome: str
     into: str
@@ -374,10 +374,16 @@ async def finish(
     into: Annotated[str, Field(description="A branch; the one that the run began from if empty.")] = "",
     preview: Annotated[bool, Field(description="Only tell what would be merged.")] = False,
     partial: Annotated[bool, Field(description="Also while tasks have not landed.")] = False,
+    propose: Annotated[
+        bool, Field(description="Merge nothing: push it and open a pull request by gh.")
+    ] = False,
 ) -> Finished:
     """Merges verified work from staging into the user's branch, never forced. Ask the user first."""
     swarm = AsyncSwarm(directory or ".")
-    facts = (await swarm.finish(run or None, into=into or None, preview=preview, partial=partial))["finish"]
+    document = await swarm.finish(
+        run or None, into=into or None, preview=preview, partial=partial, propose=propose
+    )
+    facts = document["finish"] | {"text": telling.finish_text(document)}
     return {name: facts[name] for name in Finished.__annotations__}  # type: ignore[return-value]
 
 

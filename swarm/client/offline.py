@@ -387,6 +387,36 @@ def deploy(top: Path, state: Path, run: str, target: str, commit: str) -> dict[s
     return {"command": settings.command, "exit_code": done.exit_code, "log": str(done.log), "ran": done.ran}
 
 
+# --- GitHub ---------------------------------------------------------------------------------------------------------
+
+
+def pull_request(top: Path, *, commit: str, head: str, base: str, title: str, body: str) -> dict[str, Any]:
+    """Pushes `commit` as branch `head` to the remote that `base` belongs to, and gives the pull request there."""
+    from swarm.edge import forge
+
+    forge.check()
+    remote = forge.remote(top, base)
+    forge.push(top, remote, [(commit, head)])
+    found = forge.pull_request(top, head=head, base=base, title=title, body=body)
+    return {"url": found.url, "made": found.made, "remote": remote, "branch": head}
+
+
+def publish(top: Path, name: str, branches: Iterable[str]) -> dict[str, Any]:
+    """Has the repository `name` made on GitHub as origin of this one, and pushes the branches there."""
+    from swarm.edge import forge
+
+    forge.create(top, name)
+    forge.push(top, "origin", [(f"refs/heads/{branch}", branch) for branch in branches])
+    return {"remote": "origin", "branches": list(branches)}
+
+
+def check_forge() -> None:
+    """Raises `UsageError` where nothing could be pushed by `gh`."""
+    from swarm.edge import forge
+
+    forge.check()
+
+
 # --- what workers do now ------------------------------------------------------------------------------------------------
 
 

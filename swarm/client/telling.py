@@ -146,7 +146,7 @@ def qa_text(run: Document) -> str:
     return "\n".join(lines) + "\n"
 
 
-_FINISH_GOOD = frozenset({"finished", "staged", "preview", "nothing"})
+_FINISH_GOOD = frozenset({"finished", "staged", "preview", "proposed", "nothing"})
 
 
 def finish_text(document: Document) -> str:
@@ -158,6 +158,7 @@ def finish_text(document: Document) -> str:
         "finished": f"Run {run} is on {into} at {printable(facts.get('commit') or '')[:9]}: {_tasks(landed)}.",
         "staged": f"Run {run} is in the index and files of the checkout of {into}, {_tasks(landed)}; commit it when you like.",
         "preview": printable(facts.get("text") or f"{len(paths)} paths of {into} would change."),
+        "proposed": f"Run {run} is proposed for {into}, {_tasks(landed)}: {_pull_request(facts)}",
         "nothing": f"{into} has everything of run {run} already."
         if landed
         else f"Nothing of run {run} has landed, so {into} stays as it is.",
@@ -171,6 +172,11 @@ def finish_text(document: Document) -> str:
     if missing:
         lines.append(f"Not in it, because it has not landed: {_listed(missing)}")
     return "\n".join(lines) + "\n"
+
+
+def _pull_request(facts: Mapping[str, Any]) -> str:
+    found = facts.get("pull_request") or {}
+    return f"{printable(found.get('url') or '')}{'' if found.get('made') else ' (it was open already)'}"
 
 
 def _deployed(done: Mapping[str, Any]) -> str:

@@ -14,11 +14,11 @@ from typing import Any
 
 from swarm.core import messages as m
 from swarm.core.astray import explain
-from swarm.core.model import GOOD_ENDS, OUR_BRANCHES, Standing, TaskSpec
+from swarm.core.model import GOOD_ENDS, OUR_BRANCHES, Reason, Standing, TaskSpec
 from swarm.core.run import Run
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.edges import Edges
-from swarm.daemon.finishing import Finisher, Origin, Outlook
+from swarm.daemon.finishing import Finisher, Origin, Outlook, conflict_reason
 from swarm.daemon.usable import not_usable
 from swarm.edge.lookout import Lookout
 from swarm.errors import Refused, SwarmError, UsageError
@@ -121,10 +121,12 @@ class Closing:
             lambda: finisher.outlook(run.id, run.published, target, origin, at=at)
         )
         facts = _facts(run, target, old, outlook)
-        if preview:
+        if wanted.get("propose") and outlook.conflict:
+            raise _finish_error(run, target, conflict_reason(target, outlook))
+        if preview or wanted.get("propose"):
             return facts | {
-                "outcome": "preview",
-                "commit": outlook.new,
+                "outcome": "preview" if preview or not outlook.nothing else "nothing",
+                "commit": outlook.new if preview else run.published,
                 "text": _preview_text(run, target, outlook),
             }
         return facts | await self._finished(run, target, outlook, stage_only=bool(wanted.get("stage_only")))
@@ -164,7 +166,7 @@ class Closing:
             await coordinator.changed()
         ended = coordinator.finished.pop(key)
         if isinstance(ended, m.FinishRefused):
-            raise _finish_error(ended, run)
+            raise _finish_error(run, target, ended.reason)
         outcome = "nothing" if outlook.nothing else "staged" if stage_only else "finished"
         text = _finished_text(run, target, outcome, ended.commit)
         return {"outcome": outcome, "commit": ended.commit, "text": text}
@@ -266,19 +268,18 @@ def _finished_text(run: Run, target: str, outcome: str, commit: str) -> str:
     return f"{target} stands at {commit[:12]}."
 
 
-def _finish_error(refused: m.FinishRefused, run: Run) -> SwarmError:
-    reason = refused.reason
+def _finish_error(run: Run, target: str, reason: Reason) -> SwarmError:
     kind = Refused if reason.facts.get("exit_code") == 4 else SwarmError
     steps = {
         "dirty": "commit or stash them there, then swarm finish again",
-        "conflict": f"git -C {run.worktree} merge {refused.target}, settle and commit it there, then swarm finish again; "
+        "conflict": f"git -C {run.worktree} merge {target}, settle and commit it there, then swarm finish again; "
         "or add a task that does it: swarm add",
         "moved": "swarm finish again",
         "machine": "see to the machine, then swarm finish again",
         "verify_failed": f"look at {', '.join(map(str, reason.facts.get('logs', ())))}",
-        "no_checkout": f"check {refused.target} out, or finish without --stage-only",
+        "no_checkout": f"check {target} out, or finish without --stage-only",
     }
-    consequence = f"{refused.target} stays as it was; run {run.id} is kept."
+    consequence = f"{target} stays as it was; run {run.id} is kept."
     return kind(
         f"Run {run.id} was not finished: {reason.text.rstrip('.')}.", consequence, steps.get(reason.code, "")
     )

@@ -129,7 +129,7 @@ class Finisher:
             )
         )
         if outlook.conflict:
-            return self._refused(command, clock(), _conflict_reason(command, outlook))
+            return self._refused(command, clock(), conflict_reason(command.target, outlook))
         if outlook.nothing:
             await in_thread(lambda: self.refs.release(f"refs/heads/{command.target}", outlook.old))
             return self._finished(command, clock(), outlook.old)
@@ -251,11 +251,12 @@ class Finisher:
         )
 
 
-def _conflict_reason(command: cmd.Finish, outlook: Outlook) -> Reason:
+def conflict_reason(target: str, outlook: Outlook) -> Reason:
+    """Says that staging does not merge into the target, and where."""
     paths = list(outlook.conflict)
     return Reason(
         "conflict",
-        f"staging conflicts with {command.target} in {', '.join(paths[:5])}",
+        f"staging conflicts with {target} in {', '.join(paths[:5])}",
         {"exit_code": 4, "paths": paths},
     )
 
