@@ -184,9 +184,10 @@ class Sandbox:
             if agent is not None
             else []
         )
+        home = () if self.home is None else (self.home,)  # its links lead there, wherever it lies
         base = (
             *_bare(room.own),
-            *_brought_back((*room.shown, *_programs(environ, agent))),
+            *_brought_back((*home, *room.shown, *_programs(environ, agent))),
             *self._masks(theirs),
         )
         opened = [Mount("read", path, path) for path in self.read]

@@ -138,7 +138,7 @@ class Inside:
     def __call__(self, command: str, agent: str | Agent = "") -> str:
         who = BUILT_IN.get(agent) if isinstance(agent, str) else agent
         own = Mount("write", str(self.own), str(self.own))
-        prefix = self.sandbox.prefix(Room(self.place, self.own, (self.home,), (own,)), self.environ, who)
+        prefix = self.sandbox.prefix(Room(self.place, self.own, (), (own,)), self.environ, who)
         env = self.sandbox.environment(self.environ, self.own, who)
         done = subprocess.run(
             [*prefix, "sh", "-c", command], env=env, capture_output=True, text=True, check=False
@@ -164,6 +164,22 @@ def test_secrets_of_the_home_are_masked_and_the_rest_is_there(tmp_path: Path, by
     )
     assert sorted(path.name for path in inside.home.iterdir()) == [".claude", ".config", ".ssh", "notes"]
     assert (inside.home / "notes").read_text() == "notes\n"
+
+
+@pytest.mark.parametrize("hidden", ["/tmp", "/var/tmp", "/dev/shm"])
+@pytest.mark.parametrize("by", EACH)
+def test_a_home_where_things_are_hidden_is_there(by: str, hidden: str) -> None:
+    """A home that lies where the sandbox hides things is read like any other, git's identity too, and nothing else there is; its
+    secrets are masked, and nothing is written to it."""
+    with tempfile.TemporaryDirectory(dir=hidden) as folder:
+        inside = Inside(Path(folder), by)
+        (inside.home / ".gitconfig").write_text("[user]\nname = Ada\nemail = ada@example.org\n")
+        Path(folder, "others").write_text("others\n")
+        config = "unset GIT_CONFIG_GLOBAL; git config --global user.name"
+        assert inside(f"{config}; cat {folder}/others $HOME/notes $HOME/.ssh/id") == "Ada\nnotes\n"
+        inside(f"echo x > {inside.home}/notes; echo x > {inside.home}/new")
+        assert (inside.home / "notes").read_text() == "notes\n"
+        assert not (inside.home / "new").exists()
 
 
 @pytest.mark.parametrize("by", EACH)
