@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import json
 import os
@@ -20,7 +21,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
 
@@ -42,6 +43,7 @@ from swarm.daemon.losses import Losses
 from swarm.daemon.presence import Presence, hold
 from swarm.daemon.reclaiming import Reclaiming
 from swarm.daemon.submitting import Submitter
+from swarm.daemon.tidying import Tidying
 from swarm.edge import git, process, sandbox
 from swarm.edge.lockfile import LockTaken
 from swarm.edge.place import write_whole
@@ -53,6 +55,7 @@ IDLE_S = 1.0  # how long a daemon that was started for one run stays after its e
 NEVER_USED_S = 60.0  # … and how long it waits to be asked for anything
 LOOK_EVERY_S = 0.05  # … whether what was asked is answered
 API_THREADS = 6  # for what requests look up in files and processes
+M_ARENA_MAX = -8  # of malloc.h
 STOP_S = 60.0  # after this a stop goes on although something has not answered
 _log = log.get("service")
 
@@ -217,15 +220,16 @@ class Service:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.used.wait(), NEVER_USED_S)
         while True:
-            while not self._idle():
+            while not self.is_idle():
                 await coordinator.changed()
             await asyncio.sleep(IDLE_S)
-            if self._idle() and not self.changing:
+            if self.is_idle() and not self.changing:
                 self.leaving = True
                 self.stop("drain")
                 return
 
-    def _idle(self) -> bool:
+    def is_idle(self) -> bool:
+        """Tells whether every run has ended, and nothing of it is under way."""
         runs = self.coordinator.swarm.runs.values()
         return not any(
             run.open_tasks
@@ -248,8 +252,16 @@ def serve(options: Options, environ: Mapping[str, str], starter: Starter | None 
     Raises `LockTaken` when one runs for this repository already, `SwarmError` when it can't come up.
     """
     starter = starter or Starter()
+    _share_memory()
     while _serve_once(options, environ, starter):
         pass
+
+
+def _share_memory() -> None:
+    """Has the threads take their memory from two places; from one each, as the C library has it, most of that stays unused."""
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is not None:
+        set_option(M_ARENA_MAX, 2)
 
 
 def _serve_once(options: Options, environ: Mapping[str, str], starter: Starter) -> bool:
@@ -350,10 +362,8 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
     snapshots = recovery.Snapshots(places.snapshot, coordinator.journal)
     losses = Losses(places, coordinator.swarm, refound=service.begin_again, mend=service.recover)
     losses.watch()
-    backlog = Backlog(coordinator, service.submitter)
-    foreseen = Foreseeing(coordinator, execution, every_s=settings.limits.foresee_every_s)
-    reclaiming = Reclaiming(coordinator, execution)
-    looks = (losses.watch, backlog.at_rest, foreseen.at_rest, reclaiming.at_rest)
+    others = _look_at_rest(service)
+    looks = (losses.watch, *(each.at_rest for each in others))
     coordinator.at_rest = lambda: _at_rest(looks, snapshots, coordinator, execution)
     turning = loop.create_task(coordinator.run())
     hooks = Hooks(coordinator, settings.hooks, places, execution.edges.repository.working_top())
@@ -373,7 +383,8 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
     await asyncio.wait({turning, over, serving}, return_when=asyncio.FIRST_COMPLETED)
     if service.idle is not None:
         service.idle.cancel()
-    for looking in (losses, backlog, foreseen, reclaiming):
+    losses.close()
+    for looking in others:
         looking.close()
     # Who can't go on because the journal is another's, or not to be written, ends nothing that the next one waits for.
     await execution.close(leave=service.leave_workers or turning.done())
@@ -396,6 +407,31 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
     _leave_status(places, coordinator)
     if snapshots.behind(coordinator.seq) >= recovery.RECORDS_AT_END:
         _write_snapshot(snapshots, snapshots.take(coordinator.swarm))
+
+
+class _Looks(Protocol):
+    """Looks after something whenever all is taken in."""
+
+    def at_rest(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def _look_at_rest(service: Service) -> tuple[_Looks, ...]:
+    coordinator, execution = service.coordinator, service.execution
+    places, settings = execution.edges.places, execution.edges.settings
+    return (
+        Backlog(coordinator, service.submitter),
+        Foreseeing(coordinator, execution, every_s=settings.limits.foresee_every_s),
+        Reclaiming(coordinator, execution),
+        Tidying(
+            places.landing,
+            places.merge_lock,
+            idle=service.is_idle,
+            seq=lambda: coordinator.seq,
+            in_thread=execution.in_thread,
+        ),
+    )
 
 
 def _at_rest(

@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 
-CANDIDATES_MAX = 4096
+CANDIDATES_MAX = 1000
 STEPS_MAX = 64
 
 
@@ -60,8 +60,13 @@ class Lineage:
     def forget(self, run: str) -> None:
         """Drops the line of `run`; it is loaded again when it is asked for."""
         with self._lock:
-            self._place.pop(run, None)
+            gone = self._place.pop(run, {})
             self._come_in.pop(run, None)
+            for commit in (each for each in gone if self._runs_of[each] == run):
+                del self._runs_of[commit]
+                self._runs_of.update(
+                    (commit, other) for other, place in self._place.items() if commit in place
+                )
 
     def landed(self, commit: str) -> bool:
         """Tells whether `commit` is on any line, its base included."""

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 from swarm.edge.trouble import raise_if_troubled
 
+REMEMBERED = 1000  # processes that we started, of which it is known where those that they start can be
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -129,7 +131,7 @@ class PidSpace:
             self._read_at = time.monotonic()
         limit = self._forks + self._most - self._tasks
         made = process()
-        if len(self._wraps_at) > 10_000:
+        if len(self._wraps_at) > REMEMBERED:
             self._wraps_at.clear()  # forgetting costs time, never truth
         self._wraps_at[made] = limit - made.pid
         return made

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from swarm.edge import git
@@ -30,16 +31,27 @@ def prune_if_many(git_dir: Path, *, lock: MergeLockHeld) -> int:
 
     Gives how many went. Raises GitError, OSError.
     """
-    looked = git_dir / _LOOKED
-    if _loose(git_dir) < LOOSE_MIN or (looked.exists() and time.time() - looked.stat().st_mtime < EVERY_S):
-        return 0
-    looked.touch()  # first: a look that takes too long is not begun again by the next start
-    return prune(git_dir, older_than=time.time() - OLD_S, lock=lock)
+    lock.require()
+    return remove(find_if_many(git_dir), lock=lock)
 
 
 def prune(git_dir: Path, *, older_than: float, lock: MergeLockHeld) -> int:
     """Removes the loose objects that nothing names and that were last written before `older_than`; gives how many went."""
     lock.require()
+    return remove(find(git_dir, older_than=older_than), lock=lock)
+
+
+def find_if_many(git_dir: Path) -> list[Path]:
+    """Lists what `prune_if_many` removes. True for as long as nobody brings in or merges."""
+    looked = git_dir / _LOOKED
+    if _loose(git_dir) < LOOSE_MIN or (looked.exists() and time.time() - looked.stat().st_mtime < EVERY_S):
+        return []
+    looked.touch()  # first: a look that takes too long is not begun again by the next start
+    return find(git_dir, older_than=time.time() - OLD_S)
+
+
+def find(git_dir: Path, *, older_than: float) -> list[Path]:
+    """Lists the loose objects that nothing names and that were last written before `older_than`, each before what it refers to."""
     told = git.run("prune", "--dry-run", f"--expire={int(older_than)}", git_dir=git_dir, timeout_s=TIMEOUT_S)
     found = []
     for line in told.text.splitlines():
@@ -47,7 +59,13 @@ def prune(git_dir: Path, *, older_than: float, lock: MergeLockHeld) -> int:
         if git.is_object_id(oid) and kind in _ORDER:
             path = git_dir / "objects" / oid[:2] / oid[2:]
             found.append((_ORDER[kind], -path.stat().st_mtime, path))
-    for _, _, path in sorted(found):
+    return [path for _, _, path in sorted(found)]
+
+
+def remove(found: Sequence[Path], *, lock: MergeLockHeld) -> int:
+    """Removes what was found, in this order; gives how many went."""
+    lock.require()
+    for path in found:
         path.unlink()
     return len(found)
 

@@ -22,7 +22,8 @@ from typing import NamedTuple, TypeVar
 from swarm.edge.git.call import GitError, decode, encode, run
 from swarm.edge.git.standing import Standing
 
-REMEMBERED_COMMITS = 4096
+REMEMBERED_COMMITS = 500  # about 1.3 kB each
+REMEMBERED_MESSAGE = 4096  # of a commit with a longer one nothing is remembered
 REMEMBERED_DIFFS = 64
 COMMIT_MAX_BYTES = 64 * 1024  # of a loose one read without a process
 TREE_MAX_BYTES = 1 << 20  # of a loose one read without a process
@@ -150,7 +151,7 @@ class Objects:
                 cause=f"{oid} is not a commit in {self.git_dir}.",
             )
         facts = parse_commit(oid, found.body)
-        _remember(self._commits, oid, facts, REMEMBERED_COMMITS)
+        self.remember(facts)
         return facts
 
     def learn(self, other: Objects, commits: Iterable[str]) -> None:
@@ -158,13 +159,14 @@ class Objects:
         for oid in commits:
             facts = other._commits.get(oid)
             if facts is not None:
-                _remember(self._commits, oid, facts, REMEMBERED_COMMITS)
+                self.remember(facts)
         for trees, changes in list(other._diffs.items()):
             _remember(self._diffs, trees, changes, REMEMBERED_DIFFS)
 
     def remember(self, facts: CommitFacts) -> None:
         """Takes note of a commit that was just written."""
-        _remember(self._commits, facts.oid, facts, REMEMBERED_COMMITS)
+        if len(facts.message) <= REMEMBERED_MESSAGE:
+            _remember(self._commits, facts.oid, facts, REMEMBERED_COMMITS)
 
     def tree_of(self, commit: str) -> str:
         """Gives the tree of a commit. Raises `GitError` where there is no such commit."""
