@@ -20,7 +20,8 @@ from typing import Any
 from swarm.core.model import TRY_LATER, WorkerResult
 from swarm.core.rate_limits import Limit, limit_in
 
-TEXT_MAX = 10_000  # characters kept of what a program says last
+TEXT_MAX = 1 << 20  # characters of one text, and of what a program says last, which may be an answer
+SUMMARY_MAX = 10_000  # … of which so many are the summary of an attempt
 DOING_MAX = 200  # characters of what it is doing
 _SIGNALLED = 128  # exit codes from here on mean that a signal ended it
 
@@ -87,9 +88,8 @@ class Said:
             if note.kind in ("doing", "waits"):
                 self.doing = note.text[:DOING_MAX]
             elif note.kind == "said":
-                self.final = (self.final + note.text if self._in_part and note.part else note.text)[
-                    -TEXT_MAX:
-                ]
+                before = self.final if self._in_part and note.part else ""
+                self.final = (before + note.text)[-TEXT_MAX:]
             self._in_part = note.kind == "said" and note.part
         self._add_up(note)
 
@@ -130,7 +130,7 @@ def outcome(
     """
     result = dataclasses.replace(
         result,
-        summary=result.summary or said.final,
+        summary=result.summary or said.final[-SUMMARY_MAX:],
         tokens_in=said.tokens_in if result.tokens_in is None else result.tokens_in,
         tokens_out=said.tokens_out if result.tokens_out is None else result.tokens_out,
         cost_usd=said.cost_usd if result.cost_usd is None else result.cost_usd,

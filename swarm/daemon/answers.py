@@ -41,7 +41,7 @@ def read(command: cmd.Collect, edges: Edges) -> Answer | None:
         return None
     places = edges.places.attempt(command.run, command.task, command.attempt)
     text, problem = contract.read_answer(places.answer)
-    text = text if text.strip() else command.said or _printed(places)
+    text = text if text.strip() else heard.last_words(places) or command.said or _printed(places)
     if not text.strip():
         return Answer(
             "",

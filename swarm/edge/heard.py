@@ -42,6 +42,12 @@ def listener(places: AttemptPlaces) -> Listener | None:
     return None if found is None else Listener(places.output, *found)
 
 
+def last_words(places: AttemptPlaces) -> str:
+    """Gives what a worker that has ended said last, whole; "" where its output has no format."""
+    found = listener(places)
+    return "" if found is None else found.listen(0.0, last=True).final
+
+
 class Listener:
     """Hears one worker. `since` is when it was last seen to have printed something, by the clock that never goes back."""
 

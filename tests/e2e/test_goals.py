@@ -10,6 +10,8 @@ from typing import Any
 
 from tests.conftest import git, wait_until
 from tests.e2e.driver import PATIENCE_S, Swarm
+from tests.e2e.test_sandbox import works
+from tests.fakes.messages import EDITOR, Reply, Request, answered, first_text, serving
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "goal" / "swarm.toml"
 ANSWER = 'echo "$SWARM_TASK looked" > "$SWARM_ANSWER_FILE"'
@@ -51,6 +53,51 @@ def test_the_example_goes_the_whole_way_without_a_key(swarm: Swarm) -> None:
     swarm("finish")
     assert git(swarm.top, "show", "main:numbers/all.txt") == "one\ntwo"
     assert "scout" not in git(swarm.top, "log", "--format=%s", "main")
+    swarm.look_again()
+
+
+def roles_by_a_model(request: Request, _number: int) -> Reply:
+    """Does what each role is asked for: a scout tries to write and finds something out, the architect plans at great length."""
+    asked, turn = first_text(request), answered(request)
+    if "You look into a question" in asked:
+        write = (EDITOR, {"command": "create", "path": "stray", "file_text": "x"})
+        return Reply("One moment.", [write]) if not turn else Reply("It prints words.")
+    if "Write the plan" in asked:
+        assert "It prints words." in asked
+        tasks = "".join(
+            f'[[tasks]]\nid = "{name}"\nclaims = ["{name}.txt"]\nprompt = "make {name}.txt: {"word " * 3000}"\n'
+            for name in ("one", "two")
+        )
+        return Reply(f'The plan:\n\n```toml\nname = "words"\nverify = ["true"]\n{tasks}```\n')
+    name = next((name for name in ("one", "two") if f"make {name}.txt" in asked), None)
+    if name is None:
+        verdict = 'echo "{\\"verdict\\": \\"approve\\"}" > "$SWARM_RESULT_FILE"'
+        return Reply("I look.", [("bash", {"command": verdict})]) if not turn else Reply("It is well.")
+    write = (EDITOR, {"command": "create", "path": f"{name}.txt", "file_text": f"{name}\n"})
+    return Reply("I write.", [write]) if not turn else Reply("Done.")
+
+
+def test_every_role_may_be_a_model(swarm: Swarm) -> None:
+    """Row 110: from one sentence, with a model as scouts, architect, builders and reviewer: what it says last is the answer,
+    however long, scouts can't write where workers are shut in, the target is green and the deploy command has run."""
+    if works():
+        swarm.shut_in()
+    deploy = '[deploy]\ncommand = "cat one.txt two.txt > deployed"\n'
+    (swarm.top / "swarm.toml").write_text(
+        f'agent = "anthropic"\n[qa]\nreviewer = "Look."\nrequired = true\n{deploy}'
+    )
+    with serving(roles_by_a_model) as endpoint:
+        swarm.env |= {"ANTHROPIC_BASE_URL": endpoint.url, "ANTHROPIC_API_KEY": "none"}
+        done = swarm("build", "--yes", "--json", "--id", "way", "print some words").json["runs"][0]
+        assert (done["goal"]["stage"], done["qa"]["state"]) == ("ready", "approved")
+        assert [each["text"] for each in done["goal"]["findings"]] == ["It prints words."] * 2
+        changed = [each["changed"] for each in done["goal"]["findings"]]
+        assert changed == [[] if works() else ["stray"]] * 2
+        assert (done["counts"]["landed"], done["mode"]) == (3, "parallel")
+        swarm("finish")
+    assert (swarm.top / "deployed").read_text() == "one\ntwo\n"
+    assert git(swarm.top, "show", "main:two.txt") == "two"
+    (swarm.top / "swarm.toml").unlink()
     swarm.look_again()
 
 

@@ -84,3 +84,11 @@ def test_who_prints_nothing_that_is_known_is_not_heard(tmp_path: Path) -> None:
     heard.note_format(places, "", "/srv")
     assert heard.listener(places) is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_last_words_are_whole(places: AttemptPlaces) -> None:
+    """What is said last may be an answer, such as a plan, and is given whole, however much of it a summary keeps."""
+    words = f"[[tasks]]\n{'x' * 300_000}\nend"
+    places.output.write_text(json.dumps({"type": "result", "subtype": "success", "result": words}) + "\n")
+    assert heard.last_words(places) == words
+    assert heard.last_words(AttemptPlaces(places.folder.parent / "other")) == ""

@@ -177,6 +177,14 @@ def test_what_the_worker_reported_itself_stays() -> None:
     assert outcome(heard("claude-work.jsonl"), 0, own, AT) == (0, own)
 
 
+def test_a_summary_is_the_end_of_what_was_said() -> None:
+    """Of very long last words an attempt keeps the end; all of them are there for who asks for an answer."""
+    said = streams.Said("claude", final=f"{'x' * streams.SUMMARY_MAX}end")
+    summary = outcome(said, 0, WorkerResult(), AT)[1].summary
+    assert summary is not None
+    assert (len(summary), summary[-3:]) == (streams.SUMMARY_MAX, "end")
+
+
 @pytest.mark.parametrize("name", sorted(LINES))
 def test_nothing_that_is_printed_does_harm(name: str) -> None:
     """Whatever a line's values are replaced by, wherever it is cut, nothing raises and all texts can be printed."""

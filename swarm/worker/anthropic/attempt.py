@@ -9,6 +9,7 @@ output goes through `Secrets.hidden`. What an answer cost is written down before
 
 from __future__ import annotations
 
+import contextlib
 import json
 import stat
 import time
@@ -118,6 +119,7 @@ class Assignment:
     feedback: str
     attempts: Path  # where the folders of all attempts at the task are
     result: Path
+    answer: Path | None = None  # where one is asked for in place of a change
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Assignment:
@@ -135,6 +137,7 @@ class Assignment:
             feedback=Path(feedback).read_text("utf-8", "replace") if feedback else "",
             attempts=Path(environ["SWARM_PROMPT_FILE"]).parents[1],
             result=Path(environ["SWARM_RESULT_FILE"]),
+            answer=Path(environ["SWARM_ANSWER_FILE"]) if "SWARM_ANSWER_FILE" in environ else None,
         )
 
     def system(self, policy: str) -> str:
@@ -390,6 +393,13 @@ class Attempt:
         self._record("ended", how=end.how, text=end.text)
         self._file.close()
         self.result(end)
+        if end.how == "finished" and self._given.answer is not None:
+            self._leave_answer(self._given.answer, end.text)
+
+    def _leave_answer(self, file: Path, text: str) -> None:
+        """Has the last words be the answer, whole, where no command of the model's wrote one."""
+        with contextlib.suppress(FileExistsError), file.open("x", encoding="utf-8") as answer:
+            answer.write(self._secrets.hidden(text))
 
     def _record(self, kind: str, **fields: Any) -> None:
         line = transcript.line({"at": round(self._clock(), 3), "type": kind, **fields})
