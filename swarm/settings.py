@@ -500,7 +500,15 @@ class HookSettings(_Table):
     """Somebody who is told of what happens: a command, or an address on the web."""
 
     on: list[str] = Field(
-        default=["TaskFailed", "AgentHeld", "QaRejected", "StagingAstray", "RunEnded", "RunFinished"],
+        default=[
+            "TaskFailed",
+            "AgentHeld",
+            "PlanDrafted",
+            "QaRejected",
+            "StagingAstray",
+            "RunEnded",
+            "RunFinished",
+        ],
         min_length=1,
         description="What it is told of: types of event as swarm events shows them, or only those with a code, such as "
         '"TaskHandedBack:conflict".',

@@ -30,6 +30,7 @@ TRIES = 4
 AGAIN_S = 1.0  # after the first try, then four times as long each
 BEHIND_MAX = 10_000  # records that a hook may be behind: what is older nobody wants to be told of any more
 EVERY_S = 0.05  # at most so often is it looked what is new
+LATE_S = 5.0  # so much longer than it may take a try is waited for: what limits it itself is told better
 CLOSE_S = 10.0  # so long a stop waits for the last ones
 _log = log.get("hooks")
 
@@ -71,6 +72,7 @@ class _Hook:
         begin = coordinator.seq if not isinstance(told, int) else max(told, coordinator.seq - BEHIND_MAX)
         self._seq = min(begin, coordinator.seq)
         self._try: Try | None = None
+        self._thread: threading.Thread | None = None
         if told is None:  # or the first that happens would be forgotten by a crash
             self._remember()
 
@@ -118,7 +120,10 @@ class _Hook:
         _log.warning("hook.given_up", hook=self._name, seq=record["seq"], reason=problem)
 
     async def _in_thread(self, record: Mapping[str, Any]) -> str:
-        """Makes one try in a thread of its own, which nobody waits for when the daemon ends."""
+        """Makes one try in a thread of its own, which nobody waits for when the daemon ends, nor longer than a try may take: who
+        answers a byte at a time keeps that thread, and none is made beside it."""
+        if self._thread is not None and self._thread.is_alive():
+            return "an earlier try is still being answered, a byte at a time"
         data = (json.dumps({**record, "at": rfc3339(record["at"])}) + "\n").encode()
         facts = {"SWARM_EVENT": str(record["type"]), "SWARM_RUN": str(record.get("run") or "")}
         loop, ended, hook = asyncio.get_running_loop(), asyncio.Event(), self._hook
@@ -132,8 +137,15 @@ class _Hook:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(ended.set)
 
-        threading.Thread(target=make, args=(self._try,), name=f"hook-{self._name}", daemon=True).start()
-        await ended.wait()
+        name = f"hook-{self._name}"
+        self._thread = threading.Thread(target=make, args=(self._try,), name=name, daemon=True)
+        self._thread.start()
+        try:
+            async with asyncio.timeout(hook.timeout_s + LATE_S):
+                await ended.wait()
+        except TimeoutError:
+            return f"it was not done within {hook.timeout_s:g} s"
+        self._thread.join()
         return said[0]
 
     def _remember(self) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tests.conftest import wait_until
 from tests.e2e.driver import PATIENCE_S, Swarm, runs
+from tests.e2e.test_goals import with_roles
 
 
 def hook(swarm: Swarm, command: str, *on: str) -> None:
@@ -84,4 +89,48 @@ def test_a_hook_that_fails_is_said(swarm: Swarm) -> None:
     good.touch()
     swarm("submit", str(swarm.plan("s", [swarm.task("b")])))
     wait_until(lambda: note() == "", at_most_s=PATIENCE_S)
+    no_hook(swarm)
+
+
+@contextlib.contextmanager
+def dripping() -> Iterator[tuple[str, list[socket.socket]]]:
+    """Serves an address whose answers come a byte at a time and never to their end; gives it, and who has come."""
+    came: list[socket.socket] = []
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            while not over.wait(0.05):
+                with contextlib.suppress(BlockingIOError):
+                    came.append(server.accept()[0])
+                for each in came:
+                    with contextlib.suppress(OSError):
+                        each.send(b"H")
+
+        server.setblocking(False)
+        thread = threading.Thread(target=drip)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}", came
+        finally:
+            over.set()
+            thread.join()
+            for each in came:
+                each.close()
+
+
+def test_an_address_that_never_ends_its_answer_is_left(swarm: Swarm) -> None:
+    """It is waited for no longer than a try may take, by one thread at most, and said; a plan that waits for an approval is told
+    without being asked for."""
+    with dripping() as (url, came):
+        with_roles(swarm, swarm.task("a"))
+        with (swarm.top / "swarm.toml").open("a") as file:
+            file.write(f'[hooks.mine]\nurl = "{url}"\ntimeout_s = 0.5\n')
+        swarm.look_again()
+        swarm("start", **swarm.with_constants("swarm.daemon.hooks", AGAIN_S=0.01, LATE_S=0.5))
+        swarm("plan", "make one thing")
+        note = lambda: str(swarm.status()["capacity"]["note"])  # noqa: E731
+        wait_until(lambda: "RunEnded" in note(), at_most_s=PATIENCE_S)
+        assert "an earlier try is still being answered" in note()
+        assert [b'"PlanDrafted"' in each.recv(1 << 16) for each in came] == [True]
     no_hook(swarm)
