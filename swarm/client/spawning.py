@@ -96,6 +96,7 @@ def _spawn(top: Path, writer: int, flags: Mapping[str, Any], ends: str) -> Path:
                 str(writer),
                 ends,
                 json.dumps(flags),
+                json.dumps(os.environ.get("PYTHONPATH")),
             ],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -109,7 +110,8 @@ def _spawn(top: Path, writer: int, flags: Mapping[str, Any], ends: str) -> Path:
 
 
 def _import_path() -> list[str]:
-    """The daemon must import the same package as we do, also where that was found by the current directory."""
+    """The daemon must import the same package as we do, also where that was found by the current directory. It takes that path
+    off its environment again: what workers and suites import is the user's matter."""
     package = Path(__file__).parents[2]
     return [str(package), os.environ.get("PYTHONPATH", "")]
 

@@ -543,8 +543,9 @@ def _leave_failure(places: Places, error: BaseException, at: float) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """The daemon's own process: `TOP READY_FD ENDS FLAGS_JSON`, where it ends never, when idle, or when it has answered. What went
-    wrong goes to the descriptor, for who started it."""
+    """The daemon's own process: `TOP READY_FD ENDS FLAGS_JSON IMPORT_PATH_JSON`, where it ends never, when idle, or when it has
+    answered, and the path is the user's PYTHONPATH, or null. What went wrong goes to the descriptor, for who started it."""
+    _give_back_import_path(json.loads(arguments[4]))
     top, starter, ends, flags = (
         Path(arguments[0]),
         Starter(int(arguments[1])),
@@ -562,6 +563,14 @@ def main(arguments: list[str]) -> int:
             _log.error("daemon.failed", cause=error.cause, next_step=error.next_step)
         return error.exit_code
     return 0
+
+
+def _give_back_import_path(users: str | None) -> None:
+    """Takes what the daemon was started with off its environment, which workers, suites, setup and hooks get: a project of another
+    Python, or with other versions of what we stand on, would be worked on and verified with ours."""
+    os.environ.pop("PYTHONPATH", None)
+    if users is not None:
+        os.environ["PYTHONPATH"] = users
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -177,14 +178,18 @@ def test_attempts_are_bounded_and_the_next_is_told_why(swarm: Swarm) -> None:
 
 
 def test_what_a_worker_is_given(swarm: Swarm) -> None:
-    """Row 31: live workers differ in slot and ports, both are given out again, and the environment is that of the contract."""
+    """Row 31: live workers differ in slot and ports, both are given out again, and the environment is that of the contract: to
+    workers and suites beside it the user's own, with nothing of what the daemon is started with."""
+    del swarm.env["PYTHONPATH"]
     work = (
         f"env -0 > {swarm.outside}/env-$SWARM_TASK; pwd > {swarm.outside}/pwd-$SWARM_TASK; "
         f"cat $SWARM_PROMPT_FILE > {swarm.outside}/prompt-$SWARM_TASK; echo x > out-$SWARM_TASK"
     )
     tasks = [swarm.task(f"t{n}", work, gate="all", claims=[f"out-t{n}"], prompt="Say x") for n in range(3)]
     plan = swarm.plan(
-        "given", [*tasks, swarm.task("late", work, needs=["t0", "t1", "t2"], claims=["out-late"])]
+        "given",
+        [*tasks, swarm.task("late", work, needs=["t0", "t1", "t2"], claims=["out-late"])],
+        verify=[f"env -0 > {swarm.outside}/env-suite"],
     )
     swarm("start")
     swarm("submit", str(plan))
@@ -204,12 +209,25 @@ def test_what_a_worker_is_given(swarm: Swarm) -> None:
         assert json.loads(env["SWARM_CLAIMS"]) == [{"path": f"out-{name}", "mode": "exclusive"}]
         assert "SWARM_FEEDBACK_FILE" not in env
         assert not [name for name in env if name.startswith("SWARM_LIMITS")]
+        assert _users(env) == _users(swarm.env)
+    suite = _users(_environment(swarm, "suite"))
+    assert suite.pop("COVERAGE_FILE")  # beside others that measure in the same tree
+    assert suite == _users(swarm.env)
     assert "Say x" in (swarm.outside / "prompt-t0").read_text()
     live = [found[f"t{n}"] for n in range(3)]
     assert len({env["SWARM_SLOT"] for env in live}) == 3
     assert len({env["SWARM_PORT_BASE"] for env in live}) == 3
     assert found["late"]["SWARM_SLOT"] in {env["SWARM_SLOT"] for env in live}
     assert found["late"]["SWARM_PORT_BASE"] in {env["SWARM_PORT_BASE"] for env in live}
+
+
+def _users(env: Mapping[str, str]) -> dict[str, str]:
+    """Gives the part of an environment that neither swarm nor a shell sets."""
+    return {
+        name: value
+        for name, value in env.items()
+        if not name.startswith(("SWARM_", "GIT_")) and name not in {"PWD", "OLDPWD", "SHLVL", "_", "TMPDIR"}
+    }
 
 
 def _environment(swarm: Swarm, task: str) -> dict[str, str]:
