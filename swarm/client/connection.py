@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 
 from swarm import protocol
@@ -18,6 +17,7 @@ from swarm.errors import EXIT_NO_DAEMON, NoDaemon, Refused, SwarmError, UsageErr
 
 TYPE_CHECKING = False  # typing would cost more start-up time than this file
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterator, Mapping
     from typing import IO, Any
 
@@ -210,6 +210,8 @@ class Connection:
 
     def open(self, timeout_s: float = CONNECT_TIMEOUT_S) -> _Exchange:
         """Connects. Raises `NoDaemon` when nobody listens there."""
+        import socket
+
         wire = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         wire.settimeout(CONNECT_TIMEOUT_S)
         try:
@@ -308,6 +310,8 @@ class _Exchange:
         self._wire.close()
 
     def shut(self) -> None:
+        import socket
+
         try:
             self._wire.shutdown(socket.SHUT_RDWR)
         except OSError:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 
 from swarm.errors import Refused, SwarmError, UsageError
 
 TYPE_CHECKING = False  # typing would cost more start-up time than this file
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
     from typing import Any
 
     from swarm.core.model import Attempt, Finding, Task
@@ -47,6 +47,8 @@ def new_project(path: Path) -> None:
 
 def resolve_plan(argument: str, top: Path) -> Path:
     """Finds the plan file that `argument` means: a file, a folder that holds one, or the number of a spec folder."""
+    from pathlib import Path
+
     from swarm.core import plan as plans
 
     path = Path(argument)
@@ -170,23 +172,19 @@ def status(state: Path) -> dict[str, Any]:
     return report.status(swarm_of(state), report.Live())
 
 
-def summary(state: Path) -> dict[str, Any]:
+def summary(state: str) -> dict[str, Any]:
     """Gives the summary of the status document. The last daemon left it when it ended in good order; where the journal has gone on
     since, or it was killed, the journal is replayed."""
-    from swarm.core.places import Places
-    from swarm.edge.journal import open_to_read
+    from swarm.edge import last_status
 
-    try:
-        left = json.loads((state / "status.json").read_bytes())
-        with open_to_read(Places(state)) as journal:
-            if journal.last_seq() == left["seq"]:
-                document: dict[str, Any] = left["document"]
-                return document
-    except (OSError, ValueError, KeyError, TypeError, SwarmError):
-        pass  # the journal itself decides, and says what is wrong with it
+    left = last_status.read(state)
+    if left is not None:
+        return left
+    from pathlib import Path
+
     from swarm.core import report
 
-    return report.status(swarm_of(state), report.Live(), summary=True)
+    return report.status(swarm_of(Path(state)), report.Live(), summary=True)
 
 
 def lessons(state: Path) -> list[dict[str, Any]]:
@@ -198,10 +196,11 @@ def lessons(state: Path) -> list[dict[str, Any]]:
     return [{**each, "at": rfc3339(each["at"])} for each in listed]
 
 
-def failure(state: Path) -> dict[str, Any]:
+def failure(state: str) -> dict[str, Any]:
     """Gives what made the last daemon end by itself: `at`, `cause`, `next_step`; empty where it did not."""
     try:
-        found: dict[str, Any] = json.loads((state / "failure.json").read_bytes())
+        with open(os.path.join(state, "failure.json"), "rb") as file:
+            found: dict[str, Any] = json.load(file)
     except (OSError, ValueError):
         return {}
     return found
@@ -254,6 +253,8 @@ def task_document(state: Path, run: str, task: str) -> dict[str, Any]:
 
 def _leave_out_returned(run: str, task: str, attempts: Iterable[dict[str, Any]]) -> None:
     """Leaves out the worktree of attempts that have ended and have it no more: somebody else may be at work in it by now."""
+    from pathlib import Path
+
     from swarm.edge.leases import Leases
 
     for attempt in attempts:
@@ -300,6 +301,8 @@ def reader_of(state: Path, run: str, task: str, attempt: int) -> Callable[[str],
 
 
 def _entries(folder: Path) -> list[Path]:
+    from pathlib import Path
+
     try:
         return [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir() or entry.is_file()]
     except (FileNotFoundError, NotADirectoryError):
@@ -459,6 +462,7 @@ def worktrees(
     that are put there for the worker. With `exact` every file counts for the size.
     """
     import time
+    from pathlib import Path
 
     from swarm.core.places import Places
     from swarm.core.report import rfc3339
@@ -538,6 +542,8 @@ def open_worktree(top: Path, state: Path, run: str, task: str, n: int | None) ->
 
 
 def _opened(repository: Repository, state: Path, run: str, name: str, commit: str) -> Path:
+    from pathlib import Path
+
     from swarm import config
     from swarm.core.places import Places
     from swarm.edge import git, opened

@@ -183,8 +183,9 @@ class Session:
         """Gives the status document as the journal has it. Raises `UsageError` for a run that it does not know."""
         from swarm.client import naming, offline
 
-        document: dict[str, Any] = offline.status(self.state) if full else offline.summary(self.state)
-        if failed := offline.failure(self.state):
+        state = self.place.state
+        document: dict[str, Any] = offline.status(self.state) if full else offline.summary(state)
+        if failed := offline.failure(state):
             document["daemon"]["failed"] = failed
         if run is not None:
             document["runs"] = [naming.run_of(document, run)]

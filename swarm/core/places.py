@@ -132,11 +132,6 @@ class Places:
         return self.state / "remembered"
 
     @property
-    def last_status(self) -> Path:
-        """The summary that a daemon leaves when it ends, with the number of the record it was made at."""
-        return self.state / "status.json"
-
-    @property
     def failure(self) -> Path:
         """What made the last daemon end by itself, until the next one is up."""
         return self.state / "failure.json"

@@ -44,7 +44,7 @@ from swarm.daemon.presence import Presence, hold
 from swarm.daemon.reclaiming import Reclaiming
 from swarm.daemon.submitting import Submitter
 from swarm.daemon.tidying import Tidying
-from swarm.edge import git, process, sandbox
+from swarm.edge import git, last_status, process, sandbox
 from swarm.edge.lockfile import LockTaken
 from swarm.edge.place import write_whole
 from swarm.edge.trouble import explained
@@ -404,9 +404,9 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
         raise error  # what was decided last was not remembered: nothing of this state may be left to be read
     if coordinator.stuck is not None or service.lost:
         return
-    _leave_status(places, coordinator)
     if snapshots.behind(coordinator.seq) >= recovery.RECORDS_AT_END:
         _write_snapshot(snapshots, snapshots.take(coordinator.swarm))
+    _leave_status(places, coordinator)
 
 
 class _Looks(Protocol):
@@ -528,9 +528,11 @@ class Starter:
 
 
 def _leave_status(places: Places, coordinator: Coordinator) -> None:
-    """Leaves the summary for `swarm status` without a daemon, which otherwise has to replay the journal."""
+    """Leaves the summary for `swarm status` without a daemon, which otherwise has to replay the journal. That is closed first: it
+    is told by its files whether the summary still holds."""
     document = report.status(coordinator.swarm, report.Live(), summary=True)
-    write_whole(places.last_status, {"seq": coordinator.seq, "document": document})
+    coordinator.journal.close()
+    last_status.leave(str(places.state), document)
 
 
 def _leave_failure(places: Places, error: BaseException, at: float) -> None:

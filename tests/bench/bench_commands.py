@@ -1,6 +1,7 @@
 """`swarm status` and `swarm --help` against `python -c pass`, with 100 and with 100,000 tasks known.
 
-The tasks are submitted to a paused daemon, so that nothing runs meanwhile. Bar: under 5 x an interpreter that does nothing.
+The tasks are submitted to a paused daemon, so that nothing runs meanwhile. `swarm status` is asked of the daemon, and again when
+that has ended. Bar: under 5 x an interpreter that does nothing.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def measure(folder: Path, tasks: int, rounds: int, bars: Bars) -> None:
         product.swarm("stop")
         nothing = Variant("python -c pass", calls(product, sys.executable, "-c", "pass"))
         alone = Variant("swarm status, no daemon", status)
-        in_turn(f"{tasks:,} tasks known, no daemon", [nothing, alone], rounds=3, per=ONCE)
+        in_turn(f"{tasks:,} tasks known, no daemon", [nothing, alone], rounds=rounds, per=ONCE)
+        bars.at_most(f"{alone.label}, with {tasks:,} tasks", alone.ratio(nothing), 5, " x")
 
 
 def main() -> int:

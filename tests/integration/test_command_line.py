@@ -109,12 +109,17 @@ HEAVY = {
 def test_status_and_help_import_next_to_nothing(
     repo: Path, environment: dict[str, str], swarm: Swarm
 ) -> None:
-    """With a daemon, status loads no library at all; help, version, and a plain command of click's none but click."""
+    """Status loads no library at all, nor do help and version; a plain command of click's none but click. Where the daemon has
+    ended, status reads what it left."""
     assert swarm("start").returncode == 0
     for words in (["status"], ["status", "--json"], ["--help"], ["--version"]):
         loaded = imported(repo, environment, *words)
         assert not loaded & HEAVY, words
     assert not imported(repo, environment, "scale", "3") & (HEAVY - {"click", "typing", "datetime"})
+    assert swarm("stop").returncode == 0
+    loaded = imported(repo, environment, "status")
+    assert not loaded & (HEAVY | {"sqlite3", "pathlib", "dataclasses"})
+    assert "swarm.edge.last_status" in loaded
 
 
 def test_the_help_is_the_same_both_ways(swarm: Swarm) -> None:

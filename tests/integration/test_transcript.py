@@ -263,7 +263,7 @@ def test_a_lost_wal_is_noticed_at_start(tmp_path: Path) -> None:
 
 READERS: dict[str, Callable[[Path], object]] = {
     "status": offline.status,
-    "summary": offline.summary,
+    "summary": lambda state: offline.summary(str(state)),
     "events": lambda state: list(offline.events(state, 0)),
 }
 

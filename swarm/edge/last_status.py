@@ -1,0 +1,54 @@
+"""The summary that a daemon leaves when it ends, for `swarm status` while none runs: replaying the journal may take seconds.
+
+Hides how it is told whether it still holds: the files of the journal and the last of its transcript are, by number, size and times,
+those that the daemon closed. Whatever comes after changes one of them: another daemon, an older copy, a -wal file that is lost.
+Rules for editing: in doubt it is not believed, and the journal itself is read. No import here may cost start-up time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+TYPE_CHECKING = False  # typing would cost more start-up time than this file
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+NAME = "status.json"
+
+
+def leave(state: str, document: Mapping[str, Any]) -> None:
+    """Leaves the summary in a state folder whose journal is closed, and stays so while this is called. Raises OSError."""
+    path = os.path.join(state, NAME)
+    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
+        json.dump({"files": _files(state), "document": document}, file)
+    os.replace(f"{path}.tmp", path)
+
+
+def read(state: str) -> dict[str, Any] | None:
+    """Gives the summary that the last daemon left in a state folder; None where it left none, or the journal is another by now."""
+    try:
+        with open(os.path.join(state, NAME), encoding="utf-8") as file:
+            left = json.load(file)
+        document: dict[str, Any] = left["document"]
+        return document if left["files"] == _files(state) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _files(state: str) -> list[list[int]]:
+    """Tells the state of the journal's files apart from any other. An empty -wal file, which reading may leave, is as none."""
+    journal, transcript = os.path.join(state, "journal.sqlite"), os.path.join(state, "transcript")
+    last = max(os.listdir(transcript), default="")
+    found = [_file(journal), _file(os.path.join(transcript, last))]
+    try:
+        ahead = _file(f"{journal}-wal")
+    except FileNotFoundError:
+        return found
+    return [*found, ahead] if os.path.getsize(f"{journal}-wal") else found
+
+
+def _file(path: str) -> list[int]:
+    found = os.stat(path)
+    return [found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
