@@ -151,12 +151,12 @@ class LimitSettings(_Table):
     output_bytes_max: int = Field(
         default=100_000_000,
         ge=1_000_000,
-        description="Room on the disk for the output of one worker or suite: of more, beginning and end are kept.",
+        description="Room on the disk for the output of one worker, suite or setup: of more, beginning and end are kept.",
     )
     processes_max: int = Field(
         default=4000,
         ge=0,
-        description="A worker with more processes than this is ended: a fork bomb; 0: no limit.",
+        description="A worker, suite or setup with more processes than this is ended: a fork bomb; 0: no limit.",
     )
     attempts: int = Field(
         default=_DEFAULTS.attempts,

@@ -37,9 +37,18 @@ class _Seen:
     told: bool = False
 
 
+@dataclass(slots=True)
+class _Suite:
+    """A suite that runs, how large its output was, and what to call where it has too many processes."""
+
+    identity: process.Identity
+    multiplied: Callable[[], None]
+    size: int = 0
+
+
 class Oversight:
     """Keeps outputs to `output_bytes_max` on the disk, and posts of a worker that it is silent for longer than its task allows, or
-    that it has more processes than `processes_max` (0: no limit)."""
+    that it has more processes than `processes_max` (0: no limit); of a suite the latter is told to who runs it."""
 
     def __init__(
         self,
@@ -58,8 +67,9 @@ class Oversight:
         self._output_bytes_max = output_bytes_max
         self._processes_max = processes_max
         self._workers: dict[Key, _Seen] = {}
-        self._outputs: dict[Path, int] = {}  # of suites, and how large they were
-        self._last_look: dict[Path, int] = {}  # … that have ended
+        self._suites: dict[Path, _Suite] = {}  # by their output
+        self._last_look: dict[Path, _Suite] = {}  # … those that have ended
+        self._multiplied: set[Path] = set()  # outputs of suites that have too many processes
         self._counted_at = 0  # how many threads the machine had when processes were last counted
         self._soon = False
         self._looking: asyncio.Task[None] | None = None
@@ -70,14 +80,17 @@ class Oversight:
         self._begin()
 
     @contextlib.contextmanager
-    def bounding(self, path: Path) -> Iterator[None]:
-        """Has the output of a suite kept to its size meanwhile."""
-        self._outputs[path] = 0
+    def bounding(
+        self, path: Path, identity: process.Identity, multiplied: Callable[[], None]
+    ) -> Iterator[None]:
+        """Has the output of a suite kept to its size meanwhile; `multiplied` is called, in the loop's own thread, where it has too
+        many processes."""
+        self._suites[path] = _Suite(identity, multiplied)
         self._begin()
         try:
             yield
         finally:
-            self._last_look[path] = self._outputs.pop(path)
+            self._last_look[path] = self._suites.pop(path)
 
     def silences(self) -> dict[Key, float]:
         """Gives for how long each worker has written nothing, as far as that was looked at."""
@@ -94,31 +107,34 @@ class Oversight:
             self._looking = asyncio.get_running_loop().create_task(self._look_on())
 
     async def _look_on(self) -> None:
-        while self._workers or self._outputs or self._last_look:
+        while self._workers or self._suites or self._last_look:
             await asyncio.sleep(SOON_S if self._soon else LOOK_EVERY_S)
-            workers, suites = dict(self._workers), {**self._last_look, **self._outputs}
+            workers, suites = dict(self._workers), {**self._last_look, **self._suites}
             self._workers = {key: s for key, s in workers.items() if self._watcher.watches(s.command)}
             self._last_look.clear()  # what has ended may have written much since it was looked at
+            running = {path: suite.identity for path, suite in self._suites.items()}
             identities = self._watcher.identities()
-            await self._in_thread(functools.partial(self._look, workers, suites, identities))
+            await self._in_thread(functools.partial(self._look, workers, suites, identities, running))
+            for path in self._multiplied & self._suites.keys():
+                self._suites[path].multiplied()
+            self._multiplied.clear()
         self._looking = None
 
     def _look(
         self,
         workers: Mapping[Key, _Seen],
-        suites: Mapping[Path, int],
+        suites: Mapping[Path, _Suite],
         identities: Mapping[Key, process.Identity],
+        running: Mapping[Path, process.Identity],
     ) -> None:
         self._soon = False
         for key, seen in workers.items():
             size = self._bounded(seen.output, seen.size)
             self._listen(key, seen, size)
-        for path, before in suites.items():
-            size = self._bounded(path, before)
-            if path in self._outputs:
-                self._outputs[path] = size
+        for path, suite in suites.items():
+            suite.size = self._bounded(path, suite.size)
         with contextlib.suppress(OSError):  # of no use where the machine does not let it be counted
-            self._count({key: each for key, each in identities.items() if key in workers})
+            self._count({key: each for key, each in identities.items() if key in workers}, running)
 
     def _bounded(self, path: Path, before: int) -> int:
         """Keeps one output to its size, and gives how large it would be by now."""
@@ -143,8 +159,10 @@ class Oversight:
             seen.told = True
             self._post(m.WorkerSilent(at=self._clock(), **_where(key), silent_s=silent_s))
 
-    def _count(self, identities: Mapping[Key, process.Identity]) -> None:
-        """Counts the processes of each worker, where the machine has got enough more since the last time for it to matter."""
+    def _count(
+        self, workers: Mapping[Key, process.Identity], suites: Mapping[Path, process.Identity]
+    ) -> None:
+        """Counts the processes of each, where the machine has got enough more since the last time for it to matter."""
         if not self._processes_max:
             return
         threads = usage.threads_of_the_machine()
@@ -152,8 +170,12 @@ class Oversight:
         if threads < self._processes_max or threads - self._counted_at < self._processes_max // 4:
             return
         self._counted_at = threads
-        for key, number in usage.processes(identities).items():
-            if number > self._processes_max:
+        for key, number in usage.processes({**workers, **suites}).items():
+            if number <= self._processes_max:
+                continue
+            if isinstance(key, Path):
+                self._multiplied.add(key)
+            else:
                 self._post(m.WorkerMultiplied(at=self._clock(), **_where(key), processes=number))
 
 

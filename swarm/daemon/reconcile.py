@@ -26,6 +26,7 @@ from swarm.crashpoints import crash_at
 from swarm.daemon.edges import Edges
 from swarm.daemon.verification import bench_key
 from swarm.edge import git, linked, opened, orphans, process, pruning
+from swarm.edge.furnish import Bounds
 from swarm.edge.host import Host
 from swarm.edge.landing import LandingRepository
 from swarm.edge.lockfile import MergeLockHeld, exclusive
@@ -297,12 +298,20 @@ def open_edges(
         with exclusive(places.worktrees_lock) as held:
             linked.follow_moved(repository.common_dir, (top / trees.root).glob("*/*"), lock=held)
             linked.follow_moved(places.landing, places.scratch.glob("*"), lock=held)
-    furnished = functools.partial(Pool, setup=trees.setup, copy=trees.copied, share=trees.share, rooms=rooms)
+    limits = settings.limits
+    furnished = functools.partial(
+        Pool,
+        setup=trees.setup,
+        copy=trees.copied,
+        share=trees.share,
+        setup_bounds=Bounds(output_bytes=limits.output_bytes_max, processes=limits.processes_max),
+        rooms=rooms,
+    )
     pool = furnished(
         repository,
         top / trees.root / "pool",
         lock=places.worktrees_lock,
-        saved_refs_max=settings.limits.saved_refs_max,
+        saved_refs_max=limits.saved_refs_max,
     )
     scratch = furnished(
         places.landing,

@@ -51,12 +51,14 @@ SUITES_MAX = 8  # at once, where no settings are
 VOID = "void"  # in a suite's folder: what it says does not count
 OWN = "own"  # in a suite's folder: what it has for itself where it is shut in
 SHARES = "shares"  # in the folder of a part: which test files it had
-OVER = "over"  # in a suite's folder: its time was over, and it is being ended
+OVER = "over"  # in a suite's folder: why it is being ended, that its time is over where it says nothing
 CHANGED = "changed"  # in a suite's folder: the tracked files that it left changed
+MULTIPLIED = "processes"  # … that it had too many of them
 _GRACE_S = 2.0
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 Exited = Callable[[process.Identity], Awaitable[None]]
+Bounding = Callable[[Path, process.Identity, Callable[[], None]], contextlib.AbstractContextManager[None]]
 
 
 class Outcomes(NamedTuple):
@@ -70,7 +72,7 @@ class Outcomes(NamedTuple):
 class Verifier:
     """Verifies candidates; `in_thread` and `exited` are how it waits without holding up the loop. `room` is that for suites, of all
     candidates together. While `leaving` they are left to the next daemon, which goes on waiting for them. `bounding` keeps the
-    output of a suite that runs to its size; `rooms` are what suites are shut in by."""
+    output of a suite that runs to its size, and tells where it has too many processes; `rooms` are what suites are shut in by."""
 
     places: Places
     scratch: Pool
@@ -80,7 +82,7 @@ class Verifier:
     leaving: Callable[[], bool] = lambda: False
     room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SUITES_MAX))
     remembered: Remembered | None = None
-    bounding: Callable[[Path], contextlib.AbstractContextManager[None]] = lambda _: contextlib.nullcontext()
+    bounding: Bounding = lambda *_: contextlib.nullcontext()
     rooms: Rooms = NO_ROOMS
 
     async def verify(
@@ -259,12 +261,13 @@ class _Bench:
         async with self._verifier.room:
             identity = await in_thread(lambda: self._start(folder, run, env))
             crash_at("verify.started")
-            with self._verifier.bounding(output):
-                timed_out = await self._wait(identity, folder / "worker", suite.timeout_s)
+            multiplied = asyncio.Event()
+            with self._verifier.bounding(output, identity, multiplied.set):
+                over = await self._wait(identity, folder / "worker", suite.timeout_s, multiplied)
             # Now: what it left in its folder goes, and makes room.
             lacks = trouble.of_disks((folder, self._tree))
-            code = await in_thread(lambda: _settle(identity, nonce, folder, timed_out=timed_out))
-            outcome = "timeout" if timed_out else await in_thread(lambda: _outcome(suite, code, output))
+            code = await in_thread(lambda: _settle(identity, nonce, folder, over=over))
+            outcome = await in_thread(lambda: _outcome(suite, code, output, over=over))
             result = SuiteResult(
                 name=suite.name,
                 outcome=outcome,
@@ -273,21 +276,33 @@ class _Bench:
                 log=str(output),
                 tail="" if outcome == "passed" else tail_of(output),
             )
+            if over == MULTIPLIED:
+                said = "it had more processes than limits.processes_max and was ended"
+                result = replace(result, tail=f"{result.tail}\n({said})".lstrip(), note=said)
             changed = await in_thread(lambda: self._verifier.scratch.changed(self.key))
             return _End(result, folder, lacks, frozenset(changed))
 
-    async def _wait(self, identity: process.Identity, worker: Path, timeout_s: float) -> bool:
-        """Waits for the end of a suite; true when its time was over, of which one that an earlier daemon started has had some."""
+    async def _wait(
+        self, identity: process.Identity, worker: Path, timeout_s: float, multiplied: asyncio.Event
+    ) -> str | None:
+        """Waits for the end of a suite; gives why it has to be ended, None where it has. One that an earlier daemon started has had
+        some of its time."""
         over = worker.parent / OVER
         if over.exists():  # an earlier daemon was killed while it ended the suite
-            return True
+            return over.read_text()
         left_s = None if process.exit_of(worker) else max(0.0, timeout_s - process.age_s(identity))
+        exited = asyncio.ensure_future(self._verifier.exited(identity))
+        waits = (exited, asyncio.ensure_future(multiplied.wait()))
         try:
-            await asyncio.wait_for(self._verifier.exited(identity), left_s)
-        except TimeoutError:
-            over.touch()
-            return True
-        return False
+            await asyncio.wait(waits, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
+        if exited.done():
+            exited.result()
+            return None
+        over.write_text(MULTIPLIED if multiplied.is_set() else "")
+        return over.read_text()
 
     def _start(self, folder: Path, run: str, env: Mapping[str, str]) -> process.Identity:
         known = process.started(folder / "worker")
@@ -411,25 +426,28 @@ def _environment(base: Mapping[str, str], own: Path) -> dict[str, str]:
     }
 
 
-def _outcome(suite: Suite, code: int | None, output: Path) -> str:
+def _outcome(suite: Suite, code: int | None, output: Path, *, over: str | None) -> str:
+    if over is not None:
+        return "failed" if over == MULTIPLIED else "timeout"
     said = tail_of(output, lines=LOOK_LINES, most=LOOK_BYTES) if says_if_tests_ran(suite.run) else ""
     if no_tests(suite.run, code, said):
         return "none"
     return "passed" if code == 0 else "failed"
 
 
-def _settle(identity: process.Identity, nonce: str, folder: Path, *, timed_out: bool) -> int | None:
-    """Ends what a suite left, or all of it when its time is over; gives its exit code. Nobody's word left means run again."""
+def _settle(identity: process.Identity, nonce: str, folder: Path, *, over: str | None) -> int | None:
+    """Ends what a suite left, or all of it where that is not None; gives its exit code. Nobody's word left means run again."""
     worker = folder / "worker"
     crash_at("verify.exited")
     process.reap(identity)
-    if timed_out or process.members(nonce, identity, folder=worker):
-        process.end_tree(identity, nonce, folder=worker, grace_s=_GRACE_S)
+    if over is not None or process.members(nonce, identity, folder=worker):
+        # What multiplies uses a grace time to start others.
+        process.end_tree(identity, nonce, folder=worker, grace_s=0.0 if over == MULTIPLIED else _GRACE_S)
         process.reap(identity)
     shutil.rmtree(folder / "tmp", ignore_errors=True)
     remove(folder / OWN)
     ended = process.exit_of(worker)
-    if ended is None and not timed_out:
+    if ended is None and over is None:
         raise OSError(f"the suite in {folder} was ended from outside before it could say how it went")
     return ended.code if ended is not None else None
 

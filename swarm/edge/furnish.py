@@ -7,21 +7,36 @@ whatever links the checked-out tree has; what is tracked is not replaced by a li
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from swarm.edge import contract, git
+from swarm.edge import contract, git, output, process, usage
 from swarm.edge.linked import LinkedTree, remove
-from swarm.edge.process import NONCE_NAME
 from swarm.edge.suite_rooms import NO_ROOMS, Rooms
 from swarm.errors import SwarmError, UsageError
 
 TAIL_BYTES = 4096
+LOOK_EVERY_S = 0.5
 NAMED_MAX = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a setup command may take: time, room for its output on the disk, processes (0: any number)."""
+
+    timeout_s: float = 1800.0
+    output_bytes: int = 100_000_000
+    processes: int = 4000
+
+
+USUAL = Bounds()
 
 
 class WorktreeSetupFailed(SwarmError):
@@ -44,7 +59,7 @@ class Furnishing:
     setup: str = ""
     copy: tuple[str, ...] = ()
     share: tuple[str, ...] = ()
-    setup_timeout_s: float = 1800.0
+    bounds: Bounds = USUAL
     rooms: Rooms = NO_ROOMS
 
     def __post_init__(self) -> None:
@@ -81,39 +96,60 @@ class Furnishing:
     def run_setup(self, tree: LinkedTree, log: Path) -> None:
         """Runs the setup command in a worktree. Raises WorktreeSetupFailed, also for what it must not
         leave."""
-        env = {n: value for n, value in os.environ.items() if contract.is_for_others(n) or n == NONCE_NAME}
+        env = {name: value for name, value in os.environ.items() if contract.is_for_others(name)}
         prefix: tuple[str, ...] = ()
         own = log.with_suffix(".own")
         if self.rooms.holds_setup:
             prefix, env = self.rooms.setup(tree, own), self.rooms.environment(env, own)
-        with open(log, "wb") as output:
-            child = subprocess.Popen(
-                [*prefix, "/bin/sh", "-c", self.setup],
-                cwd=tree.path,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-            try:
-                code = child.wait(self.setup_timeout_s)
-                ended = f"ended with status {code}"
-            except subprocess.TimeoutExpired:
-                code, ended = -1, f"did not end within {self.setup_timeout_s:g} s"
-            finally:
-                _end_group(child)
-                remove(own)
-        if code:
+        try:
+            wrong = self._carry_out([*prefix, "/bin/sh", "-c", self.setup], tree.path, env, log)
+        finally:
+            remove(own)
+        if wrong:
             step = f"see {log}"
             if prefix:
                 step += (
                     "; it is shut in by the sandbox, so one that writes elsewhere needs sandbox_setup = false"
                 )
             raise WorktreeSetupFailed(
-                f"The setup command of the worktrees {ended}: {self.setup}", _tail(log), log, step
+                f"The setup command of the worktrees {wrong}: {self.setup}", _tail(log), log, step
             )
         self._check_setup(tree, log)
+
+    def _carry_out(self, argv: Sequence[str], cwd: Path, env: Mapping[str, str], log: Path) -> str:
+        """Runs a program to its end, with all that it started; says what went wrong, if anything."""
+        mark = process.own_mark()
+        remove(log)
+        with open(log, "ab") as sink:  # at its end, also where its middle was given back meanwhile
+            child = subprocess.Popen(
+                argv,
+                cwd=cwd,
+                env={**env, process.NONCE_NAME: mark},
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        identity = process.identity_of(child.pid)
+        try:
+            return self._wait(child, identity, log)
+        finally:  # it would write into the worktree of a worker
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            process.end_tree(identity, mark, grace_s=0.0)
+            child.wait()
+
+    def _wait(self, child: subprocess.Popen[bytes], identity: process.Identity, log: Path) -> str:
+        bounds = self.bounds
+        deadline = time.monotonic() + bounds.timeout_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = child.wait(min(left_s, LOOK_EVERY_S))
+                return f"ended with status {code}" if code else ""
+            if 0 < bounds.processes < usage.processes({"": identity})[""]:
+                return f"had more than {bounds.processes} processes (limits.processes_max)"
+            output.bound(log, bounds.output_bytes)
+        return f"did not end within {bounds.timeout_s:g} s"
 
     def _check_setup(self, tree: LinkedTree, log: Path) -> None:
         """Refuses files that git would take for the worker's: they would be in every landing."""
@@ -151,15 +187,6 @@ def _link(source: Path, target: Path) -> None:
         return  # tracked, or made by an earlier hand: the files of the base win
     target.parent.mkdir(parents=True, exist_ok=True)
     os.symlink(source, target)
-
-
-def _end_group(child: subprocess.Popen[bytes]) -> None:
-    """Ends what the setup left running: it would write into the worktree of a worker."""
-    try:
-        os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    child.wait()
 
 
 def _tail(log: Path) -> str:

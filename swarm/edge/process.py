@@ -19,6 +19,7 @@ import fcntl
 import json
 import math
 import os
+import secrets
 import select
 import signal
 import subprocess
@@ -410,6 +411,12 @@ def mark_own_programs(head: str) -> None:
     them when this one was killed."""
     us = identity_of(os.getpid())
     os.environ[NONCE_NAME] = f"{_programs_of(head)}{us.pid}-{us.start_ticks}"
+
+
+def own_mark() -> str:
+    """Gives a mark for one of those programs, by which all that it starts is told from the others."""
+    ours = os.environ.get(NONCE_NAME, "daemon").rsplit("-", 2)
+    return "-".join((ours[0], secrets.token_hex(4), *ours[1:]))
 
 
 def orphaned_programs(head: str) -> dict[str, list[int]]:

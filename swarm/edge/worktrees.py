@@ -24,7 +24,7 @@ from swarm.core.reclaiming import Holding
 from swarm.crashpoints import crash_at
 from swarm.edge import git, linked, regenerable, secluded, survey
 from swarm.edge.follower import Follower
-from swarm.edge.furnish import Furnishing
+from swarm.edge.furnish import USUAL, Bounds, Furnishing
 from swarm.edge.keeping import Keeper
 from swarm.edge.leases import Lease, Leases, Member, WorktreeEntry, hide_folder, number_of
 from swarm.edge.leftovers import Collected
@@ -59,7 +59,7 @@ class Pool:
         setup: str = "",
         copy: Sequence[str] = (),
         share: Sequence[str] = (),
-        setup_timeout_s: float = 1800.0,
+        setup_bounds: Bounds = USUAL,
         user_config: bool = True,
         saves: bool = True,
         saved_refs_max: int = 1000,
@@ -81,7 +81,7 @@ class Pool:
         self._owns_objects = objects is None
         self._lock = lock
         self._top = top
-        self.furnishing = Furnishing(source or top, setup, tuple(copy), tuple(share), setup_timeout_s, rooms)
+        self.furnishing = Furnishing(source or top, setup, tuple(copy), tuple(share), setup_bounds, rooms)
         self._follower = Follower(self.common, lock, self.objects, self._save_record, user_config)
         self._choosing = threading.Lock()
         self._leases = Leases(self.root, top)

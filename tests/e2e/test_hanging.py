@@ -19,8 +19,8 @@ def on_disk(folder: Path) -> int:
 
 def test_what_hangs_or_runs_wild_is_ended_and_holds_nobody_up(swarm: Swarm) -> None:
     """Row 61: a worker that writes nothing for its time is flagged and ended as `no_output`, one with too many processes is
-    killed with all of them; one that writes more than may be kept goes on and lands, its output is bounded and can be read from
-    both ends."""
+    killed with all of them, and so is a suite, which has failed; one that writes more than may be kept goes on and lands, its
+    output is bounded and can be read from both ends."""
     pids = swarm.outside / "pids"
     crowd = f"for n in $(seq 60); do sleep 300 & echo $! >> {pids}; done; wait"
     floods = (
@@ -32,25 +32,28 @@ def test_what_hangs_or_runs_wild_is_ended_and_holds_nobody_up(swarm: Swarm) -> N
         [
             swarm.task("silent", "sleep 300", claims=["s"], attempts=1, no_output_s=2.0),
             swarm.task("crowd", crowd, claims=["c"], attempts=1),
+            swarm.task("suite", claims=["v"], attempts=1, verify=[crowd]),
             swarm.task("flood", floods, claims=["out"], attempts=1),
         ],
     )
     swarm(
         "start",
         "--workers",
-        "3",
+        "4",
         SWARM_LIMITS__OUTPUT_BYTES_MAX="2000000",
         SWARM_LIMITS__PROCESSES_MAX="40",
     )
     swarm("submit", str(plan))
     attempts = common_dir(swarm.top) / "swarm" / "attempts"
-    wait_until(lambda: swarm.run_of("wild")["counts"]["failed"] == 2)
+    wait_until(lambda: swarm.run_of("wild")["counts"]["failed"] == 3)
     wait_until(lambda: on_disk(attempts) < 4_000_000, at_most_s=60)
     swarm.open("seen")
     run = swarm.wait("wild", code=1)
     swarm.check_landed(run)
     assert (code_of(run, "silent"), code_of(run, "crowd")) == ("no_output", "worker_failed")
+    assert code_of(run, "suite") == "verify_failed"
     assert "limits.processes_max" in task_of(run, "crowd")["reason"]["text"]
+    assert "limits.processes_max" in task_of(run, "suite")["attempts"][0]["suites"][0]["note"]
     assert task_of(run, "flood")["state"] == "landed"
     assert not any(runs(int(pid)) for pid in pids.read_text().split())
     shown = swarm("logs", "flood").out.splitlines()

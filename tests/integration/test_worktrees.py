@@ -16,11 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from swarm.edge import git
 from swarm.edge.follower import Follower
-from swarm.edge.furnish import WorktreeSetupFailed
+from swarm.edge.furnish import Bounds, WorktreeSetupFailed
 from swarm.edge.leftovers import Collected
 from swarm.edge.linked import remove
 from swarm.edge.worktrees import Pool, WorktreeFailed
@@ -1122,8 +1123,31 @@ def test_a_setup_that_changes_what_git_sees_is_refused(repo: Path, base: str) ->
 
 def test_a_setup_that_does_not_end_is_killed_with_its_children(repo: Path, base: str) -> None:
     """A setup over its time limit is an error, and nothing of it is left running."""
-    pool = open_pool(repo, setup="cat /dev/zero > /dev/null & cat /dev/zero > /dev/null", setup_timeout_s=0.2)
+    pool = open_pool(
+        repo,
+        setup="cat /dev/zero > /dev/null & cat /dev/zero > /dev/null",
+        setup_bounds=Bounds(timeout_s=0.2),
+    )
     with pytest.raises(WorktreeSetupFailed, match=r"0\.2 s"):
+        pool.take("r/a/1", base)
+    pool.close()
+
+
+def test_what_a_setup_leaves_running_ends_with_it(repo: Path, base: str) -> None:
+    """A setup that ends well may have left something in a session of its own: that is gone before a worker comes."""
+    leaves = "setsid sh -c 'echo $$ > pid.log; exec sleep 1000' & until [ -s pid.log ]; do sleep 0.01; done"
+    pool = open_pool(repo, setup=leaves)
+    left = int((pool.take("r/a/1", base) / "pid.log").read_text())
+    assert not psutil.pid_exists(left) or psutil.Process(left).status() == psutil.STATUS_ZOMBIE
+    pool.close()
+
+
+def test_a_setup_that_multiplies_is_ended(repo: Path, base: str) -> None:
+    """A setup with more processes than it may have is an error, however long it would have gone on."""
+    pool = open_pool(
+        repo, setup="for n in 1 2 3 4 5; do sleep 1000 & done; wait", setup_bounds=Bounds(processes=4)
+    )
+    with pytest.raises(WorktreeSetupFailed, match="more than 4 processes"):
         pool.take("r/a/1", base)
     pool.close()
 
