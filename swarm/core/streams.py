@@ -44,14 +44,16 @@ class Note:
     cost_usd: float | None = None
     turns: int | None = None
     failed: bool = False
+    lost: bool = False
     status: int | None = None
     until: float | None = None
 
 
 @dataclass(slots=True)
 class Said:
-    """What a program has said so far. `ended` once it gave its final result, `failed` where that was a failure; `limit` while the
-    last thing it met was one. `top` is the worktree, for short paths; `utc_offset_s` is of the clock that the program goes by."""
+    """What a program has said so far. `ended` once it gave its final result, `failed` where that was a failure, `lost` where it did
+    not find the conversation that it was to go on with; `limit` while the last thing it met was one. `top` is the worktree, for
+    short paths; `utc_offset_s` is of the clock that the program goes by."""
 
     parser: str
     top: str = ""
@@ -65,6 +67,7 @@ class Said:
     cost_usd: float | None = None
     ended: bool = False
     failed: bool = False
+    lost: bool = False
     limit: Limit | None = None
     _message: str = ""
     _reset: float | None = None
@@ -95,7 +98,7 @@ class Said:
 
     def _take_end(self, note: Note, at: float) -> None:
         if note.kind == "ended":
-            self.ended, self.failed, self.doing = True, note.failed, ""
+            self.ended, self.failed, self.lost, self.doing = True, note.failed, note.lost, ""
             self.final = note.text[-TEXT_MAX:] or self.final
             if not note.failed:
                 self.limit = None
@@ -125,8 +128,9 @@ def outcome(
 ) -> tuple[int | None, WorkerResult]:
     """Gives what the end of a program means, and its result with what it did not say in its result file.
 
-    One that met a limit asks to be tried later. One that was ended by a signal after its final result ended with that: several stay
-    when they are done. A final result that is a failure is never success.
+    One that met a limit asks to be tried later, and so does at once one that did not find its conversation. One that was ended by
+    a signal after its final result ended with that: several stay when they are done. A final result that is a failure is never
+    success.
     """
     result = dataclasses.replace(
         result,
@@ -141,6 +145,8 @@ def outcome(
         until = said.limit.until
         wait_s = result.retry_after_s if until is None else max(0.0, until - at)
         return TRY_LATER, dataclasses.replace(result, retry_after_s=wait_s, rate_limited=True)
+    if said.lost:
+        return TRY_LATER, dataclasses.replace(result, retry_after_s=0.0, rate_limited=False)
     if said.ended and (exit_code == 0 or exit_code >= _SIGNALLED):
         return int(said.failed), result
     return exit_code, result
@@ -206,6 +212,10 @@ def _rows(value: Any) -> list[dict[str, Any]]:
 def _text(value: Any) -> str:
     # A lone surrogate can be written in JSON, and printed nowhere.
     return value[:TEXT_MAX].encode(errors="replace").decode() if isinstance(value, str) else ""
+
+
+def _texts(value: Any) -> list[str]:
+    return [_text(each) for each in value] if isinstance(value, list) else []
 
 
 def _amount(value: Any) -> float | None:
@@ -322,6 +332,11 @@ def _claude_message(message: dict[str, Any], top: str) -> list[Note]:
     return found
 
 
+_UNKNOWN = (
+    "No conversation found"  # it looks for them by worktree, and knows no other where a sandbox hides those
+)
+
+
 def _claude_result(event: dict[str, Any]) -> Note:
     usage, subtype = _table(event.get("usage")), _text(event.get("subtype"))
     failed = bool(event.get("is_error")) or subtype not in ("", "success")
@@ -336,6 +351,7 @@ def _claude_result(event: dict[str, Any]) -> Note:
         cost_usd=_amount(event.get("total_cost_usd")),
         turns=_count(event.get("num_turns")),
         failed=failed,
+        lost=failed and any(_UNKNOWN in each for each in _texts(event.get("errors"))),
         status=_count(event.get("api_error_status")),
     )
 

@@ -66,17 +66,23 @@ class Ears:
 
     def interrupted(self, command: cmd.StartWorker, agents: Mapping[str, Agent]) -> Interrupted | None:
         """Gives the conversation of the attempt before, where the same program held it, can go on with it, and had not come to its
-        end."""
+        end; without its name where the program did not find it any more: then only its work is gone on with."""
         agent, n = agents.get(command.spec.agent), command.attempt - 1
         if agent is None or not agent.resume or not n:
             return None
-        before = heard.listener(self._places.attempt(command.run, command.task, n))
-        said = before.listen(self._clock(), last=True) if before is not None else None
+        said, known = self._said_in(command, n), True
+        while n > 1 and said is not None and said.lost:
+            n, known = n - 1, False
+            said = self._said_in(command, n)
         if said is None or said.parser != agent.parser or not said.session:
             return None
         if said.ended and said.limit is None:
             return None
-        return Interrupted(said.session, attempt_branch(command.run, command.task, n))
+        return Interrupted(said.session if known else "", attempt_branch(command.run, command.task, n))
+
+    def _said_in(self, command: cmd.StartWorker, n: int) -> Said | None:
+        before = heard.listener(self._places.attempt(command.run, command.task, n))
+        return None if before is None else before.listen(self._clock(), last=True)
 
     async def said(self) -> Mapping[tuple[str, str], Said]:
         """Gives what each worker has said so far, by run and task."""

@@ -178,6 +178,8 @@ class Sandbox:
 
     def prefix(self, room: Room, environ: Mapping[str, str], agent: Agent | None = None) -> tuple[str, ...]:
         """Makes the room, and gives the arguments in front of a program's own that shut it in. An agent has its folders."""
+        if agent is not None:
+            _make_theirs(agent, environ)
         make_own(room.own, self.home)
         theirs = (
             [expanded(path, environ) for path in (*agent.logins, *agent.writable)]
@@ -435,6 +437,15 @@ def make_own(own: Path, home: Path | None) -> None:
     for name in sorted(os.listdir(home))[:HOME_ENTRIES_MAX]:
         if name not in _WRITABLE_IN_HOME:
             os.symlink(home / name, own / "home" / name)
+
+
+def _make_theirs(agent: Agent, environ: Mapping[str, str]) -> None:
+    """Makes the folders that an agent writes to, as it would itself: what it keeps in one that is not there would go with the home
+    of its own, and the conversation with it that the next attempt is to go on with. What is named like a file is left to it."""
+    for path in map(Path, (expanded(path, environ) for path in agent.writable)):
+        if path.is_absolute() and not path.suffix:
+            with contextlib.suppress(OSError):
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def take_out(places: AttemptPlaces) -> None:

@@ -118,6 +118,20 @@ def test_one_that_stays_after_its_final_result_is_ended_and_no_other(workers: Wo
     listen(workers, again)
 
 
+def test_a_conversation_that_was_not_found_begins_anew_with_its_work(workers: Workers) -> None:
+    """However often it was not found, the attempt after it is told where the work of the interrupted one is, and names none."""
+    lost = f"cat {shlex.quote(str(DATA / 'claude-lost.jsonl'))}; exit 1"
+    for n, script in enumerate((prints("1,4p"), lost, lost), 1):
+        workers.start(n, script)
+    wait_until(lambda: all(workers.exit_code(n) is not None for n in range(1, 4)))
+    command = workers.start(4, "true")
+
+    async def looked_at(ears: Ears) -> None:
+        assert ears.interrupted(command, BUILT_IN) == Interrupted("", "swarm/r/task/t/1")
+
+    listen(workers, looked_at)
+
+
 def test_an_interrupted_conversation_is_gone_on_with_and_no_other(workers: Workers) -> None:
     """After an end before the final result, or by a limit, the next attempt has the conversation; after a result it has none, nor
     with another program, nor where the program can't."""

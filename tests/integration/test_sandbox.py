@@ -208,6 +208,14 @@ def test_an_agent_has_its_own_login(tmp_path: Path, by: str) -> None:
     assert inside(read, "codex") == ""
 
 
+@pytest.mark.parametrize("by", EACH)
+def test_what_an_agent_keeps_the_first_time_is_kept(tmp_path: Path, by: str) -> None:
+    """The folder in which an agent keeps its conversations is there for the next attempt, although it was never used before."""
+    inside = Inside(tmp_path, by)
+    assert inside('mkdir -p "$HOME/.codex/sessions"; echo x > $HOME/.codex/sessions/1', "codex") == ""
+    assert inside("cat $HOME/.codex/sessions/1", "codex") == "x\n"
+
+
 REACH = """
 import socket
 try:

@@ -158,6 +158,12 @@ def test_a_final_result_that_is_a_failure_is_never_success(code: int) -> None:
     assert (ended, result.summary) == (1, "error max turns")
 
 
+def test_one_that_did_not_find_its_conversation_is_tried_again_at_once() -> None:
+    """It could do nothing, so no attempt is used up; no other worker of the agent is held for that."""
+    ended, result = outcome(heard("claude-lost.jsonl"), 1, WorkerResult(), AT)
+    assert (ended, result.retry_after_s, result.rate_limited) == (TRY_LATER, 0.0, False)
+
+
 def test_one_that_was_killed_before_its_end_has_failed() -> None:
     """A signal before the final result is a failure, with the tokens so far."""
     ended, result = outcome(heard("claude-work.jsonl", until=5), 137, WorkerResult(), AT)
