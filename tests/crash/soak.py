@@ -38,7 +38,7 @@ TASKS = 8
 KILLED = ("worker", "launcher", "git")
 KILLS_MAX = 3  # in a wave, besides the daemon
 WARM_UP = 0.25  # of all waves
-YOUNG = 60  # waves of a daemon that are not looked at: until then it fills what it keeps of the last records, commits, processes
+YOUNG = 200  # waves of a daemon that are not looked at: until then it fills what it keeps of commits, processes, records
 PAIRS_MIN = 10  # of waves; with fewer a figure is not judged
 
 # What is judged, and by how much it may grow over all: a part of its middle, or so many.
