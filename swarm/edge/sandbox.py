@@ -111,6 +111,9 @@ _WRITABLE_IN_HOME = (
     ".cache",
     ".npm",
 )  # empty folders of its own: shared ones would hand on what one worker puts there
+# Whoever has the number of root writes to these without any of its rights, and the kernel then does it outside: what is to be started
+# on a crash, for one. bubblewrap means to cover them and asks whether the folder is writable, which it never is.
+_KERNEL_SETTINGS = ("/proc/sys", "/proc/sysrq-trigger", "/proc/pressure")
 _HIDDEN = ("/run", "/tmp", "/var/tmp", "/dev")  # noqa: S108 - hidden, not written to
 # Of /run, where the machine's services have their sockets, what is read as files: name servers, and the programs of some systems.
 _SHOWN_OF_RUN = (
@@ -357,6 +360,8 @@ def _arguments(program: str, mounts: Iterable[Mount], network: bool) -> Iterator
             yield from ("--ro-bind-try" if kind == "read" else "--bind-try", source, target)
         if first:  # upon the root
             yield from ("--dev", "/dev", "--proc", "/proc")
+            for settings in _KERNEL_SETTINGS:
+                yield from ("--ro-bind-try", settings, settings)
             first = False
 
 

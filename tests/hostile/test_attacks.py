@@ -68,6 +68,9 @@ ATTACKS = {
     "processes": "kill -9 -1; kill -9 $PPID; for p in /proc/[0-9]*; do kill -9 ${{p#/proc/}}; done",
     "outside": "echo evil > /etc/swarm-evil; echo evil > {outside}/evil; echo evil > $REAL_HOME/.bashrc; echo evil > /usr/evil;"
     "echo evil >> $REAL_HOME/.ssh/authorized_keys; mount -o remount,rw /; echo evil > /etc/swarm-evil",
+    # Only opened: what could be written there would be the machine's. A setting that opens leaves its name in what is landed.
+    "kernel": "for f in $(find /proc/sys /proc/sysrq-trigger /sys/kernel /sys/fs -type f -perm /222);"
+    "do command : >> $f && echo $f >> evil-kernel; done 2>/dev/null",
     "links": "ln -s $TOP up; echo evil > up/evil; ln -s {outside} out; echo evil > out/evil; rm -f up out",
     "secrets": "env; cat $REAL_HOME/.ssh/id $REAL_HOME/.netrc $HOME/.ssh/id $HOME/.netrc $REAL_HOME/.config/gh/hosts.yml;"
     "cat /proc/[0-9]*/environ",
