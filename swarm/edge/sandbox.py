@@ -40,79 +40,33 @@ HOME_ENTRIES_MAX = 2000
 EARLIER_MAX = 100  # attempts of a task whose transcripts are shown
 
 # What opens other doors, below the home. What an agent is let in by is open to that agent.
-SECRETS = (
-    *(
-        ".ssh",
-        ".gnupg",
-        ".aws",
-        ".azure",
-        ".kube",
-        ".docker",
-        ".netrc",
-        ".git-credentials",
-        ".pypirc",
-        ".npmrc",
-        ".yarnrc.yml",
-    ),
-    *(
-        ".password-store",
-        ".vault-token",
-        ".pgpass",
-        ".my.cnf",
-        ".boto",
-        ".s3cfg",
-        ".terraform.d",
-        ".terraformrc",
-        ".oci",
-        ".fly",
-    ),
-    *(
-        ".config/gh",
-        ".config/hub",
-        ".config/glab-cli",
-        ".config/gcloud",
-        ".config/git/credentials",
-        ".config/op",
-        ".config/rclone",
-    ),
-    *(
-        ".config/github-copilot",
-        ".config/doctl",
-        ".config/containers/auth.json",
-        ".cargo/credentials",
-        ".cargo/credentials.toml",
-    ),
-    *(
-        ".gem/credentials",
-        ".m2/settings.xml",
-        ".gradle/gradle.properties",
-        ".local/share/keyrings",
-        ".config/pypoetry/auth.toml",
-    ),
-    *(
-        ".mozilla",
-        ".thunderbird",
-        ".config/google-chrome",
-        ".config/chromium",
-        ".config/BraveSoftware",
-        ".config/microsoft-edge",
-    ),
-    *(
-        ".bash_history",
-        ".zsh_history",
-        ".python_history",
-        ".psql_history",
-        ".node_repl_history",
-        ".local/share/fish",
-    ),
-    *(".claude", ".claude.json", ".codex", ".gemini", ".config/anthropic", ".aider.conf.yml"),
+SECRETS = tuple(
+    """
+    .ssh .gnupg .git-credentials .config/git/credentials .netrc .authinfo .authinfo.gpg .password-store .vault-token .config/sops
+    .aws .azure .boto .s3cfg .oci .fly .aliyun .kaggle .terraform.d .terraformrc .pulumi .databrickscfg .snowsql .snowflake
+    .config/gcloud .config/doctl .config/hcloud .config/scw .config/linode-cli .config/heroku .config/netlify .config/.wrangler
+    .config/stripe .config/ngrok .config/rclone .local/share/com.vercel.cli .cache/huggingface/token .huggingface
+    .kube .docker .config/containers/auth.json .tsh .argocd .config/argocd .config/helm/registry
+    .pgpass .my.cnf .mylogin.cnf .dbshell
+    .npmrc .yarnrc.yml .pypirc .config/pypoetry/auth.toml .condarc .cargo/credentials .cargo/credentials.toml .gem/credentials
+    .bundle/config .m2/settings.xml .gradle/gradle.properties .nuget/NuGet .composer/auth.json .config/composer/auth.json
+    .config/gh .config/hub .config/glab-cli .config/github-copilot .subversion/auth
+    .config/op .config/1Password .config/Bitwarden .config/keepassxc .local/share/keyrings .local/share/kwalletd
+    .mozilla .thunderbird .config/google-chrome .config/chromium .config/BraveSoftware .config/microsoft-edge .config/vivaldi
+    .config/opera .var/app snap .config/Signal .config/Slack .config/discord .config/filezilla .msmtprc .fetchmailrc
+    .Xauthority .ICEauthority .vnc .bitcoin .electrum
+    .bash_history .zsh_history .histfile .python_history .node_repl_history .irb_history .psql_history .mysql_history
+    .sqlite_history .rediscli_history .lesshst .viminfo .local/share/fish
+    .claude .claude.json .codex .gemini .config/anthropic .config/openai .aider.conf.yml .config/io.datasette.llm
+    .local/share/opencode/auth.json
+    """.split()  # noqa: SIM905 - one to a line is two pages
 )
 _WRITABLE_IN_HOME = (
     ".cache",
     ".npm",
 )  # empty folders of its own: shared ones would hand on what one worker puts there
-# Whoever has the number of root writes to these without any of its rights, and the kernel then does it outside: what is to be started
-# on a crash, for one. bubblewrap means to cover them and asks whether the folder is writable, which it never is.
+# Whoever has the number of root writes to these without any of its rights, and it holds outside too: what the kernel starts on a
+# crash, for one. bubblewrap means to cover them and asks whether the folder is writable, which it never is.
 _KERNEL_SETTINGS = ("/proc/sys", "/proc/sysrq-trigger", "/proc/pressure")
 _HIDDEN = ("/run", "/tmp", "/var/tmp", "/dev")  # noqa: S108 - hidden, not written to
 # Of /run, where the machine's services have their sockets, what is read as files: name servers, and the programs of some systems.
