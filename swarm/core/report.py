@@ -322,7 +322,11 @@ def task_document(swarm: Swarm, run: Run, task: Task, live: Live) -> dict[str, A
 
 
 def _reason_document(reason: Reason | None) -> dict[str, Any] | None:
-    return None if reason is None else {"code": reason.code, "text": reason.text, **reason.facts}
+    if reason is None:
+        return None
+    until = reason.facts.get("until")
+    times = {"until": rfc3339(until)} if isinstance(until, (int, float)) else {}
+    return {"code": reason.code, "text": reason.text, **reason.facts, **times}
 
 
 def _reason_of(swarm: Swarm, run: Run, task: Task) -> Reason | None:

@@ -124,7 +124,18 @@ def application(service: Daemon, *, looks_only: bool = False) -> Starlette:
 
         return Route(path, endpoint, methods=[method])
 
-    return Starlette(routes=[route(path, answer, method) for path, (answer, method) in routes.items()])
+    known = [route(path, answer, method) for path, (answer, method) in routes.items()]
+    return Starlette(
+        routes=[*known, Route("/{any:path}", _not_here, methods=["GET", "POST"])] if looks_only else known
+    )
+
+
+async def _not_here(_: Request) -> Response:
+    refused = Refused(
+        "This is refused inside a worker.",
+        "Nothing was done: how things stand may be asked for here, and no more: status, show, claims, events, wait.",
+    )
+    return Document(protocol.error_body(refused), protocol.error_status(refused))
 
 
 class Api:

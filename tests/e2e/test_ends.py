@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -162,7 +163,10 @@ def test_try_later_uses_no_attempt_up(swarm: Swarm) -> None:
     spans = swarm.spans()
     assert [span.attempt for span in spans] == [1, 2, 3]
     assert all(late.start - early.start >= 0.3 for early, late in pairwise(spans))
-    assert [each["exit_code"] for each in task_of(run, "put-off")["attempts"]] == [75, 75, 0]
+    attempts = task_of(run, "put-off")["attempts"]
+    assert [each["exit_code"] for each in attempts] == [75, 75, 0]
+    for early, late in pairwise(attempts):
+        assert datetime.fromisoformat(early["reason"]["until"]) <= datetime.fromisoformat(late["started_at"])
 
 
 def test_attempts_are_bounded_and_the_next_is_told_why(swarm: Swarm) -> None:

@@ -235,6 +235,7 @@ def test_suites_and_setup_are_shut_in(shut_in: Swarm) -> None:
 LOOK = """
 look() {{
     for c in "status" "show t" "claims" "events" "logs t" "cancel t"; do {program} $c; echo "$c: $?"; done
+    env -u SWARM_TASK {program} stop; echo "nameless stop: $?"
 }} >> {outside}/said 2>&1
 look; python3 {outside}/post.py >> {outside}/said 2>&1; touch {outside}/first
 until [ -e {outside}/go ]; do sleep 0.05; done
@@ -270,7 +271,8 @@ def test_a_worker_sees_how_things_stand_and_changes_nothing(shut_in: Swarm) -> N
         "events: 0",
         "logs t: 4",
         "cancel t: 4",
+        "nameless stop: 4",
         "r/t  running",
     ):
         assert text.count(line) == 2, text
-    assert text.count("posted") == text.count("posted b'HTTP/1.1 404'") == 1, text
+    assert text.count("posted") == text.count("posted b'HTTP/1.1 409'") == 1, text
