@@ -134,7 +134,8 @@ def test_nothing_leaks_from_one_attempt_to_the_next(swarm: Swarm) -> None:
         swarm.task("messy", messy, claims=["one", "src/a.py"]),
         swarm.task("next", look, claims=["two"], needs=["messy"]),
     ]
-    run = swarm.run(swarm.plan("r", tasks), "--workers", "1", code=None)
+    # With a spare worktree the second would get that one wherever the first one's is not cleaned yet.
+    run = swarm.run(swarm.plan("r", tasks), "--workers", "1", code=None, SWARM_WORKTREES__SPARE="0")
     assert task_of(run, "next")["attempts"][0]["worktree"] == task_of(run, "messy")["attempts"][0]["worktree"]
     said = seen.read_text()
     assert "cache" not in said
