@@ -29,6 +29,18 @@ if (
     signal.signal(signal.SIGHUP, lambda *_: None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Has what starts daemons come first, and before that what is marked slow: it waits more than it works, so that several run
+    beside each other, and what is short fills up the end."""
+    tests = Path(__file__).parent
+
+    def is_short(item: pytest.Item) -> tuple[bool, bool]:
+        folder = item.path.relative_to(tests).parts[0]
+        return item.get_closest_marker("slow") is None, folder in ("integration", "unit")
+
+    items.sort(key=is_short)
+
+
 @pytest.fixture(autouse=True)
 def _sealed(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """No setting of the machine, of the user or of an outer swarm reaches a test."""
