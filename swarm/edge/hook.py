@@ -74,11 +74,12 @@ class Try:
         headers = {"Content-Type": "application/json", "User-Agent": "git-swarm"}
         try:
             request = urllib.request.Request(url, data, headers, method="POST")  # noqa: S310
-            with urllib.request.urlopen(request, timeout=timeout_s):  # noqa: S310
+            with urllib.request.build_opener(_NoDetour).open(request, timeout=timeout_s):
                 return ""
         except urllib.error.HTTPError as error:
             with error:
-                return f"the answer was {error.code}"
+                moved = error.headers.get("Location", "") if 300 <= error.code < 400 else ""
+                return f"the answer was {error.code}{moved and f': it is at {moved}'}"[:_SAID_BYTES]
         except (OSError, ValueError) as error:
             return str(getattr(error, "reason", None) or error)[:_SAID_BYTES]
 
@@ -88,6 +89,13 @@ class Try:
             self._over = True
             if self._child is not None and self._child.returncode is None:
                 _kill_group(self._child.pid)
+
+
+class _NoDetour(urllib.request.HTTPRedirectHandler):
+    """Takes an answer that names another address for the failure that it is: urllib goes there with GET, and without the event."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Gives no other request."""
 
 
 def _wait(pid: int, timeout_s: float) -> bool:

@@ -81,7 +81,13 @@ class _Server(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         data = self.rfile.read(int(self.headers["Content-Length"]))
         self.got.append((self.headers["Content-Type"], data))
-        self.send_response(500 if self.path == "/bad" else 204)
+        self.send_response({"/bad": 500, "/moved": 302}.get(self.path, 204))
+        if self.path == "/moved":
+            self.send_header("Location", "/here")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.send_response(204)
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
@@ -105,6 +111,11 @@ def test_an_address_is_posted_the_event(server: str) -> None:
     assert Try().post(server, EVENT, timeout_s=60) == ""
     assert _Server.got == [("application/json", EVENT)]
     assert Try().post(f"{server}/bad", EVENT, timeout_s=60) == "the answer was 500"
+
+
+def test_an_address_that_has_moved_has_not_taken_the_event(server: str) -> None:
+    """Nobody is asked at the new one, and it is told."""
+    assert Try().post(f"{server}/moved", EVENT, timeout_s=60) == "the answer was 302: it is at /here"
 
 
 def test_nobody_at_an_address_is_told() -> None:
