@@ -18,13 +18,15 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.tools import Tool
 from pydantic import Field
 from typing_extensions import TypedDict  # pydantic reads nested ones of typing from Python 3.12 on
 
 import swarm as package
-from swarm.client import telling
+from swarm.client import naming, telling
 from swarm.client.library import AsyncSwarm
-from swarm.errors import SwarmError, WaitTimedOut
+from swarm.errors import SwarmError, UsageError, WaitTimedOut
+from swarm.protocol import printable
 
 LINES = 100  # of each output, where nobody says
 LINE_BYTES_MAX = 1 << 22  # of an output's end, in which these are looked for
@@ -391,8 +393,6 @@ async def finish(
 
 
 async def _run_of(swarm: AsyncSwarm, run: str) -> dict[str, Any]:
-    from swarm.client import naming
-
     return naming.run_of(await swarm.status(run or None), run or None)
 
 
@@ -473,14 +473,36 @@ TOOLS = (
 )
 
 
+class _StrictTool(Tool):
+    """A tool that refuses an argument that it does not have. The package drops it: a `finish` that was to be a preview, by a name
+    that the model made up, would merge."""
+
+    async def run(
+        self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
+    ) -> Any:
+        """Carries the tool out, once all its arguments are known ones."""
+        known = list(self.parameters["properties"])
+        if unknown := [name for name in arguments if name not in known]:
+            raise ToolError(
+                str(
+                    UsageError(
+                        f"{self.name} has no argument {', '.join(map(printable, unknown))}.",
+                        f"Nothing was done. {naming.near(unknown[0], known)}".rstrip(),
+                        f"it takes {', '.join(known)}",
+                    )
+                )
+            )
+        return await super().run(arguments, context, convert_result)
+
+
 def server() -> MCPServer[Any]:
     """Makes the server with its tools."""
-    made: MCPServer[Any] = MCPServer(
-        "swarm", instructions=INSTRUCTIONS, version=package.__version__, log_level="ERROR"
+    tools: list[Tool] = [_StrictTool.from_function(body) for body in TOOLS]
+    for tool in tools:
+        tool.parameters["additionalProperties"] = False
+    return MCPServer(
+        "swarm", instructions=INSTRUCTIONS, version=package.__version__, tools=tools, log_level="ERROR"
     )
-    for tool in TOOLS:
-        made.add_tool(tool)
-    return made
 
 
 def serve() -> None:

@@ -27,7 +27,7 @@ def run_of(document: Mapping[str, Any], name: str | None) -> dict[str, Any]:
         for run in runs:
             if run.get("id") == name:
                 return run
-        raise UsageError(f"There is no run {printable(name)}.", _near(name, _ids(runs)), "swarm status")
+        raise UsageError(f"There is no run {printable(name)}.", near(name, _ids(runs)), "swarm status")
     if not runs:
         raise UsageError("There is no run yet.", "Nothing was done.", "swarm run PLAN, or swarm submit PLAN")
     active = [run for run in runs if run.get("state") in ACTIVE]
@@ -63,7 +63,7 @@ def task_of(document: Mapping[str, Any], text: str, run: str | None = None) -> t
         )
     known = [str(task.get("id")) for each in runs for task in each.get("tasks") or []]
     raise UsageError(
-        f"There is no task {printable(text)}.", _near(text, known) or "Nothing was done.", "swarm status"
+        f"There is no task {printable(text)}.", near(text, known) or "Nothing was done.", "swarm status"
     )
 
 
@@ -99,12 +99,13 @@ def tasks_by_run(
     return grouped
 
 
-def _ids(runs: Iterable[Mapping[str, Any]]) -> list[str]:
-    return [str(run.get("id")) for run in runs]
-
-
-def _near(name: str, known: list[str]) -> str:
+def near(name: str, known: list[str]) -> str:
+    """Asks whether that one was meant which is most like `name`; says nothing where none is like it."""
     import difflib
 
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"Did you mean {printable(near[0])}?" if near else ""
+    like = difflib.get_close_matches(name, known, n=1)
+    return f"Did you mean {printable(like[0])}?" if like else ""
+
+
+def _ids(runs: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [str(run.get("id")) for run in runs]

@@ -1,0 +1,33 @@
+"""The tools of `swarm mcp` as the package calls them, without a client and without a swarm."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+pytest.importorskip("mcp", reason="the mcp extra is not installed")
+
+from mcp.server.mcpserver.exceptions import ToolError
+
+from swarm.client.mcp import server
+
+
+def refusal(tool: str, **arguments: Any) -> str:
+    """Gives the error that a call ends with."""
+    with pytest.raises(ToolError) as caught:
+        asyncio.run(server().call_tool(tool, arguments))
+    return str(caught.value)
+
+
+def test_an_argument_that_a_tool_does_not_have_is_refused() -> None:
+    """Before anything is done, with the nearest that there is; a client is told beforehand that there are no others."""
+    said = refusal("finish", previw=True, bogus=1)
+    assert (
+        "finish has no argument previw, bogus.\n  Nothing was done. Did you mean preview?\n  Next: it takes run, "
+        in said
+    )
+    assert all(
+        tool.input_schema["additionalProperties"] is False for tool in asyncio.run(server().list_tools())
+    )
