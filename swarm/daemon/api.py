@@ -521,7 +521,7 @@ class Api:
         body = await self._body(request)
         run = self._run(body.get("run"))
         facts = await closings.Closing(self.coordinator, self.edges).finish(run, body)
-        return Document({**await self.document(run.id, summary=True), "finish": facts})
+        return Document({**await self.document(run.id, summary=False), "finish": facts})
 
     # --- undoing
 

@@ -166,7 +166,9 @@ def test_a_target_that_another_run_started_from_is_merged_with(swarm: Swarm, fur
     if further:
         mine = commit(swarm.top, "src/more.py", "more\n")
         swarm.look_again()
-    preview = swarm("finish", "--run", "r", "--preview", "--json").json["finish"]
+    document = swarm("finish", "--run", "r", "--preview", "--json").json
+    assert document["runs"][0].keys() == swarm.status()["runs"][0].keys()  # a document of the same shape
+    preview = document["finish"]
     assert sorted(preview["paths"]) == ["new", "src/b.py"]
     done = swarm("finish", "--run", "r", "--json").json["finish"]
     assert done["outcome"] == "finished"
