@@ -20,6 +20,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,9 @@ EXIT_INTERRUPTED = 130
 # Beyond what can be measured: on a machine that others keep busy a demonstration goes on, one worker at a time, where real work
 # had better wait. It is shown with the command; a value that the user has set is left alone.
 SETTINGS = {"SWARM_LIMITS__CPU_PERCENT_MAX": "101"}
+KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+# What a model may use up: a demonstration that goes astray is not to be paid for without end.
+BOUNDS = {"SWARM_LIMITS__BUDGET_TOKENS": "3000000", "SWARM_ANTHROPIC__TOKENS_MAX": "1000000"}
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,12 @@ class Subject:
     folder: Path
     plan: Path
     name: str
+    by_model: bool = False
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The settings under which its plan is carried out, besides the user's."""
+        return {**SETTINGS, **BOUNDS} if self.by_model else SETTINGS
 
 
 def main() -> int:
@@ -54,21 +64,31 @@ def main() -> int:
     if removed:
         print(f"Removed {removed} older throwaway folder{'s' if removed > 1 else ''} of this demonstration.")
     top, lock = fresh_folder()
-    subject = prepare(top)
+    subject = prepare(top, by_model=has_key(os.environ) and not options.commands)
     extra = ["--workers", str(options.workers)] if options.workers else []
     code, parallel_s = run_plan(subject, extra)
     if code != EXIT_INTERRUPTED:  # then `swarm run` has said how to come back
         look(subject)
     if options.compare and code == 0:
-        code = compare(parallel_s)
+        code = compare(parallel_s, by_model=subject.by_model)
     os.close(lock)
     return code
+
+
+def has_key(environ: Mapping[str, str]) -> bool:
+    """Tells whether a real model can do the work."""
+    return any(environ.get(name) for name in KEYS)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument(
         "--compare", action="store_true", help="run it again one task at a time, and print the speed-up"
+    )
+    parser.add_argument(
+        "--commands",
+        action="store_true",
+        help="let commands do the work, although a key for a real model is set",
     )
     parser.add_argument("--workers", type=int, default=0, help="how many workers (default: the product's)")
     return parser.parse_args()
@@ -77,8 +97,8 @@ def _arguments() -> argparse.Namespace:
 # --- the throwaway repository -------------------------------------------------------------------------------------------------
 
 
-def prepare(top: Path) -> Subject:
-    """Makes a git repository of the code base below `top`, and gives the subject."""
+def prepare(top: Path, *, by_model: bool = False) -> Subject:
+    """Makes a git repository of the code base below `top`, and gives the subject, with a plan for a model or one of commands."""
     folder = top / PACKAGE
     archive = fetch()
     if archive is None:
@@ -90,9 +110,14 @@ def prepare(top: Path) -> Subject:
         subject = Subject(folder, PROJECT / "examples" / "phases.toml", "this project's own repository")
     else:
         unpack(archive, folder)
-        subject = Subject(folder, PROJECT / "examples" / "boltons.toml", f"{PACKAGE} {VERSION}")
+        plan = "boltons-model.toml" if by_model else "boltons.toml"
+        subject = Subject(folder, PROJECT / "examples" / plan, f"{PACKAGE} {VERSION}", by_model)
     commit_all(folder, f"Import {subject.name}")
     print(f"A throwaway repository of {subject.name}: {folder}")
+    if subject.by_model:
+        print(
+            "A key is set, so a real model does the work, which costs money; DEMO_ARGS=--commands does without."
+        )
     return subject
 
 
@@ -223,7 +248,12 @@ def _git(folder: Path, *arguments: str) -> str:
 def run_plan(subject: Subject, extra: list[str]) -> tuple[int, float]:
     """Runs `swarm run` on the subject in the foreground; gives its exit code and the seconds it took."""
     shown = " ".join(
-        [*(f"{name}={value}" for name, value in SETTINGS.items()), "swarm run", str(subject.plan), *extra]
+        [
+            *(f"{name}={value}" for name, value in subject.settings.items()),
+            "swarm run",
+            str(subject.plan),
+            *extra,
+        ]
     )
     print(f"$ cd {subject.folder}\n$ {shown}\n", flush=True)
     # Ctrl-C is for `swarm run`, which detaches; a handler, unlike "ignore", does not pass on to what is started here.
@@ -231,13 +261,15 @@ def run_plan(subject: Subject, extra: list[str]) -> tuple[int, float]:
     started = time.monotonic()
     try:
         command = [sys.executable, "-m", "swarm", "run", str(subject.plan), *extra]
-        code = subprocess.run(command, cwd=subject.folder, env=environment(), check=False).returncode
+        code = subprocess.run(
+            command, cwd=subject.folder, env=environment(subject.settings), check=False
+        ).returncode
     finally:
         signal.signal(signal.SIGINT, before)
     return code, time.monotonic() - started
 
 
-def environment() -> dict[str, str]:
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
     """The user's environment with this interpreter first, so that `python` in the plan is one that has pytest.
 
     pytest runs as that code base knows it, without the plug-ins that this project has installed for itself.
@@ -245,7 +277,7 @@ def environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "PYTEST_"))}
     path = f"{Path(sys.prefix) / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     return {
-        **SETTINGS,
+        **settings,
         **kept,
         "PATH": path,
         "VIRTUAL_ENV": sys.prefix,
@@ -264,11 +296,11 @@ def look(subject: Subject) -> None:
     print(f"The next demonstration removes it; so does: rm -rf {subject.folder.parent}", flush=True)
 
 
-def compare(parallel_s: float) -> int:
+def compare(parallel_s: float, *, by_model: bool) -> int:
     """Carries the same plan out one task at a time on another throwaway repository; prints what running side by side won."""
     print("\nThe same plan again, one task at a time:\n", flush=True)
     top, lock = fresh_folder()
-    code, sequential_s = run_plan(prepare(top), ["--sequential"])
+    code, sequential_s = run_plan(prepare(top, by_model=by_model), ["--sequential"])
     os.close(lock)
     if code == 0:
         ratio = sequential_s / parallel_s

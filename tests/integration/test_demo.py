@@ -71,6 +71,17 @@ def test_a_fresh_folder_is_in_use_until_its_lock_is_let_go(
     assert not top.exists()
 
 
+@pytest.mark.parametrize(
+    ("environ", "wanted"),
+    [({}, False), ({"ANTHROPIC_API_KEY": ""}, False), ({"ANTHROPIC_AUTH_TOKEN": "x"}, True)],
+)
+def test_a_key_has_a_model_do_the_work(environ: dict[str, str], wanted: bool) -> None:
+    """Only a key that is set counts; what a model may use up then has a bound that the user's own settings go before."""
+    assert demo.has_key(environ) is wanted
+    settings = demo.Subject(Path(), Path(), "", by_model=wanted).settings
+    assert ("SWARM_LIMITS__BUDGET_TOKENS" in settings) is wanted
+
+
 def test_a_cached_package_with_another_checksum_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,7 +109,7 @@ def test_the_plan_runs_with_the_interpreter_that_has_pytest(monkeypatch: pytest.
     """`python` in a plan is this interpreter, and neither git's nor pytest's variables of the caller reach it."""
     monkeypatch.setenv("GIT_DIR", "/nowhere")
     monkeypatch.setenv("PYTEST_ADDOPTS", "--collect-only")
-    environment = demo.environment()
+    environment = demo.environment(demo.SETTINGS)
     assert environment["PATH"].split(os.pathsep)[0] == str(Path(sys.prefix) / "bin")
     assert not {"GIT_DIR", "PYTEST_ADDOPTS"} & environment.keys()
 

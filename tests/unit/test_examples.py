@@ -26,7 +26,9 @@ def demonstration(plans: dict[str, plan.Reading]) -> PlanSpec:
     return found
 
 
-@pytest.mark.parametrize(("name", "tasks"), [("hello", 3), ("phases", 7), ("boltons", 17)])
+@pytest.mark.parametrize(
+    ("name", "tasks"), [("hello", 3), ("phases", 7), ("boltons", 17), ("boltons-model", 6)]
+)
 def test_each_example_is_a_native_plan_without_any_error(
     plans: dict[str, plan.Reading], name: str, tasks: int
 ) -> None:
@@ -39,7 +41,7 @@ def test_each_example_is_a_native_plan_without_any_error(
 
 def test_no_example_is_left_out_of_these_tests(plans: dict[str, plan.Reading]) -> None:
     """A plan that is added to the examples has to be added here."""
-    assert set(plans) == {"hello", "phases", "boltons"}
+    assert set(plans) == {"hello", "phases", "boltons", "boltons-model"}
 
 
 @pytest.mark.parametrize("name", ["hello", "phases"])
