@@ -441,8 +441,7 @@ def _settle(identity: process.Identity, nonce: str, folder: Path, *, over: str |
     crash_at("verify.exited")
     process.reap(identity)
     if over is not None or process.members(nonce, identity, folder=worker):
-        # What multiplies uses a grace time to start others.
-        process.end_tree(identity, nonce, folder=worker, grace_s=0.0 if over == MULTIPLIED else _GRACE_S)
+        process.end_tree(identity, nonce, folder=worker, grace_s=_GRACE_S, multiplies=over == MULTIPLIED)
         process.reap(identity)
     shutil.rmtree(folder / "tmp", ignore_errors=True)
     remove(folder / OWN)

@@ -233,7 +233,13 @@ class Workers:
         identity = process.started(places.worker)
         crash_at("worker.ending")
         self._standstill.settled()
-        gone = process.end_tree(identity, nonce, folder=places.worker, grace_s=command.grace_s)
+        gone = process.end_tree(
+            identity,
+            nonce,
+            folder=places.worker,
+            grace_s=command.grace_s,
+            multiplies=command.why == cmd.TOO_MANY,
+        )
         crash_at("worker.ended")
         if not gone:
             _log.error("worker.survives", task=command.task, attempt=command.attempt, why=command.why)

@@ -25,7 +25,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -519,8 +519,12 @@ def end_tree(
     worktree: Path | None = None,
     folder: Path | None = None,
     grace_s: float = 5.0,
+    multiplies: bool = False,
 ) -> bool:
     """Ends everything that belongs to the worker: SIGTERM, `grace_s` seconds, SIGKILL, until nothing is left.
+
+    One that `multiplies` is killed at once, launcher and all, before anybody looks for what belongs to it: each look takes longer
+    than it needs to double.
 
     True when nothing is left: by the marks of `members`, and with `folder` its lock is free too, which no fork can
     slip past. False where something still lived 10 s after the grace time (it multiplies faster than it can be
@@ -528,6 +532,10 @@ def end_tree(
     The launcher goes last, so that it still writes the exit status. May be called again, and at any time.
     """
     tree = _Tree(identity, nonce, worktree, folder)
+    if multiplies and identity is not None and _leads_its_group(identity):
+        with suppress(OSError):
+            os.killpg(identity.pid, signal.SIGKILL)
+        return _killed(tree)
     return _asked_to_end(tree, grace_s) or _killed(tree)
 
 
@@ -604,17 +612,19 @@ def signal_groups(found: Mapping[int, Stat], identity: Identity | None, number: 
     strangers = {process.session for pid, process in proctable.table().items() if pid not in found}
     strangers.add(os.getsid(0))
     groups = {process.group for process in found.values() if process.session not in strangers}
-    if identity is not None:
-        leader = stat_of(identity.pid)
-        if leader is None or leader.start_ticks == identity.start_ticks:
-            groups.add(
-                identity.pid
-            )  # members that no pass has seen; a number in use for a group is not given again
+    if identity is not None and _leads_its_group(identity):
+        groups.add(identity.pid)  # members that no pass has seen
     for group in groups:
         try:
             os.killpg(group, number)
         except OSError:
             pass  # it ended meanwhile
+
+
+def _leads_its_group(identity: Identity) -> bool:
+    """Tells whether the group with the number of a worker's launcher is the worker's: one in use for a group is not given again."""
+    leader = stat_of(identity.pid)
+    return identity.boot_id == boot_id() and (leader is None or leader.start_ticks == identity.start_ticks)
 
 
 def send_signal(pid: int, process: Stat, number: signal.Signals) -> None:

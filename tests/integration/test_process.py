@@ -624,6 +624,32 @@ def test_groups_are_killed_where_single_signals_come_too_late(
         stranger.wait()
 
 
+def test_what_multiplies_is_killed_before_anybody_looks_for_it(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its whole group is killed in one step, and only then it is looked for; where the launcher's number is somebody else's by now,
+    that one is not killed."""
+    identity = place.start(place.python("for _ in range(3): os.fork()\ntell('up')\ntime.sleep(1000)"))
+    up = place.told("up")
+    done: list[str] = []
+    kill, look = os.killpg, process.tree_of
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "killpg", lambda *about: done.append("killed") or kill(*about))
+        patch.setattr(process, "tree_of", lambda *about: done.append("looked") or look(*about))
+        assert process.end_tree(identity, place.nonce, folder=place.folder, multiplies=True)
+    assert done[0] == "killed"
+    assert not running(up)
+    stranger = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    try:
+        theirs = process.identity_of(stranger.pid)
+        gone = replace(theirs, start_ticks=theirs.start_ticks - 1)
+        assert process.end_tree(gone, "another", grace_s=0, multiplies=True)
+        assert running(stranger.pid)
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
 def test_a_killed_launcher_leaves_no_status_and_its_tree_is_still_found(place: Workplace) -> None:
     """After kill -9 of the launcher its command is found by the session, ended, and no exit status is made up."""
     identity = place.start(place.python("tell('up'); time.sleep(1000)"))
