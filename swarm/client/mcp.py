@@ -473,7 +473,7 @@ TOOLS = (
 )
 
 
-class _StrictTool(Tool):
+class _StrictTool(Tool):  # type: ignore[misc, unused-ignore]  # Any, where the package is not there
     """A tool that refuses an argument that it does not have. The package drops it: a `finish` that was to be a preview, by a name
     that the model made up, would merge."""
 
