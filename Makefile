@@ -33,7 +33,7 @@ help:
 	@echo "make check            lint, types and test"
 	@echo "make crash            the daemon killed at every named point and at random, then checked (CRASH_ARGS='--seed 7')"
 	@echo "make soak             a daemon kept busy and shot at for half an hour, in which nothing may pile up (SOAK_ARGS='--minutes 60')"
-	@echo "make e2e-agents       the real Claude Code and Codex, where they are, against endpoints of our own"
+	@echo "make e2e-agents       the real Claude Code, Codex and MCP Inspector, where they are, against endpoints of our own"
 	@echo "make crash-long       the same by every kind, far more often, for hours"
 	@echo "make crash-sweep      each process of each step of a landing killed at each of its system calls (needs strace)"
 	@echo "make hostile          hundreds of odd histories, landed and then judged by plain git (HOSTILE_ARGS='--seed 7 --count 50')"

@@ -1,13 +1,15 @@
-"""The real Claude Code and Codex, where they are, against endpoints of our own; `make e2e-agents` says which are missing.
+"""The real Claude Code, Codex and MCP Inspector against endpoints of our own; `make e2e-agents` says which are missing.
 
 They are looked for on PATH, or where REAL_CLAUDE and REAL_CODEX say.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -280,3 +282,36 @@ def test_real_programs_go_the_whole_way(swarm: Swarm) -> None:
     assert [each["text"] for each in run["goal"]["findings"]] == ["All is done."] * 2
     assert git(swarm.top, "show", "main:two.txt") == "two"
     no_settings(swarm)
+
+
+def test_the_inspector_drives_a_whole_run(swarm: Swarm) -> None:
+    """Row 111: a client of MCP that is not ours, by its command line: one call begins the job and gives its id at once, others wait
+    for it, look and finish; each starts a server of its own, and the run goes on all the same."""
+    pytest.importorskip("mcp", reason="the mcp extra is not installed")
+    inspector = shutil.which("mcp-inspector")
+    if inspector is None:
+        pytest.skip("mcp-inspector is not on this machine")
+
+    def call(tool: str, **arguments: str) -> dict[str, Any]:
+        given = [word for name, value in arguments.items() for word in ("--tool-arg", f"{name}={value}")]
+        server = (*swarm.program, "-C", str(swarm.top), "mcp")
+        asked = [str(inspector), "--cli", *server, "--method", "tools/call", "--tool-name", tool, *given]
+        done = subprocess.run(
+            asked,
+            env=swarm.env,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            stdin=subprocess.DEVNULL,
+            check=True,
+        )
+        answer = json.loads(done.stdout)
+        assert not answer.get("isError"), answer
+        return dict(answer["structuredContent"])
+
+    run = call("run_task", task="Write out", command="echo done > out", verify='["test -e out"]')["run"]
+    ended = call("wait", run=run)
+    assert (ended["ended"], ended["counts"]["landed"], ended["verified"]) == (True, 1, True)
+    assert call("finish", run=run)["outcome"] == "finished"
+    assert git(swarm.top, "show", "main:out") == "done"
+    swarm.look_again()
