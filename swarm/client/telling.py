@@ -167,6 +167,11 @@ def finish_text(document: Document) -> str:
     if facts.get("outcome") == "preview":
         lines += [f"  {printable(path)}" for path in paths[:50]]
         lines += [f"  … and {len(paths) - 50} more"] if len(paths) > 50 else []
+        lines += (
+            [f"It would be refused as things stand: {printable(facts['refused'])}"]
+            if facts.get("refused")
+            else []
+        )
     if facts.get("deploy"):
         lines.append(_deployed(facts["deploy"]))
     if missing:
@@ -194,10 +199,12 @@ def _tasks(names: Sequence[object]) -> str:
 
 
 def finished_well(document: Document) -> bool:
-    """Says whether finishing did what was asked; a preview that shows a conflict is none, nor one that was not deployed."""
+    """Says whether finishing did what was asked, or would do so; what conflicts or would be refused does not, nor what was not
+    deployed."""
     facts = document.get("finish") or {}
     deployed = not facts.get("deploy") or facts["deploy"]["exit_code"] == 0
-    return facts.get("outcome") in _FINISH_GOOD and not facts.get("conflicts") and deployed
+    stopped = facts.get("conflicts") or facts.get("refused")
+    return facts.get("outcome") in _FINISH_GOOD and not stopped and deployed
 
 
 # --- goals ------------------------------------------------------------------------------------------------------------------

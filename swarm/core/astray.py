@@ -56,7 +56,7 @@ def seen(turn: Turn, event: m.StagingSeen) -> None:
     carried_out(turn, run, event.command)
     if run.discarding:
         return
-    if seen.kind in (Standing.AS_LEFT, Standing.RESTORED) or seen.found in run.by_hand:
+    if as_it_should_be(run, seen):
         _settled(turn, run, seen)
     elif run.astray is None or run.astray.seen.known != seen.known:
         task = _taken_in(turn, run, seen) if seen.kind is Standing.BY_HAND else _bearer(run)
@@ -67,6 +67,11 @@ def seen(turn: Turn, event: m.StagingSeen) -> None:
     if run.astray is not None and run.looking is None:
         _look(turn, run, run.astray.seen.known)
     turn.stir(run)
+
+
+def as_it_should_be(run: Run, seen: Seen) -> bool:
+    """Tells whether staging stands as it was left, or where commits of a person's are that have landed."""
+    return seen.kind in (Standing.AS_LEFT, Standing.RESTORED) or seen.found in run.by_hand
 
 
 def again(turn: Turn, run: Run, task: Task) -> None:

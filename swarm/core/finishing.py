@@ -1,6 +1,6 @@
 """How a request to merge staging into a branch of the user's is taken in and ends.
 
-Rules for editing: one request at a time for a run; what is merged is what was published when it was asked for.
+Rules for editing: one request at a time for a run; what is merged is what the asker had seen published.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from swarm.core.state import IllegalEvent, StaleEvent, Turn, carried_out, finish
 
 
 def requested(turn: Turn, event: m.FinishRequested) -> None:
-    """Has staging merged as it stands; asked again with the same key it is the same request."""
+    """Has staging merged as it stood when it was looked at; asked again with the same key it is the same request."""
     run = kept_run(turn, event.run)
     if run.finish is not None and run.finish.request == event.request:
         return
@@ -18,7 +18,7 @@ def requested(turn: Turn, event: m.FinishRequested) -> None:
         raise IllegalEvent(f"run {event.run!r} is being finished already")
     if not run.prepared:
         raise IllegalEvent(f"run {event.run!r} is not prepared yet")
-    run.finish, run.finish_from = event, run.published
+    run.finish, run.finish_from = event, event.commit or run.published
     turn.commands.append(finish_command(run, event))
 
 

@@ -256,11 +256,13 @@ class QaRequested(RunEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishRequested(RunEvent):
-    """`swarm finish`: staging is wanted on `target`, a branch; `request` is the asker's own key, so that a repeat is the same."""
+    """`swarm finish`: staging is wanted on `target`, a branch; `request` is the asker's own key, so that a repeat is the same.
+    `commit` is where staging stood when it was looked at and found approved; "" is where it stands now, as in older journals."""
 
     request: str
     target: str
     stage_only: bool = False
+    commit: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from swarm.core import messages as m
-from swarm.core.astray import explain
+from swarm.core.astray import as_it_should_be, explain
 from swarm.core.model import GOOD_ENDS, OUR_BRANCHES, Reason, Standing, TaskSpec
 from swarm.core.run import Run
 from swarm.daemon.coordinator import Coordinator
@@ -113,23 +113,38 @@ class Closing:
                 run, "Nothing was merged: what they do would be left behind.", "swarm finish", wanted
             )
             self._check_approved(run)
-        edges = self._edges
+        edges, staging = (
+            self._edges,
+            run.published,
+        )  # which moves on meanwhile, and what comes then nobody has approved
         old = await _in_thread(lambda: edges.repository.branch_commit(target))
         finisher = Finisher(edges.repository, edges.landing, edges.refs, edges.places)
         at, origin = self._coordinator.now(), Origin(run.base_branch, run.base_commit)
-        outlook: Outlook = await _in_thread(
-            lambda: finisher.outlook(run.id, run.published, target, origin, at=at)
-        )
+        outlook: Outlook = await _in_thread(lambda: finisher.outlook(run.id, staging, target, origin, at=at))
         facts = _facts(run, target, old, outlook)
         if wanted.get("propose") and outlook.conflict:
             raise _finish_error(run, target, conflict_reason(target, outlook))
+        stage_only = bool(wanted.get("stage_only"))
         if preview or wanted.get("propose"):
+            why = "" if not preview else self._unapproved(run)
+            if preview and not why and not outlook.nothing:
+                reason = await _in_thread(lambda: finisher.obstacle(target, outlook, stage_only=stage_only))
+                why = reason.text if reason is not None else ""
             return facts | {
                 "outcome": "preview" if preview or not outlook.nothing else "nothing",
-                "commit": outlook.new if preview else run.published,
+                "commit": outlook.new if preview else staging,
                 "text": _preview_text(run, target, outlook),
+                "refused": why,
             }
-        return facts | await self._finished(run, target, outlook, stage_only=bool(wanted.get("stage_only")))
+        request = m.FinishRequested(
+            at=self._coordinator.now(),
+            run=run.id,
+            request=f"{self._coordinator.swarm.pid}-{self._coordinator.seq}-{next(_requests)}",
+            target=target,
+            stage_only=stage_only,
+            commit=staging,
+        )
+        return facts | await self._finished(run, request, outlook)
 
     async def _wait_for_turn(self, run: Run) -> None:
         """Waits for a finish that goes on already, such as one that a daemon which was killed had begun; one that can't go on at
@@ -138,37 +153,38 @@ class Closing:
             await self._coordinator.changed()
 
     def _check_approved(self, run: Run) -> None:
+        why = self._unapproved(run)
+        if why:
+            raise Refused(
+                f"Run {run.id} was not finished: {why}.",
+                "Nothing was merged: qa.required asks for an approval of exactly what stands on staging.",
+                f"swarm qa --run {run.id}",
+            )
+
+    def _unapproved(self, run: Run) -> str:
+        """Says what is missing where an approval is required; "" where nothing is."""
         state = run.qa.state(run.published) if run.qa is not None else ""
         if not self._edges.settings.qa.required or state == "approved":
-            return
+            return ""
         causes = {
             "at_work": "its review is going on",
             "void": "staging has moved since it was approved",
             "rejected": f"it was not approved: {run.qa.reason if run.qa is not None else ''}",
         }
-        raise Refused(
-            f"Run {run.id} was not finished: {causes.get(state, 'it has not been reviewed')}.",
-            "Nothing was merged: qa.required asks for an approval of exactly what stands on staging.",
-            f"swarm qa --run {run.id}",
-        )
+        return causes.get(state, "it has not been reviewed")
 
-    async def _finished(self, run: Run, target: str, outlook: Outlook, *, stage_only: bool) -> dict[str, Any]:
-        coordinator = self._coordinator
-        key = f"{coordinator.swarm.pid}-{coordinator.seq}-{next(_requests)}"
-        await coordinator.ask(
-            m.FinishRequested(
-                at=coordinator.now(), run=run.id, request=key, target=target, stage_only=stage_only
-            )
-        )
+    async def _finished(self, run: Run, wanted: m.FinishRequested, outlook: Outlook) -> dict[str, Any]:
+        coordinator, key = self._coordinator, wanted.request
+        await coordinator.ask(wanted)
         while key not in coordinator.finished:
             if coordinator.ended:
                 raise SwarmError("The daemon stopped while it was finishing.", "", "swarm finish again")
             await coordinator.changed()
         ended = coordinator.finished.pop(key)
         if isinstance(ended, m.FinishRefused):
-            raise _finish_error(run, target, ended.reason)
-        outcome = "nothing" if outlook.nothing else "staged" if stage_only else "finished"
-        text = _finished_text(run, target, outcome, ended.commit)
+            raise _finish_error(run, wanted.target, ended.reason)
+        outcome = "nothing" if outlook.nothing else "staged" if wanted.stage_only else "finished"
+        text = _finished_text(run, wanted.target, outcome, ended.commit)
         return {"outcome": outcome, "commit": ended.commit, "text": text}
 
 
@@ -183,29 +199,30 @@ def refuse_ours(target: str) -> None:
 
 
 async def look_at_staging(coordinator: Coordinator, edges: Edges, run: Run, otherwise: str) -> None:
-    """Makes sure that nothing that a person committed on staging is left behind: it lands first. Raises `Refused`."""
-    await coordinator.ask(m.StagingLookAsked(at=coordinator.now(), run=run.id))
-    if run.looking:
-        await _hear_of_news(coordinator, edges, run, run.looking)
-    while (run.looking == "" or _takes_in(run)) and not coordinator.ended:
+    """Makes sure that nothing that a person has committed on staging by now is left behind: it lands first. Raises `Refused`.
+
+    A look that was on its way already may have passed by before that commit, and where staging is known to be astray it is looked
+    at but now and then. So whoever asks looks too, until what they see is what is known.
+    """
+    lookout = Lookout(edges.repository, edges.landing, edges.pool.objects)
+    worktree = edges.staging_worktree(run.id)
+    with suppress(TimeoutError):  # somebody goes on moving it to and fro
+        async with asyncio.timeout(NEWS_S):
+            while not coordinator.ended:
+                await coordinator.ask(m.StagingLookAsked(at=coordinator.now(), run=run.id))
+                while run.looking == "" and not coordinator.ended:
+                    await coordinator.changed()
+                known = run.looking
+                seen = await _in_thread(lambda: lookout.look(run.id, run.published, worktree))
+                if seen.known == known if known is not None else as_it_should_be(run, seen):
+                    break
+                while known is not None and run.looking == known and not coordinator.ended:
+                    await coordinator.changed()
+    while _takes_in(run) and not coordinator.ended:
         await coordinator.changed()
     reason = explain(run)
     if reason is not None:
         raise Refused(f"{otherwise}: {reason.text}")  # no full stop: it may end with a command
-
-
-async def _hear_of_news(coordinator: Coordinator, edges: Edges, run: Run, known: str) -> None:
-    """Waits, where staging is watched because it went astray and stands otherwise by now, until the watch has told that: it looks
-    but now and then, and whoever has just settled it would be told the old state."""
-    lookout = Lookout(edges.repository, edges.landing, edges.pool.objects)
-    worktree = edges.staging_worktree(run.id)
-    seen = await _in_thread(lambda: lookout.look(run.id, run.published, worktree))
-    if seen.known == known:
-        return
-    with suppress(TimeoutError):  # it may be as before again when the watch looks
-        async with asyncio.timeout(NEWS_S):
-            while run.looking == known and not coordinator.ended:
-                await coordinator.changed()
 
 
 def _takes_in(run: Run) -> bool:

@@ -134,7 +134,9 @@ class Finisher:
             await in_thread(lambda: self.refs.release(f"refs/heads/{command.target}", outlook.old))
             return self._finished(command, clock(), outlook.old)
         checkouts: list[Path] = await in_thread(lambda: self.repository.worktrees_of_branch(command.target))
-        reason = await in_thread(lambda: self._obstacle(command, outlook, checkouts))
+        reason = await in_thread(
+            lambda: self._obstacle(command.target, outlook, checkouts, stage_only=command.stage_only)
+        )
         if reason is not None:
             return self._refused(command, clock(), reason)
         if outlook.merged and command.suites:
@@ -166,12 +168,19 @@ class Finisher:
             {"exit_code": 1, "logs": [result.log for result in bad], "tail": bad[0].tail},
         )
 
-    def _obstacle(self, command: cmd.Finish, outlook: Outlook, checkouts: list[Path]) -> Reason | None:
+    def obstacle(self, target: str, outlook: Outlook, *, stage_only: bool = False) -> Reason | None:
+        """Says for a preview what of the user's would be overwritten."""
+        checkouts = self.repository.worktrees_of_branch(target)
+        return self._obstacle(target, outlook, checkouts, stage_only=stage_only)
+
+    def _obstacle(
+        self, target: str, outlook: Outlook, checkouts: list[Path], *, stage_only: bool
+    ) -> Reason | None:
         """Says what would be overwritten, before anything is written."""
-        if command.stage_only and not checkouts:
+        if stage_only and not checkouts:
             return Reason(
                 "no_checkout",
-                f"{command.target} is checked out nowhere, so there is no index to stage in",
+                f"{target} is checked out nowhere, so there is no index to stage in",
                 {"exit_code": 4},
             )
         for checkout in checkouts:

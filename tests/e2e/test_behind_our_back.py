@@ -117,7 +117,8 @@ def test_what_a_person_commits_while_no_daemon_runs_is_found_at_the_start(swarm:
 
 
 def test_finish_lands_first_what_a_person_committed(swarm: Swarm) -> None:
-    """`finish`, and its preview, take in commits made by hand first, so that nothing is left behind."""
+    """`finish`, and its preview, take in commits made by hand first, so that nothing is left behind; also a commit that comes right
+    after another one has landed, while staging is still watched for that."""
     run = swarm.run(swarm.plan("fin", [swarm.task("first")]))
     swarm("start")
     swarm.wait_for_follow("fin")
@@ -128,6 +129,13 @@ def test_finish_lands_first_what_a_person_committed(swarm: Swarm) -> None:
     assert done["commit"] == preview["commit"] == git(swarm.top, "rev-parse", "main")
     git(swarm.top, "merge-base", "--is-ancestor", theirs, "main")
     swarm.look_again()
+    tree = staging_tree(run)
+    for n in range(3):
+        git(tree, "checkout", "-q", "--detach", "swarm/fin/staging")
+        more = commit(tree, f"more-{n}", "mine\n", "More")
+        swarm("finish", "--run", "fin")
+        git(swarm.top, "merge-base", "--is-ancestor", more, "main")
+        swarm.look_again()
 
 
 def test_commits_by_hand_that_do_not_pass_hold_landings_up_until_they_are_mended(swarm: Swarm) -> None:

@@ -82,6 +82,7 @@ def test_what_would_be_overwritten_stops_it(swarm: Swarm) -> None:
         if dirt == "ignored":
             (swarm.top / ".git" / "info" / "exclude").write_text("new\n")
         swarm.look_again()
+        assert path in swarm("finish", "--preview", "--json", code=1).json["finish"]["refused"]
         assert path in swarm("finish", code=4).err, dirt
         assert snapshot(swarm.top) == swarm.before, dirt
         if path == "new":

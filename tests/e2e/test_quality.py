@@ -54,6 +54,7 @@ def test_staging_is_reviewed_mended_and_approved_before_it_is_finished(swarm: Sw
     swarm.wait("r")
     assert swarm.run_of("r")["qa"]["state"] == "void"
     assert "has moved since it was approved" in swarm("finish", code=4).err
+    assert "has moved since it was approved" in swarm("finish", "--preview", code=1).out
     swarm("qa")
     swarm("finish")
     assert git(swarm.top, "rev-parse", "main") == swarm.staging("r")

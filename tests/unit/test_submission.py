@@ -47,6 +47,18 @@ def test_the_same_plan_after_its_end_keeps_the_end() -> None:
     assert len(story.told("RunEnded")) == 1
 
 
+def test_what_is_finished_is_what_was_looked_at() -> None:
+    """What lands between the look, or the approval, and the request is not merged with it, and the run is not finished then."""
+    story = a_story(a_plan(a_task("a"), a_task("b")))
+    story.land("a")
+    approved = story.run.published
+    story.land("b")
+    story.send(m.FinishRequested(at=story.now, run="plan", request="1", target="main", commit=approved))
+    assert story.sole(cmd.Finish).commit == approved != story.run.published
+    story.send(m.Finished(at=story.now, run="plan", request="1", target="main", commit=approved))
+    assert not story.run.on_target
+
+
 def test_what_is_new_is_added_and_runs() -> None:
     """New tasks of a plan that has ended run, and its end is told again."""
     story = a_story(a_plan(a_task("a")))
