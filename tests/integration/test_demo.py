@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -115,18 +116,23 @@ def test_the_plan_runs_with_the_interpreter_that_has_pytest(monkeypatch: pytest.
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root to leave a folder of another user's behind")
-def test_another_users_folder_is_not_even_looked_into(tmp_path: Path) -> None:
+def test_another_users_folder_is_not_even_looked_into() -> None:
     """Where root ran the demonstration first, another user's goes past its private folder; and the other way round."""
-    tmp_path.chmod(0o755)
-    for folder in tmp_path.parents[:3]:
-        folder.chmod(folder.stat().st_mode | 0o111)
-    private = tmp_path / f"{demo.PREFIX}roots"
-    private.mkdir(mode=0o700)
-    (private / demo.IN_USE).touch()
-    child = os.fork()
-    if child == 0:
-        os.setuid(65534)
-        os._exit(demo.remove_older(tmp_path))
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
-    assert private.is_dir()
+    # Not below pytest's folder: any other pytest that starts closes that to other users.
+    with tempfile.TemporaryDirectory() as name:
+        parent = Path(name)
+        parent.chmod(0o755)
+        private = parent / f"{demo.PREFIX}roots"
+        private.mkdir(mode=0o700)
+        (private / demo.IN_USE).touch()
+        child = os.fork()
+        if child == 0:
+            try:
+                os.setuid(65534)
+                os.listdir(parent)  # which glob would take for empty where it may not be read
+                os._exit(demo.remove_older(parent))
+            finally:
+                os._exit(99)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert private.is_dir()
