@@ -390,13 +390,15 @@ class WorkCompared(AttemptEvent):
 class WorkerExited(AttemptEvent):
     """The worker's process tree is gone. `exit_code` is None where nobody wrote it down: the worker is lost. `trouble` is the
     machine's at that moment (its disk was full); `memory_bytes` the most that the tree was seen to take, 0 where nobody looked.
-    `jitter`, a random number from 0 to 1, spreads what is tried again later."""
+    `jitter`, a random number from 0 to 1, spreads what is tried again later. `ended_at` is when its command ended, which a
+    daemon that was late learns only now; None where nobody wrote it down."""
 
     exit_code: int | None
     result: WorkerResult = field(default_factory=WorkerResult)
     trouble: str = ""
     memory_bytes: int = 0
     jitter: float = 0.0
+    ended_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,6 +56,8 @@ def worker_exited(turn: Turn, event: m.WorkerExited) -> None:
     attempt.exit_code, attempt.result, attempt.exited_at = event.exit_code, event.result, event.at
     attempt.trouble, attempt.memory_bytes = event.trouble, max(attempt.memory_bytes, event.memory_bytes)
     budget.spend(turn.swarm, run, event.result, turn.at)
+    if attempt.ending == "timeout" and _was_in_time(task, attempt, event):
+        attempt.ending = None
     providers.exited(turn, attempt, event.jitter)
     if event.exit_code == 0 and attempt.ending is None:
         free_slot(turn, attempt)
@@ -63,6 +65,13 @@ def worker_exited(turn: Turn, event: m.WorkerExited) -> None:
         run.set_state(task, TaskState.QUEUED)
     go(turn, run, task, attempt, Step.COLLECTING)
     memory.left(turn)
+
+
+def _was_in_time(task: Task, attempt: Attempt, event: m.WorkerExited) -> bool:
+    """Tells whether a worker had ended well before its time was over, and the daemon was too late to see it."""
+    if event.exit_code != 0 or event.ended_at is None or attempt.started_at is None:
+        return False
+    return event.ended_at < attempt.started_at + task.spec.timeout_s
 
 
 def collected(turn: Turn, event: m.Collected) -> None:

@@ -219,6 +219,7 @@ class Workers:
             result=result,
             trouble=lacks,
             memory_bytes=self.memory.most_of(command),
+            ended_at=said.at if said is not None else None,
             jitter=random.random(),  # noqa: S311  (nobody is to be kept from guessing it)
         )
 

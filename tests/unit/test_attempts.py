@@ -123,6 +123,23 @@ def test_a_worker_that_takes_too_long_is_ended() -> None:
     assert next_deadline(story.swarm) is None
 
 
+@pytest.mark.parametrize(
+    ("ended_after_s", "code", "state"), [(59.9, 0, "queued"), (60.1, 0, "failed"), (59.9, 143, "failed")]
+)
+def test_a_worker_is_not_failed_for_a_daemon_that_is_late(
+    ended_after_s: float, code: int, state: str
+) -> None:
+    """A worker that had ended well before its time was over goes on to the queue, though the daemon saw its time run out first."""
+    story = a_story(a_plan(a_task("a", timeout_s=60.0, attempts=1)))
+    story.up("a")
+    ended_at = story.now + ended_after_s
+    story.wait(90.0)
+    end = story.sole(cmd.EndWorker)
+    story.send(m.WorkerExited(**story.where(end), exit_code=code, ended_at=ended_at))
+    story.collect("a")
+    assert story.state("a") == state
+
+
 def test_a_worker_that_ends_in_time_meets_no_limit() -> None:
     """The time limit of an attempt that has ended, or of one before, ends nobody."""
     story = a_story(a_plan(a_task("a", timeout_s=60.0)))
