@@ -416,6 +416,7 @@ def plan_document(session: Session, run: str) -> dict[str, Any]:
     told = {
         "file": str(file),
         "text": text,
+        "gone": not text,
         "digest": found if text else goal["plan"]["digest"],
         "approved": goal["plan"]["approved"],
         "edited": bool(text) and found != goal["plan"]["digest"],

@@ -257,6 +257,13 @@ def plan_text(document: Document) -> str:
         "",
         f"{_tasks(plan['tasks'])}, in {printable(plan['file'])}",
     ]
+    if plan["gone"]:
+        kept = (
+            "what was approved of is kept"
+            if plan["approved"]
+            else "--approve writes it again as the architect did"
+        )
+        lines = [f"{printable(plan['file'])} is gone; {kept}: {', '.join(map(printable, plan['tasks']))}"]
     if plan["edited"] and plan["approved"]:
         lines.append(
             f"Edited since it was approved of, which voids that.\n  Next: swarm plan {name} --approve"

@@ -1,7 +1,8 @@
 """Takes goals in: who looks, plans and builds, as the settings and the request say; and approvals of the plans that come of them.
 
 Rules for editing: what can be refused is refused before anything is asked of the machine, and nothing is begun that could not go on
-for want of an agent. An approval is one of what the plan's file says at that moment.
+for want of an agent. An approval is one of what the plan's file says at that moment; a file that goes away afterwards takes
+nothing with it.
 """
 
 from __future__ import annotations
@@ -156,8 +157,10 @@ class Goals:
                 f"swarm status --run {run.id}",
             )
         path = building.draft(run, way, self._edges.places)
-        text = await _in_thread(lambda: _text(path, building.drafted(run, way)))
-        found = goals.digest(text)
+        text = await _in_thread(lambda: _text(path, "" if way.approved else building.drafted(run, way)))
+        found = (
+            goals.digest(text) if text else way.approved
+        )  # its file is gone: what was approved of stands in the journal
         if digest and found != digest:
             raise Refused(
                 "The plan was edited while you looked at it.",
@@ -172,7 +175,7 @@ class Goals:
                 f"swarm plan {run.id} shows it, swarm plan {run.id} --approve approves of it",
             )
         if found != way.approved or (build and not way.taken_in):
-            plan = await _in_thread(lambda: self._plan(text, path))
+            plan = await _in_thread(lambda: self._plan(text, path)) if text else way.plan
             event = m.ApprovalGiven(
                 at=self._coordinator.now(), run=run.id, plan=plan, digest=found, build=build or way.taken_in
             )
@@ -189,11 +192,11 @@ class Goals:
 
 
 def _text(path: Path, drafted: str) -> str:
-    """Reads a plan's file as it is now; one that is gone is written again as the architect gave it."""
+    """Reads a plan's file as it is now; one that is gone is written again as the architect gave it, where that is given."""
     text, problem = contract.read_answer(path)
     if problem:
         raise UsageError(f"{path}: {problem}", "Nothing was done.")
-    if not text:
+    if drafted and not text:
         path.parent.mkdir(parents=True, exist_ok=True)
         linked.write_text(path, drafted)
     return text or drafted

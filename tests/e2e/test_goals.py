@@ -141,6 +141,9 @@ def test_a_plan_waits_for_an_approval_that_an_edit_voids(swarm: Swarm) -> None:
     before = swarm.starts()
     swarm("plan", "way")
     assert (stage(swarm, "way"), swarm.starts()) == ("approved", before)
+    file.unlink()  # what was approved of stands in the journal
+    assert "is gone; what was approved of is kept: a, b" in swarm("plan", "way").out
+    assert "Approved" in swarm("plan", "way", "--approve").out
     built = swarm("build", "--json", "--id", "way", "make one thing").json["runs"][0]
     assert (built["counts"]["landed"], built["mode"], built["width"]) == (2, "parallel", 2)
     assert sorted(swarm.landings("way")) == ["a", "b"]
