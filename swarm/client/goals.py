@@ -176,12 +176,9 @@ def build(
         return _say_begun(session, known, f"swarm build {known}")
     if not _followed(session, daemon, known, after):
         return EXIT_INTERRUPTED
-    shown = plan_document(session, known)
-    asked = shown["stage"] == "approval"
-    if shown["stage"] == "approved" or (asked and (yes or _agrees(session, shown))):
-        daemon, after = approved(session, known, digest=shown["plan"]["digest"] if asked else "", build=True)
-        if not _followed(session, daemon, known, after):
-            return EXIT_INTERRUPTED
+    begun = built(session, known, yes=yes)
+    if begun is not None and not _followed(session, begun[0], known, begun[1]):
+        return EXIT_INTERRUPTED
     return _end(session, known, time.monotonic() - began, github)
 
 
@@ -327,6 +324,21 @@ def go_on(session: Session, run: str, *, yes: bool, workers: int | None = None) 
     return session.with_daemon(
         lambda daemon, _: (daemon, int(daemon.get(protocol.PING).get("seq") or 0)), workers=workers, ends=ends
     )
+
+
+def built(session: Session, run: str, *, yes: bool) -> tuple[Connection, int] | None:
+    """Begins to build the plan that a run has come to, where it is approved of or somebody agrees; None where that is not so, or it
+    is being built."""
+    shown = plan_document(session, run)
+    asked = shown["stage"] == "approval"
+    if shown["stage"] == "approved" or (asked and (yes or _agrees(session, shown))):
+        return approved(session, run, digest=shown["plan"]["digest"] if asked else "", build=True)
+    return None
+
+
+def nobody_approves(goal: dict[str, Any]) -> bool:
+    """Tells of a run that was just to be built and approved of whether neither is known to it."""
+    return goal["stage"] in ("researching", "planning") and not (goal["builds"] and goal["approved"])
 
 
 def _followed(session: Session, daemon: Connection, run: str, after: int) -> bool:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -180,8 +181,8 @@ class Swarm:
         refuse_inside_worker("Swarm.plan")
         if self._has_goal(goal):
             shown = goals.plan_document(self._session, goal)
-            if approve and shown["plan"] is not None:
-                goals.approved(self._session, goal, digest=shown["plan"]["digest"])
+            if approve:
+                goals.approved(self._session, goal, digest=shown["plan"]["digest"] if shown["plan"] else "")
             return goals.plan_document(self._session, goal)
         body = goals.goal_request(self._session, "plan", goal, (), run_id) | {"approved": approve}
         return goals.plan_document(self._session, self._begun(body, wait, timeout_s))
@@ -199,15 +200,29 @@ class Swarm:
     ) -> Document:
         """Goes from a goal to a verified staging branch; gives the run, of which "goal" says the `stage`, with "mode" and "width".
 
-        Without `approve` it stops at the plan, and goes on when called again with the run's id in place of the goal.
+        Without `approve` it stops at the plan, and goes on when called again with the run's id in place of the goal. Without `wait`
+        a plan that a run does not have yet can only be approved of as that run begins; else `Refused` is raised.
         """
         refuse_inside_worker("Swarm.build")
+        began = time.monotonic()
         if self._has_goal(goal):
-            goals.go_on(self._session, goal, yes=approve)
-            return self._ended(goal, wait, timeout_s)
-        body = goals.goal_request(self._session, "build", goal, (), run_id)
-        body |= {"approved": approve, "sequential": sequential, "verify": list(verify)}
-        return self._ended(goals.begin(self._session, body)[2], wait, timeout_s)
+            run = goal
+            goals.go_on(self._session, run, yes=approve)
+        else:
+            body = goals.goal_request(self._session, "build", goal, (), run_id)
+            body |= {"approved": approve, "sequential": sequential, "verify": list(verify)}
+            run = goals.begin(self._session, body)[2]
+        found = self._ended(run, wait, timeout_s)
+        if goals.built(self._session, run, yes=approve) is not None:
+            rest_s = None if timeout_s is None else max(0.0, timeout_s - (time.monotonic() - began))
+            return self._ended(run, wait, rest_s)
+        if approve and goals.nobody_approves(found["goal"]):
+            raise Refused(
+                f"Run {run} has no plan to approve of: it is {found['goal']['stage']}.",
+                "It goes on, and its plan will wait for an approval.",
+                "the same again when the plan is there, or with wait",
+            )
+        return found
 
     def _has_goal(self, run: str) -> bool:
         runs = self._session.document(full=False)["runs"]

@@ -213,6 +213,7 @@ def document(run: Run) -> dict[str, Any] | None:
         "text": way.goal.text,
         "stage": stage(run),
         "builds": way.goal.builds,
+        "approved": way.goal.approved,
         "findings": [
             {
                 "task": task.spec.id,

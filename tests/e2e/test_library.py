@@ -12,6 +12,7 @@ from swarm.client.commands import names
 from swarm.client.library import AsyncSwarm
 from swarm.client.library import Swarm as Library
 from tests.e2e.driver import PATIENCE_S, Swarm
+from tests.e2e.test_goals import with_roles
 
 WITHOUT_A_METHOD = {"init", "config", "schema", "completion", "chaos", "logs", "mcp"}
 
@@ -178,3 +179,28 @@ def test_the_package_alone_loads_nothing() -> None:
         [sys.executable, "-c", program], env=os.environ, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+JOINS = """
+import json, pathlib, sys
+from swarm import Swarm
+from swarm.errors import Refused
+
+swarm = Swarm()
+try:
+    said = swarm.build("way", approve=True, wait=False)["goal"]["stage"]
+except Refused as error:
+    said = str(error)
+pathlib.Path(sys.argv[1]).touch()
+print(json.dumps([said, swarm.build("way", approve=True, timeout_s=200)["goal"]["stage"]]))
+"""
+
+
+def test_a_plan_that_comes_later_is_approved_of(swarm: Swarm) -> None:
+    """Whoever joins a run whose plan is not there yet, and approves of what comes, gets it built; who does not wait is refused."""
+    with_roles(swarm, swarm.task("a"), gate="go")
+    swarm("plan", "--detach", "--id", "way", "make one thing")
+    swarm.wait_for_gate("scout-1")
+    said, stage = carried_out(swarm, JOINS, str(swarm.gate("go")))
+    assert "has no plan to approve of: it is researching" in said
+    assert stage == "ready"
