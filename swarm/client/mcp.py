@@ -172,10 +172,17 @@ async def run_task(
     ] = (),
 ) -> Submitted:
     """Begins one task as a run of its own and returns at once with the run's id."""
-    name = re.sub(r"[^a-z0-9]+", "-", (title or task).lower()).strip("-")[:40].strip("-") or "task"
+    if not task.strip() and not command.strip():
+        raise UsageError(
+            "There is no task.",
+            "Nothing was begun.",
+            "say in task what is wanted, or in command what does it",
+        )
+    called = title.strip() or task.strip() or command.strip()
+    name = re.sub(r"[^a-z0-9]+", "-", called.lower()).strip("-")[:40].strip("-") or "task"
     table = {
         "id": "task",
-        "title": title or task.strip().splitlines()[0][:80],
+        "title": title or called.splitlines()[0][:80],
         "prompt": task,
         "claims": claims,
     }

@@ -31,3 +31,8 @@ def test_an_argument_that_a_tool_does_not_have_is_refused() -> None:
     assert all(
         tool.input_schema["additionalProperties"] is False for tool in asyncio.run(server().list_tools())
     )
+
+
+def test_no_task_is_refused_in_words() -> None:
+    """What is to be done is said in words or as a command."""
+    assert "There is no task." in refusal("run_task", task=" \n")
