@@ -74,6 +74,8 @@ def result_text(run: Document, elapsed_s: float, *, top: str = "", daemon_stays:
     """Tells how a run ended: its summary, what did not land and why, where staging is, and what to type next. Where the daemon does
     not stay, one has to be started before anything can be tried again."""
     lines = [summary_line(run, elapsed_s)]
+    if (run.get("goal") or {}).get("stage") == "approval":
+        lines.append(goal_text(run).rstrip())
     names = []
     for task in run.get("tasks") or []:
         if task.get("state") in ("failed", "blocked") and not _is_settled(run, task):

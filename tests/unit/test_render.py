@@ -633,3 +633,10 @@ def test_a_plan_that_waits_for_a_person_is_no_end() -> None:
     assert "ended" not in text
     assert "verified" not in text
     assert "modernise  active  0 of 0 landed" in render.run_title({**waits, "state": "active"})
+
+
+def test_a_plan_that_waits_is_told_by_whoever_waited() -> None:
+    """Where a run has come to a plan that a person is to approve of, its end is none, and the next step is named."""
+    text = telling.result_text(a_run(goal={"stage": "approval"}), 1.0)
+    assert "modernise: the plan waits for your approval.\n  Next: swarm plan modernise shows the plan" in text
+    assert "waits" not in telling.result_text(a_run(goal={"stage": "ready"}), 1.0)
