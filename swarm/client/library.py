@@ -6,8 +6,9 @@
     run = swarm.run("plan.toml")
     assert run["counts"]["landed"] == len(run["tasks"])
 
-`AsyncSwarm` has the same methods to be awaited. A document is what the command of the same name prints with --json. What goes wrong
-is raised as a `SwarmError` or one of its kinds; none of the methods prints, asks, or ends the program.
+`AsyncSwarm` has the same methods to be awaited. A document is what the command of the same name prints with --json, or the
+part of it that is about the run. What goes wrong is raised as a `SwarmError` or one of its kinds; none of the methods prints,
+asks, or ends the program.
 
 Rules for editing: a method asks the daemon or `offline` as its command does, and decides nothing that the command does not.
 """
@@ -79,12 +80,13 @@ class Swarm:
 
     # --- work ---
 
-    def check(self, *plans: str | os.PathLike[str]) -> Document:
-        """Validates plan files without running them: every error with its place, waves, critical path."""
+    def check(self, *plans: Plan) -> Document:
+        """Validates plans without running them: every error with its place, waves, critical path."""
         from swarm import config
 
         settings = config.load(self.top, self._session.environ)
-        return offline.check([os.fspath(plan) for plan in plans], self.top, settings)[0]
+        wanted = [plan if isinstance(plan, Mapping) else os.fspath(plan) for plan in plans]
+        return offline.check(wanted, self.top, settings)[0]
 
     def submit(
         self,

@@ -83,8 +83,10 @@ def _plan_in(folder: Path) -> Path:
     return folder / name
 
 
-def check(arguments: Iterable[str], top: Path, settings: Settings) -> tuple[dict[str, Any], str, int]:
-    """Checks plans without running them; gives the document, the text for people, and the exit code (0 or 2)."""
+def check(
+    arguments: Iterable[str | Mapping[str, Any]], top: Path, settings: Settings
+) -> tuple[dict[str, Any], str, int]:
+    """Checks plans, named or as mappings, and runs none; gives the document, the text for people, and the exit code (0 or 2)."""
     from swarm import config
     from swarm.core import discover
     from swarm.core import plan as plans
@@ -93,10 +95,14 @@ def check(arguments: Iterable[str], top: Path, settings: Settings) -> tuple[dict
 
     readings = []
     for argument in arguments:
-        path = resolve_plan(argument, top)
-        reading = plans.read(plan_bytes(path), source=str(path), defaults=config.to_defaults(settings))
+        if isinstance(argument, str):
+            path = resolve_plan(argument, top)
+            source, data = str(path), plan_bytes(path)
+        else:
+            source, data = "plan.json", json.dumps(argument).encode()
+        reading = plans.read(data, source=source, defaults=config.to_defaults(settings))
         reading = intake.with_foreign_claims(intake.with_unknown_agents(reading, settings), settings)
-        readings.append((str(path), reading))
+        readings.append((source, reading))
     wanted = any(reading.plan is not None and discover.asks(reading.plan) for _, reading in readings)
     document = plans.check_document(readings, project.look(top) if wanted else None)
     return document, plans.check_text(document), 0 if document["ok"] else 2

@@ -204,3 +204,11 @@ def test_a_plan_that_comes_later_is_approved_of(swarm: Swarm) -> None:
     said, stage = carried_out(swarm, JOINS, str(swarm.gate("go")))
     assert "has no plan to approve of: it is researching" in said
     assert stage == "ready"
+
+
+def test_a_plan_given_as_data_is_checked(swarm: Swarm) -> None:
+    """As a file with the same text is: `check` takes what `submit` takes."""
+    task = {"id": "a", "title": "a", "run": "true", "claims": ["a"], "needs": ["b"]}
+    checked = Library(swarm.top).check({"name": "made", "tasks": [task]})
+    assert not checked["ok"]
+    assert 'needs "b"' in checked["plans"][0]["errors"][0]["text"]
