@@ -69,7 +69,10 @@ CLEAN = "/v1/clean"  # POST {"force": bool} -> {"worktrees": [Cleaned]}
 DISCARD = "/v1/discard"  # POST {"run", "force", "names", "dry_run"} -> {"run", "holds": [{"name", "text"}], "discarded": bool}
 STAY = "/v1/stay"  # POST {} -> {}; from then on the daemon does not end by itself
 STOP = "/v1/stop"  # POST StopRequest -> {"pid": n}; the caller then waits for the process to end
-WAIT = "/v1/wait"  # GET ?run= &timeout_s= -> a summary document with "ended": true, or {"ended": false}
+WAIT = (
+    "/v1/wait"  # GET ?run= &timeout_s= &until= -> a summary document with "ended": true, or {"ended": false}
+)
+UNTIL_END, UNTIL_REVIEWED = "end", "reviewed"
 EVENTS = "/v1/events"  # GET ?after= &follow=0|1 &run= -> one JSON object a line; empty lines skipped
 
 VIEW_FULL = "full"

@@ -354,7 +354,9 @@ class Swarm:
         """
         refuse_inside_worker("Swarm.qa")
         body = {"run": run, "rounds": rounds, "partial": partial}
-        return self.wait(quality.begin(self._session, body)[2], timeout_s=timeout_s)
+        daemon, _, name = quality.begin(self._session, body)
+        progress.wait_for_end(self._session, daemon, name, timeout_s=timeout_s, until=protocol.UNTIL_REVIEWED)
+        return naming.run_of(self._session.document(run=name), name)
 
     def finish(
         self,

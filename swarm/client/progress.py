@@ -26,16 +26,22 @@ STILL_S = 1.0  # how often a daemon that stands still is asked again
 
 
 def wait_for_end(
-    session: Session, daemon: Connection, run: str, *, timeout_s: float | None = None
+    session: Session,
+    daemon: Connection,
+    run: str,
+    *,
+    timeout_s: float | None = None,
+    until: str = protocol.UNTIL_END,
 ) -> dict[str, Any]:
-    """Waits until every task of a run has ended and gives its status document.
+    """Waits until every task of a run has ended, or its QA has, and gives its status document.
 
     Raises `WaitTimedOut` (exit 124) after `timeout_s`, and `SwarmError` when the daemon ended before the run did.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
         left = protocol.WAIT_SLICE_S if deadline is None else deadline - time.monotonic()
-        document = ended(session, daemon, run, slice_s=max(0.0, min(protocol.WAIT_SLICE_S, left)))
+        slice_s = max(0.0, min(protocol.WAIT_SLICE_S, left))
+        document = ended(session, daemon, run, slice_s=slice_s, until=until)
         if document is not None:
             return document
         if deadline is not None and time.monotonic() >= deadline:
@@ -46,12 +52,16 @@ def wait_for_end(
             )
 
 
-def ended(session: Session, daemon: Connection, run: str, *, slice_s: float) -> dict[str, Any] | None:
-    """Waits up to `slice_s` for the end of a run; gives its document then, else None. A daemon that stands still may go on: it is
-    told once, and waited for."""
+def ended(
+    session: Session, daemon: Connection, run: str, *, slice_s: float, until: str = protocol.UNTIL_END
+) -> dict[str, Any] | None:
+    """Waits up to `slice_s` for the end of a run, or of its QA; gives its document then, else None. A daemon that stands still may
+    go on: it is told once, and waited for."""
     try:
         answer: dict[str, Any] = daemon.get(
-            protocol.WAIT, {"run": run, "timeout_s": f"{slice_s:.3f}"}, timeout_s=slice_s + ANSWER_MARGIN_S
+            protocol.WAIT,
+            {"run": run, "timeout_s": f"{slice_s:.3f}", "until": until},
+            timeout_s=slice_s + ANSWER_MARGIN_S,
         )
     except (NoDaemon, AnswerBroken):
         return _without_daemon(session, daemon, run)
@@ -80,22 +90,25 @@ def _without_daemon(session: Session, daemon: Connection, run: str) -> dict[str,
     return document
 
 
-def follow(session: Session, daemon: Connection, run: str, *, after: int) -> dict[str, Any]:
-    """Shows a run's progress until it has ended and gives its status document. `after` is the last event that is not wanted."""
+def follow(
+    session: Session, daemon: Connection, run: str, *, after: int, until: str = protocol.UNTIL_END
+) -> dict[str, Any]:
+    """Shows a run's progress until it has ended, or its QA has, and gives its status document. `after` is the last event that is
+    not wanted."""
     if session.quiet or session.as_json:
-        return wait_for_end(session, daemon, run)
+        return wait_for_end(session, daemon, run, until=until)
     if session.interactive and session.environ.get("TERM") != "dumb":
-        return _follow_live(session, daemon, run)
-    return _Lines(session, daemon, run, after).follow()
+        return _follow_live(session, daemon, run, until)
+    return _Lines(session, daemon, run, after, until).follow()
 
 
-def _follow_live(session: Session, daemon: Connection, run: str) -> dict[str, Any]:
+def _follow_live(session: Session, daemon: Connection, run: str, until: str) -> dict[str, Any]:
     from swarm.client.live import Screen
 
     with Screen(session) as screen:
         while True:
             screen.show(session.document(run=run, full=False))
-            document = ended(session, daemon, run, slice_s=FRAME_S)
+            document = ended(session, daemon, run, slice_s=FRAME_S, until=until)
             if document is not None:
                 return document
 
@@ -103,11 +116,12 @@ def _follow_live(session: Session, daemon: Connection, run: str) -> dict[str, An
 class _Lines:
     """Plain progress: one line an event, from two requests at once."""
 
-    def __init__(self, session: Session, daemon: Connection, run: str, after: int) -> None:
+    def __init__(self, session: Session, daemon: Connection, run: str, after: int, until: str) -> None:
         self._session = session
         self._daemon = daemon
         self._run = run
         self._last = after
+        self._until = until
         self._landed: set[str] = set()
         self._working: set[str] = set()
         self._total = 0
@@ -126,7 +140,7 @@ class _Lines:
             AnswerBroken,
             AnswerLate,
         ):  # the run, and the daemon, had ended already; or it stands still
-            return wait_for_end(self._session, self._daemon, self._run)
+            return wait_for_end(self._session, self._daemon, self._run, until=self._until)
         waiting = threading.Thread(target=self._wait, args=(stream,), daemon=True)
         waiting.start()
         with contextlib.suppress(AnswerBroken):  # the other request finds out what that means
@@ -157,10 +171,11 @@ class _Lines:
 
     def _wait(self, stream: Stream) -> None:
         try:
-            self._document = ended(self._session, self._daemon, self._run, slice_s=QUIET_S)
+            asked = (self._session, self._daemon, self._run)
+            self._document = ended(*asked, slice_s=QUIET_S, until=self._until)
             if self._document is None:
                 self._say_why_nothing_starts()
-                self._document = wait_for_end(self._session, self._daemon, self._run)
+                self._document = wait_for_end(*asked, until=self._until)
         except BaseException as error:  # handed to the other thread
             self._error = error
         finally:

@@ -48,7 +48,7 @@ def qa(session: Session, run: str | None, rounds: int | None, partial: bool) -> 
     body = {"run": run, "rounds": rounds, "partial": partial}
     daemon, after, run_id = begin(session, body)
     try:
-        document = progress.follow(session, daemon, run_id, after=after)
+        document = progress.follow(session, daemon, run_id, after=after, until=protocol.UNTIL_REVIEWED)
     except (KeyboardInterrupt, click.Abort, OutputClosed):
         name = protocol.printable(run_id)
         failure.say(f"\nDetached: the QA of run {name} goes on.\n  Next: swarm qa --run {name} waits again")

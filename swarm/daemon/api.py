@@ -240,13 +240,13 @@ class Api:
         return Document({"settings": list(rows.values())})
 
     async def wait(self, request: Request) -> Response:
-        """Answers when every task that takes part has ended, or when the time is over."""
+        """Answers when every task that takes part has ended, or its QA has, or when the time is over."""
         name = request.query_params.get("run") or None
         timeout_s = _seconds(request.query_params.get("timeout_s"), most=protocol.WAIT_SLICE_S)
-        run = self._run(name)
+        run, reviewed = self._run(name), request.query_params.get("until") == protocol.UNTIL_REVIEWED
         try:
             async with asyncio.timeout(timeout_s):
-                while run.open_tasks or run.live or _settling(run):
+                while (_under_review(run) if reviewed else run.open_tasks or run.live) or _settling(run):
                     await self.coordinator.changed()
                     if self.coordinator.ended:
                         return Document({"ended": False})
@@ -686,6 +686,10 @@ def _stands(task: Task) -> str:
 
 def _ending() -> NoDaemon:
     return NoDaemon("The daemon is just ending.", "Nothing was done.", "swarm start, then again")
+
+
+def _under_review(run: Run) -> bool:
+    return run.qa is not None and bool(run.qa.task)
 
 
 def _settling(run: Run) -> bool:

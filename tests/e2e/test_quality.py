@@ -50,7 +50,10 @@ def test_staging_is_reviewed_mended_and_approved_before_it_is_finished(swarm: Sw
     assert git(swarm.top, "ls-tree", "--name-only", "main", "out-a") == ""
     assert swarm.landings("r") == ["a", "qa-1", "qa-1-fix", "qa-2"]
     swarm("start")
-    swarm("add", "--title", "b", "--run", "echo b > b")
+    swarm("add", "--title", "b", "--run", swarm.does("echo b > b", gate="b"))
+    assert "Approved: staging" in swarm("qa", "--partial").out  # it does not wait for b
+    assert "would go from" in swarm("finish", "--partial", "--preview").out
+    swarm.open("b")
     swarm.wait("r")
     assert swarm.run_of("r")["qa"]["state"] == "void"
     assert "has moved since it was approved" in swarm("finish", code=4).err
