@@ -117,15 +117,15 @@ def _still_there(done: Mapping[str, Any]) -> str:
 def _confirm(session: Session, plan: Mapping[str, Any], others: list[str]) -> None:
     """Says what an undo means and asks for it; where nobody can be asked, it is refused if other tasks go with it."""
     for what, names in (
-        ("Taken off staging again:", plan["undone"]),
-        ("Cancelled, because they need it:", plan["cancelled"]),
-        ("Blocked, because they need it:", plan["blocked"]),
+        ("To be taken off staging again:", plan["undone"]),
+        ("To be cancelled, because they need it:", plan["cancelled"]),
+        ("Blocked then, because they need it:", plan["blocked"]),
     ):
         if names:
             session.note(f"{what} {', '.join(map(protocol.printable, names))}")
     if plan.get("still_on"):
         session.note(
-            f"It stays on {', '.join(map(protocol.printable, plan['still_on']))} until the next swarm finish."
+            f"It would stay on {', '.join(map(protocol.printable, plan['still_on']))} until the next swarm finish."
         )
     if session.asks:
         if not click.confirm("Go on?", err=True):
