@@ -161,7 +161,8 @@ class EndWorker(AttemptCommand):
 class Collect(AttemptCommand):
     """`Collected` or `CommandFailed`. With `bring_in` work that can be submitted is brought in too, as `BringIn` does; where that
     fails, it is left to `BringIn`. With `answer`, findings or plan, the worker's answer is read: from its file, else what it `said`
-    last of itself, else what it printed."""
+    last of itself, else what it printed. With `gives_up` it has failed so often that what was left must be why: where it is not the
+    machine's trouble this time either, `Collected` says so in `problem`, and the worktree stays as it is."""
 
     base: str
     worktree: str
@@ -170,6 +171,7 @@ class Collect(AttemptCommand):
     bring_in: bool = False
     answer: str = ""
     said: str = ""
+    gives_up: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

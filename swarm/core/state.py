@@ -258,7 +258,7 @@ def _suspend_worker(_: Swarm, run: Run, task: Task, attempt: Attempt) -> cmd.Com
     return cmd.SuspendWorker(run=run.id, task=task.spec.id, attempt=attempt.n, memory_mb=task.spec.memory_mb)
 
 
-def _collect(_: Swarm, run: Run, task: Task, attempt: Attempt) -> cmd.Command:
+def _collect(swarm: Swarm, run: Run, task: Task, attempt: Attempt) -> cmd.Command:
     assert attempt.worktree is not None
     return cmd.Collect(
         run=run.id,
@@ -271,6 +271,7 @@ def _collect(_: Swarm, run: Run, task: Task, attempt: Attempt) -> cmd.Command:
         bring_in=attempt.exit_code == 0 and attempt.ending is None and not task.spec.answer,
         answer=task.spec.answer,
         said=attempt.result.summary if task.spec.answer else "",
+        gives_up=attempt.infra_failures >= swarm.limits.infra_max,
     )
 
 

@@ -33,7 +33,7 @@ from swarm.daemon.gauge import NO_ROOM, Gauge
 from swarm.daemon.landing import Lander
 from swarm.daemon.verification import Verifier
 from swarm.daemon.workers import Workers
-from swarm.edge import trouble
+from swarm.edge import git, trouble
 from swarm.edge.remembered import Remembered
 from swarm.errors import SwarmError
 
@@ -41,6 +41,7 @@ THREADS = 16  # git waits on the disk and on the other core; more only queue els
 AGAIN_S = 2.0  # after which a worktree that could not be given back is given back again
 RETURNS_MAX = 5  # so often, save where the machine lacks something
 LOOK_EVERY_S = 1.0  # while staging has gone astray
+LATE_LOOK_S = 0.2  # while what is late is ended
 _log = log.get("execution")
 
 Post = Callable[[m.Event], None]
@@ -232,6 +233,8 @@ class Execution:
                 self.loop.call_soon_threadsafe(self.loop.call_later, AGAIN_S, self.carry_out, command)
                 return None
             return m.WorktreeReturned(at=at, run=command.run, task=command.task, attempt=command.attempt)
+        if isinstance(command, cmd.Collect) and command.gives_up and not (lacks or self.closing):
+            return collecting.given_up(command, text, at)
         if isinstance(command, cmd.AttemptCommand):
             may_run = isinstance(command, cmd.StartWorker) and self.workers.may_run(command)
             return m.CommandFailed(
@@ -257,14 +260,19 @@ class Execution:
         if running is not None:
             running.cancel()
 
-    async def close(self, *, leave: bool) -> None:
-        """Stops carrying out: what is under way in threads is finished, suites are ended or, with `leave`, left running."""
+    async def close(self, *, leave: bool, late: bool = False) -> None:
+        """Stops carrying out: what is under way in threads is finished, suites are ended or, with `leave`, left running. Where it
+        is `late`, a git that still reads what a worker left is ended; the next daemon collects that."""
         self.closing, self.leaving = True, leave
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.workers.close()
-        await self.loop.run_in_executor(None, self._threads.shutdown)
+        finished = self.loop.run_in_executor(None, self._threads.shutdown)
+        while late and not finished.done():
+            git.end_readers()
+            await asyncio.wait({finished}, timeout=LATE_LOOK_S)
+        await finished
         self.edges.close()
 
     # --- the machine

@@ -312,6 +312,7 @@ def open_edges(
         top / trees.root / "pool",
         lock=places.worktrees_lock,
         saved_refs_max=limits.saved_refs_max,
+        added_bytes_max=settings.policy.added_bytes_max,
     )
     scratch = furnished(
         places.landing,

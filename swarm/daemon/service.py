@@ -57,6 +57,7 @@ LOOK_EVERY_S = 0.05  # … whether what was asked is answered
 API_THREADS = 6  # for what requests look up in files and processes
 M_ARENA_MAX = -8  # of malloc.h
 STOP_S = 60.0  # after this a stop goes on although something has not answered
+NOW_S = 20.0  # and one that is to be at once
 _log = log.get("service")
 
 
@@ -97,6 +98,7 @@ class Service:
         self.submitter = Submitter(coordinator, execution.edges)
         self.ending: asyncio.Task[None] | None = None
         self.leave_workers = False
+        self.late = False
         self.lost = False  # its place was taken away: nothing is written any more
         self.begins_again = False
         self.over = asyncio.Event()
@@ -174,11 +176,12 @@ class Service:
         await coordinator.ask(m.StopRequested(at=coordinator.now(), end_workers=ends, grace_s=grace))
         crash_at("stop.requested")
         try:
-            async with asyncio.timeout(STOP_S if ends else None):
+            async with asyncio.timeout(NOW_S if mode == "now" else STOP_S if ends else None):
                 while self._busy(drain=not ends):
                     await coordinator.changed()
         except TimeoutError:
-            _log.error("stop.late", after_s=STOP_S)
+            self.late = True
+            _log.error("stop.late", mode=mode)
         self.over.set()
 
     def _busy(self, *, drain: bool) -> bool:
@@ -387,7 +390,7 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
     for looking in others:
         looking.close()
     # Who can't go on because the journal is another's, or not to be written, ends nothing that the next one waits for.
-    await execution.close(leave=service.leave_workers or turning.done())
+    await execution.close(leave=service.leave_workers or turning.done(), late=service.late)
     await hooks.close(catch_up=not turning.done() and not service.begins_again)
     crash_at("stop.closed")
     if not turning.done():

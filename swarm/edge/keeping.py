@@ -28,11 +28,12 @@ UNKNOWN_MAX = 100  # paths that git is asked about by name
 @dataclass(frozen=True, slots=True)
 class Keeper:
     """Keeps work in the recovery refs of `saver`, and `aside` what can't be read or is too much. Without a saver nothing is saved,
-    only collected."""
+    only collected. Of one worktree at most `bytes_max` go into commits, 0 for any size."""
 
     upkeep: Upkeep
     saver: Saver | None
     aside: Aside
+    bytes_max: int
 
     @property
     def _lent(self) -> Lent:
@@ -66,7 +67,11 @@ class Keeper:
         member.stood, member.seen = tree.head() or "", fingerprint(tree.admin / "index")
         upkeep.leases.save(member)
         crash_at("collect.marked")
-        return dataclasses.replace(found, problem=f"{note} {found.problem}".strip()) if note else found
+        left = (
+            f"All of it is kept, below {self.aside.folder} or still in {tree.path}." if found.unread else ""
+        )
+        problem = " ".join(filter(None, (note, found.problem, left)))
+        return dataclasses.replace(found, problem=problem)
 
     def _collector(
         self,
@@ -84,6 +89,7 @@ class Keeper:
             trusted=self.upkeep.leases.index(member),
             index=self.upkeep.leases.work(member),
             aside=self.upkeep.leases.folder / f"{member.number}.nested",
+            bytes_max=self.bytes_max,
             lent=self._lent,
             message=message,
             identity=identity,
@@ -95,7 +101,7 @@ class Keeper:
         try:
             secluded.come_home(self.upkeep.leases.git(member), tree, self.upkeep.objects)
         except git.GitError as problem:
-            if problem.errno is not None or isinstance(problem, git.GitTimedOut):
+            if problem.errno is not None or isinstance(problem, git.GitTimedOut) or (problem.code or 0) < 0:
                 raise
             place = self.aside.put(self.upkeep.leases.git(member), self._owner(member), str(problem))
             return f"What the worker did with git can't be taken over and is kept in {place}: {problem.cause}"

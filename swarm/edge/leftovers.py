@@ -25,11 +25,12 @@ from swarm.edge.linked import (
     UNFINISHED,
     LinkedTree,
     copy_index,
-    find_git_below,
-    give_right_to_read,
+    give_rights_back,
     is_file,
     one_line,
+    open_up,
     remove,
+    size_of,
     write_text,
 )
 
@@ -37,6 +38,11 @@ OURS = ("swarm", "swarm@localhost")
 LINEAR_MAX = 64  # commits that are counted one by one before git is asked
 GITLINK = "160000"
 NAMED_MAX = 5  # paths named in a sentence
+TOLD_MAX = 200  # characters of git's complaint: the path in it may have thousands
+_UNOPENED = re.compile(
+    r"^warning: could not open directory ", re.MULTILINE
+)  # git's dir.c: passed over, and no failure
+_REFUSED = re.compile(r"error: |warning: (?=could not open directory )")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +84,20 @@ class Lent:
         """Lists the lent paths that some touched path is, or lies below."""
         return [path for path in self.paths if any(t == path or t.startswith(path + "/") for t in touched)]
 
-    def pathspecs(self, among: Sequence[str] = ()) -> list[str]:
-        """Gives what keeps them out of what git is asked, and confines git to `among`, if that is given."""
-        if not (self.paths or among):
+    def pathspecs(self, among: Sequence[str] = (), but: Sequence[str] = ()) -> list[str]:
+        """Gives what keeps them, and `but` what is named there, out of what git is asked, and confines git to `among`, if that is
+        given."""
+        if not (self.paths or among or but):
             return []
         wanted = [f":(top,literal){path}" for path in among] or [":/"]
-        return ["--", *wanted, *(f":(top,exclude,literal){path}" for path in self.paths)]
+        return ["--", *wanted, *(f":(top,exclude,literal){path}" for path in (*self.paths, *but))]
 
 
 @dataclass(frozen=True, slots=True)
 class Collector:
     """Collects one worktree. `trusted` is our copy of its index at `base`, `index` becomes the one in which everything is added,
-    `aside` is a free folder name beside them."""
+    `aside` is a free folder name beside them. Of all that changed no more than `bytes_max` is added (0: any size), so that a file
+    that was made in a moment is not read for hours."""
 
     tree: LinkedTree
     objects: git.Objects
@@ -97,6 +105,7 @@ class Collector:
     trusted: Path
     index: Path
     aside: Path
+    bytes_max: int
     lent: Lent
     message: str
     identity: tuple[str, str] | None
@@ -104,6 +113,7 @@ class Collector:
 
     def collect(self) -> Collected:
         """Commits what is there. The worker's processes must be gone. Raises GitError and OSError."""
+        give_rights_back(os.fsencode(self.tree.path))
         self._restore_nested()
         self.tree.break_locks()
         if not is_file(self.tree.admin / "index"):  # a pipe would be waited for
@@ -122,7 +132,8 @@ class Collector:
         if nested:
             problems.append(_nested_sentence(nested))
         if nested or lent:
-            head = self._commit_without(parent, lent, nested)
+            head, unread_too = self._commit_without(parent, lent, nested, problems)
+            unread = unread or unread_too
             touched, _ = self._touched(head)
         crash_at("collect.committed")
         commits = self._count(head, problems)
@@ -142,7 +153,7 @@ class Collector:
             remove(self.index)
 
     def _git(self, *args: str, ok: Collection[int] = (0,), input: bytes | None = None) -> git.Outcome:
-        return self.tree.git(*args, index=self.index, ok=ok, input=input)
+        return self.tree.git(*args, index=self.index, ok=ok, input=input, reads_all=args[0] == "add")
 
     def _staged(self) -> str:
         """Gives the tree of the index as the worker left it, "" where it is none: untouched, unmerged, broken, gone."""
@@ -206,20 +217,45 @@ class Collector:
     def _add(self, problems: list[str]) -> tuple[list[str], bool]:
         """Takes every file into the index; gives the nested repositories that kept git from it, and whether some
         file could not be read."""
-        asked = self._git("add", "-A", *self.lent.pathspecs(), ok=(0, 1, 128))
-        if asked.code in (0, 1):  # 1 tells that a lent path is ignored as well; all else was added
-            return [], False
-        if "index" in git.last_line(asked.err) and "lock" not in asked.err:
+        large = self._too_large()
+        asked = self._git("add", "-A", *self.lent.pathspecs(but=large), ok=(0, 1, 128))
+        if asked.code in (0, 1) and not (large or _UNOPENED.search(asked.err)):
+            return [], False  # 1 tells that a lent path is ignored as well; all else was added
+        if asked.code == 128 and "index" in git.last_line(asked.err) and "lock" not in asked.err:
             self._replace_index(self.tree.head() or self.base)
-        nested = self._all_nested()
-        give_right_to_read(self.tree.path)
+        known = self._submodules()
+        nested = [path for path in open_up(self.tree.path) if path not in known]
+        return nested, self._add_what_can_be(nested, problems)
+
+    def _add_what_can_be(self, nested: Sequence[str], problems: list[str]) -> bool:
+        """Takes every file into the index that git takes, those of nested repositories too; tells whether one is left out."""
         with self._without_git(nested):
             self._forget(nested)
-            again = self._git("add", "-A", "--ignore-errors", *self.lent.pathspecs(), ok=(0, 1))
-        refused = [line for line in again.err.splitlines() if line.startswith("error:")]
+            large = self._too_large()
+            again = self._git("add", "-A", "--ignore-errors", *self.lent.pathspecs(but=large), ok=(0, 1))
+        refused = [line for line in again.err.splitlines() if _REFUSED.match(line)]
         if refused:
-            problems.append(f"Not everything could be read: {refused[-1].removeprefix('error: ')}.")
-        return nested, bool(refused)
+            problems.append(f"Not everything could be read: {_REFUSED.sub('', refused[-1])[:TOLD_MAX]}.")
+        if large:
+            problems.append(
+                f"It is too large to be taken in: {_some(large)}, with what else it changed, is more than"
+                f" {self.bytes_max} bytes (policy.added_bytes_max)."
+            )
+        return bool(refused or large)
+
+    def _too_large(self) -> list[str]:
+        """Lists, by what the file system says of them, the largest files that changed, as many as have to be left out."""
+        if not self.bytes_max:
+            return []
+        asked = self._git("ls-files", "-z", "-o", "-m", "--exclude-standard", *self.lent.pathspecs())
+        sizes = {path: size_of(self.tree.path / path) for path in git.decode(asked.out).split("\0") if path}
+        total, large = sum(sizes.values()), []
+        for path in sorted(sizes, key=lambda path: (-sizes[path], path)):
+            if total <= self.bytes_max:
+                break
+            large.append(path)
+            total -= sizes[path]
+        return large
 
     def _commit(self, parent: str) -> str:
         tree = self._git("write-tree").text
@@ -228,16 +264,18 @@ class Collector:
         who = git.Signature(*(self.identity or OURS), self.at)
         return git.write_commit(self.tree.common, tree, [parent], self.message, who, who)
 
-    def _commit_without(self, parent: str, lent: Sequence[str], nested: Sequence[str]) -> str:
-        """Commits again, with lent paths as they are in the base and nested repositories as plain files."""
-        with self._without_git(nested):
-            self._forget(nested)
-            if nested:
-                self._git("add", "-A", *self.lent.pathspecs(), ok=(0, 1))
+    def _commit_without(
+        self, parent: str, lent: Sequence[str], nested: Sequence[str], problems: list[str]
+    ) -> tuple[str, bool]:
+        """Commits again, with lent paths as they are in the base and nested repositories as plain files; tells, too, whether a
+        file is left out."""
+        told: list[str] = []
+        unread = self._add_what_can_be(nested, told) if nested else False
+        problems += [text for text in told if text not in problems]
         if lent:
             lent_paths = [f":(top,literal){path}" for path in lent]
             self._git("reset", "-q", self.base, "--", *lent_paths, ok=(0, 1))
-        return self._commit(parent)
+        return self._commit(parent), unread
 
     def _forget(self, paths: Sequence[str]) -> None:
         if paths:
@@ -291,10 +329,6 @@ class Collector:
         there = {path for path in links if os.path.isdir(self.tree.path / path)}
         return there - self._submodules() if there else set()
 
-    def _all_nested(self) -> list[str]:
-        known = self._submodules()
-        return [path for path in find_git_below(self.tree.path) if path not in known]
-
     def _submodules(self) -> set[str]:
         try:
             text = (self.tree.path / ".gitmodules").read_text("utf-8", "surrogateescape")
@@ -337,5 +371,8 @@ def _same_file(one: Path, other: Path) -> bool:
 
 
 def _nested_sentence(nested: Sequence[str]) -> str:
-    named = ", ".join(nested[:NAMED_MAX]) + (" and others" if len(nested) > NAMED_MAX else "")
-    return f"There is a git repository of its own in {named}; its files are kept, its history is not."
+    return f"There is a git repository of its own in {_some(nested)}; its files are kept, its history is not."
+
+
+def _some(paths: Sequence[str]) -> str:
+    return ", ".join(paths[:NAMED_MAX]) + (" and others" if len(paths) > NAMED_MAX else "")

@@ -68,6 +68,7 @@ class LinkedTree:
         ok: Collection[int] = (0,),
         input: bytes | None = None,
         timeout_s: float = 1800.0,
+        reads_all: bool = False,
     ) -> git.Outcome:
         """Runs git in this worktree, with another index file where `index` is given. Raises GitError."""
         env = {"GIT_COMMON_DIR": str(self.common), "GIT_INDEX_FILE": str(index or self.admin / "index")}
@@ -84,6 +85,7 @@ class LinkedTree:
             input=input,
             timeout_s=timeout_s,
             user_config=self.user_config,
+            reads_all=reads_all,
         )
 
     def is_linked(self) -> bool:
@@ -300,18 +302,28 @@ def remove(path: Path) -> None:
             shutil.rmtree(path)
 
 
-def find_git_below(top: Path) -> list[str]:
-    """Lists the folders below `top` (links are not followed) that hold a `.git`, relative to it."""
+def open_up(top: Path) -> list[str]:
+    """Gives the owner back the right to list and change every folder at and below `top`, and to read every file; lists the folders
+    below it that hold a `.git`, relative to it. Links are not followed; what belongs to others, or lies deeper than a path can
+    name, stays as it is. Raises only where the machine is in trouble (`OSError`)."""
     found, waiting = [], [str(top)]
     while waiting:
         folder = waiting.pop()
-        give_rights_back(os.fsencode(folder))
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name == ".git":
-                    found.append(os.path.relpath(folder, top))
-                elif entry.is_dir(follow_symlinks=False):
+        try:
+            give_rights_back(os.fsencode(folder))
+            with os.scandir(folder) as entries:
+                listed = list(entries)
+        except OSError as error:
+            raise_if_troubled(error)
+            continue
+        for entry in listed:
+            if entry.name == ".git":
+                found.append(os.path.relpath(folder, top))
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name != ".git":
                     waiting.append(entry.path)
+            elif entry.is_file(follow_symlinks=False):
+                _give_right_to_read(entry.path)
     return sorted(folder for folder in found if folder != ".")
 
 
@@ -329,18 +341,13 @@ def is_touched(top: Path, since: float) -> bool:
     return False
 
 
-def give_right_to_read(top: Path) -> None:
-    """Gives the owner the right to read every file below `top` that lacks it; links are not followed. What belongs
-    to others stays as it is."""
-    for folder, _, names in os.walk(top):
-        for name in names:
-            path = os.path.join(folder, name)
-            mode = os.lstat(path).st_mode
-            if stat.S_ISREG(mode) and not mode & 0o400:
-                try:
-                    os.chmod(path, stat.S_IMODE(mode) | 0o400)
-                except PermissionError:
-                    pass
+def _give_right_to_read(path: str) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+        if not mode & 0o400:
+            os.chmod(path, stat.S_IMODE(mode) | 0o400)
+    except OSError as error:
+        raise_if_troubled(error)
 
 
 def give_rights_back(path: bytes) -> bool:
@@ -368,6 +375,16 @@ def _mode(path: Path) -> int:
         return os.lstat(path).st_mode
     except FileNotFoundError:
         return 0
+
+
+def size_of(path: Path) -> int:
+    """Gives how many bytes reading a file would give, 0 for whatever is no file."""
+    try:
+        found = os.lstat(path)
+    except OSError as error:
+        raise_if_troubled(error)
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
 def write_text(path: Path, text: str) -> None:

@@ -28,7 +28,7 @@ from typing import Literal, NamedTuple
 from swarm.core.adapters import Agent, expanded
 from swarm.core.places import AttemptPlaces
 from swarm.edge import landlock
-from swarm.edge.linked import remove
+from swarm.edge.linked import give_rights_back, remove
 from swarm.edge.secluded import SHARED_OBJECTS
 from swarm.errors import UsageError
 from swarm.protocol import DAEMON_FILE
@@ -409,12 +409,15 @@ def _make_theirs(agent: Agent, environ: Mapping[str, str]) -> None:
 
 def take_out(places: AttemptPlaces) -> None:
     """Takes what a worker that was shut in said about itself out of its own folder, which goes. No process of it may be left."""
+    for folder in (places.folder, places.worker, places.own):  # a worker may have taken its own rights away
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            give_rights_back(os.fsencode(folder))
     for own, kept in (
         (places.own_result, places.result),
         (places.own_answer, places.answer),
         (places.own_transcript, places.transcript),
     ):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.rename(own, kept)
     remove(places.own)
 

@@ -31,6 +31,7 @@ from swarm.edge.linked import (
     is_file,
     is_folder,
     one_line,
+    open_up,
     remove,
     write_text,
 )
@@ -102,6 +103,7 @@ def come_home(folder: Path, tree: LinkedTree, objects: git.Objects) -> None:
     remove(gone)
     if not folder.is_dir():
         return
+    open_up(folder)
     tree.name_record(tree.admin)
     made = _bring_objects(folder, tree)
     admin = _record_in(folder, tree)

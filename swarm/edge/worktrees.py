@@ -63,6 +63,7 @@ class Pool:
         user_config: bool = True,
         saves: bool = True,
         saved_refs_max: int = 1000,
+        added_bytes_max: int = 0,
         rooms: Rooms = NO_ROOMS,
     ) -> None:
         """Opens the pool at `root`, which need not exist; `repository` may be a bare git folder.
@@ -70,7 +71,8 @@ class Pool:
         `lock` guards git's bookkeeping against other processes. `copy` and `share` are paths in `source`
         (default: the repository's own top) that each worktree gets as copies and as links; `setup` is a
         shell command run in it, in its room of `rooms`. With `saves` false nothing is saved before it is removed: for checkouts
-        that nobody works in. Raises UsageError for paths that leave `source`.
+        that nobody works in. Of the files of one worktree at most `added_bytes_max` bytes go into commits, 0 for any size; one with
+        more is kept as it lies. Raises UsageError for paths that leave `source`.
         """
         top = repository.top if isinstance(repository, git.Repository) else None
         common = repository.common_dir if isinstance(repository, git.Repository) else Path(repository)
@@ -90,7 +92,7 @@ class Pool:
         )
         self.aside = Aside(self.root / ".kept", self.common)
         saver = Saver(self.common, self.objects, saved_refs_max) if saves else None
-        self._keeper = Keeper(self._upkeep, saver, self.aside)
+        self._keeper = Keeper(self._upkeep, saver, self.aside, added_bytes_max)
         self._members = {member.number: member for member in self._leases.load()}
         for member in self._members.values():  # the repository may have been moved since
             member.admin = member.admin and self.common / "worktrees" / member.admin.name

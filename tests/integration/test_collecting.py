@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import os
 import subprocess
@@ -231,3 +232,30 @@ def _leave_a_merge_half_done(worktree: Path) -> None:
         (worktree / "src" / "b.py").write_text(text)
         git(worktree, "commit", "-q", "-am", branch)
     git(worktree, "merge", "one", check=False)
+
+
+def test_what_can_never_be_collected_is_told_in_the_end_and_kept(repo: Path) -> None:
+    """Where git refuses what was left, the last try answers with the cause and where it lies; until then the command fails."""
+
+    async def story() -> None:
+        async with a_worker_that_ended(repo) as ended:
+            git(repo, "config", "filter.broken.clean", "false")
+            git(repo, "config", "filter.broken.required", "true")
+            (ended.worktree / ".gitattributes").write_text("odd filter=broken\n")
+            (ended.worktree / "odd").write_text("precious")
+            command = cmd.Collect(
+                **WHERE,
+                base=ended.base,
+                worktree=str(ended.worktree),
+                branch=attempt_branch("r", "t", 1),
+                title="work",
+            )
+            assert isinstance(await ended.answer(command), m.CommandFailed)
+            found = await ended.answer(dataclasses.replace(command, gives_up=True))
+            assert isinstance(found, m.Collected)
+            assert (found.head, found.touched, found.gone) == (ended.base, (), False)
+            assert "clean filter 'broken' failed" in found.problem
+            assert str(ended.worktree) in found.problem
+            assert (ended.worktree / "odd").read_text() == "precious"
+
+    asyncio.run(story())

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -719,3 +720,16 @@ def test_eight_writers_lose_nothing(repo: Path) -> None:
     assert sorted(subjects) == sorted(f"{k} {n}" for k in range(8) for n in range(5))
     refs.close()
     objects.close()
+
+
+def test_a_git_that_reads_for_long_can_be_ended(repo: Path) -> None:
+    """What reads all that somebody left is killed by a word from another thread."""
+    os.mkfifo(repo / "endless")
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(git.run, "hash-object", "endless", cwd=repo, reads_all=True)
+        wait_until(lambda: bool(call._readers))
+        git.end_readers()
+        with pytest.raises(git.GitError) as told:
+            running.result(60)
+    assert told.value.code == -signal.SIGKILL
+    assert not call._readers

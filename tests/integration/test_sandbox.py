@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from swarm.core.adapters import BUILT_IN, Agent
+from swarm.core.places import AttemptPlaces
 from swarm.edge import landlock
-from swarm.edge.sandbox import BUBBLEWRAP, LANDLOCK, NONE, Mount, Room, Sandbox, choose
+from swarm.edge.sandbox import BUBBLEWRAP, LANDLOCK, NONE, Mount, Room, Sandbox, choose, take_out
 from swarm.settings import SandboxPaths, Settings
 from tests.e2e.test_sandbox import NO_FURTHER, needs_bubblewrap, needs_landlock
 
@@ -292,3 +293,17 @@ print("refused")
 socket.socketpair()
 print("pair")
 """
+
+
+@pytest.mark.parametrize("closed", [".", "own"])
+def test_what_a_worker_said_is_taken_out_of_a_folder_without_rights(tmp_path: Path, closed: str) -> None:
+    """A worker that took the rights away from its folder, or made it a file, keeps nobody from what it said, or from ending it."""
+    places = AttemptPlaces(tmp_path / "attempt")
+    places.own.mkdir(parents=True)
+    places.own_result.write_text("{}")
+    (places.folder / closed).chmod(0)
+    take_out(places)
+    assert places.result.read_text() == "{}"
+    places.own.write_text("no folder")
+    take_out(places)
+    assert not places.own.exists()

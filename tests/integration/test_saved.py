@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -595,3 +596,70 @@ def test_a_staging_worktree_that_was_moved_stays_where_it_is(repo: Path, pool: P
     assert sh(there, "status", "--porcelain") == ""
     assert sh(staging, "status", "--porcelain") == ""
     assert git.Repository.discover(there).common_dir == repo / ".git"
+
+
+@pytest.mark.parametrize("closed", [".", "d"])
+def test_what_lies_in_a_folder_without_rights_is_collected(
+    repo: Path, pool: Pool, base: str, closed: str
+) -> None:
+    """A folder whose rights the worker took away from itself, the worktree's own too, is opened and collected."""
+    path = pool.take(KEY, base)
+    (path / "d").mkdir()
+    (path / "d" / "k").write_text("precious")
+    (path / closed).chmod(0)
+    found = collect(pool, path, base)
+    assert (found.touched, found.problem) == (("d/k",), "")
+    assert pool.give_back(KEY, at=AT) is None
+
+
+def test_what_lies_too_deep_for_a_path_is_told_and_kept(repo: Path, pool: Pool, base: str) -> None:
+    """Files that git can't see are not taken for nothing: it is said, and their worktree is kept as it lies."""
+    path = pool.take(KEY, base)
+    here = os.open(path, os.O_RDONLY)
+    for _ in range(90):
+        os.mkdir("x" * 50, dir_fd=here)
+        here, above = os.open("x" * 50, os.O_RDONLY, dir_fd=here), here
+        os.close(above)
+    os.close(os.open("f", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+    found = collect(pool, path, base)
+    assert found.problem.startswith("Not everything could be read: could not open directory 'xxx")
+    assert str(pool.aside.folder) in found.problem
+    place = Path(str(pool.give_back(KEY, at=AT)))
+    assert place.parent == pool.aside.folder
+    assert os.listdir(here) == ["f"]
+    os.close(here)
+    assert sh(pool.take("r/t/3", base), "status", "--porcelain") == ""
+
+
+def test_what_is_too_large_is_not_read_but_kept(repo: Path, base: str) -> None:
+    """A file of many gigabytes that was made in a moment is told by its size, and its worktree kept; the rest is collected."""
+    pool = open_pool(repo, added_bytes_max=1_000_000)
+    path = pool.take(KEY, base)
+    (path / "small").write_text("precious")
+    (path / "sub").mkdir()
+    sh(path / "sub", "init", "-q")
+    for name in ("large", "sub/large"):
+        with open(path / name, "wb") as file:
+            file.truncate(90 << 30)
+    found = collect(pool, path, base)
+    assert found.touched == ("small",)
+    assert "too large to be taken in: " in found.problem
+    place = Path(str(pool.give_back(KEY, at=AT)))
+    assert all((place / name).stat().st_size == 90 << 30 for name in ("large", "sub/large"))
+    pool.close()
+
+
+def test_a_nested_repository_beside_a_path_that_git_refuses_is_collected(
+    repo: Path, pool: Pool, base: str
+) -> None:
+    """What git takes is collected, what it refuses is told, and the worktree is kept."""
+    path = pool.take(KEY, base)
+    (path / "g" / ".GIT").mkdir(parents=True)
+    (path / "g" / ".GIT" / "config").write_text("x")
+    (path / "g" / "sub").mkdir()
+    (path / "g" / "sub" / "k").write_text("precious")
+    sh(path / "g" / "sub", "init", "-q")
+    found = collect(pool, path, base)
+    assert found.touched == ("g/sub/k",)
+    assert "'g/.GIT/config'" in found.problem
+    assert (Path(str(pool.give_back(KEY, at=AT))) / "g" / ".GIT" / "config").read_text() == "x"

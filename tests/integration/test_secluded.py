@@ -205,3 +205,15 @@ def test_what_a_killed_worker_did_is_saved(repo: Path, pool: Pool, inside: Insid
     assert branch == "swarm/r/saved/t/1-1"
     assert "paid for" in sh(repo, "log", "--format=%s", branch)
     assert not inside.folder.exists()
+
+
+def test_a_folder_without_rights_comes_home(repo: Path, pool: Pool, inside: Inside, base: str) -> None:
+    """A git folder whose rights the worker took away from itself is opened: what was committed in it is collected."""
+    inside.write("k", "precious")
+    inside.git("add", "k")
+    inside.git("commit", "-qm", "mine")
+    for folder, _, names in os.walk(inside.folder, topdown=False):
+        for path in (*(os.path.join(folder, name) for name in names), folder):
+            if not os.path.islink(path):
+                os.chmod(path, 0)
+    assert collect(pool, inside.tree, base).commits == 1

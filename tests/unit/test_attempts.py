@@ -316,15 +316,16 @@ def test_a_worker_that_may_run_is_ended_first(why: str) -> None:
     assert not story.has(cmd.GiveBackWorktree)
 
 
-def test_a_collection_that_fails_is_never_given_up() -> None:
-    """What a worker made is collected whatever it takes: no number of failures throws it away."""
+def test_a_collection_that_fails_is_not_given_up_here() -> None:
+    """No number of failures throws away what a worker made; from the sixth on whoever collects may say that it can't be done."""
     story = a_story(a_plan(a_task("a", attempts=1)))
     story.up("a")
     story.exit("a")
-    for _ in range(30):
-        story.send(
-            m.CommandFailed(**story.where(story.sole(cmd.Collect)), command="Collect", text="disk full")
-        )
+    for n in range(30):
+        command = story.sole(cmd.Collect)
+        assert isinstance(command, cmd.Collect)
+        assert command.gives_up == (n >= 5)
+        story.send(m.CommandFailed(**story.where(command), command="Collect", text="disk full"))
         assert story.state("a") == "queued"
         story.wait(30.0)
     story.collect("a")

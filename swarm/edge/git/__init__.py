@@ -8,7 +8,17 @@ are bytes in git: they are decoded as UTF-8 with surrogateescape. An exit status
 never "a conflict".
 """
 
-from swarm.edge.git.call import GitError, GitTimedOut, Outcome, decode, encode, last_line, pipe, run
+from swarm.edge.git.call import (
+    GitError,
+    GitTimedOut,
+    Outcome,
+    decode,
+    encode,
+    end_readers,
+    last_line,
+    pipe,
+    run,
+)
 from swarm.edge.git.objects import (
     TREE_MODE,
     Change,
@@ -62,6 +72,7 @@ __all__ = [
     "contains",
     "decode",
     "encode",
+    "end_readers",
     "files_of",
     "has_loose",
     "is_object_id",

@@ -6,6 +6,7 @@ is never waited for without a deadline, and what ends it ends its whole group.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import select
@@ -221,6 +222,9 @@ def spawn(
         raise GitError(argv, None, str(problem), cause=f"git could not be started: {problem}") from problem
 
 
+_readers: set[subprocess.Popen[bytes]] = set()
+
+
 def run(
     *args: str,
     git_dir: Path | str | None = None,
@@ -232,8 +236,9 @@ def run(
     ok: Collection[int] = (0,),
     user_config: bool = False,
     output_max_bytes: int = OUTPUT_MAX_BYTES,
+    reads_all: bool = False,
 ) -> Outcome:
-    """Runs one git command and gives its outcome. Thread-safe.
+    """Runs one git command and gives its outcome. Thread-safe. One that `reads_all` that somebody left is ended by `end_readers`.
 
     With `git_dir` no repository is looked for; without it and without `cwd` none is found. `env` is added to the clean
     environment. Raises `GitTimedOut` after `timeout_s` seconds and `GitError` for an exit status outside `ok`, for more
@@ -242,16 +247,28 @@ def run(
     argv = command(args, git_dir, work_tree)
     stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
     child = spawn(argv, cwd, environment(user_config, env), stdin)
+    if reads_all:
+        _readers.add(child)
     try:
         out, err = _exchange(child, argv, input or b"", time.monotonic() + timeout_s, output_max_bytes)
     except BaseException:
         kill_group(child)
         raise
+    finally:
+        _readers.discard(child)
     code = child.returncode
     # Whatever a status means, it does not mean it where git could not write, or not start what it needs.
     if code not in ok or (code != 0 and trouble.named_in(err) is not None):
         raise GitError(argv, code, err)
     return Outcome(code, out, err)
+
+
+def end_readers() -> None:
+    """Kills what runs of the commands that read all that somebody left: nothing else may take so long, and nothing is lost."""
+    for child in list(_readers):
+        if child.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
 
 
 def _exchange(
