@@ -22,6 +22,7 @@ from swarm.edge import git
 from swarm.edge.indexfile import read_flags
 from swarm.edge.linked import (
     NAMED_BY,
+    TIMEOUT_S,
     UNFINISHED,
     LinkedTree,
     copy_index,
@@ -38,6 +39,9 @@ OURS = ("swarm", "swarm@localhost")
 LINEAR_MAX = 64  # commits that are counted one by one before git is asked
 GITLINK = "160000"
 NAMED_MAX = 5  # paths named in a sentence
+SOON_S = (
+    30.0  # within which nearly all that workers leave is read; what takes longer is looked at by size first
+)
 TOLD_MAX = 200  # characters of git's complaint: the path in it may have thousands
 _UNOPENED = re.compile(
     r"^warning: could not open directory ", re.MULTILINE
@@ -152,8 +156,17 @@ class Collector:
         except FileNotFoundError:
             remove(self.index)
 
-    def _git(self, *args: str, ok: Collection[int] = (0,), input: bytes | None = None) -> git.Outcome:
-        return self.tree.git(*args, index=self.index, ok=ok, input=input, reads_all=args[0] == "add")
+    def _git(
+        self,
+        *args: str,
+        ok: Collection[int] = (0,),
+        input: bytes | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> git.Outcome:
+        reads_all = args[0] == "add"
+        return self.tree.git(
+            *args, index=self.index, ok=ok, input=input, timeout_s=timeout_s, reads_all=reads_all
+        )
 
     def _staged(self) -> str:
         """Gives the tree of the index as the worker left it, "" where it is none: untouched, unmerged, broken, gone."""
@@ -217,8 +230,13 @@ class Collector:
     def _add(self, problems: list[str]) -> tuple[list[str], bool]:
         """Takes every file into the index; gives the nested repositories that kept git from it, and whether some
         file could not be read."""
-        large = self._too_large()
-        asked = self._git("add", "-A", *self.lent.pathspecs(but=large), ok=(0, 1, 128))
+        large: list[str] = []
+        try:
+            asked = self._git("add", "-A", *self.lent.pathspecs(), ok=(0, 1, 128), timeout_s=SOON_S)
+        except git.GitTimedOut:  # asking for sizes first would cost every attempt another look at every file
+            remove(Path(f"{self.index}.lock"))
+            large = self._too_large()
+            asked = self._git("add", "-A", *self.lent.pathspecs(but=large), ok=(0, 1, 128))
         if asked.code in (0, 1) and not (large or _UNOPENED.search(asked.err)):
             return [], False  # 1 tells that a lent path is ignored as well; all else was added
         if asked.code == 128 and "index" in git.last_line(asked.err) and "lock" not in asked.err:

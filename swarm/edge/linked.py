@@ -36,6 +36,7 @@ UNFINISHED = {
 }
 TIPS = "swarm-tips"  # in the record: commits that only branches or stashes of a worker's own name
 # Files of the record that may name a commit which nothing else names; all but the first belong to unfinished operations.
+TIMEOUT_S = 1800.0  # of one git in a worktree, whatever lies there
 NAMED_BY = (
     TIPS,
     *("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "REBASE_HEAD", "MERGE_AUTOSTASH"),
@@ -67,7 +68,7 @@ class LinkedTree:
         index: Path | None = None,
         ok: Collection[int] = (0,),
         input: bytes | None = None,
-        timeout_s: float = 1800.0,
+        timeout_s: float = TIMEOUT_S,
         reads_all: bool = False,
     ) -> git.Outcome:
         """Runs git in this worktree, with another index file where `index` is given. Raises GitError."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm.edge import git, linked
+from swarm.edge import git, leftovers, linked
 from swarm.edge.lockfile import exclusive
 from swarm.edge.saved import lay_out, saved, write_files
 from swarm.edge.worktrees import Pool
@@ -631,8 +631,12 @@ def test_what_lies_too_deep_for_a_path_is_told_and_kept(repo: Path, pool: Pool, 
     assert sh(pool.take("r/t/3", base), "status", "--porcelain") == ""
 
 
-def test_what_is_too_large_is_not_read_but_kept(repo: Path, base: str) -> None:
-    """A file of many gigabytes that was made in a moment is told by its size, and its worktree kept; the rest is collected."""
+def test_what_is_too_large_is_not_read_but_kept(
+    repo: Path, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of many gigabytes that was made in a moment is told by its size once reading it has taken a while, and its worktree
+    kept; the rest is collected."""
+    monkeypatch.setattr(leftovers, "SOON_S", 0.5)
     pool = open_pool(repo, added_bytes_max=1_000_000)
     path = pool.take(KEY, base)
     (path / "small").write_text("precious")
