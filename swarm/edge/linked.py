@@ -16,6 +16,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,10 @@ UNFINISHED = {
     "rebase-merge": "rebase",
     "rebase-apply": "rebase",
 }
+TIMEOUT_S = 1800.0  # of one git in a worktree, whatever lies there
+MOVES_MAX = 100  # tries to add a record beside a git that removes the folder of records each time
 TIPS = "swarm-tips"  # in the record: commits that only branches or stashes of a worker's own name
 # Files of the record that may name a commit which nothing else names; all but the first belong to unfinished operations.
-TIMEOUT_S = 1800.0  # of one git in a worktree, whatever lies there
 NAMED_BY = (
     TIPS,
     *("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "REBASE_HEAD", "MERGE_AUTOSTASH"),
@@ -183,10 +185,20 @@ def link(
     remove(path / ".git")
     write_text(path / ".git", f"gitdir: {admin}\n")
     crash_at("worktree.pointed")
-    admin.parent.mkdir(exist_ok=True)
-    os.rename(made, admin)
+    _move_in(made, admin)
     crash_at("worktree.linked")
     return tree
+
+
+def _move_in(made: Path, admin: Path) -> None:
+    """Puts a drafted record among git's. The folder of records goes with the last one that a git of the user's removes, also in
+    the moment after it was made here."""
+    for _ in range(MOVES_MAX):
+        admin.parent.mkdir(exist_ok=True)
+        with suppress(FileNotFoundError):
+            os.rename(made, admin)
+            return
+    os.rename(made, admin)
 
 
 def follow_moved(common: Path, folders: Iterable[Path], *, lock: LockHeld) -> list[Path]:

@@ -654,6 +654,23 @@ def test_many_threads_take_collect_and_give_back_at_once(repo: Path, pool: Pool,
     assert len(sh(repo, "worktree", "list").splitlines()) == 1 + len(pool.members())
 
 
+def test_the_folder_of_records_may_go_in_the_moment_after_it_was_made(
+    repo: Path, pool: Pool, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A git of the user's that removes the last record removes their folder too; a worktree is made all the same."""
+    rename, removed = os.rename, []
+
+    def late(source: str | Path, target: str | Path) -> None:
+        if not removed and Path(target).parent == repo / ".git" / "worktrees":
+            removed.append(target)
+            Path(target).parent.rmdir()
+        rename(source, target)
+
+    monkeypatch.setattr("swarm.edge.linked.os.rename", late)
+    assert sh(pool.take("r/a/1", base), "status", "--porcelain") == ""
+    assert removed
+
+
 def test_making_is_safe_beside_the_users_own_prune_and_add(repo: Path, pool: Pool, base: str) -> None:
     """Worktrees are made while the user's git adds and prunes worktrees in a loop, and neither disturbs the
     other."""
