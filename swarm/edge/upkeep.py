@@ -11,6 +11,7 @@ import dataclasses
 import os
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -212,10 +213,13 @@ class Upkeep:
         return next((path for path in near if linked.points_to(path) == tree.admin), None)
 
     def seated(self, member: Member) -> LinkedTree | None:
-        """Gives the member's worktree where it is now, None where it is gone."""
+        """Gives the member's worktree where it is now, None where it is gone. The rights to its folder that a worker took away are
+        given back: nothing of it could be read."""
         if member.admin is None:
             return None
         tree = self.tree(member)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            linked.give_rights_back(os.fsencode(member.path))
         there = self.seat(tree)
         return dataclasses.replace(tree, path=there) if there is not None and there.is_dir() else None
 
