@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from swarm.errors import SwarmError
 from tests.adversity import bound, fill, no_descriptors, small_disk
 from tests.conftest import git as user_git
 from tests.conftest import wait_until
+
+NONCE = uuid.uuid4().hex  # another test process ends all that bear its own
 
 
 def test_trouble_is_told_from_other_causes() -> None:
@@ -46,11 +49,11 @@ def worker(tmp_path: Path) -> Iterator[tuple[Path, process.Identity]]:
     """A worker that runs."""
     folder = tmp_path / "attempt"
     identity = process.start(
-        folder, ["sleep", "100"], cwd=tmp_path, env=dict(os.environ), nonce="n", output=tmp_path / "out"
+        folder, ["sleep", "100"], cwd=tmp_path, env=dict(os.environ), nonce=NONCE, output=tmp_path / "out"
     )
     wait_until(lambda: process.identity(folder) is not None)
     yield folder, identity
-    process.end_tree(identity, "n", folder=folder, grace_s=0)
+    process.end_tree(identity, NONCE, folder=folder, grace_s=0)
     process.reap(identity)
 
 
@@ -62,11 +65,11 @@ def test_without_descriptors_nobody_is_taken_for_dead(worker: tuple[Path, proces
         lambda: process.started(folder),
         lambda: process.exit_of(folder),
         lambda: process.exit_handle(identity),
-        lambda: process.members("n", identity, folder=folder),
-        lambda: process.end_tree(identity, "n", folder=folder, grace_s=0),
+        lambda: process.members(NONCE, identity, folder=folder),
+        lambda: process.end_tree(identity, NONCE, folder=folder, grace_s=0),
         lambda: contract.read_result(folder / "lock"),
     )
-    process.members("n", identity, folder=folder)  # what is read once only has been read
+    process.members(NONCE, identity, folder=folder)  # what is read once only has been read
     for ask in questions:
         with no_descriptors(), pytest.raises((OSError, SwarmError)) as raised:
             ask()
@@ -125,7 +128,7 @@ def test_a_worker_is_not_started_on_a_full_disk(tmp_path: Path) -> None:
     """On a full disk no worker is started, and a later try starts it."""
     with small_disk(tmp_path / "disk", "1m") as disk:
         ballast = fill(disk)
-        place = {"cwd": tmp_path, "env": dict(os.environ), "nonce": "n", "output": tmp_path / "out"}
+        place = {"cwd": tmp_path, "env": dict(os.environ), "nonce": NONCE, "output": tmp_path / "out"}
         with pytest.raises(OSError, match="No space left"):
             process.start(disk / "a", ["true"], **place)  # type: ignore[arg-type]
         ballast.unlink()
