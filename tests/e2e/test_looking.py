@@ -121,12 +121,13 @@ def test_the_document_has_the_shape_of_the_contract(swarm: Swarm) -> None:
     states = {"bad": "failed", "blocked": "blocked", "landing": "landing", "queued": "queued", "running": "running",
               "ready": "ready", "pending": "pending"}  # fmt: skip
     wait_until(lambda: {task["id"]: task["state"] for task in swarm.status()["runs"][0]["tasks"]} == states)
-    now = swarm.status()
-    hold_status(now)
-    assert [(entry["task"], entry["state"]) for entry in now["merge_queue"]] == [
+    line = [
         ("landing", "verifying"),
         ("queued", "waiting"),
-    ]
+    ]  # it is queued from its worker's end on, before its work is collected
+    wait_until(lambda: [(each["task"], each["state"]) for each in swarm.status()["merge_queue"]] == line)
+    now = swarm.status()
+    hold_status(now)
     assert {claim["task"] for claim in now["claims"]} == {"landing", "queued", "running"}
     reason = task_of(now["runs"][0], "ready")["reason"]
     assert reason["code"] == "claim"
