@@ -26,7 +26,8 @@ class Source(TypedDict):
 
 
 class SubmitRequest(TypedDict):
-    """A plan; `only` limits it to these tasks and what they need, `verify` adds suites, `here` is the top of the checkout that the
+    """A plan; `only` limits it to these tasks and what they need, `verify` adds suites, `changed` has what landed done again where
+    what it was made from has changed, `here` is the top of the checkout that the
     asker stands in: what is checked out there a new run starts from."""
 
     plan: Source
@@ -34,16 +35,19 @@ class SubmitRequest(TypedDict):
     sequential: bool
     fail_fast: bool
     verify: list[str]
+    changed: NotRequired[bool]
     here: NotRequired[str]
 
 
 class SubmitAnswer(TypedDict):
-    """What submitting changed; `verify_found` are the suites that `verify = "auto"` found, each with what it was told by."""
+    """What submitting changed; `again` are the added tasks that do work again, each with why, where that was asked for;
+    `verify_found` are the suites that `verify = "auto"` found, each with what it was told by."""
 
     run: str
     added: list[str]
     replaced: list[str]
     unchanged: int
+    again: NotRequired[dict[str, list[str]]]
     verify_found: NotRequired[list[dict[str, str]]]
 
 

@@ -96,13 +96,15 @@ class Swarm:
         sequential: bool = False,
         fail_fast: bool = False,
         verify: Iterable[str] = (),
+        changed: bool = False,
     ) -> Document:
         """Adds a plan's work to its run; `plan` is a file, a folder, a number, or the plan itself as a mapping.
 
-        Gives what that changed: `run`, `added`, `replaced`, `unchanged`.
+        Gives what that changed: `run`, `added`, `replaced`, `unchanged`. With `changed` what has landed is done again where what it
+        was made from has changed: `again` names that, with why.
         """
         refuse_inside_worker("Swarm.submit")
-        body = self._request(plan, only, sequential, fail_fast, verify)
+        body = self._request(plan, only, sequential, fail_fast, verify, changed)
         daemon = self._session.daemon_or_none()
         if daemon is None:
             check_request(self._session, body)
@@ -117,6 +119,7 @@ class Swarm:
         sequential: bool = False,
         fail_fast: bool = False,
         verify: Iterable[str] = (),
+        changed: bool = False,
         workers: int | None = None,
         timeout_s: float | None = None,
     ) -> Document:
@@ -126,7 +129,7 @@ class Swarm:
         is active.
         """
         refuse_inside_worker("Swarm.run")
-        body = self._request(plan, only, sequential, fail_fast, verify)
+        body = self._request(plan, only, sequential, fail_fast, verify, changed)
         answer = self._session.with_daemon(
             lambda daemon, started: submit_to(daemon, started, body, workers),
             before_start=lambda: check_request(self._session, body),
@@ -427,14 +430,20 @@ class Swarm:
         return answer
 
     def _request(
-        self, plan: Plan, only: Iterable[str], sequential: bool, fail_fast: bool, verify: Iterable[str]
+        self,
+        plan: Plan,
+        only: Iterable[str],
+        sequential: bool,
+        fail_fast: bool,
+        verify: Iterable[str],
+        changed: bool,
     ) -> Document:
         if isinstance(plan, Mapping):
             source, data = "plan.json", json.dumps(plan).encode()
         else:
             source, data = plan_file(self._session, os.fspath(plan))
         wanted: dict[str, Any] = {"only": only, "sequential": sequential, "fail_fast": fail_fast}
-        return request(self._session, source, data, **wanted, verify=verify)
+        return request(self._session, source, data, **wanted, verify=verify, changed=changed)
 
 
 def _awaited(

@@ -83,12 +83,13 @@ class Status(TypedDict):
 
 
 class Submitted(TypedDict):
-    """What submitting changed; `run` is the id to wait for."""
+    """What submitting changed; `run` is the id to wait for, `again` what is done again of what has landed, with why."""
 
     run: str
     added: list[str]
     replaced: list[str]
     unchanged: int
+    again: dict[str, list[str]]
 
 
 class Checked(TypedDict):
@@ -207,12 +208,16 @@ async def submit(
     only: Annotated[tuple[str, ...], Field(description="Only these tasks, and what they need.")] = (),
     sequential: Annotated[bool, Field(description="One task at a time, in the order of the plan.")] = False,
     workers: Annotated[int, Field(description="Most workers at once; 0: as the settings say.", ge=0)] = 0,
+    changed: Annotated[
+        bool,
+        Field(description="Do again what has landed and was made from something that has changed since."),
+    ] = False,
 ) -> Submitted:
     """Begins a plan, or adds what is new in it to its run, and returns at once with the run's id. Tasks go in parallel unless
     sequential."""
     swarm = AsyncSwarm(directory or ".")
     await swarm.start(workers=workers or None)
-    return _submitted(await swarm.submit(plan, only=only, sequential=sequential))
+    return _submitted(await swarm.submit(plan, only=only, sequential=sequential, changed=changed))
 
 
 @_tool
@@ -404,7 +409,7 @@ async def _run_of(swarm: AsyncSwarm, run: str) -> dict[str, Any]:
 
 
 def _submitted(answer: dict[str, Any]) -> Submitted:
-    return {name: answer[name] for name in Submitted.__annotations__}  # type: ignore[return-value]
+    return {name: answer.get(name, {}) for name in Submitted.__annotations__}  # type: ignore[return-value]
 
 
 def _planned(document: dict[str, Any]) -> Planned:

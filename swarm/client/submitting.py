@@ -54,6 +54,11 @@ _PLAN_OPTIONS = (
         default=False,
         help="Give the rest up at the first failure, or go on (default).",
     ),
+    click.option(
+        "--changed",
+        is_flag=True,
+        help="Do again what has landed and was made from something that has changed since.",
+    ),
 )
 
 
@@ -209,6 +214,7 @@ def request(
     sequential: bool,
     fail_fast: bool,
     verify: Iterable[str],
+    changed: bool = False,
 ) -> dict[str, Any]:
     """Makes the body of a submission, `shapes.SubmitRequest`."""
     import binascii
@@ -219,6 +225,7 @@ def request(
         "sequential": sequential,
         "fail_fast": fail_fast,
         "verify": list(verify),
+        "changed": changed,
         "here": session.place.here,
     }
 
@@ -227,7 +234,20 @@ def _submitted(answer: dict[str, Any]) -> str:
     counts = (
         f"{len(answer['added'])} added, {len(answer['replaced'])} replaced, {answer['unchanged']} unchanged"
     )
-    return f"{protocol.printable(answer['run'])}: {counts}{_verified_by(answer.get('verify_found'))}"
+    again = answer.get("again")
+    return f"{protocol.printable(answer['run'])}: {counts}{_verified_by(answer.get('verify_found'))}{_again(again)}"
+
+
+def _again(again: dict[str, list[str]] | None) -> str:
+    """Says what is done again and why; nothing where it was not asked for."""
+    if again is None:
+        return ""
+    if not again:
+        return "\n  nothing that its landed tasks were made from has changed"
+    return "".join(
+        f"\n  again {protocol.printable(name)}: {protocol.printable('; '.join(why))}"
+        for name, why in again.items()
+    )
 
 
 def _verified_by(found: list[dict[str, str]] | None) -> str:

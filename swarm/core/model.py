@@ -120,7 +120,8 @@ class TaskSpec:
     `needs` are ids of tasks, `phase_needs` ids of phases. `finished` is true for a task that a foreign plan says is done: it
     satisfies needs and is never run. `by_hand` marks a task that no plan has: it takes in what a person committed on staging; `qa`
     one of a round of QA, "review" or "fix"; `answer` one whose answer counts in place of a change, "findings" or "plan".
-    `contracts` is what was agreed with tasks beside it. `extra` keeps the keys that were not understood.
+    `contracts` is what was agreed with tasks beside it. `reads` are patterns of the files that it is made from; `again_of` is the
+    task of the plan that it does again, `again_for` why (see `again`). `extra` keeps the keys that were not understood.
     """
 
     id: str
@@ -146,6 +147,9 @@ class TaskSpec:
     no_output_s: float = 0.0
     answer: str = ""
     contracts: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    again_of: str = ""
+    again_for: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,10 @@ class _TaskForm(_Form):
     phase: _Id | None = Field(default=None, description="the phase that the task belongs to")
     needs: list[str] = Field(default=[], description="ids of tasks or phases that must have landed before")
     claims: _Claims = Field(default=[], description="paths that the task alone may change while it goes on")
+    reads: list[str] = Field(
+        default=[],
+        description="paths that the task is made from: `--changed` does it again once one of them has changed",
+    )
     prompt: str = Field(default="", description="what an agent is told")
     run: str = Field(default="", description='the shell command of the agent "command"')
     agent: _Id | None = Field(
@@ -408,6 +412,7 @@ class _Native:
             needs=needs,
             phase_needs=phase_needs,
             claims=self._claims(form.claims, f"{place}.claims"),
+            reads=self._reads(form.reads, f"{place}.reads"),
             prompt=prompt or ("" if agent == "command" else title),
             run=run,
             agent=agent,
@@ -447,6 +452,16 @@ class _Native:
                 found[Claim(claims.normalise(form.path), form.mode)] = None
             except ValueError as error:
                 text = f'"{one_line(form.path, 80)}" cannot be claimed: {error}'
+                self.errors.append(Problem(f"{place}[{index}]", text))
+        return tuple(found)
+
+    def _reads(self, paths: list[str], place: str) -> tuple[str, ...]:
+        found: dict[str, None] = {}
+        for index, path in enumerate(paths):
+            try:
+                found[claims.normalise(path)] = None
+            except ValueError as error:
+                text = f'"{one_line(path, 80)}" cannot be read by a task: {error}'
                 self.errors.append(Problem(f"{place}[{index}]", text))
         return tuple(found)
 
@@ -675,6 +690,7 @@ def _task_dict(task: TaskSpec) -> dict[str, Any]:
         "phase": task.phase or "",
         "needs": [*task.needs, *task.phase_needs],
         "claims": [{"path": claim.path, "mode": claim.mode.value} for claim in task.claims],
+        "reads": [*task.reads],
         "prompt": task.prompt,
         "run": task.run,
         "agent": task.agent,

@@ -311,11 +311,13 @@ def task_document(swarm: Swarm, run: Run, task: Task, live: Live) -> dict[str, A
         "title": spec.title,
         "by_hand": spec.by_hand,
         "qa": spec.qa or None,
+        "again_of": spec.again_of or None,
         "phase": spec.phase,
         "state": task.state.value,
         "reason": _reason_document(_reason_of(swarm, run, task)),
         "needs": [*spec.needs, *spec.phase_needs],
         "claims": [{"path": claim.path, "mode": claim.mode.value} for claim in spec.claims],
+        "reads": [*spec.reads],
         "landed_commit": task.landed_commit,
         "attempts": [attempt_document(run, task, attempt, live) for attempt in task.attempts],
     }

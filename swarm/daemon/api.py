@@ -290,6 +290,7 @@ class Api:
                 only=only,
                 sequential=bool(body.get("sequential")),
                 fail_fast=bool(body.get("fail_fast")),
+                changed=bool(body.get("changed")),
                 here=str(body.get("here") or ""),
             )
         return Document(answer)

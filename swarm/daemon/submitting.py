@@ -10,13 +10,15 @@ from collections.abc import Callable
 from typing import Any
 
 from swarm import config
-from swarm.core import discover, submission
+from swarm.core import again, discover, submission
 from swarm.core import messages as m
 from swarm.core.model import PhaseSpec, PlanSpec
 from swarm.core.run import Run
 from swarm.daemon import intake
+from swarm.daemon.closing import look_at_staging
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.edges import Edges
+from swarm.edge import git
 from swarm.errors import Refused, UsageError
 
 
@@ -29,12 +31,20 @@ class Submitter:
         self.edges = edges
 
     async def submit(
-        self, plan: PlanSpec, *, here: str = "", if_new: bool = False, **options: Any
+        self,
+        plan: PlanSpec,
+        *,
+        here: str = "",
+        if_new: bool = False,
+        changed: bool = False,
+        only: tuple[str, ...] = (),
+        **options: Any,
     ) -> dict[str, Any]:
         """Gives what that changed, `shapes.SubmitAnswer`. Raises `Refused` or `UsageError`; the lock is held.
 
-        `here` is the checkout in which somebody asks, `options` those of `PlanSubmitted`. With `if_new` the machine is told only
-        of a plan that adds or replaces something.
+        `here` is the checkout in which somebody asks, `only` and `options` are those of `PlanSubmitted`. With `if_new` the machine
+        is told only of a plan that adds or replaces something; with `changed` what has landed is done again where what it was made
+        from has changed.
         """
         intake.check_agents(plan, self.edges.agents, self.edges.environ)
         intake.check_ownership(plan, config.to_roles(self.edges.settings))
@@ -43,11 +53,17 @@ class Submitter:
             there = intake.checkout(self.edges.repository, here)
             suites = await _in_thread(lambda: intake.suites_of(there))
             plan, found = discover.filled_in(plan, suites), {"verify_found": discover.document(suites)}
-        change = self._checked(plan)
         known = self._coordinator.swarm.runs.get(plan.id)
+        if known is not None:
+            outdated = await self._outdated(known, plan) if changed else {}
+            plan = again.carried_on(known, plan, outdated)
+            found |= {"again": again.told(plan, outdated)} if changed else {}
+        change = self._checked(plan)
         if not (if_new and known is not None and not change.added and not change.replaced):
             base = await self._base(plan, known, here)
             at = self._coordinator.now()
+            newest = {spec.again_of or spec.id: spec.id for spec in plan.tasks}
+            options["only"] = tuple(newest.get(name, name) for name in only)
             await self._coordinator.ask(
                 m.PlanSubmitted(
                     at=at, run=plan.id, plan=plan, base_branch=base[0], base_commit=base[1], **options
@@ -83,6 +99,23 @@ class Submitter:
             )
         return change
 
+    async def _outdated(self, run: Run, plan: PlanSpec) -> dict[str, again.Why]:
+        """Gives what would be made from something else now. Raises `Refused` where that is not on staging yet."""
+        await look_at_staging(self._coordinator, self.edges, run, "Nothing was submitted")
+        made = again.made(run, plan)
+        staging, branch = run.published, run.base_branch
+        changed, ahead = await _in_thread(
+            lambda: (_changed(self.edges, made), _ahead(self.edges, staging, branch))
+        )
+        missing = {path for each in made for path in each.read(ahead)}
+        if missing:
+            raise Refused(
+                f"{branch} has changes of {', '.join(sorted(missing)[:5])} that are not on staging of run {run.id}.",
+                "Nothing was submitted: tasks start from staging, and would be made from what is there.",
+                f"git -C {run.worktree} merge --no-ff {branch}, then the same command again",
+            )
+        return again.outdated(run, plan, changed)
+
     async def _base(self, plan: PlanSpec, known: Run | None, here: str) -> tuple[str, str]:
         if known is not None:
             return known.base_branch, known.base_commit
@@ -91,6 +124,25 @@ class Submitter:
             lambda: intake.base_of(plan, intake.checkout(repository, here))
         )
         return base
+
+
+def _changed(edges: Edges, made: list[again.Made]) -> dict[str, list[str]]:
+    """Gives, by task, the paths that it reads and that are not as they were when it was made."""
+    paths = edges.landing.objects.changed_paths
+    pairs = {pair: paths(*pair) for pair in {pair for each in made for pair in each.pairs}}
+    return {
+        each.task: sorted({path for pair in each.pairs for path in each.read(pairs[pair])}) for each in made
+    }
+
+
+def _ahead(edges: Edges, staging: str, branch: str) -> tuple[str, ...]:
+    """Lists the paths that have changed on a branch since staging had all of it; none where there is no such branch."""
+    repository = edges.repository
+    tip = repository.branch_commit(branch) if branch else None
+    if tip is None:
+        return ()
+    shared = git.run("merge-base", staging, tip, git_dir=repository.common_dir, ok=(0, 1)).text.strip()
+    return edges.pool.objects.changed_paths(shared, tip) if shared else ()
 
 
 def _differs(run: Run, phase: PhaseSpec) -> bool:

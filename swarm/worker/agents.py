@@ -111,6 +111,11 @@ def prompt_text(
     if spec.claims:
         paths = "\n".join(f"- {claim.path}" for claim in spec.claims)
         parts.append(f"Change only these paths:\n{paths}")
+    if spec.again_for:
+        why = "\n".join(f"- {text}" for text in spec.again_for)
+        parts.append(
+            f"This was done before, and what came of it is here. Do again as much of it as calls for it now, since:\n{why}"
+        )
     if spec.contracts:
         agreed = "\n".join(f"- {text}" for text in spec.contracts)
         parts.append(f"Keep to what was agreed with those who work beside you:\n{agreed}")

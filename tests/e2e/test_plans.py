@@ -317,3 +317,39 @@ id = "ui"
         swarm.top, "log", "-1", "--format=%(trailers:key=Swarm-Verified,valueonly)", "swarm/modernise/staging"
     )
     assert "own" in trailers
+
+
+def test_what_was_made_from_something_else_is_done_again(swarm: Swarm) -> None:
+    """Row 91: with nothing changed no task is done again; once one file has changed, on staging too, what reads it and what needs
+    that are done again, and nothing else."""
+    plan = swarm.plan(
+        "made",
+        [
+            swarm.task("upper", "tr a-z A-Z < in.txt > upper.txt", claims=["upper.txt"], reads=["in.txt"]),
+            swarm.task("count", "wc -c < upper.txt > count.txt", claims=["count.txt"], needs=["upper"]),
+            swarm.task("other"),
+        ],
+    )
+    (swarm.top / "in.txt").write_text("one\n")
+    git(swarm.top, "add", "in.txt")
+    git(swarm.top, "commit", "-qm", "in")
+    swarm("start")
+    swarm.run(plan)
+    asked = swarm("run", str(plan), "--changed")
+    assert "nothing that its landed tasks were made from has changed" in asked.err
+    assert sorted(swarm.starts()) == ["count", "other", "upper"]
+
+    (swarm.top / "in.txt").write_text("three\n")
+    git(swarm.top, "commit", "-qam", "in changed")
+    swarm.look_again()
+    refused = swarm("submit", str(plan), "--changed", code=4)
+    assert "in.txt" in refused.err
+    assert "merge --no-ff main" in refused.err
+    git(swarm.wait_for_follow("made"), "merge", "-q", "--no-ff", "-m", "main", "main")
+    run = swarm.run(plan, "--changed")
+    assert {task["id"]: task["again_of"] for task in run["tasks"] if not task["by_hand"]} == {
+        "upper": None, "count": None, "other": None, "upper-2": "upper", "count-2": "count",
+    }  # fmt: skip
+    assert swarm.starts()[3:] == ["upper-2", "count-2"]
+    assert (swarm.content("made", "upper.txt"), swarm.content("made", "count.txt")) == ("THREE\n", "6\n")
+    assert swarm("submit", str(plan), "--changed", "--json").json["submitted"]["again"] == {}

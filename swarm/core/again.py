@@ -1,0 +1,194 @@
+"""What of a run is done again, because what it was made from has changed: what the plan says of it, a file that it reads, or
+something that it needs.
+
+What has landed stays as it landed. A task that is done again is a task of its own: `gen-2` for the `gen` of the plan, which it
+names in `again_of` and needs. So a plan whose tasks have such successors is read as if it named the newest of them.
+
+Rules for editing: pure, and asked before a plan is submitted; the machine knows nothing of it but tasks that are added.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from swarm.core import claims
+from swarm.core.model import Attempt, PhaseSpec, PlanSpec, Step, Task, TaskSpec, TaskState
+from swarm.core.run import Run
+
+Why = tuple[str, ...]
+WHY_MAX = 10  # reasons told of one task; the others are counted
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a landed task was made from, as pairs of commits: where a path differs within one of them, it was made from something
+    else than what is there now. `task` is the id that the plan has, `reads` are patterns of what it reads."""
+
+    task: str
+    reads: tuple[str, ...]
+    pairs: tuple[tuple[str, str], ...]
+
+    def read(self, changed: Iterable[str]) -> Iterator[str]:
+        """Gives those of some paths that it reads."""
+        return (path for path in changed if any(claims.matches(pattern, path) for pattern in self.reads))
+
+
+def newest(run: Run) -> dict[str, str]:
+    """Gives, by the plan's id, the newest task that does its work again, for those that have one."""
+    return {task.spec.again_of: name for name, task in run.tasks.items() if task.spec.again_of}
+
+
+def made(run: Run, plan: PlanSpec) -> list[Made]:
+    """Lists what the landed tasks of a plan were made from, of those that read something.
+
+    What a worker saw and left is the commit that it submitted. Where that was put on a newer staging by machine, its worker saw
+    the older one.
+    """
+    successors, found = newest(run), []
+    for spec in plan.tasks:
+        task = run.tasks.get(successors.get(spec.id, spec.id))
+        attempt = _landed(task)
+        if attempt is not None and spec.reads:
+            pairs = [(attempt.submitted, run.published)]
+            if attempt.rebased is not None and attempt.onto is not None:
+                pairs.append((attempt.base, attempt.onto))
+            found.append(Made(spec.id, spec.reads, tuple(pairs)))
+    return found
+
+
+def _landed(task: Task | None) -> Attempt | None:
+    """Gives the attempt by which a task has landed, and is still on staging."""
+    if task is None or task.state is not TaskState.LANDED:
+        return None
+    landed = (each for each in reversed(task.attempts) if each.step is Step.LANDED and not each.undoes)
+    return next((each for each in landed if each.landed_commit == task.landed_commit), None)
+
+
+def outdated(run: Run, plan: PlanSpec, changed: Mapping[str, Sequence[str]]) -> dict[str, Why]:
+    """Gives the landed tasks of a plan that would be made from something else now, by the plan's id, each with why.
+
+    `changed` are the paths that a task reads and that have changed since.
+    """
+    successors = newest(run)
+    landed = {
+        spec.id: spec
+        for spec in plan.tasks
+        if _landed(run.tasks.get(successors.get(spec.id, spec.id))) is not None
+    }
+    found: dict[str, Why] = {}
+    for name, spec in landed.items():
+        known = run.tasks[successors.get(name, name)].spec
+        why = [f"{path} has changed" for path in changed.get(name, ())]
+        if name not in run.unplanned and not _says_the_same(known, spec, successors):
+            why.insert(0, "the plan says something else")
+        why += [
+            f"{need} has landed again"
+            for need in spec.needs
+            if need in successors and successors[need] not in known.needs
+        ]
+        if why:
+            more = [f"and {len(why) - WHY_MAX} more"] if len(why) > WHY_MAX else []
+            found[name] = (*why[:WHY_MAX], *more)
+    _spread(plan, landed, found)
+    return found
+
+
+def _spread(plan: PlanSpec, landed: Mapping[str, TaskSpec], found: dict[str, Why]) -> None:
+    """Adds what needs one of those found, and what needs that."""
+    needing = _needing(plan)
+    due = list(found)
+    for name in due:
+        for other in needing.get(name, ()):
+            if other in landed and other not in found:
+                found[other] = (f"{name} is done again",)
+                due.append(other)
+
+
+def _needing(plan: PlanSpec) -> dict[str, list[str]]:
+    """Gives, by task, the tasks that need it, also by way of phases."""
+    phases = {phase.id: phase for phase in plan.phases}
+    members: dict[str, list[str]] = {}
+    for spec in plan.tasks:
+        members.setdefault(spec.phase or "", []).append(spec.id)
+    needing: dict[str, list[str]] = {}
+    for spec in plan.tasks:
+        wanting: list[PhaseSpec | TaskSpec] = [spec]
+        if spec.phase in phases:
+            wanting.append(phases[spec.phase])
+        for each in wanting:
+            of_phases = (name for phase in each.phase_needs for name in members.get(phase, ()))
+            for need in dict.fromkeys((*each.needs, *of_phases)):
+                needing.setdefault(need, []).append(spec.id)
+    return needing
+
+
+def carried_on(run: Run, plan: PlanSpec, again: Mapping[str, Why]) -> PlanSpec:
+    """Gives the plan as the run takes it in: the tasks of `again` as new ones, the others as they are known, with their needs."""
+    successors = newest(run)
+    taken = {*run.tasks, *run.finished_before, *run.phases, *(phase.id for phase in plan.phases)}
+    taken.update(spec.id for spec in plan.tasks)
+    names = dict(successors)
+    for name in again:
+        names[name] = _free(name, taken)
+    tasks = [
+        _successor(spec, names, successors.get(spec.id, spec.id), again[spec.id])
+        if spec.id in again
+        else _known(run, spec, names, successors)
+        for spec in plan.tasks
+    ]
+    return dataclasses.replace(plan, tasks=tuple(tasks))
+
+
+def told(plan: PlanSpec, again: Mapping[str, Why]) -> dict[str, list[str]]:
+    """Names the tasks of a plan, as it is taken in, that do work again, each with why."""
+    return {spec.id: list(spec.again_for) for spec in plan.tasks if spec.again_of in again}
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """Finds a name for the next one that does the work of a task again, and takes it."""
+    n = 2
+    while f"{name[:190]}-{n}" in taken:
+        n += 1
+    taken.add(f"{name[:190]}-{n}")
+    return f"{name[:190]}-{n}"
+
+
+def _successor(spec: TaskSpec, names: Mapping[str, str], before: str, why: Why) -> TaskSpec:
+    """Makes the task that does the work of one again: it may well come to what is there."""
+    needs = (*(names.get(need, need) for need in spec.needs), before)
+    return dataclasses.replace(
+        spec,
+        id=names[spec.id],
+        needs=tuple(dict.fromkeys(needs)),
+        again_of=spec.id,
+        again_for=why,
+        allow_empty=True,
+    )
+
+
+def _known(run: Run, spec: TaskSpec, names: Mapping[str, str], successors: Mapping[str, str]) -> TaskSpec:
+    """Gives a task that is not done again: one on which work has started stays as it is where the plan says the same of it."""
+    task = run.tasks.get(successors.get(spec.id, spec.id))
+    if task is not None and task.attempts and _says_the_same(task.spec, spec, successors):
+        return task.spec
+    if task is not None and task.spec.again_of:
+        return _successor(spec, names, task.spec.needs[-1], task.spec.again_for)
+    return dataclasses.replace(spec, needs=tuple(names.get(need, need) for need in spec.needs))
+
+
+def _says_the_same(known: TaskSpec, spec: TaskSpec, successors: Mapping[str, str]) -> bool:
+    """Tells whether a plan says of a task what its worker is told already; what it reads is nothing to a worker."""
+    plans = {name: planned for planned, name in successors.items()}
+    needs = known.needs[:-1] if known.again_of else known.needs
+    as_planned = dataclasses.replace(
+        known,
+        id=spec.id,
+        needs=tuple(plans.get(need, need) for need in needs),
+        reads=spec.reads,
+        allow_empty=spec.allow_empty if known.again_of else known.allow_empty,
+        again_of="",
+        again_for=(),
+    )
+    return as_planned == spec

@@ -1,0 +1,169 @@
+"""What is done again because what it was made from has changed, and that nothing else is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from swarm.core import again
+from swarm.core.invariants import invariants
+from swarm.core.model import PhaseSpec, PlanSpec, TaskSpec
+from swarm.core.submission import would_change
+from tests.builders import a_plan, a_task
+from tests.stories import Story, a_story
+
+
+def reading(spec: TaskSpec, *paths: str) -> TaskSpec:
+    return dataclasses.replace(spec, reads=paths)
+
+
+PLAN = a_plan(
+    reading(a_task("schema"), "api.json"),
+    a_task("client", needs=["schema"]),
+    a_task("pages", needs=["client"]),
+    reading(a_task("docs"), "docs/**"),
+)
+
+
+def landed(plan: PlanSpec = PLAN) -> Story:
+    story = a_story(plan)
+    for task in plan.tasks:
+        story.land(task.id)
+    return story
+
+
+def outdated(story: Story, plan: PlanSpec, **changed: Sequence[str]) -> Mapping[str, again.Why]:
+    return again.outdated(story.run, plan, changed)
+
+
+def submit(story: Story, plan: PlanSpec, **changed: Sequence[str]) -> PlanSpec:
+    """Submits a plan as the daemon does with --changed, and lands what is done again."""
+    found = again.outdated(story.run, plan, changed)
+    taken = again.carried_on(story.run, plan, found)
+    story.submit(taken)
+    assert invariants(story.swarm) == []
+    return taken
+
+
+def test_what_has_not_changed_is_not_done_again() -> None:
+    """With nothing changed no task is done again, and the plan is taken in as it is."""
+    story = landed()
+    assert outdated(story, PLAN) == {}
+    assert again.carried_on(story.run, PLAN, {}) == PLAN
+    assert again.made(story.run, PLAN)[0] == again.Made(
+        "schema", ("api.json",), ((story.attempt("schema").submitted, story.run.published),)
+    )
+
+
+def test_a_file_that_changed_has_its_dependants_done_again_and_nothing_else() -> None:
+    """One changed file: the task that reads it and what needs that, each as a task of its own, in the order of their needs."""
+    story = landed()
+    taken = submit(story, PLAN, schema=["api.json"])
+    assert [task.id for task in taken.tasks] == ["schema-2", "client-2", "pages-2", "docs"]
+    assert again.told(taken, outdated(story, PLAN)) == {}
+    assert story.task("schema-2").spec.again_for == ("api.json has changed",)
+    assert story.task("client-2").spec.needs == ("schema-2", "client")
+    assert story.task("pages-2").spec.again_for == ("client is done again",)
+    assert [story.state(name) for name in ("schema", "schema-2", "client-2", "pages-2")] == [
+        "landed",
+        "running",
+        "pending",
+        "pending",
+    ]
+    for name in ("schema-2", "client-2", "pages-2"):
+        story.land(name)
+    assert outdated(story, PLAN) == {}
+
+
+def test_a_plan_with_successors_comes_again_as_it_is() -> None:
+    """After a task was done again the same plan changes nothing, with or without a look at what changed; the next time it is the
+    third."""
+    story = landed()
+    submit(story, PLAN, docs=["docs/a.md"])
+    story.land("docs-2")
+    change = would_change(story.swarm, "plan", again.carried_on(story.run, PLAN, {}))
+    assert (change.added, change.replaced, change.refused, change.unchanged) == ((), (), (), 4)
+    submit(story, PLAN, docs=["docs/a.md"])
+    story.land("docs-3")
+    assert story.task("docs-3").spec.needs == ("docs-2",)
+    assert again.made(story.run, PLAN)[1].pairs[0][0] == story.attempt("docs-3").submitted
+
+
+def test_what_the_plan_says_otherwise_is_done_again() -> None:
+    """A landed task of which the plan says something else now is done again as it says, and no longer refused."""
+    story = landed()
+    other = dataclasses.replace(PLAN.tasks[3], run="echo other")
+    plan = dataclasses.replace(PLAN, tasks=(*PLAN.tasks[:3], other))
+    assert would_change(story.swarm, "plan", again.carried_on(story.run, plan, {})).refused == ("docs",)
+    submit(story, plan)
+    assert story.task("docs-2").spec.run == "echo other"
+    assert story.task("docs-2").spec.again_for == ("the plan says something else",)
+    story.land("docs-2")
+    assert outdated(story, plan) == {}
+
+
+def test_what_a_task_reads_may_be_said_later() -> None:
+    """Naming what a landed task reads is no change of the task; from then on it counts."""
+    bare = a_plan(a_task("a"))
+    story = landed(bare)
+    plan = a_plan(reading(a_task("a"), "in.txt"))
+    assert outdated(story, plan) == {}
+    assert would_change(story.swarm, "plan", again.carried_on(story.run, plan, {})).refused == ()
+    assert [each.task for each in again.made(story.run, plan)] == ["a"]
+
+
+def test_what_has_not_started_waits_for_what_is_done_again() -> None:
+    """A task that needs one that is done again starts after that; one at work stays as it is, and is done again the next time."""
+    plan = a_plan(reading(a_task("a"), "in.txt"), a_task("b", needs=["a"]), a_task("c", needs=["b"]))
+    story = a_story(plan)
+    story.land("a")  # b is at work now
+    submit(story, plan, a=["in.txt"])
+    assert story.task("b").spec.needs == ("a",)
+    assert story.state("a-2") == "running"
+    story.land("a-2")
+    story.land("b")
+    story.land("c")
+    assert outdated(story, plan) == {"b": ("a has landed again",), "c": ("b is done again",)}
+
+
+def test_what_needs_a_phase_is_done_again_with_any_of_its_tasks() -> None:
+    """What needs a phase, itself or by its own phase, is made from all tasks of it."""
+    phases = (PhaseSpec(id="p"), PhaseSpec(id="q", phase_needs=("p",)))
+    plan = a_plan(
+        reading(a_task("a", phase="p"), "x"),
+        a_task("b", phase="q"),
+        a_task("c", phase_needs=["p"]),
+        a_task("d"),
+        phases=phases,
+    )
+    story = landed(plan)
+    assert list(outdated(story, plan, a=["x"])) == ["a", "b", "c"]
+
+
+def test_one_put_on_newer_staging_by_machine_was_made_from_the_older() -> None:
+    """Of an attempt that was rebased by machine both count: what has changed since, and what had changed before."""
+    story = landed(a_plan(reading(a_task("a"), "x")))
+    attempt = story.attempt("a")
+    attempt.rebased, attempt.onto = "r" * 40, "o" * 40
+    (made,) = again.made(story.run, a_plan(reading(a_task("a"), "x")))
+    assert made.pairs == (("r" * 40, story.run.published), (attempt.base, "o" * 40))
+
+
+def test_only_what_is_read_counts() -> None:
+    """Paths are matched as claims are."""
+    made = again.Made("a", ("docs/**", "api.json"), ())
+    assert list(made.read(["docs/x/y.md", "src/a.py", "api.json"])) == ["docs/x/y.md", "api.json"]
+
+
+def test_a_name_that_is_taken_is_passed_over() -> None:
+    """The name of a task that does work again is nobody else's, also where the plan has one that looks like it."""
+    plan = a_plan(reading(a_task("a"), "x"), a_task("a-2"))
+    story = landed(plan)
+    assert [task.id for task in submit(story, plan, a=["x"]).tasks] == ["a-3", "a-2"]
+
+
+def test_what_was_taken_off_or_failed_is_left_to_a_person() -> None:
+    """Only what stands on staging is done again."""
+    story = a_story(a_plan(reading(a_task("a", attempts=1), "x")))
+    story.fail("a")
+    assert outdated(story, a_plan(reading(a_task("a", attempts=1), "x")), a=["x"]) == {}
