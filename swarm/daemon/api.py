@@ -244,13 +244,15 @@ class Api:
         name = request.query_params.get("run") or None
         timeout_s = _seconds(request.query_params.get("timeout_s"), most=protocol.WAIT_SLICE_S)
         run, reviewed = self._run(name), request.query_params.get("until") == protocol.UNTIL_REVIEWED
-        try:
+
+        def over() -> bool:
+            at_work = _under_review(run) if reviewed else run.open_tasks or run.live
+            return not (at_work or _settling(run))
+
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while (_under_review(run) if reviewed else run.open_tasks or run.live) or _settling(run):
-                    await self.coordinator.changed()
-                    if self.coordinator.ended:
-                        return Document({"ended": False})
-        except TimeoutError:
+                await self.coordinator.until(over)
+        if not over():
             return Document({"ended": False})
         return Document({**await self.document(run.id, summary=True), "ended": True})
 
@@ -572,12 +574,11 @@ class Api:
 
     async def _undone(self, run: Run, task: Task, attempt: Attempt) -> str:
         """Waits for the end of an undo and gives its commit. Raises the reason why the task stays landed."""
-        while attempt.step not in ATTEMPT_ENDS:
-            if self.coordinator.ended:
-                raise SwarmError(
-                    "The daemon stopped while it was undoing.", "The next one goes on with it.", "swarm start"
-                )
-            await self.coordinator.changed()
+        await self.coordinator.until(lambda: attempt.step in ATTEMPT_ENDS)
+        if attempt.step not in ATTEMPT_ENDS:
+            raise SwarmError(
+                "The daemon stopped while it was undoing.", "The next one goes on with it.", "swarm start"
+            )
         reason = attempt.reason
         assert reason is not None
         if reason.code == "undone":
@@ -612,17 +613,16 @@ class Api:
             raise discarding.refusal(run.id, holds)
         lost = tuple(each.name for each in holds)
         await self.coordinator.ask(m.DiscardRequested(at=self.coordinator.now(), run=run.id, lost=lost))
-        while self.swarm.runs.get(run.id) is run:
-            if self.coordinator.ended:
-                raise SwarmError(
-                    "The daemon stopped while it was discarding.", "The next one goes on with it."
-                )
+        await self.coordinator.until(
+            lambda: self.swarm.runs.get(run.id) is not run or "Discard" in run.failures
+        )
+        if self.swarm.runs.get(run.id) is run:
             if "Discard" in run.failures:
                 raise SwarmError(
                     f"Run {run.id} could not be removed yet: {run.failures['Discard']}",
                     "It is tried again until it succeeds.",
                 )
-            await self.coordinator.changed()
+            raise SwarmError("The daemon stopped while it was discarding.", "The next one goes on with it.")
         return JSONResponse({"run": run.id, "holds": told, "discarded": True})
 
     # --- finding

@@ -149,8 +149,7 @@ class Closing:
     async def _wait_for_turn(self, run: Run) -> None:
         """Waits for a finish that goes on already, such as one that a daemon which was killed had begun; one that can't go on at
         present is not waited for."""
-        while run.finish is not None and "Finish" not in run.failures and not self._coordinator.ended:
-            await self._coordinator.changed()
+        await self._coordinator.until(lambda: run.finish is None or "Finish" in run.failures)
 
     def _check_approved(self, run: Run) -> None:
         why = self._unapproved(run)
@@ -176,10 +175,9 @@ class Closing:
     async def _finished(self, run: Run, wanted: m.FinishRequested, outlook: Outlook) -> dict[str, Any]:
         coordinator, key = self._coordinator, wanted.request
         await coordinator.ask(wanted)
-        while key not in coordinator.finished:
-            if coordinator.ended:
-                raise SwarmError("The daemon stopped while it was finishing.", "", "swarm finish again")
-            await coordinator.changed()
+        await coordinator.until(lambda: key in coordinator.finished)
+        if key not in coordinator.finished:
+            raise SwarmError("The daemon stopped while it was finishing.", "", "swarm finish again")
         ended = coordinator.finished.pop(key)
         if isinstance(ended, m.FinishRefused):
             raise _finish_error(run, wanted.target, ended.reason)
@@ -210,16 +208,13 @@ async def look_at_staging(coordinator: Coordinator, edges: Edges, run: Run, othe
         async with asyncio.timeout(NEWS_S):
             while not coordinator.ended:
                 await coordinator.ask(m.StagingLookAsked(at=coordinator.now(), run=run.id))
-                while run.looking == "" and not coordinator.ended:
-                    await coordinator.changed()
+                await coordinator.until(lambda: run.looking != "")
                 known = run.looking
                 seen = await _in_thread(lambda: lookout.look(run.id, run.published, worktree))
                 if seen.known == known if known is not None else as_it_should_be(run, seen):
                     break
-                while known is not None and run.looking == known and not coordinator.ended:
-                    await coordinator.changed()
-    while _takes_in(run) and not coordinator.ended:
-        await coordinator.changed()
+                await coordinator.until(lambda known=known: known is None or run.looking != known)  # type: ignore[misc]
+    await coordinator.until(lambda: not _takes_in(run))
     reason = explain(run)
     if reason is not None:
         raise Refused(f"{otherwise}: {reason.text}")  # no full stop: it may end with a command

@@ -73,7 +73,7 @@ class Coordinator:
         self._inbox: deque[tuple[m.Event, asyncio.Future[Turn] | None]] = deque()
         self._awake = False  # a turn is coming that takes in whatever is in the inbox by then
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._changed = asyncio.Event()
+        self._waiting: dict[asyncio.Future[None], Callable[[], object]] = {}
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         # The deadline that the timer is for, and the clock that it was set by.
@@ -280,19 +280,39 @@ class Coordinator:
     # --- telling others
 
     def _announce(self) -> None:
-        """Wakes those who wait by now, and nobody who comes later."""
-        self._changed.set()
-        self._changed.clear()
+        """Wakes those who wait and whose time has come."""
+        for woken, condition in self._waiting.items():
+            if not woken.done() and self._has_come(condition):
+                woken.set_result(None)
 
-    async def changed(self) -> None:
-        """Waits until something has changed."""
-        await self._changed.wait()
+    def _has_come(self, condition: Callable[[], object]) -> bool:
+        try:
+            return self.ended or bool(condition())
+        except Exception:  # whoever waits meets it
+            return True
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Waits until a condition on what is known holds, or the loop has ended.
+
+        It is looked at in the turns of this loop: who waits for the end of a run is woken then, and not once a turn until then.
+        """
+        while not (self.ended or condition()):
+            woken: asyncio.Future[None] = self._loop.create_future()
+            self._waiting[woken] = condition
+            try:
+                await woken
+            finally:
+                del self._waiting[woken]
 
     async def events(self, after: int, *, follow: bool) -> AsyncIterator[list[dict[str, Any]]]:
         """Gives the journal's records after a number, and with `follow` those that come, in batches; each record with its `seq`.
 
         The newest are given from memory: a client that follows must not cost a query a turn.
         """
+
+        def more() -> bool:
+            return self.seq > after
+
         while True:
             batch = self._newer(after)
             if batch:
@@ -301,7 +321,7 @@ class Coordinator:
             elif not follow or self.ended:
                 return
             else:
-                await self.changed()
+                await self.until(more)
 
     def _newer(self, after: int) -> list[dict[str, Any]]:
         if after >= self.seq:

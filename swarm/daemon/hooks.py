@@ -87,7 +87,7 @@ class _Hook:
                         self._remember()
                 self._seq = batch[-1]["seq"]
             if self._seq >= self._coordinator.seq:
-                await self._coordinator.changed()
+                await self._coordinator.until(lambda: self._coordinator.seq > self._seq)
                 await asyncio.sleep(EVERY_S)
 
     async def has_caught_up(self) -> None:

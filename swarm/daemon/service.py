@@ -177,8 +177,7 @@ class Service:
         crash_at("stop.requested")
         try:
             async with asyncio.timeout(NOW_S if mode == "now" else STOP_S if ends else None):
-                while self._busy(drain=not ends):
-                    await coordinator.changed()
+                await coordinator.until(lambda: not self._busy(drain=not ends))
         except TimeoutError:
             self.late = True
             _log.error("stop.late", mode=mode)
@@ -207,15 +206,17 @@ class Service:
             await asyncio.sleep(LOOK_EVERY_S)
         with contextlib.suppress(TimeoutError):  # what the answer was about may still have to be followed
             async with asyncio.timeout(STOP_S):
-                while any(
-                    run.publishing_commit or run.following for run in self.coordinator.swarm.runs.values()
-                ):
-                    await self.coordinator.changed()
+                await self.coordinator.until(self._stands_still)
         if self.execution.begins.is_set():
             await self.end_when_idle()
         else:
             self.leaving = True
             self.stop("leave-workers")
+
+    def _stands_still(self) -> bool:
+        """Whether no staging is on its way."""
+        runs = self.coordinator.swarm.runs.values()
+        return not any(run.publishing_commit or run.following for run in runs)
 
     async def end_when_idle(self) -> None:
         """Waits until somebody has asked for something and every run has ended, then ends the daemon."""
@@ -223,8 +224,7 @@ class Service:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.used.wait(), NEVER_USED_S)
         while True:
-            while not self.is_idle():
-                await coordinator.changed()
+            await coordinator.until(self.is_idle)
             await asyncio.sleep(IDLE_S)
             if self.is_idle() and not self.changing:
                 self.leaving = True

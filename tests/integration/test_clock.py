@@ -33,8 +33,7 @@ class World:
 
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(120):
-            while not condition():
-                await self.coordinator.changed()
+            await self.coordinator.until(condition)
 
     def wanted(self, kind: type[cmd.Command]) -> int:
         return sum(isinstance(command, kind) for command in self.done)

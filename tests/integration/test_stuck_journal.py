@@ -85,8 +85,7 @@ def test_a_full_disk_loses_no_record(tmp_path: Path) -> None:
 
 async def _settled(condition: Callable[[], object], coordinator: Coordinator) -> None:
     async with asyncio.timeout(120):
-        while not condition():
-            await coordinator.changed()
+        await coordinator.until(condition)
 
 
 def test_nothing_is_acted_on_that_is_not_remembered(tmp_path: Path) -> None:
