@@ -140,6 +140,10 @@ class Backlog:
                 )
         except (SwarmError, IllegalEvent) as error:
             return error.cause if isinstance(error, SwarmError) else str(error)
+        open_there = {
+            spec.id for spec in plan.tasks if not spec.finished
+        }  # saved from an older buffer, or checked out
+        self._ticked[run.id] = self._ticked.get(run.id, frozenset()) - open_there
         if answer["added"] or answer["replaced"]:
             _log.info("plan.taken_in", run=run.id, added=answer["added"], replaced=answer["replaced"])
         return ""
