@@ -370,7 +370,12 @@ class QaSettings(_Table):
         "issues are in SWARM_FEEDBACK_FILE and in the prompt.",
     )
     fixer_agent: str = Field(default="", description="Agent of the fixer; the default agent where empty.")
-    rounds_max: int = Field(default=5, ge=1, le=100, description="Most reviews until QA gives up.")
+    rounds_max: int = Field(
+        default=5,
+        ge=0,
+        le=100,
+        description="Most reviews until QA gives up; 0: swarm build has nothing reviewed, and swarm qa once.",
+    )
     timeout_s: float = Field(default=_DEFAULTS.timeout_s, gt=0, description="Time for one review or repair.")
     required: bool = Field(
         default=False, description="Whether swarm finish refuses what the reviewer has not approved of."
@@ -503,7 +508,7 @@ class HookSettings(_Table):
         default=[
             "TaskFailed",
             "AgentHeld",
-            "PlanDrafted",
+            "PlanDrafted:approval",
             "QaRejected",
             "StagingAstray",
             "RunEnded",

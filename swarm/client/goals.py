@@ -433,13 +433,20 @@ def plan_document(session: Session, run: str) -> dict[str, Any]:
         "approved": goal["plan"]["approved"],
         "edited": bool(text) and found != goal["plan"]["digest"],
         "tasks": goal["plan"]["tasks"],
+        "errors": [],
     }
+    if told["edited"]:
+        from swarm import config
+        from swarm.client import offline
+
+        settings = config.load(session.top, session.environ)
+        told["tasks"], told["errors"] = offline.read_edited(text, file.name, settings)
     return {**document, "plan": told}
 
 
 def _agrees(session: Session, shown: dict[str, Any]) -> bool:
-    """Shows a plan to whoever sits at the terminal, and asks."""
-    if not session.asks or session.as_json or session.quiet:
+    """Shows a plan to whoever sits at the terminal, and asks, where it can be approved of."""
+    if not session.asks or session.as_json or session.quiet or shown["plan"]["errors"]:
         return False
     session.out(telling.plan_text(shown))
     return click.confirm("Approve of this plan?", default=False, err=True)

@@ -36,7 +36,9 @@ def run_of(document: Mapping[str, Any], name: str | None) -> dict[str, Any]:
         if len(choice) == 1:
             return choice[0]
     names = ", ".join(printable(each) for each in _ids(active or unfinished or runs))
-    raise UsageError(f"There are several runs: {names}.", "Nothing was done.", "say which: --run ID")
+    raise UsageError(
+        f"There are several runs: {names}.", "Nothing was done.", "say which: --run ID on the command line"
+    )
 
 
 def task_of(document: Mapping[str, Any], text: str, run: str | None = None) -> tuple[str, dict[str, Any]]:

@@ -108,6 +108,15 @@ def check(
     return document, plans.check_text(document), 0 if document["ok"] else 2
 
 
+def read_edited(text: str, source: str, settings: Settings) -> tuple[list[str], list[str]]:
+    """Gives the tasks of a plan that came of a goal and was edited since, and what is wrong with it."""
+    from swarm.daemon import intake
+
+    reading = intake.drafted(text, source, settings)
+    names = [task.id for task in reading.plan.tasks] if reading.plan is not None else []
+    return names, [": ".join(filter(None, (each.place, each.text))) for each in reading.errors]
+
+
 def plan_bytes(path: Path) -> bytes:
     """Reads a plan file, bounded; see `planfile.read`."""
     from swarm.edge import planfile

@@ -134,30 +134,44 @@ def run_title(run: Document) -> str:
     if plan_waits(run):
         name = printable(run.get("id", "?"))
         return f"{name}  the plan waits for you: swarm plan {name}"
-    counts = run.get("counts") or {}
-    total = sum(counts.values()) - counts.get("answered", 0)
-    return f"{printable(run.get('id', '?'))}  {printable(run.get('state', ''))}  {counts.get('landed', 0)} of {total} landed"
+    found = counts(run)
+    total = sum(found.values()) - found.get("answered", 0)
+    return f"{printable(run.get('id', '?'))}  {printable(run.get('state', ''))}  {found.get('landed', 0)} of {total} landed"
 
 
 def plan_waits(run: Document) -> bool:
     """Tells whether a run goes on only when a person has approved of its plan; that nothing is at work in it is no end then."""
-    return run.get("state") == "ended" and (run.get("goal") or {}).get("stage") == "approval"
+    return run.get("state") == "waiting"
 
 
 def counts_text(run: Document) -> str:
     """Gives the counts that are not zero, besides landed: `1 running, 2 ready`."""
-    counts = run.get("counts") or {}
-    return ", ".join(
-        f"{counts[state]} {state}" for state in STATES if state != "landed" and counts.get(state)
-    )
+    found = counts(run)
+    return ", ".join(f"{found[state]} {state}" for state in STATES if state != "landed" and found.get(state))
+
+
+def is_settled(run: Document, task: Document) -> bool:
+    """Tells of a task of a round of QA that did not land whether a later round has approved of what stands on staging: then it
+    failed nobody."""
+    settled = (run.get("qa") or {}).get("state") in ("approved", "void")
+    return settled and bool(task.get("qa")) and task.get("state") != "landed"
+
+
+def counts(run: Document) -> dict[str, int]:
+    """Gives how many tasks ended how, without those of QA that a later approval has settled."""
+    found = dict(run.get("counts") or {})
+    for task in run.get("tasks") or []:
+        if is_settled(run, task):
+            found[task["state"]] = max(0, found.get(task["state"], 0) - 1)
+    return found
 
 
 def _run_lines(run: Document, now: float, width: int, colour: bool, top: str) -> Iterator[str]:
-    title, counts = run_title(run), counts_text(run)
+    title, told = run_title(run), counts_text(run)
     bar = _bar(run, max(0, min(24, width - columns(title) - 4)))
     yield f"{title}  {bar}".rstrip()
-    if counts:
-        yield f"  {counts}"
+    if told:
+        yield f"  {told}"
     if not plan_waits(run):
         yield from _staging_lines(run, top)
     if spent := spent_text(run.get("spent")):
@@ -181,11 +195,11 @@ def _run_lines(run: Document, now: float, width: int, colour: bool, top: str) ->
 
 
 def _bar(run: Document, length: int) -> str:
-    counts = run.get("counts") or {}
-    total = sum(counts.values()) - counts.get("answered", 0)
+    found = counts(run)
+    total = sum(found.values()) - found.get("answered", 0)
     if not total or length < 8:
         return ""
-    full = int(counts.get("landed", 0)) * (length - 2) // int(total)
+    full = int(found.get("landed", 0)) * (length - 2) // int(total)
     return "[" + "#" * full + "-" * (length - 2 - full) + "]"
 
 
@@ -249,7 +263,8 @@ def task_rows(run: Document, now: float) -> Iterator[tuple[str, str, str]]:
     """Yields (state, task, detail) of the tasks worth a line: that move or wait, that did not make it, that landed last."""
     by_state: dict[str, list[Document]] = {}
     for task in run.get("tasks") or []:
-        by_state.setdefault(str(task.get("state")), []).append(task)
+        if not is_settled(run, task):
+            by_state.setdefault(str(task.get("state")), []).append(task)
     landed = by_state.get("landed", [])
     landed.sort(key=lambda task: str(_last_attempt(task).get("ended_at") or ""))
     by_state["landed"] = landed[-SUMMARY_LANDED:]
@@ -262,7 +277,7 @@ def omitted_text(run: Document) -> str:
     """Says how many tasks have no line of their own; empty where every one has."""
     omitted = run.get("tasks_omitted")
     if omitted is None:
-        tasks = run.get("tasks") or []
+        tasks = [each for each in run.get("tasks") or [] if not is_settled(run, each)]
         shown = 0
         for state in _LISTED:
             number = sum(1 for task in tasks if task.get("state") == state)
@@ -323,10 +338,11 @@ def reason_text(reason: Any, state: Any = None) -> str:
     """Gives a reason as `code: text`; a code that only says the `state` again, or what the text begins with, is left out."""
     if not isinstance(reason, dict):
         return ""
-    code, text = printable(reason.get("code") or ""), printable(reason.get("text") or "")
+    said = [line.strip() for line in str(reason.get("text") or "").splitlines()]
+    code, text = printable(reason.get("code") or ""), printable(" ".join(filter(None, said)))
     word = code.replace("_", " ")
-    said = code == state or (text.startswith(word) and not text[len(word) : len(word) + 1].isalnum())
-    return text or code if said or not code or not text else f"{code}: {text}"
+    again = code == state or (text.startswith(word) and not text[len(word) : len(word) + 1].isalnum())
+    return text or code if again or not code or not text else f"{code}: {text}"
 
 
 def state_text(state: Any) -> str:

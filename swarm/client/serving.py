@@ -83,12 +83,12 @@ def _stays(session: Session, daemon: Connection, started: bool, workers: int | N
     from swarm.client import in_force
 
     if started:
-        session.line("Next: swarm submit PLAN, swarm status")
+        session.say("Next: swarm submit PLAN, swarm status")
         return daemon
     if daemon.about.get("ends_when_idle"):
         daemon.post(protocol.STAY, {})
     daemon.get(protocol.PING)  # raises where it does not answer
-    session.line(f"The daemon is already running (process {daemon.pid}).")
+    session.say(f"The daemon is already running (process {daemon.pid}).")
     in_force.warn(session, daemon, but=() if workers is None else (in_force.WORKERS,))
     if workers is not None:
         daemon.post(protocol.SCALE, {"workers_max": workers})

@@ -274,6 +274,11 @@ class Session:
         """Writes one line of a result to stdout."""
         self.out(f"{text}\n")
 
+    def say(self, text: str) -> None:
+        """Writes to stdout what is worth a line and no result; `-q` leaves it out."""
+        if not self.quiet:
+            self.line(text)
+
     def json(self, document: Any) -> None:
         """Writes a document as JSON: indented for a person at a terminal, compact for a program."""
         if self.interactive:

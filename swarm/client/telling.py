@@ -9,9 +9,11 @@ import time
 
 from swarm.client.render import (
     columns,
+    counts,
     duration,
     epoch,
     flake_text,
+    is_settled,
     pad,
     qa_line,
     reason_text,
@@ -34,40 +36,26 @@ SAID_MAX = 300  # characters shown of what a worker said last
 # --- how a run ended --------------------------------------------------------------------------------------------------------
 
 
-def _is_settled(run: Document, task: Document) -> bool:
-    """Tells of a task of a round of QA whether a later round has approved of what stands on staging: then it failed nobody."""
-    return bool(task.get("qa")) and (run.get("qa") or {}).get("state") in ("approved", "void")
-
-
-def _counts(run: Document) -> dict[str, int]:
-    """Gives how many tasks ended how, without those of QA that a later approval has settled."""
-    counts = dict(run.get("counts") or {})
-    for task in run.get("tasks") or []:
-        if task.get("state") != "landed" and _is_settled(run, task):
-            counts[task["state"]] = max(0, counts.get(task["state"], 0) - 1)
-    return counts
-
-
 def summary_line(run: Document, elapsed_s: float | None) -> str:
     """Sums a run up in one line: `12 landed, 1 failed (conflict), 0 blocked in 41.2 s`; without the time where nothing was done."""
-    counts = _counts(run)
+    ended = counts(run)
     codes: dict[str, int] = {}
     for task in run.get("tasks") or []:
-        if task.get("state") == "failed" and not _is_settled(run, task):
+        if task.get("state") == "failed" and not is_settled(run, task):
             code = printable((task.get("reason") or {}).get("code") or "")
             codes[code] = codes.get(code, 0) + 1
     named = ", ".join(code if number == 1 else f"{number} {code}" for code, number in codes.items() if code)
-    failed = f"{counts.get('failed', 0)} failed" + (f" ({named})" if named else "")
-    parts = [f"{counts.get('landed', 0)} landed", failed, f"{counts.get('blocked', 0)} blocked"]
-    if counts.get("cancelled"):
-        parts.append(f"{counts['cancelled']} cancelled")
+    failed = f"{ended.get('failed', 0)} failed" + (f" ({named})" if named else "")
+    parts = [f"{ended.get('landed', 0)} landed", failed, f"{ended.get('blocked', 0)} blocked"]
+    if ended.get("cancelled"):
+        parts.append(f"{ended['cancelled']} cancelled")
     return ", ".join(parts) + ("" if elapsed_s is None else f" in {elapsed_s:.1f} s")
 
 
 def all_landed(run: Document) -> bool:
     """Says whether nothing of a run failed, was blocked or cancelled."""
-    counts = _counts(run)
-    return not any(counts.get(state) for state in ("failed", "blocked", "cancelled"))
+    ended = counts(run)
+    return not any(ended.get(state) for state in ("failed", "blocked", "cancelled"))
 
 
 def result_text(run: Document, elapsed_s: float, *, top: str = "", daemon_stays: bool = False) -> str:
@@ -78,7 +66,7 @@ def result_text(run: Document, elapsed_s: float, *, top: str = "", daemon_stays:
         lines.append(goal_text(run).rstrip())
     names = []
     for task in run.get("tasks") or []:
-        if task.get("state") in ("failed", "blocked") and not _is_settled(run, task):
+        if task.get("state") in ("failed", "blocked") and not is_settled(run, task):
             name = printable(task.get("id", "?"))
             names += [name] if task["state"] == "failed" else []
             why = reason_text(task.get("reason"), task["state"]) or "no reason known"
@@ -197,7 +185,11 @@ def _deployed(done: Mapping[str, Any]) -> str:
 
 
 def _tasks(names: Sequence[object]) -> str:
-    return f"{len(names)} task{'' if len(names) == 1 else 's'}"
+    return _number(len(names), "task")
+
+
+def _number(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def finished_well(document: Document) -> bool:
@@ -267,9 +259,13 @@ def plan_text(document: Document) -> str:
         )
         lines = [f"{printable(plan['file'])} is gone; {kept}: {', '.join(map(printable, plan['tasks']))}"]
     if plan["edited"] and plan["approved"]:
-        lines.append(
-            f"Edited since it was approved of, which voids that.\n  Next: swarm plan {name} --approve"
-        )
+        lines.append("Edited since it was approved of, which voids that.")
+    if plan["errors"]:
+        lines.append("It is not valid, and can't be approved of as it is:")
+        lines += [f"  {printable(error)}" for error in plan["errors"]]
+        lines.append(f"  Next: mend it, then swarm plan {name}")
+    elif plan["edited"] and plan["approved"]:
+        lines.append(f"  Next: swarm plan {name} --approve")
     elif document["stage"] == "approval":
         lines.append(
             f"It waits for your approval; edit it as you like.\n  Next: swarm plan {name} --approve, or swarm build {name} --yes"
@@ -280,15 +276,23 @@ def plan_text(document: Document) -> str:
 
 
 def goal_text(run: Document) -> str:
-    """Says how a run stands on its way from a goal, and what to do next."""
+    """Says how a run stands on its way from a goal, why it can't go on where that is so, and what to do next."""
     name, stage = shell_word(str(run["id"])), run["goal"]["stage"]
     next_step = {
         "ready": f"swarm finish --run {name}",
         "approval": f"swarm plan {name} shows the plan; --approve, or swarm build {name} --yes",
         "approved": f"swarm build {name}",
-        "stopped": f"swarm status --run {name} says why; swarm retry --failed --run {name}",
+        "stopped": f"swarm show TASK, swarm logs TASK; swarm retry --failed --run {name}",
     }.get(stage, f"swarm status --run {name}")
-    return f"{printable(run['id'])}: {_STAGES.get(stage, printable(stage))}.\n  Next: {next_step}\n"
+    stopped = [
+        task for task in run.get("tasks") or [] if stage == "stopped" and task.get("state") == "failed"
+    ]
+    why = "".join(
+        f"  {printable(task['id'])}: {printable(str((task.get('reason') or {}).get('text') or ''), keep_newlines=True)}\n"
+        for task in stopped
+        if not is_settled(run, task)
+    )
+    return f"{printable(run['id'])}: {_STAGES.get(stage, printable(stage))}.\n{why}  Next: {next_step}\n"
 
 
 _STAGES = {
@@ -400,7 +404,7 @@ _WORDS: dict[str, Any] = {
     "RunStarted": lambda event: f"started from {_short(event.get('branch', ''))}",
     "RunEnded": lambda event: f"ended: {event.get('landed', 0)} landed, {event.get('failed', 0)} failed",
     "TaskAnswered": lambda _: "answered",
-    "PlanDrafted": lambda event: f"wrote a plan of {event.get('tasks', 0)} tasks",
+    "PlanDrafted": lambda event: f"wrote a plan of {_number(event.get('tasks', 0), 'task')}",
     "PlanApproved": lambda _: "has an approved plan",
     "BuildReady": lambda _: "is ready to be finished",
     "BuildStopped": lambda event: f"can't go on by itself{_why(event)}",

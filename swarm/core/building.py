@@ -82,7 +82,8 @@ def answered(turn: Turn, run: Run, task: Task, attempt: Attempt, event: m.Collec
     if way is None or plan is None or task.spec.id != way.architect:
         return
     way.plan, way.attempt, way.digest = plan, attempt.n, goals.digest(goals.plan_text(event.answer))
-    turn.tell("PlanDrafted", run, task, tasks=len(plan.tasks), digest=way.digest)
+    code = "approved" if way.goal.approved else "approval"
+    turn.tell("PlanDrafted", run, task, tasks=len(plan.tasks), digest=way.digest, code=code)
     if way.goal.approved:
         _approve(turn, run, way, plan, way.digest)
         if way.goal.builds:

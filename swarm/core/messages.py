@@ -538,7 +538,8 @@ FACTS: dict[str, str] = {
     "SuiteFlaked": "`suite` did not pass on a candidate (`outcome`) and passed on the same commit when it ran once more: that "
     "`flaked` times of the `ran` times it ran; `often` tells that this is too often to be chance",
     "TaskAnswered": "the task gave its answer, of which nothing lands; `agent` gave it",
-    "PlanDrafted": "the architect's plan, of `tasks` tasks, waits for an approval; its content is named by `digest`",
+    "PlanDrafted": "the architect wrote a plan, of `tasks` tasks, whose content is named by `digest`; `code` is approval "
+    "where it waits for one, approved where that was given beforehand",
     "PlanApproved": "the plan that came of the run's goal, as named by `digest`, was approved of",
     "BuildReady": "all that the goal's plan asks for stands on staging, verified and reviewed as far as anybody is to review",
     "BuildStopped": "the build can't go on by itself: `text` says why",

@@ -129,13 +129,16 @@ def _capacity(swarm: Swarm, live: Live) -> dict[str, Any]:
 
 
 def run_state(run: Run) -> str:
-    """Says in one word how a run stands: preparing, active, paused, ended, finished (staging is on the target), or discarding."""
+    """Says in one word how a run stands: preparing, active, paused, waiting (for an approval of its plan), ended, finished
+    (staging is on the target), or discarding."""
     if run.discarding:
         return "discarding"
     if not run.prepared:
         return "preparing"
     if run.open_tasks:
         return "paused" if run.paused else "active"
+    if run.way is not None and building.stage(run) == "approval":
+        return "waiting"
     return "finished" if run.on_target is not None else "ended"
 
 

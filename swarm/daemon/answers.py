@@ -13,7 +13,6 @@ from swarm import config
 from swarm.core import commands as cmd
 from swarm.core import discover
 from swarm.core import goal as goals
-from swarm.core import plan as plans
 from swarm.core.model import PlanSpec
 from swarm.core.places import AttemptPlaces
 from swarm.daemon import intake
@@ -24,6 +23,7 @@ from swarm.errors import SwarmError
 
 PRINTED_MAX = 100_000  # bytes from the end of what a command printed, where that is its answer
 ERRORS_SHOWN = 50
+_ALL_PRINTED = "It is all that the command printed, errors and warnings too: write the answer to $SWARM_ANSWER_FILE instead."
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,9 @@ def read(command: cmd.Collect, edges: Edges) -> Answer | None:
         return None
     places = edges.places.attempt(command.run, command.task, command.attempt)
     text, problem = contract.read_answer(places.answer)
-    text = text if text.strip() else heard.last_words(places) or command.said or _printed(places)
+    text = text if text.strip() else heard.last_words(places) or command.said
+    printed = "" if text.strip() else _printed(places)
+    text = text if text.strip() else printed
     if not text.strip():
         return Answer(
             "",
@@ -54,6 +56,8 @@ def read(command: cmd.Collect, edges: Edges) -> Answer | None:
     plan, problem = read_plan(wanted, goals.draft_name(wanted), edges)
     if not problem:
         linked.write_text(places.draft(goals.draft_name(wanted)), wanted)
+    elif printed:
+        problem = f"{problem}\n{_ALL_PRINTED}"
     return Answer(text, plan, problem)
 
 
@@ -67,11 +71,7 @@ def _printed(places: AttemptPlaces) -> str:
 def read_plan(text: str, source: str, edges: Edges) -> tuple[PlanSpec | None, str]:
     """Reads a plan as `swarm check` does and holds it against agents and ownership; gives it, or what is wrong with it."""
     settings = edges.settings
-    builder = settings.roles.get(goals.BUILDER)
-    defaults = config.to_defaults(settings)
-    if builder is not None and builder.agent:
-        defaults = dataclasses.replace(defaults, agent=builder.agent)
-    reading = plans.read(text.encode("utf-8", "surrogatepass"), source=source, defaults=defaults)
+    reading = intake.drafted(text, source, settings)
     if reading.errors or reading.plan is None:
         listed = [": ".join(filter(None, (each.place, each.text))) for each in reading.errors[:ERRORS_SHOWN]]
         more = len(reading.errors) - len(listed)

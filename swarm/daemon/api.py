@@ -645,7 +645,11 @@ class Api:
                 "There is no run yet.", "Nothing was done.", "swarm submit PLAN, or swarm run PLAN"
             )
         names = ", ".join(run.id for run in active)
-        raise UsageError(f"There are several runs: {names}.", "Nothing was done.", "name one with --run")
+        raise UsageError(
+            f"There are several runs: {names}.",
+            "Nothing was done.",
+            "say which: --run ID on the command line",
+        )
 
     def _tasks(self, run: str | None, names: Iterable[str]) -> tuple[Run, list[str]]:
         """Finds tasks, given as `task` or `run/task`, all of one run."""

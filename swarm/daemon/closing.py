@@ -56,7 +56,7 @@ class Closing:
             run=run.id,
             reviewer=reviewer,
             fixer=fixer,
-            rounds_max=int(wanted.get("rounds") or rounds_max),
+            rounds_max=int(wanted.get("rounds") or rounds_max or 1),
         )
         await self._coordinator.ask(event)
         assert run.qa is not None

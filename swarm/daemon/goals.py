@@ -68,7 +68,9 @@ class Goals:
         self._check_builders()
         settings = self._edges.settings
         architect = self._role(goals.ARCHITECT, f"Plan: {goals.title(text)}", goals.PLAN)
-        reviewer, fixer, rounds_max = closing.Closing(self._coordinator, self._edges).who_reviews()
+        reviewer, fixer, rounds_max = None, None, settings.qa.rounds_max
+        if rounds_max:
+            reviewer, fixer, rounds_max = closing.Closing(self._coordinator, self._edges).who_reviews()
         return Goal(
             text,
             dataclasses.replace(architect, attempts=max(DRAFTS_MIN, settings.limits.attempts)),

@@ -10,6 +10,8 @@ from collections.abc import Collection, Mapping
 
 from swarm import config
 from swarm.core import discover, ownership
+from swarm.core import goal as goals
+from swarm.core import plan as plans
 from swarm.core.adapters import Agent
 from swarm.core.check import Reading
 from swarm.core.document import Problem
@@ -53,6 +55,19 @@ def read(data: bytes, source: str, settings: Settings) -> PlanSpec:
             f"mend it; swarm check {source} shows everything at once",
         )
     return reading.plan
+
+
+def drafted(text: str, source: str, settings: Settings) -> Reading:
+    """Reads a plan that came of a goal, with the agent of builders for tasks that name none. It starts where its run began."""
+    builder = settings.roles.get(goals.BUILDER)
+    defaults = config.to_defaults(settings)
+    if builder is not None and builder.agent:
+        defaults = dataclasses.replace(defaults, agent=builder.agent)
+    reading = plans.read(text.encode("utf-8", "surrogatepass"), source=source, defaults=defaults)
+    if reading.plan is None or not reading.plan.base:
+        return reading
+    wrong = Problem("base", "the plan is carried out where its run began already; leave this out")
+    return dataclasses.replace(reading, errors=(*reading.errors, wrong))
 
 
 def suites_of(repository: git.Repository) -> tuple[discover.Found, ...]:

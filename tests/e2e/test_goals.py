@@ -133,7 +133,10 @@ def test_a_plan_waits_for_an_approval_that_an_edit_voids(swarm: Swarm) -> None:
     assert "Approved" in swarm("plan", "way", "--approve").out
     file = Path(made["plan"]["file"])
     file.write_text(json.dumps({"tasks": [swarm.task("a"), swarm.task("b", needs=["c"])]}))
-    assert "voids that" in swarm("plan", "way").out
+    shown = swarm("plan", "way").out
+    assert "voids that" in shown
+    assert 'needs "c"' in shown
+    assert "--approve" not in shown
     assert "was edited since" in swarm("build", "way", code=4).err
     assert 'needs "c"' in swarm("plan", "way", "--approve", code=2).err
     file.write_text(json.dumps({"tasks": side_by_side(swarm, "a", "b")}))

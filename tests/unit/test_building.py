@@ -95,6 +95,7 @@ def test_the_whole_way_without_a_question() -> None:
     assert stage(story) == "ready"
     assert [name for name, _ in story.run.landed] == ["a", "b", "c", "qa-1"]
     assert len(story.told("BuildReady")) == 1
+    assert story.told("PlanDrafted")[0].data["code"] == "approved"  # nobody is told to approve of it
     found = report.status(story.swarm, report.Live())["runs"][0]
     assert (found["mode"], found["width"]) == ("parallel", 2)
 
@@ -102,7 +103,8 @@ def test_the_whole_way_without_a_question() -> None:
 def test_an_approval_is_waited_for_and_names_what_it_is_of() -> None:
     """A plan waits until a person approves of it, as it was or edited; it is built when that is asked for, and not twice."""
     story = planned(begun())
-    assert stage(story) == "approval"
+    assert (stage(story), report.run_state(story.run)) == ("approval", "waiting")
+    assert story.told("PlanDrafted")[0].data["code"] == "approval"
     assert story.run.way is not None
     assert story.run.way.digest == digest(TEXT)
     edited = a_plan(a_task("x"))

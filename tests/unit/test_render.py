@@ -361,6 +361,35 @@ def test_a_reason_has_its_code_and_says_nothing_twice(
     assert render.reason_text({"code": code, "text": text}, state).startswith(said)
 
 
+def test_a_reason_of_many_lines_is_told_in_one() -> None:
+    """Line breaks of a reason are none of the lines of a table."""
+    text = "the plan is not valid:\n  line 1: no\n  line 2: no"
+    assert render.reason_text({"code": "worker_failed", "text": text}).endswith(
+        "valid: line 1: no line 2: no"
+    )
+
+
+def test_a_goal_that_can_not_go_on_says_why() -> None:
+    """The reason is told where the run is said to have stopped, whole and with its lines."""
+    failed = a_task(
+        "architect", "failed", reason={"code": "worker_failed", "text": "not valid:\n  line 1: no"}
+    )
+    text = telling.goal_text(a_run(failed, goal={"stage": "stopped"}))
+    assert "  architect: not valid:\n  line 1: no\n" in text
+
+
+def test_objections_that_were_met_are_no_failures() -> None:
+    """Reviews that a later approval has settled count nowhere as failed: not in the summary, not in status."""
+    tasks = (a_task("a", "landed"), a_task("qa-1", "failed", qa="review"))
+    run = a_run(*tasks, qa={"state": "approved", "commit": "c" * 40}, counts={"landed": 1, "failed": 1})
+    assert telling.summary_line(run, None) == "1 landed, 0 failed, 0 blocked"
+    text = render.status_text(a_document(run), now=NOW)
+    assert "1 of 1 landed" in text
+    assert "failed" not in text
+    assert "more" not in text
+    assert "1 failed" in render.status_text(a_document({**run, "qa": {"state": "rejected"}}), now=NOW)
+
+
 def test_events_are_one_line_each() -> None:
     """An event says when, what and how far; one that is not known is told by its name and what it carries."""
     at = "2026-11-21T04:00:00Z"
@@ -626,7 +655,7 @@ def test_a_plan_that_waits_for_a_person_is_no_end() -> None:
     """A run that waits for an approval says so and what to type, and neither that it ended nor that staging is not verified; once
     tasks run it says its state as any."""
     goal = {"stage": "approval", "text": "Make it fast"}
-    waits = a_run(a_task("plan", "answered"), state="ended", goal=goal)
+    waits = a_run(a_task("plan", "answered"), state="waiting", goal=goal)
     text = render.status_text(a_document(waits), now=NOW)
     assert "modernise  the plan waits for you: swarm plan modernise\n" in text
     assert "goal: Make it fast" in text
