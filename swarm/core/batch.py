@@ -31,6 +31,8 @@ def count(run: Run, *, red: bool) -> None:
 
 def members(run: Run, attempt: Attempt) -> list[Attempt]:
     """Gives the live attempts of a batch, in order; the attempt itself where it is in none."""
+    if not attempt.batch:
+        return [attempt]
     found = (run.tasks[name].live for name in attempt.batch)
     return [each for each in found if each is not None and each.batch == attempt.batch] or [attempt]
 

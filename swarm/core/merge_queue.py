@@ -129,6 +129,8 @@ def verify(turn: Turn) -> None:
     found out of those that were red, then to what is built ahead."""
     swarm = turn.swarm
     swarm.verify_waits = False
+    if not any(run.queue or run.searching for run in swarm.runs.values()):
+        return  # nobody waits for one, as after most events
     may_begin = not (swarm.stopping or swarm.trouble)
     if may_begin:
         _search(turn, landed=train.PATIENCE * swarm.limits.verify_slots)

@@ -104,9 +104,9 @@ class Swarm:
                 attempt.worktree = attempt.worktree and self.here(attempt.worktree, top)
         self.top = top
 
-    def active(self) -> Iterator[Run]:
+    def active(self) -> list[Run]:
         """Gives the runs that have something to do."""
-        return (run for run in self.runs.values() if run.open_tasks or run.live)
+        return [run for run in self.runs.values() if run.open_tasks or run.live]
 
 
 @dataclass(slots=True)

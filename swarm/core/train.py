@@ -49,7 +49,7 @@ _CHANCE_MAX = 1  # flakes that say nothing yet, however few the runs were
 def adrift(run: Run, limits: Limits) -> list[str]:
     """Names the tasks in landing whose candidate stands on what will not land as things are: it was sent back, is red for good, or
     was made anew. Where somebody goes before all others, it is every one that does not move staging already."""
-    if limits.verify_slots < 2 and len(run.landing) < 2 and not limits.batches:
+    if not run.landing or (limits.verify_slots < 2 and len(run.landing) < 2 and not limits.batches):
         return []
     hurries, lands, found = limits.verify_slots > 1 and _somebody_hurries(run), {run.staging}, []
     within: set[str] = set()
@@ -110,10 +110,11 @@ def tail(run: Run) -> str:
 def may_grow(run: Run, limits: Limits) -> bool:
     """Tells whether one more candidate may be built ahead: the window allows it, and the last one is made. Behind one that has
     nothing to pass it would be built for nothing: that one lands at once."""
-    if not (run.queue and run.landing) or _units(run) >= _window(run, limits) or not batch.is_made(run):
+    if not (run.queue and run.landing and batch.spokesman(run, _attempt(run, run.landing[0])).to_pass):
         return False
-    made = all(attempt.candidate is not None for attempt in _bears(run))
-    return made and bool(batch.spokesman(run, _attempt(run, run.landing[0])).to_pass)
+    if _units(run) >= _window(run, limits) or not batch.is_made(run):
+        return False
+    return all(attempt.candidate is not None for attempt in _bears(run))
 
 
 def _units(run: Run) -> int:
@@ -243,8 +244,13 @@ def beside(swarm: Swarm) -> int:
     """Counts what is verified beside the first of each run: it takes the room of a worker."""
     if swarm.limits.verify_slots < 2 and not swarm.limits.name_partners:
         return 0
-    ahead = sum(max(0, _verifying(run) - 1) for run in swarm.active() if len(run.landing) > 1)
-    return ahead + sum(_probing(run) for run in swarm.active() if run.searching)
+    found = 0
+    for run in swarm.runs.values():
+        if len(run.landing) > 1:
+            found += max(0, _verifying(run) - 1)
+        if run.searching:
+            found += _probing(run)
+    return found
 
 
 def has_slot(swarm: Swarm, *, keep: bool = False) -> bool:
