@@ -588,7 +588,7 @@ class Settings(_Table):
     )
     sandbox_suites: bool = Field(
         default=True,
-        description="Whether suites are shut in as well: they run what workers wrote. By bubblewrap only.",
+        description="Whether suites are shut in as well: they run what workers wrote.",
     )
     sandbox_setup: bool = Field(
         default=True,

@@ -64,8 +64,8 @@ def _bench(repository: git.Repository, landing: Path, environ: Mapping[str, str]
     top = repository.working_top()
     settings = config.load(top, environ)
     rooms = Rooms.of(choose(settings, environ), settings, repository.common_dir, top, environ)
-    rooms = dataclasses.replace(rooms, lent=(landing / "objects",))
     folder = Path(tempfile.mkdtemp(prefix="swarm-verify-"))
+    rooms = dataclasses.replace(rooms, lent=(landing / "objects",), kept=(*rooms.kept, folder))
     try:
         pool = _pool(folder, repository, landing, settings.worktrees, rooms)
         try:

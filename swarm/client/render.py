@@ -89,7 +89,7 @@ def sandbox_words(daemon: Document) -> list[str]:
     name, reason = (printable(sandbox.get(key) or "") for key in ("in_force", "reason"))
     if name == "none":
         return [f"NO SANDBOX: {reason}"]
-    weaker = f", since {reason}" if reason else ""
+    weaker = f" ({reason})" if reason else ""
     return [f"workers shut in by {name}{weaker}"] if name else []
 
 

@@ -20,7 +20,7 @@ from swarm import config
 from swarm.core.model import COMMAND
 from swarm.core.places import Places
 from swarm.daemon import usable
-from swarm.edge import git
+from swarm.edge import git, suite_rooms
 from swarm.edge.host import Host
 from swarm.edge.journal import open_to_read
 from swarm.edge.sandbox import choose
@@ -162,9 +162,11 @@ def _sandbox(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
     if found.shuts_in:
         network = "with" if found.network else "without"
         said = f"{found.name}, {network} the network; sandbox = {settings.sandbox}"
+        wider = suite_rooms.weaker(found, settings)
+        said += f"; {wider}" if wider else ""
         yield (
             Check("sandbox", "warn", f"{said}; it holds less than bubblewrap: {found.why}", remedy)
-            if (found.why)
+            if found.why
             else Check("sandbox", "ok", said)
         )
     elif settings.sandbox == "off":

@@ -18,9 +18,12 @@ import time
 from typing import Any
 
 import h11
+from starlette.responses import JSONResponse
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from swarm import log
+from swarm import log, protocol
+from swarm.edge import landlock
+from swarm.errors import Refused
 
 REQUEST_S = 30.0  # for a whole request to come in; 64 MB take a tenth of a second
 CONNECTIONS_MAX = 256
@@ -29,6 +32,12 @@ BURST = 500
 LARGE_BYTES = 1 << 20
 LARGE_AT_ONCE = 4  # requests above that, each of which may take REQUEST_BYTES_MAX of memory
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid of struct ucred
+_refused = Refused(
+    "This is refused to programs that are shut in.",
+    "Nothing was done: what a suite or the setup command runs was written by workers.",
+    "ask from outside; an editor or agent with a sandbox of its own counts as inside where swarm uses Landlock",
+)
+_INSIDE = JSONResponse(protocol.error_body(_refused), protocol.error_status(_refused))
 _log = log.get("door")
 
 
@@ -38,7 +47,7 @@ class Connection(H11Protocol):
     waiting: dict[Connection, asyncio.TimerHandle] = {}  # noqa: RUF012  (of this process: oldest first)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        uid = peer_uid(transport.get_extra_info("socket"))
+        _, uid = peer(transport.get_extra_info("socket"))
         if uid not in (os.geteuid(), 0):
             _log.warning("connection.refused", uid=uid)
             transport.abort()
@@ -80,12 +89,25 @@ class Connection(H11Protocol):
         self.transport.abort()
 
 
-def peer_uid(wire: Any) -> int:
-    """Tells which user made a local connection, as the kernel noted at that moment; ours where it can't tell."""
+class FromOutside(Connection):
+    """One connection where suites that are shut in can reach the socket: they are refused whatever they ask for."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        pid, _ = peer(transport.get_extra_info("socket"))
+        ours, theirs = landlock.filters(os.getpid()), landlock.filters(pid)
+        if ours is not None and (theirs is None or theirs > ours):
+            _log.warning("connection.from_inside", pid=pid)
+            self.app = _INSIDE
+
+
+def peer(wire: Any) -> tuple[int, int]:
+    """Tells which process of which user made a local connection, as the kernel noted at that moment; ourselves where it can't."""
     if wire is None or wire.family != socket.AF_UNIX or not hasattr(socket, "SO_PEERCRED"):
-        return os.geteuid()
+        return os.getpid(), os.geteuid()
     found = wire.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return int(_CREDENTIALS.unpack(found)[1])
+    pid, uid, _ = _CREDENTIALS.unpack(found)
+    return pid, uid
 
 
 class Pace:

@@ -44,7 +44,7 @@ from swarm.daemon.presence import Presence, hold
 from swarm.daemon.reclaiming import Reclaiming
 from swarm.daemon.submitting import Submitter
 from swarm.daemon.tidying import Tidying
-from swarm.edge import git, last_status, process, sandbox
+from swarm.edge import git, last_status, process, sandbox, suite_rooms
 from swarm.edge.lockfile import LockTaken
 from swarm.edge.place import write_whole
 from swarm.edge.trouble import explained
@@ -355,7 +355,7 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
             limits=limits,
             top=str(execution.edges.repository.working_top()),
             sandbox=shut_in.name,
-            sandbox_why=shut_in.why,
+            sandbox_why="; ".join(filter(None, (shut_in.why, suite_rooms.weaker(shut_in, settings)))),
         )
     )
     if not shut_in.shuts_in:
@@ -371,7 +371,7 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
     turning = loop.create_task(coordinator.run())
     hooks = Hooks(coordinator, settings.hooks, places, execution.edges.repository.working_top())
     service.notes = lambda: hooks.notes
-    served = await _answer_at_sockets(service, presence, listener, to_workers=shut_in.shuts_in)
+    served = await _answer_at_sockets(service, presence, listener, shut_in)
     serving = served[0][1]
     ends_when_idle = service.options.ends_when_idle
     service.announce = lambda ends: presence.announce(ends_when_idle=ends)
@@ -483,13 +483,15 @@ def _nothing(*_: object) -> None:
 
 
 async def _answer_at_sockets(
-    service: Service, presence: Presence, listener: socket.socket, *, to_workers: bool
+    service: Service, presence: Presence, listener: socket.socket, shut_in: sandbox.Sandbox
 ) -> list[tuple[_Server, asyncio.Task[None]]]:
     """Serves at the socket, and at that for workers that are shut in; gives both when somebody is there to answer."""
-    made = [(_Server(_server_settings(api.application(service))), listener)]
-    if to_workers:
-        looking = api.application(service, looks_only=True)
-        made.append((_Server(_server_settings(looking)), presence.listen_to_workers()))
+    hidden = shut_in.moves or not shut_in.shuts_in
+    settings = _server_settings(api.application(service), door.Connection if hidden else door.FromOutside)
+    made = [(_Server(settings), listener)]
+    if shut_in.shuts_in:
+        looking = _server_settings(api.application(service, looks_only=True), door.Connection)
+        made.append((_Server(looking), presence.listen_to_workers()))
     loop = asyncio.get_running_loop()
     served = [(server, loop.create_task(server.serve(sockets=[at]))) for server, at in made]
     while not all(server.started for server, _ in served):
@@ -497,14 +499,14 @@ async def _answer_at_sockets(
     return served
 
 
-def _server_settings(app: Any) -> uvicorn.Config:
+def _server_settings(app: Any, connection: type[door.Connection]) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
         lifespan="off",
         loop="none",
-        http=door.Connection,
+        http=connection,
         ws="none",
         server_header=False,
         date_header=False,

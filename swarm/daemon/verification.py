@@ -173,7 +173,9 @@ class _Bench:
         if len(self._known) < len(suites):
             self._tree = tree or self._verifier.scratch.take(self.key, self._candidate)
             if self._verifier.rooms.holds_suites:
-                self._git_folder = self._verifier.scratch.seclude(self.key, anew=tree is None)
+                self._git_folder = self._verifier.scratch.seclude(
+                    self.key, in_place=self._verifier.rooms.sandbox.moves, anew=tree is None
+                )
             self.ready = True
 
     def _end_others(self) -> None:

@@ -105,6 +105,7 @@ class Furnishing:
             wrong = self._carry_out([*prefix, "/bin/sh", "-c", self.setup], tree.path, env, log)
         finally:
             remove(own)
+            tree.name_record(tree.admin)  # not every sandbox can hold the file that does
         if wrong:
             step = f"see {log}"
             if prefix:

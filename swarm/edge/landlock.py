@@ -69,10 +69,13 @@ def lacks() -> str:
     return ""
 
 
-def prefix(rules: Iterable[tuple[str, str]], *, place: str, network: bool) -> tuple[str, ...]:
+def prefix(
+    rules: Iterable[tuple[str, str]], *, place: str, network: bool, sockets: bool = False
+) -> tuple[str, ...]:
     """Gives the arguments in front of a program's own. Of `rules`, each "read", "write", "list" or "hide" and a path, later ones
-    cover earlier ones, but what lies in a folder to write can't be kept from being written."""
-    asked = json.dumps({"rules": list(rules), "place": place, "network": network})
+    cover earlier ones, but what lies in a folder to write is kept from being written by "hide" alone. Unix `sockets` are all
+    refused, or none."""
+    asked = json.dumps({"rules": list(rules), "place": place, "network": network, "sockets": sockets})
     return (sys.executable, "-I", "-S", __file__, asked, "--")
 
 
@@ -138,23 +141,41 @@ def _done(result: int) -> int:
     return result
 
 
-def refuse_sockets(*, network: bool) -> None:
+def filter_sockets(*, network: bool, sockets: bool) -> None:
     """Refuses this thread, and what it starts, Unix sockets by name, which Landlock does not hold: behind them are swarm itself,
-    the service manager and containers. Without the network every other socket too."""
+    the service manager and containers; with `sockets` it may have them. Without the network every other socket is refused.
+
+    There always is a filter, also one that refuses nothing: by their number it is known who is shut in, see `filters`.
+    """
     machine, socket, socketpair, io_uring = _MACHINES[os.uname().machine]
+    of_sockets = [_load(_OFFSET_FIRST), *_when(_UNIX, [_ALLOW if sockets else _REFUSE])]
+    # A stream of a pair is connected, and leads nowhere else; the type comes with flags.
+    of_pairs = [] if sockets else [_load(_OFFSET_SECOND), (_AND, 0, 0, 0xF), *_when(_DATAGRAM, [_REFUSE])]
     steps = [
         _load(_OFFSET_MACHINE),
         *_when(machine, [_load(_OFFSET_NUMBER)], otherwise=[_REFUSE]),
         *_when(_X32, [_REFUSE], test=_AT_LEAST),
         *_when(io_uring, [_REFUSE]),  # it opens sockets that no filter sees
-        *_when(socket, [_load(_OFFSET_FIRST), *_when(_UNIX, [_REFUSE]), _ALLOW] if network else [_REFUSE]),
-        # A stream of a pair is connected, and leads nowhere else; the type comes with flags.
-        *_when(socketpair, [_load(_OFFSET_SECOND), (_AND, 0, 0, 0xF), *_when(_DATAGRAM, [_REFUSE]), _ALLOW]),
+        *_when(socket, [*of_sockets, _ALLOW if network else _REFUSE]),
+        *_when(socketpair, [*of_pairs, _ALLOW]),
         _ALLOW,
     ]
+    if network and sockets:
+        steps = [_ALLOW]
     filter = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
     program = struct.pack("@HP", len(steps), ctypes.addressof(filter))
     _done(_libc.prctl(_SET_SECCOMP, 2, program, 0, 0))
+
+
+def filters(pid: int) -> int | None:
+    """Gives how many filters of system calls hold a process, None where it can't be seen. One that is shut in has one more than
+    who shut it in; none of them ever goes, whatever it does or becomes."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            found = next((line for line in file if line.startswith(b"Seccomp_filters:")), b"")
+    except OSError:
+        return None
+    return int(found.split()[1]) if found else None
 
 
 def _load(offset: int) -> _Step:
@@ -180,7 +201,7 @@ def main(arguments: list[str]) -> None:
     try:
         drop_rights_of_root()
         restrict([(kind, path) for kind, path in asked["rules"]])
-        refuse_sockets(network=asked["network"])
+        filter_sockets(network=asked["network"], sockets=asked["sockets"])
         os.chdir(asked["place"])
     except OSError as error:
         sys.exit(f"The sandbox can't be made: {error}.")

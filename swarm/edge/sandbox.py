@@ -69,6 +69,7 @@ _WRITABLE_IN_HOME = (
 # crash, for one. bubblewrap means to cover them and asks whether the folder is writable, which it never is.
 _KERNEL_SETTINGS = ("/proc/sys", "/proc/sysrq-trigger", "/proc/pressure")
 _HIDDEN = ("/run", "/tmp", "/var/tmp", "/dev")  # noqa: S108 - hidden, not written to
+_FOR_ALL = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - where everybody may write
 # Of /run, where the machine's services have their sockets, what is read as files: name servers, and the programs of some systems.
 _SHOWN_OF_RUN = (
     *(
@@ -101,13 +102,15 @@ class Mount(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Room:
     """Where one program is shut in: it starts and may write in `place`, unless that is `read_only`, and in `own`, where it finds
-    its `/tmp` and its home; `mounts` come on top, and `shown` is seen, read-only, where it would be hidden."""
+    its `/tmp` and its home; `mounts` come on top, and `shown` is seen, read-only, where it would be hidden. One that is `open`
+    needs sockets and places for all: what can't give it its own leaves it those of the machine."""
 
     place: Path
     own: Path
     shown: tuple[Path, ...] = ()
     mounts: tuple[Mount, ...] = ()
     read_only: bool = False
+    open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,21 +147,21 @@ class Sandbox:
             else []
         )
         home = () if self.home is None else (self.home,)  # its links lead there, wherever it lies
-        base = (
-            *_bare(room.own),
-            *_brought_back((*home, *room.shown, *_programs(environ, agent))),
-            *self._masks(theirs),
-        )
+        seen, is_open = (*home, *room.shown, *_programs(environ, agent)), room.open and not self.moves
+        base = (*(_common(seen) if is_open else _bare(room.own, seen)), *self._masks(theirs))
         opened = [Mount("read", path, path) for path in self.read]
         opened += [Mount("write", path, path) for path in (*self.write, *theirs)]
         place = str(room.place)
         mounts = (*base, *opened, Mount("read" if room.read_only else "write", place, place), *room.mounts)
-        return self.around(mounts, place, network=self.network)
+        return self.around(mounts, place, network=self.network, sockets=is_open)
 
-    def around(self, mounts: Iterable[Mount], place: str, *, network: bool) -> tuple[str, ...]:
-        """Gives the arguments in front of a program's own that have it start in `place` and see nothing but the mounts."""
+    def around(
+        self, mounts: Iterable[Mount], place: str, *, network: bool, sockets: bool = False
+    ) -> tuple[str, ...]:
+        """Gives the arguments in front of a program's own that have it start in `place` and see nothing but the mounts. Where Unix
+        sockets can't be hidden, all are refused or, with `sockets`, none."""
         if self.name == LANDLOCK:
-            return landlock.prefix(_rules(mounts), place=place, network=network)
+            return landlock.prefix(_rules(mounts), place=place, network=network, sockets=sockets)
         return (*_arguments(self.program, mounts, network), "--chdir", place, "--")
 
     def environment(self, base: Mapping[str, str], own: Path, agent: Agent | None = None) -> dict[str, str]:
@@ -171,8 +174,12 @@ class Sandbox:
             if (self.tells(name) and (_ALLOWED.fullmatch(name) or self._is_wanted(name)))
             or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
         }
+        return {**kept, **self.own_places(own)}
+
+    def own_places(self, own: Path) -> dict[str, str]:
+        """Names the home and the temporary folder in `own`, as they are seen inside."""
         temporary = "/tmp" if self.moves else str(own / "tmp")  # noqa: S108 - its own
-        return {**kept, "HOME": str(own / "home"), "TMPDIR": temporary}
+        return {"HOME": str(own / "home"), "TMPDIR": temporary}
 
     def tells(self, name: str) -> bool:
         """Tells whether a variable is not named like a secret, or is one that the settings want to be known."""
@@ -343,21 +350,34 @@ def _rules(mounts: Iterable[Mount]) -> Iterator[tuple[str, str]]:
 # --- what they see ----------------------------------------------------------------------------------------------
 
 
-def _bare(own: Path) -> Iterator[Mount]:
-    """The machine, read-only, without what others leave in places where everybody may write."""
-    yield Mount("read", "/", "/")
-    yield Mount("empty folder", "", "/run")
-    yield from (Mount("read", path, path) for path in _SHOWN_OF_RUN if os.path.lexists(path))
+def _bare(own: Path, seen: Iterable[Path]) -> Iterator[Mount]:
+    """The machine, read-only, without what others leave in places where everybody may write, save what is to be `seen` there."""
+    yield from _machine()
     for place in ("/tmp", "/var/tmp"):  # noqa: S108
         if os.path.isdir(place):
             yield Mount("write", str(own / "tmp"), os.path.realpath(place))
+    yield from (Mount("read", path, path) for path in _in_hidden(seen))
 
 
-def _brought_back(paths: Iterable[Path]) -> Iterator[Mount]:
-    """Shows what lies in places that are hidden."""
+def _common(seen: Iterable[Path]) -> Iterator[Mount]:
+    """The machine with the places where everybody may write, save what is to be `seen` there, which stays read-only."""
+    yield from _machine()
+    yield from (Mount("write", place, place) for place in _FOR_ALL)
+    for path in _in_hidden(seen):
+        yield from (Mount("empty folder", "", path), Mount("read", path, path))
+
+
+def _machine() -> Iterator[Mount]:
+    yield Mount("read", "/", "/")
+    yield Mount("empty folder", "", "/run")
+    yield from (Mount("read", path, path) for path in _SHOWN_OF_RUN if os.path.lexists(path))
+
+
+def _in_hidden(paths: Iterable[Path]) -> Iterator[str]:
+    """Gives those that lie in places that are hidden."""
     for path in dict.fromkeys(os.path.realpath(path) for path in paths):
         if any(path.startswith(f"{hidden}/") for hidden in _HIDDEN):
-            yield Mount("read", path, path)
+            yield path
 
 
 def _programs(environ: Mapping[str, str], agent: Agent | None) -> Iterator[Path]:

@@ -4,8 +4,9 @@ Hides what of the machine they see. Both run what lies in a candidate, so they a
 and to a folder of their own, and of the user's repository, its branches and what swarm keeps beside it they see nothing, or no more
 than they can read. A suite has a git folder of its own, in which it may do as it likes and which is thrown away with it.
 
-Rules for editing: only bubblewrap shuts them in. What it takes from an honest suite can be given back by settings; what Landlock
-takes (sockets and locks that test databases and process pools need) can't.
+Rules for editing: what bubblewrap takes from an honest suite can be given back by settings. What Landlock would take can't
+(sockets, locks, and `/tmp`, for test databases and process pools), so there these stay those of the machine. A folder of ours that
+may lie in such a place is `kept` or `hidden`; whoever adds one names it there.
 """
 
 from __future__ import annotations
@@ -15,20 +16,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from swarm import protocol
 from swarm.edge.linked import LinkedTree
-from swarm.edge.sandbox import BUBBLEWRAP, NO_SANDBOX, Mount, Room, Sandbox
+from swarm.edge.sandbox import NO_SANDBOX, Mount, Room, Sandbox
 from swarm.edge.secluded import SHARED_OBJECTS
 from swarm.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Rooms:
-    """The rooms of one repository, whose folder is `common` and whose checkout is `top`. `lent` are further folders of objects
-    that git reads inside."""
+    """The rooms of one repository, whose folder is `common`. Nothing inside writes to what is `kept`, nor sees what is `hidden`,
+    wherever it lies. `lent` are further folders of objects that git reads inside."""
 
     sandbox: Sandbox = NO_SANDBOX
     common: Path = Path()
-    top: Path = Path()
+    kept: tuple[Path, ...] = ()
+    hidden: tuple[Path, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
     lent: tuple[Path, ...] = ()
     holds_suites: bool = False
@@ -39,11 +42,14 @@ class Rooms:
         cls, shut_in: Sandbox, settings: Settings, common: Path, top: Path, environ: Mapping[str, str]
     ) -> Rooms:
         """Gives the rooms that the settings want where workers are shut in so."""
-        if shut_in.name != BUBBLEWRAP:
+        if not shut_in.shuts_in:
             return cls()
         held = dataclasses.replace(shut_in, network=settings.sandbox_suites_network)
+        kept = (top, top / settings.worktrees.root)
+        at = Path(protocol.socket_path(str(common / "swarm"), environ)).parent
+        hidden = () if held.moves else (at,)  # where it would be seen, and written to
         suites, setup = settings.sandbox_suites, settings.sandbox_setup
-        return cls(held, common, top, environ, holds_suites=suites, holds_setup=setup)
+        return cls(held, common, kept, hidden, environ, holds_suites=suites, holds_setup=setup)
 
     @property
     def told(self) -> dict[str, str]:
@@ -57,7 +63,7 @@ class Rooms:
         """Makes the room of a suite in `tree`, and gives what stands before its command. `git_folder` stands in for the repository
         of the worktree."""
         mounts = [
-            _hide(self.common),
+            *map(_hide, (self.common, *self.hidden)),
             *(_read(folder) for folder in self.lent),
             _write(tree),
             _read(tree / ".git"),
@@ -65,26 +71,38 @@ class Rooms:
         if git_folder is not None:
             mounts += [Mount("write", str(git_folder), str(stands_in_for))]
             mounts += [Mount("read", str(stands_in_for / "objects"), str(stands_in_for / SHARED_OBJECTS))]
-        room = Room(tree, own, (self.top,), (*mounts, _write(own / "home"), _write(shares)))
+        theirs = own / "home" if self.sandbox.moves else own  # with what is seen as `/tmp`, or nowhere else
+        room = Room(tree, own, self.kept, (*mounts, _write(theirs), _write(shares)), open=True)
         return self.sandbox.prefix(room, self.environ)
 
     def setup(self, tree: LinkedTree, own: Path) -> tuple[str, ...]:
         """Makes the room of a setup command in `tree`, and gives what stands before it. Its git can read."""
         seen = (*(_read(folder) for folder in self.lent), _read(tree.common))
         mounts = (
-            _hide(self.common / "swarm"),
+            *map(_hide, (self.common / "swarm", *self.hidden)),
             *seen,
             _write(tree.path),
             _read(tree.path / ".git"),
             _write(own),
         )
-        room = Room(tree.path, own, (self.top, self.common), mounts)
+        room = Room(tree.path, own, (*self.kept, self.common), mounts, open=True)
         return self.sandbox.prefix(room, self.environ)
 
     def environment(self, base: Mapping[str, str], own: Path) -> dict[str, str]:
         """Gives of `base` what may be known inside: all but what is named like a secret, unless the settings name it."""
         kept = {name: value for name, value in base.items() if self.sandbox.tells(name)}
-        return {**kept, "HOME": str(own / "home"), "TMPDIR": "/tmp"}  # noqa: S108 - its own
+        return {**kept, **self.sandbox.own_places(own)}
+
+
+def weaker(shut_in: Sandbox, settings: Settings) -> str:
+    """Says what suites and the setup command may that workers who are shut in so may not; "" where that is nothing."""
+    if not shut_in.shuts_in:
+        return ""
+    outside = [name for name in ("sandbox_suites", "sandbox_setup") if not getattr(settings, name)]
+    said = [f"{name} = false, so they run outside" for name in outside]
+    if not shut_in.moves and len(outside) < 2:
+        said.append("suites and setup reach Unix sockets, /tmp and /dev/shm")
+    return "; ".join(said)
 
 
 NO_ROOMS = Rooms()

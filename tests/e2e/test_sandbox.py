@@ -80,10 +80,12 @@ def test_without_bubblewrap_the_kernel_shuts_in(shut_in: Swarm, without_bubblewr
     assert git(shut_in.top, "branch", "--list", "feature") == ""
     assert git(shut_in.top, "status", "--porcelain", "README.md") == ""
     shut_in("start")
-    why = "bubblewrap (bwrap) is not installed"
+    why = "bubblewrap (bwrap) is not installed; suites and setup reach Unix sockets, /tmp and /dev/shm"
     assert shut_in.status()["daemon"]["sandbox"] == {"in_force": "landlock", "reason": why}
-    assert f"workers shut in by landlock, since {why}" in shut_in("status").out
-    assert "warn  sandbox: landlock" in shut_in("doctor", code=None).out
+    assert f"workers shut in by landlock ({why})" in shut_in("status").out
+    doctor = shut_in("doctor", code=None, SWARM_SANDBOX_SETUP="false").out
+    assert "warn  sandbox: landlock" in doctor
+    assert "sandbox_setup = false, so they run outside; suites and setup reach Unix sockets" in doctor
 
 
 LAYERS_MAX = 16  # of Landlock, one upon the other
@@ -203,9 +205,12 @@ def test_what_a_worker_leaves_running_ends_with_it(shut_in: Swarm) -> None:
     assert not [each for each in psutil.process_iter(["cmdline"]) if mark in (each.info["cmdline"] or ())]
 
 
-def test_suites_and_setup_are_shut_in(shut_in: Swarm) -> None:
-    """A suite and the setup command see the candidate and nothing of the repository, can use git, and what they write outside of
-    their worktree goes with them; their network and their caches are as the settings say."""
+@pytest.mark.parametrize("by", ["bubblewrap", pytest.param("landlock", marks=needs_landlock)])
+def test_suites_and_setup_are_shut_in(shut_in: Swarm, without_bubblewrap: str, by: str) -> None:
+    """A suite and the setup command see the candidate and nothing of the repository, can use git, and what they write to their home
+    and temporary folder goes with them; their network and their caches are as the settings say."""
+    if by == "landlock":
+        shut_in.env["PATH"] = without_bubblewrap
     (shut_in.top / "swarm.toml").write_text(
         '[worktrees]\nsetup = "echo $HOME > .home; git describe --always > .described"\n'
     )
@@ -217,18 +222,25 @@ def test_suites_and_setup_are_shut_in(shut_in: Swarm) -> None:
     suite = f"""
         git config user.name x; git config user.email x; echo > new; git add -A; git stash -q && git stash pop -q
         git commit -qm x --allow-empty && git log -1 --format=%s > {seen}
-        echo $TMPDIR $HOME $COVERAGE_FILE >> {seen}; cat .home .described >> {seen}; ls -A {shut_in.top}/.git >> {seen}
-        echo evil > /tmp/swarm-evil; [ -w ~/.cache ] || exit 1
+        echo $TMPDIR $HOME $COVERAGE_FILE >> {seen}; cat .home .described >> {seen}
+        cat {shut_in.top}/.git/HEAD {shut_in.top}/.git/swarm/daemon.json >> {seen}
+        for place in $TMPDIR ~/.cache {shut_in.top} {shut_in.top}/.git; do echo evil > $place/swarm-evil; done
+        [ -e ~/.cache/swarm-evil ] || exit 1
     """
     run = shut_in.run(shut_in.plan("r", [shut_in.task("t")], verify=[suite]))
     shut_in.check_landed(run)
     subject, places, home, described, *inside = seen.read_text().splitlines()
     temporary, own_home, coverage = places.split()
-    assert (subject, temporary, coverage) == ("x", "/tmp", "/tmp/.coverage")
-    assert (own_home, home) != (os.environ["HOME"], os.environ["HOME"])
+    own = str(Path(own_home).parent)
+    assert subject == "x"
+    assert temporary == ("/tmp" if by == "bubblewrap" else f"{own}/tmp")
+    assert coverage == f"{temporary}/.coverage"
+    assert own_home.startswith(f"{shut_in.top}/.git/swarm/")
+    assert home.startswith(f"{shut_in.top}/.git/swarm/scratch/")
     assert described
-    assert inside == ["swarm"]
+    assert inside == []
     assert not Path("/tmp/swarm-evil").exists()
+    assert not list(shut_in.top.rglob("swarm-evil"))
     assert not list((shut_in.top / ".git" / "swarm").rglob("own"))
 
 

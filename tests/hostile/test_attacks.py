@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from swarm import protocol
 from tests.conftest import git, wait_until
 from tests.e2e.conftest import swarm as swarm
 from tests.e2e.conftest import swarm_in as swarm_in
@@ -26,6 +27,11 @@ SECRET = "sk-attack-0123456789"
 
 # Runs what is planted, unless a worker runs it: what a worker's own git runs is the worker's.
 PAYLOAD = '[ -n "$SWARM_TASK" ] || echo "$0 $*" >> {canary}'
+
+POST = (
+    'import os, socket; s = socket.socket(socket.AF_UNIX); s.connect(os.environ["AT"]);'
+    's.send(b"POST /v1/stop HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 15\\r\\n\\r\\n{\\"mode\\": \\"now\\"}"); s.recv(99)'
+)
 
 # Each is tried in a worktree of its own, twice: $G is the repository's folder, $A the worktree's record, first as git names them
 # inside, then as they are outside; $TOP is the user's checkout. Nothing here knows of the sandbox: an attack that a worker only
@@ -62,8 +68,7 @@ ATTACKS = {
     "stash": "echo evil > evil; git stash -u; git stash drop; git update-ref -d refs/stash; rm -rf $G/logs",
     "state": "rm -rf $G/swarm/journal.sqlite* $G/swarm/landing.git; echo evil > $G/swarm/daemon.json;"
     "echo '  0' > $G/swarm/attempts/attack/state/1/worker/exit; rm -rf $G/swarm/attempts",
-    "socket": "python3 -c 'import socket; s = socket.socket(socket.AF_UNIX); s.connect(\"'$G'/swarm/api.sock\");"
-    's.send(b"POST /v1/stop HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 15\\r\\n\\r\\n{{\\"mode\\": \\"now\\"}}"); s.recv(99)\'',
+    "socket": "for at in {socket} $G/swarm/api.sock; do AT=$at python3 -c '{post}'; done",
     "result": "rm -rf $SWARM_RESULT_FILE; ln -s /etc/passwd $SWARM_RESULT_FILE; rm -rf $HOME /tmp/..; mkfifo $SWARM_PROMPT_FILE",
     "processes": "kill -9 -1; kill -9 $PPID; for p in /proc/[0-9]*; do kill -9 ${{p#/proc/}}; done",
     "outside": "echo evil > /etc/swarm-evil; echo evil > {outside}/evil; echo evil > $REAL_HOME/.bashrc; echo evil > /usr/evil;"
@@ -94,15 +99,16 @@ def task(name: str, command: str, top: Path | str = "", **more: Any) -> dict[str
 
 
 class Field:
-    """A repository under attack: what is planted runs `run`, which leaves a line in `canary` where no worker runs it."""
+    """A repository under attack: what is planted runs `run`, which leaves a line in `canary` where no worker runs it. They lie in
+    the home, which is nobody's to write to wherever tests have their folders."""
 
     def __init__(self, swarm: Swarm, folder: Path) -> None:
         self.swarm = swarm
-        self.canary, self.run, self.outside = folder / "canary", folder / "run", folder / "outside"
+        home = folder / "real-home"
+        self.canary, self.run, self.outside = home / "canary", home / "run", home / "outside"
         self.outside.mkdir(parents=True)
         self.run.write_text(f"#!/bin/sh\n{PAYLOAD.format(canary=self.canary)}\n")
         self.run.chmod(0o755)
-        home = folder / "real-home"
         for name in (".ssh/id", ".netrc", ".config/gh/hosts.yml"):
             (home / name).parent.mkdir(parents=True, exist_ok=True)
             (home / name).write_text(f"{SECRET}\n")
@@ -112,9 +118,20 @@ class Field:
         swarm.env |= {"SWARM_SANDBOX_ENV": json.dumps(["REAL_HOME"])}
         swarm.env |= {"SWARM_SANDBOX_PATHS__READ": json.dumps([str(swarm.outside)])}  # where the gate is
 
+    def attacks(self, names: Any) -> dict[str, str]:
+        """What attacks do, by name."""
+        socket = protocol.socket_path(str(common_dir(self.swarm.top) / "swarm"), self.swarm.env)
+        fill = {
+            "run": self.run,
+            "canary": self.canary,
+            "outside": self.outside,
+            "socket": socket,
+            "post": POST,
+        }
+        return {name: ATTACKS[name].format(**fill) for name in names}
+
     def of(self, names: Any) -> list[dict[str, Any]]:
-        fill = {"run": self.run, "canary": self.canary, "outside": self.outside}
-        return [task(name, ATTACKS[name].format(**fill), self.swarm.top) for name in names]
+        return [task(name, attack, self.swarm.top) for name, attack in self.attacks(names).items()]
 
     def attack(self, names: Any) -> dict[str, Any]:
         """Carries out a run of attacks, with one worker that works before them and one beside them all."""
@@ -215,11 +232,22 @@ def test_nor_by_a_test_that_a_worker_wrote(swarm: Swarm, tmp_path: Path) -> None
     """Row 113: what a worker can't do by itself it can't do by a `conftest.py` that it leaves for its suites either:
     not to the user's home and repository, nor to the worktrees of others, nor to the repository in which all is landed."""
     swarm.env["SWARM_SANDBOX"] = "required"
-    field = Field(swarm, tmp_path / "field")
-    fill = {"run": field.run, "canary": field.canary, "outside": field.outside}
-    attacks = {
-        name: text.format(**fill) for name, text in ATTACKS.items() if name not in {*SUICIDAL, "result"}
-    }
+    no_test_harms(Field(swarm, tmp_path / "field"))
+
+
+@needs_landlock
+def test_nor_by_such_a_test_where_the_kernel_alone_shuts_in(
+    swarm: Swarm, tmp_path: Path, without_bubblewrap: str
+) -> None:
+    """Row 113: the same where there is no bubblewrap, though Unix sockets and `/tmp`, in which all of it lies here, are open."""
+    swarm.env |= {"SWARM_SANDBOX": "required", "PATH": without_bubblewrap}
+    no_test_harms(Field(swarm, tmp_path / "field"))
+
+
+def no_test_harms(field: Field) -> None:
+    """Has a suite try all attacks, and holds what is found against what must be."""
+    swarm = field.swarm
+    attacks = field.attacks(name for name in ATTACKS if name not in {*SUICIDAL, "result"})
     as_seen = [attacks[name] for name in ("config", "refs", "objects", "gc")]
     told = [
         ("$(git rev-parse --path-format=absolute --git-common-dir)", as_seen),
@@ -229,9 +257,10 @@ def test_nor_by_a_test_that_a_worker_wrote(swarm: Swarm, tmp_path: Path) -> None
     conftest.write_text(CONFTEST.format(top=swarm.top, attacks=told))
     objects = set((common_dir(swarm.top) / "objects").rglob("*"))
     write = f"cp {conftest} .; echo 'def test_of_nothing(): pass' > test_it.py"
-    suite = (
-        f"cp -a . /tmp/copy; cd /tmp/copy; {sys.executable} -m pytest -q -s -p no:cacheprovider test_it.py"
-    )
+    run_it = f"{sys.executable} -m pytest -q -s -p no:cacheprovider test_it.py"
+    # Not in the folder of its own, which the attacks empty; one of these the test's own folder does not lie in.
+    suite = "copy=$(mktemp -d -p /tmp || mktemp -d -p /var/tmp) && trap 'rm -rf $copy' EXIT\n"
+    suite += f"cp -a . $copy; cd $copy; {run_it}"
     left = task("conftest", write, claims=["conftest.py", "test_it.py", "out-conftest"], verify=[suite])
     beside = task("beside", f"until [ -e {swarm.gate('go')} ]; do sleep 0.1; done")
     swarm("start", "--plan", str(swarm.plan("attack", [task("before", "true"), beside, left])))

@@ -19,7 +19,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from swarm.daemon import door
+from swarm.edge import landlock
 from tests.conftest import wait_until
+from tests.e2e.test_sandbox import needs_landlock
 
 GOOD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi"
 
@@ -31,18 +33,22 @@ async def _answer(request: Request) -> Response:
 class Place:
     """A server behind the door, in a thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, connection: type[door.Connection] = door.Connection) -> None:
         self.path = path
         listener = socket.socket(socket.AF_UNIX)
         listener.bind(str(path))
         listener.listen(512)
         app = Starlette(routes=[Route("/", _answer, methods=["POST"])])
-        settings = uvicorn.Config(app, log_config=None, lifespan="off", http=door.Connection, ws="none")
+        settings = uvicorn.Config(app, log_config=None, lifespan="off", http=connection, ws="none")
         self.server = uvicorn.Server(settings)
         self.server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
         self.thread = threading.Thread(target=lambda: asyncio.run(self.server.serve(sockets=[listener])))
         self.thread.start()
         wait_until(lambda: self.server.started)
+
+    def end(self) -> None:
+        self.server.should_exit = True
+        self.thread.join()
 
     def open(self, sent: bytes = b"") -> socket.socket:
         wire = socket.socket(socket.AF_UNIX)
@@ -80,8 +86,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     monkeypatch.setattr(door, "CONNECTIONS_MAX", 20)
     made = Place(tmp_path / "s")
     yield made
-    made.server.should_exit = True
-    made.thread.join()
+    made.end()
     assert door.Connection.waiting == {}
 
 
@@ -163,6 +168,23 @@ def test_another_user_is_not_let_in(place: Place, tmp_path: Path) -> None:
     )
     assert done.stdout == "b''\n"
     wait_until(place.works)
+
+
+@needs_landlock
+def test_who_is_shut_in_is_refused(tmp_path: Path) -> None:
+    """Where suites that are shut in reach the socket, one gets a refusal for an answer, whatever it has become meanwhile, and who
+    is outside what it asked for."""
+    place = Place(tmp_path / "s", door.FromOutside)
+    ask = f"import socket; w = socket.socket(socket.AF_UNIX); w.connect('s'); w.sendall({GOOD!r}); print(w.recv(1000))"
+    inside = landlock.prefix([("write", "/")], place=str(tmp_path), network=True, sockets=True)
+    cleared = ("env", "-i", "setsid", "-w", sys.executable, "-I", "-c", ask)
+    said = [
+        subprocess.run([*before, *cleared], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+        for before in ((), inside)
+    ]
+    place.end()
+    assert "200 OK" in said[0]
+    assert "409 Conflict" in said[1]
 
 
 def test_a_burst_goes_on_at_once_and_the_rest_at_a_steady_pace() -> None:

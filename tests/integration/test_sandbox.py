@@ -15,6 +15,7 @@ from swarm.core.adapters import BUILT_IN, Agent
 from swarm.core.places import AttemptPlaces
 from swarm.edge import landlock
 from swarm.edge.sandbox import BUBBLEWRAP, LANDLOCK, NONE, Mount, Room, Sandbox, choose, take_out
+from swarm.edge.suite_rooms import Rooms
 from swarm.settings import SandboxPaths, Settings
 from tests.e2e.test_sandbox import NO_FURTHER, needs_bubblewrap, needs_landlock
 
@@ -293,6 +294,55 @@ print("refused")
 socket.socketpair()
 print("pair")
 """
+
+
+HONEST = """
+import multiprocessing, os, socket, sys, tempfile
+def served(at):
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(at)
+    listening.listen()
+    socket.socket(socket.AF_UNIX).connect(at)
+if __name__ == "__main__":
+    with multiprocessing.get_context("forkserver").Pool(2) as pool:
+        print(sum(pool.map(abs, [-1, 2])))
+    served(tempfile.mkdtemp() + "/s")
+    socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    for place in ("/dev/shm", "/var/tmp"):
+        with tempfile.NamedTemporaryFile(dir=place):
+            print(place)
+"""
+
+
+@pytest.mark.skipif(
+    str(Path(__file__)).startswith(("/dev/shm/", "/var/tmp/")),
+    reason="this program lies in a place for all, in which then nothing new is made",
+)
+@needs_landlock
+def test_what_landlock_leaves_a_suite(tmp_path: Path) -> None:
+    """What suites need works: process pools, sockets of their own, places for all. What is kept is not written to though it lies in
+    one of these, nor is the repository, and the secrets of the home are not read."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        inside = Inside(Path(folder), LANDLOCK)
+        top, common, tree = Path(folder, "top"), Path(folder, "top/.git"), Path(folder, "tree")
+        for made in (common / "swarm", top / ".worktrees" / "1", tree, inside.own, tmp_path / "shares"):
+            made.mkdir(parents=True)
+        (tree / "honest.py").write_text(HONEST)
+        rooms = Rooms.of(inside.sandbox, SHUT_IN, common, top, inside.environ)
+
+        def run(command: str) -> str:
+            before = rooms.suite(tree, None, common / "swarm", inside.own, tmp_path / "shares")
+            env = rooms.environment(inside.environ, inside.own)
+            asked = [*before, "sh", "-c", command]
+            return subprocess.run(asked, env=env, capture_output=True, text=True, check=False).stdout
+
+        assert run(f"{shlex.quote(sys.executable)} honest.py").split() == ["3", "/dev/shm", "/var/tmp"]
+        places = (top, top / ".worktrees" / "1", common, common / "swarm", inside.home)
+        assert (
+            run(f"for each in {shlex.join(map(str, places))} .; do echo x > $each/new && echo $each; done")
+            == ".\n"
+        )
+        assert run(f"cat $HOME/notes {inside.home}/.ssh/id {common}/HEAD") == "notes\n"
 
 
 @pytest.mark.parametrize("closed", [".", "own"])
