@@ -281,5 +281,7 @@ def cancel(turn: Turn, run: Run, tasks: list[Task], text: str) -> None:
         if attempt.step in WORKER_STEPS:
             attempt.ending = None
             end_worker(turn, run, task, attempt, "cancelled")
+            if attempt.step is Step.COLLECTING:  # what it left is kept, but need not be on its branch
+                turn.dropped.append((run.id, task.spec.id, attempt.n))
         elif attempt.step not in (Step.ADVANCING, Step.PUBLISHING):
             cancel_in_queue(turn, run, task, attempt, text)

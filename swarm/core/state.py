@@ -111,8 +111,8 @@ class Swarm:
 
 @dataclass(slots=True)
 class Turn:
-    """What follows from one event. `dropped` are the attempts whose verification nobody wants to hear of any more; it is ended
-    before the `commands` are carried out."""
+    """What follows from one event. `dropped` are the attempts whose verification nobody wants to hear of any more, which is ended
+    before the `commands` are carried out, or for the collecting of whose work nobody waits."""
 
     swarm: Swarm
     at: float

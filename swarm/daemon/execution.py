@@ -41,6 +41,9 @@ THREADS = 16  # git waits on the disk and on the other core; more only queue els
 AGAIN_S = 2.0  # after which a worktree that could not be given back is given back again
 RETURNS_MAX = 5  # so often, save where the machine lacks something
 LOOK_EVERY_S = 1.0  # while staging has gone astray
+DROPPED_S = (
+    5.0  # for collecting what nobody waits for: nearly all is collected sooner, and is then on its branch
+)
 LATE_LOOK_S = 0.2  # while what is late is ended
 _log = log.get("execution")
 
@@ -254,11 +257,13 @@ class Execution:
         """Does blocking work in a thread; awaited in the loop."""
         return self.loop.run_in_executor(self._threads, work)
 
-    def drop_verification(self, run: str, task: str, attempt: int) -> None:
-        """Ends the suites of an attempt of which nobody wants to hear any more."""
+    def drop(self, run: str, task: str, attempt: int) -> None:
+        """Ends the suites of an attempt of which nobody wants to hear any more, and in a moment, if that still goes on, the
+        reading of what its worker left."""
         running = self._verifying.get((run, task, attempt))
         if running is not None:
             running.cancel()
+        self.loop.call_later(DROPPED_S, self.edges.pool.read_no_more, f"{run}/{task}/{attempt}")
 
     async def close(self, *, leave: bool, late: bool = False) -> None:
         """Stops carrying out: what is under way in threads is finished, suites are ended or, with `leave`, left running. Where it

@@ -317,7 +317,7 @@ async def _serve(
             swarm,
             journal,
             lambda command: execution.carry_out(command),
-            drop=lambda *attempt: execution.drop_verification(*attempt),
+            drop=lambda *attempt: execution.drop(*attempt),
         )
         execution = Execution(
             edges,

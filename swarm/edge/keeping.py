@@ -49,6 +49,7 @@ class Keeper:
         message: str,
         identity: tuple[str, str] | None,
         at: float,
+        reader: git.Reader,
     ) -> Collected:
         """Commits what the worker of `key` left in a member, which it knew to be at `where`; see `Pool.collect`."""
         upkeep = self.upkeep
@@ -59,7 +60,7 @@ class Keeper:
             return Collected(base, 0, False, (), f"The worktree {member.path} is gone.")
         tree, note = upkeep.relink_if_pruned(member, tree, base)
         note = self.take_home(member, tree) or note
-        found = self._collector(member, tree, base, message, identity, at).collect()
+        found = self._collector(member, tree, base, message, identity, at, reader).collect()
         kept = self.saver is None or self.saver.keep_besides(Owner.of(key), found.work, where=where, at=at)
         if kept:  # only now: what was staged in it is nowhere else before
             linked.copy_index(upkeep.leases.work(member), tree.admin / "index")
@@ -81,6 +82,7 @@ class Keeper:
         message: str,
         identity: tuple[str, str] | None,
         at: float,
+        reader: git.Reader,
     ) -> Collector:
         return Collector(
             tree=tree,
@@ -94,6 +96,7 @@ class Keeper:
             message=message,
             identity=identity,
             at=at,
+            reader=reader,
         )
 
     def take_home(self, member: Member, tree: LinkedTree) -> str:
@@ -135,8 +138,8 @@ class Keeper:
     def _save_work(self, saver: Saver, member: Member, tree: LinkedTree, at: float) -> str | None:
         tree, _ = self.upkeep.relink_if_pruned(member, tree, member.base)
         self.take_home(member, tree)
-        collector = self._collector(member, tree, member.base, "Work found in the worktree", None, at)
-        found = collector.collect()
+        message = "Work found in the worktree"
+        found = self._collector(member, tree, member.base, message, None, at, git.Reader()).collect()
         if found.work is None or (self._is_known(member, found.work) and not found.unread):
             return None
         try:

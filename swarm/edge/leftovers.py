@@ -101,7 +101,7 @@ class Lent:
 class Collector:
     """Collects one worktree. `trusted` is our copy of its index at `base`, `index` becomes the one in which everything is added,
     `aside` is a free folder name beside them. Of all that changed no more than `bytes_max` is added (0: any size), so that a file
-    that was made in a moment is not read for hours."""
+    that was made in a moment is not read for hours. Where its `reader` is ended, what was not committed is not taken in."""
 
     tree: LinkedTree
     objects: git.Objects
@@ -114,6 +114,7 @@ class Collector:
     message: str
     identity: tuple[str, str] | None
     at: float
+    reader: git.Reader
 
     def collect(self) -> Collected:
         """Commits what is there. The worker's processes must be gone. Raises GitError and OSError."""
@@ -127,6 +128,24 @@ class Collector:
         problems += self._unfinished()
         staged, named = self._staged(), self._named(parent)
         self._mend_index(parent, problems)
+        try:
+            head, unread = self._read(parent, problems)
+        except git.GitEnded as ended:
+            problems.append(f"{ended.cause} What was not committed is left where it is.")
+            head, unread = parent, True
+        touched, _ = self._touched(head)
+        crash_at("collect.committed")
+        commits = self._count(head, problems)
+        tree = self.objects.tree_of(head)
+        if staged in (tree, self.objects.tree_of(parent)):
+            staged = ""
+        work = Work(parent, tree, staged, named)
+        if not touched:
+            return Collected(self.base, 0, False, (), " ".join(problems), work, unread)
+        return Collected(head, commits, head != parent, touched, " ".join(problems), work, unread)
+
+    def _read(self, parent: str, problems: list[str]) -> tuple[str, bool]:
+        """Commits all files; tells, too, whether one is left out."""
         nested, unread = self._add(problems)
         crash_at("collect.added")
         head = self._commit(parent)
@@ -138,16 +157,7 @@ class Collector:
         if nested or lent:
             head, unread_too = self._commit_without(parent, lent, nested, problems)
             unread = unread or unread_too
-            touched, _ = self._touched(head)
-        crash_at("collect.committed")
-        commits = self._count(head, problems)
-        tree = self.objects.tree_of(head)
-        if staged in (tree, self.objects.tree_of(parent)):
-            staged = ""
-        work = Work(parent, tree, staged, named)
-        if not touched:
-            return Collected(self.base, 0, False, (), " ".join(problems), work, unread)
-        return Collected(head, commits, head != parent, touched, " ".join(problems), work, unread)
+        return head, unread
 
     def _take_index(self) -> None:
         remove(Path(f"{self.index}.lock"))  # of a git that was killed
@@ -163,10 +173,8 @@ class Collector:
         input: bytes | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> git.Outcome:
-        reads_all = args[0] == "add"
-        return self.tree.git(
-            *args, index=self.index, ok=ok, input=input, timeout_s=timeout_s, reads_all=reads_all
-        )
+        reader = self.reader if args[0] == "add" else None
+        return self.tree.git(*args, index=self.index, ok=ok, input=input, timeout_s=timeout_s, reader=reader)
 
     def _staged(self) -> str:
         """Gives the tree of the index as the worker left it, "" where it is none: untouched, unmerged, broken, gone."""

@@ -71,7 +71,7 @@ class LinkedTree:
         ok: Collection[int] = (0,),
         input: bytes | None = None,
         timeout_s: float = TIMEOUT_S,
-        reads_all: bool = False,
+        reader: git.Reader | None = None,
     ) -> git.Outcome:
         """Runs git in this worktree, with another index file where `index` is given. Raises GitError."""
         env = {"GIT_COMMON_DIR": str(self.common), "GIT_INDEX_FILE": str(index or self.admin / "index")}
@@ -88,7 +88,7 @@ class LinkedTree:
             input=input,
             timeout_s=timeout_s,
             user_config=self.user_config,
-            reads_all=reads_all,
+            reader=reader,
         )
 
     def is_linked(self) -> bool:

@@ -86,6 +86,7 @@ class Pool:
         self.furnishing = Furnishing(source or top, setup, tuple(copy), tuple(share), setup_bounds, rooms)
         self._follower = Follower(self.common, lock, self.objects, self._save_record, user_config)
         self._choosing = threading.Lock()
+        self._readers: dict[str, git.Reader] = {}  # of what is being collected, by key
         self._leases = Leases(self.root, top)
         self._upkeep = Upkeep(
             self.common, self.root, lock, self.objects, self._leases, self.furnishing, user_config
@@ -184,10 +185,28 @@ class Pool:
         Collecting again gives the same. A state that can't be submitted is told in `problem`, not raised.
         """
         member = self._at(path, key, base)
-        with member.lock, _explained(f"The work in {path} could not be collected"):
+        with (
+            self._reading(key) as reader,
+            member.lock,
+            _explained(f"The work in {path} could not be collected"),
+        ):
             return self._keeper.collect(
-                member, base, key=key, where=path, message=message, identity=identity, at=at
+                member, base, key=key, where=path, message=message, identity=identity, at=at, reader=reader
             )
+
+    @contextmanager
+    def _reading(self, key: str) -> Iterator[git.Reader]:
+        reader = self._readers[key] = git.Reader()
+        try:
+            yield reader
+        finally:
+            self._readers.pop(key, None)
+
+    def read_no_more(self, key: str) -> None:
+        """Has a `collect` under way of what `key` left come to its end without all that is not committed: `give_back` saves it."""
+        reader = self._readers.get(key)
+        if reader is not None:
+            reader.end()
 
     def spare(self, n: int, base: str) -> None:
         """Sees to it that `n` free members stand at `base`, warm. For idle moments; raises as `take` does."""

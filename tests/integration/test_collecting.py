@@ -20,7 +20,7 @@ from swarm.core import messages as m
 from swarm.core.admission import Pressure
 from swarm.core.model import Limits, attempt_branch
 from swarm.core.places import Places
-from swarm.daemon import reconcile
+from swarm.daemon import execution, reconcile
 from swarm.daemon.execution import Execution
 from swarm.edge import git as edge_git
 from swarm.edge.place import places_of
@@ -232,6 +232,42 @@ def _leave_a_merge_half_done(worktree: Path) -> None:
         (worktree / "src" / "b.py").write_text(text)
         git(worktree, "commit", "-q", "-am", branch)
     git(worktree, "merge", "one", check=False)
+
+
+def test_what_nobody_waits_for_is_saved_without_being_waited_for(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where git reads for ever what was left by a worker that was cancelled, the attempt ends with what it had committed; all the
+    rest is in a recovery ref once its worktree is back."""
+    monkeypatch.setattr(execution, "DROPPED_S", 0.0)
+    go = tmp_path / "go"
+
+    async def story() -> None:
+        async with a_worker_that_ended(repo) as ended:
+            git(repo, "config", "filter.slow.clean", f"until [ -e {go} ]; do sleep 0.05; done; cat")
+            for name in ("committed", "left"):
+                (ended.worktree / name).write_text(name)
+                if name == "committed":
+                    git(ended.worktree, "add", "-A")
+                    git(ended.worktree, "commit", "-qm", "mine")
+            (ended.worktree / ".gitattributes").write_text("slow filter=slow\n")
+            (ended.worktree / "slow").write_text("slow")
+            collecting = asyncio.ensure_future(ended.collected(bring_in=False))
+            while not collecting.done():
+                ended.execution.drop("r", "t", 1)
+                await asyncio.sleep(0.05)
+            found = collecting.result()
+            assert (found.touched, found.commits, found.gone) == (("committed",), 1, False)
+            assert "nobody waits" in found.problem
+            go.touch()
+            returned = await ended.answer(
+                cmd.GiveBackWorktree(**WHERE, worktree=str(ended.worktree), keep=False)
+            )
+            assert isinstance(returned, m.WorktreeReturned)
+            for name in ("committed", "left", "slow"):
+                assert git(repo, "show", f"{returned.saved}:{name}") == name
+
+    asyncio.run(story())
 
 
 def test_what_can_never_be_collected_is_told_in_the_end_and_kept(repo: Path) -> None:

@@ -723,13 +723,17 @@ def test_eight_writers_lose_nothing(repo: Path) -> None:
 
 
 def test_a_git_that_reads_for_long_can_be_ended(repo: Path) -> None:
-    """What reads all that somebody left is killed by a word from another thread."""
+    """What reads all that somebody left is killed by a word from another thread; one who is told so reads nothing else either."""
     os.mkfifo(repo / "endless")
     with ThreadPoolExecutor(1) as threads:
-        running = threads.submit(git.run, "hash-object", "endless", cwd=repo, reads_all=True)
-        wait_until(lambda: bool(call._readers))
-        git.end_readers()
-        with pytest.raises(git.GitError) as told:
-            running.result(60)
-    assert told.value.code == -signal.SIGKILL
+        reader = git.Reader()
+        for end, raised in ((git.end_readers, git.GitError), (reader.end, git.GitEnded)):
+            running = threads.submit(git.run, "hash-object", "endless", cwd=repo, reader=reader)
+            wait_until(lambda: bool(call._readers))
+            end()
+            with pytest.raises(git.GitError) as told:
+                running.result(60)
+            assert type(told.value) is raised
+        with pytest.raises(git.GitEnded):
+            git.run("hash-object", "endless", cwd=repo, reader=reader)
     assert not call._readers

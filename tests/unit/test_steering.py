@@ -156,7 +156,9 @@ def test_a_task_can_be_cancelled_at_every_step(step: str) -> None:
     story = a_story_at(step)
     attempt = story.task("a").attempt
     assert (attempt.step if attempt else story.state("a")) == step
-    story.send(m.TasksCancelled(at=story.now, run="plan", tasks=("a",)))
+    turn = story.send(m.TasksCancelled(at=story.now, run="plan", tasks=("a",)))
+    dropped = step in ("collecting", "verifying")  # what goes on for it and is not waited for any more
+    assert turn.dropped == ([("plan", "a", 1)] if dropped else [])
     if step == "preparing":
         story.send(m.WorktreeReady(**story.where(story.sole(cmd.TakeWorktree, "a")), path="/pool/a"))
     if step == "starting":

@@ -9,9 +9,11 @@ never "a conflict".
 """
 
 from swarm.edge.git.call import (
+    GitEnded,
     GitError,
     GitTimedOut,
     Outcome,
+    Reader,
     decode,
     encode,
     end_readers,
@@ -58,10 +60,12 @@ __all__ = [
     "Change",
     "CommitFacts",
     "Found",
+    "GitEnded",
     "GitError",
     "GitTimedOut",
     "Objects",
     "Outcome",
+    "Reader",
     "RefChange",
     "RefMoved",
     "Refs",

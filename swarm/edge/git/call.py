@@ -14,8 +14,9 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -85,6 +86,10 @@ class GitError(SwarmError):
 
 class GitTimedOut(GitError):
     """Git did not end within its time limit and was killed with all its children."""
+
+
+class GitEnded(GitError):
+    """Git was ended since nobody waits for what it reads, see `Reader`."""
 
 
 def decode(raw: bytes) -> str:
@@ -225,6 +230,43 @@ def spawn(
 _readers: set[subprocess.Popen[bytes]] = set()
 
 
+class Reader:
+    """Who has git read all that somebody left, one command after the other, and may be told that nobody waits for it any more."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._ended = False
+
+    def end(self) -> None:
+        """Ends the command that runs, and each that would come: they raise `GitEnded`. Thread-safe."""
+        with self._lock:
+            self._ended = True
+            if self._child is not None and self._child.poll() is None:
+                _kill_groups([self._child])
+
+    @contextlib.contextmanager
+    def has(self, child: subprocess.Popen[bytes], argv: Sequence[str]) -> Iterator[None]:
+        """Has a child be ended with it, while inside. Raises `GitEnded` where it is, instead of what came of that."""
+        with self._lock:
+            self._child = child
+            _readers.add(child)
+        try:
+            self._raise_if_ended(argv)
+            yield
+        except GitError:
+            self._raise_if_ended(argv)
+            raise
+        finally:
+            with self._lock:
+                self._child = None
+                _readers.discard(child)
+
+    def _raise_if_ended(self, argv: Sequence[str]) -> None:
+        if self._ended:
+            raise GitEnded(argv, None, "", cause=f"git {_command_name(argv)} was ended: nobody waits for it.")
+
+
 def run(
     *args: str,
     git_dir: Path | str | None = None,
@@ -236,9 +278,9 @@ def run(
     ok: Collection[int] = (0,),
     user_config: bool = False,
     output_max_bytes: int = OUTPUT_MAX_BYTES,
-    reads_all: bool = False,
+    reader: Reader | None = None,
 ) -> Outcome:
-    """Runs one git command and gives its outcome. Thread-safe. One that `reads_all` that somebody left is ended by `end_readers`.
+    """Runs one git command and gives its outcome. Thread-safe. That of a `reader` is ended by it, and by `end_readers`.
 
     With `git_dir` no repository is looked for; without it and without `cwd` none is found. `env` is added to the clean
     environment. Raises `GitTimedOut` after `timeout_s` seconds and `GitError` for an exit status outside `ok`, for more
@@ -247,25 +289,26 @@ def run(
     argv = command(args, git_dir, work_tree)
     stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
     child = spawn(argv, cwd, environment(user_config, env), stdin)
-    if reads_all:
-        _readers.add(child)
     try:
-        out, err = _exchange(child, argv, input or b"", time.monotonic() + timeout_s, output_max_bytes)
+        with contextlib.nullcontext() if reader is None else reader.has(child, argv):
+            out, err = _exchange(child, argv, input or b"", time.monotonic() + timeout_s, output_max_bytes)
+            code = child.returncode
+            # Whatever a status means, it does not mean it where git could not write, or not start what it needs.
+            if code not in ok or (code != 0 and trouble.named_in(err) is not None):
+                raise GitError(argv, code, err)
     except BaseException:
         kill_group(child)
         raise
-    finally:
-        _readers.discard(child)
-    code = child.returncode
-    # Whatever a status means, it does not mean it where git could not write, or not start what it needs.
-    if code not in ok or (code != 0 and trouble.named_in(err) is not None):
-        raise GitError(argv, code, err)
     return Outcome(code, out, err)
 
 
 def end_readers() -> None:
     """Kills what runs of the commands that read all that somebody left: nothing else may take so long, and nothing is lost."""
-    for child in list(_readers):
+    _kill_groups(list(_readers))
+
+
+def _kill_groups(children: Iterable[subprocess.Popen[bytes]]) -> None:
+    for child in children:
         if child.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
