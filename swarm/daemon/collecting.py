@@ -67,8 +67,8 @@ def collect(command: cmd.Collect, edges: Edges, clock: Callable[[], float]) -> m
 def given_up(command: cmd.Collect, text: str, at: float) -> m.Collected:
     """Answers for work that can't be collected, whatever is tried: nothing of it comes in, and the attempt may end."""
     problem = (
-        f"What it left can't be collected: {text} It is kept as it lies in {command.worktree}; once the cause is gone, the next"
-        " start of the daemon saves it."
+        f"What it left can't be collected: {text} What lies in {command.worktree} is saved as soon as that can be done, else set"
+        " aside whole, and it is told where."
     )
     return m.Collected(at=at, **command.about, head=command.base, commits=0, touched=(), problem=problem)
 

@@ -230,12 +230,10 @@ class Execution:
         at = self.clock()
         if isinstance(command, cmd.GiveBackWorktree):
             self._returns[lease_key(command)] += 1
-            if (
-                lacks or self._returns[lease_key(command)] < RETURNS_MAX
-            ):  # work that nobody has collected may lie in it
+            if lacks or self.closing or self._returns[lease_key(command)] < RETURNS_MAX:
                 self.loop.call_soon_threadsafe(self.loop.call_later, AGAIN_S, self.carry_out, command)
                 return None
-            return m.WorktreeReturned(at=at, run=command.run, task=command.task, attempt=command.attempt)
+            return self._set_aside(command, text)
         if isinstance(command, cmd.Collect) and command.gives_up and not (lacks or self.closing):
             return collecting.given_up(command, text, at)
         if isinstance(command, cmd.AttemptCommand):
@@ -252,6 +250,17 @@ class Execution:
             return m.HostMeasured(at=at, readings=NO_ROOM, trouble=lacks or text)
         assert isinstance(command, cmd.RunCommand)
         return m.RunCommandFailed(at=at, run=command.run, command=kind, text=text, trouble=lacks)
+
+    def _set_aside(self, command: cmd.GiveBackWorktree, why: str) -> m.WorktreeReturned:
+        """Answers for a worktree that can't be given back, whatever is tried: work that nobody has collected may lie in it."""
+        try:
+            place = self.edges.pool.set_aside(lease_key(command), why)
+        except (SwarmError, OSError) as error:
+            place = None  # it stays leased, and the next daemon tries again
+            _log.warning(
+                "worktree.not_set_aside", task=command.task, attempt=command.attempt, reason=str(error)
+            )
+        return m.WorktreeReturned(at=self.clock(), **command.about, saved=place or "")
 
     def in_thread(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
         """Does blocking work in a thread; awaited in the loop."""

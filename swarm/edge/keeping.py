@@ -154,6 +154,14 @@ class Keeper:
         staged = found.work.staged
         return self.aside.put(tree.path, self._owner(member), why, staged=staged)
 
+    def set_aside(self, member: Member, why: str) -> str | None:
+        """Moves the folder of a member to where what can't be saved is kept, and saves what only its record knows."""
+        tree = self.upkeep.seated(member)
+        if tree is None or tree.path != member.path:
+            return None  # gone, or a person moved it
+        self.save_record(tree, member)
+        return self.aside.put(tree.path, self._owner(member), why)
+
     def is_dirty(self, member: Member, tree: LinkedTree, seen: Difference | None = None) -> bool:
         """Tells whether there may be something in a member that stands nowhere else. In a free one that is what came after it
         was cleaned: the files that it still has are those of work that was put away."""

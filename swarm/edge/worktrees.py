@@ -153,6 +153,20 @@ class Pool:
                 self._leases.save(member)
         return place
 
+    def set_aside(self, key: str, why: str) -> str | None:
+        """Ends the lease of `key` where `give_back` can't, whatever is tried: the folder is kept whole, what git knows of it in a
+        recovery ref; gives where it lies, None where there is nothing to keep. Raises GitError, OSError: then it stays leased."""
+        member = self._by_key(key)
+        if member is None:
+            return None
+        with member.lock:
+            if member.key != key:
+                return None
+            place = self._keeper.set_aside(member, why)
+            member.key, member.collected = "", False
+            self._upkeep.retire(member)
+        return place
+
     def seclude(self, key: str, *, in_place: bool = True, anew: bool = True) -> Path | None:
         """Makes a git folder of its own for the worktree of `key`, to stand in for the repository's before a worker that is shut
         in, see `secluded.make`; None where none can. No worker may be there yet, unless it need not be `anew`."""

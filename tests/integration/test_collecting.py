@@ -58,6 +58,10 @@ class Ended:
         assert isinstance(found, m.Collected)
         return found
 
+    def leases(self) -> dict[str, Path]:
+        """Who has which worktree."""
+        return {each.key: each.path for each in self.execution.edges.pool.leases() if each.key}
+
     def pinned(self) -> str | None:
         return edge_git.refs_below(self.places.landing, "refs/attempts/").get(PIN)
 
@@ -270,11 +274,17 @@ def test_what_nobody_waits_for_is_saved_without_being_waited_for(
     asyncio.run(story())
 
 
-def test_what_can_never_be_collected_is_told_in_the_end_and_kept(repo: Path) -> None:
-    """Where git refuses what was left, the last try answers with the cause and where it lies; until then the command fails."""
+def test_what_can_never_be_collected_is_told_in_the_end_and_kept(
+    repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where git refuses what was left, the last try answers with the cause; until then the command fails. Its worktree, which can't
+    be saved either, is set aside whole, what was committed in it has a recovery ref, and nobody has it any more."""
+    monkeypatch.setattr(execution, "AGAIN_S", 0.0)
 
     async def story() -> None:
         async with a_worker_that_ended(repo) as ended:
+            git(ended.worktree, "commit", "-q", "--allow-empty", "-m", "mine")
+            mine = git(ended.worktree, "rev-parse", "HEAD")
             git(repo, "config", "filter.broken.clean", "false")
             git(repo, "config", "filter.broken.required", "true")
             (ended.worktree / ".gitattributes").write_text("odd filter=broken\n")
@@ -291,7 +301,12 @@ def test_what_can_never_be_collected_is_told_in_the_end_and_kept(repo: Path) -> 
             assert isinstance(found, m.Collected)
             assert (found.head, found.touched, found.gone) == (ended.base, (), False)
             assert "clean filter 'broken' failed" in found.problem
-            assert str(ended.worktree) in found.problem
-            assert (ended.worktree / "odd").read_text() == "precious"
+            returned = await ended.answer(
+                cmd.GiveBackWorktree(**WHERE, worktree=str(ended.worktree), keep=False)
+            )
+            assert isinstance(returned, m.WorktreeReturned)
+            assert (Path(returned.saved) / "odd").read_text() == "precious"
+            assert git(repo, "branch", "--list", "--contains", mine, "swarm/r/saved/*")
+            assert ended.leases() == {}
 
     asyncio.run(story())
