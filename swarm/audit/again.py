@@ -21,6 +21,7 @@ from swarm.core.model import Suite
 from swarm.core.places import AttemptPlaces
 from swarm.daemon.verification import Outcomes, verify_alone
 from swarm.edge import git
+from swarm.edge.furnish import Bounds
 from swarm.edge.sandbox import choose
 from swarm.edge.suite_rooms import Rooms
 from swarm.edge.worktrees import Pool
@@ -67,10 +68,12 @@ def _bench(repository: git.Repository, landing: Path, environ: Mapping[str, str]
     folder = Path(tempfile.mkdtemp(prefix="swarm-verify-"))
     rooms = dataclasses.replace(rooms, lent=(landing / "objects",), kept=(*rooms.kept, folder))
     try:
-        pool = _pool(folder, repository, landing, settings.worktrees, rooms)
+        limits = settings.limits
+        bounds = Bounds(output_bytes=limits.output_bytes_max, processes=limits.processes_max)
+        pool = _pool(folder, repository, landing, settings.worktrees, rooms, bounds)
         try:
             yield lambda commit, suites: verify_alone(
-                pool, AttemptPlaces(folder / "runs" / commit), environ, commit, suites, rooms
+                pool, AttemptPlaces(folder / "runs" / commit), environ, commit, suites, rooms, bounds
             )
         finally:
             pool.close()
@@ -87,7 +90,12 @@ def _sample(landings: Sequence[Landing], count: int) -> list[Landing]:
 
 
 def _pool(
-    folder: Path, repository: git.Repository, landing: Path, trees: WorktreeSettings, rooms: Rooms
+    folder: Path,
+    repository: git.Repository,
+    landing: Path,
+    trees: WorktreeSettings,
+    rooms: Rooms,
+    bounds: Bounds,
 ) -> Pool:
     bare = folder / "repository.git"
     made = (
@@ -113,6 +121,7 @@ def _pool(
         setup=trees.setup,
         copy=trees.copied,
         share=trees.share,
+        setup_bounds=bounds,
         user_config=False,
         saves=False,
         rooms=rooms,

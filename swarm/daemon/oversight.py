@@ -48,11 +48,12 @@ class _Suite:
 
 class Oversight:
     """Keeps outputs to `output_bytes_max` on the disk, and posts of a worker that it is silent for longer than its task allows, or
-    that it has more processes than `processes_max` (0: no limit); of a suite the latter is told to who runs it."""
+    that it has more processes than `processes_max` (0: no limit); of a suite the latter is told to who runs it. Without a `watcher`
+    there are only suites."""
 
     def __init__(
         self,
-        watcher: Watcher,
+        watcher: Watcher | None,
         in_thread: Callable[[Callable[[], None]], asyncio.Future[None]],
         post: Callable[[m.Event], None],
         clock: Callable[[], float],
@@ -110,10 +111,12 @@ class Oversight:
         while self._workers or self._suites or self._last_look:
             await asyncio.sleep(SOON_S if self._soon else LOOK_EVERY_S)
             workers, suites = dict(self._workers), {**self._last_look, **self._suites}
-            self._workers = {key: s for key, s in workers.items() if self._watcher.watches(s.command)}
+            identities: Mapping[Key, process.Identity] = {}
+            if self._watcher is not None:
+                self._workers = {key: s for key, s in workers.items() if self._watcher.watches(s.command)}
+                identities = self._watcher.identities()
             self._last_look.clear()  # what has ended may have written much since it was looked at
             running = {path: suite.identity for path, suite in self._suites.items()}
-            identities = self._watcher.identities()
             await self._in_thread(functools.partial(self._look, workers, suites, identities, running))
             for path in self._multiplied & self._suites.keys():
                 self._suites[path].multiplied()

@@ -38,7 +38,9 @@ from swarm.core.suites import (
     together,
 )
 from swarm.crashpoints import crash_at
+from swarm.daemon.oversight import Oversight
 from swarm.edge import contract, git, process, pytest_split, trouble
+from swarm.edge.furnish import USUAL, Bounds
 from swarm.edge.linked import remove
 from swarm.edge.remembered import Remembered
 from swarm.edge.suite_rooms import NO_ROOMS, Rooms
@@ -389,13 +391,33 @@ def verify_alone(
     candidate: str,
     suites: Sequence[Suite],
     rooms: Rooms = NO_ROOMS,
+    bounds: Bounds = USUAL,
 ) -> Outcomes:
-    """Verifies one commit where no daemon is, and waits for the outcome; `places` gets what a verification leaves."""
-    verifier = Verifier(
-        Places(places.folder), scratch, environ, asyncio.to_thread, _exited_by_thread, rooms=rooms
-    )
+    """Verifies one commit where no daemon is, and waits for the outcome; `places` gets what a verification leaves. Each suite has
+    the room for its output and the processes of `bounds`."""
     nonce = f"alone-{secrets.token_hex(8)}"
-    return asyncio.run(verifier.verify(nonce, nonce, places, candidate, suites))
+
+    async def verify() -> Outcomes:
+        oversight = Oversight(
+            None,
+            lambda work: asyncio.get_running_loop().run_in_executor(None, work),
+            lambda _: None,
+            time.time,
+            output_bytes_max=bounds.output_bytes,
+            processes_max=bounds.processes,
+        )
+        verifier = Verifier(
+            Places(places.folder),
+            scratch,
+            environ,
+            asyncio.to_thread,
+            _exited_by_thread,
+            bounding=oversight.bounding,
+            rooms=rooms,
+        )
+        return await verifier.verify(nonce, nonce, places, candidate, suites)
+
+    return asyncio.run(verify())
 
 
 async def _exited_by_thread(identity: process.Identity) -> None:

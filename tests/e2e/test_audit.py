@@ -9,8 +9,8 @@ from tests.conftest import git
 from tests.e2e.driver import Swarm, common_dir
 
 
-def audit(swarm: Swarm, *args: str, code: int = 0) -> dict[str, Any]:
-    found: dict[str, Any] = swarm("audit", "--json", *args, code=code).json
+def audit(swarm: Swarm, *args: str, code: int = 0, **env: str) -> dict[str, Any]:
+    found: dict[str, Any] = swarm("audit", "--json", *args, code=code, **env).json
     return found
 
 
@@ -49,15 +49,18 @@ def test_a_healthy_run_is_clean_while_it_works_and_afterwards(swarm: Swarm) -> N
 
 
 def test_suites_run_again_on_request(swarm: Swarm) -> None:
-    """With --verify the suites of landings run again in a checkout of their own; one that fails now is I5, with its output."""
-    flag = swarm.outside / "flag"
+    """With --verify the suites of landings run again in a checkout of their own; one that fails now is I5, with its output, and one
+    that multiplies is ended."""
+    flag, crowd = swarm.outside / "flag", swarm.outside / "crowd"
     flag.touch()
-    swarm.run(
-        swarm.plan(
-            "r", [swarm.task("a"), swarm.task("b")], verify=[f"test -e {flag} || {{ echo torn; exit 1; }}"]
-        )
-    )
+    many = f"test ! -e {crowd} || {{ for n in $(seq 60); do sleep 1000 & done; wait; }}"
+    suite = f"{many}; test -e {flag} || {{ echo torn; exit 1; }}"
+    swarm.run(swarm.plan("r", [swarm.task("a"), swarm.task("b")], verify=[suite]))
     assert audit(swarm, "--verify", "2")["ok"] is True
+    crowd.touch()
+    document = audit(swarm, "--verify", "1", code=1, SWARM_LIMITS__PROCESSES_MAX="40")
+    assert "limits.processes_max" in document["broken"][0]["cause"]
+    crowd.unlink()
     flag.unlink()
     document = audit(swarm, "--verify", "1", code=1)
     assert broken(document) == {"I5"}
