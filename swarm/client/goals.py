@@ -116,11 +116,15 @@ def plan(
         if not _followed(session, daemon, known, after):
             return EXIT_INTERRUPTED
     shown = plan_document(session, known)
-    if approve or (shown["stage"] == "approval" and _agrees(session, shown)):
-        approved(session, known, digest=shown["plan"]["digest"] if shown["plan"] else "")
-        shown = plan_document(session, known)
+    asked = not approve and shown["stage"] == "approval" and _asks(session)
+    agreed = _agreed(session, shown) if asked else shown if approve else None
+    if agreed is not None:
+        approved(session, known, digest=agreed["plan"]["digest"] if agreed["plan"] else "")
+    shown = plan_document(session, known)
     if session.as_json:
         session.json(shown)
+    elif asked:
+        session.out(telling.goal_text({"id": known, "goal": shown}))
     else:
         session.out(telling.plan_text(shown))
     return EXIT_OK if shown["stage"] in PLANNED else EXIT_NOT_LANDED
@@ -330,10 +334,12 @@ def built(session: Session, run: str, *, yes: bool) -> tuple[Connection, int] | 
     """Begins to build the plan that a run has come to, where it is approved of or somebody agrees; None where that is not so, or it
     is being built."""
     shown = plan_document(session, run)
-    asked = shown["stage"] == "approval"
-    if shown["stage"] == "approved" or (asked and (yes or _agrees(session, shown))):
-        return approved(session, run, digest=shown["plan"]["digest"] if asked else "", build=True)
-    return None
+    if shown["stage"] == "approved":
+        return approved(session, run, build=True)
+    if shown["stage"] != "approval":
+        return None
+    agreed = shown if yes else _agreed(session, shown) if _asks(session) else None
+    return None if agreed is None else approved(session, run, digest=agreed["plan"]["digest"], build=True)
 
 
 def nobody_approves(goal: dict[str, Any]) -> bool:
@@ -444,9 +450,42 @@ def plan_document(session: Session, run: str) -> dict[str, Any]:
     return {**document, "plan": told}
 
 
-def _agrees(session: Session, shown: dict[str, Any]) -> bool:
-    """Shows a plan to whoever sits at the terminal, and asks, where it can be approved of."""
-    if not session.asks or session.as_json or session.quiet or shown["plan"]["errors"]:
-        return False
-    session.out(telling.plan_text(shown))
-    return click.confirm("Approve of this plan?", default=False, err=True)
+def _asks(session: Session) -> bool:
+    """Tells whether there is somebody to be asked about a plan."""
+    return session.asks and not session.as_json and not session.quiet
+
+
+def _agreed(session: Session, shown: dict[str, Any]) -> dict[str, Any] | None:
+    """Shows a plan to whoever sits at the terminal, and asks; gives it as they agree to it, perhaps edited by them, else None."""
+    while True:
+        session.out(telling.plan_text(shown))
+        answers = (
+            ("n", "e")
+            if shown["plan"]["errors"]
+            else ("y", "n")
+            if shown["plan"]["gone"]
+            else ("y", "n", "e")
+        )
+        answer = click.prompt(
+            "Approve of this plan (e: edit it)?" if "e" in answers else "Approve of this plan?",
+            type=click.Choice(answers, case_sensitive=False),
+            default="n",
+            err=True,
+        )
+        if answer != "e":
+            return shown if answer == "y" else None
+        _edit(shown)
+        shown = plan_document(session, shown["run"])
+
+
+def _edit(shown: dict[str, Any]) -> None:
+    """Has a plan edited in the editor of whoever sits at the terminal. Raises `UsageError`."""
+    file = shown["plan"]["file"]
+    try:
+        click.edit(filename=file)
+    except click.ClickException as error:
+        raise UsageError(
+            f"{error.format_message()}",
+            "Nothing was approved of.",
+            f"edit {file}, then swarm plan {shown['run']}; EDITOR names your editor",
+        ) from None

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import shlex
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 from tests.conftest import git, wait_until
-from tests.e2e.driver import PATIENCE_S, Swarm
+from tests.e2e.driver import PATIENCE_S, SWARM, Swarm
 from tests.e2e.test_sandbox import works
 from tests.fakes.messages import EDITOR, Reply, Request, answered, first_text, serving
 
@@ -151,6 +155,41 @@ def test_a_plan_waits_for_an_approval_that_an_edit_voids(swarm: Swarm) -> None:
     assert (built["counts"]["landed"], built["mode"], built["width"]) == (2, "parallel", 2)
     assert sorted(swarm.landings("way")) == ["a", "b"]
     assert "something else" in swarm("plan", "--id", "way", "make another thing", code=4).err
+
+
+def at_a_terminal(swarm: Swarm, answers: list[str], *args: str, **env: str) -> str:
+    """Runs a command at a terminal, answers its questions in turn, and gives what was shown."""
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "r+b", buffering=0) as terminal:
+        child = subprocess.Popen(
+            [*SWARM, *args], cwd=swarm.top, env={**swarm.env, "TERM": "dumb", **env},
+            stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        )  # fmt: skip
+        os.close(theirs)
+        shown, asked = b"", 0
+        with contextlib.suppress(OSError):  # a terminal ends with an error once nobody has it open any more
+            while more := terminal.read(1 << 16):
+                shown += more
+                if answers and shown.count(b"[n]:") > asked:
+                    asked += 1
+                    terminal.write(answers.pop(0).encode() + b"\n")
+        child.wait(PATIENCE_S)
+    return shown.decode()
+
+
+def test_a_person_at_a_terminal_is_asked_and_may_edit(swarm: Swarm) -> None:
+    """Who says no approves of nothing; an invalid plan can be edited, and what it was edited into is what they agree to."""
+    with_roles(swarm, swarm.task("a"))
+    swarm("start")
+    made = swarm("plan", "--json", "--id", "way", "make one thing").json
+    said = at_a_terminal(swarm, ["n"], "plan", "way")
+    assert "the plan waits for your approval" in said.partition("[n]:")[2]
+    (swarm.outside / "new").write_text(json.dumps({"tasks": [swarm.task("b")]}))
+    Path(made["plan"]["file"]).write_text("verify = [")
+    said = at_a_terminal(swarm, ["e", "y"], "plan", "way", EDITOR=f"cp {swarm.outside / 'new'}")
+    assert "It is not valid" in said
+    assert "the plan is approved of" in said
+    assert swarm("plan", "way", "--json").json["plan"]["tasks"] == ["b"]
 
 
 def test_scouts_answer_change_nothing_and_are_shown_again(swarm: Swarm) -> None:
