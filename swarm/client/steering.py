@@ -73,7 +73,8 @@ def cancel(session: Session, tasks: tuple[str, ...], run: str | None) -> None:
     else:
         answer = daemon.post(protocol.CANCEL, {"run": run, "tasks": None})
         number = len(answer["tasks"])
-        session.line(f"Cancelled run {protocol.printable(answer['run'])}: {number} tasks. Work done is kept.")
+        tasks_text = "1 task" if number == 1 else f"{number} tasks"
+        session.line(f"Cancelled run {protocol.printable(answer['run'])}: {tasks_text}. Work done is kept.")
 
 
 @command("undo", shows=True, steers=True)

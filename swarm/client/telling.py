@@ -282,7 +282,7 @@ def goal_text(run: Document) -> str:
         "ready": f"swarm finish --run {name}",
         "approval": f"swarm plan {name} shows the plan; --approve, or swarm build {name} --yes",
         "approved": f"swarm build {name}",
-        "stopped": f"swarm show TASK, swarm logs TASK; swarm retry --failed --run {name}",
+        "stopped": f"swarm show TASK, swarm logs TASK; swarm start, swarm retry --failed --run {name}",
     }.get(stage, f"swarm status --run {name}")
     stopped = [
         task for task in run.get("tasks") or [] if stage == "stopped" and task.get("state") == "failed"
@@ -292,6 +292,8 @@ def goal_text(run: Document) -> str:
         for task in stopped
         if not is_settled(run, task)
     )
+    if stage == "stopped" and (run.get("qa") or {}).get("state") == "rejected":
+        why, next_step = f"{why}  {qa_line(run)}\n", f"swarm start, swarm qa --run {name} reviews it again"
     return f"{printable(run['id'])}: {_STAGES.get(stage, printable(stage))}.\n{why}  Next: {next_step}\n"
 
 

@@ -241,7 +241,9 @@ def _facts(run: Run, target: str, old: str | None, outlook: Outlook) -> dict[str
         "into": target,
         "old_commit": old,
         "landed": [name for name, _ in run.landed],
-        "missing": [name for name, task in run.tasks.items() if task.state not in GOOD_ENDS],
+        "missing": [
+            name for name, task in run.tasks.items() if task.state not in GOOD_ENDS and not task.spec.qa
+        ],
         "paths": list(outlook.paths)[:1000],
         "conflicts": list(outlook.conflict),
     }

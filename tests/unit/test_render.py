@@ -376,6 +376,10 @@ def test_a_goal_that_can_not_go_on_says_why() -> None:
     )
     text = telling.goal_text(a_run(failed, goal={"stage": "stopped"}))
     assert "  architect: not valid:\n  line 1: no\n" in text
+    rejected = telling.goal_text(
+        a_run(goal={"stage": "stopped"}, qa={"state": "rejected", "reason": "no tests"})
+    )
+    assert "Not approved: no tests.\n  Next: swarm start, swarm qa --run modernise" in rejected
 
 
 def test_objections_that_were_met_are_no_failures() -> None:
