@@ -49,13 +49,13 @@ def resolve_plan(argument: str, top: Path) -> Path:
     """Finds the plan file that `argument` means: a file, a folder that holds one, or the number of a spec folder."""
     from pathlib import Path
 
-    from swarm.core import plan as plans
-
     path = Path(argument)
     if path.is_file():
         return path
     if path.is_dir():
         return _plan_in(path)
+    from swarm.core import plan as plans
+
     found = []
     for place in SPEC_FOLDERS:
         folder = top / place

@@ -80,11 +80,11 @@ def start(
 
 def _stays(session: Session, daemon: Connection, started: bool, workers: int | None) -> Connection:
     """Says what there is, and has a daemon that `swarm run` started stay for good."""
-    from swarm.client import in_force
-
     if started:
         session.say("Next: swarm submit PLAN, swarm status")
         return daemon
+    from swarm.client import in_force
+
     if daemon.about.get("ends_when_idle"):
         daemon.post(protocol.STAY, {})
     daemon.get(protocol.PING)  # raises where it does not answer
