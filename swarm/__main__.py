@@ -11,16 +11,21 @@ import gc
 import os
 import sys
 
+COLLECT_EVERY = 50_000  # new objects: what is loaded to begin with stays, and few commands make as many more
+
 
 def main() -> int:
     """Runs the command line of this process and gives its exit code."""
     from swarm.client import failure
 
     _prepare_output()
+    gc.set_threshold(COLLECT_EVERY)
     try:
         return _run(sys.argv[1:])
     except BaseException as error:  # every way out has its own exit code, and none shows a traceback
         return failure.exit_code(error)
+    finally:
+        gc.freeze()  # what is left goes with the process: nobody need look through it once more
 
 
 def _prepare_output() -> None:
@@ -51,7 +56,6 @@ def _run(arguments: list[str]) -> int:
         if asked is not None:
             gc.disable()  # it would look through millions of objects again and again, half of the time with 100,000 tasks
             status.show(*asked)
-            gc.freeze()  # … and once more at the end
             return 0
     from swarm.client import cli
 

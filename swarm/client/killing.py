@@ -118,7 +118,7 @@ class Daemons:
         """A command whose daemon died may have started one by itself: it is killed, so that only ours run."""
         for pid in processes_of(self.env):
             with contextlib.suppress(OSError):
-                if b"\0swarm.daemon.service\0" in Path("/proc", str(pid), "cmdline").read_bytes():
+                if b"\0swarm.daemon\0" in Path("/proc", str(pid), "cmdline").read_bytes():
                     os.kill(pid, signal.SIGKILL)
                     connection.wait_for_end(pid, READY_S)
 

@@ -91,7 +91,7 @@ def _spawn(top: Path, writer: int, flags: Mapping[str, Any], ends: str) -> Path:
             [
                 sys.executable,
                 "-m",
-                "swarm.daemon.service",
+                "swarm.daemon",
                 str(top),
                 str(writer),
                 ends,

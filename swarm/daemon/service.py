@@ -17,7 +17,6 @@ import json
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -303,6 +302,7 @@ async def _serve(
         swarm = recovery.restore(places, journal)
         swarm.move_to(str(repository.working_top()))  # as the event of this start will say
         gc.freeze()  # what is known by now stays: the collector need not look through it again and again
+        gc.enable()
         crash_at("daemon.replayed")
         founded = refounding.set_aside(places)
         edges = reconcile.open_edges(places, repository, settings, environ, shut_in=shut_in)
@@ -578,7 +578,3 @@ def _give_back_import_path(users: str | None) -> None:
     os.environ.pop("PYTHONPATH", None)
     if users is not None:
         os.environ["PYTHONPATH"] = users
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -34,7 +34,7 @@ def test_there_is_one_daemon(swarm: Swarm) -> None:
         assert swarm("start", *more).out == already
     assert swarm.status()["daemon"]["pid"] == pid
     # A program that a daemon starts looks like the daemon for a moment.
-    wait_until(lambda: sum("swarm.daemon.service" in line for line in swarm.left_running()) == 1)
+    wait_until(lambda: sum(" swarm.daemon " in line for line in swarm.left_running()) == 1)
 
 
 def test_what_is_known_survives_the_daemon(swarm: Swarm) -> None:

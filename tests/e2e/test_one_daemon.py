@@ -24,7 +24,7 @@ def pid_of(swarm: Swarm) -> int:
 
 
 def daemons(swarm: Swarm) -> list[str]:
-    return [line for line in swarm.left_running() if "swarm.daemon.service" in line]
+    return [line for line in swarm.left_running() if " swarm.daemon " in line]
 
 
 def at_work(swarm: Swarm, *names: str) -> int:
