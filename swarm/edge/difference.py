@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.edge import git
-from swarm.edge.indexfile import Tracked
-from swarm.edge.linked import LinkedTree, give_rights_back
+from swarm.edge.linked import LinkedTree
 
 RESTORED_MAX = 100  # git holds every path that it is asked for against every path of the index
 COMPARED_MAX = 100  # files whose bytes are read here
@@ -47,36 +46,10 @@ class Difference:
         return unknown
 
 
-def look(tree: LinkedTree, index: Path, tracked: Tracked) -> Difference:
-    """Looks at a whole worktree. Raises GitError and OSError."""
-    besides = list_besides(tree.path, tracked)
+def look(tree: LinkedTree, index: Path, besides: Sequence[str]) -> Difference:
+    """Looks at a whole worktree, in which `besides` was just found to lie beside what is tracked. Raises GitError and OSError."""
     found = tree.git("diff-files", "--name-only", "-z", "--ignore-submodules=dirty", index=index)
     return Difference(tuple(path for path in git.decode(found.out).split("\0") if path), tuple(besides))
-
-
-def list_besides(top: Path, tracked: Tracked) -> list[str]:
-    """Lists all below `top` that is not tracked but the top's own `.git`, of a folder only itself; what is in a submodule's place,
-    and a folder where a file belongs, are not tracked either. Raises OSError."""
-    base = os.fsencode(top) + b"/"
-    give_rights_back(base)
-    found: list[bytes] = []
-    waiting = [b""]
-    while waiting:
-        folder = waiting.pop()
-        with os.scandir(base + folder) as entries:
-            for entry in entries:
-                name = folder + entry.name
-                if name in tracked.submodules:
-                    if give_rights_back(entry.path):
-                        found += [name + b"/" + inner for inner in os.listdir(entry.path)]
-                elif name in tracked.paths:
-                    if entry.is_dir(follow_symlinks=False):
-                        found.append(name)
-                elif tracked.holds_below(name) and give_rights_back(entry.path):
-                    waiting.append(name + b"/")
-                elif name != b".git":
-                    found.append(name)
-    return [os.fsdecode(name) for name in found]
 
 
 def restore(tree: LinkedTree, index: Path, commit: str, paths: Sequence[str]) -> None:

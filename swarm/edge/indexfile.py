@@ -1,4 +1,4 @@
-"""What a git index says, read without git: its flags, and the paths that it tracks.
+"""What a git index says of itself, read without git: whether paths are unmerged, and whether changes may be hidden.
 
 Hides the index format (gitformat-index, versions 2 to 4). Rules for editing: read only, never write;
 whatever is not understood is a ValueError, and the caller asks git instead or makes the index anew.
@@ -7,12 +7,10 @@ whatever is not understood is a ValueError, and the caller asks git instead or m
 from __future__ import annotations
 
 import os
-from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-_GITLINK = 0xE0  # the upper byte of mode 160000
 _FLAGS_AT = 40  # ten 32-bit numbers of stat data and mode come first, then the object id, then the flags
 _ASSUME_VALID, _EXTENDED, _STAGE, _LENGTH = 0x8000, 0x4000, 0x3000, 0x0FFF
 _SKIP_WORKTREE = 0x40
@@ -38,38 +36,6 @@ def read_flags(data: bytes, *, oid_bytes: int = 20) -> IndexFlags:
         data[after : after + 4] == b"link"
     )  # the entries are in another file: anything may be marked there
     return IndexFlags(bool(seen & _STAGE), bool(seen & _ASSUME_VALID) or skips or split)
-
-
-class Tracked:
-    """The paths that an index tracks, as bytes relative to the top: `paths` all of them, `submodules` those
-    where another repository has its place."""
-
-    def __init__(self, data: bytes, *, oid_bytes: int = 20) -> None:
-        """Reads the paths. Raises ValueError when `data` is no index."""
-        fixed = _FLAGS_AT + oid_bytes + 2
-        packed = data[7:8] == b"\x04"
-        names: list[bytes] = []
-        submodules: set[bytes] = set()
-        name = b""
-        for at, flags, end in _entries(data, oid_bytes):
-            start = at + fixed + (2 if flags & _EXTENDED else 0)
-            if packed:
-                dropped, start = _number(data, start)
-                name = name[: len(name) - dropped] + data[start : end - 1]
-            else:
-                name = data[start:end].rstrip(b"\0")
-            names.append(name)
-            if data[at + 26] == _GITLINK:
-                submodules.add(name)
-        self._sorted = names
-        self.paths = frozenset(names)
-        self.submodules = frozenset(submodules)
-
-    def holds_below(self, folder: bytes) -> bool:
-        """Tells whether something in the folder is tracked."""
-        start = folder + b"/"
-        at = bisect_left(self._sorted, start)
-        return at < len(self._sorted) and self._sorted[at].startswith(start)
 
 
 def _entries(data: bytes, oid_bytes: int) -> Iterator[tuple[int, int, int]]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from swarm.edge import linked
+from swarm.edge.listing import Listing
 
 RECORDS = ".pool"
 
@@ -29,7 +30,8 @@ class Member:
     means: `setup` has run. `last` is who had it last, whose files may still be there. `collected` means that all
     that was there is the commit `kept`, while HEAD stood at `stood` and the index was as `seen` says. `filling`
     means that it is being brought to its base: a difference from it is nobody's work. `off`, which only this daemon
-    knows, lists the tracked paths that are not as in `base`; None where nobody has looked.
+    knows, lists the tracked paths that are not as in `base`; None where nobody has looked. `listing`, which is this
+    daemon's too, knows in which folders nothing but what is tracked lies.
     """
 
     number: int
@@ -49,6 +51,7 @@ class Member:
     filling: bool = False
     since: float = 0.0
     off: tuple[str, ...] | None = None
+    listing: Listing = field(default_factory=Listing)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 

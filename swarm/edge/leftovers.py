@@ -37,7 +37,6 @@ from swarm.edge.linked import (
 
 OURS = ("swarm", "swarm@localhost")
 LINEAR_MAX = 64  # commits that are counted one by one before git is asked
-GITLINK = "160000"
 NAMED_MAX = 5  # paths named in a sentence
 SOON_S = (
     30.0  # within which nearly all that workers leave is read; what takes longer is looked at by size first
@@ -336,7 +335,7 @@ class Collector:
 
     def _nested_among(self, changes: Sequence[git.Change], touched: Sequence[str]) -> list[str]:
         """Lists links that no .gitmodules names, and folders of touched files that are repositories."""
-        found = {change.path for change in changes if change.new_mode == GITLINK}
+        found = {change.path for change in changes if change.new_mode == git.GITLINK_MODE}
         folders = {os.path.dirname(path) for path in touched}
         while folders - {""}:
             found |= {
@@ -351,7 +350,7 @@ class Collector:
         if parent == self.base:
             return set()
         changes = self.objects.diff(self.objects.tree_of(self.base), self.objects.tree_of(parent))
-        links = {change.path for change in changes if change.new_mode == GITLINK}
+        links = {change.path for change in changes if change.new_mode == git.GITLINK_MODE}
         there = {path for path in links if os.path.isdir(self.tree.path / path)}
         return there - self._submodules() if there else set()
 

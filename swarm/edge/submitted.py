@@ -16,7 +16,7 @@ from swarm.edge.git import Change, Objects
 
 COMMITS_MAX = 64
 _LINK, _NOTHING = "120000", "000000"
-_NO_BLOB = frozenset({git.TREE_MODE, _NOTHING, "160000"})
+_NO_BLOB = frozenset({git.TREE_MODE, _NOTHING, git.GITLINK_MODE})
 
 
 def judge(objects: Objects, base: str, head: str, policy: Policy) -> Judgement:
@@ -34,11 +34,11 @@ def twins(objects: Objects, tree: str, changes: Sequence[Change]) -> list[tuple[
     if not added:
         return []
     folders = {"": tree, **{each.path: each.new for each in changes if each.new_mode == git.TREE_MODE}}
-    names = {
-        folder: objects.names(folders[folder])
-        for folder in dict.fromkeys(path.rpartition("/")[0] for path in added)
-        if folder in folders
-    }
+    wanted = [
+        folder for folder in dict.fromkeys(path.rpartition("/")[0] for path in added) if folder in folders
+    ]
+    held = objects.trees([folders[folder] for folder in wanted])
+    names = {folder: [git.decode(name) for name in tree] for folder, tree in zip(wanted, held, strict=True)}
     return list(entries.twins(added, names))
 
 

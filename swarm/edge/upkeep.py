@@ -20,9 +20,9 @@ from swarm.crashpoints import crash_at
 from swarm.edge import difference, git, linked
 from swarm.edge.difference import Difference
 from swarm.edge.furnish import Furnishing
-from swarm.edge.indexfile import Tracked
 from swarm.edge.leases import Leases, Member
 from swarm.edge.linked import LinkedTree
+from swarm.edge.listing import Listing, folders_tell
 from swarm.edge.lockfile import exclusive
 
 TRASH = ".trash"
@@ -82,16 +82,18 @@ class Upkeep:
             return
         self.tree(member).purge(member.base)
         linked.remove(Path(f"{self.leases.index(member)}.lock"))
-        for path in seen.besides if seen else difference.list_besides(member.path, self._tracked(member)):
+        for path in seen.besides if seen else self._besides(member):
             linked.remove(member.path / path)
         member.swept, member.off = True, seen.tracked if seen else None
 
     def look(self, member: Member) -> Difference:
         """Looks what in a member is not as in its base. Raises GitError, OSError, ValueError."""
-        return difference.look(self.tree(member), self.leases.index(member), self._tracked(member))
+        besides = self._besides(member)  # first: it gives back the rights that git needs to look into folders
+        return difference.look(self.tree(member), self.leases.index(member), besides)
 
-    def _tracked(self, member: Member) -> Tracked:
-        return Tracked(self.leases.index(member).read_bytes(), oid_bytes=len(member.base) // 2)
+    def _besides(self, member: Member) -> list[str]:
+        listing = member.listing if folders_tell(self.leases.folder) else Listing()
+        return listing.besides(member.path, self.objects, self.objects.tree_of(member.base))
 
     def _checkout(self, member: Member, base: str) -> None:
         """Moves tracked files to `base` by our own index, whose copy the worker gets."""
@@ -154,6 +156,7 @@ class Upkeep:
     def retire(self, member: Member) -> None:
         """Puts folder, record and index of a member out of the way, in this order, then deletes them.
         Idempotent."""
+        member.listing = Listing()
         member.at_base, member.swept, member.ready, member.off = False, False, "", None
         aside = self._put_in_trash(member.path)
         crash_at("teardown.moved")

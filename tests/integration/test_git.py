@@ -359,6 +359,35 @@ def test_commits_written_are_commits_of_git(tmp_path: Path, object_format: str) 
     assert not list((repo / ".git" / "objects").rglob("tmp_obj_*"))
 
 
+@pytest.mark.parametrize("object_format", ["sha1", "sha256"])
+def test_folders_are_what_git_lists(tmp_path: Path, object_format: str) -> None:
+    """A folder, loose or packed, holds what `ls-tree` lists, whatever bytes are in ids and names; what is none is an error."""
+    sh(tmp_path, "init", "-q", f"--object-format={object_format}")
+    for number in range(100):  # enough for ids with nearly every byte in them
+        (tmp_path / f"{number}\nä b").write_text(str(number))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "run").touch(mode=0o755)
+    (tmp_path / "link").symlink_to("folder")
+    sh(tmp_path, "add", "-A")
+    oid = sh(tmp_path, "hash-object", "-w", "folder/run")
+    sh(tmp_path, "update-index", "--add", "--cacheinfo", f"160000,{oid},module")
+    top = sh(tmp_path, "write-tree")
+    opened = git.Objects(tmp_path / ".git")
+    try:
+        for _ in range(2):
+            trees = [top, sh(tmp_path, "rev-parse", f"{top}:folder")]
+            for tree, found in zip(trees, opened.trees(trees), strict=True):
+                listed = git.run("ls-tree", "-z", tree, git_dir=tmp_path / ".git").out.split(b"\0")[:-1]
+                told = {line.split(b"\t")[1]: line.split()[0:3:2] for line in listed}
+                assert {name: [held.mode.encode(), held.oid.encode()] for name, held in found.items()} == told
+            sh(tmp_path, "repack", "-q", "-d", "-a", "-k")
+        for none in (oid, "1" * len(top)):
+            with pytest.raises(git.GitError, match="no tree"):
+                opened.trees([top, none])
+    finally:
+        opened.close()
+
+
 def test_what_is_written_is_read_back(repo: Path, objects: git.Objects) -> None:
     """Names, zones, encodings and messages come back from a commit as they went in."""
     tree = objects.tree_of(sh(repo, "rev-parse", "HEAD"))

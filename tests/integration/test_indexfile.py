@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm.edge.indexfile import Tracked, read_flags
+from swarm.edge.indexfile import read_flags
 
 
 def sh(cwd: Path, *args: str) -> bytes:
@@ -47,18 +47,6 @@ def oid_bytes(repo: Path) -> int:
     return len(sh(repo, "hash-object", "/dev/null").strip()) // 2
 
 
-def test_the_tracked_paths_are_those_that_git_lists(indexed: Path) -> None:
-    """Every path that git lists is tracked, in every version of the index, and folders are known by what
-    they hold."""
-    tracked = Tracked((indexed / ".git" / "index").read_bytes(), oid_bytes=oid_bytes(indexed))
-    assert tracked.paths == {path for path in sh(indexed, "ls-files", "-z").split(b"\0") if path}
-    assert tracked.holds_below(b"deep")
-    assert tracked.holds_below(b"deep/er")
-    assert not tracked.holds_below(b"dee")
-    assert not tracked.holds_below(b"deep2")
-    assert tracked.submodules == frozenset()
-
-
 @pytest.mark.parametrize(
     ("mark", "hides"),
     [(None, False), ("--assume-unchanged", True), ("--skip-worktree", True), ("--split-index", True)],
@@ -79,21 +67,13 @@ def test_unmerged_paths_are_seen(indexed: Path) -> None:
     assert read_flags((indexed / ".git" / "index").read_bytes(), oid_bytes=oid_bytes(indexed)).unmerged
 
 
-def test_submodules_are_told(tmp_path: Path) -> None:
-    """The place of another repository is a path and a submodule."""
-    sh(tmp_path, "init", "-q")
-    sh(tmp_path, "update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},dep")
-    tracked = Tracked((tmp_path / ".git" / "index").read_bytes())
-    assert tracked.paths == tracked.submodules == frozenset({b"dep"})
-
-
 def test_what_is_no_index_is_refused(indexed: Path) -> None:
     """Junk, nothing, an unknown version and a cut index raise ValueError, at whatever byte it was cut in an
     entry."""
     data, size = (indexed / ".git" / "index").read_bytes(), oid_bytes(indexed)
     for junk in (b"", b"junk", os.urandom(400), data[:4] + b"\0\0\0\x09" + data[8:], data[:12] + b"\0" * 3):
         with pytest.raises(ValueError):
-            Tracked(junk, oid_bytes=size)
+            read_flags(junk, oid_bytes=size)
     for end in range(12, 400, 7):
         with pytest.raises(ValueError):
             read_flags(data[:end], oid_bytes=size)

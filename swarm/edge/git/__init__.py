@@ -22,12 +22,14 @@ from swarm.edge.git.call import (
     run,
 )
 from swarm.edge.git.objects import (
+    GITLINK_MODE,
     TREE_MODE,
     Change,
     CommitFacts,
     Found,
     Objects,
     Signature,
+    TreeEntry,
     files_of,
     has_loose,
     is_object_id,
@@ -55,6 +57,7 @@ from swarm.edge.git.repository import Repository, probe
 from swarm.edge.git.standing import Standing
 
 __all__ = [
+    "GITLINK_MODE",
     "TREE_MODE",
     "ZERO",
     "Change",
@@ -72,6 +75,7 @@ __all__ = [
     "Repository",
     "Signature",
     "Standing",
+    "TreeEntry",
     "branches_with",
     "contains",
     "decode",

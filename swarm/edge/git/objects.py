@@ -14,7 +14,7 @@ import secrets
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -30,6 +30,7 @@ TREE_MAX_BYTES = 1 << 20  # of a loose one read without a process
 ASKED_AT_ONCE = 1000
 REMEMBERED_CHANGES = 500
 TREE_MODE = "040000"
+GITLINK_MODE = "160000"
 
 
 class Signature(NamedTuple):
@@ -46,6 +47,13 @@ class Found(NamedTuple):
 
     kind: str
     body: bytes
+
+
+class TreeEntry(NamedTuple):
+    """What a folder holds by one name: its mode, six octal digits, and the object."""
+
+    mode: str
+    oid: str
 
 
 class Change(NamedTuple):
@@ -132,10 +140,14 @@ class Objects:
             found |= {oid: item[1] for oid, item in zip(part, self.kinds(part), strict=True) if item}
         return found
 
-    def names(self, tree: str) -> list[str]:
-        """Lists the names in a folder; of a loose one without asking git."""
-        found = read_loose(self.folder, tree, TREE_MAX_BYTES) or self.read((tree,))[0]
-        return list(_names_in(found.body, len(tree) // 2)) if found is not None else []
+    def trees(self, oids: Sequence[str]) -> list[dict[bytes, TreeEntry]]:
+        """Gives what each folder holds, by name; of a loose one without asking git. Raises `GitError` where one is no tree."""
+        found = {oid: read_loose(self.folder, oid, TREE_MAX_BYTES) for oid in oids}
+        asked = [oid for oid, tree in found.items() if tree is None]
+        for at in range(0, len(asked), ASKED_AT_ONCE):
+            part = asked[at : at + ASKED_AT_ONCE]
+            found |= zip(part, self.read(part), strict=True)
+        return [_parse_tree(oid, found[oid]) for oid in oids]
 
     def commit(self, oid: str) -> CommitFacts:
         """Gives what a commit says. Raises `GitError` where there is no such commit."""
@@ -308,13 +320,15 @@ def files_of(changes: Iterable[Change]) -> tuple[str, ...]:
     )
 
 
-def _names_in(tree: bytes, id_bytes: int) -> Iterator[str]:
-    at = 0
-    while (end := tree.find(b"\0", at)) >= 0:
-        yield decode(tree[at:end].partition(b" ")[2])
-        at = end + 1 + id_bytes
+def _parse_tree(oid: str, found: Found | None) -> dict[bytes, TreeEntry]:
+    if found is None or found.kind != "tree":
+        raise GitError(("git", "cat-file", "tree", oid), None, "", cause=f"{oid} is no tree that is there.")
+    entries = (_TREE_ENTRY if len(oid) == 40 else _TREE_ENTRY_SHA256).findall(found.body)
+    return {name: TreeEntry(mode.decode().zfill(6), held.hex()) for mode, name, held in entries}
 
 
+_TREE_ENTRY = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{20})", re.DOTALL)
+_TREE_ENTRY_SHA256 = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{32})", re.DOTALL)
 _NO_FILE = frozenset({TREE_MODE, "000000"})
 _WHO = re.compile(r"(.*?) ?<([^>]*)> (\d+) ([+-]\d{4})\Z", re.DOTALL)
 
