@@ -30,6 +30,7 @@ from swarm.settings import Place, Settings
 FILE_NAME = "swarm.toml"
 FILE_BYTES_MAX = 1024 * 1024
 PREFIX = "SWARM_"
+FOLLOW_SHARE = 0.05  # a move of a large checkout takes a second, and the workers need the processor
 SAME_FAILURE_MAX = 3  # alike, after which one more would say nothing new
 
 
@@ -294,6 +295,7 @@ def to_limits(settings: Settings) -> MachineLimits:
         try_later_max=limits.try_later_max,
         infra_max=limits.infra_max,
         follow_every_s=limits.follow_every_s,
+        follow_share=FOLLOW_SHARE,
         grace_s=limits.grace_s,
         keep_worktrees=settings.worktrees.keep,
         spare_worktrees=settings.worktrees.spare,

@@ -219,7 +219,10 @@ class LimitSettings(_Table):
     follow_every_s: float = Field(
         default=_MACHINE.follow_every_s,
         ge=0,
-        description="Least time between two moves of the staging worktree.",
+        description=(
+            "Least time between two moves of the staging worktree while a run is at work. Where a move takes long it is twenty"
+            " times as long as the last one took, at most 10 s."
+        ),
     )
 
     @field_validator("ladder")

@@ -46,6 +46,7 @@ from swarm.core.state import (
 )
 
 _FOLLOW_AGAIN_S = 30.0
+_FOLLOW_REST_S = 10.0  # at most, however long the last move took
 _MERGE_MOVES_MAX = 20
 _PATHS_KEPT = 200  # of a conflict, that the task holds until it has another try
 
@@ -460,12 +461,15 @@ def land(turn: Turn, run: Run, task: Task) -> None:
 
 
 def _follow(turn: Turn, run: Run) -> None:
-    """Moves the staging worktree after staging: at once when nothing else goes on, else every now and then."""
+    """Moves the staging worktree after staging: at once when nothing else goes on, else every now and then, the less often the
+    longer a move takes, so that a large checkout does not cost the workers their processor."""
     if run.following is not None or run.published in (run.followed, run.follow_refused):
         return
     if "Follow" in run.retry_at:
         return
-    when = run.followed_at + turn.swarm.limits.follow_every_s
+    limits = turn.swarm.limits
+    rest_s = min(run.followed_in_s / limits.follow_share, _FOLLOW_REST_S) if limits.follow_share else 0.0
+    when = run.followed_at + max(limits.follow_every_s, rest_s)
     if not run.live or turn.at >= when:
         follow(turn, run)
     elif run.follow_at != when:
@@ -475,7 +479,7 @@ def _follow(turn: Turn, run: Run) -> None:
 
 def follow(turn: Turn, run: Run) -> None:
     """Sends the staging worktree after staging."""
-    run.following, run.follow_at = run.published, None
+    run.following, run.following_since, run.follow_at = run.published, turn.at, None
     turn.commands.extend(c for c in run_commands(run) if isinstance(c, cmd.Follow))
 
 
@@ -484,7 +488,9 @@ def followed(turn: Turn, event: m.Followed) -> None:
     run = the_run(turn, event.run)
     if run.following is None or run.following != event.commit:
         raise StaleEvent(f"{event.commit} is not what the staging worktree follows")
-    run.following, run.followed_at = None, event.at
+    began = event.at if run.following_since is None else run.following_since
+    run.followed_in_s = max(event.at - began, 0.0)
+    run.following, run.following_since, run.followed_at = None, None, event.at
     carried_out(turn, run, "Follow")
     if event.reason != run.follow_reason:
         run.follow_reason = event.reason

@@ -290,6 +290,7 @@ class Limits:
     after a few later ones of its priority that share none; off likewise.
     `verify_slots` is how many candidates are verified at once, of all runs; the first of each run never waits for one, unless
     `heads_wait`, which is off in journals of 0.1.0.
+    `follow_share` is the share of the time that moving the staging worktree may take while a run is at work, 0 for any.
     With `hold_agents` a rate limit that one worker meets holds its whole agent; `breaker_failures` is how many first workers of an
     agent must fail alike, each within `breaker_within_s`, for it to be stopped, 0 for never: both off as in journals of 0.1.0.
     The budgets are of each run, of each task and of a day; 0: none.
@@ -312,6 +313,7 @@ class Limits:
     try_later_max: int = 1000
     infra_max: int = 5
     follow_every_s: float = 0.5
+    follow_share: float = 0.0
     grace_s: float = 5.0
     keep_worktrees: bool = False
     spare_worktrees: int | None = None

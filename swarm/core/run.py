@@ -101,7 +101,9 @@ class Run:
     worktree: str = ""
     follow_reason: str = ""
     followed_at: float = 0.0
+    followed_in_s: float = 0.0
     following: str | None = None
+    following_since: float | None = None
     follow_refused: str | None = None
     follow_at: float | None = None
     publishing_commit: str | None = None

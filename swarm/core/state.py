@@ -453,6 +453,7 @@ def clock_moved(swarm: Swarm, by_s: float) -> None:
     for run in swarm.runs.values():
         run.retry_at = {command: at + by_s for command, at in run.retry_at.items()}
         run.followed_at, run.follow_at = run.followed_at + by_s, _moved(run.follow_at, by_s)
+        run.following_since = _moved(run.following_since, by_s)
         for task in run.tasks.values():
             task.not_before = _moved(task.not_before, by_s)
             if task.live is not None:

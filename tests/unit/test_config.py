@@ -53,6 +53,7 @@ def test_without_a_file_everything_is_the_default(tmp_path: Path) -> None:
         by_priority=True,
         expect_memory=True,
         verify_slots=2,
+        follow_share=0.05,
         hold_agents=True,
         breaker_failures=3,
         disk_free_inodes_min=10_000,

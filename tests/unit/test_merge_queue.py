@@ -498,6 +498,27 @@ def test_the_worktree_follows_now_and_then_while_work_goes_on() -> None:
     assert story.sole(cmd.Follow).commit == story.run.published
 
 
+@pytest.mark.parametrize(("took_s", "rests_s"), [(0.01, 0.5), (0.2, 4.0), (60.0, 10.0)])
+def test_the_worktree_follows_the_less_often_the_longer_it_takes(took_s: float, rests_s: float) -> None:
+    """While tasks run, moving the staging worktree takes a twentieth of the time at most; it is never more than 10 s behind."""
+    limits = Limits(follow_every_s=0.5, follow_share=0.05)
+    story = a_story(a_plan(*(a_task(name) for name in "abc")), bench=Story(limits))
+    story.now = 100.0
+    story.work("a")
+    story.merge("a")
+    story.advance("a")
+    story.send(m.Published(at=story.now, run="plan", commit=story.sole(cmd.Publish).commit))
+    follow = story.sole(cmd.Follow)
+    story.now += took_s
+    story.send(m.Followed(at=story.now, run="plan", commit=follow.commit))
+    story.land("b")
+    assert not story.has(cmd.Follow)
+    story.wait(rests_s - 0.01)
+    assert not story.has(cmd.Follow)
+    story.wait(0.02)
+    assert story.sole(cmd.Follow).commit == story.run.published
+
+
 def test_a_dirty_worktree_stays_and_says_why() -> None:
     """A staging worktree with a person's edits stays, says why, once, and is looked at again after 30 s."""
     story = a_story(a_plan(a_task("a")))
