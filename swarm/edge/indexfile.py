@@ -1,4 +1,4 @@
-"""What a git index says of itself, read without git: whether paths are unmerged, and whether changes may be hidden.
+"""What a git index says, read without git: whether paths are unmerged, whether changes may be hidden, what one path is.
 
 Hides the index format (gitformat-index, versions 2 to 4). Rules for editing: read only, never write;
 whatever is not understood is a ValueError, and the caller asks git instead or makes the index anew.
@@ -11,6 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from swarm.edge.git import TreeEntry
+
+_MODE_AT = 24
+_MODES = frozenset({0o100644, 0o100755, 0o120000})
 _FLAGS_AT = 40  # ten 32-bit numbers of stat data and mode come first, then the object id, then the flags
 _ASSUME_VALID, _EXTENDED, _STAGE, _LENGTH = 0x8000, 0x4000, 0x3000, 0x0FFF
 _SKIP_WORKTREE = 0x40
@@ -36,6 +40,24 @@ def read_flags(data: bytes, *, oid_bytes: int = 20) -> IndexFlags:
         data[after : after + 4] == b"link"
     )  # the entries are in another file: anything may be marked there
     return IndexFlags(bool(seen & _STAGE), bool(seen & _ASSUME_VALID) or skips or split)
+
+
+def find(data: bytes, path: bytes, *, oid_bytes: int = 20) -> TreeEntry | None:
+    """Gives what a path is without reading the entries one by one; None where there is no ordinary entry of it: none, or one that
+    is marked or unmerged. Raises ValueError where that can't be told, as in an index of another version."""
+    if data[:4] != b"DIRC" or int.from_bytes(data[4:8], "big") not in (2, 3) or len(path) >= _LENGTH:
+        raise ValueError("not an index in which a path can be searched for")
+    # Flags of an ordinary entry are the length of its name. A name has no zero byte, and of a length below 256 the first byte is
+    # zero: so this is in no name. Where an id or a time looks like it there are two places, or one where no entry can begin.
+    looks = len(path).to_bytes(2, "big") + path + b"\0"
+    at = data.rfind(looks)
+    if at < 0:
+        return None
+    start = at - oid_bytes - _FLAGS_AT
+    mode = int.from_bytes(data[start + _MODE_AT : start + _MODE_AT + 4], "big")
+    if start < 12 or (start - 12) % 8 or mode not in _MODES or data.find(looks) != at:
+        raise ValueError("it can't be told which entry that is")
+    return TreeEntry(f"{mode:06o}", data[at - oid_bytes : at].hex())
 
 
 def _entries(data: bytes, oid_bytes: int) -> Iterator[tuple[int, int, int]]:

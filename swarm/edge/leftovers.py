@@ -3,9 +3,9 @@
 Hides unfinished merges, repositories within the repository, and files that were only lent to the worker. No ref, no file and no
 index of the worktree is changed, and the same worktree gives the same commit, so collecting may be done twice. Rules for editing: a
 state that can't be submitted is a sentence in `problem`, never an error, and the files are in the commit all the same; the common
-case costs two git processes, `add` and `write-tree`. The index of a worker is where this begins, because it holds what the worker
-meant (a file no longer tracked, one added although ignored), but in a copy: what was only staged is nowhere else until it has a
-ref, and whoever collects again must find it. Marks in it that hide changes are taken off first.
+case costs one git process, `add`. The index of a worker is where this begins, because it holds what the worker meant (a file no
+longer tracked, one added although ignored), but in a copy: what was only staged is nowhere else until it has a ref, and whoever
+collects again must find it. Marks in it that hide changes are taken off first.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from swarm.crashpoints import crash_at
 from swarm.edge import git
-from swarm.edge.indexfile import read_flags
+from swarm.edge.indexfile import find, read_flags
 from swarm.edge.linked import (
     NAMED_BY,
     TIMEOUT_S,
@@ -41,7 +41,9 @@ NAMED_MAX = 5  # paths named in a sentence
 SOON_S = (
     30.0  # within which nearly all that workers leave is read; what takes longer is looked at by size first
 )
-TOLD_MAX = 200  # characters of git's complaint: the path in it may have thousands
+COMPLAINT_MAX = 200  # characters of git's complaint: the path in it may have thousands
+TOLD_MAX = 10  # paths for each of which the index is searched
+_TOLD = re.compile(rb"(?:add|remove) '(.+)'")
 _UNOPENED = re.compile(
     r"^warning: could not open directory ", re.MULTILINE
 )  # git's dir.c: passed over, and no failure
@@ -145,9 +147,10 @@ class Collector:
 
     def _read(self, parent: str, problems: list[str]) -> tuple[str, bool]:
         """Commits all files; tells, too, whether one is left out."""
-        nested, unread = self._add(problems)
+        told: list[bytes] = []
+        nested, unread = self._add(problems, told)
         crash_at("collect.added")
-        head = self._commit(parent)
+        head = self._commit(parent, self._tree_of(told) if parent == self.base else None)
         touched, nested_too = self._touched(head)
         nested = sorted({*nested, *nested_too, *self._links_committed(parent)})
         lent = self.lent.among(touched)
@@ -234,17 +237,18 @@ class Collector:
                 paths = git.encode("".join(name + "\0" for name in chosen))
                 self._git("update-index", option, "-z", "--stdin", input=paths)
 
-    def _add(self, problems: list[str]) -> tuple[list[str], bool]:
+    def _add(self, problems: list[str], told: list[bytes]) -> tuple[list[str], bool]:
         """Takes every file into the index; gives the nested repositories that kept git from it, and whether some
-        file could not be read."""
+        file could not be read. What git says of each path that changed is `told` where nothing kept it from any."""
         large: list[str] = []
         try:
-            asked = self._git("add", "-A", *self.lent.pathspecs(), ok=(0, 1, 128), timeout_s=SOON_S)
+            asked = self._git("add", "-A", "-v", *self.lent.pathspecs(), ok=(0, 1, 128), timeout_s=SOON_S)
         except git.GitTimedOut:  # asking for sizes first would cost every attempt another look at every file
             remove(Path(f"{self.index}.lock"))
             large = self._too_large()
             asked = self._git("add", "-A", *self.lent.pathspecs(but=large), ok=(0, 1, 128))
         if asked.code in (0, 1) and not (large or _UNOPENED.search(asked.err)):
+            told += asked.out.splitlines()
             return [], False  # 1 tells that a lent path is ignored as well; all else was added
         if asked.code == 128 and "index" in git.last_line(asked.err) and "lock" not in asked.err:
             self._replace_index(self.tree.head() or self.base)
@@ -260,7 +264,7 @@ class Collector:
             again = self._git("add", "-A", "--ignore-errors", *self.lent.pathspecs(but=large), ok=(0, 1))
         refused = [line for line in again.err.splitlines() if _REFUSED.match(line)]
         if refused:
-            problems.append(f"Not everything could be read: {_REFUSED.sub('', refused[-1])[:TOLD_MAX]}.")
+            problems.append(f"Not everything could be read: {_REFUSED.sub('', refused[-1])[:COMPLAINT_MAX]}.")
         if large:
             problems.append(
                 f"It is too large to be taken in: {_some(large)}, with what else it changed, is more than"
@@ -282,8 +286,24 @@ class Collector:
             total -= sizes[path]
         return large
 
-    def _commit(self, parent: str) -> str:
-        tree = self._git("write-tree").text
+    def _tree_of(self, told: Sequence[bytes]) -> str | None:
+        """Writes the tree of the index by what git told that it added to an index that the worker had left as it was given: a few
+        objects, where `write-tree` is a process that writes the whole index again. None where that is not sure."""
+        if not 0 < len(told) <= TOLD_MAX or not _same_file(self.tree.admin / "index", self.trusted):
+            return None
+        paths = {named[1] for line in told if (named := _TOLD.fullmatch(line))}
+        index, base = self.index.read_bytes(), self.objects.tree_of(self.base)
+        try:
+            found = {path: find(index, path, oid_bytes=len(base) // 2) for path in paths}
+        except ValueError:
+            return None
+        tree = self.objects.changed_tree(base, found)
+        # Of a name with a line end git tells what looks like two; but then one of them did not change, or is told twice.
+        changed = {git.encode(path) for path in git.files_of(self.objects.diff(base, tree))}
+        return tree if len(paths) == len(told) and changed == paths else None
+
+    def _commit(self, parent: str, tree: str | None = None) -> str:
+        tree = tree or self._git("write-tree").text
         if tree == self.objects.tree_of(parent):
             return parent
         who = git.Signature(*(self.identity or OURS), self.at)

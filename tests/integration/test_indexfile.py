@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm.edge.indexfile import read_flags
+from swarm.edge.indexfile import find, read_flags
 
 
 def sh(cwd: Path, *args: str) -> bytes:
@@ -65,6 +65,39 @@ def test_unmerged_paths_are_seen(indexed: Path) -> None:
     lines = "".join(f"100644 {blob} {stage}\taaa\n" for stage in (1, 2, 3))
     subprocess.run(["git", "update-index", "--index-info"], cwd=indexed, input=lines.encode(), check=True)
     assert read_flags((indexed / ".git" / "index").read_bytes(), oid_bytes=oid_bytes(indexed)).unmerged
+
+
+def test_a_path_is_what_git_lists(indexed: Path) -> None:
+    """A path that is searched for is what `ls-files` says it is; one that is not there is nothing, however alike its name."""
+    data, size = (indexed / ".git" / "index").read_bytes(), oid_bytes(indexed)
+    listed = sh(indexed, "ls-files", "-s", "-z").split(b"\0")[:-1]
+    if data[7] == 4:
+        with pytest.raises(ValueError):
+            find(data, b"aaa", oid_bytes=size)
+        return
+    for line in listed:
+        about, _, path = line.partition(b"\t")
+        mode, oid, _stage = about.decode().split()
+        marked = path == b"intended"
+        assert find(data, path, oid_bytes=size) == (None if marked else (mode, oid)), path
+    for path in (b"aa" * 10, b"deep", b"er/\xc3\xa4 b", b"deep/er", b"eep2", b"deep2/x", b"x"):
+        assert find(data, path, oid_bytes=size) is None
+
+
+def test_what_looks_like_an_entry_is_not_taken_for_one(indexed: Path) -> None:
+    """Where something else looks like the entry of a path, nothing is said of it."""
+    data, size = (indexed / ".git" / "index").read_bytes(), oid_bytes(indexed)
+    if data[7] == 4:
+        return
+    looks = b"\0\x05deep2\0"
+    of_another = data.index(b"\0\x01a\0") - size
+    there = data.index(looks)
+    twice = data[:of_another] + looks + data[of_another + len(looks) :]
+    alone = twice[:there] + b"\0\x05xxxxx\0" + twice[there + len(looks) :]
+    for forged in (twice, alone):
+        with pytest.raises(ValueError):
+            find(forged, b"deep2", oid_bytes=size)
+    assert find(data, b"deep2", oid_bytes=size) is not None
 
 
 def test_what_is_no_index_is_refused(indexed: Path) -> None:

@@ -6,20 +6,21 @@ import dataclasses
 import hashlib
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from swarm.edge import git
+from swarm.edge import git, linked
 from swarm.edge.follower import Follower
 from swarm.edge.furnish import Bounds, WorktreeSetupFailed
 from swarm.edge.leftovers import Collected
@@ -434,6 +435,66 @@ def test_collected_work_is_taken_back_without_a_look_at_every_file(
     assert pool.give_back("r/a/1") is None
     assert listing(pool.take("r/b/1", newer)) == pristine(repo, newer, tmp_path)
     assert asked == ["diff-files", "restore"]
+
+
+NAMES = (
+    "README.md",
+    "src",
+    "src/b.py",
+    "src/deep/new",
+    "src/deep",
+    "src.py",
+    "src-b",
+    "ä",
+    "new.log",
+    "a 'b'",
+)
+FORGED = ("x'\nadd 'README.md", "x'\nadd 'x", "x'\nremove 'src/b.py", "x")
+
+
+def _change_at_random(chance: random.Random, top: Path, names: Sequence[str]) -> None:
+    place = top / chance.choice(names)
+    for above in (place, *place.parents):
+        if above != top and above.is_relative_to(top) and (above == place or not linked.is_folder(above)):
+            remove(above)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    kind = chance.choice(["file", "file", "program", "link", "gone"])
+    if kind == "link":
+        place.symlink_to(chance.choice(["README.md", "nowhere"]))
+    elif kind != "gone":
+        place.write_text(str(chance.random()))
+        place.chmod(0o755 if kind == "program" else 0o644)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_commit_is_what_git_would_write(
+    repo: Path, pool: Pool, base: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a worker changes, and whatever the names are, the tree is that of `git write-tree`, which is rarely asked for it."""
+    chance, asked, run = random.Random(seed), [], git.call.run
+
+    def noted(*args: str, **how: Any) -> git.Outcome:
+        asked.extend(word for word in args if word == "write-tree")
+        return run(*args, **how)
+
+    for name in FORGED[: chance.randrange(4)]:
+        base = commit_on(repo, name, "x")
+    monkeypatch.setattr(git, "run", noted)
+    for number in range(8):
+        path = pool.take(f"r/{number}/1", base)
+        names = NAMES if number % 2 else (*NAMES, *FORGED)
+        for _ in range(chance.randrange(1, 7)):
+            _change_at_random(chance, path, names)
+        asked.clear()
+        found = collect(pool, path, base)
+        by_git, index = {**os.environ, "GIT_INDEX_FILE": f"{repo}/.git/by-git"}, ["git", "-C", str(path)]
+        for command in (["read-tree", base], ["add", "-A"], ["write-tree"]):
+            told = subprocess.run(
+                [*index, *command], env=by_git, check=True, capture_output=True, text=True
+            ).stdout
+        assert sh(repo, "rev-parse", f"{found.head}^{{tree}}") == told.strip()
+        assert number % 2 == 0 or found.head == base or not asked
+        pool.give_back(f"r/{number}/1")
 
 
 def test_a_member_that_can_not_be_cleaned_is_replaced(

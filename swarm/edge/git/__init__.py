@@ -22,14 +22,11 @@ from swarm.edge.git.call import (
     run,
 )
 from swarm.edge.git.objects import (
-    GITLINK_MODE,
-    TREE_MODE,
     Change,
     CommitFacts,
     Found,
     Objects,
     Signature,
-    TreeEntry,
     files_of,
     has_loose,
     is_object_id,
@@ -55,6 +52,7 @@ from swarm.edge.git.refs import (
 )
 from swarm.edge.git.repository import Repository, probe
 from swarm.edge.git.standing import Standing
+from swarm.edge.git.trees import GITLINK_MODE, TREE_MODE, TreeEntry
 
 __all__ = [
     "GITLINK_MODE",

@@ -14,13 +14,14 @@ import secrets
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from swarm.edge.git.call import GitError, decode, encode, run
 from swarm.edge.git.standing import Standing
+from swarm.edge.git.trees import TREE_MODE, TreeEntry, read_tree, tree_body
 
 REMEMBERED_COMMITS = 500  # about 1.3 kB each
 REMEMBERED_MESSAGE = 4096  # of a commit with a longer one nothing is remembered
@@ -29,8 +30,6 @@ COMMIT_MAX_BYTES = 64 * 1024  # of a loose one read without a process
 TREE_MAX_BYTES = 1 << 20  # of a loose one read without a process
 ASKED_AT_ONCE = 1000
 REMEMBERED_CHANGES = 500
-TREE_MODE = "040000"
-GITLINK_MODE = "160000"
 
 
 class Signature(NamedTuple):
@@ -47,13 +46,6 @@ class Found(NamedTuple):
 
     kind: str
     body: bytes
-
-
-class TreeEntry(NamedTuple):
-    """What a folder holds by one name: its mode, six octal digits, and the object."""
-
-    mode: str
-    oid: str
 
 
 class Change(NamedTuple):
@@ -147,7 +139,39 @@ class Objects:
         for at in range(0, len(asked), ASKED_AT_ONCE):
             part = asked[at : at + ASKED_AT_ONCE]
             found |= zip(part, self.read(part), strict=True)
-        return [_parse_tree(oid, found[oid]) for oid in oids]
+        wrong = next((oid for oid, tree in found.items() if tree is None or tree.kind != "tree"), None)
+        if wrong is not None:
+            raise GitError(
+                ("git", "cat-file", "tree", wrong), None, "", cause=f"{wrong} is no tree that is there."
+            )
+        return [read_tree(tree.body, len(oid) // 2) for oid in oids if (tree := found[oid]) is not None]
+
+    def changed_tree(self, tree: str, changes: Mapping[bytes, TreeEntry | None]) -> str:
+        """Writes the tree in which what `changes` names is another thing than in `tree`, or gone, and gives its id; a folder of
+        which nothing is left is gone too. Raises `GitError` where a folder can't be read, `OSError` where the disk refuses."""
+        return self._changed_tree(tree, changes) or self._write_tree({}, sha256=len(tree) == 64)
+
+    def _changed_tree(self, tree: str | None, changes: Mapping[bytes, TreeEntry | None]) -> str | None:
+        entries = dict(self.trees((tree,))[0]) if tree else {}
+        below: dict[bytes, dict[bytes, TreeEntry | None]] = {}
+        for path, entry in changes.items():
+            name, _, rest = path.partition(b"/")
+            if rest:
+                below.setdefault(name, {})[rest] = entry
+            elif entry is None:
+                entries.pop(name, None)
+        for name, inner in below.items():
+            there = entries.pop(name, None)
+            held = self._changed_tree(there.oid if there and there.mode == TREE_MODE else None, inner)
+            if held is not None:
+                entries[name] = TreeEntry(TREE_MODE, held)
+        entries |= {path: entry for path, entry in changes.items() if entry is not None and b"/" not in path}
+        return (
+            self._write_tree(entries, sha256=len(next(iter(entries.values())).oid) == 64) if entries else None
+        )
+
+    def _write_tree(self, entries: Mapping[bytes, TreeEntry], *, sha256: bool) -> str:
+        return write_loose(self.folder, b"tree", tree_body(entries), sha256=sha256, durable=True)
 
     def commit(self, oid: str) -> CommitFacts:
         """Gives what a commit says. Raises `GitError` where there is no such commit."""
@@ -320,15 +344,6 @@ def files_of(changes: Iterable[Change]) -> tuple[str, ...]:
     )
 
 
-def _parse_tree(oid: str, found: Found | None) -> dict[bytes, TreeEntry]:
-    if found is None or found.kind != "tree":
-        raise GitError(("git", "cat-file", "tree", oid), None, "", cause=f"{oid} is no tree that is there.")
-    entries = (_TREE_ENTRY if len(oid) == 40 else _TREE_ENTRY_SHA256).findall(found.body)
-    return {name: TreeEntry(mode.decode().zfill(6), held.hex()) for mode, name, held in entries}
-
-
-_TREE_ENTRY = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{20})", re.DOTALL)
-_TREE_ENTRY_SHA256 = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{32})", re.DOTALL)
 _NO_FILE = frozenset({TREE_MODE, "000000"})
 _WHO = re.compile(r"(.*?) ?<([^>]*)> (\d+) ([+-]\d{4})\Z", re.DOTALL)
 
