@@ -55,6 +55,8 @@ class AnswerLate(SwarmError):
 class AnswerBroken(SwarmError):
     """The daemon's answer ended before its end, or was none."""
 
+    exit_code = EXIT_NO_DAEMON  # it was needed, and is there no more
+
 
 def find(state: str, environ: Mapping[str, str]) -> Connection:
     """Finds the daemon of a state folder and makes sure that it listens. Raises `NoDaemon` where none does."""

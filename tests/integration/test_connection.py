@@ -284,6 +284,7 @@ def test_who_breaks_off_may_have_taken_a_change_in(daemon: Daemon, state: Path) 
         with pytest.raises(AnswerBroken, match=cause) as caught:
             find(str(state), {}).post(route, {})
         assert "may have been taken in" in caught.value.consequence
+        assert caught.value.exit_code == 3
         with pytest.raises(AnswerBroken, match=cause) as caught:
             find(str(state), {}).get(route)
         assert caught.value.consequence == ""
