@@ -542,7 +542,8 @@ def _leave_status(places: Places, coordinator: Coordinator) -> None:
 
 def _leave_failure(places: Places, error: BaseException, at: float) -> None:
     """Leaves word of what ended the daemon for `swarm status`, if the disk takes it; the log has it as well."""
-    cause, step = f"{type(error).__name__}: {error}", ""
+    cause = f"{type(error).__name__}: {error}".removesuffix(": ")
+    step = f"swarm start goes on with all that is known; the details are in {places.log}"
     if isinstance(error, SwarmError):
         cause, step = error.cause, error.next_step
     with contextlib.suppress(OSError):

@@ -13,7 +13,7 @@ import pytest
 
 from swarm.client import offline
 from swarm.core.places import Places
-from swarm.daemon import recovery
+from swarm.daemon import recovery, service
 from swarm.edge import last_status
 from swarm.edge.journal import Journal, JournalDamaged, Record, open_to_read
 
@@ -98,3 +98,13 @@ def test_what_is_no_summary_is_not_shown(places: Places, text: str) -> None:
     """A summary that is torn, or that another version left, is passed over."""
     (places.state / last_status.NAME).write_text(text)
     assert offline.summary(str(places.state))["runs"] == []
+
+
+def test_what_ended_a_daemon_is_told_with_a_next_step(tmp_path: Path) -> None:
+    """Of an error of ours that has no words either its kind is told, where the details are, and what to type."""
+    places = Places(tmp_path)
+    service._leave_failure(places, AssertionError(), 0.0)
+    found = offline.failure(str(tmp_path))
+    assert found["cause"] == "AssertionError"
+    assert found["next_step"].startswith("swarm start")
+    assert str(places.log) in found["next_step"]
