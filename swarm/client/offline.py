@@ -354,19 +354,22 @@ def audit(top: Path, run: str | None, verify: int) -> tuple[dict[str, Any], str,
 def verify(top: Path, state: Path, run: str) -> dict[str, Any]:
     """Runs the suites of a run on its staging as it stands, in a throw-away checkout; gives what they said."""
     from swarm.audit import again
+    from swarm.core.model import staging_branch
     from swarm.core.places import Places
     from swarm.edge import git
 
     known = swarm_of(state).runs[run]
     repository, landing = git.Repository.discover(top), Places(state).landing
-    said = again.verify(known.published, known.all_suites(), repository, landing, os.environ)
+    commit = repository.branch_commit(staging_branch(run)) or known.published  # a person may have moved it
+    said = again.verify(commit, known.all_suites(), repository, landing, os.environ)
     if said.trouble:
         raise SwarmError(
             f"The suites could not do their work: {said.trouble}.", "They say nothing.", "make room"
         )
     return {
         "run": run,
-        "commit": known.published,
+        "commit": commit,
+        "landed": known.published,
         "ok": all(each.outcome == "passed" for each in said.suites),
         "suites": [
             {

@@ -103,6 +103,8 @@ def verify_text(document: Document) -> str:
     """Tells what the suites said of staging; of one that did not pass the end of its output."""
     suites = document["suites"]
     where = f"staging of {printable(document['run'])} at {printable(document['commit'])[:9]}"
+    if document["commit"] != document["landed"]:
+        where += f", moved there by hand, while what landed ends at {printable(document['landed'])[:9]}"
     if not suites:
         return f"Nothing verifies {where}: the plan has no suites.\n"
     lines = []

@@ -112,8 +112,8 @@ def test_qa_that_comes_to_nothing_says_why(swarm: Swarm) -> None:
 
 
 def test_verify_runs_every_suite_on_staging(swarm: Swarm) -> None:
-    """`swarm verify` runs the suites of the plan and of what landed on the commit that stands on staging, each time and without a
-    daemon; one that does not pass any more is named, with its output, and nothing is changed."""
+    """`swarm verify` runs the suites of the plan and of what landed on the commit that stands on staging, also one moved by hand,
+    each time and without a daemon; one that does not pass any more is named, with its output, and nothing is changed."""
     broken, ran = swarm.outside / "broken", swarm.outside / "ran"
     suite = f"echo x >> {shlex.quote(str(ran))}; echo looked at $(cat out-a); test ! -e {shlex.quote(str(broken))}"
     tasks = [swarm.task("a", verify=[{"name": "own", "run": "test -e out-a"}])]
@@ -133,6 +133,10 @@ def test_verify_runs_every_suite_on_staging(swarm: Swarm) -> None:
     assert ran.read_text() == before[2] + "x\n" * 2
     assert (swarm.staging("r"), git(swarm.top, "for-each-ref")) == before[:2]
     assert swarm.status()["daemon"]["running"] is False
+    git(swarm.top, "branch", "-f", "swarm/r/staging", "main")
+    moved = swarm("verify", code=1).out
+    assert f"at {git(swarm.top, 'rev-parse', 'main')[:9]}, moved there by hand" in moved
+    git(swarm.top, "branch", "-f", "swarm/r/staging", before[0])
 
 
 def test_a_run_that_nothing_verifies_says_so(swarm: Swarm) -> None:
