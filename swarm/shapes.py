@@ -40,13 +40,15 @@ class SubmitRequest(TypedDict):
 
 
 class SubmitAnswer(TypedDict):
-    """What submitting changed; `again` are the added tasks that do work again, each with why, where that was asked for;
-    `verify_found` are the suites that `verify = "auto"` found, each with what it was told by."""
+    """What submitting changed; `verify` are the commands of the suites that every candidate has to pass, `again` the added tasks
+    that do work again, each with why, where that was asked for; `verify_found` are the suites that `verify = "auto"` found, each
+    with what it was told by."""
 
     run: str
     added: list[str]
     replaced: list[str]
     unchanged: int
+    verify: NotRequired[list[str]]
     again: NotRequired[dict[str, list[str]]]
     verify_found: NotRequired[list[dict[str, str]]]
 

@@ -234,8 +234,7 @@ def _submitted(answer: dict[str, Any]) -> str:
     counts = (
         f"{len(answer['added'])} added, {len(answer['replaced'])} replaced, {answer['unchanged']} unchanged"
     )
-    again = answer.get("again")
-    return f"{protocol.printable(answer['run'])}: {counts}{_verified_by(answer.get('verify_found'))}{_again(again)}"
+    return f"{protocol.printable(answer['run'])}: {counts}{_verified_by(answer)}{_again(answer.get('again'))}"
 
 
 def _again(again: dict[str, list[str]] | None) -> str:
@@ -250,12 +249,12 @@ def _again(again: dict[str, list[str]] | None) -> str:
     )
 
 
-def _verified_by(found: list[dict[str, str]] | None) -> str:
-    """Says which suites `verify = "auto"` came to; nothing where it was not asked for."""
-    if found is None:
-        return ""
-    names = ", ".join(protocol.printable(suite["run"]) for suite in found)
-    return f"; verified by {names}" if names else "; auto finds no suites, so nothing verifies what lands"
+def _verified_by(answer: dict[str, Any]) -> str:
+    """Says what every candidate has to pass, and that `verify = "auto"` came to nothing where it did."""
+    names = ", ".join(map(protocol.printable, answer.get("verify") or ()))
+    if names:
+        return f"; verified by {names}"
+    return "; auto finds no suites, so nothing verifies what lands" if "verify_found" in answer else ""
 
 
 def check_request(session: Session, body: dict[str, Any]) -> None:

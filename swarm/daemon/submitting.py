@@ -21,6 +21,8 @@ from swarm.daemon.edges import Edges
 from swarm.edge import git
 from swarm.errors import Refused, UsageError
 
+SUITE_SHOWN = 80  # characters of a suite's command in an answer
+
 
 class Submitter:
     """Submits plans to the machine; `lock` is held by who has made a plan from what the machine knows."""
@@ -74,6 +76,7 @@ class Submitter:
             "added": list(change.added),
             "replaced": list(change.replaced),
             "unchanged": change.unchanged,
+            "verify": [" ".join(suite.run.split())[:SUITE_SHOWN] for suite in plan.verify],
             **found,
         }
 
