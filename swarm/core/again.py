@@ -62,7 +62,7 @@ def _landed(task: Task | None) -> Attempt | None:
     """Gives the attempt by which a task has landed, and is still on staging."""
     if task is None or task.state is not TaskState.LANDED:
         return None
-    landed = (each for each in reversed(task.attempts) if each.step is Step.LANDED and not each.undoes)
+    landed = (each for each in reversed(task.attempts) if each.step is Step.LANDED and each.head is not None)
     return next((each for each in landed if each.landed_commit == task.landed_commit), None)
 
 
@@ -78,10 +78,11 @@ def outdated(run: Run, plan: PlanSpec, changed: Mapping[str, Sequence[str]]) -> 
         if _landed(run.tasks.get(successors.get(spec.id, spec.id))) is not None
     }
     found: dict[str, Why] = {}
+    planned = _planned(run)
     for name, spec in landed.items():
         known = run.tasks[successors.get(name, name)].spec
         why = [f"{path} has changed" for path in changed.get(name, ())]
-        if name not in run.unplanned and not _says_the_same(known, spec, successors):
+        if name not in run.unplanned and not _says_the_same(known, spec, planned):
             why.insert(0, "the plan says something else")
         why += [
             f"{need} has landed again"
@@ -129,13 +130,13 @@ def carried_on(run: Run, plan: PlanSpec, again: Mapping[str, Why]) -> PlanSpec:
     successors = newest(run)
     taken = {*run.tasks, *run.finished_before, *run.phases, *(phase.id for phase in plan.phases)}
     taken.update(spec.id for spec in plan.tasks)
-    names = dict(successors)
+    names, planned = dict(successors), _planned(run)
     for name in again:
         names[name] = _free(name, taken)
     tasks = [
         _successor(spec, names, successors.get(spec.id, spec.id), again[spec.id])
         if spec.id in again
-        else _known(run, spec, names, successors)
+        else _known(run, spec, names, planned)
         for spec in plan.tasks
     ]
     return dataclasses.replace(plan, tasks=tuple(tasks))
@@ -168,24 +169,30 @@ def _successor(spec: TaskSpec, names: Mapping[str, str], before: str, why: Why) 
     )
 
 
-def _known(run: Run, spec: TaskSpec, names: Mapping[str, str], successors: Mapping[str, str]) -> TaskSpec:
+def _known(run: Run, spec: TaskSpec, names: Mapping[str, str], planned: Mapping[str, str]) -> TaskSpec:
     """Gives a task that is not done again: one on which work has started stays as it is where the plan says the same of it."""
-    task = run.tasks.get(successors.get(spec.id, spec.id))
-    if task is not None and task.attempts and _says_the_same(task.spec, spec, successors):
+    task = run.tasks.get(names.get(spec.id, spec.id))
+    if task is not None and task.attempts and _says_the_same(task.spec, spec, planned):
         return task.spec
     if task is not None and task.spec.again_of:
         return _successor(spec, names, task.spec.needs[-1], task.spec.again_for)
     return dataclasses.replace(spec, needs=tuple(names.get(need, need) for need in spec.needs))
 
 
-def _says_the_same(known: TaskSpec, spec: TaskSpec, successors: Mapping[str, str]) -> bool:
+def _planned(run: Run) -> dict[str, str]:
+    """Gives the plan's id of every task that does work again, the newest and those before."""
+    return {name: task.spec.again_of for name, task in run.tasks.items() if task.spec.again_of}
+
+
+def _says_the_same(known: TaskSpec, spec: TaskSpec, planned: Mapping[str, str]) -> bool:
     """Tells whether a plan says of a task what its worker is told already; what it reads is nothing to a worker."""
-    plans = {name: planned for planned, name in successors.items()}
+    if known == spec:
+        return True
     needs = known.needs[:-1] if known.again_of else known.needs
     as_planned = dataclasses.replace(
         known,
         id=spec.id,
-        needs=tuple(plans.get(need, need) for need in needs),
+        needs=tuple(planned.get(need, need) for need in needs),
         reads=spec.reads,
         allow_empty=spec.allow_empty if known.again_of else known.allow_empty,
         again_of="",

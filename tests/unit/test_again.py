@@ -126,6 +126,20 @@ def test_what_has_not_started_waits_for_what_is_done_again() -> None:
     assert outdated(story, plan) == {"b": ("a has landed again",), "c": ("b is done again",)}
 
 
+def test_one_at_work_while_what_it_needs_is_done_again_twice_stays() -> None:
+    """A task that does work again stays as it is while at work, whatever has come after what it needs; nothing is refused."""
+    plan = a_plan(reading(a_task("a"), "in.txt"), a_task("b", needs=["a"]))
+    story = landed(plan)
+    submit(story, plan, a=["in.txt"])
+    story.land("a-2")  # b-2 is at work now
+    submit(story, plan, a=["in.txt"])
+    story.land("a-3")
+    change = would_change(story.swarm, "plan", again.carried_on(story.run, plan, {}))
+    assert (change.refused, change.unchanged) == ((), 2)
+    story.land("b-2")
+    assert outdated(story, plan) == {"b": ("a has landed again",)}
+
+
 def test_what_needs_a_phase_is_done_again_with_any_of_its_tasks() -> None:
     """What needs a phase, itself or by its own phase, is made from all tasks of it."""
     phases = (PhaseSpec(id="p"), PhaseSpec(id="q", phase_needs=("p",)))
