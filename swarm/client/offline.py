@@ -133,10 +133,13 @@ def check_plan(data: bytes, source: str, only: Iterable[str], top: Path, here: P
     from swarm.core.places import Places
     from swarm.daemon import intake
     from swarm.edge import git
+    from swarm.edge.journal import ever_used
 
     repository = git.Repository.discover(top)
     settings = config.load(repository.working_top(), os.environ)
-    known = Places(state).journal.exists()  # then it may go on with a run, whose base is recorded
+    known = ever_used(
+        Places(state)
+    )  # then it may go on with a run, whose base is recorded, or the journal is to be rebuilt
     base = None if known else intake.checkout(repository, str(here))
     intake.check(data, source, tuple(only), settings, base, os.environ)
 

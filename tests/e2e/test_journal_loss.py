@@ -130,6 +130,9 @@ def test_with_both_copies_gone_staging_still_says_what_landed(swarm: Swarm) -> N
     landings, starts = swarm.landings("four"), swarm.starts()
     take_away(swarm, *KEPT)
     assert "is missing" in refused(swarm)
+    ran = swarm("run", str(plan_of_four(swarm)), code=1).err  # which names no branches to be deleted
+    assert "swarm recover --journal" in ran
+    assert "delete" not in ran
     told = swarm("recover", "--journal").out
     assert "four/a is on staging" in told
     assert "attempt 1 of four/c was begun" in told
