@@ -18,6 +18,7 @@ from swarm.core.model import Attempt, PhaseSpec, PlanSpec, Step, Task, TaskSpec,
 from swarm.core.run import Run
 
 Why = tuple[str, ...]
+_LIMITS = ("timeout_s", "no_output_s", "attempts", "priority", "memory_mb", "allow_empty")
 WHY_MAX = 10  # reasons told of one task; the others are counted
 
 
@@ -82,7 +83,7 @@ def outdated(run: Run, plan: PlanSpec, changed: Mapping[str, Sequence[str]]) -> 
     for name, spec in landed.items():
         known = run.tasks[successors.get(name, name)].spec
         why = [f"{path} has changed" for path in changed.get(name, ())]
-        if name not in run.unplanned and not _says_the_same(known, spec, planned):
+        if name not in run.unplanned and not _says_the_same(known, spec, planned, landed=True):
             why.insert(0, "the plan says something else")
         why += [
             f"{need} has landed again"
@@ -172,7 +173,8 @@ def _successor(spec: TaskSpec, names: Mapping[str, str], before: str, why: Why) 
 def _known(run: Run, spec: TaskSpec, names: Mapping[str, str], planned: Mapping[str, str]) -> TaskSpec:
     """Gives a task that is not done again: one on which work has started stays as it is where the plan says the same of it."""
     task = run.tasks.get(names.get(spec.id, spec.id))
-    if task is not None and task.attempts and _says_the_same(task.spec, spec, planned):
+    landed = task is not None and task.state is TaskState.LANDED
+    if task is not None and task.attempts and _says_the_same(task.spec, spec, planned, landed=landed):
         return task.spec
     if task is not None and task.spec.again_of:
         return _successor(spec, names, task.spec.needs[-1], task.spec.again_for)
@@ -184,10 +186,17 @@ def _planned(run: Run) -> dict[str, str]:
     return {name: task.spec.again_of for name, task in run.tasks.items() if task.spec.again_of}
 
 
-def _says_the_same(known: TaskSpec, spec: TaskSpec, planned: Mapping[str, str]) -> bool:
-    """Tells whether a plan says of a task what its worker is told already; what it reads is nothing to a worker."""
+def _says_the_same(known: TaskSpec, spec: TaskSpec, planned: Mapping[str, str], *, landed: bool) -> bool:
+    """Tells whether a plan says of a task what is known already. What it reads changes nothing for its worker, nor do its limits
+    once it has landed."""
     if known == spec:
         return True
+    if landed:
+        known = dataclasses.replace(
+            known,
+            verify=spec.verify if _commands(known) == _commands(spec) else known.verify,
+            **{name: getattr(spec, name) for name in _LIMITS},
+        )
     needs = known.needs[:-1] if known.again_of else known.needs
     as_planned = dataclasses.replace(
         known,
@@ -199,3 +208,7 @@ def _says_the_same(known: TaskSpec, spec: TaskSpec, planned: Mapping[str, str]) 
         again_for=(),
     )
     return as_planned == spec
+
+
+def _commands(spec: TaskSpec) -> list[str]:
+    return [suite.run for suite in spec.verify]

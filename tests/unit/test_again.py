@@ -112,6 +112,25 @@ def test_what_a_task_reads_may_be_said_later() -> None:
     assert [each.task for each in again.made(story.run, plan)] == ["a"]
 
 
+def test_limits_of_what_has_landed_are_nothing_to_it() -> None:
+    """Where only limits of a landed task are others now, as with other settings, it is not done again, nor is the plan refused; of
+    one at work that is a change."""
+    plan = a_plan(a_task("a", verify=["make"]), a_task("b"))
+    story = a_story(plan)
+    story.land("a")  # b is at work
+    suite = dataclasses.replace(plan.tasks[0].verify[0], timeout_s=7.0)
+    other = dataclasses.replace(plan.tasks[0], timeout_s=7.0, attempts=9, verify=(suite,))
+    taken = again.carried_on(story.run, dataclasses.replace(plan, tasks=(other, plan.tasks[1])), {})
+    assert outdated(story, dataclasses.replace(plan, tasks=(other,))) == {}
+    assert would_change(story.swarm, "plan", taken).unchanged == 2
+    longer = dataclasses.replace(
+        plan, tasks=(plan.tasks[0], dataclasses.replace(plan.tasks[1], timeout_s=7.0))
+    )
+    assert would_change(story.swarm, "plan", again.carried_on(story.run, longer, {})).refused == ("b",)
+    more = dataclasses.replace(other, verify=(suite, dataclasses.replace(suite, run="lint")))
+    assert list(outdated(story, dataclasses.replace(plan, tasks=(more,)))) == ["a"]
+
+
 def test_what_has_not_started_waits_for_what_is_done_again() -> None:
     """A task that needs one that is done again starts after that; one at work stays as it is, and is done again the next time."""
     plan = a_plan(reading(a_task("a"), "in.txt"), a_task("b", needs=["a"]), a_task("c", needs=["b"]))
