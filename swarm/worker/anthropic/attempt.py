@@ -10,6 +10,7 @@ output goes through `Secrets.hidden`. What an answer cost is written down before
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import stat
 import time
@@ -436,8 +437,11 @@ def main(model: str, orders_json: str, environ: Mapping[str, str], stop: Stop) -
 
 
 def _to_the_end(attempt: Attempt, orders: Orders, tools: Tools, stop: Stop) -> End:
-    from swarm.worker.anthropic import service  # two seconds, in which the transcript has begun already
+    gc.disable()  # what is loaded stays: looked through again and again meanwhile, it would take half as long again
+    from swarm.worker.anthropic import service  # a second, in which the transcript has begun already
 
+    gc.freeze()
+    gc.enable()
     try:
         names = ("retries_max", "wait_s_max", "silence_s")
         api = service.Service(stop, attempt.note, **{name: orders.settings[name] for name in names})

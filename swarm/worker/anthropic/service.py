@@ -1,6 +1,6 @@
 """The Messages API: one request in, one whole answer out, or one of three things that can be wrong.
 
-Hides the anthropic package, which alone is imported here and costs two seconds: streams, retries, and what its errors mean. The
+Hides the anthropic package, which alone is imported here and costs a second: streams, retries, and what its errors mean. The
 package tries again by itself before an answer has begun; one that breaks off in its middle is asked for again here. What the API
 wants waited for longer than `wait_s_max` is not sat out: `Later` says how long, so that the slot is free meanwhile.
 
