@@ -258,9 +258,11 @@ def no_test_harms(field: Field) -> None:
     objects = set((common_dir(swarm.top) / "objects").rglob("*"))
     write = f"cp {conftest} .; echo 'def test_of_nothing(): pass' > test_it.py"
     run_it = f"{sys.executable} -m pytest -q -s -p no:cacheprovider test_it.py"
-    # Not in the folder of its own, which the attacks empty; one of these the test's own folder does not lie in.
-    suite = "copy=$(mktemp -d -p /tmp || mktemp -d -p /var/tmp) && trap 'rm -rf $copy' EXIT\n"
-    suite += f"cp -a . $copy; cd $copy; {run_it}"
+    # Not in the folder of its own, which the attacks empty.
+    copies = swarm.outside / "copies"
+    copies.mkdir()
+    swarm.env["SWARM_SANDBOX_PATHS__WRITE"] = json.dumps([str(copies)])
+    suite = f"copy=$(mktemp -d -p {copies}) && trap 'rm -rf $copy' EXIT\ncp -a . $copy; cd $copy; {run_it}"
     left = task("conftest", write, claims=["conftest.py", "test_it.py", "out-conftest"], verify=[suite])
     beside = task("beside", f"until [ -e {swarm.gate('go')} ]; do sleep 0.1; done")
     swarm("start", "--plan", str(swarm.plan("attack", [task("before", "true"), beside, left])))
