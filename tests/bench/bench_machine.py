@@ -1,11 +1,13 @@
 """What one event costs the machine that decides, with 100 to 100,000 tasks known: in this process, without any edge.
 
 Every command is answered at once, as a perfect world would, and the first hundred tasks of the plan are carried through to landed.
+It is decided by the limits that a daemon without settings decides by, with four slots.
 Bar: the cost per event at 100,000 tasks is at most 1.5 x that at 100 (the caches of the processor account for some of it).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 from collections import deque
@@ -13,15 +15,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from swarm import config
 from swarm.core import commands as cmd
 from swarm.core import machine
 from swarm.core import messages as m
-from swarm.core.model import Claim, Limits, PlanSpec, Readings, TaskSpec
+from swarm.core.model import Claim, PlanSpec, Readings, TaskSpec
 from swarm.core.state import Swarm
+from swarm.settings import Settings
 from tests.bench.measure import Bars, Variant, in_turn, options
 
 CALM = Readings(cpu_percent=5.0, memory_percent=20.0, memory_available_bytes=2**34, disk_free_bytes=2**40)
 BASE = "b" * 40
+LIMITS = dataclasses.replace(config.to_limits(Settings()), workers_max=4, ramp_per_s=1e6, follow_every_s=0.0)
 SIZES = (100, 1_000, 10_000, 100_000)
 FIRST = (
     10  # tasks landed before measuring: what a submission leaves to be done once is not the cost of an event
@@ -47,8 +52,7 @@ class World:
         self.events = 0
         self.landed = 0
         self.waiting: deque[cmd.Command] = deque()
-        limits = Limits(ramp_per_s=1e6, follow_every_s=0.0)
-        self.send(m.DaemonStarted(at=self.now, version="bench", pid=1, limits=limits))
+        self.send(m.DaemonStarted(at=self.now, version="bench", pid=1, limits=LIMITS))
         plan = PlanSpec(id="plan", name="plan", tasks=tuple(a_task(n) for n in range(tasks)))
         self.send(m.PlanSubmitted(at=self.now, run="plan", plan=plan, base_branch="main", base_commit=BASE))
 
