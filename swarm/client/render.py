@@ -295,7 +295,7 @@ def task_detail(task: Document, now: float) -> str:
         return f"{_work_text(attempt, now)}  {printable(attempt.get('doing') or '') or title}".rstrip()
     if state in ("landing", "queued"):
         step = state_text(attempt.get("state") or state)
-        return f"{step}  {title}".rstrip()
+        return f"{step}  {reason_text(attempt.get('reason'), state) or title}".rstrip()
     if state == "landed":
         return f"{printable(task.get('landed_commit') or '')[:9]}  {title}".strip()
     if state == "ready":  # it is no failure: the text says it all

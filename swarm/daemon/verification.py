@@ -40,7 +40,7 @@ from swarm.core.suites import (
 from swarm.crashpoints import crash_at
 from swarm.daemon.oversight import Oversight
 from swarm.edge import contract, git, process, pytest_split, trouble
-from swarm.edge.furnish import USUAL, Bounds
+from swarm.edge.furnish import USUAL, Bounds, WorktreeSetupFailed
 from swarm.edge.linked import remove
 from swarm.edge.remembered import Remembered
 from swarm.edge.suite_rooms import NO_ROOMS, Rooms
@@ -50,6 +50,7 @@ TAIL_BYTES = 6000
 TAIL_LINES = 60
 LOOK_BYTES, LOOK_LINES = 1 << 18, 10_000  # of an output in which a broken runner is looked for
 SUITES_MAX = 8  # at once, where no settings are
+SETUP_LOG = "setup.log"  # of a candidate at which it failed
 VOID = "void"  # in a suite's folder: what it says does not count
 OWN = "own"  # in a suite's folder: what it has for itself where it is shut in
 SHARES = "shares"  # in the folder of a part: which test files it had
@@ -98,7 +99,8 @@ class Verifier:
         again: bool = False,
     ) -> Outcomes:
         """Runs every suite, side by side, in one worktree at `candidate`; gives their outcomes in the same order. Those that passed
-        on the same tree a short while ago do not run, unless all are to run `again` there, whatever was said before.
+        on the same tree a short while ago do not run, unless all are to run `again` there, whatever was said before. Where the
+        setup of the worktree fails, but does not on the commit before, none could run, and each has failed.
 
         Where the disk is full when one has failed, none of it counts: they are forgotten and run anew when asked for again. When
         cancelled, or where one can't be run, ends what it started.
@@ -106,8 +108,11 @@ class Verifier:
         folder = places.candidate(candidate, again=again)
         bench = _Bench(self, bench_key(key), nonce, folder, candidate, again=again)
         try:
-            await self.in_thread(lambda: bench.prepare(suites))
+            unmade = await self.in_thread(lambda: bench.prepare(suites))
             crash_at("verify.prepared")
+            if unmade is not None:
+                await self.in_thread(lambda: self.scratch.give_back(bench.key))
+                return Outcomes(bench.not_run(suites, unmade), "")
             ends = await _all(bench.run(n, suite) for n, suite in enumerate(suites, 1))
             lacks = next((end.lacks for end in ends if end.lacks and end.result.outcome == "failed"), "")
             results = await self.in_thread(lambda: bench.judge(ends))
@@ -160,8 +165,9 @@ class _Bench:
         self._starting = threading.Lock()
         self._dropped = False
 
-    def prepare(self, suites: Sequence[Suite]) -> None:
-        """Has the worktree in which the suites run already, or have run, else a clean one at the candidate, if any has to run."""
+    def prepare(self, suites: Sequence[Suite]) -> WorktreeSetupFailed | None:
+        """Has the worktree in which the suites run already, or have run, else a clean one at the candidate, if any has to run.
+        Gives how its setup failed where that is the candidate's doing."""
         self._end_others()
         folders, tree = self._folders(), None
         for folder in folders:
@@ -173,12 +179,35 @@ class _Bench:
         else:
             self._recall(suites)
         if len(self._known) < len(suites):
-            self._tree = tree or self._verifier.scratch.take(self.key, self._candidate)
+            try:
+                self._tree = tree or self._verifier.scratch.take(self.key, self._candidate)
+            except WorktreeSetupFailed as failed:
+                os.makedirs(self._folder, exist_ok=True)
+                shutil.copyfile(failed.log, self._folder / SETUP_LOG)  # the next one takes its place
+                self._set_up_before()
+                return failed
             if self._verifier.rooms.holds_suites:
                 self._git_folder = self._verifier.scratch.seclude(
                     self.key, in_place=self._verifier.rooms.sandbox.moves, anew=tree is None
                 )
             self.ready = True
+        return None
+
+    def _set_up_before(self) -> None:
+        """Sets the worktree up at the commit before. Raises WorktreeSetupFailed where that fails as well: it is nothing that the
+        candidate brings, and may be a network or a disk that is better later."""
+        scratch = self._verifier.scratch
+        scratch.take(self.key, scratch.objects.commit(self._candidate).parents[0])
+
+    def not_run(self, suites: Sequence[Suite], unmade: WorktreeSetupFailed) -> tuple[SuiteResult, ...]:
+        """Gives the outcomes where no worktree could be made for the suites."""
+        note = f"did not run: {unmade.cause} It does not fail on the commit before."
+        failed = SuiteResult(
+            "", "failed", log=str(self._folder / SETUP_LOG), tail=f"({note})\n{unmade.tail}", note=note
+        )
+        return tuple(
+            self._known.get(n) or replace(failed, name=suite.name) for n, suite in enumerate(suites, 1)
+        )
 
     def _end_others(self) -> None:
         """Ends what a daemon that was killed left running on an earlier candidate of the attempt, in the same worktree."""

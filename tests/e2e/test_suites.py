@@ -79,6 +79,33 @@ def test_one_red_suite_lets_the_others_run_to_their_end(swarm: Swarm) -> None:
     assert second["state"] == "landed"
 
 
+def test_a_setup_that_a_candidate_breaks_is_its_failure(swarm: Swarm) -> None:
+    """Where setup fails at a candidate and not before it, its suites have failed: the next attempt is told what it said, and what
+    has nothing to do with it lands. One that fails everywhere is tried again, and `status` says so."""
+    told, broken = swarm.outside / "told", swarm.outside / "broken"
+    (swarm.top / "setup.sh").write_text(f"[ ! -e {broken} ]\n")
+    (swarm.top / "swarm.toml").write_text('[worktrees]\nsetup = "sh setup.sh"\n')
+    git(swarm.top, "add", "-A")
+    git(swarm.top, "commit", "-qm", "setup")
+    swarm.look_again()
+    work = f"""case $SWARM_ATTEMPT in
+        1) echo 'echo no such package; exit 3' > setup.sh;; 2) cp "$SWARM_FEEDBACK_FILE" {told}; touch right;; esac"""
+    breaks = swarm.task("breaks", work, claims=["setup.sh", "right"])
+    run = swarm.run(swarm.plan("setup", [breaks, swarm.task("other")], verify=["true"]))
+    swarm.check_landed(run)
+    assert "no such package" in told.read_text()
+    first, _ = task_of(run, "breaks")["attempts"]
+    assert first["reason"]["code"] == "verify_failed"
+    assert "did not run: The setup command of the worktrees ended with status 3" in first["suites"][0]["note"]
+    assert "no such package" in Path(first["suites"][0]["log"]).read_text()
+
+    later = swarm.task("t", f"touch {broken}; echo x > out-t", claims=["out-t"])
+    swarm("submit", str(swarm.plan("later", [later], verify=["true"])))
+    wait_until(lambda: "verifying retrying: The setup command" in " ".join(swarm("status").out.split()))
+    broken.unlink()
+    swarm("wait", "--run", "later")
+
+
 def test_a_suite_that_leaves_tracked_files_changed_fails(swarm: Swarm) -> None:
     """A suite that changes tracked files has not passed, whatever it says, and the paths are told."""
     suite = {"name": "format", "run": "echo changed > out-t; rm README.md; git add -A; echo built > built"}
