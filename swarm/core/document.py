@@ -26,7 +26,8 @@ _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$
 _STRING_OR_COMMENT = re.compile(r'"(?:[^"\\\n]|\\.)*"?|//[^\n]*|/\*.*?(?:\*/|\Z)', re.DOTALL)
 _JSON_TOKEN = re.compile(r'[{}\[\],:]|"(?:[^"\\]|\\.)*"|[^\s{}\[\],:"]+')
 _NEW_LINE = re.compile(r"\s*?(\r?\n[ \t]*)(?=\S)")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\x80-\x9f\u2028\u2029]")
+# Line ends of other kinds too, and what turns the direction of writing around: a title goes into the subject of a commit.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\x80-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 Key = str | int

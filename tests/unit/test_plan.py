@@ -253,6 +253,15 @@ def test_what_is_no_plan_is_refused_with_reason_and_place(data: bytes, place: st
     assert reading.plan is None
 
 
+def test_a_title_is_one_line_without_commands_for_a_terminal() -> None:
+    """What would command a terminal, break the line or turn the direction of writing around is no part of a title: that becomes
+    the subject of a commit, which git shows as it is."""
+    title = "ti\x1b]0;owned\x07t\x9ble\r\n\u2028of\u202e \u2067it"
+    found = read_json({"name": "x", "tasks": [{"id": "a", "title": title, "run": "true"}]}).plan
+    assert found is not None
+    assert found.tasks[0].title == "ti ]0;owned t le of it"
+
+
 def test_toml_errors_have_line_and_column() -> None:
     """A slip in TOML is told with its line and column."""
     (problem,) = read("name = 'x'\n[[tasks]\n").errors
