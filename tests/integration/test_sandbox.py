@@ -296,6 +296,27 @@ print("pair")
 """
 
 
+REACHED = """
+import socket
+socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+socket.socket(socket.AF_UNIX)
+print("local")
+socket.socket(socket.AF_INET)
+print("network")
+"""
+
+
+@needs_landlock
+@pytest.mark.parametrize("network", [True, False])
+def test_a_suite_has_its_own_sockets_without_the_network_too(tmp_path: Path, network: bool) -> None:
+    """Where the network is kept from a suite, Unix sockets are not, and no other socket is opened."""
+    before = landlock.prefix([("write", "/")], place=str(tmp_path), network=network, sockets=True)
+    asked = [*before, sys.executable, "-c", REACHED]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == (["local", "network"] if network else ["local"])
+    assert ("Permission denied" in done.stderr) is not network
+
+
 HONEST = """
 import multiprocessing, os, socket, sys, tempfile
 def served(at):
