@@ -7,8 +7,8 @@ tells how each figure grew and whether it is flat.
 How it is judged: over the part that follows the warm-up, the growth of a figure by wave is the median of the growths between any
 two waves (Theil and Sen), so that no spike and no quarter of bad values moves it. What belongs to one daemon is compared within its
 life alone, once it is no more young. Flat is what grows, over the most waves that were compared, by no more than a part of its own
-middle, or by an allowed number. What is history grows: of the journal, of the two repositories and of what suites are remembered to
-have passed it is told by how much, and not judged.
+middle, or by an allowed number. What is history grows: of journal and transcript, of the two repositories and of what suites are
+remembered to have passed it is told by how much, and not judged.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ OF_ALL = {
     "worktrees": (0, 1),
     "processes": (0, 1),
     "refs": (0, 1),
-    "state_files": (0.05, 20),
+    "state_files": (0, 2),
     "temporary": (0, 1),
 }
 # What is history: how much it grows is told.
-HISTORY = ("landing_objects", "remembered", "journal_kb", "repository_objects")
+HISTORY = ("landing_objects", "remembered", "journal_kb", "transcript_kb", "repository_objects")
 _Sample = dict[str, Any]
 
 
@@ -124,7 +124,7 @@ def look(swarm: Swarm, wave: int) -> _Sample:
     daemon = int(swarm.status()["daemon"]["pid"])
     state = common_dir(swarm.top) / "swarm"
     kept = [Path(folder, name) for folder, _, names in os.walk(state) for name in names]
-    apart = {"landing.git", "remembered"}
+    apart = {"landing.git", "remembered", "transcript"}
     return {
         "wave": wave,
         "daemon": daemon,
@@ -140,6 +140,7 @@ def look(swarm: Swarm, wave: int) -> _Sample:
         "state_files": sum(1 for path in kept if not apart.intersection(path.parts)),
         "temporary": len(os.listdir(swarm.outside)),
         "journal_kb": sum(path.stat().st_size for path in state.glob("journal.sqlite*")) // 1024,
+        "transcript_kb": sum(path.stat().st_size for path in state.glob("transcript/*")) // 1024,
         "repository_objects": count_objects(common_dir(swarm.top)),
     }
 
