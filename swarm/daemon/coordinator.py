@@ -1,10 +1,12 @@
 """The loop at the centre: events in, decisions made, remembered, and only then carried out.
 
 Order within a turn: `machine.step` for every event that is there, one durable append of all of them, then the answers to those
-who asked, then the commands. While the machine does not let the journal be written (its disk is full) the turn stands still:
-nothing is acted on and nothing answered, reading goes on and says why, and the same records are tried again. If it can't be written
-for another reason the loop ends with that: the next daemon goes on from what the journal holds. Nothing polls: the loop sleeps
-until an event comes or a deadline falls due.
+who asked, then the commands. After a turn the loop gathers for a moment: what comes close together shares the next turn and its
+write, and what comes alone waits for nothing. Nothing polls: the loop sleeps until an event comes or a deadline falls due.
+
+While the machine does not let the journal be written (its disk is full) the turn stands still: nothing is acted on and nothing
+answered, reading goes on and says why, and the same records are tried again. If it can't be written for another reason the loop
+ends with that: the next daemon goes on from what the journal holds.
 
 Rules for editing: no decision is made here, and nothing is carried out here; both would escape the journal.
 """
@@ -31,6 +33,7 @@ from swarm.edge.journal import Journal, JournalStuck, Record
 from swarm.errors import SwarmError
 
 BATCH_MAX = 512  # events that share one durable write
+GATHER_S = 0.002  # after each turn, of which most costs the same however many events it has
 RECENT = 2000  # records kept in memory for those who follow
 READ_AT_ONCE = 500
 CLOCK_SET_S = 2.0  # a clock that goes on so much more or less than time passes was set; below that it is being corrected
@@ -64,12 +67,14 @@ class Coordinator:
         carry_out: CarryOut,
         wall: Callable[[], float] = time.time,
         drop: Callable[[str, str, int], None] = lambda *_: None,
+        gather: Callable[[], None] = lambda: time.sleep(GATHER_S),
     ) -> None:
         self.swarm = swarm
         self.journal = journal
         self.seq = journal.last_seq()
         self._carry_out = carry_out
         self._drop = drop
+        self._gather = gather
         self._inbox: deque[tuple[m.Event, asyncio.Future[Turn] | None]] = deque()
         self._awake = False  # a turn is coming that takes in whatever is in the inbox by then
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -171,19 +176,26 @@ class Coordinator:
             self._announce()
 
     def _take_turn(self) -> None:
-        """Turns once, and comes again where more has arrived meanwhile than one write may hold."""
+        """Turns once, and comes again where more has arrived meanwhile.
+
+        Gathering holds up everything in this loop, on purpose: a timer would cost one more round of the loop each time.
+        """
         self._awake = False  # before the inbox is looked at: an event that comes now finds it so and wakes the loop again
         if self.ended or self._over.done():
             return
         try:
             self._turn()
-            if self.stuck is None and not self._inbox:
+            if self.stuck is not None:
+                return
+            self._awake = True  # nobody has to wake the loop meanwhile
+            self._gather()
+            self._awake = False
+            if self._inbox:
+                self._wake(self._loop.call_soon)
+            else:
                 self.at_rest()
         except Exception as error:
             self._over.set_exception(error)
-            return
-        if self.stuck is None and self._inbox:
-            self._wake(self._loop.call_soon)
 
     def _turn(self) -> None:
         """Takes in what is there, remembers it in one write, answers, and carries out; what could not be remembered comes first."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,8 +57,49 @@ def test_a_condition_that_fails_ends_whoever_waits_and_nobody_else(tmp_path: Pat
             await coordinator.ask(m.Resumed(at=coordinator.now()))
             assert not coordinator.swarm.paused
 
-    asyncio.run(asyncio.wait_for(turns_on(), 60))
+    asyncio.run(asyncio.wait_for(turns_on(), 120))
 
 
-def _coordinator(journal: Journal) -> Coordinator:
-    return Coordinator(Swarm(), journal, lambda _: None)
+def test_what_comes_close_together_shares_a_write(tmp_path: Path) -> None:
+    """What threads post while the loop gathers is taken in by the next turn, in one write."""
+
+    async def writes() -> list[list[str]]:
+        with Journal.open(tmp_path / "journal.sqlite") as journal:
+            journal.begin_epoch()
+            journal.follower = written = _Written()
+            coordinator = _coordinator(journal, lambda: close_together.pop()() if close_together else None)
+
+            def post() -> None:
+                for n in (2, 3):
+                    coordinator.post_from_thread(m.LimitsChanged(at=coordinator.now(), workers_max=n))
+
+            close_together = [lambda: _in_a_thread(post)]
+            await coordinator.ask(m.LimitsChanged(at=coordinator.now(), workers_max=1))
+            await coordinator.until(lambda: coordinator.swarm.limits.workers_max == 3)
+            return written.types
+
+    once = "LimitsChanged"
+    assert asyncio.run(asyncio.wait_for(writes(), 120)) == [[once], [once, once]]
+
+
+class _Written:
+    """Follows a journal, and remembers which types of events were written at once."""
+
+    def __init__(self) -> None:
+        self.types: list[list[str]] = []
+
+    def take(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        self.types.append([row[3] for row in rows if row[1] == "event"])
+
+    def close(self) -> None:
+        """Has nothing to close."""
+
+
+def _in_a_thread(work: Callable[[], None]) -> None:
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+
+def _coordinator(journal: Journal, gather: Callable[[], None] = lambda: None) -> Coordinator:
+    return Coordinator(Swarm(), journal, lambda _: None, gather=gather)
