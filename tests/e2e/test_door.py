@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 
 from tests.e2e.driver import Swarm, common_dir
@@ -11,7 +12,7 @@ def test_broken_clients_do_the_daemon_no_harm(swarm: Swarm) -> None:
     """Half-open connections by the hundred, garbage, endless heads, nested and huge bodies and impossible numbers: each gets an
     error or nothing, and meanwhile the daemon answers and does its work."""
     swarm("start")
-    path = str(common_dir(swarm.top) / "swarm" / "api.sock")
+    path = json.loads((common_dir(swarm.top) / "swarm" / "daemon.json").read_text())["socket"]
 
     def send(data: bytes) -> socket.socket:
         wire = socket.socket(socket.AF_UNIX)
