@@ -34,6 +34,12 @@ def _must(*words: str) -> None:
     subprocess.run(words, capture_output=True, check=True)
 
 
+def need_to_write(folder: str) -> None:
+    """Skips where nothing can be made in a folder that on most machines everybody may write to."""
+    if not os.access(folder, os.W_OK):
+        pytest.skip(f"nothing can be made in {folder} here")
+
+
 def need_to_trace() -> None:
     """Skips where strace is missing, or not allowed to trace."""
     if shutil.which("strace") is None or not _tried("strace", "-qq", "true"):

@@ -32,6 +32,7 @@ from swarm.edge.landing import (
 from swarm.edge.lockfile import MergeLockHeld, exclusive
 from swarm.edge.merging import Conflict, Merged, Replayed
 from swarm.errors import Refused
+from tests.adversity import need_to_write
 from tests.conftest import wait_for_session
 
 LINES = "".join(f"line {n}\n" for n in range(20))
@@ -442,6 +443,7 @@ def test_other_kinds_of_repository(repo: Path, tmp_path: Path, kind: str) -> Non
     elif kind == "packed":
         sh(repo, "gc", "-q")
     else:
+        need_to_write("/dev/shm")
         path = Path(f"/dev/shm/swarm-test-{os.getpid()}-{tmp_path.name}.git")
     yard = Yard(repo, path)
     try:

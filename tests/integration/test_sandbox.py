@@ -17,6 +17,7 @@ from swarm.edge import landlock
 from swarm.edge.sandbox import BUBBLEWRAP, LANDLOCK, NONE, Mount, Room, Sandbox, choose, take_out
 from swarm.edge.suite_rooms import Rooms
 from swarm.settings import SandboxPaths, Settings
+from tests.adversity import need_to_write
 from tests.e2e.test_sandbox import NO_FURTHER, needs_bubblewrap, needs_landlock
 
 SHUT_IN = Settings(sandbox="required")
@@ -173,6 +174,7 @@ def test_secrets_of_the_home_are_masked_and_the_rest_is_there(tmp_path: Path, by
 def test_a_home_where_things_are_hidden_is_there(by: str, hidden: str) -> None:
     """A home that lies where the sandbox hides things is read like any other, git's identity too, and nothing else there is; its
     secrets are masked, and nothing is written to it."""
+    need_to_write(hidden)
     with tempfile.TemporaryDirectory(dir=hidden) as folder:
         inside = Inside(Path(folder), by)
         (inside.home / ".gitconfig").write_text("[user]\nname = Ada\nemail = ada@example.org\n")
