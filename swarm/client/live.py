@@ -97,7 +97,7 @@ def _run(run: Mapping[str, Any], now: float, width: int, top: str) -> list[Rende
     if run.get("qa"):
         parts.append(Text(f"  {render.qa_line(run)}"))
     for problem in run.get("problems") or []:
-        parts.append(Text(f"  can't go on: {printable(problem)}", style="red"))
+        parts.append(Text(f"  can't go on: {render.on_one_line(problem)}", style="red"))
     parts.append(_rows(run, now))
     if omitted := render.omitted_text(run):
         parts.append(Text(f"  {omitted}", style="dim"))

@@ -182,7 +182,7 @@ def _run_lines(run: Document, now: float, width: int, colour: bool, top: str) ->
     if run.get("qa"):
         yield cut(f"  {qa_line(run)}", width)
     for problem in run.get("problems") or []:
-        yield _paint(f"  can't go on: {printable(problem)}", "failed", colour)
+        yield _paint(f"  can't go on: {on_one_line(problem)}", "failed", colour)
     rows = list(task_rows(run, now))
     id_width = min(_ID_WIDTH_MAX, max((columns(row[1]) for row in rows), default=0))
     for state, name, detail in rows:
@@ -334,12 +334,16 @@ def _spent(attempt: Document) -> Iterator[str]:
         yield f"{attempt['cost_usd']:.2f} USD"
 
 
+def on_one_line(text: Any) -> str:
+    """Gives the lines of a text one after the other, printable."""
+    return printable(" ".join(filter(None, (line.strip() for line in str(text or "").splitlines()))))
+
+
 def reason_text(reason: Any, state: Any = None) -> str:
     """Gives a reason as `code: text`; a code that only says the `state` again, or what the text begins with, is left out."""
     if not isinstance(reason, dict):
         return ""
-    said = [line.strip() for line in str(reason.get("text") or "").splitlines()]
-    code, text = printable(reason.get("code") or ""), printable(" ".join(filter(None, said)))
+    code, text = printable(reason.get("code") or ""), on_one_line(reason.get("text"))
     word = code.replace("_", " ")
     again = code == state or (text.startswith(word) and not text[len(word) : len(word) + 1].isalnum())
     return text or code if again or not code or not text else f"{code}: {text}"

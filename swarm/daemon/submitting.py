@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from swarm import config
 from swarm.core import again, discover, submission
 from swarm.core import messages as m
-from swarm.core.model import PhaseSpec, PlanSpec
+from swarm.core.model import PhaseSpec, PlanSpec, staging_branch
 from swarm.core.run import Run
 from swarm.daemon import intake
 from swarm.daemon.closing import look_at_staging
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.edges import Edges
-from swarm.edge import git
+from swarm.edge import git, linked
 from swarm.errors import Refused, UsageError
 
 SUITE_SHOWN = 80  # characters of a suite's command in an answer
@@ -115,7 +116,7 @@ class Submitter:
             raise Refused(
                 f"{branch} has changes of {', '.join(sorted(missing)[:5])} that are not on staging of run {run.id}.",
                 "Nothing was submitted: tasks start from staging, and would be made from what is there.",
-                f"git -C {run.worktree} merge --no-ff {branch}, then the same command again",
+                f"{await _in_thread(lambda: _merging(self.edges, run))}, then the same command again",
             )
         return again.outdated(run, plan, changed)
 
@@ -127,6 +128,14 @@ class Submitter:
             lambda: intake.base_of(plan, intake.checkout(repository, here))
         )
         return base
+
+
+def _merging(edges: Edges, run: Run) -> str:
+    """Gives the command that brings the branch of a run onto its staging, also where the staging worktree stands elsewhere."""
+    tree = linked.find(Path(run.worktree), edges.repository.common_dir)
+    stands = tree is not None and tree.branch() is None and tree.head() == run.published
+    first = "" if stands else f"git -C {run.worktree} checkout --detach {staging_branch(run.id)} && "
+    return f"{first}git -C {run.worktree} merge --no-ff {run.base_branch}"
 
 
 def _changed(edges: Edges, made: list[again.Made]) -> dict[str, list[str]]:

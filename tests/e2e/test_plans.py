@@ -344,8 +344,16 @@ def test_what_was_made_from_something_else_is_done_again(swarm: Swarm) -> None:
     swarm.look_again()
     refused = swarm("submit", str(plan), "--changed", code=4)
     assert "in.txt" in refused.err
-    assert "merge --no-ff main" in refused.err
-    git(swarm.wait_for_follow("made"), "merge", "-q", "--no-ff", "-m", "main", "main")
+    staging = swarm.wait_for_follow("made")
+    assert f"Next: git -C {staging} merge --no-ff main, then" in refused.err
+    git(staging, "checkout", "-q", "--detach", "main")
+    refused = swarm("submit", str(plan), "--changed", code=4)
+    assert (
+        f"Next: git -C {staging} checkout --detach swarm/made/staging && git -C {staging} merge"
+        in refused.err
+    )
+    git(staging, "checkout", "-q", "--detach", "swarm/made/staging")
+    git(staging, "merge", "-q", "--no-ff", "-m", "main", "main")
     run = swarm.run(plan, "--changed")
     assert {task["id"]: task["again_of"] for task in run["tasks"] if not task["by_hand"]} == {
         "upper": None, "count": None, "other": None, "upper-2": "upper", "count-2": "count",

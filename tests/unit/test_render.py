@@ -367,6 +367,8 @@ def test_a_reason_of_many_lines_is_told_in_one() -> None:
     assert render.reason_text({"code": "worker_failed", "text": text}).endswith(
         "valid: line 1: no line 2: no"
     )
+    status = render.status_text(a_document(a_run(problems=[text])), now=NOW)
+    assert "  can't go on: the plan is not valid: line 1: no line 2: no\n" in status
 
 
 def test_a_goal_that_can_not_go_on_says_why() -> None:
