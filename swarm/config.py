@@ -323,9 +323,9 @@ def to_limits(settings: Settings) -> MachineLimits:
     )
 
 
-def to_policy(settings: Settings) -> Policy:
-    """Gives what may come in with an attempt's work."""
-    return Policy(**settings.policy.model_dump())
+def to_policy(settings: Settings, worktrees: str) -> Policy:
+    """Gives what may come in with an attempt's work; `worktrees` is the folder in the repository where they lie, if they do."""
+    return Policy(**settings.policy.model_dump(), worktrees=worktrees)
 
 
 def to_roles(settings: Settings) -> tuple[Role, ...]:

@@ -29,7 +29,8 @@ _DOT_GIT = frozenset({".git", "git~1"})  # the second is how Windows may abbrevi
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What becomes of what is found, by kind: `allow`, `warn` or `reject`; and how large what comes in may be, 0 for any size."""
+    """What becomes of what is found, by kind: `allow`, `warn` or `reject`; how large what comes in may be, 0 for any size; and the
+    folder in the repository where worktrees lie, "" where they lie outside: a checkout would put what has landed into them."""
 
     links: Verdict = REJECT
     twins: Verdict = REJECT
@@ -37,6 +38,7 @@ class Policy:
     submodules: Verdict = WARN
     file_bytes_max: int = 100_000_000
     added_bytes_max: int = 1_000_000_000
+    worktrees: str = ""
 
 
 class Entry(NamedTuple):
@@ -73,7 +75,7 @@ def judge(entries: Iterable[Entry], twins: Iterable[tuple[str, str]], policy: Po
     added = 0
     for entry in entries:
         added += entry.size
-        refused += (*_of_git(entry.path), *_too_large(entry, policy))
+        refused += (*_of_git(entry.path), *_of_worktrees(entry.path, policy), *_too_large(entry, policy))
         for told, said in _by_policy(entry, policy):
             if said in into:
                 into[said].append(told)
@@ -89,6 +91,12 @@ def judge(entries: Iterable[Entry], twins: Iterable[tuple[str, str]], policy: Po
 def _of_git(path: str) -> Iterator[str]:
     if any(is_dot_git(name) for name in path.split("/")):
         yield f"{path} has a name that is, or on some machines becomes, that of git's own folder"
+
+
+def _of_worktrees(path: str, policy: Policy) -> Iterator[str]:
+    mine, there = fold(path) + "/", fold(policy.worktrees) + "/"
+    if policy.worktrees and (mine.startswith(there) or there.startswith(mine)):
+        yield f"{path} is in the place of worktrees, {policy.worktrees}"
 
 
 def is_dot_git(name: str) -> bool:

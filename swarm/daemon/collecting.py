@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from swarm import config, log
+from swarm import log
 from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.entries import Judgement
@@ -41,9 +41,7 @@ def collect(command: cmd.Collect, edges: Edges, clock: Callable[[], float]) -> m
     crash_at("collect.kept")
     judged = Judgement()
     if changed and not found.problem:
-        judged = submitted.judge(
-            edges.pool.objects, command.base, found.head, config.to_policy(edges.settings)
-        )
+        judged = submitted.judge(edges.pool.objects, command.base, found.head, edges.policy)
     problem = found.problem or judged.problem
     brought_in = False
     if command.bring_in and changed and not problem:

@@ -5,12 +5,15 @@ Rules for editing: what is here is opened once, by `reconcile.open_edges`, and c
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from swarm import config
 from swarm.core import commands as cmd
 from swarm.core.adapters import Agent
+from swarm.core.entries import Policy
 from swarm.core.places import AttemptPlaces, Places
 from swarm.edge import git, sandbox
 from swarm.edge.host import Host
@@ -55,6 +58,12 @@ class Edges:
         """Gives where a run's staging worktree is."""
         root = Path(self.settings.worktrees.root)
         return self.repository.working_top() / root / run / "staging"
+
+    @property
+    def policy(self) -> Policy:
+        """What may come in with an attempt's work."""
+        root = os.path.relpath(self.pool.root.parent, os.path.realpath(self.repository.working_top()))
+        return config.to_policy(self.settings, "" if root.startswith("..") else root)
 
     def close(self) -> None:
         """Ends the standing helpers."""

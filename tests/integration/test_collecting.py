@@ -192,6 +192,7 @@ SUBMITTED = {  # what a worker does, and why it must not come in
     f"head -c 3000 /dev/zero > big; {COMMIT}; rm big; echo > small; {COMMIT}": SIZE,
     "head -c 1900 /dev/zero > a; head -c 1900 /dev/zero | tr '\\0' x > b": "it adds 0 MB in all, and 0 MB may come in with one",
     "head -c 1900 /dev/zero > a; cp a b": "",
+    "mkdir -p .worktrees/pool/2; echo > .worktrees/pool/2/a": ".worktrees/pool/2/a is in the place of worktrees, .worktrees",
     "git mv was-large is-large; echo >> is-large; git mv was-large-too is-large-too; echo > twin/C": "",
     f"{GIT_TREE}; git reset -q --soft $c; echo > more": ".GIT/x has a name that is, or on some machines becomes",
     f"{GIT_TREE}; o=$(git commit-tree -m o HEAD^{{tree}}); c=$(git commit-tree -m both -p $c -p $o HEAD^{{tree}});"

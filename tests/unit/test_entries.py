@@ -35,6 +35,25 @@ def test_what_only_looks_like_it(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "path",
+    [".worktrees", ".worktrees/pool/1/a", ".WorkTrees/x", ".worktrees/.gitignore", "build", "build/wt/x"],
+)
+def test_what_would_be_checked_out_into_worktrees(path: str) -> None:
+    """Nothing lands where worktrees lie, nor in the place of a folder above them: a checkout would put it into those of others."""
+    policy = Policy(worktrees="build/wt" if path.startswith("build") else ".worktrees")
+    assert refused(Entry(path), policy=policy) == (
+        f"{path} is in the place of worktrees, {policy.worktrees}",
+    )
+    assert refused(Entry(path)) == ()
+
+
+@pytest.mark.parametrize("path", [".worktrees2/x", "a/.worktrees/x", ".work", "worktrees/x"])
+def test_what_lies_beside_worktrees(path: str) -> None:
+    """Names that only begin alike pass."""
+    assert refused(Entry(path), policy=Policy(worktrees=".worktrees")) == ()
+
+
+@pytest.mark.parametrize(
     ("path", "target", "said"),
     [
         ("up", "..", "up is a link out of the tree, to .."),
