@@ -87,10 +87,10 @@ class Furnishing:
         if self.source is None:
             return
         for path in self.copy:
-            if os.path.lexists(self.source / path) and _is_inside(worktree, worktree / path):
+            if os.path.lexists(self.source / path) and _has_place(worktree, worktree / path):
                 _copy(self.source / path, worktree / path)
         for path in self.share:
-            if os.path.lexists(self.source / path) and _is_inside(worktree, worktree / path):
+            if os.path.lexists(self.source / path) and _has_place(worktree, worktree / path):
                 _link(self.source / path, worktree / path)
 
     def run_setup(self, tree: LinkedTree, log: Path) -> None:
@@ -167,9 +167,11 @@ class Furnishing:
             )
 
 
-def _is_inside(worktree: Path, target: Path) -> bool:
-    """Tells whether the folder of `target` lies in the worktree once all links are followed."""
-    return Path(os.path.realpath(target.parent)).is_relative_to(os.path.realpath(worktree))
+def _has_place(worktree: Path, target: Path) -> bool:
+    """Tells whether the folder of `target` lies in the worktree once all links are followed, or can be made: a commit may hold a
+    file there, whose it then is."""
+    inside = Path(os.path.realpath(target.parent)).is_relative_to(os.path.realpath(worktree))
+    return inside and next(above for above in target.parents if os.path.lexists(above)).is_dir()
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -1237,6 +1237,28 @@ def test_lent_paths_stay_inside_the_repository(repo: Path, path: str) -> None:
         open_pool(repo, copy=[path])
 
 
+def test_where_a_commit_holds_a_file_nothing_is_lent(repo: Path, base: str) -> None:
+    """A commit with a file where the folder of a copy or a link would be stands as it is: the file is the commit's."""
+    for folder in ("conf", "deps"):
+        (repo / folder / "inner").mkdir(parents=True)
+    pool = open_pool(repo, copy=["conf/inner"], share=["deps/inner/more"])
+    (repo / "deps" / "inner" / "more").mkdir()
+    by_file = sh(repo, "hash-object", "-w", "README.md")
+    index = {**os.environ, "GIT_INDEX_FILE": str(repo / ".git" / "other")}
+    for command in (
+        ["read-tree", base],
+        ["update-index", "--add", "--cacheinfo", f"100644,{by_file},conf"],
+        ["update-index", "--add", "--cacheinfo", f"100644,{by_file},deps"],
+    ):
+        subprocess.run(["git", *command], cwd=repo, env=index, check=True)
+    tree = subprocess.run(
+        ["git", "write-tree"], cwd=repo, env=index, check=True, capture_output=True, text=True
+    )
+    path = pool.take("r/a/1", sh(repo, "commit-tree", "-p", base, "-m", "files", tree.stdout.strip()))
+    assert (path / "conf").read_text() == (path / "deps").read_text() == (path / "README.md").read_text()
+    pool.close()
+
+
 def test_a_copy_is_not_written_through_a_link_of_the_tree(repo: Path, base: str, tmp_path: Path) -> None:
     """A tracked link to a folder elsewhere is not followed when something is copied below it."""
     (tmp_path / "outside").mkdir()
