@@ -3,22 +3,29 @@ landlock.py RULES -- PROGRAM [ARGUMENT]...
 
 Hides Landlock (what may be read and written), the filter of system calls beside it, and how rules that come one after the other
 become what Landlock knows: only what is allowed, with all below it. It hides nothing from sight and puts nothing in another's
-place; what it can't hold is told in docs/explanation/sandbox.md.
+place; what it can't hold is told in docs/explanation/sandbox.md. Hides too that nothing which the program started outlives it: who
+shuts it in stays outside, as the parent whom the kernel gives every orphan of the program's, and ends them all.
 
-Rules for editing: run by itself before every program that is shut in, so it imports nothing of ours and little else; it becomes the
-program. All of it holds for everything that the program starts, and can't be undone. Numbers are the kernel's (landlock(7),
-seccomp(2), linux/filter.h).
+Rules for editing: run by itself before every program that is shut in, so it imports nothing of ours and little else. It is under no
+rule itself, so nothing of the program's is read or run here. What is shut in can't be undone, and holds for all that the program
+starts. Numbers are the kernel's (landlock(7), seccomp(2), linux/filter.h).
 """
 
+import contextlib
 import ctypes
 import json
 import os
+import signal
 import struct
 import sys
+import time
 from collections.abc import Iterable, Iterator
+from typing import Any, NoReturn
 
 ABI_MIN = 3  # before, a file that may not be written could be emptied
 SIGNALS_HELD_ABI = 6
+NAME = b"swarm-outside"  # of the process that shuts a program in, waits for it and ends what it leaves
+END_BOUND_S = 10.0  # for ending what the program left: what multiplies faster is left to whoever watches
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts")
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every machine
@@ -36,6 +43,8 @@ _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
 _SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS = 3
 
 _SET_NO_NEW_PRIVS, _SET_SECCOMP, _DROP_FROM_BOUNDING_SET = 38, 22, 24
+_SET_DUMPABLE, _SET_NAME, _SET_CHILD_SUBREAPER = 4, 15, 36
+_ANY_CHILD = 0x40000000  # __WALL: also those that tell nobody of their end
 # Of each machine: what it is called in a filter, and the numbers of socket, socketpair, io_uring_setup.
 _MACHINES = {"x86_64": (0xC000003E, 41, 53, 425), "aarch64": (0xC00000B7, 198, 199, 425)}
 _X32 = 0x40000000  # another set of numbers on x86_64
@@ -70,12 +79,14 @@ def lacks() -> str:
 
 
 def prefix(
-    rules: Iterable[tuple[str, str]], *, place: str, network: bool, sockets: bool = False
+    rules: Iterable[tuple[str, str]], *, place: str, network: bool, sockets: bool = False, sign: str = ""
 ) -> tuple[str, ...]:
     """Gives the arguments in front of a program's own. Of `rules`, each "read", "write", "list" or "hide" and a path, later ones
     cover earlier ones, but what lies in a folder to write is kept from being written by "hide" alone. Unix `sockets` are all
-    refused, or none."""
-    asked = json.dumps({"rules": list(rules), "place": place, "network": network, "sockets": sockets})
+    refused, or none. A file whose path begins with `sign` is there for as long as anything of the program's may be running."""
+    asked = json.dumps(
+        {"rules": list(rules), "place": place, "network": network, "sockets": sockets, "sign": sign}
+    )
     return (sys.executable, "-I", "-S", __file__, asked, "--")
 
 
@@ -199,17 +210,90 @@ def drop_rights_of_root() -> None:
 def main(arguments: list[str]) -> None:
     asked = json.loads(arguments[0])
     try:
+        sign = _put(asked["sign"])
+        _done(_libc.prctl(_SET_NAME, NAME, 0, 0, 0))
+        _done(_libc.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+        program = os.fork()
+    except OSError as error:
+        sys.exit(f"The sandbox can't be made: {error}.")
+    if program == 0:
+        _become(asked, arguments[2:])
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # for the program; it ends when that has
+    status = _end_of(program)
+    if _end_the_rest() and sign:
+        with contextlib.suppress(OSError):  # the pool was moved: it stays
+            os.unlink(sign)
+    _end_likewise(status)
+
+
+def _put(sign: str) -> str:
+    """Makes a file of its own whose path begins with `sign`, unless that is ""."""
+    path = f"{sign}{os.urandom(8).hex()}" if sign else ""
+    if path:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    return path
+
+
+def _become(asked: dict[str, Any], program: list[str]) -> NoReturn:
+    try:
         drop_rights_of_root()
         restrict([(kind, path) for kind, path in asked["rules"]])
         filter_sockets(network=asked["network"], sockets=asked["sockets"])
         os.chdir(asked["place"])
     except OSError as error:
         sys.exit(f"The sandbox can't be made: {error}.")
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)  # which Python ignores, and would hand on
     try:
-        os.execvp(arguments[2], arguments[2:])  # noqa: S606 - what this program is for
+        os.execvp(program[0], program)  # noqa: S606 - what this program is for
     except OSError as error:
-        print(f"{arguments[2]}: {error.strerror}", file=sys.stderr)
+        print(f"{program[0]}: {error.strerror}", file=sys.stderr)
         sys.exit(127)
+
+
+def _end_of(program: int) -> int:
+    """Waits for the program, and takes orphans of its that end meanwhile off the kernel's table; gives how it ended."""
+    while True:
+        pid, status = os.waitpid(-1, _ANY_CHILD)
+        if pid == program:
+            return status
+
+
+def _end_the_rest() -> bool:
+    """Kills all that the program left; tells whether nothing of it is there any more, which the kernel says: we have no child.
+
+    Children alone are killed: their numbers are given to nobody else before we ask for them here. What they leave comes to us.
+    """
+    deadline = time.monotonic() + END_BOUND_S
+    while time.monotonic() < deadline:
+        try:
+            if os.waitpid(-1, _ANY_CHILD | os.WNOHANG)[0]:
+                continue
+            for pid in _children():
+                os.kill(pid, signal.SIGKILL)
+        except ChildProcessError:
+            return True
+        except OSError:
+            return False  # a kernel that does not list them
+        time.sleep(0.001)
+    return False
+
+
+def _children() -> list[int]:
+    with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+        return [int(pid) for pid in file.read().split()]
+
+
+def _end_likewise(status: int) -> NoReturn:
+    """Ends as the program did, without a picture of its own memory."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        _libc.prctl(_SET_DUMPABLE, 0, 0, 0, 0)
+        if number not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    os._exit(os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
 
 
 if __name__ == "__main__":

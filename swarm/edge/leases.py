@@ -145,6 +145,15 @@ class Leases:
         for path in (self.index(member), self.work(member), self._record(member), self.git(member)):
             for suffix in ("", ".lock", ".new", ".gone"):
                 linked.remove(Path(f"{path}{suffix}"))
+        for sign in self._signs(member):
+            linked.remove(sign)
+
+    def may_hold_somebody(self, member: Member) -> bool:
+        """Tells whether a program was shut in in a member of which nobody saw that all it started has ended, see `sign_of`."""
+        return bool(self._signs(member))
+
+    def _signs(self, member: Member) -> list[Path]:
+        return sorted(self.folder.glob(f"{Path(sign_of(member.path)).name}*"))
 
     def drafts(self) -> list[tuple[int, Path]]:
         """Lists files that killed calls were writing, with the numbers of the members that they are about."""
@@ -181,6 +190,12 @@ def _member(read: dict[str, Any], number: int, root: Path) -> Member:
         filling=bool(read.get("filling", False)),
         since=float(read["since"]),
     )
+
+
+def sign_of(path: Path) -> str:
+    """Gives how the paths of files begin that are there while a program is shut in in the worktree of a pool at `path`, and stay
+    where nobody saw all of it end."""
+    return f"{path.parent / RECORDS / path.name}.inside-"
 
 
 def hide_folder(folder: Path) -> None:

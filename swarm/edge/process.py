@@ -4,8 +4,8 @@ Hides sessions, signals and process descriptors (pidfd); the process table is `p
 (`launcher.sh`) that leads a session of its own and runs the command in it. Three marks tell what belongs to a worker: its
 session, the environment variable `SWARM_NONCE`, and descent; two more serve where a process shed those: the inherited
 lock, and a working directory inside the worktree. A process that cleared its environment, left the session, lost its
-parent, closed the lock *and* changed its directory can't be told from anybody else's: only a cgroup or a pid namespace of
-the sandbox's could hold it.
+parent, closed the lock *and* changed its directory can't be told from anybody else's: only who waits outside of a sandbox
+for it (bubblewrap's pid namespace, `landlock`'s parent of all orphans) ends it.
 
 Rules for editing: no process is signalled by its bare number, which may have a new owner: always through a descriptor
 whose start time was compared. Never `preexec_fn` (it costs 25 ms with a large daemon, and deadlocks), never
@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from swarm.crashpoints import crash_at, for_launcher
-from swarm.edge import proctable
+from swarm.edge import landlock, proctable
 from swarm.edge.proctable import Identity as Identity
 from swarm.edge.proctable import PidSpace, Stat, link, stat_of
 from swarm.edge.proctable import boot_id as boot_id
@@ -46,7 +46,7 @@ ENVIRON_MAX_BYTES = 4 << 20
 
 _SHELL = "/bin/sh"
 _LAUNCHER = Path(__file__).with_name("launcher.sh")
-_SANDBOX = b"bwrap"  # the name of the process that shuts a command in and waits for it
+_SANDBOX = b"bwrap"  # the name of the process that shuts a command in and waits for it; of Landlock's it is `landlock.NAME`
 _RUNNING = b"run\n"  # as long as an exit status, which is written over it
 _UNNAMED = b" " * 200  # no less than an identity, which is written over it
 
@@ -552,8 +552,16 @@ class _Tree:
 
     def frame(self, found: Mapping[int, Stat]) -> set[int]:
         """Gives those who end by themselves when the command has: the launcher, and bubblewrap, with whom all would die at once."""
+        return {self.launcher, *self._called(found, _SANDBOX, landlock.NAME)}
+
+    def last(self, found: Mapping[int, Stat]) -> set[int]:
+        """Gives those who are needed for a moment when the command was killed: the launcher, which writes the exit status, and who
+        ends what nobody else can find."""
+        return {self.launcher, *self._called(found, landlock.NAME)}
+
+    def _called(self, found: Mapping[int, Stat], *names: bytes) -> set[int]:
         held = (pid for pid, process in found.items() if process.parent == self.launcher)
-        return {self.launcher, *(pid for pid in held if proctable.name_of(pid) == _SANDBOX)}
+        return {pid for pid in held if proctable.name_of(pid) in names}
 
     def find(self) -> dict[int, Stat]:
         return tree_of(self.nonce, self.identity, self.worktree, self.folder)
@@ -577,7 +585,7 @@ def _asked_to_end(tree: _Tree, grace_s: float) -> bool:
                 send_signal(pid, process, signal.SIGTERM)
                 asked.add(key)
             send_signal(pid, process, signal.SIGCONT)
-        alone = set(found) == {tree.launcher}  # about to write the exit status, or about to start the command
+        alone = set(found) <= frame  # about to write the exit status, or about to start the command
         _wait_for(found, min(left_s, 0.05) if alone else left_s)
     return tree.quiet()
 
@@ -589,13 +597,14 @@ def _killed(tree: _Tree) -> bool:
         passed_s = time.monotonic() - started
         if passed_s > KILL_BOUND_S:
             return False
-        spare = tree.launcher if passed_s < LAUNCHER_WAIT_S and rounds < 10 else 0
-        targets = {pid: process for pid, process in found.items() if pid != spare}
+        spared = tree.last(found) if passed_s < LAUNCHER_WAIT_S and rounds < 10 else set()
+        targets = {pid: process for pid, process in found.items() if pid not in spared}
         for pid, process in targets.items():
             send_signal(pid, process, signal.SIGKILL)
-        if spare in found:
-            send_signal(spare, found[spare], signal.SIGCONT)
-        if rounds >= 2 and spare not in found:
+        waited_for = spared & found.keys()
+        for pid in waited_for:
+            send_signal(pid, found[pid], signal.SIGCONT)
+        if rounds >= 2 and not waited_for:
             signal_groups(found, tree.identity, signal.SIGKILL)
         if not found:
             time.sleep(0.005)  # the lock is held by what no pass sees: nothing to wait on

@@ -28,6 +28,7 @@ from typing import Literal, NamedTuple
 from swarm.core.adapters import Agent, expanded
 from swarm.core.places import AttemptPlaces
 from swarm.edge import landlock
+from swarm.edge.leases import sign_of
 from swarm.edge.linked import give_rights_back, remove
 from swarm.edge.secluded import SHARED_OBJECTS
 from swarm.errors import UsageError
@@ -103,7 +104,8 @@ class Mount(NamedTuple):
 class Room:
     """Where one program is shut in: it starts and may write in `place`, unless that is `read_only`, and in `own`, where it finds
     its `/tmp` and its home; `mounts` come on top, and `shown` is seen, read-only, where it would be hidden. One that is `open`
-    needs sockets and places for all: what can't give it its own leaves it those of the machine."""
+    needs sockets and places for all: what can't give it its own leaves it those of the machine. What can't be sure that nothing
+    of the program's outlives it has a file whose path begins with `sign` be there until it is."""
 
     place: Path
     own: Path
@@ -111,6 +113,7 @@ class Room:
     mounts: tuple[Mount, ...] = ()
     read_only: bool = False
     open: bool = False
+    sign: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,15 +156,16 @@ class Sandbox:
         opened += [Mount("write", path, path) for path in (*self.write, *theirs)]
         place = str(room.place)
         mounts = (*base, *opened, Mount("read" if room.read_only else "write", place, place), *room.mounts)
-        return self.around(mounts, place, network=self.network, sockets=is_open)
+        return self.around(mounts, place, network=self.network, sockets=is_open, sign=room.sign)
 
     def around(
-        self, mounts: Iterable[Mount], place: str, *, network: bool, sockets: bool = False
+        self, mounts: Iterable[Mount], place: str, *, network: bool, sockets: bool = False, sign: str = ""
     ) -> tuple[str, ...]:
         """Gives the arguments in front of a program's own that have it start in `place` and see nothing but the mounts. Where Unix
         sockets can't be hidden, all are refused or, with `sockets`, none."""
         if self.name == LANDLOCK:
-            return landlock.prefix(_rules(mounts), place=place, network=network, sockets=sockets)
+            rules = _rules(mounts)
+            return landlock.prefix(rules, place=place, network=network, sockets=sockets, sign=sign)
         return (*_arguments(self.program, mounts, network), "--chdir", place, "--")
 
     def environment(self, base: Mapping[str, str], own: Path, agent: Agent | None = None) -> dict[str, str]:
@@ -285,7 +289,8 @@ def worker_room(
     mounts += [_read(look), _read(look / DAEMON_FILE, common / "swarm" / DAEMON_FILE)]
     mounts.append(_read(worktree / ".git"))
     mounts += [_read(path) for path in (places.prompt, places.feedback, *_earlier(places)) if path.exists()]
-    return Room(worktree, places.own, (top, common), (*mounts, _write(places.own)), read_only)
+    mounts.append(_write(places.own))
+    return Room(worktree, places.own, (top, common), tuple(mounts), read_only, sign=sign_of(worktree))
 
 
 def _earlier(places: AttemptPlaces) -> list[Path]:

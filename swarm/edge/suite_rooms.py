@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarm import protocol
+from swarm.edge.leases import sign_of
 from swarm.edge.linked import LinkedTree
 from swarm.edge.sandbox import NO_SANDBOX, Mount, Room, Sandbox
 from swarm.edge.secluded import SHARED_OBJECTS
@@ -72,7 +73,8 @@ class Rooms:
             mounts += [Mount("write", str(git_folder), str(stands_in_for))]
             mounts += [Mount("read", str(stands_in_for / "objects"), str(stands_in_for / SHARED_OBJECTS))]
         theirs = own / "home" if self.sandbox.moves else own  # with what is seen as `/tmp`, or nowhere else
-        room = Room(tree, own, self.kept, (*mounts, _write(theirs), _write(shares)), open=True)
+        mounts += [_write(theirs), _write(shares)]
+        room = Room(tree, own, self.kept, tuple(mounts), open=True, sign=sign_of(tree))
         return self.sandbox.prefix(room, self.environ)
 
     def setup(self, tree: LinkedTree, own: Path) -> tuple[str, ...]:
@@ -85,7 +87,7 @@ class Rooms:
             _read(tree.path / ".git"),
             _write(own),
         )
-        room = Room(tree.path, own, (*self.kept, self.common), mounts, open=True)
+        room = Room(tree.path, own, (*self.kept, self.common), mounts, open=True, sign=sign_of(tree.path))
         return self.sandbox.prefix(room, self.environ)
 
     def environment(self, base: Mapping[str, str], own: Path) -> dict[str, str]:

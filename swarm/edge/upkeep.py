@@ -53,7 +53,7 @@ class Upkeep:
         member.filling = True
         self.leases.save(member)  # from here on a crash leaves a lease whose files are not to be believed
         crash_at("worktree.leased")
-        if self.is_whole(member):
+        if self.is_fit(member):
             try:
                 self._clean(member)
                 self._checkout(member, base)
@@ -143,9 +143,9 @@ class Upkeep:
             member.ready = self.furnishing.setup
 
     def sweep_or_retire(self, member: Member, seen: Difference | None) -> None:
-        """Cleans a member that was given back; one that can't be cleaned is put aside, and made anew when
-        taken."""
-        if not self.is_whole(member):
+        """Cleans a member that was given back; one that can't be cleaned, or in which somebody may still be, is put aside, and
+        made anew when taken: who was shut in with the old folder can't write to another in its place."""
+        if not self.is_fit(member):
             self.retire(member)
             return
         try:
@@ -244,6 +244,10 @@ class Upkeep:
         return (
             member.admin is not None and self.tree(member).is_linked() and self.leases.index(member).exists()
         )
+
+    def is_fit(self, member: Member) -> bool:
+        """Tells whether a member is whole, and nothing that ran in it is left."""
+        return self.is_whole(member) and not self.leases.may_hold_somebody(member)
 
     def tree(self, member: Member) -> LinkedTree:
         """Gives a member, which has been made, as git knows it."""

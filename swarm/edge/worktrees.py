@@ -114,9 +114,7 @@ class Pool:
         """
         member = self._choose(key, base)
         with member.lock, _explained(f"A worktree for {key} could not be prepared"):
-            if not (
-                member.at_base and member.swept and member.base == base and self._upkeep.is_whole(member)
-            ):
+            if not (member.at_base and member.swept and member.base == base and self._upkeep.is_fit(member)):
                 self._upkeep.stand_at(member, base)
             member.collected = member.swept = member.at_base = False
             member.off = None

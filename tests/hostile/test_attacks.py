@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from swarm import protocol
@@ -272,6 +275,63 @@ def no_test_harms(field: Field) -> None:
     (log,) = (each["log"] for each in task_of(run, "conftest")["attempts"][0]["suites"])
     assert "1 passed" in Path(log).read_text("utf-8", "replace")
     nothing_came_of_it(field, run, objects)
+
+
+# Sheds all by which it could be known, and then plants a file in every worktree of the pool in which somebody says that he is here.
+# First it takes from the process that it is given, if any, the means to open a file.
+LEAVES = """
+import os, resource, sys
+if sys.argv[3:]:
+    resource.prlimit(int(sys.argv[3]), resource.RLIMIT_NOFILE, (0, 0))
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.closerange(0, 200)
+        os.chdir("/")
+        os.execve(sys.executable, ["kworker", "-c", sys.argv[1], sys.argv[2]], {})
+    os._exit(0)
+os.wait()
+"""
+PLANTS = """
+import pathlib, sys, time
+for _ in range(2000):
+    for here in pathlib.Path(sys.argv[1]).glob("*/here"):
+        try:
+            here.with_name("planted").touch()
+        except OSError:
+            pass
+    time.sleep(0.03)
+"""
+IS_HERE = "touch here; n=0; until [ -e planted ] || [ $n = 15 ]; do n=$((n+1)); sleep 0.1; done; rm here"
+
+
+@needs_landlock
+def test_what_a_worker_leaves_behind_reaches_no_other(swarm: Swarm, without_bubblewrap: str) -> None:
+    """Row 113: where Landlock shuts in, a process that sheds session, environment, lock and place ends with its worker; where the
+    worker first took from who would end it the means to, it is left, and can't write to the worktree that the next one gets."""
+    swarm.env |= {"SWARM_SANDBOX": "required", "PATH": without_bubblewrap}
+    pool = swarm.top / ".worktrees" / "pool"
+    leaves = shlex.join([sys.executable, "-c", LEAVES, PLANTS, str(pool)])
+    works = {"leaves": leaves, "next": IS_HERE, "hobbles": f"{leaves} $PPID", "last": IS_HERE}
+    tasks = [
+        {"id": id, "run": f"{work}; echo x > out-{id}", "claims": [f"out-{id}"]} for id, work in works.items()
+    ]
+    for before, each in itertools.pairwise(tasks):
+        each["needs"] = [before["id"]]
+    swarm("start", "--workers", "1")
+    try:
+        run = swarm.run(swarm.plan("attack", tasks))
+    finally:
+        left = [
+            each
+            for each in psutil.process_iter(["cmdline"])
+            if (each.info["cmdline"] or ())[-1:] == [str(pool)]
+        ]
+        for each in left:
+            each.kill()
+    swarm.check_landed(run)
+    assert [each["attempts"][0]["touched"] for each in run["tasks"]] == [[f"out-{id}"] for id in works]
+    assert len(left) == 1
 
 
 def test_without_a_sandbox_nothing_runs_in_the_coordinator(swarm: Swarm, tmp_path: Path) -> None:

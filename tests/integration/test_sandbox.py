@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import subprocess
@@ -9,15 +10,17 @@ import sys
 import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from swarm.core.adapters import BUILT_IN, Agent
 from swarm.core.places import AttemptPlaces
-from swarm.edge import landlock
+from swarm.edge import landlock, process
 from swarm.edge.sandbox import BUBBLEWRAP, LANDLOCK, NONE, Mount, Room, Sandbox, choose, take_out
 from swarm.edge.suite_rooms import Rooms
 from swarm.settings import SandboxPaths, Settings
 from tests.adversity import need_to_write
+from tests.conftest import wait_until
 from tests.e2e.test_sandbox import NO_FURTHER, needs_bubblewrap, needs_landlock
 
 SHUT_IN = Settings(sandbox="required")
@@ -279,6 +282,90 @@ def test_what_landlock_holds_of_others(tmp_path: Path) -> None:
     ]
     assert inside("grep CapEff /proc/self/status").split()[1].strip("0") == ""
     assert inside("echo x > /dev/null && echo said > /dev/stdout") == "said\n"
+
+
+@needs_landlock
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("exit 0", 0), ("exit 3", 3), ("kill -TERM $$", -15), ("kill -KILL $$", -9), ("kill -SEGV $$", -11)],
+)
+def test_a_program_that_landlock_shuts_in_ends_as_it_did(tmp_path: Path, command: str, code: int) -> None:
+    """Exit status and signal of the program are those of who shut it in, and the sign that something of it may run is gone."""
+    before = landlock.prefix([("write", "/")], place="/", network=True, sign=f"{tmp_path}/sign-")
+    said = f"ls {tmp_path}; {command}"
+    done = subprocess.run([*before, "sh", "-c", said], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.count("sign-")) == (code, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+# Leaves a process that shed every mark, and then waits for a signal: it says so in the folder that it is given.
+STAYS = """
+import os, pathlib, signal, sys, time
+folder = pathlib.Path(sys.argv[1])
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.closerange(0, 200)
+        os.chdir("/")
+        os.execve("/bin/sleep", ["sleep", "1000"], {"SHED": sys.argv[1]})
+    os._exit(0)
+os.wait()
+def asked(*_):
+    (folder / "asked").touch()
+    if sys.argv[2] == "heeds":
+        os._exit(5)
+signal.signal(signal.SIGTERM, asked)
+(folder / "ready").touch()
+while True:
+    time.sleep(1)
+"""
+
+
+def _shed(folder: Path) -> list[psutil.Process]:
+    """Finds what `STAYS` left, once it is what it was to become."""
+    found = []
+    for each in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if each.environ() == {"SHED": str(folder)} and each.status() != psutil.STATUS_ZOMBIE:
+                found.append(each)
+    return found
+
+
+@needs_landlock
+@pytest.mark.parametrize(("how", "code"), [("heeds", 5), ("stays", 137)])
+def test_all_that_landlock_shuts_in_ends_with_its_worker(tmp_path: Path, how: str, code: int) -> None:
+    """A worker that is ended is asked first, and killed where it stays; either way what it started and nobody can tell from others'
+    is gone as well, and its end is told as ever."""
+    before = landlock.prefix([("write", "/")], place="/", network=True, sign=f"{tmp_path}/sign-")
+    worker, argv = tmp_path / "worker", (sys.executable, "-c", STAYS, str(tmp_path), how)
+    started = process.start(
+        worker, argv, cwd=tmp_path, env={}, nonce="n", output=tmp_path / "out", prefix=before
+    )
+    wait_until(lambda: (tmp_path / "ready").exists() and len(_shed(tmp_path)) == 1)
+    grace_s = 60.0 if how == "heeds" else 0.2
+    assert process.end_tree(started, "n", folder=worker, grace_s=grace_s)
+    process.reap(started)
+    assert (tmp_path / "asked").exists()
+    assert _shed(tmp_path) == []
+    ended = process.exit_of(worker)
+    assert ended is not None
+    assert ended.code == code
+    assert list(tmp_path.glob("sign-*")) == []
+
+
+@needs_landlock
+def test_who_shuts_in_is_not_killed_unseen(tmp_path: Path) -> None:
+    """Where who shut a program in was killed, so that what it started is nobody's, the sign of that stays."""
+    before = landlock.prefix([("write", "/")], place="/", network=True, sign=f"{tmp_path}/sign-")
+    outside = subprocess.Popen([*before, sys.executable, "-c", STAYS, str(tmp_path), "stays"])
+    wait_until(lambda: (tmp_path / "ready").exists() and len(_shed(tmp_path)) == 1)
+    below = psutil.Process(outside.pid).children(recursive=True)
+    outside.kill()
+    outside.wait()
+    assert len(_shed(tmp_path)) == 1
+    for each in (*below, *_shed(tmp_path)):
+        each.kill()
+    assert len(list(tmp_path.glob("sign-*"))) == 1
 
 
 WAYS = """
