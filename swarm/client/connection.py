@@ -35,7 +35,7 @@ def daemon_file(state: str) -> dict[str, Any] | None:
         with open(os.path.join(state, protocol.DAEMON_FILE), "rb") as file:
             data = json.loads(file.read(protocol.HEADER_BYTES_MAX))
     except PermissionError:
-        raise _not_ours() from None
+        raise _not_ours(state) from None
     except (OSError, ValueError):
         return None
     if not isinstance(data, dict) or not isinstance(data.get("socket"), str):
@@ -129,7 +129,21 @@ def _no_daemon() -> NoDaemon:
     )
 
 
-def _not_ours() -> Refused:
+def not_shown() -> Refused:
+    """Says that nothing is told in here, whether a daemon runs or not."""
+    return Refused(
+        "What swarm keeps of this repository is not shown inside this sandbox.",
+        "Whether a daemon runs, and what it does, can't be said here.",
+        "ask from outside",
+    )
+
+
+def _not_ours(path: str) -> Refused:
+    try:
+        if os.stat(path).st_uid == os.geteuid():
+            return not_shown()  # ours, and all the same not to be read: so Landlock refuses
+    except OSError:
+        pass
     return Refused(
         "What swarm keeps of this repository belongs to another user.",
         "It can't be read, and a daemon of theirs can't be asked.",
@@ -223,7 +237,7 @@ class Connection:
             raise _no_daemon() from None
         except PermissionError:
             wire.close()
-            raise _not_ours() from None
+            raise _not_ours(self.path) from None
         except (BlockingIOError, TimeoutError):
             wire.close()
             raise AnswerLate(

@@ -183,6 +183,8 @@ class Session:
         """Gives the status document as the journal has it. Raises `UsageError` for a run that it does not know."""
         from swarm.client import naming, offline
 
+        if self.shut_in:
+            raise connection.not_shown()
         state = self.place.state
         document: dict[str, Any] = offline.status(self.state) if full else offline.summary(state)
         if failed := offline.failure(state):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -68,12 +69,18 @@ def without_bubblewrap(tmp_path: Path) -> str:
 @needs_landlock
 def test_without_bubblewrap_the_kernel_shuts_in(shut_in: Swarm, without_bubblewrap: str) -> None:
     """Where there is no bubblewrap, workers are shut in by Landlock: status, show and doctor say so and why; what a worker commits
-    on a branch of its own comes out, and its commit in the repository is none of the repository's."""
+    on a branch of its own comes out, and its commit in the repository is none of the repository's. It is not told how things stand,
+    nor anything that is not so."""
     shut_in.env["PATH"] = without_bubblewrap
     work = "git switch -qc feature && echo 1 > out && git add out && git commit -qm one && echo x > $TMPDIR/x && echo no > {}"
     touched = shut_in.top / "README.md"
-    task = shut_in.task("t", f"{work.format(touched)} || true", claims=["out"])
-    run = shut_in.run(shut_in.plan("one", [task]))
+    told = shut_in.outside / "told"
+    ask = f"{shlex.join(shut_in.program)} status >> {told} 2>&1; echo $? >> {told}"
+    task = {"id": "t", "run": f"{ask}; {work.format(touched)} || true", "claims": ["out"]}
+    run = shut_in.run(shut_in.plan("one", [task], verify=[f"cd {shut_in.top}; {ask}"]))
+    said = told.read_text()
+    assert said.count("is not shown inside this sandbox") == said.count("\n4\n") == 2, said
+    assert "No daemon" not in said
     shut_in.check_landed(run)
     assert task_of(run, "t")["attempts"][0]["sandbox"] == "landlock"
     assert task_of(run, "t")["attempts"][0]["touched"] == ["out"]
