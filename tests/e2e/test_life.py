@@ -242,7 +242,7 @@ def test_the_same_plan_again_changes_nothing(swarm: Swarm) -> None:
     swarm.run(plan, code=1)
     swarm.run(plan, code=1)
     submitted = swarm("submit", str(plan), "--json").json["submitted"]
-    assert submitted == {"run": "r", "added": [], "replaced": [], "unchanged": 2}
+    assert submitted == {"run": "r", "added": [], "replaced": [], "unchanged": 2, "verify": []}
     assert swarm.starts() == ["a", "b"] or swarm.starts() == ["b", "a"]
     swarm("pause")
     first = swarm.plan(
