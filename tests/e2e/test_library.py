@@ -127,6 +127,7 @@ for call in (swarm.start, swarm.stop, lambda: swarm.submit({}), lambda: swarm.re
         refused.append(1)
 print(json.dumps([len(refused), swarm.status()["runs"]]))
 """
+    swarm("start")
     assert carried_out(swarm, program, SWARM_TASK="t", SWARM_ATTEMPT="1") == [6, []]
 
 

@@ -338,12 +338,13 @@ def test_all_that_landlock_shuts_in_ends_with_its_worker(tmp_path: Path, how: st
     is gone as well, and its end is told as ever."""
     before = landlock.prefix([("write", "/")], place="/", network=True, sign=f"{tmp_path}/sign-")
     worker, argv = tmp_path / "worker", (sys.executable, "-c", STAYS, str(tmp_path), how)
+    nonce = f"n-{tmp_path}"  # another test may run beside it
     started = process.start(
-        worker, argv, cwd=tmp_path, env={}, nonce="n", output=tmp_path / "out", prefix=before
+        worker, argv, cwd=tmp_path, env={}, nonce=nonce, output=tmp_path / "out", prefix=before
     )
     wait_until(lambda: (tmp_path / "ready").exists() and len(_shed(tmp_path)) == 1)
     grace_s = 60.0 if how == "heeds" else 0.2
-    assert process.end_tree(started, "n", folder=worker, grace_s=grace_s)
+    assert process.end_tree(started, nonce, folder=worker, grace_s=grace_s)
     process.reap(started)
     assert (tmp_path / "asked").exists()
     assert _shed(tmp_path) == []
