@@ -436,7 +436,14 @@ def test_what_landlock_leaves_a_suite(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         inside = Inside(Path(folder), LANDLOCK)
         top, common, tree = Path(folder, "top"), Path(folder, "top/.git"), Path(folder, "tree")
-        for made in (common / "swarm", top / ".worktrees" / "1", tree, inside.own, tmp_path / "shares"):
+        for made in (
+            common / "swarm",
+            top / ".worktrees" / "1",
+            tree,
+            inside.own,
+            tmp_path / "shares",
+            Path(folder, ".pool"),
+        ):
             made.mkdir(parents=True)
         (tree / "honest.py").write_text(HONEST)
         rooms = Rooms.of(inside.sandbox, SHUT_IN, common, top, inside.environ)
