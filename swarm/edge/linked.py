@@ -52,6 +52,10 @@ _PLAIN = (
     *("-c", "core.trustctime=true", "-c", "core.checkStat=default", "-c", "core.untrackedCache=false"),
     *("-c", "core.ignoreStat=false"),
 )
+# Git looks at the files of an index in a thread for every 500 of them. Beside other workers these cost more than they save where
+# there are few: each command of 4,800 files 0.8 to 1.6 ms of CPU.
+_IN_ONE_THREAD = ("-c", "core.preloadIndex=false")
+IN_ONE_THREAD_BYTES = 2 << 20  # of an index: some 20,000 files, looked at in 20 ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +78,13 @@ class LinkedTree:
         reader: git.Reader | None = None,
     ) -> git.Outcome:
         """Runs git in this worktree, with another index file where `index` is given. Raises GitError."""
-        env = {"GIT_COMMON_DIR": str(self.common), "GIT_INDEX_FILE": str(index or self.admin / "index")}
+        index = index or self.admin / "index"
+        env = {"GIT_COMMON_DIR": str(self.common), "GIT_INDEX_FILE": str(index)}
         if self.user_config and "GIT_LFS_SKIP_SMUDGE" in os.environ:
             env["GIT_LFS_SKIP_SMUDGE"] = os.environ["GIT_LFS_SKIP_SMUDGE"]
         return git.run(
             *_PLAIN,
+            *(_IN_ONE_THREAD if size_of(index) <= IN_ONE_THREAD_BYTES else ()),
             *args,
             git_dir=self.admin,
             work_tree=self.path,

@@ -923,6 +923,19 @@ def test_a_setting_that_has_git_believe_its_index_hides_no_work(repo: Path, pool
     assert collect(pool, path, base).touched == ("src/b.py",)
 
 
+def test_few_files_are_looked_at_in_one_thread(repo: Path, pool: Pool, base: str, tmp_path: Path) -> None:
+    """Git is told to start no threads for the files of a small index, and is left its choice with a large one."""
+    path = pool.take("r/a/1", base)
+    tree = linked.find(path, repo / ".git")
+    assert tree is not None
+    asked = ("config", "--get", "core.preloadIndex")
+    assert tree.git(*asked).text == "false"
+    large = tmp_path / "index"
+    large.touch()
+    os.truncate(large, linked.IN_ONE_THREAD_BYTES + 1)
+    assert tree.git(*asked, index=large, ok=(1,)).code == 1
+
+
 def test_the_workers_own_commits_count(pool: Pool, base: str) -> None:
     """Commits of the worker, on a branch or not, are kept as they are, with what it left on top."""
     path = pool.take("r/a/1", base)
