@@ -129,7 +129,9 @@ def apply(tree: Tree, operation: Operation) -> None:
         case Remove(path):
             for name in list(below(tree, path)):
                 del tree[name]
-        case Move(path, to):
+        case Move(path, to) if path in tree or not to.endswith(
+            b".gitattributes"
+        ):  # of a folder git refuses that name
             moved = {to + name[len(path) :]: tree.pop(name) for name in list(below(tree, path))}
             for name, file in moved.items():
                 put(tree, name, file)

@@ -171,8 +171,8 @@ def _versions(listed: bytes) -> frozenset[Version]:
 
 
 # A file that a folder is in the way of is set aside under its own name and that of its side: as the command line named it, HEAD for
-# ours. No name in a history ends so.
-_SET_ASIDE = re.compile(rb"~(HEAD|[0-9a-f]{40}|[0-9a-f]{7,12} \(.*\))(_\d+)?\Z", re.DOTALL)
+# ours, and the parent of a landing that is taken back. No name in a history ends so.
+_SET_ASIDE = re.compile(rb"~(HEAD|[0-9a-f]{40}|(parent of )?[0-9a-f]{7,12} \(.*\))(_\d+)?\Z", re.DOTALL)
 
 
 def plain(path: bytes) -> bytes:

@@ -72,6 +72,16 @@ def test_a_file_in_the_way_of_a_folder_is_told_by_its_own_name(tmp_path: Path) -
     assert found["merge conflict"] == 1
 
 
+def test_a_file_in_the_way_of_a_folder_is_told_by_its_own_name_when_a_landing_is_taken_back(
+    tmp_path: Path,
+) -> None:
+    """The same where a landing that removed a file is undone after others laid a folder there."""
+    before = (Step((wrote(b"a", LINES),)),)
+    attempts = (one(Remove(b"a")), Attempt(1, (Step((wrote(b"a/in", b"x"),)),)), Attempt(0, (), undoes=0))
+    found = carried_out(tmp_path, before, *attempts)
+    assert found == {"merge clean": 2, "revert conflict": 1}
+
+
 def test_taking_back_what_others_landed_is_a_conflict(tmp_path: Path) -> None:
     """A merge commit that drops what another attempt has landed does not land: to git it would be the newer word, and no claim was
     ever asked for these paths."""
