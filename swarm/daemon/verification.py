@@ -19,6 +19,7 @@ import select
 import shutil
 import threading
 import time
+import zlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -52,7 +53,6 @@ LOOK_BYTES, LOOK_LINES = 1 << 18, 10_000  # of an output in which a broken runne
 SUITES_MAX = 8  # at once, where no settings are
 SETUP_LOG = "setup.log"  # of a candidate at which it failed
 VOID = "void"  # in a suite's folder: what it says does not count
-OWN = "own"  # in a suite's folder: what it has for itself where it is shut in
 SHARES = "shares"  # in the folder of a part: which test files it had
 OVER = "over"  # in a suite's folder: why it is being ended, that its time is over where it says nothing
 CHANGED = "changed"  # in a suite's folder: the tracked files that it left changed
@@ -299,7 +299,7 @@ class _Bench:
                 over = await self._wait(identity, folder / "worker", suite.timeout_s, multiplied)
             # Now: what it left in its folder goes, and makes room.
             lacks = trouble.of_disks((folder, self._tree))
-            code = await in_thread(lambda: _settle(identity, nonce, folder, over=over))
+            code = await in_thread(lambda: _settle(identity, nonce, folder, self._own(folder), over=over))
             outcome = await in_thread(lambda: _outcome(suite, code, output, over=over))
             result = SuiteResult(
                 name=suite.name,
@@ -341,8 +341,7 @@ class _Bench:
         known = process.started(folder / "worker")
         if known is not None:
             return known
-        for own in (folder / "tmp", folder / SHARES):
-            os.makedirs(own, mode=0o700, exist_ok=True)
+        os.makedirs(folder / SHARES, mode=0o700, exist_ok=True)
         prefix, base = self._room(folder)
         with self._starting:
             if self._dropped:
@@ -360,10 +359,11 @@ class _Bench:
     def _room(self, folder: Path) -> tuple[tuple[str, ...], dict[str, str]]:
         """Makes where a suite runs; gives what stands before its command, and its environment."""
         verifier, rooms = self._verifier, self._verifier.rooms
-        base = _for_others(verifier.environ)
+        base, own = _for_others(verifier.environ), self._own(folder)
+        assert own is not None
         if not rooms.holds_suites:
-            return (), _environment(base, folder / "tmp")
-        own = folder / OWN
+            os.makedirs(own / "tmp", mode=0o700, exist_ok=True)
+            return (), _environment(base, own / "tmp")
         prefix = rooms.suite(self._tree, self._git_folder, verifier.scratch.common, own, folder / SHARES)
         inside = rooms.environment(base, own)
         return prefix, _environment(inside, Path(inside["TMPDIR"]))
@@ -390,13 +390,20 @@ class _Bench:
         """Names a suite in the environment of its processes."""
         return f"{self._nonce}-{folder.name}"
 
+    def _own(self, folder: Path) -> Path | None:
+        """Gives where a suite keeps its temporary files: beside the worktree, and so with a path that leaves room for the names of
+        socket files. None where the lease is over, and that place with it."""
+        beside = self._verifier.scratch.own(self.key)
+        name = os.fsencode(f"{folder.parent.name}/{folder.name}")
+        return None if beside is None else beside / f"{zlib.crc32(name):08x}"
+
     def _void(self, folder: Path) -> None:
         """Ends a suite and forgets that it ran."""
         worker = folder / "worker"
         process.end_tree(process.identity(worker), self._name(folder), folder=worker, grace_s=_GRACE_S)
-        for left in (worker, folder / "tmp", folder / SHARES):
+        for left in (worker, folder / SHARES):
             shutil.rmtree(left, ignore_errors=True)
-        remove(folder / OWN)
+        _remove_own(self._own(folder))
         for name in (CHANGED, OVER, VOID):
             (folder / name).unlink(missing_ok=True)
 
@@ -488,7 +495,9 @@ def _outcome(suite: Suite, code: int | None, output: Path, *, over: str | None) 
     return "passed" if code == 0 else "failed"
 
 
-def _settle(identity: process.Identity, nonce: str, folder: Path, *, over: str | None) -> int | None:
+def _settle(
+    identity: process.Identity, nonce: str, folder: Path, own: Path | None, *, over: str | None
+) -> int | None:
     """Ends what a suite left, or all of it where that is not None; gives its exit code. Nobody's word left means run again."""
     worker = folder / "worker"
     crash_at("verify.exited")
@@ -496,12 +505,18 @@ def _settle(identity: process.Identity, nonce: str, folder: Path, *, over: str |
     if over is not None or process.members(nonce, identity, folder=worker):
         process.end_tree(identity, nonce, folder=worker, grace_s=_GRACE_S, multiplies=over == MULTIPLIED)
         process.reap(identity)
-    shutil.rmtree(folder / "tmp", ignore_errors=True)
-    remove(folder / OWN)
+    _remove_own(own)
     ended = process.exit_of(worker)
     if ended is None and over is None:
         raise OSError(f"the suite in {folder} was ended from outside before it could say how it went")
     return ended.code if ended is not None else None
+
+
+def _remove_own(own: Path | None) -> None:
+    """Removes what a suite had for itself; what can't be removed, files of another user, says nothing of the candidate."""
+    if own is not None:
+        with contextlib.suppress(OSError):
+            remove(own)
 
 
 def _beside(place: Path, mark: str) -> Path:

@@ -19,6 +19,7 @@ from swarm.edge import linked
 from swarm.edge.listing import Listing
 
 RECORDS = ".pool"
+OWN = ".own"
 
 
 @dataclass(slots=True)
@@ -96,6 +97,10 @@ class Leases:
     def git(self, member: Member) -> Path:
         """Gives where a git folder of its own is that a shut-in worker of a member has."""
         return self.folder / f"{member.number}.git"
+
+    def own(self, member: Member) -> Path:
+        """Gives where who has a member may keep what goes with the lease. A short path: those of socket files have 107 bytes."""
+        return self.root / OWN / str(member.number)
 
     def save(self, member: Member) -> None:
         """Writes the lease. Only a free member that was seen whole is believed by the next daemon."""

@@ -82,6 +82,7 @@ class Upkeep:
             return
         self.tree(member).purge(member.base)
         linked.remove(Path(f"{self.leases.index(member)}.lock"))
+        _remove_quietly(self.leases.own(member))
         for path in seen.besides if seen else self._besides(member):
             linked.remove(member.path / path)
         member.swept, member.off = True, seen.tracked if seen else None
@@ -171,6 +172,7 @@ class Upkeep:
         crash_at("teardown.unlinked")
         member.admin = None
         self.leases.forget(member)
+        _remove_quietly(self.leases.own(member))
         crash_at("teardown.forgotten")
         _remove_quietly(aside)
 

@@ -176,6 +176,12 @@ class Pool:
                 secluded.make(self._leases.git(member), self._upkeep.tree(member), in_place=in_place)
         return self._leases.git(member)
 
+    def own(self, key: str) -> Path | None:
+        """Gives a place for what belongs beside the worktree of `key`, and goes with its lease; None where it has none. Nothing is
+        made there, and its path is short."""
+        member = self._by_key(key)
+        return None if member is None else self._leases.own(member)
+
     def changed(self, key: str) -> list[str]:
         """Lists the tracked paths that are no more as in the commit that the worktree of `key` was taken at, save those lent."""
         member = self._by_key(key)

@@ -248,7 +248,7 @@ def test_suites_and_setup_are_shut_in(shut_in: Swarm, without_bubblewrap: str, b
     assert inside == []
     assert not Path("/tmp/swarm-evil").exists()
     assert not list(shut_in.top.rglob("swarm-evil"))
-    assert not list((shut_in.top / ".git" / "swarm").rglob("own"))
+    assert not list((shut_in.top / ".git" / "swarm" / "scratch" / ".own").iterdir())
 
 
 LOOK = """

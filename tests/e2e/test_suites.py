@@ -24,7 +24,7 @@ def meets(swarm: Swarm, mine: str, *others: str) -> str:
 
 def test_suites_of_plan_phase_and_task_run_side_by_side(swarm: Swarm) -> None:
     """Row 85: the suites of plan, phase and task run at once, each with a folder for temporary files and a file for coverage of its
-    own, gone afterwards; the slowest is named in the fact, in `show`, in `status` and in their documents."""
+    own, with a short path and gone afterwards; the slowest is named in the fact, in `show`, in `status` and in their documents."""
     seen = swarm.outside / "seen"
     look = f'echo "$TMPDIR $COVERAGE_FILE" >> {seen}; touch "$TMPDIR/x"'
     plan = swarm.plan(
@@ -49,6 +49,9 @@ def test_suites_of_plan_phase_and_task_run_side_by_side(swarm: Swarm) -> None:
     own = [line.split() for line in seen.read_text().splitlines()]
     assert len({temporary for temporary, _ in own}) == len({coverage for _, coverage in own}) == 3
     assert not any(os.path.exists(temporary) for temporary, _ in own)
+    assert (
+        max(len(temporary) for temporary, _ in own) <= len(str(swarm.top)) + 40
+    )  # of 107 that a socket may have
     (attempt,) = task_of(run, "t")["attempts"]
     assert [suite["name"] for suite in attempt["suites"]] == ["unit", "e2e", "lint"]
     took = {suite["name"]: suite["duration_s"] for suite in attempt["suites"]}

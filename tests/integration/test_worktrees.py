@@ -923,6 +923,25 @@ def test_a_setting_that_has_git_believe_its_index_hides_no_work(repo: Path, pool
     assert collect(pool, path, base).touched == ("src/b.py",)
 
 
+def test_what_lies_beside_a_worktree_goes_with_its_lease(pool: Pool, base: str) -> None:
+    """Whoever has a worktree has a place beside it, the same for as long; given back or torn down, it is gone."""
+    assert pool.own("r/a/1") is None
+    for end in ("give back", "tear down"):
+        path = pool.take("r/a/1", base)
+        own = pool.own("r/a/1")
+        assert own is not None
+        assert own == pool.own("r/a/1")
+        assert not own.is_relative_to(path)
+        (own / "suite").mkdir(parents=True)
+        (own / "suite" / "file").write_text("x")
+        if end == "give back":
+            pool.give_back("r/a/1")
+        else:
+            pool.teardown(path)
+        assert not own.exists()
+        assert pool.own("r/a/1") is None
+
+
 def test_few_files_are_looked_at_in_one_thread(repo: Path, pool: Pool, base: str, tmp_path: Path) -> None:
     """Git is told to start no threads for the files of a small index, and is left its choice with a large one."""
     path = pool.take("r/a/1", base)
