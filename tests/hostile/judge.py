@@ -155,10 +155,14 @@ class Judge:
         git(self.clone, "clean", "-qfdx")
         if listed:
             return Verdict(None, _versions(listed))
+        said = b"\n".join(line for line in said.splitlines() if not _OF_ATTRIBUTES.search(line))
         if not said or b"could not apply" in said:
             return Verdict(None)  # folders were renamed into each other's way: then no path of it is unmerged
         assert b"local changes" in said or b"overwritten" in said, said
         raise Unsaid
+
+
+_OF_ATTRIBUTES = re.compile(rb" not allowed: .*\.gitattributes:\d+\Z")  # a warning, whatever else comes of it
 
 
 def _versions(listed: bytes) -> frozenset[Version]:
