@@ -100,15 +100,25 @@ class Keeper:
         )
 
     def take_home(self, member: Member, tree: LinkedTree) -> str:
-        """Takes over what a worker that was shut in did with git; says so where git refuses it, which is then kept aside."""
+        """Takes over what a worker that was shut in did with git; says so where git refuses it, which is then kept aside: as often
+        as it is asked, since whoever heard it may have been killed before that was written down."""
+        folder = self.upkeep.leases.git(member)
+        shut_in = folder.is_dir()
         try:
-            secluded.come_home(self.upkeep.leases.git(member), tree, self.upkeep.objects)
+            secluded.come_home(folder, tree, self.upkeep.objects)
         except git.GitError as problem:
             if problem.errno is not None or isinstance(problem, git.GitTimedOut) or (problem.code or 0) < 0:
                 raise
-            place = self.aside.put(self.upkeep.leases.git(member), self._owner(member), str(problem))
-            return f"What the worker did with git can't be taken over and is kept in {place}: {problem.cause}"
-        return ""
+            member.refused = (
+                "What the worker did with git can't be taken over and is kept below"
+                f" {self.aside.folder}: {problem.cause}"
+            )
+            self.upkeep.leases.save(member)
+            self.aside.put(folder, self._owner(member), str(problem))
+        else:
+            if shut_in:
+                member.refused = ""
+        return member.refused
 
     def look(self, member: Member) -> Difference | None:
         """Looks what in a member is not as in its base, where its work was collected; None where that can't be told."""

@@ -30,7 +30,8 @@ class Member:
     `swept` that nothing but tracked files is there, `cold` that the index is as young as its files. `ready`
     means: `setup` has run. `last` is who had it last, whose files may still be there. `collected` means that all
     that was there is the commit `kept`, while HEAD stood at `stood` and the index was as `seen` says. `filling`
-    means that it is being brought to its base: a difference from it is nobody's work. `off`, which only this daemon
+    means that it is being brought to its base: a difference from it is nobody's work. `refused` says of whoever has it
+    what of its doings with git could not be taken over, and where it is kept. `off`, which only this daemon
     knows, lists the tracked paths that are not as in `base`; None where nobody has looked. `listing`, which is this
     daemon's too, knows in which folders nothing but what is tracked lies.
     """
@@ -50,6 +51,7 @@ class Member:
     stood: str = ""
     seen: str = ""
     filling: bool = False
+    refused: str = ""
     since: float = 0.0
     off: tuple[str, ...] | None = None
     listing: Listing = field(default_factory=Listing)
@@ -119,6 +121,7 @@ class Leases:
                 "stood": member.stood,
                 "seen": member.seen,
                 "filling": member.filling,
+                "refused": member.refused,
                 "since": member.since,
             }
         )
@@ -193,6 +196,7 @@ def _member(read: dict[str, Any], number: int, root: Path) -> Member:
         stood=str(read.get("stood", "")),
         seen=str(read.get("seen", "")),
         filling=bool(read.get("filling", False)),
+        refused=str(read.get("refused", "")),
         since=float(read["since"]),
     )
 

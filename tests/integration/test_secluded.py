@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm.edge import secluded
+from swarm.edge import git, secluded
 from swarm.edge.secluded import SHARED_OBJECTS
 from swarm.edge.worktrees import Pool
 from tests.integration.test_worktrees import collect, open_pool, sh
@@ -191,11 +192,31 @@ def test_broken_objects_are_refused_and_kept(repo: Path, pool: Pool, inside: Ins
     found = collect(pool, inside.tree, base)
     assert found.touched == ("new",)
     assert "can't be taken over" in found.problem
+    assert collect(pool, inside.tree, base) == found
     assert sh(repo, "cat-file", "-e", commit, ok=False) == ""
     assert not inside.folder.exists()
     (kept,) = [place for place in (repo / ".worktrees" / "pool" / ".kept").iterdir() if place.is_dir()]
     assert (kept / "refs").is_dir()
     sh(repo, "fsck", "--strict")
+
+
+def test_what_the_machine_lacks_says_nothing_of_what_was_done(
+    pool: Pool, inside: Inside, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no process can be made, collecting fails and takes nothing aside; afterwards the worker's commits are all there."""
+    inside.write("new", "1\n")
+    inside.git("add", "new")
+    inside.git("commit", "-qm", "mine")
+
+    def refused(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr("swarm.edge.git.call.subprocess.Popen", refused)
+    with pytest.raises(git.GitError, match="could not be started"):
+        collect(pool, inside.tree, base)
+    monkeypatch.undo()
+    found = collect(pool, inside.tree, base)
+    assert (found.commits, found.leftover, found.problem) == (1, False, "")
 
 
 def test_what_a_killed_worker_did_is_saved(repo: Path, pool: Pool, inside: Inside) -> None:

@@ -7,6 +7,7 @@ is never waited for without a deadline, and what ends it ends its whole group.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import select
@@ -68,8 +69,8 @@ class GitError(SwarmError):
     """Git could not do what was asked.
 
     Holds `argv`, `code` (None where it never started or was killed) and, as `err`, the line of stderr that says most; `errno` is
-    the machine's trouble that git complains of, if it does; `judgement` is what git finds wrong with an object, "" where it
-    failed for another reason.
+    the machine's trouble that git complains of, or for which it did not start; `judgement` is what git finds wrong with an
+    object, "" where it failed for another reason.
     """
 
     def __init__(
@@ -134,14 +135,17 @@ def program(path: str | None) -> str:
     """Finds git on `path`; raises `GitError` where there is none."""
     found = shutil.which("git", path=path)
     if found is None:
-        raise GitError(
-            ("git",),
-            None,
-            "",
-            cause="The git program was not found on PATH.",
-            next_step="install git 2.38 or newer",
+        raise _not_started(
+            ("git",), errno.ENOENT, "The git program was not found on PATH.", "install git 2.38 or newer"
         )
     return found
+
+
+def _not_started(argv: Sequence[str], why: int | None, cause: str, next_step: str = "") -> GitError:
+    """Gives the error of a git that did not start for want of something of the machine's: it says nothing of what was asked."""
+    error = GitError(argv, None, "", cause=cause, next_step=next_step)
+    error.errno = why
+    return error
 
 
 _KEPT = frozenset(
@@ -224,7 +228,7 @@ def spawn(
             start_new_session=True,
         )
     except OSError as problem:
-        raise GitError(argv, None, str(problem), cause=f"git could not be started: {problem}") from problem
+        raise _not_started(argv, problem.errno, f"git could not be started: {problem}") from problem
 
 
 _readers: set[subprocess.Popen[bytes]] = set()
