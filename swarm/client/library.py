@@ -26,6 +26,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from swarm import protocol
 from swarm.client import finishing, goals, mending, naming, offline, progress, quality, serving, watching
 from swarm.client.connection import Connection, Stream
+from swarm.client.everywhere import Everywhere
 from swarm.client.options import refuse_inside_worker
 from swarm.client.session import Session
 from swarm.client.submitting import check_request, plan_file, request, submit_to
@@ -250,6 +251,13 @@ class Swarm:
     def status(self, run: str | None = None) -> Document:
         """Gives the status document, of one run or of all."""
         return self._session.document(run=run)
+
+    @staticmethod
+    def everywhere() -> list[Document]:
+        """Gives for each repository of this machine in which this user used swarm its `path` and its status document."""
+        session = Session(as_json=True, quiet=True)
+        found: list[Document] = Everywhere(session).document()["repositories"]
+        return found
 
     def show(self, task: str, *, run: str | None = None) -> Document:
         """Gives everything known of a task, its attempts and why each ended."""
@@ -482,6 +490,11 @@ class AsyncSwarm:
         finally:
             if stream is not None:
                 stream.close()
+
+    @staticmethod
+    async def everywhere() -> list[Document]:
+        """Gives for each repository of this machine in which this user used swarm its `path` and its status document."""
+        return await asyncio.to_thread(Swarm.everywhere)
 
     start, stop = _awaited(Swarm.start), _awaited(Swarm.stop)
     check, submit, run = _awaited(Swarm.check), _awaited(Swarm.submit), _awaited(Swarm.run)

@@ -7,7 +7,7 @@ Rules for editing: rich is loaded here and nowhere else. `view` is a pure functi
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from swarm.client import render
+from swarm.client import everywhere, render
 from swarm.client.naming import ACTIVE
 from swarm.client.session import Session
 from swarm.protocol import printable
@@ -34,11 +34,14 @@ _STYLES = {
 }
 
 
-class Screen:
-    """Draws status documents over one another while it is open."""
+Picture = Callable[[Mapping[str, Any], float, int], RenderableType]  # of a document, now, in so many columns
 
-    def __init__(self, session: Session) -> None:
-        self._top = session.place.top
+
+class Screen:
+    """Draws documents over one another while it is open: status documents, unless another picture is given."""
+
+    def __init__(self, session: Session, picture: Picture | None = None) -> None:
+        self._picture = picture or of_one(session.place.top)
         self._console = Console(no_color=not session.colour, highlight=False, soft_wrap=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
 
@@ -53,9 +56,18 @@ class Screen:
 
     def show(self, document: Mapping[str, Any]) -> None:
         """Draws a document."""
-        self._live.update(
-            view(document, now=time.time(), width=self._console.width, top=self._top), refresh=True
-        )
+        self._live.update(self._picture(document, time.time(), self._console.width), refresh=True)
+
+
+def of_one(top: str) -> Picture:
+    """Gives what draws the status document of one repository."""
+    return lambda document, now, width: view(document, now=now, width=width, top=top)
+
+
+def of_all(document: Mapping[str, Any], now: float, width: int) -> RenderableType:
+    """Gives the picture of every repository."""
+    told = everywhere.lines(document, now=now, width=width)
+    return Group(*(Text(line, style=_STYLES.get(state, "")) for state, line in told))
 
 
 def view(document: Mapping[str, Any], *, now: float, width: int, top: str = "") -> RenderableType:

@@ -205,6 +205,14 @@ def summary(state: str) -> dict[str, Any]:
     return report.status(swarm_of(Path(state)), report.Live(), summary=True)
 
 
+def journal_mark(state: str) -> object:
+    """Tells whether what `status` and `summary` give has changed; None where that can't be said."""
+    from swarm.edge import last_status
+
+    mark = last_status.mark(state)
+    return None if mark is None else (mark, failure(state))
+
+
 def lessons(state: Path) -> list[dict[str, Any]]:
     """Lists what runs taught; times are RFC 3339."""
     from swarm.core import lessons as taught

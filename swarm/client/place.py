@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 
+from swarm import protocol
 from swarm.errors import UsageError
 
 TYPE_CHECKING = False  # typing would cost more start-up time than this file
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+NAME_CHARS = 16  # of the file in which a repository is noted
 
 
 class Place:
@@ -136,19 +139,23 @@ def _first_line(path: str) -> str:
 
 
 def remember(place: Place, environ: Mapping[str, str]) -> None:
-    """Notes that swarm is used in a repository, for `status --all`. Where that can't be written, it is not."""
+    """Notes that swarm is used in a repository, for `status --all`, and forgets those that are gone. Where that can't be written,
+    it is not. Each repository has a file of its own, so that no two daemons write the same."""
     folder = _known_folder(environ)
     if not folder:
         return
     import hashlib
     import json
 
-    name = hashlib.sha256(os.fsencode(place.common_dir)).hexdigest()[:16]
+    name = hashlib.sha256(os.fsencode(place.common_dir)).hexdigest()[:NAME_CHARS]
     path = os.path.join(folder, name)
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
-        if not os.path.exists(path):
-            with open(f"{path}.{os.getpid()}", "w", encoding="utf-8", errors="surrogateescape") as file:
+        for other, (_, state) in _noted(folder).items():
+            if _is_gone(state):
+                os.unlink(os.path.join(folder, other))
+        if _noted(folder).get(name) != (place.top, place.state):
+            with open(f"{path}.{os.getpid()}", "w", encoding="utf-8") as file:
                 json.dump({"top": place.top, "state": place.state}, file)
             os.replace(file.name, path)
     except OSError:
@@ -156,29 +163,61 @@ def remember(place: Place, environ: Mapping[str, str]) -> None:
 
 
 def known(environ: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Lists (top, state folder) of the repositories in which swarm was used and whose state is still there."""
+    """Lists (top, state folder) of the repositories in which this user used swarm and whose state is still there."""
+    return [(top, state) for top, state in _all_noted(environ) if _is_ours(state)]
+
+
+def gone(environ: Mapping[str, str]) -> list[str]:
+    """Lists the tops of repositories that were known and are deleted, moved, or on a disk that is not there now; until the next
+    daemon starts."""
+    return [top for top, state in _all_noted(environ) if _is_gone(state)]
+
+
+def _all_noted(environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    return sorted(_noted(_known_folder(environ)).values())
+
+
+def _noted(folder: str) -> dict[str, tuple[str, str]]:
+    """Reads the notes, by their names. What is none of them, such as one that was never written to its end, is passed over."""
     import json
 
-    folder = _known_folder(environ)
-    found = []
+    found: dict[str, tuple[str, str]] = {}
     try:
-        names = sorted(os.listdir(folder)) if folder else []
+        names = [name for name in os.listdir(folder) if len(name) == NAME_CHARS] if folder else []
     except OSError:
         names = []
     for name in names:
         try:
-            with open(os.path.join(folder, name), encoding="utf-8", errors="surrogateescape") as file:
+            with open(os.path.join(folder, name), encoding="utf-8") as file:
                 data = json.load(file)
-            top, state = str(data["top"]), str(data["state"])
+            found[name] = (str(data["top"]), str(data["state"]))
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        if os.path.isdir(state):
-            found.append((top, state))
-    return sorted(found)
+    return found
+
+
+def _is_gone(state: str) -> bool:
+    try:
+        os.stat(state)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass  # it is there, and not to be looked at
+    return False
+
+
+def _is_ours(state: str) -> bool:
+    """Whether a state folder is there and this user's: what another one does is not ours to see, even for who may read all."""
+    try:
+        return os.stat(state).st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def nowhere(environ: Mapping[str, str]) -> str:
     """Says why no repository is known."""
+    if protocol.inside_worker(environ):
+        return "No repository is known in here: what swarm keeps of them is not shown inside a sandbox."
     if _known_folder(environ):
         return "swarm has not been used on this machine yet."
     return "Where swarm was used is not known: neither HOME nor XDG_STATE_HOME names a folder to note it in."

@@ -182,13 +182,13 @@ def _run_lines(run: Document, now: float, width: int, colour: bool, top: str) ->
     if run.get("qa"):
         yield cut(f"  {qa_line(run)}", width)
     for problem in run.get("problems") or []:
-        yield _paint(f"  can't go on: {on_one_line(problem)}", "failed", colour)
+        yield paint(f"  can't go on: {on_one_line(problem)}", "failed", colour)
     rows = list(task_rows(run, now))
     id_width = min(_ID_WIDTH_MAX, max((columns(row[1]) for row in rows), default=0))
     for state, name, detail in rows:
         line = f"  {pad(state, 9)} {pad(name, id_width)}  {detail}".rstrip()
         line = cut(line, width)
-        yield _paint(line, state, colour)
+        yield paint(line, state, colour)
     omitted = omitted_text(run)
     if omitted:
         yield f"  {omitted}"
@@ -447,5 +447,6 @@ def columns(text: str) -> int:
     )
 
 
-def _paint(line: str, state: str, colour: bool) -> str:
+def paint(line: str, state: str, colour: bool) -> str:
+    """Gives a line the colour of a state, where colours are wanted and it has one."""
     return f"\x1b[{_COLOURS[state]}m{line}\x1b[0m" if colour and state in _COLOURS else line

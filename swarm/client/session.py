@@ -32,17 +32,23 @@ class OutputClosed(SystemExit):
 
 
 class Session:
-    """What the commands share. `directory` is that of `-C`, or the current one."""
+    """What the commands share. `directory` is that of `-C`, or the current one; `found` the repository, where it is known."""
 
     def __init__(
-        self, directory: str = ".", *, as_json: bool = False, quiet: bool = False, verbose: bool = False
+        self,
+        directory: str = ".",
+        *,
+        as_json: bool = False,
+        quiet: bool = False,
+        verbose: bool = False,
+        found: place.Place | None = None,
     ) -> None:
         self.directory = directory
         self.as_json = as_json
         self.quiet = quiet
         self.verbose = verbose
         self.environ: Mapping[str, str] = os.environ
-        self._place: place.Place | None = None
+        self._place = found
         self._noted: set[str] = set()
 
     @property
@@ -154,23 +160,32 @@ class Session:
 
     def document(self, *, run: str | None = None, full: bool = True) -> dict[str, Any]:
         """Gives the status document: the daemon's, or without one that answers what the journal says."""
+        document, about = self.asked(run, full=full)
+        if document is None:
+            document = self.journal_document(run, full=full)
+            document["daemon"] |= about
+        return document
+
+    def asked(
+        self, run: str | None = None, *, full: bool = True, within_s: float | None = None
+    ) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+        """Gives the daemon's status document. Where that does not answer None, and what is known of it: `running`, `pid`, and why
+        it is `silent`; nothing where there is no daemon."""
         from swarm import protocol
 
         daemon = self.daemon_or_none()
         if daemon is None:
-            return self.journal_document(run, full=full)
+            return None, {}
         view = protocol.VIEW_FULL if full else protocol.VIEW_SUMMARY
-        within_s = protocol.ANSWER_TIMEOUT_S if full else SUMMARY_WITHIN_S
-        document: dict[str, Any]
+        if within_s is None:
+            within_s = protocol.ANSWER_TIMEOUT_S if full else SUMMARY_WITHIN_S
         try:
-            document = daemon.get(protocol.STATUS, {"run": run, "view": view}, timeout_s=within_s)
+            return daemon.get(protocol.STATUS, {"run": run, "view": view}, timeout_s=within_s), {}
         except (NoDaemon, connection.AnswerBroken):  # it ended between the two
-            document = self.journal_document(run, full=full)
+            return None, {}
         except connection.AnswerLate as late:
-            document = self.journal_document(run, full=full)
             silent = {"cause": late.cause, "next_step": late.next_step}
-            document["daemon"] |= {"running": True, "pid": daemon.pid, "silent": silent}
-        return document
+            return None, {"running": True, "pid": daemon.pid, "silent": silent}
 
     def heed_silence(self, document: Mapping[str, Any]) -> None:
         """Says that a status document, of which only a part is shown, is the journal's because the daemon does not answer."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import time
 
-from swarm.client import place, render
+from swarm.client import render
 from swarm.client.session import Session
-from swarm.protocol import printable
 
 TYPE_CHECKING = False  # typing would cost more start-up time than this file
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 
@@ -46,39 +46,23 @@ def plain_request(arguments: list[str]) -> tuple[Session, str | None] | None:
 
 def show(session: Session, run: str | None = None) -> None:
     """Shows the status once: the whole document as JSON, or a summary as text."""
-    document = session.document(run=run, full=session.as_json)
+    write(session, session.document(run=run, full=session.as_json), lambda found: as_text(session, found))
+
+
+def write(session: Session, document: dict[str, Any], text: Callable[[dict[str, Any]], str]) -> None:
+    """Writes a document as JSON where that is wanted, else as text."""
     if session.as_json:
         session.json(document)
     else:
-        session.out(as_text(session, document))
+        session.out(text(document))
 
 
-def show_all(session: Session) -> None:
-    """Shows the status of every repository of this machine in which swarm was used."""
-    found = [_of(session, top) for top, _ in place.known(session.environ)]
-    if session.as_json:
-        session.json({"schema": 1, "repositories": found})
-        return
-    if not found:
-        session.line(place.nowhere(session.environ))
-    for each in found:
-        session.line(f"{printable(each['path'])}")
-        text = as_text(session, each["status"], top=each["path"])
-        session.line("".join(f"  {line}\n" if line else "\n" for line in text.splitlines()))
-
-
-def _of(session: Session, top: str) -> dict[str, Any]:
-    other = Session(top)
-    other.environ = {key: value for key, value in session.environ.items() if not key.startswith("GIT_")}
-    return {"path": top, "status": other.document(full=session.as_json)}
-
-
-def as_text(session: Session, document: dict[str, Any], *, top: str | None = None) -> str:
+def as_text(session: Session, document: dict[str, Any]) -> str:
     """Gives a status document as text for this terminal, at this moment."""
     return render.status_text(
         document,
         now=time.time(),
         width=session.width,
         colour=session.colour,
-        top=session.place.top if top is None else top,
+        top=session.place.top,
     )

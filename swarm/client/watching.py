@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
@@ -15,42 +15,82 @@ from swarm.client.options import command, run_option, until_interrupted
 from swarm.client.session import Session
 from swarm.errors import SwarmError, UsageError
 
+Document = dict[str, Any]
+
 FRAME_S = 1.0
 
 
 @command("status", shows=True)
 @run_option
 @click.option("--watch", is_flag=True, help="Keep it on the screen, live, until Ctrl-C.")
-@click.option("--all", "everywhere", is_flag=True, help="Every repository of this machine.")
+@click.option(
+    "--all", "everywhere", is_flag=True, help="Every repository of this machine in which you have used swarm."
+)
 def status(session: Session, run: str | None, watch: bool, everywhere: bool) -> None:
-    """Show runs, workers and what waits for what."""
-    if everywhere:
-        if watch or run:
-            raise UsageError("--all goes with neither --watch nor --run.", "Nothing was done.")
-        plain.show_all(session)
-    elif not watch:
-        plain.show(session, run)
-    else:
+    """Show runs, workers and what waits for what.
+
+    With --all a few lines for each repository: whether its daemon runs, how far its runs are, what has failed or waits for you.
+    """
+    if everywhere and run is not None:
+        raise UsageError("--all and --run exclude each other.", "Nothing was done.")
+    look = _everywhere(session) if everywhere else _Here(session, run)
+    if watch:
         live = session.interactive and not session.as_json and session.environ.get("TERM") != "dumb"
         with until_interrupted():
-            (_watch_live if live else _watch_plain)(session, run)
+            (_watch_live if live else _watch_plain)(session, look)
+    plain.write(session, look.document(), look.text)
 
 
-def _watch_live(session: Session, run: str | None) -> None:
+class _Look(Protocol):
+    """Looks how things stand, as often as it is asked to, and has that as text or as a picture of the live view."""
+
+    def document(self) -> Document: ...
+
+    def text(self, document: Document) -> str: ...
+
+    def picture(self) -> Any: ...
+
+
+def _everywhere(session: Session) -> _Look:
+    from swarm.client.everywhere import Everywhere
+
+    return Everywhere(session)
+
+
+class _Here:
+    """Looks at this repository."""
+
+    def __init__(self, session: Session, run: str | None) -> None:
+        self._session = session
+        self._run = run
+
+    def document(self) -> Document:
+        return self._session.document(run=self._run, full=self._session.as_json)
+
+    def text(self, document: Document) -> str:
+        return plain.as_text(self._session, document)
+
+    def picture(self) -> Any:
+        from swarm.client import live
+
+        return live.of_one(self._session.place.top)
+
+
+def _watch_live(session: Session, look: _Look) -> None:
     from swarm.client.live import Screen
 
-    with Screen(session) as screen:
+    with Screen(session, look.picture()) as screen:
         while True:
-            screen.show(session.document(run=run, full=False))
+            screen.show(look.document())
             time.sleep(FRAME_S)
 
 
-def _watch_plain(session: Session, run: str | None) -> None:
+def _watch_plain(session: Session, look: _Look) -> None:
     """Writes the status again whenever it says something new."""
     shown = ""
     while True:
-        document = session.document(run=run, full=session.as_json)
-        text = json.dumps(document) + "\n" if session.as_json else plain.as_text(session, document)
+        document = look.document()
+        text = json.dumps(document) + "\n" if session.as_json else look.text(document)
         if text != shown:
             session.out(text if session.as_json or not shown else f"\n{text}")
             shown = text

@@ -37,6 +37,14 @@ def read(state: str) -> dict[str, Any] | None:
         return None
 
 
+def mark(state: str) -> list[list[int]] | None:
+    """Tells the journal of a state folder as it is apart from how it is when anything was added; None where there is none."""
+    try:
+        return _files(state)
+    except OSError:
+        return None
+
+
 def _files(state: str) -> list[list[int]]:
     """Tells the state of the journal's files apart from any other. An empty -wal file, which reading may leave, is as none."""
     journal, transcript = os.path.join(state, "journal.sqlite"), os.path.join(state, "transcript")

@@ -76,6 +76,7 @@ def test_a_daemon_that_stands_still_is_told_and_hides_nothing(swarm: Swarm) -> N
     assert (shown["daemon"]["running"], shown["daemon"]["pid"]) == (True, daemon.pid)
     assert "is stopped" in shown["daemon"]["silent"]["cause"]
     assert shown["runs"][0]["counts"]["running"] == 1
+    assert "is stopped" in swarm("status", "--all").out
     assert "This is what the journal says" in swarm("show", "a").err
     assert "Nothing was done" in swarm("cancel", "a", code=3).err
     assert "is waited for all the same" in swarm("wait", "--timeout", "0.2", code=124).err

@@ -6,14 +6,18 @@ import json
 import re
 import shlex
 import subprocess
+from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import psutil
 
+from swarm import Swarm as Library
 from tests.conftest import git, wait_until
 from tests.e2e.driver import PATIENCE_S, SWARM, Swarm
 from tests.e2e.test_ends import task_of
+from tests.e2e.test_places import a_repository
 
 NUMBER, TEXT, FLAG = (int, float), (str,), (bool,)
 NONE = (type(None),)
@@ -427,3 +431,34 @@ def test_output_that_cannot_be_written(swarm: Swarm) -> None:
         assert (done.returncode, said in done.stderr, "should not" in done.stderr) == (code, True, False), (
             done.stderr
         )
+
+
+def test_every_repository_of_this_machine_is_seen_at_once(
+    swarm: Swarm, swarm_in: Callable[..., Swarm], tmp_path: Path
+) -> None:
+    """Row 114: from outside of any, two repositories are told with their daemons and runs; one whose daemon was killed says that
+    none runs, with what its journal knows. The Python API gives the same documents."""
+    other = swarm_in(a_repository(tmp_path / "other"))
+    for each, name in ((swarm, "here"), (other, "there")):
+        each("start")
+        each("submit", str(each.plan(name, [each.task("a", gate="a")])))
+        each.wait_for_gate("a")
+    everywhere = swarm("status", "--all", "--json", cwd=tmp_path).json["repositories"]
+    assert [(each["path"], each["runs"][0]["id"]) for each in everywhere] == [
+        (str(other.top), "there"),
+        (str(swarm.top), "here"),
+    ]
+    assert {each["daemon"]["pid"] for each in everywhere} == {
+        swarm.status()["daemon"]["pid"],
+        other.status()["daemon"]["pid"],
+    }
+    assert "2 repositories, 2 with a daemon, workers 2" in swarm("status", "--all", cwd=tmp_path).out
+    assert [each["path"] for each in Library.everywhere()] == [each["path"] for each in everywhere]
+    other.end_daemon()
+    told = swarm("status", "--all", cwd=tmp_path).out.splitlines()
+    assert told[0] == "2 repositories, 1 with a daemon, workers 1"
+    assert told[-2:] == [f"{other.top}  no daemon runs", "  there  active  0 of 1 landed, 1 running"]
+    for each, name in ((swarm, "here"), (other, "there")):
+        each.open("a")
+        each("start")
+        each.check_landed(each.wait(name))

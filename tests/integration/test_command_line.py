@@ -153,7 +153,7 @@ def test_the_help_is_the_same_both_ways(swarm: Swarm) -> None:
         (["add", "--title", "x"], 2, "--run CMD or --prompt"),
         (["cancel"], 2, "Name tasks"),
         (["retry"], 2, "--failed"),
-        (["status", "--all", "--watch"], 2, "--all"),
+        (["status", "--all", "--run", "x"], 2, "--all"),
         (["status", "--run", "x"], 2, "There is no run x"),
         (["show", "x"], 2, "There is no task x"),
         (["events", "--run", "x"], 2, "There is no run x"),

@@ -20,8 +20,9 @@ import pytest
 
 from swarm import __version__, protocol
 from swarm.client import connection as connecting
-from swarm.client import place
+from swarm.client import everywhere, place
 from swarm.client.connection import AnswerBroken, AnswerLate, Connection, daemon_file, find
+from swarm.client.session import Session
 from swarm.errors import NoDaemon, Refused, SwarmError, UsageError
 from tests.conftest import git, wait_until
 
@@ -118,19 +119,34 @@ def test_where_there_is_no_repository_it_says_so(repo: Path, linked: Path, tmp_p
     assert place.locate(str(repo / "src"), {}).top == as_git_sees_it(repo / "src", "--show-toplevel")
 
 
-def test_repositories_in_which_it_was_used_are_remembered(repo: Path, tmp_path: Path) -> None:
-    """What was remembered is known again while its state is there, and a home that can't be written to is no error."""
+def test_repositories_in_which_it_was_used_are_remembered(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was remembered is known while its state is there and this user's, told as gone when it is not, and forgotten when the
+    next one is remembered; a note that is none and a home that can't be written to are no errors."""
     environ = {"XDG_STATE_HOME": str(tmp_path / "state")}
     found = place.locate(str(repo), {})
     place.remember(found, environ)
-    assert place.known(environ) == []
+    assert (place.known(environ), place.gone(environ)) == ([], [found.top])
     os.mkdir(found.state)
     place.remember(found, environ)
+    assert (place.known(environ), place.gone(environ)) == ([(found.top, found.state)], [])
+    notes = tmp_path / "state" / "swarm" / "repositories"
+    (note,) = notes.iterdir()
+    for name, text in (("0123456789abcdef", "{"), (f"{note.name}.4711", note.read_text())):
+        (notes / name).write_text(text)  # broken; of a writer that was killed
     assert place.known(environ) == [(found.top, found.state)]
-    (tmp_path / "state" / "swarm" / "repositories" / "broken").write_text("{")
-    assert place.known(environ) == [(found.top, found.state)]
+    with monkeypatch.context() as other:
+        other.setattr(os, "geteuid", lambda: os.getuid() + 1)
+        assert (place.known(environ), place.gone(environ)) == ([], [])
+    os.rename(repo, tmp_path / "moved")
+    assert (place.known(environ), place.gone(environ)) == ([], [found.top])
+    moved = place.locate(str(tmp_path / "moved"), {})
+    place.remember(moved, environ)
+    assert (place.known(environ), place.gone(environ)) == ([(moved.top, moved.state)], [])
+    assert not note.exists()
     (tmp_path / "file").write_text("")
-    place.remember(found, {"XDG_STATE_HOME": str(tmp_path / "file")})
+    place.remember(moved, {"XDG_STATE_HOME": str(tmp_path / "file")})
     assert place.known({}) == []
 
 
@@ -454,3 +470,42 @@ def test_a_daemon_that_is_stopped_is_asked_for_nothing(
     assert "Nothing was done" in caught.value.consequence
     assert f"kill -CONT {idle_process.pid}" in caught.value.next_step
     assert not daemon.seen
+
+
+def test_a_daemon_that_does_not_answer_hides_no_other_repository(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked for all repositories, one whose daemon takes a request and says nothing is told as silent once its time is over, one
+    that belongs to another daemon answers as it does alone, and one whose journal is broken is told as that."""
+    monkeypatch.setattr(everywhere, "WITHIN_S", 1.0)
+    home = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    servers = []
+    for name in ("answers", "broken", "silent"):
+        (state / name / "swarm").mkdir(parents=True)
+        place.remember(place.Place(f"/{name}", f"/{name}", str(state / name)), home)
+    (state / "broken" / "swarm" / "journal.sqlite").write_text(
+        "no database, and long enough to be taken for one " * 9
+    )
+    document = {"schema": 1, "daemon": {"running": True, "pid": 4711}, "runs": []}
+    for name in ("answers", "silent"):
+        path = state / name / "swarm" / "api.sock"
+        servers.append(Daemon(str(path)))
+        about = {"pid": os.getpid(), "socket": str(path)}
+        (path.parent / "daemon.json").write_text(json.dumps(about))
+        threading.Thread(target=servers[-1].serve_forever, args=(0.01,), daemon=True).start()
+    servers[0].answers = {protocol.STATUS: http(json.dumps(document).encode())}
+    session = Session(str(tmp_path), as_json=True, quiet=True)
+    session.environ = home
+    try:
+        answers, broken, silent = everywhere.Everywhere(session).document()["repositories"]
+    finally:
+        for server in servers:
+            server.hold.set()
+            server.shutdown()
+            server.server_close()
+    assert answers == {"path": "/answers", **document}
+    assert broken["daemon"]["running"] is None
+    assert "journal" in broken["daemon"]["unreadable"]["cause"]
+    assert silent["daemon"]["running"]
+    assert "within 1 s" in silent["daemon"]["silent"]["cause"]
+    assert silent["runs"] == []
