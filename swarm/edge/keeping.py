@@ -57,7 +57,10 @@ class Keeper:
         if tree is None:
             if member.admin is not None and member.admin.is_dir():
                 self.take_home(member, upkeep.tree(member))
-            return Collected(base, 0, False, (), f"The worktree {member.path} is gone.")
+            return Collected(base, 0, False, (), member.refused or f"The worktree {member.path} is gone.")
+        if upkeep.leases.may_hold_somebody(member):
+            self._leave_unread(member, tree)
+            return Collected(base, 0, False, (), member.refused, unread=True)
         tree, note = upkeep.relink_if_pruned(member, tree, base)
         note = self.take_home(member, tree) or note
         found = self._collector(member, tree, base, message, identity, at, reader).collect()
@@ -120,6 +123,20 @@ class Keeper:
                 member.refused = ""
         return member.refused
 
+    def _leave_unread(self, member: Member, tree: LinkedTree) -> str:
+        """Puts a worktree aside whole in which somebody may still be: a file that is a link at the next moment would be read by us,
+        who may read more than they. Gives where it lies; what a person moved stays there."""
+        why = "Something that it started could not be ended and may still write to its files, so they were not read"
+        moved = tree.path != member.path
+        member.refused = (
+            f"{why}; all of it is kept {f'in {tree.path}' if moved else f'below {self.aside.folder}'}."
+        )
+        self.upkeep.leases.save(member)
+        folder = self.upkeep.leases.git(member)
+        if folder.is_dir():
+            self.aside.put(folder, self._owner(member), why)
+        return str(tree.path) if moved else self.aside.put(tree.path, self._owner(member), why)
+
     def look(self, member: Member) -> Difference | None:
         """Looks what in a member is not as in its base, where its work was collected; None where that can't be told."""
         if self.saver is None or not (member.collected and self.upkeep.is_whole(member)):
@@ -138,7 +155,9 @@ class Keeper:
         if self.saver is None or tree is None or member.filling:
             return None
         place = None
-        if self.is_dirty(member, tree, seen):
+        if self.upkeep.leases.may_hold_somebody(member):
+            place = self._leave_unread(member, tree)
+        elif self.is_dirty(member, tree, seen):
             place = self._save_work(self.saver, member, tree, member.since if at is None else at)
         if tree.path != member.path and tree.path.exists():
             self.upkeep.disown(tree, tree.path)

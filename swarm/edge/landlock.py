@@ -45,18 +45,28 @@ _SCOPE_ABSTRACT_SOCKETS_AND_SIGNALS = 3
 _SET_NO_NEW_PRIVS, _SET_SECCOMP, _DROP_FROM_BOUNDING_SET = 38, 22, 24
 _SET_DUMPABLE, _SET_NAME, _SET_CHILD_SUBREAPER = 4, 15, 36
 _ANY_CHILD = 0x40000000  # __WALL: also those that tell nobody of their end
-# Of each machine: what it is called in a filter, and the numbers of socket, socketpair, io_uring_setup.
-_MACHINES = {"x86_64": (0xC000003E, 41, 53, 425), "aarch64": (0xC00000B7, 198, 199, 425)}
+_MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # what they are called in a filter
+_OF_KEYS = ("add_key", "request_key", "keyctl")
+_OF_SHARED = ("shmget", "shmat", "shmctl", "semget", "semop", "semctl", "semtimedop")  # System V's, by number
+_OF_MESSAGES = ("msgget", "msgsnd", "msgrcv", "msgctl")
+_OF_A_PROCESS = ("sched_setparam", "sched_setscheduler", "sched_setattr")  # which the first argument names
+_OF_ALL_OF_THE_USERS = {"setpriority": 2, "ioprio_set": 3}  # a first argument of this
+_NUMBERS = {  # of system calls, in the order of the machines
+    "socket": (41, 198), "socketpair": (53, 199), "io_uring_setup": (425, 425), "prlimit64": (302, 261),
+    "add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219),
+    "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195),
+    "semget": (64, 190), "semop": (65, 193), "semctl": (66, 191), "semtimedop": (220, 192),
+    "msgget": (68, 186), "msgsnd": (69, 189), "msgrcv": (70, 188), "msgctl": (71, 187),
+    "setpriority": (141, 140), "ioprio_set": (251, 30),
+    "sched_setparam": (142, 118), "sched_setscheduler": (144, 119), "sched_setattr": (314, 274),
+}  # fmt: skip
 _X32 = 0x40000000  # another set of numbers on x86_64
 _UNIX, _DATAGRAM = 1, 2
 _Step = tuple[int, int, int, int]  # what to do, how many to pass over if so and if not, a number
 _LOAD, _EQUAL, _AT_LEAST, _AND = 0x20, 0x15, 0x35, 0x54
-_OFFSET_NUMBER, _OFFSET_MACHINE, _OFFSET_FIRST, _OFFSET_SECOND = (
-    0,
-    4,
-    16,
-    24,
-)  # of a system call and its arguments
+_OFFSET_NUMBER, _OFFSET_MACHINE = 0, 4
+# The lower halves of arguments, on both machines, and the upper one of a pointer.
+_OFFSET_FIRST, _OFFSET_SECOND, _OFFSET_THIRD, _OFFSET_THIRD_UPPER = 16, 24, 32, 36
 _ALLOW: _Step = (0x06, 0, 0, 0x7FFF0000)
 _REFUSE: _Step = (0x06, 0, 0, 0x00050000 | 13)  # EACCES
 
@@ -152,27 +162,43 @@ def _done(result: int) -> int:
     return result
 
 
-def filter_sockets(*, network: bool, sockets: bool) -> None:
-    """Refuses this thread, and what it starts, Unix sockets by name, which Landlock does not hold: behind them are swarm itself,
-    the service manager and containers; with `sockets` it may have them. Without the network every other socket is refused.
+def filter_calls(*, network: bool, sockets: bool) -> None:
+    """Refuses this thread, and what it starts, what Landlock does not hold: Unix sockets, behind which are swarm itself, the
+    service manager and containers; what others share by a number; the keys that the kernel keeps for the user; and to set limits
+    or priority of another process, which ends it or makes it wait. With `sockets` those may be had, and what is shared, as
+    databases and process pools want. Without the network every other socket is refused.
 
-    There always is a filter, also one that refuses nothing: by their number it is known who is shut in, see `filters`.
+    There always is a filter: by their number it is known who is shut in, see `filters`.
     """
-    machine, socket, socketpair, io_uring = _MACHINES[os.uname().machine]
+    machine = os.uname().machine
+    numbers = {name: each[list(_MACHINES).index(machine)] for name, each in _NUMBERS.items()}
     of_sockets = [_load(_OFFSET_FIRST), *_when(_UNIX, [_ALLOW if sockets else _REFUSE])]
     # A stream of a pair is connected, and leads nowhere else; the type comes with flags.
     of_pairs = [] if sockets else [_load(_OFFSET_SECOND), (_AND, 0, 0, 0xF), *_when(_DATAGRAM, [_REFUSE])]
+    of_oneself = [*_when(0, [_ALLOW]), _REFUSE]
+    sets_a_limit = [
+        _load(_OFFSET_THIRD),
+        *_when(0, [_load(_OFFSET_THIRD_UPPER), *_when(0, [_ALLOW])]),
+        _REFUSE,
+    ]
+    refused = ["io_uring_setup", *_OF_KEYS, *(() if sockets else (*_OF_SHARED, *_OF_MESSAGES))]
     steps = [
         _load(_OFFSET_MACHINE),
-        *_when(machine, [_load(_OFFSET_NUMBER)], otherwise=[_REFUSE]),
+        *_when(_MACHINES[machine], [_load(_OFFSET_NUMBER)], otherwise=[_REFUSE]),
         *_when(_X32, [_REFUSE], test=_AT_LEAST),
-        *_when(io_uring, [_REFUSE]),  # it opens sockets that no filter sees
-        *_when(socket, [*of_sockets, _ALLOW if network else _REFUSE]),
-        *_when(socketpair, [*of_pairs, _ALLOW]),
+        *(step for name in refused for step in _when(numbers[name], [_REFUSE])),
+        *_when(numbers["prlimit64"], [_load(_OFFSET_FIRST), *_when(0, [_ALLOW]), *sets_a_limit]),
+    ]
+    for name in _OF_A_PROCESS:
+        steps += _when(numbers[name], [_load(_OFFSET_FIRST), *of_oneself])
+    for name, all_of_them in _OF_ALL_OF_THE_USERS.items():
+        others = [_load(_OFFSET_FIRST), *_when(all_of_them, [_REFUSE]), _load(_OFFSET_SECOND)]
+        steps += _when(numbers[name], [*others, *of_oneself])
+    steps += [
+        *_when(numbers["socket"], [*of_sockets, _ALLOW if network else _REFUSE]),
+        *_when(numbers["socketpair"], [*of_pairs, _ALLOW]),
         _ALLOW,
     ]
-    if network and sockets:
-        steps = [_ALLOW]
     filter = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
     program = struct.pack("@HP", len(steps), ctypes.addressof(filter))
     _done(_libc.prctl(_SET_SECCOMP, 2, program, 0, 0))
@@ -228,10 +254,15 @@ def main(arguments: list[str]) -> None:
 
 
 def _put(sign: str) -> str:
-    """Makes a file of its own whose path begins with `sign`, unless that is ""."""
+    """Makes a file of its own whose path begins with `sign`, unless that is "". In it is which start of the machine this is, for
+    nothing outlives another."""
     path = f"{sign}{os.urandom(8).hex()}" if sign else ""
     if path:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            start = file.read()
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        os.write(handle, start)
+        os.close(handle)
     return path
 
 
@@ -239,7 +270,7 @@ def _become(asked: dict[str, Any], program: list[str]) -> NoReturn:
     try:
         drop_rights_of_root()
         restrict([(kind, path) for kind, path in asked["rules"]])
-        filter_sockets(network=asked["network"], sockets=asked["sockets"])
+        filter_calls(network=asked["network"], sockets=asked["sockets"])
         os.chdir(asked["place"])
     except OSError as error:
         sys.exit(f"The sandbox can't be made: {error}.")

@@ -17,6 +17,7 @@ from typing import Any
 
 from swarm.edge import linked
 from swarm.edge.listing import Listing
+from swarm.edge.proctable import boot_id
 
 RECORDS = ".pool"
 OWN = ".own"
@@ -158,7 +159,7 @@ class Leases:
 
     def may_hold_somebody(self, member: Member) -> bool:
         """Tells whether a program was shut in in a member of which nobody saw that all it started has ended, see `sign_of`."""
-        return bool(self._signs(member))
+        return any(linked.one_line(sign) in ("", boot_id()) for sign in self._signs(member))
 
     def _signs(self, member: Member) -> list[Path]:
         return sorted(self.folder.glob(f"{Path(sign_of(member.path)).name}*"))

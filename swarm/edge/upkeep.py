@@ -19,7 +19,7 @@ from swarm.core.model import Finding
 from swarm.crashpoints import crash_at
 from swarm.edge import difference, git, linked
 from swarm.edge.difference import Difference
-from swarm.edge.furnish import Furnishing
+from swarm.edge.furnish import Furnishing, WorktreeSetupFailed
 from swarm.edge.leases import Leases, Member
 from swarm.edge.linked import LinkedTree
 from swarm.edge.listing import Listing, folders_tell
@@ -140,7 +140,15 @@ class Upkeep:
         tree = self.tree(member)
         self.furnishing.lend(tree.path)
         if self.furnishing.setup and self.furnishing.setup != member.ready:
-            self.furnishing.run_setup(tree, self.leases.folder / f"{member.number}.setup.log")
+            log = self.leases.folder / f"{member.number}.setup.log"
+            self.furnishing.run_setup(tree, log)
+            if self.leases.may_hold_somebody(member):  # it would write into the worktree of a worker
+                raise WorktreeSetupFailed(
+                    f"What the setup command of the worktrees started could not all be ended: {self.furnishing.setup}",
+                    "",
+                    log,
+                    "have it wait for what it starts, or end it",
+                )
             member.ready = self.furnishing.setup
 
     def sweep_or_retire(self, member: Member, seen: Difference | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shlex
 import subprocess
 import sys
@@ -405,6 +406,68 @@ def test_a_suite_has_its_own_sockets_without_the_network_too(tmp_path: Path, net
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
     assert done.stdout.split() == (["local", "network"] if network else ["local"])
     assert ("Permission denied" in done.stderr) is not network
+
+
+# Tries what one process may do to another of the same user's, whose number it is given, and says what was refused.
+DOORS = """
+import ctypes, errno, os, resource, sys
+libc, other = ctypes.CDLL(None, use_errno=True), int(sys.argv[1])
+names = "add_key request_key keyctl shmget semget msgget".split()
+numbers = dict(zip(names, {"x86_64": (248, 249, 250, 29, 64, 68), "aarch64": (217, 218, 219, 194, 190, 186)}[os.uname().machine]))
+def called(name, *values):
+    if libc.syscall(numbers[name], *values) < 0:
+        raise OSError(ctypes.get_errno(), name)
+def shared():
+    called("shmget", 0, 4096, 0o1600)
+    called("semget", 0, 1, 0o1600)
+    called("msgget", 0, 0o1600)
+doors = {
+    "limits": lambda: resource.prlimit(other, resource.RLIMIT_CPU, (1000, 1000)),
+    "priority": lambda: os.setpriority(os.PRIO_PROCESS, other, 19),
+    "priority of all": lambda: os.setpriority(os.PRIO_USER, 0, 19),
+    "scheduler": lambda: os.sched_setscheduler(other, os.SCHED_BATCH, os.sched_param(0)),
+    "keyring": lambda: called("keyctl", 0, -4, 0),
+    "own limits": lambda: resource.setrlimit(resource.RLIMIT_CPU, (1000, 1000)),
+    "limits seen": lambda: resource.prlimit(other, resource.RLIMIT_CPU),
+    "own priority": lambda: os.nice(1),
+    "own scheduler": lambda: os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0)),
+    "shared": shared,
+}
+for name, door in doors.items():
+    try:
+        door()
+    except OSError as error:
+        print(name, errno.errorcode[error.errno])
+"""
+
+
+@needs_landlock
+@pytest.mark.parametrize("sockets", [False, True])
+def test_one_process_does_nothing_to_another(tmp_path: Path, sockets: bool) -> None:
+    """Landlock holds back signals; limits and priority of another process, and keys that the kernel keeps for the user, are refused
+    by the filter beside it, as is memory that others share by number, save to suites. What a program does to itself is not."""
+    before = landlock.prefix([("write", "/")], place=str(tmp_path), network=True, sockets=sockets)
+    other = subprocess.Popen(["sleep", "100"])
+    try:
+        asked = [*before, sys.executable, "-c", DOORS, str(other.pid)]
+        done = subprocess.run(asked, capture_output=True, text=True, check=False)
+        found = psutil.Process(other.pid)
+        assert (found.nice(), found.rlimit(psutil.RLIMIT_CPU)) == (
+            psutil.Process().nice(),
+            resource.getrlimit(resource.RLIMIT_CPU),
+        )
+    finally:
+        other.kill()
+        other.wait()
+    refused = [
+        "limits",
+        "priority",
+        "priority of all",
+        "scheduler",
+        "keyring",
+        *([] if sockets else ["shared"]),
+    ]
+    assert done.stdout.splitlines() == [f"{name} EACCES" for name in refused], done.stderr
 
 
 HONEST = """

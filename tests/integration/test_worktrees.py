@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
-from swarm.edge import git, linked
+from swarm.edge import git, leases, linked
 from swarm.edge.follower import Follower
 from swarm.edge.furnish import Bounds, WorktreeSetupFailed
 from swarm.edge.leftovers import Collected
@@ -940,6 +940,61 @@ def test_what_lies_beside_a_worktree_goes_with_its_lease(pool: Pool, base: str) 
             pool.teardown(path)
         assert not own.exists()
         assert pool.own("r/a/1") is None
+
+
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+def signed(path: Path, start: str) -> Path:
+    """Leaves what who shuts a program in leaves where it could not end all of it, at that start of the machine."""
+    sign = Path(f"{leases.sign_of(path)}0123")
+    sign.write_text(start)
+    return sign
+
+
+@pytest.mark.parametrize("how", ["collect", "give back"])
+def test_nothing_is_read_where_somebody_may_be_left(repo: Path, pool: Pool, base: str, how: str) -> None:
+    """Who is left in a worktree could have us read, by a link in place of a file, what it may not: the worktree is put aside whole,
+    told as often as it is asked, and none of it is in the repository."""
+    path = pool.take("r/a/1", base)
+    (path / "secret").write_text("read through a link")
+    signed(path, BOOT.read_text())
+    if how == "collect":
+        found = collect(pool, path, base)
+        assert (found.touched, found.unread) == ((), True)
+        assert "could not be ended" in found.problem
+        assert collect(pool, path, base).problem == found.problem
+    pool.give_back("r/a/1")
+    (kept,) = [place for place in (repo / ".worktrees" / "pool" / ".kept").iterdir() if place.is_dir()]
+    assert (kept / "secret").read_text() == "read through a link"
+    assert not sh(repo, "for-each-ref", "refs/heads/swarm")
+    assert sh(repo, "cat-file", "-t", sh(repo, "hash-object", str(kept / "secret")), ok=False) == ""
+    again = pool.take("r/a/2", base)
+    assert not (again / "secret").exists()
+    assert collect(pool, again, base).problem == ""
+
+
+def test_nobody_is_left_from_before_the_machine_started(pool: Pool, base: str) -> None:
+    """After a power cut the sign is still there, and who it was for is not: what was done is collected."""
+    path = pool.take("r/a/1", base)
+    (path / "new").write_text("x")
+    signed(path, "another start\n")
+    assert collect(pool, path, base).touched == ("new",)
+
+
+def test_a_setup_leaves_nobody_behind(repo: Path, base: str, tmp_path: Path) -> None:
+    """Where what the setup command started could not be ended, no worker gets that worktree; the next try makes another."""
+    sign = f"{leases.sign_of(repo / '.worktrees' / 'pool' / '1')}0123"
+    pool = open_pool(
+        repo, setup=f"[ -e {tmp_path}/once ] || {{ cat {BOOT} > {sign}; touch {tmp_path}/once; }}"
+    )
+    with pytest.raises(WorktreeSetupFailed, match="could not all be ended"):
+        pool.take("r/a/1", base)
+    inode = (repo / ".worktrees" / "pool" / "1").stat().st_ino
+    path = pool.take("r/a/1", base)
+    assert path.stat().st_ino != inode
+    assert not Path(sign).exists()
+    pool.close()
 
 
 def test_few_files_are_looked_at_in_one_thread(repo: Path, pool: Pool, base: str, tmp_path: Path) -> None:
