@@ -6,6 +6,7 @@ and takes git's word. It is asked about commits, and does not know what swarm an
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 from pathlib import Path
@@ -39,7 +40,7 @@ class Verdict(NamedTuple):
 
 class Unsaid(Exception):
     """Git refuses to work over files that seem to be changed, as those with other ends of lines than their attributes say do as
-    soon as they are checked out; so there is no word of it."""
+    soon as they are checked out, or has no name left for one that it sets aside; so there is no word of it."""
 
 
 class Judge:
@@ -158,7 +159,7 @@ class Judge:
         said = b"\n".join(line for line in said.splitlines() if not _OF_ATTRIBUTES.search(line))
         if not said or b"could not apply" in said:
             return Verdict(None)  # folders were renamed into each other's way: then no path of it is unmerged
-        assert b"local changes" in said or b"overwritten" in said, said
+        assert b"local changes" in said or b"overwritten" in said or b"File name too long" in said, said
         raise Unsaid
 
 
@@ -172,6 +173,23 @@ def _versions(listed: bytes) -> frozenset[Version]:
         mode, oid, stage = facts.decode().split(" ")
         found.add(Version(plain(path), int(stage), mode, oid))
     return frozenset(found)
+
+
+# Where a file was moved by both, one side of a conflict is itself a merge with conflicts, in whose marks each side has the name by
+# which git was asked for it.
+_MARK = re.compile(rb"^([<|>]{7,}) .*$", re.MULTILINE)
+
+
+def without_names(where: Path, versions: frozenset[Version]) -> frozenset[Version]:
+    """Gives for each object that is a file of text what is in it, without the names in marks of conflicts."""
+
+    def plainly(each: Version) -> Version:
+        if each.mode in ("120000", "160000"):
+            return each
+        body = git(where, "cat-file", "blob", each.oid).stdout
+        return each._replace(oid=hashlib.sha1(_MARK.sub(rb"\1", body)).hexdigest())
+
+    return frozenset(map(plainly, versions))
 
 
 # A file that a folder is in the way of is set aside under its own name and that of its side: as the command line named it, HEAD for
