@@ -151,7 +151,8 @@ class Sandbox:
         )
         home = () if self.home is None else (self.home,)  # its links lead there, wherever it lies
         seen, is_open = (*home, *room.shown, *_programs(environ, agent)), room.open and not self.moves
-        base = (*(_common(seen) if is_open else _bare(room.own, seen)), *self._masks(theirs))
+        bare = _common(seen) if is_open else _bare(room.own, seen, self._temporary(environ))
+        base = (*bare, *self._masks(theirs))
         opened = [Mount("read", path, path) for path in self.read]
         opened += [Mount("write", path, path) for path in (*self.write, *theirs)]
         place = str(room.place)
@@ -191,6 +192,15 @@ class Sandbox:
 
     def _is_wanted(self, name: str) -> bool:
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.env)
+
+    def _temporary(self, environ: Mapping[str, str]) -> str:
+        """Gives the user's own folder for temporary files where that is another than everybody's, "" else."""
+        named = environ.get("TMPDIR", "")
+        path = os.path.realpath(named)
+        around = {path, *map(str, Path(path).parents)}
+        is_own = os.path.isabs(named) and os.path.isdir(path) and around.isdisjoint(_HIDDEN)
+        home = self.home is not None and (self.home == Path(path) or Path(path) in self.home.parents)
+        return path if is_own and not home else ""
 
     def _masks(self, opened: Iterable[str]) -> Iterator[Mount]:
         """Hides the secrets of the home, save what lies in, or around, what is opened."""
@@ -355,20 +365,22 @@ def _rules(mounts: Iterable[Mount]) -> Iterator[tuple[str, str]]:
 # --- what they see ----------------------------------------------------------------------------------------------
 
 
-def _bare(own: Path, seen: Iterable[Path]) -> Iterator[Mount]:
-    """The machine, read-only, without what others leave in places where everybody may write, save what is to be `seen` there."""
+def _bare(own: Path, seen: Iterable[Path], temporary: str) -> Iterator[Mount]:
+    """The machine, read-only, without what others leave in places where everybody may write, and the user in their `temporary` one,
+    save what is to be `seen` there."""
     yield from _machine()
-    for place in ("/tmp", "/var/tmp"):  # noqa: S108
+    for place in ("/tmp", "/var/tmp", temporary):  # noqa: S108
         if os.path.isdir(place):
             yield Mount("write", str(own / "tmp"), os.path.realpath(place))
-    yield from (Mount("read", path, path) for path in _in_hidden(seen))
+    hidden = (*_HIDDEN, temporary) if temporary else _HIDDEN
+    yield from (Mount("read", path, path) for path in _in(hidden, seen))
 
 
 def _common(seen: Iterable[Path]) -> Iterator[Mount]:
     """The machine with the places where everybody may write, save what is to be `seen` there, which stays read-only."""
     yield from _machine()
     yield from (Mount("write", place, place) for place in _FOR_ALL)
-    for path in _in_hidden(seen):
+    for path in _in(_HIDDEN, seen):
         yield from (Mount("empty folder", "", path), Mount("read", path, path))
 
 
@@ -378,10 +390,10 @@ def _machine() -> Iterator[Mount]:
     yield from (Mount("read", path, path) for path in _SHOWN_OF_RUN if os.path.lexists(path))
 
 
-def _in_hidden(paths: Iterable[Path]) -> Iterator[str]:
-    """Gives those that lie in places that are hidden."""
+def _in(places: Iterable[str], paths: Iterable[Path]) -> Iterator[str]:
+    """Gives those that lie in one of these places."""
     for path in dict.fromkeys(os.path.realpath(path) for path in paths):
-        if any(path.startswith(f"{hidden}/") for hidden in _HIDDEN):
+        if any(path.startswith(f"{place}/") for place in places):
             yield path
 
 

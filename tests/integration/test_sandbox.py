@@ -191,6 +191,22 @@ def test_a_home_where_things_are_hidden_is_there(by: str, hidden: str) -> None:
 
 
 @pytest.mark.parametrize("by", EACH)
+def test_the_users_own_folder_for_temporary_files_is_hidden(by: str) -> None:
+    """Where the user's TMPDIR is none of everybody's, what others have there is not read either; what was made to be seen is."""
+    with tempfile.TemporaryDirectory(dir=Path(__file__).parents[2]) as folder:
+        temporary = Path(folder, "temporary")
+        (temporary / "place").mkdir(parents=True)
+        (temporary / "others").write_text("others\n")
+        (temporary / "place" / "mine").write_text("mine\n")
+        inside = Inside(Path(folder), by)
+        inside.place = temporary / "place"
+        look = f"cat {temporary}/others {temporary}/place/mine"
+        assert inside(look) == "others\nmine\n"
+        inside.environ |= {"TMPDIR": str(temporary)}
+        assert inside(f"{look}; cat $HOME/notes") == "mine\nnotes\n"
+
+
+@pytest.mark.parametrize("by", EACH)
 def test_an_agent_has_its_program(tmp_path: Path, by: str) -> None:
     """An agent whose program lies where the sandbox hides things finds it and what is beside it, also through a link; another
     agent doesn't."""
