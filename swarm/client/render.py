@@ -105,6 +105,8 @@ def capacity_line(document: Document) -> str:
         if readings.get(key) is not None:
             text += f", {name} {readings[key]:.0f} %"
     said = [capacity[key] for key in ("reason", "note") if capacity.get(key)]
+    if capacity.get("held") and said[:1] == ["nothing waits"]:
+        said[0] = "nothing waits but for what is held"
     return text + "".join(f"; {printable(each)}" for each in said)
 
 

@@ -675,3 +675,19 @@ def test_a_plan_that_waits_is_told_by_whoever_waited() -> None:
     text = telling.result_text(a_run(goal={"stage": "approval"}), 1.0)
     assert "modernise: the plan waits for your approval.\n  Next: swarm plan modernise shows the plan" in text
     assert "waits" not in telling.result_text(a_run(goal={"stage": "ready"}), 1.0)
+
+
+def test_what_is_held_is_not_said_to_wait_for_nothing() -> None:
+    """Beside a line that says who is held, the capacity does not say that nothing waits."""
+    capacity = {
+        "workers_max": 2,
+        "running": 0,
+        "reason": "nothing waits",
+        "held": [{"text": "claude until 12:00"}],
+    }
+    document = {"daemon": {"running": True}, "capacity": capacity}
+    assert render.capacity_line(document) == "workers 0 of 2; nothing waits but for what is held"
+    assert (
+        render.capacity_line({**document, "capacity": {**capacity, "held": []}})
+        == "workers 0 of 2; nothing waits"
+    )
