@@ -356,6 +356,21 @@ def _read(text: str) -> _Pattern:
     return _Pattern(tuple(map(tuple, pieces)), plain)
 
 
+def example(pattern: str) -> str:
+    """Gives a path that a normalised pattern covers: what no star or class names is an `x`."""
+    return "/".join(
+        "x".join("".join(map(_character, piece)) for piece in _read_pieces(segment)[0])
+        for segment in pattern.split("/")
+    )
+
+
+def _character(place: _Place) -> str:
+    """Gives a character that may stand in a place."""
+    if isinstance(place, str):
+        return place
+    return next((each for each in "x0_-" if place.has(each)), chr(place.ranges[0][0]))
+
+
 def _patterns_meet(a: _Pattern, b: _Pattern) -> bool:
     """Tells whether one path can be covered by both."""
     return _words_meet(a.pieces, b.pieces, _segments_meet)

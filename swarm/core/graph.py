@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -139,7 +139,7 @@ def graph(plan: PlanSpec) -> Graph:
     waves: list[list[str]] = []
     specs: list[list[TaskSpec]] = []
     for number, task in enumerate(plan.tasks):
-        level = levels.get(number, 0)
+        level = int(levels.get(number, 0))
         if level and not task.finished:
             while len(waves) < level:
                 waves.append([])
@@ -153,6 +153,15 @@ def graph(plan: PlanSpec) -> Graph:
         cycles=cycles,
         order=_task_ids(net, order),
     )
+
+
+def longest_chain(plan: PlanSpec, takes_s: Callable[[TaskSpec], float]) -> tuple[list[str], float]:
+    """Gives the chain of tasks that takes longest, where each takes so many seconds, and how long that is: no number of workers
+    gets through sooner."""
+    net = _Net(plan)
+    reached, before = _levels(net, net.sorted(), takes_s)
+    path = _longest(net, reached, before)
+    return path, reached[net.task_of[path[-1]]] if path else 0.0
 
 
 def order_and_cycles(plan: PlanSpec) -> tuple[list[str], list[list[str]]]:
@@ -179,16 +188,19 @@ def _chains(net: _Net, order: list[int]) -> dict[int, int]:
     return {first: second for members in sequential.values() for first, second in pairwise(members)}
 
 
-def _levels(net: _Net, order: list[int]) -> tuple[dict[int, int], dict[int, int]]:
-    """Gives for each sorted node how many tasks its longest chain has, itself included, and the node before it there."""
+def _levels(
+    net: _Net, order: list[int], weighs: Callable[[TaskSpec], float] = lambda _: 1
+) -> tuple[dict[int, float], dict[int, int]]:
+    """Gives for each sorted node what the tasks of its heaviest chain weigh, itself included, and the node before it there: with
+    weights of 1 how many they are."""
     tasks = net.plan.tasks
     following = _chains(net, order)
-    reached = dict.fromkeys(order, 0)
+    reached: dict[int, float] = dict.fromkeys(order, 0)
     before: dict[int, int] = {}
     for node in order:
         if node < len(tasks):
             # A finished task is there already, whatever it once needed.
-            reached[node] = 0 if tasks[node].finished else reached[node] + 1
+            reached[node] = 0 if tasks[node].finished else reached[node] + weighs(tasks[node])
         targets = net.after[node]
         for target in (*targets, following[node]) if node in following else targets:
             if target in reached and reached[target] < reached[node]:
@@ -196,8 +208,8 @@ def _levels(net: _Net, order: list[int]) -> tuple[dict[int, int], dict[int, int]
     return reached, before
 
 
-def _longest(net: _Net, levels: dict[int, int], before: dict[int, int]) -> list[str]:
-    """Follows the longest chain back from its end, tasks only."""
+def _longest(net: _Net, levels: dict[int, float], before: dict[int, int]) -> list[str]:
+    """Follows the heaviest chain back from its end, tasks only."""
     tasks = net.plan.tasks
     ends = [node for node in levels if node < len(tasks) and not tasks[node].finished]
     if not ends:

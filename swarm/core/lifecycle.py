@@ -41,6 +41,7 @@ def ready(
     run.set_state(task, TaskState.READY)
     task.reason = reason
     task.not_before = not_before
+    task.ready_at = turn.at if not_before is None else not_before
     if not_before is None:
         run.push(task)
     else:

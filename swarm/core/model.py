@@ -624,7 +624,8 @@ class Attempt:
 class Task:
     """A task of a run. `order` is its place in the plan; attempts from `budget_from` on count against `spec.attempts`.
 
-    `alone` is set after a conflict: the next attempt runs with nothing else of the run beside it.
+    `alone` is set after a conflict: the next attempt runs with nothing else of the run beside it. `ready_at` is when it became
+    ready for its newest attempt, or will.
     """
 
     spec: TaskSpec
@@ -640,6 +641,7 @@ class Task:
     told: tuple[str, ...] = ()
     landed_commit: str | None = None
     ended_at: float | None = None
+    ready_at: float | None = None
 
     @property
     def attempt(self) -> Attempt | None:

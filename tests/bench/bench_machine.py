@@ -1,7 +1,7 @@
 """What one event costs the machine that decides, with 100 to 100,000 tasks known: in this process, without any edge.
 
-Every command is answered at once, as a perfect world would, and the first hundred tasks of the plan are carried through to landed.
-It is decided by the limits that a daemon without settings decides by, with four slots.
+Every command is answered at once, by the world of `swarm simulate`, and the first hundred tasks of the plan are carried through to
+landed. It is decided by the limits that a daemon without settings decides by, with four slots.
 Bar: the cost per event at 100,000 tasks is at most 1.5 x that at 100 (the caches of the processor account for some of it).
 """
 
@@ -10,23 +10,16 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections import deque
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from swarm import config
-from swarm.core import commands as cmd
-from swarm.core import machine
-from swarm.core import messages as m
-from swarm.core.model import Claim, PlanSpec, Readings, TaskSpec
-from swarm.core.state import Swarm
+from swarm.core.model import Claim, PlanSpec, TaskSpec
+from swarm.core.simulation import Assumed, World
 from swarm.settings import Settings
 from tests.bench.measure import Bars, Variant, in_turn, options
 
-CALM = Readings(cpu_percent=5.0, memory_percent=20.0, memory_available_bytes=2**34, disk_free_bytes=2**40)
-BASE = "b" * 40
-LIMITS = dataclasses.replace(config.to_limits(Settings()), workers_max=4, ramp_per_s=1e6, follow_every_s=0.0)
+LIMITS = dataclasses.replace(config.to_limits(Settings()), workers_max=4, ramp_per_s=1e6)
+AT_ONCE = Assumed(task_s=0.0)
 SIZES = (100, 1_000, 10_000, 100_000)
 FIRST = (
     10  # tasks landed before measuring: what a submission leaves to be done once is not the cost of an event
@@ -42,75 +35,28 @@ def a_task(n: int) -> TaskSpec:
     )
 
 
-class World:
-    """A swarm whose commands are answered at once."""
-
-    def __init__(self, tasks: int) -> None:
-        self.swarm = Swarm()
-        self.now = 1.0
-        self.commits = 0
-        self.events = 0
-        self.landed = 0
-        self.waiting: deque[cmd.Command] = deque()
-        self.send(m.DaemonStarted(at=self.now, version="bench", pid=1, limits=LIMITS))
-        plan = PlanSpec(id="plan", name="plan", tasks=tuple(a_task(n) for n in range(tasks)))
-        self.send(m.PlanSubmitted(at=self.now, run="plan", plan=plan, base_branch="main", base_commit=BASE))
-
-    def send(self, event: m.Event) -> None:
-        """Takes an event in, and keeps the commands that follow."""
-        self.events += 1
-        turn = machine.step(self.swarm, event)
-        self.waiting.extend(turn.commands)
-        self.landed += sum(fact.type == "TaskLanded" for fact in turn.facts)
-
-    def carry_on(self, until_landed: int) -> None:
-        """Answers commands until so many tasks have landed."""
-        while self.landed < until_landed:
-            self.now += 0.0001
-            command = self.waiting.popleft()
-            self.send(ANSWERS[type(command)](self, command))
-
-    def a_commit(self) -> str:
-        """A commit id that was not given before."""
-        self.commits += 1
-        return f"{self.commits:040x}"
+def a_plan(tasks: int) -> PlanSpec:
+    """A plan of so many tasks."""
+    return PlanSpec(id="plan", name="plan", tasks=tuple(a_task(n) for n in range(tasks)))
 
 
-def _about(world: World, command: Any) -> dict[str, Any]:
-    return {"at": world.now, "run": command.run, "task": command.task, "attempt": command.attempt}
-
-
-ANSWERS: dict[type[cmd.Command], Callable[[World, Any], m.Event]] = {
-    cmd.MeasureHost: lambda w, c: m.HostMeasured(at=w.now, readings=CALM),
-    cmd.PrepareRun: lambda w, c: m.RunPrepared(at=w.now, run=c.run, commit=BASE, worktree="/staging"),
-    cmd.TakeWorktree: lambda w, c: m.WorktreeReady(**_about(w, c), path="/worktree"),
-    cmd.StartWorker: lambda w, c: m.WorkerStarted(**_about(w, c), pid=1, started_at=w.now),
-    cmd.WatchWorker: lambda w, c: m.WorkerExited(**_about(w, c), exit_code=0),
-    cmd.Collect: lambda w, c: m.Collected(
-        **_about(w, c),
-        head=w.a_commit(),
-        commits=1,
-        touched=(f"d{int(c.task[1:]) % 100}/f{c.task[1:]}",),
-        brought_in=True,
-    ),
-    cmd.GiveBackWorktree: lambda w, c: m.WorktreeReturned(**_about(w, c)),
-    cmd.Merge: lambda w, c: m.CandidateMade(**_about(w, c), onto=c.onto, candidate=w.a_commit()),
-    cmd.Verify: lambda w, c: m.Verified(**_about(w, c), candidate=c.candidate),
-    cmd.Advance: lambda w, c: m.StagingAdvanced(**_about(w, c), candidate=c.new),
-    cmd.Publish: lambda w, c: m.Published(at=w.now, run=c.run, commit=c.commit),
-    cmd.Follow: lambda w, c: m.Followed(at=w.now, run=c.run, commit=c.commit),
-}
+def carry_on(world: World, until_landed: int) -> None:
+    """Lets the world go on until so many tasks have landed."""
+    while len(world.run.landed) < until_landed:
+        event = world.next_event()
+        assert event is not None
+        world.send(event)
 
 
 def per_event_s(tasks: int, repeats: int) -> float:
     """CPU seconds that an event costs on average, with so many tasks known."""
     spent, events = 0.0, 0
     for _ in range(repeats):
-        world = World(tasks)
-        world.carry_on(FIRST)
+        world = World(a_plan(tasks), LIMITS, AT_ONCE)
+        carry_on(world, FIRST)
         before = world.events
         started = time.process_time()
-        world.carry_on(ENOUGH)
+        carry_on(world, ENOUGH)
         spent += time.process_time() - started
         events += world.events - before
     return spent / events

@@ -22,12 +22,13 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from swarm.core import machine
 from swarm.core import messages as m
 from swarm.core.places import Places
+from swarm.core.simulation import World
+from swarm.core.state import Turn
 from swarm.daemon import recovery
 from swarm.edge.journal import Journal, Record
-from tests.bench.bench_machine import World
+from tests.bench.bench_machine import AT_ONCE, LIMITS, a_plan, carry_on
 from tests.bench.measure import Bars, Variant, in_turn, options, scratch
 from tests.bench.product import Product
 
@@ -41,16 +42,15 @@ class Remembered(World):
 
     def __init__(self, tasks: int) -> None:
         self.records: list[Record] = []
-        super().__init__(tasks)
+        super().__init__(a_plan(tasks), LIMITS, AT_ONCE)
 
-    def send(self, event: m.Event) -> None:
-        """Takes an event in, and keeps the commands that follow."""
-        self.events += 1
-        turn = machine.step(self.swarm, event)
-        self.waiting.extend(turn.commands)
-        self.landed += sum(fact.type == "TaskLanded" for fact in turn.facts)
-        self.records.append(Record("event", m.event_to_json(event)))
-        self.records.extend(Record("fact", fact.to_json()) for fact in turn.facts)
+    def send(self, event: m.Event) -> Turn | None:
+        """Takes an event in, and keeps what a journal would."""
+        turn = super().send(event)
+        if turn is not None:
+            self.records.append(Record("event", m.event_to_json(event)))
+            self.records.extend(Record("fact", fact.to_json()) for fact in turn.facts)
+        return turn
 
 
 def a_history(state: Path, events: int) -> None:
@@ -64,7 +64,7 @@ def a_history(state: Path, events: int) -> None:
         snapshots = recovery.Snapshots(places.snapshot, journal)
         taken_at = max(100, (tasks - recovery.RECORDS_APART // RECORDS_PER_TASK) // 100 * 100)
         for landed in _steps(tasks):
-            world.carry_on(landed)
+            carry_on(world, landed)
             journal.append(world.records)
             world.records.clear()
             if landed == taken_at:
