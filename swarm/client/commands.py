@@ -12,6 +12,7 @@ THEMES: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
         (
             ("init", "serving", "init", "Write a commented swarm.toml"),
             ("check", "submitting", "check", "Validate plans without running them"),
+            ("simulate", "simulating", "simulate", "Show the schedule a plan would get; runs nothing"),
             ("run", "submitting", "run", "Carry out a plan: start, submit, show progress, wait"),
         ),
     ),

@@ -24,7 +24,18 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from swarm import protocol
-from swarm.client import finishing, goals, mending, naming, offline, progress, quality, serving, watching
+from swarm.client import (
+    finishing,
+    goals,
+    mending,
+    naming,
+    offline,
+    progress,
+    quality,
+    serving,
+    simulating,
+    watching,
+)
 from swarm.client.connection import Connection, Stream
 from swarm.client.everywhere import Everywhere
 from swarm.client.options import refuse_inside_worker
@@ -88,6 +99,30 @@ class Swarm:
         settings = config.load(self.top, self._session.environ)
         wanted = [plan if isinstance(plan, Mapping) else os.fspath(plan) for plan in plans]
         return offline.check(wanted, self.top, settings)[0]
+
+    def simulate(
+        self,
+        plan: Plan,
+        *,
+        workers: Iterable[int] = (),
+        duration_s: float | None = None,
+        durations: Mapping[str, float] | None = None,
+        verify_s: float | None = None,
+        fail: Mapping[str, float] | None = None,
+        fail_verify: Mapping[str, float] | None = None,
+        fail_rate: float | None = None,
+        seed: int | None = None,
+        learn: bool = False,
+    ) -> Document:
+        """Works out the schedule that a plan would get, for each of these numbers of workers, and runs nothing.
+
+        `durations` are seconds by task, `duration_s` those of every other one; `fail` and `fail_verify` say how many attempts at a
+        task fail, from the first on. With `learn` durations are those of earlier runs where none is given.
+        """
+        wanted = plan if isinstance(plan, Mapping) else os.fspath(plan)
+        assumed = {"task_s": duration_s, "tasks_s": durations, "suite_s": verify_s, "fail_rate": fail_rate}
+        assumed |= {"fails": fail, "reds": fail_verify, "seed": seed}
+        return simulating.document_for(self._session, wanted, workers, assumed, learn=learn)
 
     def submit(
         self,
@@ -498,6 +533,7 @@ class AsyncSwarm:
 
     start, stop = _awaited(Swarm.start), _awaited(Swarm.stop)
     check, submit, run = _awaited(Swarm.check), _awaited(Swarm.submit), _awaited(Swarm.run)
+    simulate = _awaited(Swarm.simulate)
     scout, plan, build = _awaited(Swarm.scout), _awaited(Swarm.plan), _awaited(Swarm.build)
     add, wait = _awaited(Swarm.add), _awaited(Swarm.wait)
     status, show, diff = _awaited(Swarm.status), _awaited(Swarm.show), _awaited(Swarm.diff)

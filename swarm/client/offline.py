@@ -1,8 +1,8 @@
 """What works without a daemon: checking plans, reading the journal, opening a worktree, the audit.
 
 Rules for editing: this is the only part of the client that may use `core`, `edge` and `daemon/recovery` (`spawning` may as far as
-a daemon's process needs it), and it never writes to the journal. Imports that cost start-up time are inside the functions that need
-them.
+a daemon's process needs it, `schedules` to simulate), and it never writes to the journal. Imports that cost start-up time are
+inside the functions that need them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from swarm.core.check import Reading
     from swarm.core.model import Attempt, Finding, Task
     from swarm.core.run import Run
     from swarm.core.state import Swarm
@@ -87,25 +88,29 @@ def check(
     arguments: Iterable[str | Mapping[str, Any]], top: Path, settings: Settings
 ) -> tuple[dict[str, Any], str, int]:
     """Checks plans, named or as mappings, and runs none; gives the document, the text for people, and the exit code (0 or 2)."""
-    from swarm import config
     from swarm.core import discover
     from swarm.core import plan as plans
-    from swarm.daemon import intake
     from swarm.edge import project
 
-    readings = []
-    for argument in arguments:
-        if isinstance(argument, str):
-            path = resolve_plan(argument, top)
-            source, data = str(path), plan_bytes(path)
-        else:
-            source, data = "plan.json", json.dumps(argument).encode()
-        reading = plans.read(data, source=source, defaults=config.to_defaults(settings))
-        reading = intake.with_foreign_claims(intake.with_unknown_agents(reading, settings), settings)
-        readings.append((source, reading))
+    readings = [read_plan(argument, top, settings) for argument in arguments]
     wanted = any(reading.plan is not None and discover.asks(reading.plan) for _, reading in readings)
     document = plans.check_document(readings, project.look(top) if wanted else None)
     return document, plans.check_text(document), 0 if document["ok"] else 2
+
+
+def read_plan(argument: str | Mapping[str, Any], top: Path, settings: Settings) -> tuple[str, Reading]:
+    """Reads a plan as far as it goes; gives its file too."""
+    from swarm import config
+    from swarm.core import plan as plans
+    from swarm.daemon import intake
+
+    if isinstance(argument, str):
+        path = resolve_plan(argument, top)
+        source, data = str(path), plan_bytes(path)
+    else:
+        source, data = "plan.json", json.dumps(argument).encode()
+    found = plans.read(data, source=source, defaults=config.to_defaults(settings))
+    return source, intake.with_foreign_claims(intake.with_unknown_agents(found, settings), settings)
 
 
 def read_edited(text: str, source: str, settings: Settings) -> tuple[list[str], list[str]]:

@@ -418,6 +418,64 @@ def test_check_warns_of_an_agent_that_nobody_defines(swarm: Swarm, repo: Path) -
     assert "warning" not in swarm("check", "plan.toml").stdout
 
 
+def test_a_plan_is_simulated_and_nothing_runs(swarm: Swarm, repo: Path) -> None:
+    """simulate shows a schedule by the settings of the repository, the same each time, and starts no daemon; what is given on the
+    command line goes before a file; 1 where not all would land."""
+    (repo / "plan.toml").write_text(PLAN.replace("Make a", "Make \\u001b[31m"))
+    (repo / "swarm.toml").write_text("[limits]\nworkers_max = 3\n")
+    (repo / "times.toml").write_text("a = 5\nb = 100\n")
+    asked = ("simulate", "plan.toml", "--durations", "times.toml", "--duration", "b=7")
+    done = swarm(*asked, "--json")
+    document = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert [each["workers"] for each in document["widths"]] == [1, 2, 3]
+    assert [(task["starts_s"], task["lands_s"]) for task in document["schedule"]["tasks"]] == [
+        (0, 5),
+        (5, 12),
+    ]
+    assert (document["critical_path"], document["critical_path_s"], document["useful"]) == (["a", "b"], 12, 1)
+    text = swarm(*asked).stdout
+    assert text == swarm(*asked).stdout
+    assert "demo: 2 tasks with 3 workers, simulated; nothing was run" in text
+    assert "Not modelled: load and memory of the machine, merge conflicts" in text
+    failing = swarm("simulate", "plan.toml", "--workers", "2", "--fail", "a")
+    assert failing.returncode == 1
+    assert "1 failed, 1 blocked" in failing.stdout
+    assert "No daemon runs" in swarm("status").stdout
+    assert not (repo / "a.txt").exists()
+
+
+def test_a_plan_needs_no_repository_to_be_simulated(tmp_path: Path, environment: dict[str, str]) -> None:
+    """A plan file alone will do; an invalid one gets all that check says of it, and 2, as what makes no sense does."""
+
+    def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*PROGRAM, "simulate", *arguments],
+            cwd=tmp_path,
+            env={**environment, "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    (tmp_path / "plan.toml").write_text(PLAN)
+    (tmp_path / "wrong.toml").write_text(PLAN.replace('["a"]', '["no", "nobody"]').replace('"b.txt"', '"/b"'))
+    assert simulate("plan.toml").returncode == 0
+    wrong = simulate("wrong.toml", "--json")
+    assert wrong.returncode == 2
+    assert len(json.loads(wrong.stdout)["plans"][0]["errors"]) == 3
+    for given, said in [
+        (("--workers", "0"), "0 is no number of workers from 1 to 1000"),
+        (("--duration", "soon"), "not a number of seconds"),
+        (("--duration", "a=-1"), "-1.0 is no number of seconds (a)"),
+        (("--fail", "c=2"), "The plan has no task c."),
+        (("--learn",), "not in a git repository"),
+    ]:
+        done = simulate("plan.toml", *given)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert said in done.stderr
+
+
 def test_a_daemon_is_steered_from_the_command_line(swarm: Swarm, repo: Path) -> None:
     """start, submit, pause, add, scale, wait, finish and stop do what they say, and say it."""
     assert swarm("start", "--workers", "2").returncode == 0

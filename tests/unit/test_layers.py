@@ -123,6 +123,14 @@ HOUSE: dict[str, tuple[str, ...]] = {
         "swarm.daemon.intake",  # a daemon is started only for a plan that it would take in
         "swarm.client",
     ),
+    "swarm.client.schedules": (
+        "swarm.errors",
+        "swarm.config",
+        "swarm.settings",
+        "swarm.core",
+        "swarm.edge.project",  # what `verify = "auto"` looks at
+        "swarm.client",
+    ),
     "swarm.client.spawning": (
         "swarm.errors",
         "swarm.protocol",
