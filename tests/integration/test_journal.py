@@ -51,6 +51,14 @@ def numbers(journal: Journal) -> list[int]:
     return [row.seq for row in journal.read()]
 
 
+def test_records_of_some_types_alone_are_read(journal: Journal) -> None:
+    """Asked for types, only those come, with their numbers; the most that are wanted counts them alone."""
+    journal.append([event(0), event(1, type="TaskLanded"), event(2), event(3, type="TaskFailed")])
+    wanted = frozenset({"TaskLanded", "TaskFailed"})
+    assert [row.seq for row in journal.read(types=wanted)] == [2, 4]
+    assert [row.seq for row in journal.read(types=wanted, limit=1)] == [2]
+
+
 def test_records_come_back_as_they_were_given(journal: Journal) -> None:
     """What is appended is read back equal, with numbers from 1, whatever its shape."""
     given = [

@@ -18,7 +18,7 @@ import os
 import sqlite3
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -318,6 +318,7 @@ class Journal:
         kind: str | None = None,
         run: str | None = None,
         task: str | None = None,
+        types: Container[str] | None = None,
         limit: int | None = None,
         check: bool = False,
     ) -> Iterator[Row]:
@@ -327,7 +328,8 @@ class Journal:
         Raises `JournalDamaged` where the file can't be read or (with `check`) is not what was written.
         """
         rows = self._checked_rows(after) if check else self._rows(after, (kind, run, task))
-        for seq, columns in islice(_fitting(rows, kind, run, task), limit):
+        fitting = (row for row in _fitting(rows, kind, run, task) if types is None or row[1][2] in types)
+        for seq, columns in islice(fitting, limit):
             yield Row(seq, columns[0], _joined(seq, columns, self.path))
 
     def chunks(self, after: int) -> Iterator[list[tuple[Any, ...]]]:
