@@ -43,6 +43,7 @@ THEMES: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
             ("diff", "watching", "diff", "Show what a task changed"),
             ("claims", "watching", "claims", "Show who may change what now"),
             ("events", "watching", "events", "Show what happened, from the journal"),
+            ("report", "reporting", "report", "Show how a run went: time, critical path, retries, cost"),
             ("lessons", "goals", "lessons", "Show what earlier runs taught; forget it"),
             ("agents", "mending", "agents", "Show which agents can be used here, and why not"),
             ("worktrees", "finishing", "worktrees", "Show worktrees; give kept work one again"),

@@ -32,6 +32,7 @@ from swarm.client import (
     offline,
     progress,
     quality,
+    reporting,
     serving,
     simulating,
     watching,
@@ -322,6 +323,10 @@ class Swarm:
             return (event for event in happened if run is None or event.get("run") == run)
         return iter(self._stream(run, after))
 
+    def report(self, run: str | None = None) -> Document:
+        """Tells how a run went: how long it took and what for, what held it up, what was tried in vain, what it cost."""
+        return reporting.report_document(self._session, run)
+
     def lessons(self, *, forget: Iterable[str] = ()) -> list[Document]:
         """Lists what earlier runs taught, which later ones are told; those named by `forget` are taken back first."""
         if names := list(forget):
@@ -545,3 +550,4 @@ class AsyncSwarm:
     finish, discard = _awaited(Swarm.finish), _awaited(Swarm.discard)
     recover, audit, doctor = _awaited(Swarm.recover), _awaited(Swarm.audit), _awaited(Swarm.doctor)
     agents, lessons = _awaited(Swarm.agents), _awaited(Swarm.lessons)
+    report = _awaited(Swarm.report)

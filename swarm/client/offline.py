@@ -251,6 +251,20 @@ def events(state: Path, after: int) -> Iterator[dict[str, Any]]:
             yield {"seq": row.seq, **row.data, "at": rfc3339(row.data["at"])}
 
 
+def report(state: Path, run: str, now: float | None) -> dict[str, Any]:
+    """Gives the report of a run from the journal's records, up to `now`, or to the last of them where nothing goes on."""
+    from swarm.core import account, chronicle
+    from swarm.core.places import Places
+    from swarm.daemon.recovery import no_collection
+    from swarm.edge.journal import open_to_read
+
+    told = chronicle.Chronicle(run)
+    with open_to_read(Places(state)) as journal, no_collection():
+        for row in journal.read(types=chronicle.TYPES):
+            told.take(row.seq, row.kind, row.data)
+        return account.report(told, now)
+
+
 def _find(state: Path, run: str, task: str) -> tuple[Swarm, Run, Task]:
     swarm = swarm_of(state)
     found = swarm.runs.get(run)

@@ -260,7 +260,7 @@ class Session:
         """Raises `Refused` inside the sandbox, for what is only in files."""
         if self.shut_in:
             raise Refused(
-                "What workers printed and changed is not shown inside the sandbox.",
+                "What workers printed and changed, and the journal's files, are not shown inside the sandbox.",
                 "Nothing was done.",
                 "swarm status, show, claims and events work here",
             )

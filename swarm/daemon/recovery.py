@@ -66,7 +66,7 @@ def aside(path: Path) -> Path:
 
 def replay(journal: Journal, *, check: bool = True) -> Swarm:
     """Rebuilds the swarm from the first event on. Raises `SwarmError` where they don't make sense to this version."""
-    with _no_collection():
+    with no_collection():
         return _step_through(Swarm(), journal, 0, check=check)
 
 
@@ -76,7 +76,7 @@ def restore(places: Places, journal: Journal, *, check: bool = True) -> Swarm:
     Raises `JournalDamaged` where the journal is older than it was: the snapshot is of a record that it does not have, or a run is
     in it that was discarded.
     """
-    with _no_collection():
+    with no_collection():
         swarm = _from_snapshot(places, journal, check=check)
     for name in discards.unknown(places, swarm):
         raise JournalDamaged(
@@ -112,7 +112,7 @@ def _step_through(swarm: Swarm, journal: Journal, after: int, *, check: bool) ->
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
     """Keeps the garbage collector still: it would go through all that is known, again and again, and find nothing."""
     collects = gc.isenabled()
     gc.disable()

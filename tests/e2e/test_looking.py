@@ -201,6 +201,12 @@ def test_events_tell_everything_in_order(swarm: Swarm) -> None:
     last = [json.loads(line) for line in swarm("events", "--json", "--after", "3").out.splitlines()]
     assert last == after[3:]
     assert "landed" in swarm("events").out.lower()
+    report = swarm("report", "--json").json
+    facts = [event["type"] for event in after]
+    assert report["totals"]["attempts"] == facts.count("TaskStarted") == 1
+    assert report["totals"]["landed"] == facts.count("TaskLanded") == 1
+    assert [task["state"] for task in report["tasks"]] == ["landed"]
+    assert "1 landed" in swarm("report").out.splitlines()[0]
 
 
 def test_logs_can_be_filtered_and_followed(swarm: Swarm) -> None:

@@ -1,0 +1,404 @@
+"""Turns the report of a run into plain text: a summary, a timeline, the critical path, and tables of where the time and money went.
+
+Rules for editing: as in `render`: pure functions from a document to text, and all text of others goes through `printable`. Whatever
+is left out is counted in a line of its own.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from swarm.client.render import columns, cut, duration, on_one_line, pad, spent_text, state_text
+from swarm.protocol import printable
+
+Document = Mapping[str, Any]
+
+ROWS_MAX = 30  # of the timeline
+LISTED_MAX = 15  # of a table
+LINKS_MAX = 15  # of the critical path
+NAME_MAX = 22
+SEEN_S = 0.05  # what took less is told as nothing
+BLOCKS = "▁▂▃▄▅▆▇█"
+
+# kind -> what it is called, its sign in the timeline, its colour there
+KINDS: dict[str, tuple[str, str, str]] = {
+    "needs": ("needs", ".", "2"),
+    "paused": ("a pause", ".", "2"),
+    "stopped": ("no daemon", ".", "2"),
+    "claim": ("claims", "c", "33"),
+    "turn": ("its turn", "c", "33"),
+    "agent": ("its agent", ":", "2"),
+    "slot": ("a slot", ":", "2"),
+    "preparing": ("start", "-", "36"),
+    "working": ("work", "#", "36"),
+    "suspended": ("suspended", "z", "31"),
+    "collecting": ("collecting", "-", "36"),
+    "queue": ("queue", "q", "35"),
+    "verifying": ("verification", "v", "34"),
+    "landing": ("landing", "+", "32"),
+}
+_LEGEND = (
+    ". needs or a pause",
+    ": slot or agent",
+    "c claim or turn",
+    "# works",
+    "q waits to land",
+    "v is verified",
+    "+ lands",
+    "! ended without landing",
+)
+
+
+def report_text(document: Document, *, width: int = 80, colour: bool = False) -> str:
+    """Shows a report, in `width` columns."""
+    parts = [
+        _summary(document, width),
+        _timeline(document, width, colour),
+        _critical_path(document, width),
+        _where(document),
+        _claims(document),
+        _not_landed(document),
+        _suites(document),
+        _spent(document),
+    ]
+    told = ([line if "\x1b" in line else cut(line, width) for line in part] for part in parts)
+    return "\n\n".join("\n".join(part) for part in told if part) + "\n"
+
+
+def span(seconds: float | None) -> str:
+    """Shows a length of time in few columns: `0.4s`, `41s`, `3m07s`; `-` for none at all."""
+    if not seconds or seconds < SEEN_S:
+        return "-"
+    return f"{seconds:.1f}s" if seconds < 10 else duration(seconds)
+
+
+def kind_text(kind: str) -> str:
+    """Gives what a kind of time is called."""
+    return KINDS[kind][0] if kind in KINDS else printable(kind)
+
+
+def times_text(times: Mapping[str, float], most: int = 4) -> str:
+    """Lists what took longest: `work 3m05s, verification 12s`."""
+    longest = sorted(times.items(), key=lambda each: -each[1])
+    return ", ".join(f"{kind_text(kind)} {span(took)}" for kind, took in longest[:most] if took >= SEEN_S)
+
+
+def claim_text(row: Document) -> str:
+    """Names what was waited for: a path, or a turn."""
+    return (
+        printable(row["path"])
+        if row.get("path")
+        else f"(one at a time: {printable(row.get('turn') or 'turn')})"
+    )
+
+
+# --- summary ----------------------------------------------------------------------------------------------------------------
+
+
+def title(document: Document) -> str:
+    """Sums the run up in one line."""
+    counts: Mapping[str, int] = document["counts"]
+    order = ("landed", "answered", "failed", "blocked", "cancelled", "open")
+    ended = ", ".join(f"{counts[state]} {state}" for state in order if counts.get(state))
+    took = span(document["speed"]["wall_s"])
+    how = "in" if document["over"] else "after"
+    return f"Run {printable(document['run'])}: {ended or 'no tasks'} {how} {took}" + (
+        "" if document["over"] else ", and it goes on"
+    )
+
+
+def facts(document: Document) -> list[tuple[str, str]]:
+    """Gives the summary of a run as pairs of what it is about and what is said."""
+    speed, staging, totals = document["speed"], document["staging"], document["totals"]
+    began = printable(document["began_at"] or "")[:16].replace("T", " ")
+    said = [("began", f"{began} UTC")]
+    if speed["workers_s"]:
+        at_once = f"{speed['speed_up']:.1f} at once on average, {speed['at_once_max']} at most"
+        said += [
+            ("workers were at work", f"{span(speed['workers_s'])} in all: {at_once}"),
+            ("one after the other", f"about {span(speed['one_by_one_s'])}, an estimate: waiting left out"),
+        ]
+    if staging["first_landing_s"] is not None:
+        said.append(("staging", f"{_first(staging)}, last after {span(staging['last_landing_s'])}"))
+        said.append(("landings an hour", f"{document['velocity']['landed_per_hour']:,.0f}"))
+    return [*said, *_tried(totals), *_costs(document["spent"])]
+
+
+def _first(staging: Document) -> str:
+    first, green = staging["first_landing_s"], staging["first_green_s"]
+    if green is None:
+        return f"first landing after {span(first)}, with no suite to pass"
+    return f"first {'' if first == green else f'landing after {span(first)}, '}verified landing after {span(green)}"
+
+
+def _tried(totals: Document) -> Iterator[tuple[str, str]]:
+    vain = ", ".join(f"{number} {printable(code)}" for code, number in totals["in_vain"].items())
+    yield "attempts", f"{totals['attempts']}" + (f"; in vain: {vain}" if vain else "; none in vain")
+    if totals["candidates_verified"]:
+        flakes = f", {totals['flakes']} flaky" if totals["flakes"] else ""
+        failed = totals["integration_failures"]
+        yield (
+            "verification",
+            f"{totals['candidates_verified']} candidates, {totals['candidates_red']} red{flakes}; "
+            f"{failed} integration failure{'' if failed == 1 else 's'}",
+        )
+
+
+def _costs(spent: Document) -> Iterator[tuple[str, str]]:
+    if text := cost_text(spent):
+        yield "spent", text
+
+
+def cost_text(row: Document) -> str:
+    """Says what something cost: `$1.25, 120,000 tokens`."""
+    return spent_text({"cost_usd": row["cost_usd"], "tokens": row["tokens_in"] + row["tokens_out"]})
+
+
+def blocks(numbers: Sequence[int]) -> str:
+    """Draws numbers as a line of blocks; none where there are too few to see a course."""
+    most = max(numbers, default=0)
+    if len(numbers) < 4 or not most:
+        return ""
+    return "".join(BLOCKS[round(number / most * (len(BLOCKS) - 1))] for number in numbers)
+
+
+def _summary(document: Document, width: int) -> Iterator[str]:
+    yield title(document)
+    course = blocks(document["velocity"]["landed"])
+    for what, said in [*facts(document), *([("landings over time", course)] if course else [])]:
+        yield from textwrap.wrap(f"  {what:<20}  {said}", width, subsequent_indent=" " * 24)
+    yield ""
+    yield from textwrap.wrap(f"Bottleneck: {printable(document['bottleneck'])}", width)
+
+
+# --- timeline ---------------------------------------------------------------------------------------------------------------
+
+
+def worth_drawing(document: Document, most: int) -> list[Document]:
+    """Picks the tasks of the timeline: those of the critical path, then the longest; in the order in which they began to move."""
+    path = document["critical_path"] or {"links": []}
+    critical = {link["task"] for link in path["links"]}
+    tasks = sorted(document["tasks"], key=lambda task: (task["id"] not in critical, -task["took_s"]))
+    return sorted(tasks[:most], key=lambda task: (_moved(task), task["from_s"] or 0.0))
+
+
+def _moved(task: Document) -> float:
+    waits = ("needs", "paused", "stopped", "claim", "turn", "agent", "slot")
+    moved = (each["from_s"] for each in task["stood"] if each["kind"] not in waits)
+    return float(next(moved, task["to_s"] or 0.0))
+
+
+def _timeline(document: Document, width: int, colour: bool) -> Iterator[str]:
+    wall, tasks = document["speed"]["wall_s"], worth_drawing(document, ROWS_MAX)
+    if not tasks or not wall:
+        return
+    names = min(NAME_MAX, max(columns(printable(task["id"])) for task in tasks))
+    length = max(10, width - names - 11)
+    yield f"Timeline, {span(wall / length)} a column"
+    for task in tasks:
+        name, bar = pad(printable(task["id"]), names), _bar(task, wall, length, colour)
+        yield f"  {name} {bar} {span(task['took_s']):>7}"
+    if left := len(document["tasks"]) - len(tasks):
+        yield f"  … and {left} tasks more, which took less time"
+    yield from textwrap.wrap("   ".join(_LEGEND), width, initial_indent="  ", subsequent_indent="  ")
+
+
+def _bar(task: Document, wall: float, length: int, colour: bool) -> str:
+    """Draws where a task stood: in each column what took most of it."""
+    shares: list[dict[str, float]] = [{} for _ in range(length)]
+    each_s = wall / length
+    for stretch in task["stood"]:
+        begin, end = stretch["from_s"], stretch["to_s"]
+        for column in range(int(begin / each_s), min(length, int(end / each_s) + 1)):
+            here = min(end, (column + 1) * each_s) - max(begin, column * each_s)
+            shares[column][stretch["kind"]] = shares[column].get(stretch["kind"], 0.0) + here
+    signs = [
+        KINDS.get(max(each, key=lambda k: each[k]), ("", "?", "")) if each else ("", " ", "")
+        for each in shares
+    ]
+    drawn = [_paint(sign, code, colour) for _, sign, code in signs]
+    if task["state"] in ("failed", "cancelled", "blocked") and task["to_s"] is not None:
+        drawn[min(length - 1, int(task["to_s"] / each_s))] = _paint("!", "31", colour)
+    return "".join(drawn)
+
+
+def _paint(sign: str, code: str, colour: bool) -> str:
+    return f"\x1b[{code}m{sign}\x1b[0m" if colour and code else sign
+
+
+def after_text(link: Document) -> str:
+    """Says what let a task of the critical path go on; "" for the first."""
+    after = link["after"]
+    if after is None:
+        return ""
+    task = printable(after["task"])
+    return {
+        "needs": f"needed {task}",
+        "claim": f"waited for {claim_text(after)}, held by {task}",
+        "turn": f"had its turn after {task}",
+        "slot": f"got the slot of {task}",
+        "queue": f"stood behind {task} in the merge queue",
+    }.get(after["why"], f"after {task}")
+
+
+def _critical_path(document: Document, width: int) -> Iterator[str]:
+    path = document["critical_path"]
+    if path is None:
+        return
+    yield f"Critical path, {span(path['took_s'])}: each went on when the one before it let it"
+    links = path["links"]
+    if len(links) > LINKS_MAX:
+        yield f"  … {len(links) - LINKS_MAX} before these"
+    for link in links[-LINKS_MAX:]:
+        said = "; ".join(filter(None, (after_text(link), times_text(link["time"], 3))))
+        at, took = duration(link["from_s"]), span(link["to_s"] - link["from_s"])
+        head = f"  {at:>6}  {pad(printable(link['task']), 16)}  {took:>6}  "
+        yield from textwrap.wrap(f"{head}{said}", width, subsequent_indent=" " * columns(head))
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------------
+
+
+def _table(
+    head: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    texts: Sequence[int] = (0,),
+    gap: int = 2,
+) -> Iterator[str]:
+    """Lays cells out: the columns of `texts` to the left, the others, which are figures, to the right."""
+    listed = [head, *rows]
+    sizes = [max(columns(row[place]) for row in listed) for place in range(len(head))]
+    sizes[0] = min(sizes[0], NAME_MAX)
+    for row in listed:
+        cells = [
+            pad(cell, size) if place in texts else cell.rjust(size)
+            for place, (cell, size) in enumerate(zip(row, sizes, strict=True))
+        ]
+        yield "  " + (" " * gap).join(cells).rstrip()
+
+
+def _more(number: int, what: str) -> list[str]:
+    return [f"  … and {number} more {what}"] if number > 0 else []
+
+
+_COLUMNS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("needs", ("needs",)),
+    ("claims", ("claim", "turn")),
+    ("slot", ("slot", "agent", "paused", "stopped")),
+    ("start", ("preparing", "collecting", "suspended")),
+    ("work", ("working",)),
+    ("queue", ("queue",)),
+    ("verify", ("verifying", "landing")),
+)
+
+
+def divided(times: Mapping[str, float]) -> list[float]:
+    """Gives how long each group of `COLUMN_NAMES` took."""
+    return [sum(times.get(kind, 0.0) for kind in kinds) for _, kinds in _COLUMNS]
+
+
+COLUMN_NAMES = tuple(name for name, _ in _COLUMNS)
+
+
+def _where(document: Document) -> Iterator[str]:
+    tasks = sorted(document["tasks"], key=lambda task: -task["took_s"])
+    if not tasks:
+        return
+    rows = [("all tasks", document["time"], "")]
+    rows += [(printable(task["id"]), task["time"], str(task["attempts"])) for task in tasks[:LISTED_MAX]]
+    yield "Where the time went (slot: pauses and held agents too; verify: landing too)"
+    yield from _table(
+        ("task", "took", *COLUMN_NAMES, "tries"),
+        [
+            (cut(name, 16), span(sum(times.values())), *map(span, divided(times)), tries)
+            for name, times, tries in rows
+        ],
+        gap=1,
+    )
+    yield from _more(len(tasks) - LISTED_MAX, "tasks")
+
+
+def _claims(document: Document) -> Iterator[str]:
+    rows = document["claims"]
+    if not rows:
+        return
+    yield "Claims that were waited for"
+    yield from _table(
+        ("path", "waited", "tasks", "longest", "by whom"),
+        [
+            (
+                claim_text(row),
+                span(row["waited_s"]),
+                str(row["tasks"]),
+                span(row["longest_s"]),
+                f"{printable(row['longest_task'])}, while {printable(row['held_by'])} held it",
+            )
+            for row in rows[:LISTED_MAX]
+        ],
+        texts=(0, 4),
+    )
+    yield from _more(len(rows) - LISTED_MAX, "claims")
+
+
+def _not_landed(document: Document) -> Iterator[str]:
+    rows = document["not_landed"]
+    if not rows:
+        return
+    yield "Attempts in vain"
+    for row in rows[:LISTED_MAX]:
+        name = f"{printable(row['task'])} #{row['attempt']}"
+        why = state_text(row["code"] or row["outcome"])
+        yield f"  {pad(name, NAME_MAX)}  {span(row['took_s']):>6}  {why}: {on_one_line(row['text'])}"
+    yield from _more(len(rows) - LISTED_MAX, "attempts")
+
+
+def _suites(document: Document) -> Iterator[str]:
+    rows = document["suites"]
+    if not rows:
+        return
+    yield "Verification"
+    yield from _table(
+        ("suite", "ran", "red", "flaky", "spared", "median", "longest", "in all"),
+        [
+            (
+                printable(row["name"]),
+                *(str(row[key]) for key in ("ran", "red", "flaked", "remembered")),
+                *(span(row[key]) for key in ("median_s", "longest_s", "total_s")),
+            )
+            for row in rows[:LISTED_MAX]
+        ],
+    )
+    yield from _more(len(rows) - LISTED_MAX, "suites")
+
+
+def _spent(document: Document) -> Iterator[str]:
+    spent = document["spent"]
+    tasks = sorted(
+        document["tasks"], key=lambda task: (-task["cost_usd"], -task["tokens_in"] - task["tokens_out"])
+    )
+    groups: list[tuple[str, Sequence[Document], Callable[[Document], str]]] = [
+        ("phase", spent["by_phase"], lambda row: row["phase"] or "(none)"),
+        ("agent", spent["by_agent"], lambda row: row["agent"]),
+        ("task", tasks, lambda row: row["id"]),
+    ]
+    if not cost_text(spent):
+        return
+    yield "Spent"
+    for what, rows, name in groups:
+        paid = [row for row in rows if cost_text(row)]
+        yield from _table(
+            (what, "cost", "tokens in", "out"),
+            [
+                (
+                    printable(name(row)),
+                    f"${row['cost_usd']:,.4f}",
+                    f"{row['tokens_in']:,}",
+                    f"{row['tokens_out']:,}",
+                )
+                for row in paid[:LISTED_MAX]
+            ],
+        )
+        yield from _more(len(paid) - LISTED_MAX, f"{what}s")

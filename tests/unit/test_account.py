@@ -1,0 +1,452 @@
+"""What `swarm report` tells: each figure equals a plain count over the records, and the parts add up to the whole."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from swarm.client.report_page import report_page
+from swarm.client.report_text import report_text
+from swarm.core import machine
+from swarm.core import messages as m
+from swarm.core.account import report
+from swarm.core.chronicle import TYPES, Chronicle
+from swarm.core.state import Swarm
+from tests.unit.test_random_walk import walk
+
+Record = dict[str, Any]
+Numbered = tuple[int, str, Record]
+KEPT_BY_TYPE = ("TaskStarted", "TaskLanded", "TaskHandedBack", "TaskFailed", "TaskCancelled", "TaskBlocked")
+
+
+def told(records: list[Numbered], run: str = "r", now: float | None = None) -> Record:
+    chronicle = Chronicle(run)
+    for seq, kind, record in records:
+        if record["type"] in TYPES:
+            chronicle.take(seq, kind, record)
+    return report(chronicle, now)
+
+
+# --- whatever happens -------------------------------------------------------------------------------------------------------
+
+
+def journal_of(log: list[str]) -> tuple[list[Numbered], Swarm]:
+    """Gives the records of a walk, as a daemon writes them, with workers that say what they cost."""
+    swarm, records = Swarm(), []
+    for number, line in enumerate(log):
+        data = json.loads(line)
+        if data["type"] == "WorkerExited":
+            data["result"] = data.get("result", {}) | {
+                "cost_usd": number % 7 * 0.001,
+                "tokens_in": number,
+                "tokens_out": number % 5,
+            }
+        turn = machine.step(swarm, m.event_from_json(data))
+        records.append((len(records) + 1, "event", data))
+        for fact in turn.facts:
+            records.append((len(records) + 1, "fact", fact.to_json()))
+    return records, swarm
+
+
+def since_it_began(records: list[Numbered], run: str) -> list[Numbered]:
+    """Gives the records of a run, and of no run of that id that was discarded before."""
+    mine = [each for each in records if each[2].get("run") == run]
+    starts = [place for place, each in enumerate(mine) if each[2]["type"] == "RunStarted"]
+    ends = [place + 1 for place, each in enumerate(mine) if each[2]["type"] == "RunDiscarded"]
+    return mine[max([*starts[-1:], *ends[-1:]], default=0) :]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_happens_every_total_is_a_plain_count(seed: int) -> None:
+    """Of any journal, totals equal a count of its records, money and tokens of tasks add up to phase, agent and run, the parts of
+    each task's time to its time, and the critical path has no gap and ends with the last landing."""
+    *_, world = walk(seed, rush=seed % 3 == 0)
+    records, swarm = journal_of(world.log)
+    for run in swarm.runs:
+        mine = since_it_began(records, run)
+        document = told(records, run)
+        check_counts(document, mine)
+        check_cost(document, mine, swarm)
+        check_time(document)
+        assert report_text(document)
+        assert report_page(document)
+
+
+def check_counts(document: Record, records: list[Numbered]) -> None:
+    facts = Counter(record["type"] for _, kind, record in records if kind == "fact")
+    totals, tasks = document["totals"], document["tasks"]
+    names = ("attempts", "landed", "handed_back", "failed", "cancelled", "blocked")
+    assert [totals[name] for name in names] == [facts[kind] for kind in KEPT_BY_TYPE]
+    assert totals["flakes"] == facts["SuiteFlaked"] == sum(suite["flaked"] for suite in document["suites"])
+    assert (
+        sum(task["attempts"] for task in tasks) == totals["attempts"] == sum(document["velocity"]["started"])
+    )
+    assert sum(document["velocity"]["landed"]) == totals["landed"]
+    verdicts = [r for _, _, r in records if r["type"] == "Verified" and not r.get("trouble")]
+    assert sum(task["verified"] for task in tasks) == sum(not each.get("again") for each in verdicts)
+    said = Counter(suite["name"] for each in verdicts for suite in each.get("suites", ()))
+    assert {suite["name"]: suite["ran"] for suite in document["suites"]} == said
+    codes = Counter(r.get("code") for _, _, r in records if r["type"] in ("TaskHandedBack", "TaskFailed"))
+    for code in ("conflict", "verify_failed", "worker_failed", "timeout"):
+        assert (
+            totals["in_vain"].get(code, 0) <= codes[code]
+        )  # a task may fail twice of one attempt: over its budget
+    assert totals["integration_failures"] == sum(
+        totals["in_vain"].get(code, 0) for code in ("conflict", "verify_failed")
+    )
+
+
+def check_cost(document: Record, records: list[Numbered], swarm: Swarm) -> None:
+    results = [record.get("result", {}) for _, _, record in records if record["type"] == "WorkerExited"]
+    spent, tasks = document["spent"], document["tasks"]
+    for key in ("cost_usd", "tokens_in", "tokens_out"):
+        plain = pytest.approx(sum(result.get(key, 0) for result in results))
+        for rows in ([spent], tasks, spent["by_phase"], spent["by_agent"]):
+            assert sum(row[key] for row in rows) == plain
+    for row in spent["by_phase"]:
+        inside = [task for task in tasks if task["phase"] == row["phase"]]
+        assert row["tokens_in"] == sum(task["tokens_in"] for task in inside)
+        assert row["cost_usd"] == pytest.approx(sum(task["cost_usd"] for task in inside))
+    run = swarm.runs[document["run"]]
+    assert spent["cost_usd"] == pytest.approx(run.spent.usd)
+    assert spent["tokens_in"] + spent["tokens_out"] == run.spent.tokens
+
+
+def check_time(document: Record) -> None:
+    wall = document["speed"]["wall_s"]
+    for task in document["tasks"]:
+        stood = task["stood"]
+        assert sum(task["time"].values()) == pytest.approx(task["took_s"], abs=1e-6)
+        assert all(0 <= each["from_s"] < each["to_s"] <= wall for each in stood), task
+        assert all(a["to_s"] <= b["from_s"] for a, b in pairwise(stood)), task
+    path = document["critical_path"]
+    if path is None:
+        assert document["totals"]["landed"] == 0
+        return
+    links = path["links"]
+    assert links[-1]["to_s"] == document["staging"]["last_landing_s"]
+    assert all(a["to_s"] == b["from_s"] for a, b in pairwise(links))
+    assert path["took_s"] == pytest.approx(links[-1]["to_s"] - links[0]["from_s"], abs=1e-3)
+    assert all(sum(link["time"].values()) <= link["to_s"] - link["from_s"] + 1e-6 for link in links)
+
+
+# --- a story with known figures ---------------------------------------------------------------------------------------------
+
+
+class Story:
+    """Writes the records of a run `r` by hand; times are seconds since the run began."""
+
+    def __init__(self, *tasks: Record, limits: Record | None = None, **submitted: Any) -> None:
+        self.records: list[Numbered] = []
+        self.event(
+            "DaemonStarted", 0, run=None, limits={"workers_max": 2, "keep_claims": True} | (limits or {})
+        )
+        plan = {"phases": submitted.pop("phases", []), "tasks": list(tasks)}
+        self.event("PlanSubmitted", 0, plan=plan, **submitted)
+        self.fact("RunStarted", 0)
+        self.fact("PlanAccepted", 0, added=len(tasks))
+
+    def _add(self, kind: str, name: str, at: float, data: Record) -> None:
+        record = {"type": name, "at": 1000.0 + at, "run": "r", **data}
+        record = {key: value for key, value in record.items() if value is not None}
+        self.records.append((len(self.records) + 1, kind, record))
+
+    def event(self, name: str, at: float, **data: Any) -> None:
+        self._add("event", name, at, data)
+
+    def fact(self, name: str, at: float, **data: Any) -> None:
+        self._add("fact", name, at, data)
+
+    def starts(self, task: str, at: float, n: int = 1) -> None:
+        self.fact("TaskStarted", at, task=task, attempt=n, agent="command")
+        self.event("WorkerStarted", at, task=task, attempt=n)
+
+    def exits(self, task: str, at: float, n: int = 1, code: int = 0, **result: Any) -> None:
+        self.event("WorkerExited", at, task=task, attempt=n, exit_code=code, result=result)
+        if code == 0:
+            self.fact("TaskQueued", at, task=task, attempt=n)
+
+    def candidate(self, task: str, at: float, until: float, n: int = 1, outcome: str = "passed") -> None:
+        self.event("CandidateMade", at, task=task, attempt=n)
+        self.verified(task, until, until - at, n, outcome)
+
+    def verified(self, task: str, at: float, took: float, n: int = 1, outcome: str = "passed") -> None:
+        suites = [{"name": "unit", "outcome": outcome, "duration_s": took}]
+        self.event("Verified", at, task=task, attempt=n, suites=suites)
+
+    def lands(self, task: str, at: float, n: int = 1, verified: tuple[str, ...] = ("unit",)) -> None:
+        self.event("StagingAdvanced", at, task=task, attempt=n)
+        self.fact("TaskLanded", at, task=task, attempt=n, verified=list(verified))
+
+
+def a_task(name: str, *claims: str, **more: Any) -> Record:
+    wanted = [{"path": path, "mode": "exclusive"} for path in claims]
+    return {"id": name, "title": f"Do {name}", "claims": wanted, **more}
+
+
+def three() -> Story:
+    """Two tasks want one file, the third needs the first."""
+    story = Story(a_task("a", "src/x"), a_task("b", "src/**"), a_task("c", "doc", needs=["a"], phase="late"),
+                  phases=[{"id": "late", "parallel_safe": True}])  # fmt: skip
+    story.starts("a", 1)
+    story.exits("a", 5, cost_usd=0.5, tokens_in=10)
+    story.candidate("a", 5, 7)
+    story.lands("a", 7)
+    story.starts("b", 7)
+    story.starts("c", 8)
+    story.exits("c", 9, code=1, tokens_out=7)
+    story.fact("TaskHandedBack", 9, task="c", attempt=1, code="worker_failed", text="exit code 1")
+    story.starts("c", 10, n=2)
+    story.exits("b", 12)
+    story.candidate("b", 12, 13, outcome="failed")
+    story.fact("TaskHandedBack", 13, task="b", attempt=1, code="verify_failed", text="red")
+    story.starts("b", 13, n=2)
+    story.exits("c", 15, n=2, cost_usd=0.25)
+    story.event("CandidateMade", 15, task="c", attempt=2)
+    story.exits("b", 16, n=2)
+    story.verified("c", 18, 3, n=2)
+    story.lands("c", 18, n=2)
+    story.candidate("b", 18.5, 19.5, n=2)
+    story.lands("b", 20, n=2)
+    story.fact("RunEnded", 20, landed=3)
+    return story
+
+
+def by_id(document: Record) -> dict[str, Record]:
+    return {task["id"]: task for task in document["tasks"]}
+
+
+def test_where_the_time_of_each_task_went() -> None:
+    """What a task waited for, and how long it was at work, in the queue and verified, is told apart."""
+    tasks = by_id(told(three().records))
+    assert tasks["a"]["time"] == {"slot": 1.0, "working": 4.0, "verifying": 2.0}
+    assert tasks["b"]["time"] == {"claim": 6.0, "slot": 1.0, "working": 8.0, "verifying": 2.0, "queue": 3.0}
+    assert tasks["c"]["time"] == {"needs": 7.0, "slot": 2.0, "working": 6.0, "verifying": 3.0}
+    assert (tasks["b"]["attempts"], tasks["b"]["verified"], tasks["b"]["red"]) == (2, 2, 1)
+
+
+def test_what_is_measured_and_what_is_estimated() -> None:
+    """Workers' time by the time that passed is the speed-up; the estimate leaves out all waiting."""
+    document = told(three().records)
+    assert document["speed"] == {
+        "wall_s": 20.0,
+        "workers_s": 18.0,
+        "speed_up": 0.9,
+        "at_once_max": 2,
+        "one_by_one_s": 25.0,
+    }
+    assert document["staging"] == {
+        "first_landing_s": 7.0,
+        "last_landing_s": 20.0,
+        "first_green_s": 7.0,
+        "last_green_s": 20.0,
+    }
+    assert document["velocity"]["landed_per_hour"] == 540.0
+
+
+def test_the_critical_path_is_what_let_each_go_on() -> None:
+    """It goes back from the last landing through the queue, a need or a claim, to the beginning."""
+    path = told(three().records)["critical_path"]
+    links = [(link["task"], link["from_s"], (link["after"] or {}).get("why")) for link in path["links"]]
+    assert links == [("a", 0.0, None), ("c", 7.0, "needs"), ("b", 18.0, "queue")]
+    assert path["took_s"] == 20.0
+    assert path["links"][2]["after"]["task"] == "c"
+
+
+def test_what_failed_and_what_it_cost() -> None:
+    """Attempts in vain are listed with their reason, red candidates are integration failures, and costs go to phase and agent."""
+    document = told(three().records)
+    assert [(row["task"], row["attempt"], row["code"]) for row in document["not_landed"]] == [
+        ("c", 1, "worker_failed"),
+        ("b", 1, "verify_failed"),
+    ]
+    assert document["totals"]["integration_failures"] == 1
+    assert document["totals"]["more_attempts"] == 2
+    phases = {
+        row["phase"]: (row["cost_usd"], row["tokens_in"], row["tokens_out"])
+        for row in document["spent"]["by_phase"]
+    }
+    assert phases == {None: (0.5, 10, 0), "late": (0.25, 0, 7)}
+    (suite,) = document["suites"]
+    assert (suite["ran"], suite["red"], suite["median_s"], suite["total_s"]) == (4, 1, 1.5, 7.0)
+
+
+def test_claims_tell_who_waited_for_whom() -> None:
+    """A claim that was waited for is told with the task that waited longest and who held it; one in turns says so."""
+    (row,) = told(three().records)["claims"]
+    assert (row["path"], row["waited_s"], row["longest_task"], row["held_by"]) == ("src/**", 6.0, "b", "a")
+    story = Story(a_task("a"), a_task("b"), sequential=True)
+    story.starts("a", 0)
+    story.exits("a", 2)
+    story.lands("a", 3, verified=())
+    story.starts("b", 3)
+    (row,) = told(story.records)["claims"]
+    assert (row["path"], row["turn"], row["waited_s"]) == (None, "run", 3.0)
+
+
+def test_a_claim_kept_after_a_conflict_holds_others_up_and_not_its_task() -> None:
+    """Whoever conflicted keeps its claims: it waits for a slot, and others for it."""
+    story = Story(a_task("a", "x"), a_task("b", "x"))
+    story.starts("a", 0)
+    story.exits("a", 1)
+    story.fact("TaskHandedBack", 2, task="a", attempt=1, code="conflict", text="it conflicts")
+    story.starts("a", 5, n=2)
+    story.exits("a", 6, n=2)
+    story.lands("a", 7, n=2, verified=())
+    story.starts("b", 7)
+    tasks = by_id(told(story.records))
+    assert tasks["a"]["time"]["slot"] == 3.0
+    assert tasks["b"]["time"] == {"claim": 7.0}
+
+
+def test_pauses_and_a_daemon_that_was_stopped_are_told_apart() -> None:
+    """A wait that a pause, a stopped daemon or a held agent explains is not one for a slot."""
+    story = Story(a_task("a", agent="mine"))
+    story.event("Paused", 1)
+    story.event("Resumed", 3)
+    story.event("DaemonStopped", 4, run=None)
+    story.event("DaemonStarted", 8, run=None, limits={"workers_max": 2})
+    story.fact("AgentHeld", 9, agent="command")
+    story.fact("AgentGoesOn", 10, agent="command")
+    story.starts("a", 11)
+    (task,) = told(story.records)["tasks"]
+    assert task["time"] == {"slot": 4.0, "paused": 2.0, "stopped": 4.0, "agent": 1.0}
+
+
+def test_time_stands_still_while_all_has_ended_and_when_the_clock_jumps() -> None:
+    """A retry the next day does not make the run a day longer, nor does a clock that is set."""
+    story = Story(a_task("a", "x"))
+    story.starts("a", 0)
+    story.exits("a", 2, code=1)
+    story.fact("TaskFailed", 2, task="a", attempt=1, code="worker_failed", text="exit code 1")
+    story.fact("RunEnded", 2, landed=0)
+    story.event("ClockSet", 50_000, run=None, by_s=100.0)
+    story.fact("TaskRetried", 86_402, task="a", attempt=1)
+    story.starts("a", 86_402, n=2)
+    story.event("ClockSet", 86_303, run=None, by_s=-100.0)
+    story.exits("a", 86_305, n=2)
+    story.lands("a", 86_306, n=2, verified=())
+    document = told(story.records)
+    assert document["speed"]["wall_s"] == 6.0
+    assert document["tasks"][0]["time"] == {"working": 5.0, "queue": 1.0}
+
+
+def test_a_run_that_goes_on_is_told_up_to_now() -> None:
+    """What is at work now has been so until now; a run that has ended is as it ended."""
+    story = Story(a_task("a"))
+    story.starts("a", 1)
+    document = told(story.records, now=1011.0)
+    assert (document["over"], document["speed"]["wall_s"], document["counts"]) == (False, 11.0, {"open": 1})
+    assert document["tasks"][0]["time"] == {"slot": 1.0, "working": 10.0}
+    assert told(three().records, now=5000.0)["speed"]["wall_s"] == 20.0
+
+
+def test_what_only_left_out_is_not_told_of() -> None:
+    """A task that --only leaves out has waited for nothing; what the named ones need has."""
+    story = Story(a_task("a"), a_task("b", needs=["a"]), a_task("c"), only=["b"])
+    assert [task["id"] for task in told(story.records, now=1005.0)["tasks"]] == ["a", "b"]
+
+
+def test_a_long_chain_of_phases_and_a_contested_file_cost_little() -> None:
+    """Ten thousand tasks that take turns at one file, in phases each of which needs the one before, are told of all the same."""
+    number = 3000
+    phases = [
+        {"id": f"p{i}", "phase_needs": [f"p{i - 1}"] if i else [], "parallel_safe": True}
+        for i in range(number)
+    ]
+    story = Story(*(a_task(f"t{i}", "CHANGELOG", phase=f"p{i}") for i in range(number)), phases=phases)
+    for i in range(number):
+        story.starts(f"t{i}", i)
+        story.exits(f"t{i}", i + 0.5)
+        story.lands(f"t{i}", i + 0.6, verified=())
+    document = told(story.records)
+    assert len(document["critical_path"]["links"]) == number
+    assert sum(len(task["stood"]) for task in document["tasks"]) < 5 * number
+
+
+# --- shown ------------------------------------------------------------------------------------------------------------------
+
+HOSTILE = '</title><script src="http://x/">alert(1)</script>\x1b]0;\u202e&"\''
+
+
+def hostile() -> Record:
+    """A run whose every name is somebody's attack."""
+    story = Story(a_task(HOSTILE, HOSTILE), a_task("b", HOSTILE))
+    story.starts(HOSTILE, 0)
+    story.exits(HOSTILE, 9, cost_usd=1.0)
+    story.fact("TaskHandedBack", 9, task=HOSTILE, attempt=1, code=HOSTILE, text=HOSTILE)
+    story.starts("b", 9)
+    return told(story.records, now=1020.0)
+
+
+def test_text_fits_and_is_harmless() -> None:
+    """No line is wider than the terminal, and nothing of others reaches it as it is."""
+    for width in (80, 60):
+        for document in (told(three().records), hostile()):
+            lines = report_text(document, width=width).splitlines()
+            assert max(map(len, lines)) <= width, max(lines, key=len)
+            assert not {"\x1b", "\u202e"} & set("".join(lines))
+    assert "\x1b[36m" in report_text(told(three().records), colour=True)
+
+
+def test_the_timeline_shows_where_each_task_stood() -> None:
+    """A bar says in each column what took most of it, to scale."""
+    text = report_text(told(three().records), width=33)
+    (bar,) = [line for line in text.splitlines() if line.startswith("  a ")][:1]
+    assert bar == "  a :####vvv                 7.0s"
+
+
+def test_many_tasks_are_counted_where_they_are_not_shown() -> None:
+    """A text of thousands of tasks is a page or two, and says how many it does not show."""
+    story = Story(*(a_task(f"t{i}") for i in range(2000)))
+    text = report_text(told(story.records, now=1005.0))
+    assert len(text.splitlines()) < 80
+    assert "… and 1970 tasks more" in text
+
+
+class Tags(HTMLParser):
+    """Collects what a page is made of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+@pytest.mark.parametrize("document", [told(three().records), hostile()])
+def test_the_page_loads_nothing_and_runs_nothing(document: Record) -> None:
+    """Whatever names are, a page has no script, no address and no handler, and forbids all of them."""
+    page = report_page(document)
+    tags = Tags()
+    tags.feed(page)
+    names = {name for name, _ in tags.found}
+    assert not names & {"script", "link", "img", "iframe", "object", "base", "a", "form"}
+    assert not {
+        key
+        for _, attributes in tags.found
+        for key in attributes
+        if key.startswith("on") or key in ("src", "href")
+    }
+    assert "default-src 'none'" in page
+    assert "\x1b" not in page
+    assert "rect" in names
+
+
+def lines_of(text: str, head: str) -> Iterator[str]:
+    yield from text.split(head, 1)[1].split("\n\n", 1)[0].splitlines()[1:]
+
+
+def test_the_text_names_what_held_up() -> None:
+    """Claims, attempts in vain and costs are there by name."""
+    text = report_text(told(three().records))
+    assert any("src/**" in line and "while a held it" in line for line in lines_of(text, "Claims that were"))
+    assert any(line.split()[:2] == ["c", "#1"] for line in lines_of(text, "Attempts in vain"))
+    assert any(line.split()[:2] == ["late", "$0.2500"] for line in lines_of(text, "Spent"))
