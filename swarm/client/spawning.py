@@ -29,6 +29,7 @@ def become(top: Path, *, workers: int | None, when_ready: Callable[[], None] | N
 
     from swarm.daemon.service import Options, Starter, serve
     from swarm.edge.lockfile import LockTaken
+    from swarm.edge.supervisor import Supervisor
 
     reader, writer = os.pipe()
 
@@ -40,7 +41,8 @@ def become(top: Path, *, workers: int | None, when_ready: Callable[[], None] | N
     waiting = threading.Thread(target=await_ready, daemon=True)
     waiting.start()
     try:
-        serve(Options(top, _flags(workers), ends_when_idle=False), dict(os.environ), Starter(writer))
+        starter = Starter(writer, Supervisor.taken_from(os.environ))
+        serve(Options(top, _flags(workers), ends_when_idle=False), dict(os.environ), starter)
     except LockTaken:
         return False
     return True

@@ -101,6 +101,16 @@ def status(swarm: Swarm, live: Live, *, run: str | None = None, summary: bool = 
     }
 
 
+def in_a_line(swarm: Swarm) -> str:
+    """Says in one line what goes on: `workers 2 of 4; modernise: 3 of 12 landed`."""
+    words = [f"workers {len(swarm.slots)} of {swarm.limits.workers_max}"]
+    if swarm.paused:
+        words.append("paused")
+    active = [run for run in swarm.runs.values() if run.open_tasks]
+    words += [f"{run.id}: {run.counts[TaskState.LANDED]} of {len(run.tasks)} landed" for run in active]
+    return "; ".join(words if active else [*words, "no run is active"])
+
+
 def _capacity(swarm: Swarm, live: Live) -> dict[str, Any]:
     readings = live.readings or swarm.readings
     running = len(swarm.slots)

@@ -42,10 +42,12 @@ from swarm.daemon.losses import Losses
 from swarm.daemon.presence import Presence, hold
 from swarm.daemon.reclaiming import Reclaiming
 from swarm.daemon.submitting import Submitter
+from swarm.daemon.supervised import Supervised
 from swarm.daemon.tidying import Tidying
 from swarm.edge import git, last_status, process, sandbox, suite_rooms
 from swarm.edge.lockfile import LockTaken
 from swarm.edge.place import write_whole
+from swarm.edge.supervisor import Supervisor
 from swarm.edge.trouble import explained
 from swarm.errors import SwarmError
 from swarm.settings import Settings
@@ -365,7 +367,7 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
     snapshots = recovery.Snapshots(places.snapshot, coordinator.journal)
     losses = Losses(places, coordinator.swarm, refound=service.begin_again, mend=service.recover)
     losses.watch()
-    others = _look_at_rest(service)
+    others = _look_at_rest(service, starter)
     looks = (losses.watch, *(each.at_rest for each in others))
     coordinator.at_rest = lambda: _at_rest(looks, snapshots, coordinator, execution)
     turning = loop.create_task(coordinator.run())
@@ -380,7 +382,7 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
         service.idle = loop.create_task(service.end_when_idle() if begins else service.end_when_answered())
     presence.watch(loop.add_reader, service.lose)
     places.failure.unlink(missing_ok=True)
-    starter.tell(presence.announce(ends_when_idle=ends_when_idle))
+    starter.ready(presence.announce(ends_when_idle=ends_when_idle))
     crash_at("daemon.announced")
     over = loop.create_task(service.over.wait())
     await asyncio.wait({turning, over, serving}, return_when=asyncio.FIRST_COMPLETED)
@@ -420,7 +422,7 @@ class _Looks(Protocol):
     def close(self) -> None: ...
 
 
-def _look_at_rest(service: Service) -> tuple[_Looks, ...]:
+def _look_at_rest(service: Service, starter: Starter) -> tuple[_Looks, ...]:
     coordinator, execution = service.coordinator, service.execution
     places, settings = execution.edges.places, execution.edges.settings
     return (
@@ -434,6 +436,7 @@ def _look_at_rest(service: Service) -> tuple[_Looks, ...]:
             seq=lambda: coordinator.seq,
             in_thread=execution.in_thread,
         ),
+        Supervised(starter.supervisor, coordinator.swarm, lambda: service.begins_again),
     )
 
 
@@ -518,10 +521,16 @@ def _server_settings(app: Any, connection: type[door.Connection]) -> uvicorn.Con
 
 
 class Starter:
-    """Who started the daemon and waits for one line of it, on a descriptor; with none, nobody does."""
+    """Who started the daemon and waits for one line of it, on a descriptor; with none, nobody does. A supervisor hears more."""
 
-    def __init__(self, descriptor: int | None = None) -> None:
+    def __init__(self, descriptor: int | None = None, supervisor: Supervisor | None = None) -> None:
         self._descriptor = descriptor
+        self.supervisor = supervisor or Supervisor()
+
+    def ready(self, document: Mapping[str, Any]) -> None:
+        """Says that the socket answers, with what the daemon says of itself."""
+        self.tell(document)
+        self.supervisor.ready()
 
     def tell(self, document: Mapping[str, Any]) -> None:
         """Says how it went. Once: after that the number of the descriptor may be that of any file."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,24 @@ from tests.conftest import git, wait_until
 from tests.e2e.driver import PATIENCE_S, PROJECT, Swarm, widest
 
 REAL = PROJECT / "tests" / "data" / "plans"
+
+
+class Supervisor(threading.Thread):
+    """Hears what a daemon tells who supervises it, until it ends."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.heard: list[str] = []
+        self._wire = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._wire.bind("")  # a name of its own, that is no file
+        self.address = "@" + self._wire.getsockname()[1:].decode()
+        self._wire.settimeout(PATIENCE_S)
+        self.start()
+
+    def run(self) -> None:
+        with self._wire:
+            while self.heard[-1:] != ["STOPPING=1"]:
+                self.heard.append(self._wire.recv(4096).decode())
 
 
 def check(swarm: Swarm, plan: Path | str, *, code: int = 0) -> dict[str, Any]:
@@ -200,16 +220,21 @@ def test_a_plan_that_nobody_would_take_has_no_side_effect(swarm: Swarm) -> None:
 
 
 def test_a_plan_is_submitted_by_a_daemon_in_the_foreground(swarm: Swarm) -> None:
-    """`start --foreground --plan` is the daemon, and carries the plan out as soon as it answers."""
+    """`start --foreground --plan` is the daemon, and carries the plan out as soon as it answers. A supervisor hears when that is,
+    what it does, and that it ends; workers can't speak to it."""
+    supervisor = Supervisor()
     daemon = swarm.spawn(
         "start",
         "--foreground",
         "--workers",
         "1",
         "--plan",
-        str(swarm.plan("fg", [swarm.task("a"), swarm.task("b")])),
+        str(swarm.plan("fg", [swarm.task("a"), swarm.task("b", 'echo "b$NOTIFY_SOCKET" > b', claims=["b"])])),
+        NOTIFY_SOCKET=supervisor.address,
     )
-    wait_until(lambda: swarm.status()["daemon"]["running"] and swarm.status()["runs"])
+    wait_until(lambda: supervisor.heard)
+    assert supervisor.heard[0] == "READY=1"
+    wait_until(lambda: swarm.status()["runs"])
     assert swarm.status()["daemon"]["pid"] == daemon.pid
     swarm.check_landed(swarm.wait("fg"))
     assert widest(swarm.spans()) == 1
@@ -217,6 +242,10 @@ def test_a_plan_is_submitted_by_a_daemon_in_the_foreground(swarm: Swarm) -> None
     out, err = daemon.communicate(timeout=PATIENCE_S)
     assert daemon.returncode == 0, err
     assert out == "fg: 2 added, 0 replaced, 0 unchanged\n"
+    assert swarm.content("fg", "b") == "b\n"
+    supervisor.join(PATIENCE_S)
+    assert "STATUS=workers 1 of 1; fg: 0 of 2 landed" in supervisor.heard
+    assert supervisor.heard[-2:] == ["STATUS=workers 0 of 1; no run is active", "STOPPING=1"]
 
 
 def test_every_error_at_once(swarm: Swarm) -> None:
