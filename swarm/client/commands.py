@@ -29,6 +29,7 @@ THEMES: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
         (
             ("start", "serving", "start", "Start the service of this repository"),
             ("stop", "serving", "stop", "Stop it; what it knows is kept"),
+            ("service", "systemd", "service", "Keep it running, by a systemd user unit"),
             ("submit", "submitting", "submit", "Add a plan's work, or what is new in it"),
             ("add", "submitting", "add", "Add one task"),
             ("wait", "submitting", "wait", "Wait until every task of a run has ended"),
