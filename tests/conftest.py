@@ -108,6 +108,14 @@ def wait_for_session(leader: subprocess.Popen[bytes]) -> None:
     wait_until(lambda: not members())
 
 
+def is_gone(pid: int) -> bool:
+    """Tells whether a process has ended, whether or not anybody has asked for its end."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def wait_until(condition: Callable[[], object], *, at_most_s: float = 120.0) -> None:
     """Waits for a condition; fails the test when it has not come true in time.
 

@@ -29,7 +29,7 @@ import click
 
 from swarm import crashpoints, protocol
 from swarm.client.killing import Daemons, Reached, Stuck, processes_of
-from swarm.client.options import command, split
+from swarm.client.options import ENDING, command, ended_by_signals, split
 from swarm.client.session import Session
 from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, UsageError
 
@@ -38,7 +38,6 @@ STAGING = f"refs/heads/swarm/{RUN}/staging"
 UNDONE = "mistake"
 COMMAND_S = 180.0
 ENDED_S = 3.0  # between two looks at whether the run has ended too early
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 RANDOM_KILLS = 40
 RANDOM_POINTS = 60  # at most so many points are passed before a random kill; coming up passes about 20
 
@@ -156,14 +155,14 @@ def chaos(session: Session, points: tuple[str, ...], seed: int | None, keep: boo
     if wanted and seed is not None:
         raise UsageError("--points and --seed exclude each other.", "Nothing was done.")
     left, show = False, Progress(session)
-    with _ended_by_signals():
+    with ended_by_signals():
         folder = Path(tempfile.mkdtemp(prefix="swarm-chaos-")).resolve()
         demonstration = Demonstration(folder, wanted, seed, show.show)
         try:
             report = demonstration.carry_out()
             left = keep or bool(report.wrong)
         finally:
-            for number in SIGNALS:
+            for number in ENDING:
                 signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C would leave everything running
             show.close()
             demonstration.daemons.end()
@@ -191,21 +190,6 @@ def _known(points: Sequence[str]) -> list[str]:
                 "they are listed in docs/explanation/crash-tests.md",
             )
     return list(dict.fromkeys(points))
-
-
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Has a closed terminal and a polite kill end a `with` block as Ctrl-C does."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, what in before.items():
-            signal.signal(number, what)
 
 
 # --- what is carried out ----------------------------------------------------------------------------------------------------

@@ -473,7 +473,7 @@ def check_forge() -> None:
 
 def foresee(common: Path, document: Mapping[str, Any], *, lent: Iterable[str]) -> list[dict[str, Any]]:
     """Looks what each running worker of a status document has changed so far, what of it lies outside its claims, and with whom it
-    would conflict."""
+    would conflict; `why` and `uncompared` say what was not looked at."""
     from swarm.core.claims import strays
     from swarm.core.model import Claim, Mode
     from swarm.edge import foresight
@@ -495,6 +495,7 @@ def foresee(common: Path, document: Mapping[str, Any], *, lent: Iterable[str]) -
         row["changed"] = None if changed is None else list(changed)
         row["strays"] = list(strays(claims, changed or ()))
         row["conflicts"] = [{"with": name, "paths": list(paths)} for name, paths in seen.conflicts.items()]
+        row["uncompared"], row["why"] = list(seen.uncompared), seen.why
     return rows
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from swarm.client.session import Session
 from swarm.errors import EXIT_INTERRUPTED, Refused
 
 Body = Callable[..., "int | None"]
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -74,6 +76,25 @@ def until_interrupted() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise SystemExit(EXIT_INTERRUPTED) from None
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Has a closed terminal and a polite kill end a `with` block as Ctrl-C does; a second one does not end what cleans up."""
+
+    def interrupt(*_: object) -> None:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: what for number in ENDING if (what := signal.getsignal(number)) is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, what in before.items():
+            signal.signal(number, what)
 
 
 def run_option(body: Body) -> Body:

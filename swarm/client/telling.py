@@ -594,11 +594,17 @@ def claims_text(document: Document) -> str:
 
 
 def _work_lines(row: Mapping[str, Any]) -> Iterator[str]:
-    changed = row["changed"]
+    changed, why = row["changed"], printable(row["why"])
     what = (
-        "can't be looked at now" if changed is None else f"has changed {_listed(changed) or 'nothing'} so far"
+        f"can't be looked at now: {why}"
+        if changed is None
+        else f"has changed {_listed(changed) or 'nothing'} so far"
     )
     yield f"{printable(row['run'])}/{printable(row['task'])} {what}"
+    if changed is not None and why:
+        yield f"  {why}"
+    if row["uncompared"]:
+        yield f"  too large to be compared: {_listed(row['uncompared'])}"
     if row["strays"]:
         yield f"  outside its claims: {_listed(row['strays'])}"
     for each in row["conflicts"]:

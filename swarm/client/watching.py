@@ -11,7 +11,7 @@ import click
 from swarm import protocol
 from swarm.client import naming, telling
 from swarm.client import status as plain
-from swarm.client.options import command, run_option, until_interrupted
+from swarm.client.options import command, ended_by_signals, run_option, until_interrupted
 from swarm.client.session import Session
 from swarm.errors import SwarmError, UsageError
 
@@ -170,7 +170,8 @@ def claims(session: Session, work: bool) -> None:
     With --work the worktrees of running workers are read as they are at this moment, disturbing nobody: paths changed so far, those
     outside the claims, and where two of them, or one and staging, would conflict.
     """
-    shown = claims_document(session, work=work)
+    with ended_by_signals():  # a git that reads what a worker wrote, and its folder, go with us
+        shown = claims_document(session, work=work)
     if session.as_json:
         session.json(shown)
     else:

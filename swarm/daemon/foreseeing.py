@@ -1,7 +1,8 @@
 """Looks, while workers work whose changes may meet, what they have changed so far, and posts where that would conflict.
 
 It looks some time after such work has begun, and then every so often for as long as there is any; where nobody shares anything
-nobody looks. What is read disturbs no worker (`edge/foresight`).
+nobody looks. What is read disturbs no worker (`edge/foresight`). However much there is to read, looking takes a small share of the
+time: after a look that took long the next comes late.
 
 Rules for editing: called in the loop's own thread; what reads files does so in another. A look that fails is told in the log and
 costs nothing but itself.
@@ -10,6 +11,7 @@ costs nothing but itself.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 from swarm import log
@@ -20,6 +22,7 @@ from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution
 from swarm.edge import foresight, git
 
+SHARE = 0.05  # of the time in which it is looked: a look takes one core at most
 _log = log.get("foreseeing")
 
 
@@ -31,6 +34,8 @@ class Foreseeing:
         self._execution = execution
         self._every_s = every_s
         self._looking: asyncio.Task[None] | None = None
+        self._reader = git.Reader()
+        self._gaps: dict[str, tuple[str, tuple[str, ...]]] = {}  # in what was seen last
 
     def at_rest(self) -> None:
         """Sees to it that it is looked where there is anything to look at; called when all is taken in."""
@@ -38,31 +43,51 @@ class Foreseeing:
             self._looking = asyncio.get_running_loop().create_task(self._look_on())
 
     def close(self) -> None:
-        """Looks no more."""
+        """Looks no more; a look under way is ended."""
+        self._reader.end()
         if self._looking is not None:
             self._looking.cancel()
 
     async def _look_on(self) -> None:
+        pause_s = self._every_s
         while foreseeing.at_risk(self._coordinator.swarm):
-            await asyncio.sleep(self._every_s)
+            await asyncio.sleep(pause_s)
             works = foreseeing.at_risk(self._coordinator.swarm)
             try:
-                seen = await self._execution.in_thread(lambda works=works: self._look(works))  # type: ignore[misc]
+                seen, took_s = await self._execution.in_thread(lambda works=works: self._look(works))  # type: ignore[misc]
             except (OSError, git.GitError) as error:
                 _log.warning("foreseeing.failed", reason=str(error))
                 continue
+            pause_s = pause_after(took_s, every_s=self._every_s)
+            self._say_what_was_not_seen(seen, took_s, pause_s)
             for work, found in zip(works, seen, strict=True):
                 self._tell(work, found)
         self._looking = None
 
-    def _look(self, works: Sequence[AtRisk]) -> list[foresight.Foreseen]:
-        edges = self._execution.edges
+    def _look(self, works: Sequence[AtRisk]) -> tuple[list[foresight.Foreseen], float]:
+        """Looks; gives how long that took as well."""
+        edges, began = self._execution.edges, time.monotonic()
         lent = (*edges.settings.worktrees.copied, *edges.settings.worktrees.share)
         asked = [foresight.Work(_name(each), each.worktree, each.base, each.staging) for each in works]
-        return foresight.look(edges.repository.common_dir, asked, leave_out=lent)
+        seen = foresight.look(edges.repository.common_dir, asked, leave_out=lent, reader=self._reader)
+        return seen, time.monotonic() - began
+
+    def _say_what_was_not_seen(
+        self, seen: Sequence[foresight.Foreseen], took_s: float, pause_s: float
+    ) -> None:
+        gaps = {
+            each.name: (each.why, each.uncompared[: foreseeing.PATHS_TOLD])
+            for each in seen
+            if each.why or each.uncompared
+        }
+        if gaps != self._gaps:
+            self._gaps = gaps
+            _log.warning(
+                "foreseeing.not_all", not_seen=gaps, took_s=round(took_s, 1), next_in_s=round(pause_s, 1)
+            )
 
     def _tell(self, work: AtRisk, found: foresight.Foreseen) -> None:
-        """Posts what is new: conflicts that have come up, changed or gone."""
+        """Posts what is new: conflicts that have come up, changed or gone. None is gone while not all is compared."""
         if found.changed is None:
             return
         run = self._coordinator.swarm.runs.get(work.run)
@@ -74,11 +99,18 @@ class Foreseeing:
             known.setdefault(other, []).append(path)
         for other in dict.fromkeys((*known, *found.conflicts)):
             paths = found.conflicts.get(other, ())[: foreseeing.PATHS_TOLD]
+            if not paths and (found.why or found.uncompared):
+                continue
             if list(paths) != known.get(other, []):
                 at, n = self._coordinator.now(), work.attempt
                 self._coordinator.post(
                     m.WorkCompared(at=at, run=work.run, task=work.task, attempt=n, other=other, paths=paths)
                 )
+
+
+def pause_after(took_s: float, *, every_s: float) -> float:
+    """Gives how long to wait after a look."""
+    return max(every_s, took_s / SHARE)
 
 
 def _name(work: AtRisk) -> str:

@@ -25,7 +25,7 @@ from swarm.core.state import Swarm
 from swarm.crashpoints import crash_at
 from swarm.daemon.edges import Edges
 from swarm.daemon.verification import bench_key
-from swarm.edge import git, linked, opened, orphans, process, pruning
+from swarm.edge import foresight, git, linked, opened, orphans, process, pruning
 from swarm.edge.furnish import Bounds
 from swarm.edge.host import Host
 from swarm.edge.landing import LandingRepository
@@ -122,7 +122,7 @@ def _attempts(run: Run) -> Iterator[tuple[str, Attempt]]:
 def reconcile(must: Known, edges: Edges, *, dry_run: bool = False) -> list[Finding]:
     """Brings what there is into agreement with what there must be; gives what was found, in the order in which it was looked at."""
     found: list[Finding] = []
-    locks, old = ((_stale_locks,), (_old_objects,)) if must.alone else ((), ())
+    locks, old = ((_stale_locks,), (_looks, _old_objects)) if must.alone else ((), (_looks,))
     for step in (_programs, *locks, _processes, _worktrees, _landings, _staging, _branches, _orphans, *old):
         try:
             found += step(must, edges, dry_run)
@@ -248,6 +248,17 @@ def _branches(must: Known, edges: Edges, dry_run: bool) -> list[Finding]:
 
 def _orphans(must: Known, edges: Edges, _: bool) -> list[Finding]:
     return unknown(edges.repository.common_dir, must.runs, before=must.at)
+
+
+def _looks(_: Known, __: Edges, dry_run: bool) -> list[Finding]:
+    """Removes what a look into worktrees at work read, and could not remove since it was killed."""
+    found = []
+    for folder in foresight.left_behind():
+        if not dry_run:
+            linked.remove(folder)
+        text = f"a look into worktrees that was killed left {folder}"
+        found.append(Finding("object", text, "it is removed", not dry_run))
+    return found
 
 
 def _old_objects(must: Known, edges: Edges, dry_run: bool) -> list[Finding]:

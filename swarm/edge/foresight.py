@@ -1,28 +1,45 @@
 """What running workers have changed so far, and where that would conflict: with each other's, or with staging.
 
 Hides how a worktree is read while somebody works in it: through a copy of its index, into a store of objects that is thrown
-away, so that neither the worker nor the repository notices. Rules for editing: nothing is written outside the temporary
-folder, no lock is taken, and what can't be read at this moment is told as unknown.
+away, so that neither the worker nor the repository notices. Whoever works there may write anything meanwhile, so a look has
+bounds: in bytes, for which the file system is asked before anything is read, and in time. One git runs after the other: what ends
+the look ends that, and a look never takes more than one core.
+
+Rules for editing: nothing is written outside the temporary folder, no lock is taken, and what can't be read at this moment, or is
+not, is told.
 """
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from swarm.edge import git
-from swarm.edge.linked import LinkedTree
+from swarm.edge.leftovers import too_large
+from swarm.edge.linked import LinkedTree, remove
 from swarm.edge.survey import linked_worktrees
 
-_AT_ONCE = 4
-_TIMEOUT_S = 60.0
+TIME_MAX_S = 30.0  # of a look; some 30 ms are usual for each worktree
+_GIT_MAX_S = 10.0  # of one git in it: a worktree in which nothing comes to an end does not take all the time
+BYTES_MAX = 16 << 20  # of what changed in one worktree, read into objects
+ALL_BYTES_MAX = 128 << 20  # in all of them together: the temporary folder may be memory
+_LEFT_OUT_MAX = 100  # files of one worktree: git holds every path against each
+_LISTED_BYTES_MAX = 1 << 20  # names of changed files of one worktree
+_INDEX_BYTES_MAX = 64 << 20  # half a million files
+_LEFT_S = 600.0  # a folder of this age belongs to a look that was killed
+_PREFIX = "swarm-look-"
 _OURS = ("-c", "user.name=swarm", "-c", "user.email=swarm@localhost")
+_CHANGED = ("-z", "-o", "-m", "--exclude-standard", "--")
 STAGING = "staging"
 
 
@@ -38,62 +55,129 @@ class Work(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Foreseen:
     """What an attempt has changed so far, None where that can't be told now, and the paths in which it would conflict with others,
-    by their names, or with STAGING."""
+    by their names, or with STAGING.
+
+    `uncompared` are those of the changed paths that are too large to be compared; `why` says why no more than this was looked at,
+    "" where all was.
+    """
 
     name: str
     changed: tuple[str, ...] | None
     conflicts: dict[str, tuple[str, ...]]
+    uncompared: tuple[str, ...] = ()
+    why: str = ""
 
 
-def look(common: Path, works: Sequence[Work], *, leave_out: Sequence[str] = ()) -> list[Foreseen]:
+def look(
+    common: Path,
+    works: Sequence[Work],
+    *,
+    leave_out: Sequence[str] = (),
+    time_max_s: float = TIME_MAX_S,
+    reader: git.Reader | None = None,
+) -> list[Foreseen]:
     """Looks into the worktrees of attempts at work; `leave_out` are paths that were put there for the worker.
 
-    Raises `OSError` where there is no room for the temporary folder.
+    What `time_max_s` does not suffice for is told as such. Raises `OSError` where there is no room for the temporary folder, and
+    `GitEnded` where the `reader` is ended.
     """
-    trees = {found.path: found.tree for found in linked_worktrees(common)}
-    folder = Path(tempfile.mkdtemp(prefix="swarm-look-"))
+    for left in left_behind():
+        with suppress(OSError):
+            remove(left)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
     try:
-        desk = _Desk(folder, common, leave_out)
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            seen = list(pool.map(lambda work: desk.see(work, trees.get(work.worktree)), works))
-            meetings = list(_meetings(works, seen))
-            met = pool.map(lambda meeting: desk.conflict(*meeting[2:]), meetings)
-        conflicts: dict[str, dict[str, tuple[str, ...]]] = {work.name: {} for work in works}
-        for (one, other, *_), paths in zip(meetings, met, strict=True):
-            if paths:
-                conflicts[one][other] = paths
-                if other != STAGING:
-                    conflicts[other][one] = paths
+        trees = {found.path: found.tree for found in linked_worktrees(common)}
+        desk = _Desk(folder, common, leave_out, time.monotonic() + time_max_s, reader)
+        bytes_max = min(BYTES_MAX, ALL_BYTES_MAX // max(1, len(works)))
+        seen = [desk.see(work, trees.get(work.worktree), bytes_max) for work in works]
+        conflicts, unheld = _compare(desk, works, seen)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    pairs = zip(works, seen, strict=True)
-    return [Foreseen(work.name, each and each.changed, conflicts[work.name]) for work, each in pairs]
+    found = []
+    for work, each in zip(works, seen, strict=True):
+        if isinstance(each, _Seen):
+            why = unheld.get(work.name, "")
+            found.append(Foreseen(work.name, each.changed, conflicts[work.name], each.uncompared, why))
+        else:
+            found.append(Foreseen(work.name, None, {}, (), each))
+    return found
+
+
+def left_behind() -> list[Path]:
+    """Lists the folders of looks that were killed; they may be removed."""
+    found = []
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            facts = os.lstat(path)
+            ours = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid()
+            if ours and time.time() - facts.st_mtime > _LEFT_S:
+                found.append(path)
+    return sorted(found)
 
 
 class _Seen(NamedTuple):
     commit: str
     changed: tuple[str, ...]
+    uncompared: tuple[str, ...]
+
+    def compared(self) -> set[str]:
+        return set(self.changed).difference(self.uncompared)
 
 
-def _meetings(works: Sequence[Work], seen: Sequence[_Seen | None]) -> Iterator[tuple[str, str, str, str]]:
+class _TimeIsUp(Exception):
+    """The time of a look is over: no more git is started."""
+
+
+def _compare(
+    desk: _Desk, works: Sequence[Work], seen: Sequence[_Seen | str]
+) -> tuple[dict[str, dict[str, tuple[str, ...]]], dict[str, str]]:
+    """Holds what was seen against each other and against staging; gives where each would conflict with whom, and whose work could
+    not be held against all, with why."""
+    conflicts: dict[str, dict[str, tuple[str, ...]]] = {work.name: {} for work in works}
+    unheld: dict[str, str] = {}
+    for one, other, mine, theirs in _meetings(works, seen):
+        try:
+            paths = desk.conflict(mine, theirs)
+        except (_TimeIsUp, git.GitTimedOut):
+            unheld |= dict.fromkeys((one, other), "it takes too long to hold it against all others")
+            continue
+        if paths:
+            conflicts[one][other] = paths
+            if other != STAGING:
+                conflicts[other][one] = paths
+    return conflicts, unheld
+
+
+def _meetings(works: Sequence[Work], seen: Sequence[_Seen | str]) -> Iterator[tuple[str, str, str, str]]:
     """Lists whom to hold against whom: staging that has moved on since, and attempts that changed the same path."""
     known = [
-        (work, each) for work, each in zip(works, seen, strict=True) if each is not None and each.changed
+        (work, each)
+        for work, each in zip(works, seen, strict=True)
+        if isinstance(each, _Seen) and each.compared()
     ]
     for work, each in known:
         if work.staging != work.base:
             yield work.name, STAGING, each.commit, work.staging
     for (one, mine), (other, theirs) in itertools.combinations(known, 2):
-        if set(mine.changed) & set(theirs.changed):
+        if mine.compared() & theirs.compared():
             yield one.name, other.name, mine.commit, theirs.commit
 
 
 class _Desk:
     """A temporary folder beside a repository: what is made of its objects here is gone with it."""
 
-    def __init__(self, folder: Path, common: Path, leave_out: Sequence[str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        common: Path,
+        leave_out: Sequence[str],
+        deadline: float,
+        reader: git.Reader | None,
+    ) -> None:
         self._folder = folder
         self._common = common
+        self._deadline = deadline
+        self._reader = reader
         self._paths = (".", *(f":(top,exclude,literal){path}" for path in leave_out))
         (folder / "objects").mkdir()
         self._env = {
@@ -101,33 +185,72 @@ class _Desk:
             "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(common / "objects"),
         }
 
-    def see(self, work: Work, tree: LinkedTree | None) -> _Seen | None:
-        """Makes a commit of everything that lies in a worktree; None where it can't be read, because it changes or is gone."""
-        head = tree.head() if tree is not None else None
-        if tree is None or head is None:
-            return None
-        index = Path(tempfile.mkdtemp(dir=self._folder)) / "index"
+    def see(self, work: Work, tree: LinkedTree | None, bytes_max: int) -> _Seen | str:
+        """Makes a commit of everything that lies in a worktree, save the largest files that go beyond `bytes_max`; says why where
+        it can't be read, because it changes, is gone or is too much."""
         try:
-            shutil.copy2(tree.admin / "index", index)
-            env = {**self._env, "GIT_INDEX_FILE": str(index), "GIT_COMMON_DIR": str(self._common)}
-            there: dict[str, Any] = {"git_dir": tree.admin, "work_tree": tree.path, "cwd": tree.path}
-            add = ("add", "-A", "--ignore-errors", "--", *self._paths)
-            git.run(*add, **there, env=env, user_config=True, timeout_s=_TIMEOUT_S, ok=(0, 1))
-            made = git.run("write-tree", **there, env=env).text
-            commit = self._git(*_OURS, "commit-tree", made, "-p", head, "-m", "so far")
+            head = tree.head() if tree is not None else None
+            if tree is None or head is None:
+                return "it is gone, or stands at no commit"
+            index = self._copied(tree.admin / "index")
+            large = too_large(
+                tree.path, self._in(tree, index, "ls-files", *_CHANGED, *self._paths).out, bytes_max
+            )
+            if len(large) > _LEFT_OUT_MAX:
+                return f"what has changed there is more than {bytes_max} bytes"
+            but = (f":(top,exclude,literal){path}" for path in large)
+            self._in(tree, index, "add", "-A", "--ignore-errors", "--", *self._paths, *but)
+            made = self._in(tree, index, "write-tree").text
+            commit = self._git(*_OURS, "commit-tree", made, "-p", head, "-m", "so far").strip()
             listed = self._git("diff-tree", "-r", "-z", "--no-renames", "--name-only", work.base, commit)
-            return _Seen(commit.strip(), tuple(filter(None, listed.split("\0"))))
-        except (git.GitError, OSError):
-            return None
+            return _Seen(commit, tuple(sorted({*filter(None, listed.split("\0")), *large})), tuple(large))
+        except git.GitEnded:
+            raise
+        except _TimeIsUp:
+            return "the look into all of them took too long"
+        except git.GitError as error:
+            return error.cause
+        except OSError as error:
+            return error.strerror or str(error)
 
     def conflict(self, one: str, other: str) -> tuple[str, ...]:
-        """Lists the paths in which two commits conflict; none where git can't say."""
+        """Lists the paths in which two commits conflict; none where git can't say. Raises where that takes too long."""
         try:
             said = self._git("merge-tree", "--write-tree", "-z", "--name-only", "--no-messages", one, other)
+        except (git.GitEnded, git.GitTimedOut):
+            raise
         except git.GitError:
             return ()
         return tuple(filter(None, said.split("\0")[1:]))
 
+    def _copied(self, source: Path) -> Path:
+        """Copies an index with its time: a worker may have put anything there. Raises `OSError`."""
+        index = Path(tempfile.mkdtemp(dir=self._folder)) / "index"
+        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as there:
+            facts = os.fstat(descriptor)
+            if not stat.S_ISREG(facts.st_mode) or facts.st_size > _INDEX_BYTES_MAX:
+                raise OSError(errno.EINVAL, "its index is none that could be read")
+            index.write_bytes(there.read(facts.st_size))
+        os.utime(index, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+        return index
+
+    def _in(self, tree: LinkedTree, index: Path, *args: str) -> git.Outcome:
+        env = {**self._env, "GIT_INDEX_FILE": str(index), "GIT_COMMON_DIR": str(self._common)}
+        there: dict[str, Any] = {"git_dir": tree.admin, "work_tree": tree.path, "cwd": tree.path}
+        return self._run(*args, **there, env=env, user_config=True)
+
     def _git(self, *args: str) -> str:
-        ran = git.run(*args, git_dir=self._common, env=self._env, timeout_s=_TIMEOUT_S, ok=(0, 1))
+        ran = self._run(*args, git_dir=self._common, env=self._env)
         return git.decode(ran.out).removesuffix("\n")
+
+    def _run(self, *args: str, **where: Any) -> git.Outcome:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise _TimeIsUp
+        bounds: dict[str, Any] = {
+            "timeout_s": min(left, _GIT_MAX_S),
+            "output_max_bytes": _LISTED_BYTES_MAX,
+            "reader": self._reader,
+        }
+        return git.run(*args, **where, **bounds, ok=(0, 1))

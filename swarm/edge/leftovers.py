@@ -277,14 +277,7 @@ class Collector:
         if not self.bytes_max:
             return []
         asked = self._git("ls-files", "-z", "-o", "-m", "--exclude-standard", *self.lent.pathspecs())
-        sizes = {path: size_of(self.tree.path / path) for path in git.decode(asked.out).split("\0") if path}
-        total, large = sum(sizes.values()), []
-        for path in sorted(sizes, key=lambda path: (-sizes[path], path)):
-            if total <= self.bytes_max:
-                break
-            large.append(path)
-            total -= sizes[path]
-        return large
+        return too_large(self.tree.path, asked.out, self.bytes_max)
 
     def _tree_of(self, told: Sequence[bytes]) -> str | None:
         """Writes the tree of the index by what git told that it added to an index that the worker had left as it was given: a few
@@ -404,6 +397,19 @@ class Collector:
             if os.path.lexists(note.with_suffix("")) and not os.path.lexists(home):
                 os.rename(note.with_suffix(""), home)
         remove(self.aside)
+
+
+def too_large(top: Path, listed: bytes, bytes_max: int) -> list[str]:
+    """Lists, by what the file system says of them, the largest of the files that git `listed`, as many as have to be left out for
+    the others to have `bytes_max` bytes."""
+    sizes = {path: size_of(top / path) for path in git.decode(listed).split("\0") if path}
+    total, large = sum(sizes.values()), []
+    for path in sorted(sizes, key=lambda path: (-sizes[path], path)):
+        if total <= bytes_max:
+            break
+        large.append(path)
+        total -= sizes[path]
+    return large
 
 
 def _same_file(one: Path, other: Path) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.edge import git
-from swarm.edge.linked import LinkedTree
+from swarm.edge.linked import LinkedTree, one_line
 
 ENTRIES_MAX = 20_000  # files and folders counted for a size that nobody asked to be exact: about 0.1 s
 _AT_ONCE = 4
@@ -54,7 +54,7 @@ def linked_worktrees(common: Path) -> list[Found]:
     for entry in admins:
         admin = Path(entry.path)
         try:
-            named = (admin / "gitdir").read_text("utf-8", "surrogateescape").strip()
+            named = (one_line(admin / "gitdir") or "").strip()
             made_at = (
                 (admin / "commondir").stat().st_mtime
             )  # git writes it once; it touches `gitdir` now and then

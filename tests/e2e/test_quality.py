@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import git, wait_until
+from tests.conftest import git, is_gone, wait_until
 from tests.e2e.driver import PATIENCE_S, Swarm
 
 
@@ -206,7 +206,7 @@ def test_a_deploy_that_takes_too_long_is_ended(swarm: Swarm) -> None:
 
 def test_collisions_are_told_while_workers_work(swarm: Swarm) -> None:
     """`swarm claims --work` says what each running worker has changed so far, what of it lies outside its claims, and with whom it
-    would conflict; nothing is changed by asking."""
+    would conflict; nothing is changed by asking. Ended, it leaves neither a git that still reads nor what that has read."""
     tasks = [
         swarm.task("one", "echo one > shared; echo x > own", claims=["own"], gate="go"),
         swarm.task("two", "echo two > shared", claims=["shared"], gate="go"),
@@ -221,6 +221,22 @@ def test_collisions_are_told_while_workers_work(swarm: Swarm) -> None:
     assert work["two"]["conflicts"] == [{"with": "r/one", "paths": ["shared"]}]
     told = swarm("claims", "--work").out
     assert "would conflict with r/two in shared" in told
+
+    temporary, begun = swarm.outside / "temporary", swarm.outside / "begun"
+    temporary.mkdir()
+    attributes = swarm.top / ".git" / "info" / "attributes"
+    attributes.write_text("* filter=slow\n")
+    git(swarm.top, "config", "filter.slow.clean", f"echo $$ >> {begun}; exec sleep 1000")
+    asking = swarm.spawn("claims", "--work", TMPDIR=str(temporary))
+    wait_until(lambda: begun.exists() and begun.read_text().endswith("\n"))
+    assert list(temporary.iterdir())
+    asking.terminate()
+    assert asking.wait(PATIENCE_S) == 130
+    assert not list(temporary.iterdir())
+    attributes.unlink()
+    git(swarm.top, "config", "--remove-section", "filter.slow")
+    for pid in begun.read_text().split():
+        wait_until(lambda pid=pid: is_gone(int(pid)))  # type: ignore[misc]
     swarm.open("go")
     swarm("wait", "--run", "r", code=None)
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import tempfile
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from swarm.daemon import foreseeing
+from swarm.edge import foresight
 from swarm.edge.foresight import STAGING, Foreseen, Work, look
-from tests.conftest import git
+from swarm.edge.git import GitEnded, Reader
+from tests.conftest import git, is_gone, wait_until
 
 
 @pytest.fixture
@@ -77,6 +83,23 @@ def test_nobody_notices_a_look(repo: Path, works: list[Work]) -> None:
     assert everything(repo.parent) == before
 
 
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for temporary files in which nothing else lies."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def never_ends(repo: Path, work: Work, tmp_path: Path) -> Path:
+    """Has git never come to an end with what lies in a worktree; gives the file that says that it has begun."""
+    git(repo, "config", "filter.slow.clean", f"echo $$ > {tmp_path}/begun; exec sleep 1000")
+    write(work, ".gitattributes", "slow filter=slow\n")
+    write(work, "slow", "x\n")
+    return tmp_path / "begun"
+
+
 def test_what_cannot_be_read_is_unknown(repo: Path, works: list[Work]) -> None:
     """A worktree that is gone, or whose index is torn, is told as unknown; the others are looked at. What was lent is no change."""
     one, _, three = works
@@ -85,4 +108,96 @@ def test_what_cannot_be_read_is_unknown(repo: Path, works: list[Work]) -> None:
     write(three, "node_modules/x", "lent\n")
     seen = look(repo / ".git", works, leave_out=("node_modules",))
     assert [each.changed for each in seen] == [None, None, ()]
+    assert [bool(each.why) for each in seen] == [True, True, False]
     assert look(repo / ".git", []) == []
+
+
+def test_what_is_too_large_is_told_and_not_read(repo: Path, works: list[Work], temporary: Path) -> None:
+    """The largest of the changed files are left out until the others are few enough bytes, and told as changed and not compared;
+    the others are compared. Where too many had to be left out, that is told, and none is."""
+    one, two, three = works
+    for work, text in ((one, "mine"), (two, "yours")):
+        write(work, "src/a.py", changed_line(3, text))
+    for work in (one, two):
+        with open(Path(work.worktree) / "huge", "wb") as huge:
+            huge.truncate(8 << 30)
+    for number in range(101):
+        with open(Path(three.worktree) / f"large{number}", "wb") as large:
+            large.truncate(foresight.BYTES_MAX + 1)
+    seen = look(repo / ".git", works)
+    assert seen[:2] == [
+        Foreseen("one", ("huge", "src/a.py"), {"two": ("src/a.py",)}, ("huge",)),
+        Foreseen("two", ("huge", "src/a.py"), {"one": ("src/a.py",)}, ("huge",)),
+    ]
+    assert (seen[2].changed, "more than" in seen[2].why) == (None, True)
+    assert not list(temporary.iterdir())
+
+
+def test_a_look_takes_bounded_time(
+    repo: Path, works: list[Work], temporary: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where git comes to no end in a worktree it is ended, with what it started, and that is told; the others are looked at. When
+    the time for all is over nothing more is begun. Nothing is left of either."""
+    begun = never_ends(repo, works[0], tmp_path)
+    write(works[1], "src/b.py", "b = 3\n")
+    with monkeypatch.context() as short:
+        short.setattr(foresight, "_GIT_MAX_S", 3.0)
+        slow, other, _ = look(repo / ".git", works, time_max_s=300)
+    assert (slow.changed, "time limit" in slow.why) == (None, True)
+    assert (other.changed, other.conflicts) == (("src/b.py",), {STAGING: ("src/b.py",)})
+    wait_until(lambda: is_gone(int(begun.read_text())))
+    assert [each.changed for each in look(repo / ".git", works, time_max_s=0)] == [None, None, None]
+    assert not list(temporary.iterdir())
+
+
+def test_a_look_can_be_ended(repo: Path, works: list[Work], temporary: Path, tmp_path: Path) -> None:
+    """Whoever waits for a look no more ends it with the git that runs for it, and nothing is left."""
+    begun, reader, raised = never_ends(repo, works[0], tmp_path), Reader(), []
+
+    def looking() -> None:
+        try:
+            look(repo / ".git", works, reader=reader)
+        except GitEnded as ended:
+            raised.append(ended)
+
+    thread = threading.Thread(target=looking)
+    thread.start()
+    wait_until(lambda: begun.exists() and begun.read_text())
+    reader.end()
+    thread.join()
+    assert raised
+    assert is_gone(int(begun.read_text()))
+    assert not list(temporary.iterdir())
+
+
+def test_what_a_killed_look_left_goes_with_the_next(repo: Path, works: list[Work], temporary: Path) -> None:
+    """The folder of a look that was killed is removed when it is older than any look can be; that of another stays, and so does
+    whatever else has such a name."""
+    for name in ("killed", "another"):
+        (temporary / f"swarm-look-{name}" / "objects").mkdir(parents=True)
+    (temporary / "swarm-look-file").touch()
+    os.symlink(repo, temporary / "swarm-look-link")
+    for name in ("killed", "file", "link"):
+        long_ago = time.time() - 3600
+        os.utime(temporary / f"swarm-look-{name}", (long_ago, long_ago), follow_symlinks=False)
+    assert [path.name for path in foresight.left_behind()] == ["swarm-look-killed"]
+    look(repo / ".git", works)
+    left = {path.name for path in temporary.iterdir()}
+    assert left == {"swarm-look-another", "swarm-look-file", "swarm-look-link"}
+
+
+def test_only_a_files_own_bytes_are_an_index(repo: Path, works: list[Work], tmp_path: Path) -> None:
+    """A link or a pipe that a worker put in place of what git keeps of its worktree is neither followed nor waited for."""
+    admins = repo / ".git" / "worktrees"
+    (admins / "one" / "index").rename(tmp_path / "index")
+    (admins / "one" / "index").symlink_to(tmp_path / "index")
+    (admins / "two" / "gitdir").unlink()
+    os.mkfifo(admins / "two" / "gitdir")
+    write(works[2], "new", "x\n")
+    assert [each.changed for each in look(repo / ".git", works)] == [None, None, ("new",)]
+
+
+def test_looking_takes_a_small_share_of_the_time() -> None:
+    """After a short look the next comes when it is asked for, after a long one when that was a twentieth of the time."""
+    assert foreseeing.pause_after(0.1, every_s=30) == 30
+    assert foreseeing.pause_after(20, every_s=30) == pytest.approx(400)
