@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from swarm.edge import git
-from swarm.edge.leftovers import too_large
+from swarm.edge.leftovers import Lent, too_large
 from swarm.edge.linked import LinkedTree, remove
 from swarm.edge.survey import linked_worktrees
 
@@ -39,7 +39,7 @@ _INDEX_BYTES_MAX = 64 << 20  # half a million files
 _LEFT_S = 600.0  # a folder of this age belongs to a look that was killed
 _PREFIX = "swarm-look-"
 _OURS = ("-c", "user.name=swarm", "-c", "user.email=swarm@localhost")
-_CHANGED = ("-z", "-o", "-m", "--exclude-standard", "--")
+_CHANGED = ("-z", "-o", "-m", "--exclude-standard")
 STAGING = "staging"
 
 
@@ -178,7 +178,7 @@ class _Desk:
         self._common = common
         self._deadline = deadline
         self._reader = reader
-        self._paths = (".", *(f":(top,exclude,literal){path}" for path in leave_out))
+        self._lent = Lent(tuple(leave_out))
         (folder / "objects").mkdir()
         self._env = {
             "GIT_OBJECT_DIRECTORY": str(folder / "objects"),
@@ -194,12 +194,14 @@ class _Desk:
                 return "it is gone, or stands at no commit"
             index = self._copied(tree.admin / "index")
             large = too_large(
-                tree.path, self._in(tree, index, "ls-files", *_CHANGED, *self._paths).out, bytes_max
+                tree.path,
+                self._in(tree, index, "ls-files", *_CHANGED, *self._lent.pathspecs()).out,
+                bytes_max,
             )
             if len(large) > _LEFT_OUT_MAX:
                 return f"what has changed there is more than {bytes_max} bytes"
-            but = (f":(top,exclude,literal){path}" for path in large)
-            self._in(tree, index, "add", "-A", "--ignore-errors", "--", *self._paths, *but)
+            but = self._lent.within(tree.path).pathspecs(but=large)
+            self._in(tree, index, "add", "-A", "--ignore-errors", *but)
             made = self._in(tree, index, "write-tree").text
             commit = self._git(*_OURS, "commit-tree", made, "-p", head, "-m", "so far").strip()
             listed = self._git("diff-tree", "-r", "-z", "--no-renames", "--name-only", work.base, commit)

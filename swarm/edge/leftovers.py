@@ -27,6 +27,7 @@ from swarm.edge.linked import (
     LinkedTree,
     copy_index,
     give_rights_back,
+    is_beyond_a_link,
     is_file,
     one_line,
     open_up,
@@ -84,6 +85,11 @@ class Lent:
     """Top-relative paths that were copied or linked into a worktree and are never part of its work."""
 
     paths: tuple[str, ...] = ()
+
+    def within(self, top: Path) -> Lent:
+        """Gives those of them that can lie in a worktree at `top`: git refuses to be asked of what is beyond a link, also to leave
+        it out."""
+        return Lent(tuple(path for path in self.paths if not is_beyond_a_link(top, path)))
 
     def among(self, touched: Sequence[str]) -> list[str]:
         """Lists the lent paths that some touched path is, or lies below."""
@@ -160,6 +166,10 @@ class Collector:
             head, unread_too = self._commit_without(parent, lent, nested, problems)
             unread = unread or unread_too
         return head, unread
+
+    @property
+    def _there(self) -> Lent:
+        return self.lent.within(self.tree.path)
 
     def _take_index(self) -> None:
         remove(Path(f"{self.index}.lock"))  # of a git that was killed
@@ -242,11 +252,11 @@ class Collector:
         file could not be read. What git says of each path that changed is `told` where nothing kept it from any."""
         large: list[str] = []
         try:
-            asked = self._git("add", "-A", "-v", *self.lent.pathspecs(), ok=(0, 1, 128), timeout_s=SOON_S)
+            asked = self._git("add", "-A", "-v", *self._there.pathspecs(), ok=(0, 1, 128), timeout_s=SOON_S)
         except git.GitTimedOut:  # asking for sizes first would cost every attempt another look at every file
             remove(Path(f"{self.index}.lock"))
             large = self._too_large()
-            asked = self._git("add", "-A", *self.lent.pathspecs(but=large), ok=(0, 1, 128))
+            asked = self._git("add", "-A", *self._there.pathspecs(but=large), ok=(0, 1, 128))
         if asked.code in (0, 1) and not (large or _UNOPENED.search(asked.err)):
             told += asked.out.splitlines()
             return [], False  # 1 tells that a lent path is ignored as well; all else was added
@@ -261,7 +271,7 @@ class Collector:
         with self._without_git(nested):
             self._forget(nested)
             large = self._too_large()
-            again = self._git("add", "-A", "--ignore-errors", *self.lent.pathspecs(but=large), ok=(0, 1))
+            again = self._git("add", "-A", "--ignore-errors", *self._there.pathspecs(but=large), ok=(0, 1))
         refused = [line for line in again.err.splitlines() if _REFUSED.match(line)]
         if refused:
             problems.append(f"Not everything could be read: {_REFUSED.sub('', refused[-1])[:COMPLAINT_MAX]}.")
@@ -401,14 +411,15 @@ class Collector:
 
 def too_large(top: Path, listed: bytes, bytes_max: int) -> list[str]:
     """Lists, by what the file system says of them, the largest of the files that git `listed`, as many as have to be left out for
-    the others to have `bytes_max` bytes."""
+    the others to have `bytes_max` bytes. What lies beyond a link that a worker put there is not in the worktree."""
     sizes = {path: size_of(top / path) for path in git.decode(listed).split("\0") if path}
     total, large = sum(sizes.values()), []
     for path in sorted(sizes, key=lambda path: (-sizes[path], path)):
         if total <= bytes_max:
             break
-        large.append(path)
         total -= sizes[path]
+        if not is_beyond_a_link(top, path):
+            large.append(path)
     return large
 
 

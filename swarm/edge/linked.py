@@ -384,6 +384,11 @@ def is_folder(path: Path) -> bool:
     return stat.S_ISDIR(_mode(path))
 
 
+def is_beyond_a_link(top: Path, path: str) -> bool:
+    """Tells whether a folder on the way from `top` to a path below it is a link, so that the path lies elsewhere."""
+    return any(os.path.islink(top / folder) for folder in [*Path(path).parents][:-1])
+
+
 def is_file(path: Path) -> bool:
     """Tells whether a file with bytes of its own lies there: no link, pipe or socket."""
     return stat.S_ISREG(_mode(path))

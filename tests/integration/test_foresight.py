@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import threading
 import time
@@ -131,6 +132,23 @@ def test_what_is_too_large_is_told_and_not_read(repo: Path, works: list[Work], t
     ]
     assert (seen[2].changed, "more than" in seen[2].why) == (None, True)
     assert not list(temporary.iterdir())
+
+
+def test_what_lies_beyond_a_link_is_elsewhere(repo: Path, works: list[Work], tmp_path: Path) -> None:
+    """A link in place of a folder is a change, and hides no others: not by what was lent into the folder, nor by a file of the name
+    of a tracked one that is larger than what is compared."""
+    one, two, _ = works
+    (tmp_path / "outside").mkdir()
+    with open(tmp_path / "outside" / "a.py", "wb") as huge:
+        huge.truncate(8 << 30)
+    shutil.rmtree(Path(one.worktree) / "src")
+    for work in (one, two):
+        write(work, "new", "x\n")
+    for name in ("src", "conf"):
+        (Path(one.worktree) / name).symlink_to(tmp_path / "outside")
+    seen = look(repo / ".git", works, leave_out=("conf/.env",))
+    assert [each.changed for each in seen] == [("conf", "new", "src", "src/a.py", "src/b.py"), ("new",), ()]
+    assert not any(each.why or each.uncompared for each in seen)
 
 
 def test_a_look_takes_bounded_time(

@@ -1233,6 +1233,31 @@ def test_what_is_lent_is_never_part_of_the_work(
     assert collect(furnished, path, base) == found
 
 
+def test_a_link_in_place_of_a_folder_that_something_was_lent_into_hides_nothing(
+    repo: Path, base: str, tmp_path: Path
+) -> None:
+    """A worker put a link where the folder of a copy was: what else it did is collected, what lies beyond the link is no part of
+    it, and the next worker has the copy in a folder again."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / ".env").write_text("another's")
+    (repo / "conf").mkdir()
+    (repo / "conf" / ".env").write_text("SECRET=1\n")
+    pool = open_pool(repo, copy=["conf/.env"], share=["conf/shared"])
+    path = pool.take("r/a/1", base)
+    shutil.rmtree(path / "conf")
+    (path / "conf").symlink_to(tmp_path / "outside")
+    (path / "real").write_text("work")
+    found = collect(pool, path, base)
+    assert (found.touched, found.problem) == (("conf", "real"), "")
+    assert collect(pool, path, base) == found
+    pool.give_back("r/a/1")
+    assert pool.take("r/b/1", base) == path
+    assert not (path / "conf").is_symlink()
+    assert (path / "conf" / ".env").read_text() == "SECRET=1\n"
+    assert (tmp_path / "outside" / ".env").read_text() == "another's"
+    pool.close()
+
+
 def test_setup_runs_in_every_worktree_before_its_worker(repo: Path, base: str) -> None:
     """What setup makes is there for each attempt, also in a member that was cleaned."""
     pool = open_pool(repo, setup="mkdir -p node_modules && pwd > node_modules/where")
@@ -1347,7 +1372,7 @@ def test_where_a_commit_holds_a_file_nothing_is_lent(repo: Path, base: str) -> N
 
 
 def test_a_copy_is_not_written_through_a_link_of_the_tree(repo: Path, base: str, tmp_path: Path) -> None:
-    """A tracked link to a folder elsewhere is not followed when something is copied below it."""
+    """A tracked link to a folder elsewhere is not followed when something is copied below it, nor in the way of collecting."""
     (tmp_path / "outside").mkdir()
     (repo / "conf").symlink_to(tmp_path / "outside")
     sh(repo, "add", "-A")
@@ -1357,8 +1382,9 @@ def test_a_copy_is_not_written_through_a_link_of_the_tree(repo: Path, base: str,
     (repo / "conf").mkdir()
     (repo / "conf" / "secret").write_text("x")
     pool = open_pool(repo, copy=["conf/secret"])
-    pool.take("r/a/1", head)
+    path = pool.take("r/a/1", head)
     assert list((tmp_path / "outside").iterdir()) == []
+    assert collect(pool, path, head).head == head
     pool.close()
 
 
