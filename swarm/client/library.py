@@ -447,6 +447,7 @@ class Swarm:
 
     def audit(self, run: str | None = None, *, verify: int = 0) -> Document:
         """Checks the invariants of repository and journal; with `verify` also the suites of so many landings again."""
+        self._session.need_state()
         return offline.audit(self.top, run, verify)[0]
 
     def doctor(self) -> list[Document]:

@@ -30,6 +30,7 @@ def audit(session: Session, run: str | None, verify: int | None) -> int:
     """
     from swarm.client import offline
 
+    session.need_state()
     document, text, code = offline.audit(session.top, run, verify or 0)
     if session.as_json:
         session.json(document)

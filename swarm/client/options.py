@@ -65,7 +65,7 @@ def refuse_inside_worker(what: str) -> None:
     if protocol.inside_worker(os.environ):
         raise Refused(
             f"{what} is refused inside a worker (task {protocol.printable(os.environ['SWARM_TASK'])}).",
-            "Commands that start or steer are for people; reading works here: status, logs, show, diff, claims, events.",
+            "Commands that start or steer are for people; those that only look say what is shown in here.",
         )
 
 

@@ -75,13 +75,19 @@ class Session:
     # --- the daemon ---
 
     def daemon(self) -> connection.Connection:
-        """Finds the daemon. Raises `NoDaemon` (exit 3) where none runs."""
-        return connection.find(self.place.state, self.environ)
+        """Finds the daemon. Raises `NoDaemon` (exit 3) where none runs, and `Refused` inside a sandbox that does not show whether
+        one does."""
+        try:
+            return connection.find(self.place.state, self.environ)
+        except NoDaemon:
+            if self.shut_in:
+                raise connection.not_shown() from None
+            raise
 
     def daemon_or_none(self) -> connection.Connection | None:
         """Finds the daemon, or gives None."""
         try:
-            return self.daemon()
+            return connection.find(self.place.state, self.environ)
         except NoDaemon:
             return None
 
@@ -198,8 +204,7 @@ class Session:
         """Gives the status document as the journal has it. Raises `UsageError` for a run that it does not know."""
         from swarm.client import naming, offline
 
-        if self.shut_in:
-            raise connection.not_shown()
+        self.need_state()
         state = self.place.state
         document: dict[str, Any] = offline.status(self.state) if full else offline.summary(state)
         if failed := offline.failure(state):
@@ -256,9 +261,15 @@ class Session:
             return iter(self.daemon().stream(protocol.EVENTS, {"after": after}))
         return offline.events(self.state, after)
 
+    def need_state(self) -> None:
+        """Raises `Refused` inside the sandbox, for what is told of all that swarm keeps."""
+        if self.shut_in:
+            raise connection.not_shown()
+
     def need_files(self) -> None:
         """Raises `Refused` inside the sandbox, for what is only in files."""
         if self.shut_in:
+            self.daemon()  # where nobody can be asked either, that is what is said
             raise Refused(
                 "What workers printed and changed, and the journal's files, are not shown inside the sandbox.",
                 "Nothing was done.",

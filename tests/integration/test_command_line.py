@@ -20,6 +20,7 @@ import pytest
 from swarm import __version__
 from swarm.client import cli, commands, failure
 from swarm.client.session import Session
+from swarm.errors import Refused
 from tests.conftest import git, wait_until
 
 PROGRAM = [sys.executable, "-m", "swarm"]
@@ -268,6 +269,23 @@ def test_inside_a_worker_reading_works_and_steering_does_not(swarm: Swarm) -> No
         assert "refused inside a worker" in done.stderr
     for words in (["status"], ["claims"], ["config"], ["worktrees"], ["run", "--help"]):
         assert swarm(*words, env=worker).returncode == 0, words
+
+
+@pytest.mark.parametrize(
+    "words", ["status", "show t", "logs t", "diff t", "claims", "claims --work", "events", "wait", "audit"]
+)
+def test_where_a_sandbox_shows_nothing_every_command_says_so(
+    repo: Path, monkeypatch: pytest.MonkeyPatch, words: str
+) -> None:
+    """Inside a sandbox in which neither what swarm keeps nor its daemon is there, whatever asks for it is told that, and sent to no
+    other command."""
+    for name, value in {"SWARM_RUN": "r", "SWARM_TASK": "t", "SWARM_ATTEMPT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(repo)
+    with pytest.raises(Refused) as refused:
+        cli.run(words.split())
+    assert "is not shown inside this sandbox" in refused.value.cause
+    assert refused.value.next_step == "ask from outside"
 
 
 def test_an_interrupt_while_a_plan_is_submitted_is_told(
