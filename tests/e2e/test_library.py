@@ -51,6 +51,7 @@ document = {
     "undone": swarm.undo("a", with_dependants=True)["undone"], "scaled": swarm.scale(3),
     "workers": swarm.status()["capacity"]["workers_max"], "found": swarm.recover(), "claims": swarm.claims()["claims"],
     "kept": swarm.discard("made", preview=True)["holds"] != [],
+    "simulated": swarm.simulate(json.loads(sys.argv[1]), workers=[2], fail={"bad": 9}, durations={"b": 3})["widths"],
 }
 swarm.stop()
 document["running"] = swarm.status()["daemon"]["running"]
@@ -74,6 +75,7 @@ def test_the_whole_job_is_done_by_a_program(swarm: Swarm) -> None:
     assert found["retried"] == {"run": "made", "tasks": ["bad"]}
     assert (found["again"]["landed"], found["again"]["failed"]) == (2, 1)
     assert (found["preview"], found["finished"]) == ("preview", "finished")
+    assert found["simulated"][0]["counts"] == {"landed": 2, "failed": 1}
     assert (found["undone"], found["workers"], found["claims"]) == (["b", "a"], 3, [])
     assert (found["audit"], found["found"], found["running"]) == (True, [], False)
 

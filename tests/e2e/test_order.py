@@ -351,3 +351,25 @@ def test_a_worktree_stands_ready_for_the_next_start(swarm: Swarm) -> None:
 def _spares(swarm: Swarm, commit: str) -> list[dict]:
     rows = swarm("worktrees", "--json").json["worktrees"]
     return [row for row in rows if row["state"] == "spare" and row["commit"] == commit]
+
+
+def test_tasks_start_in_the_order_that_was_simulated(swarm: Swarm) -> None:
+    """What is simulated is what the daemon decides: with one worker the tasks start in the very order, and what they took is
+    learned from the journal then."""
+    plan = swarm.plan(
+        "foretold",
+        [
+            swarm.task("last", needs=["first"], priority=-1),
+            swarm.task("third"),
+            swarm.task("first", priority=3),
+            swarm.task("second", priority=1),
+        ],
+    )
+    foretold = swarm("simulate", str(plan), "--workers", "1", "--json").json["schedule"]["tasks"]
+    order = [task["id"] for task in sorted(foretold, key=lambda task: task["starts_s"])]
+    assert order == ["first", "second", "third", "last"]
+    swarm.check_landed(swarm.run(plan, "--workers", "1"))
+    assert [span.task for span in sorted(swarm.spans(), key=lambda span: span.start)] == order
+    learned = swarm("simulate", str(plan), "--learn", "--json").json
+    assert learned["assumed"]["learned_attempts"] == 4
+    assert learned["assumed"]["tasks_s"].keys() == set(order)
