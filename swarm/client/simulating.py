@@ -205,10 +205,11 @@ def text(document: Mapping[str, Any], *, first: int, width: int) -> str:
     schedule, widths = document["schedule"], document["widths"]
     shown = next(each for each in widths if each["workers"] == schedule["workers"])
     name, tasks = printable(document["run"]), _count(document["tasks"], "task")
-    lines = [f"{name}: {tasks} with {_count(shown['workers'], 'worker')}, simulated; nothing was run"]
+    title = f"{name}: {tasks} with {_count(shown['workers'], 'worker')}, simulated; nothing was run"
+    lines = _wrapped(title, width, indent=2)
     lines += _summary(document, shown, width)
     lines += ["", *_compared(document)] if len(widths) > 1 else []
-    lines += ["", *_bars(schedule["width"], shown["makespan_s"])]
+    lines += ["", *_bars(schedule["width"], shown["makespan_s"], width)]
     lines += ["", *_tasks(schedule["tasks"], first)] if first else []
     lines += ["", *(line for said in _small_print(document) for line in _wrapped(said, width, indent=4))]
     return "\n".join(lines) + "\n"
@@ -267,17 +268,21 @@ def _compared(document: Mapping[str, Any]) -> Iterator[str]:
         )
     yield from (f"  {line}" for line in telling.table(rows).splitlines())
     last, useful = document["widths"][-1], document["useful"]
-    more = useful == last["workers"] and last["limited_by"] == "slots"
-    said = "more may be of use still" if more else "more save less than 5 % of the time"
+    if useful < last["workers"]:
+        said = "more save less than 5 % of the time"
+    elif last["limited_by"] == "slots":
+        said = "none are better of those compared, and more may be of use still"
+    else:
+        said = "none are better of those compared"
     yield f"  Useful: {_count(useful, 'worker')}; {said}."
 
 
-def _bars(changes: Sequence[Sequence[float]], makespan_s: float) -> Iterator[str]:
+def _bars(changes: Sequence[Sequence[float]], makespan_s: float, width: int) -> Iterator[str]:
     """Draws how many workers are at work, on average of each part of the time."""
     if not changes or not makespan_s:
         return
     means = mean_widths(changes, makespan_s, BARS)
-    scale = _BAR_MAX / max(*means, _BAR_MAX / 8)
+    scale = min(_BAR_MAX, max(width, 40) - 24) / max(*means, _BAR_MAX / 8)
     times = [took(part * makespan_s / BARS) for part in range(BARS)]
     most = max(map(columns, times))
     yield f"  {'from':<{most}}  at work"
