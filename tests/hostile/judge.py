@@ -40,7 +40,8 @@ class Verdict(NamedTuple):
 
 class Unsaid(Exception):
     """Git refuses to work over files that seem to be changed, as those with other ends of lines than their attributes say do as
-    soon as they are checked out, or has no name left for one that it sets aside; so there is no word of it."""
+    soon as they are checked out, has no name left for one that it sets aside, or no index for a link to a commit of zeros; so there
+    is no word of it."""
 
 
 class Judge:
@@ -159,10 +160,11 @@ class Judge:
         said = b"\n".join(line for line in said.splitlines() if not _OF_ATTRIBUTES.search(line))
         if not said or b"could not apply" in said:
             return Verdict(None)  # folders were renamed into each other's way: then no path of it is unmerged
-        assert b"local changes" in said or b"overwritten" in said or b"File name too long" in said, said
+        assert any(word in said for word in _UNSAID), said
         raise Unsaid
 
 
+_UNSAID = (b"local changes", b"overwritten", b"File name too long", b"has null sha1")
 _OF_ATTRIBUTES = re.compile(rb" not allowed: .*\.gitattributes:\d+\Z")  # a warning, whatever else comes of it
 
 
