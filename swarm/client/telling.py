@@ -520,6 +520,7 @@ def _attempt_lines(attempt: Document, now: float, top: str) -> Iterator[str]:
         ("doing", attempt.get("doing")),
         ("said", _first_lines(attempt.get("summary"))),
         ("changed", _listed(attempt.get("touched"))),
+        ("kept in", short_path(attempt["saved"], top) if attempt.get("saved") else ""),
         ("strays", _listed(attempt.get("strays"))),
         ("not needed", _claimed_for_nothing(attempt)),
         ("cost", f"{attempt['cost_usd']:.2f} USD" if attempt.get("cost_usd") is not None else ""),

@@ -555,7 +555,8 @@ class Attempt:
     `foreseen` are those that its worker's changes so far would conflict with, each with a path.
     `search` goes on while it is found out what the attempt is red together with; then it has left the merge queue.
     `batch` names the tasks, its own among them, that are verified together, as the candidate of the last (see `batch`).
-    `answer` is what it gave where its task is asked for one.
+    `answer` is what it gave where its task is asked for one. `saved` is the branch or folder that keeps what lay in its worktree
+    and was not collected.
     """
 
     n: int
@@ -569,6 +570,7 @@ class Attempt:
     slot_free: bool = False
     worktree: str | None = None
     returned: bool = False
+    saved: str = ""
     pid: int | None = None
     sandbox: str = ""
     started_at: float | None = None

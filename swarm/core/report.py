@@ -459,6 +459,7 @@ def attempt_document(run: Run, task: Task, attempt: Attempt, live: Live) -> dict
         "ended_at": rfc3339(attempt.ended_at),
         "exit_code": attempt.exit_code,
         "touched": list(attempt.touched),
+        "saved": attempt.saved or None,
         "strays": list(attempt.strays),
         "foreseen": [{"with": other, "path": path} for other, path in attempt.foreseen],
         "unused": list(unused(task.spec.claims, attempt.touched)) if attempt.step is Step.LANDED else [],

@@ -171,4 +171,5 @@ def worktree_returned(turn: Turn, event: m.WorktreeReturned) -> None:
     attempt.returned = True
     turn.swarm.coming.discard((run.id, event.task, event.attempt))
     if event.saved:
+        attempt.saved = event.saved
         turn.tell("WorkSaved", run, run.tasks[event.task], attempt=event.attempt, place=event.saved)

@@ -22,6 +22,10 @@ from swarm.edge.linked import LinkedTree
 from swarm.edge.saved import Aside, Owner, Saver, TooManySaved, owner_of_path
 from swarm.edge.upkeep import Upkeep
 
+# A file that is a link at the next moment would be read by us, who may read more than they.
+SOMEBODY = (
+    "Something that it started could not be ended and may still write to its files, so none of them was read"
+)
 UNKNOWN_MAX = 100  # paths that git is asked about by name
 
 
@@ -59,8 +63,9 @@ class Keeper:
                 self.take_home(member, upkeep.tree(member))
             return Collected(base, 0, False, (), member.refused or f"The worktree {member.path} is gone.")
         if upkeep.leases.may_hold_somebody(member):
-            self._leave_unread(member, tree)
-            return Collected(base, 0, False, (), member.refused, unread=True)
+            nothing = Work(base, upkeep.objects.tree_of(base))
+            problem = f"{SOMEBODY}. All of it is set aside whole, and it is told where."
+            return Collected(base, 0, False, (), problem, nothing, unread=True)
         tree, note = upkeep.relink_if_pruned(member, tree, base)
         note = self.take_home(member, tree) or note
         found = self._collector(member, tree, base, message, identity, at, reader).collect()
@@ -123,20 +128,6 @@ class Keeper:
                 member.refused = ""
         return member.refused
 
-    def _leave_unread(self, member: Member, tree: LinkedTree) -> str:
-        """Puts a worktree aside whole in which somebody may still be: a file that is a link at the next moment would be read by us,
-        who may read more than they. Gives where it lies; what a person moved stays there."""
-        why = "Something that it started could not be ended and may still write to its files, so they were not read"
-        moved = tree.path != member.path
-        member.refused = (
-            f"{why}; all of it is kept {f'in {tree.path}' if moved else f'below {self.aside.folder}'}."
-        )
-        self.upkeep.leases.save(member)
-        folder = self.upkeep.leases.git(member)
-        if folder.is_dir():
-            self.aside.put(folder, self._owner(member), why)
-        return str(tree.path) if moved else self.aside.put(tree.path, self._owner(member), why)
-
     def look(self, member: Member) -> Difference | None:
         """Looks what in a member is not as in its base, where its work was collected; None where that can't be told."""
         if self.saver is None or not (member.collected and self.upkeep.is_whole(member)):
@@ -156,7 +147,7 @@ class Keeper:
             return None
         place = None
         if self.upkeep.leases.may_hold_somebody(member):
-            place = self._leave_unread(member, tree)
+            place = self._put_aside_unread(member, tree)
         elif self.is_dirty(member, tree, seen):
             place = self._save_work(self.saver, member, tree, member.since if at is None else at)
         if tree.path != member.path and tree.path.exists():
@@ -182,6 +173,15 @@ class Keeper:
             return str(tree.path)  # a person moved it, and it stays there
         staged = found.work.staged
         return self.aside.put(tree.path, self._owner(member), why, staged=staged)
+
+    def _put_aside_unread(self, member: Member, tree: LinkedTree) -> str:
+        """Puts a worktree in which somebody may still be aside, with what they did with git; gives where it lies. What a person
+        moved to another place stays there."""
+        folder = self.upkeep.leases.git(member)
+        theirs = folder if folder.is_dir() else None
+        if tree.path != member.path:
+            return str(tree.path)
+        return self.aside.put(tree.path, self._owner(member), SOMEBODY, git_folder=theirs)
 
     def set_aside(self, member: Member, why: str) -> str | None:
         """Moves the folder of a member to where what can't be saved is kept, and saves what only its record knows."""

@@ -175,14 +175,18 @@ class Aside:
     folder: Path
     common: Path
 
-    def put(self, path: Path, owner: Owner, why: str, *, staged: str = "") -> str:
+    def put(
+        self, path: Path, owner: Owner, why: str, *, staged: str = "", git_folder: Path | None = None
+    ) -> str:
         """Moves the folder `path` here, with a note of whose it is, and beside it the files of `staged`, the tree that its index
-        held; gives where it lies now."""
+        held, and the `git_folder` of its own that it had; gives where it lies now."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         place = self.folder / f"{owner.task}-{secrets.token_hex(4)}"
         write_text(Path(f"{place}.txt"), f"{owner.run}/{owner.task}/{owner.attempt}: {why}\n")
         if staged:
             write_files(self.common, staged, Path(f"{place}.staged"))
+        if git_folder is not None:
+            os.rename(git_folder, f"{place}.git")
         os.rename(path, place)
         return str(place)
 
@@ -201,7 +205,7 @@ class Aside:
         """Removes what lies here of a run, for good."""
         for name, _ in self.of(run):
             place = self.folder / name.removeprefix("kept/")
-            for suffix in ("", ".staged", ".txt"):
+            for suffix in ("", ".staged", ".git", ".txt"):
                 remove(Path(f"{place}{suffix}"))
 
 

@@ -961,11 +961,12 @@ def test_nothing_is_read_where_somebody_may_be_left(repo: Path, pool: Pool, base
     signed(path, BOOT.read_text())
     if how == "collect":
         found = collect(pool, path, base)
-        assert (found.touched, found.unread) == ((), True)
+        assert (found.touched, found.unread, found.head) == ((), True, base)
         assert "could not be ended" in found.problem
         assert collect(pool, path, base).problem == found.problem
-    pool.give_back("r/a/1")
-    (kept,) = [place for place in (repo / ".worktrees" / "pool" / ".kept").iterdir() if place.is_dir()]
+    (pool.root / ".pool" / "1.git").mkdir()
+    kept = Path(pool.give_back("r/a/1") or "")
+    assert kept.with_suffix(".git").is_dir()
     assert (kept / "secret").read_text() == "read through a link"
     assert not sh(repo, "for-each-ref", "refs/heads/swarm")
     assert sh(repo, "cat-file", "-t", sh(repo, "hash-object", str(kept / "secret")), ok=False) == ""

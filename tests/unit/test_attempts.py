@@ -371,6 +371,19 @@ def test_a_worktree_is_given_back_once() -> None:
         story.send(m.WorktreeReturned(at=story.now, run="plan", task="a", attempt=1))
 
 
+def test_where_the_rest_of_a_worktree_is_kept_is_told() -> None:
+    """What a worktree held beside what was collected is told as a fact, and stays known with its attempt."""
+    story = a_story(a_plan(a_task("a", attempts=1)))
+    story.up("a")
+    story.exit("a", 1)
+    command = story.sole(cmd.Collect, "a")
+    story.send(m.Collected(**story.where(command), head=command.base, commits=0, touched=()))
+    (back,) = story.take(cmd.GiveBackWorktree, "a")
+    turn = story.send(m.WorktreeReturned(**story.where(back), saved="/kept/a"))
+    assert [(fact.type, fact.data["place"]) for fact in turn.facts] == [("WorkSaved", "/kept/a")]
+    assert story.attempt("a").saved == "/kept/a"
+
+
 def test_worktrees_are_kept_where_that_is_asked() -> None:
     """With `keep` the worktree of an attempt that did not land stays; that of a landed one goes back."""
     story = a_story(
