@@ -21,7 +21,7 @@ export PIP_NO_INPUT := 1
 MAKEFLAGS += --no-print-directory
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: help setup extras run run-compare test lint types bench crash crash-long crash-sweep soak e2e-agents hostile mutants walk check clean system-packages
+.PHONY: help setup extras run run-compare test lint types bench crash crash-long crash-sweep soak e2e-agents hostile mutants walk check clean system-packages browser
 .DELETE_ON_ERROR:
 
 help:
@@ -42,6 +42,7 @@ help:
 	@echo "make bench            the figures, as ratios to floor programs measured beside them (minutes)"
 	@echo "make extras           the packages of the extras mcp and yaml, whose tests are skipped without them"
 	@echo "make system-packages  as root with apt: bubblewrap for the sandbox, strace for the sweep"
+	@echo "make browser          as root with apt: Chromium, for the test of the page of swarm web, which is skipped without it"
 	@echo "make clean            removes caches and builds; $(VENV) stays"
 
 setup: $(STAMP)
@@ -118,6 +119,12 @@ system-packages:
 	    { timeout 120 apt-get -qq update && timeout 180 apt-get -qq -y --no-install-recommends install bubblewrap strace git; } >/dev/null 2>&1 </dev/null \
 	    || echo "apt-get could not install bubblewrap and strace: tests that need them are skipped"; \
 	fi
+
+# Not among the others: it is some hundred megabytes.
+browser:
+	@command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || { \
+	    export DEBIAN_FRONTEND=noninteractive; \
+	    apt-get -qq update && apt-get -qq -y --no-install-recommends install chromium; }
 
 clean:
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info

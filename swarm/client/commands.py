@@ -47,6 +47,7 @@ THEMES: tuple[tuple[str, tuple[tuple[str, str, str, str], ...]], ...] = (
             ("report", "reporting", "report", "Show how a run went: time, critical path, retries, cost"),
             ("lessons", "goals", "lessons", "Show what earlier runs taught; forget it"),
             ("agents", "mending", "agents", "Show which agents can be used here, and why not"),
+            ("web", "web.serving", "web", "Show the dashboard in the browser, on this machine only"),
             ("worktrees", "finishing", "worktrees", "Show worktrees; give kept work one again"),
         ),
     ),

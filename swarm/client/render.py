@@ -175,7 +175,7 @@ def _run_lines(run: Document, now: float, width: int, colour: bool, top: str) ->
     if told:
         yield f"  {told}"
     if not plan_waits(run):
-        yield from _staging_lines(run, top)
+        yield from staging_lines(run, top)
     if spent := spent_text(run.get("spent")):
         yield f"  spent {spent}"
     if isinstance(goal := run.get("goal"), dict):
@@ -205,7 +205,8 @@ def _bar(run: Document, length: int) -> str:
     return "[" + "#" * full + "-" * (length - 2 - full) + "]"
 
 
-def _staging_lines(run: Document, top: str) -> Iterator[str]:
+def staging_lines(run: Document, top: str) -> Iterator[str]:
+    """Yields where staging stands, where it can be looked at, and which of its suites is a flake."""
     staging = run.get("staging") or {}
     if not staging.get("branch"):
         return
@@ -315,6 +316,12 @@ def _work_text(attempt: Document, now: float) -> str:
         parts.append(f"{attempt['cpu_percent']:.0f} % cpu")
     if attempt.get("rss_bytes"):
         parts.append(size(attempt["rss_bytes"]))
+    return ", ".join([*parts, *work_notes(attempt)])
+
+
+def work_notes(attempt: Document) -> list[str]:
+    """Says what is worth noticing of a worker: that it is silent or heads for a conflict, which attempt it is, what it has used."""
+    parts = []
     if attempt.get("quiet"):
         parts.append(f"no output for {duration(attempt.get('silent_s') or 0.0)}")
     if attempt.get("state") == "running" and attempt.get("foreseen"):
@@ -322,7 +329,7 @@ def _work_text(attempt: Document, now: float) -> str:
         parts.append(f"would conflict with {', '.join(others)}")
     if (attempt.get("n") or 1) > 1:
         parts.append(f"attempt {attempt['n']}")
-    return ", ".join([*parts, *_spent(attempt)])
+    return [*parts, *_spent(attempt)]
 
 
 def _spent(attempt: Document) -> Iterator[str]:

@@ -474,6 +474,17 @@ def task_text(document: Document, *, now: float, top: str = "") -> str:
     lines = [f"{head}  {printable(task.get('state', ''))}"]
     if task.get("title"):
         lines.append(f"  {printable(task['title'])}")
+    lines += [f"  {pad(label, 10)} {value}" for label, value in task_facts(task)]
+    for attempt in task.get("attempts") or []:
+        lines.append("")
+        lines += _attempt_lines(attempt, now, top)
+    if not task.get("attempts"):
+        lines += ["", "  no attempt yet"]
+    return "\n".join([*lines, *_next_steps(task)]) + "\n"
+
+
+def task_facts(task: Document) -> Iterator[tuple[str, str]]:
+    """Yields what is known of a task itself, each with a word for it."""
     claims = ", ".join(f"{claim.get('path')}{_shared(claim)}" for claim in task.get("claims") or [])
     pairs = (
         ("why", reason_text(task.get("reason"), task.get("state"))),
@@ -483,13 +494,7 @@ def task_text(document: Document, *, now: float, top: str = "") -> str:
         ("landed as", task.get("landed_commit")),
         ("told", "; ".join(str(text) for text in task.get("told") or [])),
     )
-    lines += [f"  {pad(label, 10)} {printable(value)}" for label, value in pairs if value]
-    for attempt in task.get("attempts") or []:
-        lines.append("")
-        lines += _attempt_lines(attempt, now, top)
-    if not task.get("attempts"):
-        lines += ["", "  no attempt yet"]
-    return "\n".join([*lines, *_next_steps(task)]) + "\n"
+    return ((label, printable(value)) for label, value in pairs if value)
 
 
 def _next_steps(task: Document) -> Iterator[str]:
@@ -507,6 +512,12 @@ def _attempt_lines(attempt: Document, now: float, top: str) -> Iterator[str]:
     started, ended = epoch(attempt.get("started_at")), epoch(attempt.get("ended_at"))
     took = f", {duration((ended if ended is not None else now) - started)}" if started is not None else ""
     yield f"  attempt {attempt.get('n', '?')}  {state_text(attempt.get('state'))}{took}"
+    for label, value in attempt_facts(attempt, top):
+        yield f"    {pad(label, 10)} {value}"
+
+
+def attempt_facts(attempt: Document, top: str) -> Iterator[tuple[str, str]]:
+    """Yields what is known of an attempt, why it ended and how its suites did among it, each with a word for it."""
     tokens = f"{attempt.get('tokens_in') or 0} in, {attempt.get('tokens_out') or 0} out"
     pairs = (
         ("why", reason_text(attempt.get("reason"), attempt.get("state"))),
@@ -528,13 +539,13 @@ def _attempt_lines(attempt: Document, now: float, top: str) -> Iterator[str]:
     )
     for label, value in pairs:
         if value not in (None, ""):
-            yield f"    {pad(label, 10)} {printable(value)}"
+            yield label, printable(value)
     for suite in attempt.get("suites") or []:
         if isinstance(suite, dict):
-            yield f"    {pad('verified', 10)} {_suite_text(suite, attempt.get('bottleneck'))}"
+            yield "verified", _suite_text(suite, attempt.get("bottleneck"))
     together = [printable(str(name)) for name in attempt.get("batch") or []]
     if together:
-        yield f"    {pad('batch', 10)} {', '.join(together)}: verified together, as the candidate of {together[-1]}"
+        yield "batch", f"{', '.join(together)}: verified together, as the candidate of {together[-1]}"
 
 
 def _first_lines(text: Any) -> str:

@@ -14,7 +14,7 @@ from swarm.client.library import Swarm as Library
 from tests.e2e.driver import PATIENCE_S, Swarm
 from tests.e2e.test_goals import with_roles
 
-WITHOUT_A_METHOD = {"init", "config", "schema", "completion", "chaos", "logs", "mcp", "service"}
+WITHOUT_A_METHOD = {"init", "config", "schema", "completion", "chaos", "logs", "mcp", "web", "service"}
 
 
 def carried_out(swarm: Swarm, program: str, *arguments: str, **env: str) -> Any:
