@@ -473,11 +473,11 @@ def test_a_daemon_that_is_stopped_is_asked_for_nothing(
 
 
 def test_a_daemon_that_does_not_answer_hides_no_other_repository(
-    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    state: Path, tmp_path: Path, idle_process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Asked for all repositories, one whose daemon takes a request and says nothing is told as silent once its time is over, one
-    that belongs to another daemon answers as it does alone, and one whose journal is broken is told as that."""
-    monkeypatch.setattr(everywhere, "WITHIN_S", 1.0)
+    """Asked for all repositories, one whose daemon takes a request and says nothing is told as silent, one that belongs to another
+    daemon answers as it does alone, and one whose journal is broken is told as that."""
+    monkeypatch.setattr(connecting, "SILENT_S", 0.2)
     home = {"XDG_STATE_HOME": str(tmp_path / "state")}
     servers = []
     for name in ("answers", "broken", "silent"):
@@ -490,10 +490,13 @@ def test_a_daemon_that_does_not_answer_hides_no_other_repository(
     for name in ("answers", "silent"):
         path = state / name / "swarm" / "api.sock"
         servers.append(Daemon(str(path)))
-        about = {"pid": os.getpid(), "socket": str(path)}
+        about = {"pid": os.getpid() if name == "answers" else idle_process.pid, "socket": str(path)}
         (path.parent / "daemon.json").write_text(json.dumps(about))
         threading.Thread(target=servers[-1].serve_forever, args=(0.01,), daemon=True).start()
-    servers[0].answers = {protocol.STATUS: http(json.dumps(document).encode())}
+    servers[0].answers = {
+        protocol.STATUS: http(json.dumps(document).encode()),
+        protocol.PING: http(b"{}"),
+    }
     session = Session(str(tmp_path), as_json=True, quiet=True)
     session.environ = home
     try:
@@ -507,5 +510,5 @@ def test_a_daemon_that_does_not_answer_hides_no_other_repository(
     assert broken["daemon"]["running"] is None
     assert "journal" in broken["daemon"]["unreadable"]["cause"]
     assert silent["daemon"]["running"]
-    assert "within 1 s" in silent["daemon"]["silent"]["cause"]
+    assert "neither answers nor works" in silent["daemon"]["silent"]["cause"]
     assert silent["runs"] == []
