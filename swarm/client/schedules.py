@@ -5,7 +5,6 @@ Rules for editing: as for `offline`, beside which this stands; nothing is run, w
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,7 +59,7 @@ def simulate(
         **schedule.compare(plan, config.to_limits(settings), assumed, workers),
         "file": source,
         "format": plan.format,
-        "assumed": {**dataclasses.asdict(assumed), "learned_attempts": learned.attempts},
+        "assumed": {**schedule.assumed_document(assumed), "learned_attempts": learned.attempts},
     }
 
 

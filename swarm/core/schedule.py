@@ -89,6 +89,15 @@ def _median(seconds: Sequence[float]) -> float:
     return sorted(seconds)[len(seconds) // 2]
 
 
+def assumed_document(assumed: Assumed) -> dict[str, Any]:
+    """Gives what was assumed; of attempts that fail null stands for every one."""
+    fail = {
+        key: {task: None if math.isinf(number) else number for task, number in attempts.items()}
+        for key, attempts in (("fails", assumed.fails), ("reds", assumed.reds))
+    }
+    return {**dataclasses.asdict(assumed), **fail}
+
+
 # --- several numbers of workers ---
 
 
@@ -100,16 +109,17 @@ def compare(plan: PlanSpec, limits: Limits, assumed: Assumed, workers: Sequence[
     """
     wanted = None if workers else limits.workers_max
     widths: list[dict[str, Any]] = []
-    kept: list[Outcome] = []
+    kept: list[Outcome] = []  # the others are let go of: each is as large as its plan
+    best_s = math.inf
     for outcome in _outcomes(plan, limits, assumed, workers):
         widths.append(_width_document(outcome))
-        best_s = min(each["makespan_s"] for each in widths)
-        kept = [each for each in (*kept, outcome) if each.workers == wanted or _does(each.makespan_s, best_s)]
+        best_s = min(best_s, _takes_s(outcome))
+        kept = [each for each in (*kept, outcome) if each.workers == wanted or _does(each, best_s)]
     widths.sort(key=lambda each: each["workers"])
     first_s = widths[0]["makespan_s"] if widths[0]["workers"] == 1 else None
     for each in widths:
         each["speed_up"] = first_s / each["makespan_s"] if first_s and each["makespan_s"] else None
-    useful = next(each["workers"] for each in widths if _does(each["makespan_s"], best_s))
+    useful = min(each.workers for each in kept if _does(each, best_s))
     path, path_s = longest_chain(plan, _alone_s(plan, assumed))
     return {
         "schema": SCHEMA,
@@ -127,9 +137,13 @@ def compare(plan: PlanSpec, limits: Limits, assumed: Assumed, workers: Sequence[
     }
 
 
-def _does(makespan_s: float, best_s: float) -> bool:
+def _takes_s(outcome: Outcome) -> float:
+    return outcome.makespan_s if outcome.ended else math.inf
+
+
+def _does(outcome: Outcome, best_s: float) -> bool:
     """Tells whether a plan takes hardly longer than with the best number of workers."""
-    return makespan_s * (1 - GAINS_MIN) <= best_s
+    return _takes_s(outcome) * (1 - GAINS_MIN) <= best_s
 
 
 def _outcomes(plan: PlanSpec, limits: Limits, assumed: Assumed, workers: Sequence[int]) -> Iterator[Outcome]:
@@ -138,13 +152,15 @@ def _outcomes(plan: PlanSpec, limits: Limits, assumed: Assumed, workers: Sequenc
     def with_workers(number: int) -> Outcome:
         return simulate(plan, dataclasses.replace(limits, workers_max=number), assumed)
 
-    yield from (with_workers(number) for number in sorted(set(workers) or {limits.workers_max}))
-    if workers or len(plan.tasks) > COMPARED_MAX:
+    if workers:
+        yield from map(with_workers, sorted(set(workers)))
         return
+    settings = with_workers(limits.workers_max)
+    yield settings
     before_s, number = math.inf, 1
-    while number <= WIDTH_MAX:
-        outcome = with_workers(number)
-        if number != limits.workers_max:
+    while len(plan.tasks) <= COMPARED_MAX and number <= WIDTH_MAX:
+        outcome = settings if number == limits.workers_max else with_workers(number)
+        if outcome is not settings:
             yield outcome
         if outcome.makespan_s > before_s * (1 - GAINS_MIN / 5):
             return

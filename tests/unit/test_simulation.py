@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import random
 
 import pytest
@@ -298,6 +299,22 @@ def test_of_named_widths_the_most_useful_is_told_in_full() -> None:
     assert (document["useful"], document["schedule"]["workers"]) == (4, 4)
     assert document["widths"][0]["speed_up"] is None
     assert document["schedule"]["width"] == [[0, 4], [60, 0]]
+
+
+def test_a_stand_is_never_the_best() -> None:
+    """A run that comes to a stand early is no fast one."""
+    tasks = [dataclasses.replace(a_task(f"t{n}", attempts=1), agent="mine") for n in range(4)]
+    limits = dataclasses.replace(LIMITS, breaker_failures=2, hold_agents=True)
+    assumed = Assumed(task_s=1, tasks_s={"t0": 20}, fails={"t1": ALWAYS, "t2": ALWAYS})
+    document = schedule.compare(a_plan(*tasks), limits, assumed, (1, 4))
+    assert [each["ended"] for each in document["widths"]] == [True, False]
+    assert document["useful"] == 1
+
+
+def test_what_is_assumed_can_be_written_as_json() -> None:
+    """JSON knows no infinity: an attempt that always fails is null."""
+    made = schedule.assumed_document(Assumed(fails={"a": ALWAYS, "b": 2}))
+    assert json.loads(json.dumps(made, allow_nan=False))["fails"] == {"a": None, "b": 2}
 
 
 def test_what_earlier_runs_took_is_learned() -> None:
