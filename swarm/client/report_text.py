@@ -22,28 +22,42 @@ NAME_MAX = 22
 SEEN_S = 0.05  # what took less is told as nothing
 BLOCKS = "▁▂▃▄▅▆▇█"
 
-# kind -> what it is called, its sign in the timeline, its colour there
-KINDS: dict[str, tuple[str, str, str]] = {
-    "needs": ("needs", ".", "2"),
-    "paused": ("a pause", ".", "2"),
-    "stopped": ("no daemon", ".", "2"),
-    "claim": ("claims", "c", "33"),
-    "turn": ("its turn", "c", "33"),
-    "agent": ("its agent", ":", "2"),
-    "slot": ("a slot", ":", "2"),
-    "preparing": ("start", "-", "36"),
-    "working": ("work", "#", "36"),
-    "suspended": ("suspended", "z", "31"),
-    "collecting": ("collecting", "-", "36"),
-    "queue": ("queue", "q", "35"),
-    "verifying": ("verification", "v", "34"),
-    "landing": ("landing", "+", "32"),
+# kind -> what it is called, and its sign in the timeline
+KINDS: dict[str, tuple[str, str]] = {
+    "needs": ("needs", "."),
+    "paused": ("a pause", "."),
+    "stopped": ("no daemon", "."),
+    "claim": ("claims", "c"),
+    "turn": ("its turn", "c"),
+    "agent": ("its agent", ":"),
+    "slot": ("a slot", ":"),
+    "preparing": ("start", "-"),
+    "working": ("work", "#"),
+    "suspended": ("suspended", "z"),
+    "collecting": ("collecting", "-"),
+    "queue": ("queue", "q"),
+    "verifying": ("verification", "v"),
+    "landing": ("landing", "+"),
+}
+_COLOURS = {
+    ".": "2",
+    ":": "2",
+    "c": "33",
+    "-": "36",
+    "#": "36",
+    "z": "31",
+    "q": "35",
+    "v": "34",
+    "+": "32",
+    "!": "31",
 }
 _LEGEND = (
-    ". needs or a pause",
-    ": slot or agent",
-    "c claim or turn",
+    ". waits for needs, or paused",
+    ": for a slot or its agent",
+    "c for a claim or its turn",
+    "- starts or ends",
     "# works",
+    "z suspended",
     "q waits to land",
     "v is verified",
     "+ lands",
@@ -197,35 +211,33 @@ def _timeline(document: Document, width: int, colour: bool) -> Iterator[str]:
     names = min(NAME_MAX, max(columns(printable(task["id"])) for task in tasks))
     length = max(10, width - names - 11)
     yield f"Timeline, {span(wall / length)} a column"
+    bars = {task["id"]: _bar(task, wall, length) for task in tasks}
     for task in tasks:
-        name, bar = pad(printable(task["id"]), names), _bar(task, wall, length, colour)
-        yield f"  {name} {bar} {span(task['took_s']):>7}"
+        bar = "".join(_paint(sign, colour) for sign in bars[task["id"]])
+        yield f"  {pad(printable(task['id']), names)} {bar} {span(task['took_s']):>7}"
     if left := len(document["tasks"]) - len(tasks):
         yield f"  … and {left} tasks more, which took less time"
-    yield from textwrap.wrap("   ".join(_LEGEND), width, initial_indent="  ", subsequent_indent="  ")
+    drawn = [each for each in _LEGEND if any(each[0] in bar for bar in bars.values())]
+    yield from textwrap.wrap("   ".join(drawn), width, initial_indent="  ", subsequent_indent="  ")
 
 
-def _bar(task: Document, wall: float, length: int, colour: bool) -> str:
-    """Draws where a task stood: in each column what took most of it."""
+def _bar(task: Document, wall: float, length: int) -> list[str]:
+    """Draws where a task stood: in each column the sign of what took most of it."""
     shares: list[dict[str, float]] = [{} for _ in range(length)]
     each_s = wall / length
     for stretch in task["stood"]:
-        begin, end = stretch["from_s"], stretch["to_s"]
+        begin, end, sign = stretch["from_s"], stretch["to_s"], KINDS.get(stretch["kind"], ("", "?"))[1]
         for column in range(int(begin / each_s), min(length, int(end / each_s) + 1)):
             here = min(end, (column + 1) * each_s) - max(begin, column * each_s)
-            shares[column][stretch["kind"]] = shares[column].get(stretch["kind"], 0.0) + here
-    signs = [
-        KINDS.get(max(each, key=lambda k: each[k]), ("", "?", "")) if each else ("", " ", "")
-        for each in shares
-    ]
-    drawn = [_paint(sign, code, colour) for _, sign, code in signs]
+            shares[column][sign] = shares[column].get(sign, 0.0) + here
+    drawn = [max(each, key=lambda sign: each[sign]) if each else " " for each in shares]
     if task["state"] in ("failed", "cancelled", "blocked") and task["to_s"] is not None:
-        drawn[min(length - 1, int(task["to_s"] / each_s))] = _paint("!", "31", colour)
-    return "".join(drawn)
+        drawn[min(length - 1, int(task["to_s"] / each_s))] = "!"
+    return drawn
 
 
-def _paint(sign: str, code: str, colour: bool) -> str:
-    return f"\x1b[{code}m{sign}\x1b[0m" if colour and code else sign
+def _paint(sign: str, colour: bool) -> str:
+    return f"\x1b[{_COLOURS[sign]}m{sign}\x1b[0m" if colour and sign in _COLOURS else sign
 
 
 def after_text(link: Document) -> str:

@@ -113,10 +113,10 @@ def _closure(chronicle: Chronicle) -> set[str]:
 
 def _times(stretches: Iterable[Stretch]) -> dict[str, float]:
     """Adds up how long each kind of thing took; what took no time is left out."""
-    found: dict[Kind, float] = dict.fromkeys(Kind, 0.0)
-    for stretch in stretches:
-        found[stretch.kind] += stretch.took
-    return {kind.value: round(took, 3) for kind, took in found.items() if took}
+    found: dict[str, float] = {}
+    for kind, begin, end, *_ in stretches:
+        found[kind] = found.get(kind, 0.0) + end - begin
+    return {kind: round(took, 3) for kind, took in found.items() if took}
 
 
 def _speed(stood: Mapping[str, Sequence[Stretch]], until: float) -> dict[str, Any]:
@@ -219,9 +219,7 @@ def _critical_path(chronicle: Chronicle, stood: Mapping[str, Sequence[Stretch]])
 
 def _link(link: _Link) -> dict[str, Any]:
     after = link.after
-    waited = (
-        None if after is None else _claim(after.path) | {"task": after.cause.task, "why": after.kind.value}
-    )
+    waited = None if after is None else _claim(after.path) | {"task": after.cause.task, "why": after.kind}
     return {
         "task": link.task,
         "from_s": link.begin,
@@ -242,12 +240,12 @@ def _bottleneck(document: Mapping[str, Any], workers: int) -> str:
     """Says in a sentence or two what the run took its time for."""
     path = document["critical_path"]
     if path is None or not path["time"]:
-        return "Nothing has landed yet."
+        return "Nothing has landed."
     kind, took = max(path["time"].items(), key=lambda each: each[1])
     longest = max(path["links"], key=lambda link: link["time"].get(kind, 0.0))
     share = round(100 * took / (sum(path["time"].values()) or 1.0))
     text = f"{share} % of the way to the last landing was {_WORDS[kind]}, most of it for {longest['task']}."
-    held_up = {kind: document["time"].get(kind.value, 0.0) for kind in _HELD_UP}
+    held_up = {kind: document["time"].get(kind, 0.0) for kind in _HELD_UP}
     most = max(held_up, key=lambda kind: held_up[kind])
     if held_up[most] > document["speed"]["wall_s"] / 4:
         claims = [each for each in document["claims"] if (each["path"] is not None) == (most is Kind.CLAIM)]
@@ -419,8 +417,7 @@ def _task(course: Course, stretches: Sequence[Stretch]) -> dict[str, Any]:
         "red": sum(attempt.red for attempt in course.tries),
         **_cost(course.tries),
         "stood": [
-            {"kind": each.kind.value, "from_s": each.begin, "to_s": each.end} | _held(each)
-            for each in stretches
+            {"kind": each.kind, "from_s": each.begin, "to_s": each.end} | _held(each) for each in stretches
         ],
     }
 

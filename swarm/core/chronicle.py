@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -30,8 +29,9 @@ TURN_OF_RUN = (
 Record = Mapping[str, Any]
 
 
-class Kind(StrEnum):
-    """What a task's time goes into. A task that waits to start is `ready` in the records; `holdups` says what for."""
+class Kind:
+    """What a task's time goes into, in the order in which it comes to that. A task that waits to start is `READY` in the records;
+    `holdups` says what for. Plain text: an enum would cost as much as all the rest."""
 
     NEEDS = "needs"
     PAUSED = "paused"
@@ -67,7 +67,7 @@ class Move(NamedTuple):
 
     seq: int
     at: float
-    kind: Kind
+    kind: str
     cause: Cause = NOBODY
 
 
@@ -75,7 +75,7 @@ class Stretch(NamedTuple):
     """A task stood somewhere from when to when, until record `seq`; `cause` is what let it leave, or what held it where that has no
     record, and `path` the claim that it waited for."""
 
-    kind: Kind
+    kind: str
     begin: float
     end: float
     seq: int
@@ -86,6 +86,29 @@ class Stretch(NamedTuple):
     def took(self) -> float:
         """How long that was, in seconds."""
         return self.end - self.begin
+
+
+@dataclass(slots=True)
+class Spans:
+    """Stretches of time during which something held; `since` while it does."""
+
+    closed: list[tuple[float, float]] = field(default_factory=list)
+    since: float | None = None
+
+    def begin(self, at: float) -> None:
+        """It holds from now on."""
+        if self.since is None:
+            self.since = at
+
+    def end(self, at: float) -> None:
+        """It holds no more."""
+        if self.since is not None:
+            self.closed.append((self.since, at))
+            self.since = None
+
+    def until(self, now: float) -> list[tuple[float, float]]:
+        """Gives all of them, one that goes on until now."""
+        return [*self.closed, *([] if self.since is None else [(self.since, max(now, self.since))])]
 
 
 class Landing(NamedTuple):
@@ -143,7 +166,7 @@ class Course:
     good_seq: int = 0
     moves: list[Move] = field(default_factory=list)
     tries: list[Try] = field(default_factory=list)
-    pauses: list[tuple[float, float]] = field(default_factory=list)
+    paused: Spans = field(default_factory=Spans)
 
     @property
     def live(self) -> Try | None:
@@ -181,29 +204,6 @@ class SuiteSeen:
     remembered: int = 0
 
 
-@dataclass(slots=True)
-class Spans:
-    """Stretches of time during which something held; `since` while it does."""
-
-    closed: list[tuple[float, float]] = field(default_factory=list)
-    since: float | None = None
-
-    def begin(self, at: float) -> None:
-        """It holds from now on."""
-        if self.since is None:
-            self.since = at
-
-    def end(self, at: float) -> None:
-        """It holds no more."""
-        if self.since is not None:
-            self.closed.append((self.since, at))
-            self.since = None
-
-    def until(self, now: float) -> list[tuple[float, float]]:
-        """Gives all of them, one that goes on until now."""
-        return [*self.closed, *([] if self.since is None else [(self.since, max(now, self.since))])]
-
-
 class Chronicle:
     """Takes in the records of the journal, from the first on, and keeps what they say of one run."""
 
@@ -234,7 +234,6 @@ class Chronicle:
         self._ended = 0.0  # the run's time when all of its tasks had ended
         self._plan: Mapping[str, Any] | None = None
         self._freed = self._moved = NOBODY
-        self._pausing: dict[str, float] = {}
 
     # --- time -----------------------------------------------------------------------------------------------------------
 
@@ -288,17 +287,15 @@ class Chronicle:
     def _limits_changed(self, _seq: int, at: float, record: Record) -> None:
         self.workers.append((at, int(record["workers_max"])))
 
-    def _on_pause(self, _seq: int, at: float, record: Record) -> None:
-        if task := record.get("task"):
-            self._pausing.setdefault(task, at)
+    def _on_pause(self, seq: int, at: float, record: Record) -> None:
+        if record.get("task"):
+            self._course(seq, record).paused.begin(at)
         else:
             (self.run_paused if record.get("run") else self.paused).begin(at)
 
-    def _resumed(self, _seq: int, at: float, record: Record) -> None:
-        if task := record.get("task"):
-            since = self._pausing.pop(task, None)
-            if since is not None and task in self.courses:
-                self.courses[task].pauses.append((since, at))
+    def _resumed(self, seq: int, at: float, record: Record) -> None:
+        if record.get("task"):
+            self._course(seq, record).paused.end(at)
             return
         self.run_paused.end(at)
         if not record.get("run"):
@@ -371,7 +368,7 @@ class Chronicle:
         found = self.courses.get(name)
         return found if found is not None else self._add(name, seq, self.time)
 
-    def _begin(self, seq: int, record: Record, kind: Kind, agent: str, cause: Cause = NOBODY) -> Try:
+    def _begin(self, seq: int, record: Record, kind: str, agent: str, cause: Cause = NOBODY) -> Try:
         at, course = self._goes_on(), self._course(seq, record)
         if course.live is not None:
             self._end(course, seq, at, "lost", "lost", "")
@@ -399,7 +396,7 @@ class Chronicle:
         attempt.worker = attempt.in_slot = True
         self.starts.append(attempt.begin)
 
-    def _stands(self, seq: int, at: float, record: Record, *, kind: Kind, cause: Cause = NOBODY) -> None:
+    def _stands(self, seq: int, at: float, record: Record, *, kind: str, cause: Cause = NOBODY) -> None:
         course = self._course(seq, record)
         if course.live is not None:
             course.moves.append(Move(seq, at, kind, cause))

@@ -95,7 +95,7 @@ class Holdups:
         ]
         return sorted(parts, key=lambda part: part.begin)
 
-    def _part(self, stretch: Stretch, kind: Kind, span: Span, claim: Claim | None) -> Stretch:
+    def _part(self, stretch: Stretch, kind: str, span: Span, claim: Claim | None) -> Stretch:
         if claim is None:
             return Stretch(kind, *span, stretch.seq)
         busy = self._busy[claim]
@@ -150,11 +150,11 @@ class Holdups:
 
     def _causes(
         self, course: Course, begin: float, end: float
-    ) -> Iterator[tuple[Kind, Sequence[Span], Claim | None]]:
+    ) -> Iterator[tuple[str, Sequence[Span], Claim | None]]:
         """Gives what may have held a task up that waited from when to when, the most certain first."""
         yield Kind.STOPPED, self._stopped, None
         yield Kind.PAUSED, self._paused, None
-        yield Kind.PAUSED, course.pauses, None
+        yield Kind.PAUSED, course.paused.until(self._now), None
         if not any(each.keeps and each.end is not None and each.end >= begin for each in course.tries):
             claims = self._chronicle.wanted(course)
             turns = [claim for claim in claims if claim.path.startswith(OPAQUE_PREFIX)]
