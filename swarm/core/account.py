@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from swarm.core.chronicle import NANO, TURN_OF_RUN, Chronicle, Course, Kind, Stretch, Try
+from swarm.core.chronicle import NANO, TURN_OF_RUN, UNDONE, Chronicle, Course, Kind, Stretch, Try
 from swarm.core.claims import OPAQUE_PREFIX
 from swarm.core.holdups import Holdups
 from swarm.core.plain import rfc3339
@@ -295,7 +295,9 @@ def _contention(stood: Mapping[str, Sequence[Stretch]]) -> list[dict[str, Any]]:
 
 
 def _in_vain(attempt: Try) -> bool:
-    return attempt.end is not None and attempt.outcome not in ("landed", "answered")
+    """Tells of an attempt that has ended whether nothing came of it; an undo that took its landings off did what it was to do."""
+    ended = attempt.end is not None and attempt.outcome not in ("landed", "answered")
+    return ended and not (attempt.code == UNDONE and not attempt.worker)
 
 
 def _totals(chronicle: Chronicle, courses: Sequence[Course]) -> dict[str, Any]:
@@ -313,6 +315,7 @@ def _totals(chronicle: Chronicle, courses: Sequence[Course]) -> dict[str, Any]:
         "cancelled": told["TaskCancelled"],
         "blocked": told["TaskBlocked"],
         "retried": told["TaskRetried"],
+        "undone": chronicle.undone,
         "flakes": told["SuiteFlaked"],
         "more_attempts": sum(max(0, sum(each.worker for each in course.tries) - 1) for course in courses),
         "candidates_verified": sum(attempt.verified for attempt in tries),

@@ -21,6 +21,8 @@ from swarm.core.claims import OPAQUE_PREFIX
 from swarm.core.model import Claim, Mode
 
 NANO = 1_000_000_000  # of a dollar: money is added up in whole numbers, so that every sum is exact
+UNDONE = "undone"  # why a task that has landed is cancelled
+NEVER = 1 << 62  # the number of a record that has not come yet
 TEXT_MAX = 300  # characters kept of why an attempt ended
 TURN_OF_RUN = (
     f"{OPAQUE_PREFIX}run"  # the claim that all take where they go one at a time; so of a phase's name
@@ -180,7 +182,7 @@ class Course:
             if move.kind is Kind.ENDED:
                 continue
             if following is None:
-                yield Stretch(move.kind, move.at, max(now, move.at), 1 << 62)
+                yield Stretch(move.kind, move.at, max(now, move.at), NEVER)
             else:
                 yield Stretch(move.kind, move.at, following.at, following.seq, following.cause)
 
@@ -225,6 +227,7 @@ class Chronicle:
         self.suites: dict[str, SuiteSeen] = {}
         self.told: Counter[str] = Counter()  # facts of the run, by type
         self.landings: list[Landing] = []
+        self.undone = 0
         self.starts: list[float] = []
         self.only: tuple[str, ...] = ()
         self.sequential = False
@@ -467,6 +470,7 @@ class Chronicle:
         """Ends a task, and the attempt at it; one that had ended already only stands differently now."""
         self._end(course, seq, at, state, str(record.get("code", "")), str(record.get("text", "")))
         course.state = state
+        self.undone += record.get("code") == UNDONE
         if course.good_at is None and state in ("landed", "answered"):
             course.good_at, course.good_seq = at, seq
         if course.moves[-1].kind is not Kind.ENDED:

@@ -3,7 +3,7 @@
 The journal says when a task came in and when it started, and who held which claims from when to when; why it did not start before
 follows from that. Where several things held it up at once the time counts for the first of them in this order: needs, no daemon, a
 pause, a claim, its turn, its agent; what is left it waited for a slot, which is also a look at the machine, or a task that goes
-first. It waits for a claim from when that is held until it is let go for the last time before the task starts.
+first. A claim that many take one after the other is held all along, so that a wait has few parts.
 
 Rules for editing: pure. Time is divided and never counted twice: the parts of a task's time add up to it. Nothing here compares all
 tasks with each other: what overlaps is asked of the index of claims, once for each different claim.
@@ -11,21 +11,23 @@ tasks with each other: what overlaps is asked of the index of claims, once for e
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from swarm.core.chronicle import NOBODY, Cause, Chronicle, Course, Kind, Stretch, Try
+from swarm.core.chronicle import NEVER, NOBODY, Cause, Chronicle, Course, Kind, Stretch, Try
 from swarm.core.claims import OPAQUE_PREFIX, ClaimTable
 from swarm.core.model import Claim, Mode
 
 OVERLAPS_MAX = 1_000  # different claims that one is held against
+# A claim let go for a shorter part of the run than one of so many was taken by the next at once.
+GAPS_MAX = 100
 
 Span = tuple[float, float]
 _Met = tuple[float, Cause]  # when a need was met, and by what; infinitely late where it never was
 _BEGINNING: _Met = (0.0, NOBODY)
-_NEVER: _Met = (float("inf"), NOBODY)
+_UNMET: _Met = (float("inf"), NOBODY)
 
 
 class _Hold(NamedTuple):
@@ -85,24 +87,24 @@ class Holdups:
                 last = (cause.seq, cause) if in_time else (stretch.seq, NOBODY)
                 parts.append(Stretch(Kind.NEEDS, stretch.begin, begin, *last))
         free = [(begin, end)] if end > begin else []
-        for kind, spans, claim in self._causes(course, begin, end) if free else ():
+        for kind, spans, claim in self._causes(course, begin) if free else ():
             taken, free = _cut(free, spans)
             parts += [self._part(stretch, kind, span, claim) for span in taken]
-        # What gave the slot away counts where the task has waited for one since before that.
-        parts += [
-            Stretch(Kind.SLOT, *span, stretch.seq, stretch.cause if stretch.cause.at > span[0] else NOBODY)
-            for span in free
-        ]
+        for span in free:
+            cause = stretch.cause if span[1] == end else NOBODY
+            parts.append(Stretch(Kind.SLOT, *span, stretch.seq, cause))
         return sorted(parts, key=lambda part: part.begin)
 
     def _part(self, stretch: Stretch, kind: str, span: Span, claim: Claim | None) -> Stretch:
         if claim is None:
             return Stretch(kind, *span, stretch.seq)
         busy = self._busy[claim]
-        held = busy.holds[min(bisect_left(busy.ends, span[1]), len(busy.holds) - 1)]
-        freed = held.end == span[1] and held.seq <= stretch.seq
-        cause = Cause(held.task, held.seq if freed else 0, held.end)
-        return Stretch(kind, *span, held.seq if freed else stretch.seq, cause, claim.path)
+        freed = bisect_right(busy.ends, span[1])  # so many had let it go by then
+        if freed and busy.ends[freed - 1] > span[0] and stretch.seq < NEVER:
+            held = busy.holds[freed - 1]
+            return Stretch(kind, *span, stretch.seq, Cause(held.task, held.seq, held.end), claim.path)
+        held = busy.holds[min(freed, len(busy.holds) - 1)]
+        return Stretch(kind, *span, stretch.seq, Cause(held.task), claim.path)
 
     # --- needs ------------------------------------------------------------------------------------------------------------
 
@@ -118,7 +120,7 @@ class Holdups:
         if course is None or course.finished:
             return _BEGINNING
         return (
-            _NEVER
+            _UNMET
             if course.good_at is None
             else (course.good_at, Cause(need, course.good_seq, course.good_at))
         )
@@ -148,10 +150,8 @@ class Holdups:
 
     # --- what else --------------------------------------------------------------------------------------------------------
 
-    def _causes(
-        self, course: Course, begin: float, end: float
-    ) -> Iterator[tuple[str, Sequence[Span], Claim | None]]:
-        """Gives what may have held a task up that waited from when to when, the most certain first."""
+    def _causes(self, course: Course, begin: float) -> Iterator[tuple[str, Sequence[Span], Claim | None]]:
+        """Gives what may have held a task up that waits since `begin`, the most certain first."""
         yield Kind.STOPPED, self._stopped, None
         yield Kind.PAUSED, self._paused, None
         yield Kind.PAUSED, course.paused.until(self._now), None
@@ -160,7 +160,7 @@ class Holdups:
             turns = [claim for claim in claims if claim.path.startswith(OPAQUE_PREFIX)]
             for kind, wanted in ((Kind.CLAIM, claims[: len(claims) - len(turns)]), (Kind.TURN, turns)):
                 for claim in wanted:
-                    yield kind, _as_one(self._busy_with(claim).spans, begin, end), claim
+                    yield kind, self._busy_with(claim).spans, claim
         agent = course.tries[0].agent if course.tries else ""
         yield Kind.AGENT, self._held.get(agent, ()), None
 
@@ -195,29 +195,20 @@ class Holdups:
                 if not (claim.mode is hold.mode is Mode.SHARED)
             ]
             holds.sort(key=lambda hold: (hold.end, hold.begin))
-            self._busy[claim] = _Busy(
-                _merged((hold.begin, hold.end) for hold in holds), holds, [hold.end for hold in holds]
-            )
+            spans = _merged(((hold.begin, hold.end) for hold in holds), self._now / GAPS_MAX)
+            self._busy[claim] = _Busy(spans, holds, [hold.end for hold in holds])
         return self._busy[claim]
 
 
-def _merged(spans: Iterable[Span]) -> list[Span]:
-    """Gives the spans during which any of these goes on, in order; what follows without a gap is one."""
+def _merged(spans: Iterable[Span], gap: float = 0.0) -> list[Span]:
+    """Gives the spans during which any of these goes on, in order; what follows with no larger gap is one."""
     found: list[Span] = []
     for begin, end in sorted(spans):
-        if found and begin <= found[-1][1]:
+        if found and begin - found[-1][1] <= gap:
             found[-1] = (found[-1][0], max(end, found[-1][1]))
         elif end > begin:
             found.append((begin, end))
     return found
-
-
-def _as_one(spans: Sequence[Span], begin: float, end: float) -> list[Span]:
-    """Gives the time from the first to the last of the spans between two times: where a claim is let go and others take it first, a
-    task has waited for it all along."""
-    first = bisect_right(spans, begin, key=lambda span: span[1])
-    last = bisect_left(spans, end, key=lambda span: span[0]) - 1
-    return [(spans[first][0], spans[last][1])] if first <= last else []
 
 
 def _cut(free: Sequence[Span], busy: Sequence[Span]) -> tuple[list[Span], list[Span]]:

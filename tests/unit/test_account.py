@@ -92,6 +92,8 @@ def check_counts(document: Record, records: list[Numbered]) -> None:
     assert sum(task["verified"] for task in tasks) == sum(not each.get("again") for each in verdicts)
     said = Counter(suite["name"] for each in verdicts for suite in each.get("suites", ()))
     assert {suite["name"]: suite["ran"] for suite in document["suites"]} == said
+    undone = sum(r["type"] == "TaskCancelled" and r.get("code") == "undone" for _, _, r in records)
+    assert totals["undone"] == undone
     codes = Counter(r.get("code") for _, _, r in records if r["type"] in ("TaskHandedBack", "TaskFailed"))
     for code in ("conflict", "verify_failed", "worker_failed", "timeout"):
         assert (
@@ -133,6 +135,7 @@ def check_time(document: Record) -> None:
     assert links[-1]["to_s"] == document["staging"]["last_landing_s"]
     assert all(a["to_s"] == b["from_s"] for a, b in pairwise(links))
     assert path["took_s"] == pytest.approx(links[-1]["to_s"] - links[0]["from_s"], abs=1e-3)
+    assert all(link["from_s"] <= link["to_s"] for link in links)
     assert all(sum(link["time"].values()) <= link["to_s"] - link["from_s"] + 1e-6 for link in links)
 
 
@@ -259,6 +262,38 @@ def test_the_critical_path_is_what_let_each_go_on() -> None:
     assert path["links"][2]["after"]["task"] == "c"
 
 
+def test_a_slot_that_was_free_before_holds_nobody_up() -> None:
+    """The critical path goes on to who gave a slot away only where that was waited for."""
+    story = Story(a_task("a"), a_task("b"), a_task("c", needs=["b"]))
+    story.starts("a", 0)
+    story.exits("a", 1)
+    story.starts("b", 2)
+    story.exits("b", 3)
+    story.lands("a", 4, verified=())
+    story.lands("b", 5, verified=())
+    story.starts("c", 6)
+    story.exits("c", 7)
+    story.lands("c", 8, verified=())
+    links = told(story.records)["critical_path"]["links"]
+    assert [(link["task"], link["from_s"]) for link in links] == [("a", 0.0), ("b", 4.0), ("c", 5.0)]
+
+
+def test_who_takes_turns_at_one_file_is_on_the_critical_path() -> None:
+    """Where tasks take a file in turn, with a moment between, each waited for the one before it, and no time counts twice."""
+    story = Story(*(a_task(f"t{i}", "CHANGELOG") for i in range(50)))
+    for i in range(50):
+        story.starts(f"t{i}", i)
+        story.exits(f"t{i}", i + 0.75)
+        story.lands(f"t{i}", i + 0.75, verified=())
+    document = told(story.records)
+    path = document["critical_path"]
+    assert [link["task"] for link in path["links"]] == [f"t{i}" for i in range(50)]
+    assert {link["after"]["why"] for link in path["links"][1:]} == {"claim"}
+    assert sum(path["time"].values()) == path["took_s"] == 49.75
+    assert by_id(document)["t49"]["time"] == {"claim": 49.0, "working": 0.75}
+    assert by_id(document)["t49"]["stood"][0]["held_by"] == "t48"
+
+
 def test_what_failed_and_what_it_cost() -> None:
     """Attempts in vain are listed with their reason, red candidates are integration failures, and costs go to phase and agent."""
     document = told(three().records)
@@ -337,6 +372,19 @@ def test_time_stands_still_while_all_has_ended_and_when_the_clock_jumps() -> Non
     assert document["tasks"][0]["time"] == {"working": 5.0, "queue": 1.0}
 
 
+def test_an_undo_is_no_attempt_in_vain() -> None:
+    """A task that was taken off staging again did not fail, and its landing counts as it was told."""
+    story = three()
+    story.fact("UndoBegun", 30, task="a", attempt=2, tasks=["a"])
+    story.event("CandidateMade", 31, task="a", attempt=2)
+    story.event("StagingAdvanced", 33, task="a", attempt=2)
+    story.fact("TaskCancelled", 33, task="a", attempt=2, code="undone", text="it was taken off")
+    document = told(story.records)
+    assert [row["task"] for row in document["not_landed"]] == ["c", "b"]
+    assert (document["totals"]["undone"], document["totals"]["landed"]) == (1, 3)
+    assert (by_id(document)["a"]["state"], document["speed"]["wall_s"]) == ("cancelled", 23.0)
+
+
 def test_a_run_that_goes_on_is_told_up_to_now() -> None:
     """What is at work now has been so until now; a run that has ended is as it ended."""
     story = Story(a_task("a"))
@@ -372,7 +420,7 @@ def test_a_long_chain_of_phases_and_a_contested_file_cost_little() -> None:
 
 # --- shown ------------------------------------------------------------------------------------------------------------------
 
-HOSTILE = '</title><script src="http://x/">alert(1)</script>\x1b]0;\u202e&"\''
+HOSTILE = '\x1b]0;</title><script src="http://x/">alert(1)</script>\u202e&"\''
 
 
 def hostile() -> Record:
