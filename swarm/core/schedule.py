@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from swarm.core.graph import graph, longest_chain
+from swarm.core.graph import longest_chain
 from swarm.core.model import Attempt, Limits, PlanSpec, Task, TaskSpec, TaskState
 from swarm.core.run import Run
 from swarm.core.simulation import Assumed, Outcome, Waited, simulate
@@ -127,7 +127,6 @@ def compare(plan: PlanSpec, limits: Limits, assumed: Assumed, workers: Sequence[
         "tasks": sum(not task.finished for task in plan.tasks),
         "critical_path": path,
         "critical_path_s": path_s,
-        "widest": graph(plan).widest,
         "useful": useful if len(widths) > 1 else None,
         "not_modelled": NOT_MODELLED,
         "widths": widths,
