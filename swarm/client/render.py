@@ -104,10 +104,15 @@ def capacity_line(document: Document) -> str:
     for name, key in (("cpu", "cpu_percent"), ("memory", "memory_percent")):
         if readings.get(key) is not None:
             text += f", {name} {readings[key]:.0f} %"
+    return "; ".join(filter(None, (text, capacity_reason(capacity))))
+
+
+def capacity_reason(capacity: Document) -> str:
+    """Says what holds more workers back, and what else is to be known of the machine."""
     said = [capacity[key] for key in ("reason", "note") if capacity.get(key)]
     if capacity.get("held") and said[:1] == ["nothing waits"]:
         said[0] = "nothing waits but for what is held"
-    return text + "".join(f"; {printable(each)}" for each in said)
+    return "; ".join(map(printable, said))
 
 
 def held_lines(document: Document) -> list[str]:

@@ -71,6 +71,15 @@ def test_without_a_daemon_the_next_step_begins_with_one() -> None:
     assert found["capacity"] is None
 
 
+def test_what_is_held_is_told_as_in_the_terminal() -> None:
+    """The page has the words of `swarm status`: what is held waits, though no slot is wanted."""
+    held = [{"agent": "claude", "code": "rate_limit", "text": "claude is held until 12:00"}]
+    capacity = {"workers_max": 4, "running": 0, "reason": "nothing waits", "held": held}
+    found = shown(a_document(capacity=capacity))
+    assert found["capacity"]["text"] == "nothing waits but for what is held"
+    assert found["notes"] == ["held: claude is held until 12:00"]
+
+
 def test_a_picture_in_which_nothing_happened_is_the_same() -> None:
     """Time that goes by is the page's to count: nobody is told of it."""
     document = a_document(a_run(a_task("a", "running", attempts=[an_attempt()])))

@@ -160,7 +160,6 @@ def _capacity(document: Document) -> Row | None:
     if not _runs(document) or "workers_max" not in capacity:
         return None
     readings = capacity.get("readings") or {}
-    said = [printable(capacity[key]) for key in ("reason", "note") if capacity.get(key)]
     return {
         "running": capacity.get("running", 0),
         "most": capacity["workers_max"],
@@ -168,7 +167,7 @@ def _capacity(document: Document) -> Row | None:
         "cpu": _whole(readings.get("cpu_percent")),
         "memory": _whole(readings.get("memory_percent")),
         "disk": render.size(readings["disk_free_bytes"]) if readings.get("disk_free_bytes") else "",
-        "text": "; ".join(said),
+        "text": render.capacity_reason(capacity),
     }
 
 
