@@ -26,6 +26,7 @@ from swarm.edge.upkeep import Upkeep
 SOMEBODY = (
     "Something that it started could not be ended and may still write to its files, so none of them was read"
 )
+REFUSALS = 3  # so often git fails, and names neither a broken object nor the machine's trouble, until that is its judgement
 UNKNOWN_MAX = 100  # paths that git is asked about by name
 
 
@@ -60,7 +61,7 @@ class Keeper:
         tree = upkeep.seated(member)
         if tree is None:
             if member.admin is not None and member.admin.is_dir():
-                self.take_home(member, upkeep.tree(member))
+                self.take_home(member, upkeep.tree(member), asked_again=False)
             return Collected(base, 0, False, (), member.refused or f"The worktree {member.path} is gone.")
         if upkeep.leases.may_hold_somebody(member):
             nothing = Work(base, upkeep.objects.tree_of(base))
@@ -107,7 +108,7 @@ class Keeper:
             reader=reader,
         )
 
-    def take_home(self, member: Member, tree: LinkedTree) -> str:
+    def take_home(self, member: Member, tree: LinkedTree, *, asked_again: bool = True) -> str:
         """Takes over what a worker that was shut in did with git; says so where git refuses it, which is then kept aside: as often
         as it is asked, since whoever heard it may have been killed before that was written down."""
         folder = self.upkeep.leases.git(member)
@@ -117,6 +118,9 @@ class Keeper:
         except git.GitError as problem:
             if problem.errno is not None or isinstance(problem, git.GitTimedOut) or (problem.code or 0) < 0:
                 raise
+            member.refusals += 1
+            if asked_again and not problem.judgement and member.refusals < REFUSALS:
+                raise
             member.refused = (
                 "What the worker did with git can't be taken over and is kept below"
                 f" {self.aside.folder}: {problem.cause}"
@@ -125,7 +129,7 @@ class Keeper:
             self.aside.put(folder, self._owner(member), str(problem))
         else:
             if shut_in:
-                member.refused = ""
+                member.refused, member.refusals = "", 0
         return member.refused
 
     def look(self, member: Member) -> Difference | None:
@@ -225,7 +229,7 @@ class Keeper:
         """Saves what only the record of a worktree knows whose folder is gone, a member's or another's: where HEAD stood, what was
         staged."""
         if member is not None:
-            self.take_home(member, tree)
+            self.take_home(member, tree, asked_again=False)
         head = tree.head()
         if self.saver is None or head is None or self.upkeep.objects.kind(head) != "commit":
             return None

@@ -33,8 +33,9 @@ class Member:
     that was there is the commit `kept`, while HEAD stood at `stood` and the index was as `seen` says. `filling`
     means that it is being brought to its base: a difference from it is nobody's work. `refused` says of whoever has it
     what of its doings with git could not be taken over, and where it is kept. `off`, which only this daemon
-    knows, lists the tracked paths that are not as in `base`; None where nobody has looked. `listing`, which is this
-    daemon's too, knows in which folders nothing but what is tracked lies.
+    knows, lists the tracked paths that are not as in `base`; None where nobody has looked. `listing` and
+    `refusals`, which are this daemon's too, know in which folders nothing but what is tracked lies, and how often git failed at
+    what was done with it.
     """
 
     number: int
@@ -53,6 +54,7 @@ class Member:
     seen: str = ""
     filling: bool = False
     refused: str = ""
+    refusals: int = 0
     since: float = 0.0
     off: tuple[str, ...] | None = None
     listing: Listing = field(default_factory=Listing)

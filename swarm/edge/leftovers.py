@@ -192,8 +192,14 @@ class Collector:
         """Gives the tree of the index as the worker left it, "" where it is none: untouched, unmerged, broken, gone."""
         if _same_file(self.tree.admin / "index", self.trusted):
             return ""
-        asked = self._git("write-tree", ok=(0, 128)) if self.index.exists() else None
-        return asked.text if asked is not None and asked.code == 0 else ""
+        if not self.index.exists():
+            return ""
+        asked = self._git("write-tree", ok=(0, 128))
+        if (
+            asked.code
+        ):  # once more: what fails but once says nothing of the index, and what is staged is nowhere else
+            asked = self._git("write-tree", ok=(0, 128))
+        return "" if asked.code else asked.text
 
     def _named(self, head: str) -> tuple[str, ...]:
         named: list[str] = []

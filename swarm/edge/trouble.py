@@ -30,6 +30,9 @@ _WORDS = {
 _NUMBERS = {os.strerror(number): number for number in _WORDS}
 _COMPLAINT = re.compile(rf": ({'|'.join(map(re.escape, _NUMBERS))})$", re.MULTILINE)
 _UNWRITTEN = re.compile(r"^error: unable to write file ", re.MULTILINE)  # git's entry.c
+_NO_MEMORY = re.compile(
+    r"^fatal: Out of memory, \w+ failed", re.MULTILINE
+)  # git's own words, in its wrapper.c
 _NO_THREAD = "can't start new thread"  # the words of Python's RuntimeError
 _ROOM_BYTES = 64 << 10  # less than this is no room: what failed may have asked for more than one block
 
@@ -87,6 +90,8 @@ def named_in(text: str) -> int | None:
     found = _COMPLAINT.search(text)
     if found is not None:
         return _NUMBERS[found[1]]
+    if _NO_MEMORY.search(text):
+        return errno.ENOMEM
     return errno.ENOSPC if _UNWRITTEN.search(text) else None
 
 

@@ -117,7 +117,7 @@ class Pool:
             if not (member.at_base and member.swept and member.base == base and self._upkeep.is_fit(member)):
                 self._upkeep.stand_at(member, base)
             member.collected = member.swept = member.at_base = False
-            member.off, member.refused = None, ""
+            member.off, member.refused, member.refusals = None, "", 0
             self._upkeep.furnish(member)
             member.filling = False
             self._leases.save(member)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from swarm.edge import git, secluded
+from swarm.edge.keeping import REFUSALS
 from swarm.edge.secluded import SHARED_OBJECTS
 from swarm.edge.worktrees import Pool
 from tests.integration.test_worktrees import collect, open_pool, sh
@@ -180,8 +181,8 @@ def test_nothing_planted_is_followed_or_run(
 
 
 def test_broken_objects_are_refused_and_kept(repo: Path, pool: Pool, inside: Inside, base: str) -> None:
-    """Where git judges an object broken, none of the worker's comes in; what it did with git is kept aside and told, and its files
-    are collected."""
+    """Where git fails at what the worker made, again and again, none of that comes in; what it did with git is kept aside and told,
+    and its files are collected."""
     inside.write("new", "1\n")
     inside.git("add", "new")
     inside.git("commit", "-qm", "mine")
@@ -189,6 +190,9 @@ def test_broken_objects_are_refused_and_kept(repo: Path, pool: Pool, inside: Ins
     tree = inside.git("rev-parse", "HEAD^{tree}")
     path = inside.folder / "objects" / tree[:2] / tree[2:]
     path.unlink()
+    for _ in range(REFUSALS - 1):
+        with pytest.raises(git.GitError):
+            collect(pool, inside.tree, base)
     found = collect(pool, inside.tree, base)
     assert found.touched == ("new",)
     assert "can't be taken over" in found.problem

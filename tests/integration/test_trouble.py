@@ -30,6 +30,7 @@ def test_trouble_is_told_from_other_causes() -> None:
     assert trouble.of(wrapped) == trouble.FULL
     for text, expected in (
         ("fatal: write error: No space left on device\n", trouble.FULL),
+        ("fatal: Out of memory, malloc failed (tried to allocate 9 bytes)\n", "no memory is left"),
         (
             "error: a\nfatal: could not open 'x' for writing: Read-only file system\nhint: b",
             trouble.READ_ONLY,

@@ -942,6 +942,30 @@ def test_what_lies_beside_a_worktree_goes_with_its_lease(pool: Pool, base: str) 
         assert pool.own("r/a/1") is None
 
 
+def test_what_was_staged_is_not_dropped_for_one_failure(
+    repo: Path, pool: Pool, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where git fails once at writing what was staged, and does not say by what, it is asked again."""
+    path = pool.take("r/a/1", base)
+    (path / "src" / "b.py").write_text("staged")
+    sh(path, "add", "-A")
+    (path / "src" / "b.py").write_text("written after it")
+    wrapper, once = tmp_path / "bin" / "git", tmp_path / "once"
+    wrapper.parent.mkdir()
+    real = shutil.which("git")
+    wrapper.write_text(
+        f'#!/bin/sh\ncase " $* " in *" write-tree "*) [ -e {once} ] || {{ touch {once}; exit 128; }};; esac\nexec {real} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{wrapper.parent}:{os.environ['PATH']}")
+        collect(pool, path, base)
+    assert once.exists()
+    (ref,) = sh(repo, "for-each-ref", "--format=%(refname)", "refs/heads/swarm/r/saved").split()
+    kept = sh(repo, "log", "--format=%H", ref).split()
+    assert "staged" in [sh(repo, "show", f"{commit}:src/b.py") for commit in kept]
+
+
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
