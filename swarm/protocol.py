@@ -170,6 +170,29 @@ def private_folder(path: str) -> None:
         )
 
 
+def closed(path: str) -> Refused | None:
+    """Says which folder on the way to a path, or at it, its owner, this user, may not look into; None where there is none: then it
+    is another's, or a sandbox refuses."""
+    import shlex
+
+    way = [os.path.abspath(path)]
+    while way[-1] != os.path.dirname(way[-1]):
+        way.append(os.path.dirname(way[-1]))
+    for folder in reversed(way):
+        try:
+            info = os.stat(folder)
+        except OSError:
+            return None
+        needed = 0o700 if folder == way[0] else 0o100
+        if stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid() and info.st_mode & needed != needed:
+            return Refused(
+                f"{folder} is yours, but its mode ({stat.S_IMODE(info.st_mode):03o}) does not let you use it.",
+                "What lies in it can't be reached.",
+                f"chmod u+rwx {shlex.quote(folder)}",
+            )
+    return None
+
+
 def _fits(path: str) -> bool:
     return len(os.fsencode(path)) <= SOCKET_BYTES_MAX
 

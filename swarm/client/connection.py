@@ -139,6 +139,8 @@ def not_shown() -> Refused:
 
 
 def _not_ours(path: str) -> Refused:
+    if (shut := protocol.closed(path)) is not None:
+        return shut
     try:
         if os.stat(path).st_uid == os.geteuid():
             return not_shown()  # ours, and all the same not to be read: so Landlock refuses

@@ -10,7 +10,7 @@ import os
 import sys
 
 from swarm.errors import EXIT_INTERRUPTED, EXIT_NOT_LANDED, EXIT_OK, Refused, SwarmError
-from swarm.protocol import printable
+from swarm.protocol import closed, printable
 
 LOG_BYTES_MAX = 1_000_000
 
@@ -29,10 +29,11 @@ def exit_code(error: BaseException) -> int:
         return EXIT_INTERRUPTED
     if isinstance(error, PermissionError):
         what = printable(error.filename) if error.filename else "A file that is needed"
-        refused = Refused(
+        shut = closed(os.path.dirname(error.filename)) if isinstance(error.filename, str) else None
+        refused = shut or Refused(
             f"{what} can't be used: {error.strerror}.", "", "work as the user that it belongs to"
         )
-        say(str(refused))
+        say(printable(str(refused), keep_newlines=True))
         return refused.exit_code
     path = _keep_traceback(error)
     where = f"The details are in {path}." if path else "The details could not be written anywhere."

@@ -25,7 +25,7 @@ from swarm.crashpoints import crash_at
 from swarm.edge import process
 from swarm.edge.lockfile import LockTaken, exclusive
 from swarm.edge.notice import Notice
-from swarm.edge.place import inode, places_of, read, settle, write_whole
+from swarm.edge.place import inode, open_up, places_of, read, settle, write_whole
 from swarm.errors import SwarmError
 
 HEAL_S = 2.0  # how long a lock that was deleted is asked for again: another start may hold it to find us here
@@ -125,7 +125,12 @@ class Presence:
 
         def look() -> None:
             notice.take()
-            reason = self._taken_away()
+            open_up(self.places.state)
+            try:
+                reason = self._taken_away()
+            except PermissionError as error:  # the next append to the journal says what can't be looked at
+                _log.warning("presence.shut_out", reason=str(error))
+                return
             if reason:
                 lost(reason)
 
@@ -172,6 +177,7 @@ def hold(places: Places, environ: Mapping[str, str]) -> Iterator[Presence]:
 @contextlib.contextmanager
 def alone(places: Places) -> Iterator[contextlib.ExitStack]:
     """Makes sure that no daemon is at work here, and that none comes, for a `with` block. Raises as `hold` does."""
+    open_up(places.state)
     with contextlib.ExitStack() as locks:
         locks.enter_context(exclusive(places.daemon_lock, wait_s=0))
         _refuse_another(places)

@@ -391,10 +391,22 @@ def as_nobody(open_folder: Path, swarm_in: MakeSwarm, monkeypatch: pytest.Monkey
     reason="needs root and setpriv to become somebody else",
 )
 def test_as_another_user(open_folder: Path, swarm_in: MakeSwarm, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a user without any rights of root, without a home of its own, a run and finish work, and root is kept out of nothing."""
+    """As a user without any rights of root, without a home of its own, a run and finish work, and root is kept out of nothing. A
+    worker that takes that user's rights in the state folder away ends nothing: they are given back. Where nobody is there to do it,
+    it is told what is wrong, and what to type."""
     swarm = as_nobody(open_folder, swarm_in, monkeypatch)
     lands(swarm)
-    swarm("finish")
+    state = swarm.top / ".git" / "swarm"
+    shuts = f"chmod 000 {state}; until [ -x {state} ]; do sleep 0.1; done; echo x > three"
+    swarm.check_landed(swarm.run(swarm.plan("shut", [swarm.task("three", shuts, claims=["three"])])))
+    swarm("stop", code=None)
+    state.chmod(0)
+    for words in (["status"], ["finish", "--run", "r"]):
+        told = swarm(*words, code=4).err
+        assert "its mode (000) does not let you use it" in told, words
+        assert f"chmod u+rwx {state}" in told, words
+    state.chmod(0o700)
+    swarm("finish", "--run", "r")
     assert (swarm.top / "out-two").stat().st_uid == 65534
     swarm.look_again()
 

@@ -98,14 +98,25 @@ def move_state(places: Places) -> None:
     os.rename(places.state, places.state.with_name("elsewhere"))
 
 
+def shut_state(places: Places) -> None:
+    places.state.chmod(0)
+
+
 @pytest.mark.parametrize(
     ("do", "lost"),
-    [(delete_lock, False), (rename_journal, True), (replace_journal, True), (move_state, True)],
+    [
+        (delete_lock, False),
+        (shut_state, False),
+        (rename_journal, True),
+        (replace_journal, True),
+        (move_state, True),
+    ],
 )
 def test_what_is_taken_away_is_noticed_at_once(
     places: Places, do: Callable[[Places], None], lost: bool
 ) -> None:
-    """Without asking every now and then it is noticed, once, that lock, journal or state folder went; a lock is put back."""
+    """Without asking every now and then it is noticed, once, that lock, journal or state folder went; a lock is put back, and
+    so are our own rights in the folder."""
     reasons: list[str] = []
     looks: list[tuple[int, Callable[[], None]]] = []
     with hold(places, {}) as presence:
@@ -121,6 +132,7 @@ def test_what_is_taken_away_is_noticed_at_once(
         look()
         assert bool(reasons) == lost
         if not lost:
+            assert places.state.stat().st_mode & 0o700 == 0o700
             with pytest.raises(LockTaken), hold(places, {}):
                 pass
         listener.close()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,6 +62,32 @@ def test_what_keeps_the_journal_from_being_written_passes(journal: Journal, tmp_
         journal.append([a_record(1)], after=0)
     other.close()
     assert journal.append([a_record(1)], after=0) == 1
+
+
+def test_a_journal_in_a_folder_that_is_shut_is_reached_again(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where this user's rights in its folder were taken away they are given back, and the record is written; where that can't be
+    done, the journal is stuck and the folder named, not taken for replaced."""
+    look = os.stat
+
+    def as_a_user(path: str | Path, **more: Any) -> os.stat_result:
+        """Has root find out what anybody else would."""
+        if path == journal.path and look(tmp_path).st_mode & 0o100 == 0:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return look(path, **more)
+
+    monkeypatch.setattr(os, "stat", as_a_user)
+    tmp_path.chmod(0)
+    assert journal.append([a_record(1)], after=0) == 1
+    assert look(tmp_path).st_mode & 0o700 == 0o700
+    tmp_path.chmod(0)
+    with monkeypatch.context() as refused:
+        refused.setattr(os, "chmod", lambda *_: (_ for _ in ()).throw(PermissionError()))
+        with pytest.raises(JournalStuck, match="its mode") as stuck:
+            journal.append([a_record(2)], after=1)
+    assert stuck.value.next_step == f"chmod u+rwx {tmp_path}"
+    assert journal.append([a_record(2)], after=1) == 2
 
 
 def test_a_full_disk_loses_no_record(tmp_path: Path) -> None:

@@ -289,6 +289,8 @@ class Journal:
     def _check_not_replaced(self) -> None:
         try:
             found = os.stat(self.path)
+        except PermissionError as error:
+            found = _reached_again(self.path, error)
         except OSError:
             found = None
         if found is None or (found.st_dev, found.st_ino) != self._inode:
@@ -775,6 +777,17 @@ def _explained(error: Exception, path: Path) -> SwarmError:
         "Nobody knows what of the last step is on the disk, so it was not carried out; workers go on.",
         "see to that disk, then swarm start: it reads what is there",
     )
+
+
+def _reached_again(path: Path, error: PermissionError) -> os.stat_result:
+    """Looks at a journal in a folder that was shut, and is opened for it. Raises `JournalStuck` where it can't be."""
+    from swarm import protocol
+    from swarm.edge.place import open_up
+
+    if open_up(path.parent):
+        return os.stat(path)
+    why = protocol.closed(str(path.parent)) or SwarmError(f"{error}.")
+    raise JournalStuck(f"{path} is out of reach: {why.cause}", "It is tried again.", why.next_step) from error
 
 
 def _no_room(path: Path) -> bool:
