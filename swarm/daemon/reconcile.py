@@ -251,14 +251,11 @@ def _orphans(must: Known, edges: Edges, _: bool) -> list[Finding]:
 
 
 def _looks(_: Known, __: Edges, dry_run: bool) -> list[Finding]:
-    """Removes what a look into worktrees at work read, and could not remove since it was killed."""
-    found = []
-    for folder in foresight.left_behind():
-        if not dry_run:
-            linked.remove(folder)
-        text = f"a look into worktrees that was killed left {folder}"
-        found.append(Finding("object", text, "it is removed", not dry_run))
-    return found
+    """Removes what looks that were killed had read; it lies in the temporary folder, is of any repository, and no news."""
+    for folder in () if dry_run else foresight.left_behind():
+        linked.remove(folder)
+        _log.info("look.removed", path=str(folder))
+    return []
 
 
 def _old_objects(must: Known, edges: Edges, dry_run: bool) -> list[Finding]:

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from swarm.daemon import foreseeing
+from swarm import config
+from swarm.daemon import foreseeing, reconcile
 from swarm.edge import foresight
 from swarm.edge.foresight import STAGING, Foreseen, Work, look
-from swarm.edge.git import GitEnded, Reader
+from swarm.edge.git import GitEnded, Reader, Repository
+from swarm.edge.place import places_of
 from tests.conftest import git, is_gone, wait_until
 
 
@@ -202,6 +204,21 @@ def test_what_a_killed_look_left_goes_with_the_next(repo: Path, works: list[Work
     look(repo / ".git", works)
     left = {path.name for path in temporary.iterdir()}
     assert left == {"swarm-look-another", "swarm-look-file", "swarm-look-link"}
+
+
+def test_what_a_killed_look_left_goes_when_a_daemon_starts(repo: Path, temporary: Path) -> None:
+    """Looking after what is left removes it, where nobody looks any more; a dry run does not."""
+    repository = Repository.discover(repo)
+    places = places_of(repository.common_dir / "swarm")
+    places.state.mkdir()
+    edges = reconcile.open_edges(places, repository, config.load(repo, {}), {})
+    (temporary / "swarm-look-killed").mkdir()
+    os.utime(temporary / "swarm-look-killed", (1, 1))
+    reconcile.reconcile(reconcile.Known(), edges, dry_run=True)
+    assert (temporary / "swarm-look-killed").exists()
+    reconcile.reconcile(reconcile.Known(), edges)
+    assert not (temporary / "swarm-look-killed").exists()
+    edges.close()
 
 
 def test_only_a_files_own_bytes_are_an_index(repo: Path, works: list[Work], tmp_path: Path) -> None:
