@@ -210,7 +210,7 @@ def _timeline(document: Document, width: int, colour: bool) -> Iterator[str]:
         return
     names = min(NAME_MAX, max(columns(printable(task["id"])) for task in tasks))
     length = max(10, width - names - 11)
-    yield f"Timeline, {span(wall / length)} a column"
+    yield f"Timeline, {span(wall / length) if wall >= length else f'{wall / length:.2g}s'} a column"
     bars = {task["id"]: _bar(task, wall, length) for task in tasks}
     for task in tasks:
         bar = "".join(_paint(sign, colour) for sign in bars[task["id"]])

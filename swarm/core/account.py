@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from swarm.core.chronicle import NANO, TURN_OF_RUN, UNDONE, Chronicle, Course, Kind, Stretch, Try
+from swarm.core.chronicle import NANO, UNDONE, Chronicle, Course, Kind, Stretch, Try
 from swarm.core.claims import OPAQUE_PREFIX
 from swarm.core.holdups import Holdups
 from swarm.core.plain import rfc3339
@@ -233,7 +233,7 @@ def _claim(path: str) -> dict[str, Any]:
     """Gives a claim as people know it: a path, or a turn where tasks go one at a time, of a phase or of the run."""
     if not path.startswith(OPAQUE_PREFIX):
         return {"path": path or None, "turn": None}
-    return {"path": None, "turn": "run" if path == TURN_OF_RUN else f"phase {path[len(OPAQUE_PREFIX) :]}"}
+    return {"path": None, "turn": path.removeprefix(OPAQUE_PREFIX)}
 
 
 def _bottleneck(document: Mapping[str, Any], workers: int) -> str:

@@ -24,9 +24,8 @@ NANO = 1_000_000_000  # of a dollar: money is added up in whole numbers, so that
 UNDONE = "undone"  # why a task that has landed is cancelled
 NEVER = 1 << 62  # the number of a record that has not come yet
 TEXT_MAX = 300  # characters kept of why an attempt ended
-TURN_OF_RUN = (
-    f"{OPAQUE_PREFIX}run"  # the claim that all take where they go one at a time; so of a phase's name
-)
+# The claims that all take where they go one at a time: of the run, and of a phase, whose name follows.
+TURN_OF_RUN, TURN_OF_PHASE = f"{OPAQUE_PREFIX}run", f"{OPAQUE_PREFIX}phase "
 
 Record = Mapping[str, Any]
 
@@ -361,7 +360,7 @@ class Chronicle:
         """Gives what a start of the task takes: its claims, and the turn where tasks go one at a time."""
         phase = self.phases.get(course.phase)
         in_order = phase is not None and not phase.parallel_safe
-        turns = [Claim(f"{OPAQUE_PREFIX}{course.phase}")] if in_order else []
+        turns = [Claim(f"{TURN_OF_PHASE}{course.phase}")] if in_order else []
         return (*course.claims, *turns, *([Claim(TURN_OF_RUN)] if self.sequential else []))
 
     # --- attempts -----------------------------------------------------------------------------------------------------------

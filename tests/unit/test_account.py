@@ -325,6 +325,18 @@ def test_claims_tell_who_waited_for_whom() -> None:
     assert (row["path"], row["turn"], row["waited_s"]) == (None, "run", 3.0)
 
 
+def test_a_phase_that_goes_one_at_a_time_is_named() -> None:
+    """Whoever waits for its turn in a phase is told so with the phase, whatever that is called."""
+    phases = [{"id": "run", "parallel_safe": False}]
+    story = Story(a_task("a", phase="run"), a_task("b", phase="run"), phases=phases)
+    story.starts("a", 0)
+    story.exits("a", 2)
+    story.lands("a", 3, verified=())
+    story.starts("b", 3)
+    (row,) = told(story.records)["claims"]
+    assert (row["path"], row["turn"], row["waited_s"]) == (None, "phase run", 3.0)
+
+
 def test_a_claim_kept_after_a_conflict_holds_others_up_and_not_its_task() -> None:
     """Whoever conflicted keeps its claims: it waits for a slot, and others for it."""
     story = Story(a_task("a", "x"), a_task("b", "x"))
