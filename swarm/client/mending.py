@@ -235,7 +235,8 @@ def _bring_back(
     ]
     if not fits:
         known = ", ".join(f"--attempt {each['attempt']} --saved {each['saved']}" for each in kept)
-        raise UsageError("That is not among what is kept.", "Nothing was done.", f"one of: {known}")
+        step = "; ".join(filter(None, (f"one of: {known}", offline.set_aside(session.top, kept[-1]["task"]))))
+        raise UsageError("That is not among what is kept on a branch.", "Nothing was done.", step)
     chosen = fits[-1]
     place = None
     if not dry_run:

@@ -623,9 +623,9 @@ def kept_work(top: Path, text: str, run: str | None) -> list[dict[str, Any]]:
     runs = sorted({each.owner.run for each in found})
     if not found:
         raise UsageError(
-            f"Nothing is kept of a task {text}.",
+            f"Nothing is kept of a task {text} on a branch.",
             "Nothing was done.",
-            "swarm status; git branch --list 'swarm/*'",
+            set_aside(top, text) or "swarm status; git branch --list 'swarm/*'",
         )
     if len(runs) > 1:
         raise UsageError(
@@ -636,6 +636,17 @@ def kept_work(top: Path, text: str, run: str | None) -> list[dict[str, Any]]:
         | {"branch": each.branch, "commit": each.commit}
         for each in found
     ]
+
+
+def set_aside(top: Path, task: str) -> str:
+    """Says where worktrees of a task lie that were put aside as they were; "" where there are none."""
+    from swarm import config
+    from swarm.core.model import slug
+    from swarm.edge import git, saved
+
+    root = top / config.load(top, os.environ).worktrees.root
+    places = saved.Aside(root / "pool" / ".kept", git.Repository.discover(top).common_dir).of_task(slug(task))
+    return f"look at what was put aside as it lay: {', '.join(places)}" if places else ""
 
 
 def bring_back(top: Path, state: Path, work: Mapping[str, Any], into: Path | None) -> Path:

@@ -201,6 +201,12 @@ class Aside:
             if text.startswith(f"{run}/")
         ]
 
+    def of_task(self, task: str) -> list[str]:
+        """Lists the folders that lie here of a task of any run."""
+        notes = sorted(self.folder.glob("*.txt"))
+        said = {note: note.read_text("utf-8", "replace").partition(":")[0].split("/") for note in notes}
+        return [str(note.with_suffix("")) for note, names in said.items() if task in names[1:2]]
+
     def drop(self, run: str) -> None:
         """Removes what lies here of a run, for good."""
         for name, _ in self.of(run):

@@ -11,7 +11,7 @@ import pytest
 
 from swarm.edge import git, leftovers, linked
 from swarm.edge.lockfile import exclusive
-from swarm.edge.saved import lay_out, saved, write_files
+from swarm.edge.saved import Aside, Owner, lay_out, saved, write_files
 from swarm.edge.worktrees import Pool
 from swarm.errors import Refused, SwarmError
 from tests.integration.test_worktrees import collect, listing, open_pool, sh, snapshot
@@ -667,3 +667,18 @@ def test_a_nested_repository_beside_a_path_that_git_refuses_is_collected(
     assert found.touched == ("g/sub/k",)
     assert "'g/.GIT/config'" in found.problem
     assert (Path(str(pool.give_back(KEY, at=AT))) / "g" / ".GIT" / "config").read_text() == "x"
+
+
+def test_what_was_put_aside_of_a_task_is_found(tmp_path: Path, repo: Path) -> None:
+    """A folder that was put aside is found by its task, with the git folder beside it, and goes with its run."""
+    aside = Aside(tmp_path / "kept", repo / ".git")
+    for name in ("tree", "git", "other"):
+        (tmp_path / name).mkdir()
+    place = aside.put(tmp_path / "tree", Owner("r", "a", 1), "it: could not", git_folder=tmp_path / "git")
+    other = aside.put(tmp_path / "other", Owner("s", "b", 1), "it could not")
+    assert (aside.of_task("a"), aside.of_task("b"), aside.of_task("r")) == ([place], [other], [])
+    aside.drop("r")
+    assert sorted(path.name for path in aside.folder.iterdir()) == [
+        Path(other).name,
+        f"{Path(other).name}.txt",
+    ]
