@@ -141,7 +141,7 @@ def program(path: str | None) -> str:
     return found
 
 
-def _not_started(argv: Sequence[str], why: int | None, cause: str, next_step: str = "") -> GitError:
+def _not_started(argv: Sequence[str], why: int | None, cause: str, next_step: str) -> GitError:
     """Gives the error of a git that did not start for want of something of the machine's: it says nothing of what was asked."""
     error = GitError(argv, None, "", cause=cause, next_step=next_step)
     error.errno = why
@@ -228,7 +228,8 @@ def spawn(
             start_new_session=True,
         )
     except OSError as problem:
-        raise _not_started(argv, problem.errno, f"git could not be started: {problem}") from problem
+        cause = f"git could not be started: {problem}"
+        raise _not_started(argv, problem.errno, cause, "see to that, then again") from problem
 
 
 _readers: set[subprocess.Popen[bytes]] = set()
