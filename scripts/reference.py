@@ -174,7 +174,8 @@ def cli_page() -> str:
 
 
 def _command(click: Any, command: Any, path: str) -> list[str]:
-    context = click.Context(command, info_name=path, terminal_width=110, max_content_width=110)
+    settings = {**command.context_settings, "max_content_width": 110}
+    context = click.Context(command, info_name=path, terminal_width=110, **settings)
     usage = " ".join([path, *command.collect_usage_pieces(context)])
     parts = [f"### `{usage.strip()}`", inspect.cleandoc(command.help or "")]
     rows = [record for each in command.get_params(context) if (record := each.get_help_record(context))]
