@@ -67,7 +67,7 @@ class Everywhere:
         """Gives what draws it live."""
         from swarm.client import live
 
-        return live.of_all
+        return lambda document, now, width: live.of_lines(lines(document, now=now, width=width))
 
     def _asked(self, there: Session) -> tuple[Document | None, Document]:
         try:

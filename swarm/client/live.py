@@ -7,7 +7,7 @@ Rules for editing: rich is loaded here and nowhere else. `view` is a pure functi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from swarm.client import everywhere, render
+from swarm.client import render
 from swarm.client.naming import ACTIVE
 from swarm.client.session import Session
 from swarm.protocol import printable
@@ -64,9 +64,8 @@ def of_one(top: str) -> Picture:
     return lambda document, now, width: view(document, now=now, width=width, top=top)
 
 
-def of_all(document: Mapping[str, Any], now: float, width: int) -> RenderableType:
-    """Gives the picture of every repository."""
-    told = everywhere.lines(document, now=now, width=width)
+def of_lines(told: Iterable[tuple[str, str]]) -> RenderableType:
+    """Gives the picture of lines of text, each of which is about something in a state."""
     return Group(*(Text(line, style=_STYLES.get(state, "")) for state, line in told))
 
 
