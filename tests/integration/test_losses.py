@@ -44,14 +44,17 @@ def test_what_is_half_gone_is_waited_for(tmp_path: Path, monkeypatch: pytest.Mon
         told.append("staging")
 
     async def lose() -> None:
-        watched = Losses(Places(tmp_path), Swarm(), refound=lambda: told.append("landing"), mend=mend)
+        def refound() -> None:
+            told.append("landing")
+            watched.close()  # as the daemon does, which begins anew
+
+        watched = Losses(Places(tmp_path), Swarm(), refound=refound, mend=mend)
         (landing / "HEAD").unlink()
         await until(lambda: watched._looks >= 3)
         assert told == []
         shutil.rmtree(landing)
         await until(lambda: bool(told))
         (tmp_path / "other").touch()
-        watched.close()
 
     asyncio.run(lose())
     assert told == ["landing"]
