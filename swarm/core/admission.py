@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from swarm.core.model import Limits, Readings
 
@@ -197,7 +198,11 @@ def decide(
 
 def full_house(limits: Limits) -> Decision:
     """Gives the decision where every slot is taken, whatever the readings."""
-    most = limits.workers_max
+    return _full(limits.workers_max)
+
+
+@lru_cache  # after most events it is this again
+def _full(most: int) -> Decision:
     return Decision(0, f"all {most} slots taken" if most > 1 else "the one slot is taken", most)
 
 
@@ -208,7 +213,12 @@ def in_trouble(trouble: str) -> Decision:
 
 def waits_for_worktree(before: Decision) -> Decision:
     """Gives the decision where there is room, and the next start takes a worktree that is on its way back to the pool."""
-    return Decision(0, "a worktree is on its way back", before.target)
+    return _coming(before.target)
+
+
+@lru_cache  # as the one above
+def _coming(target: int) -> Decision:
+    return Decision(0, "a worktree is on its way back", target)
 
 
 def _reason(readings: Readings, cpu: float, limits: Limits, running: int, target: int) -> str:

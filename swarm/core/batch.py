@@ -39,7 +39,7 @@ def members(run: Run, attempt: Attempt) -> list[Attempt]:
 
 def spokesman(run: Run, attempt: Attempt) -> Attempt:
     """Gives the attempt whose verification speaks for this one: the last of its batch."""
-    return members(run, attempt)[-1]
+    return members(run, attempt)[-1] if attempt.batch else attempt
 
 
 def is_whole(run: Run, attempt: Attempt) -> bool:

@@ -71,6 +71,8 @@ def task_over(limits: Limits, task: Task) -> Reason | None:
 
 def run_over(limits: Limits, spent: Spent) -> Reason | None:
     """Says why nothing more of a run starts; None where its budget lasts."""
+    if not (limits.budget_usd or limits.budget_tokens):
+        return None
     return _reason("the run", of_run(limits).passed(spent), spent)
 
 
@@ -92,6 +94,8 @@ def spend(swarm: Swarm, run: Run, result: WorkerResult, at: float) -> None:
 
 def day_over(swarm: Swarm, at: float) -> Decision | None:
     """Gives the decision where the budget of this day is used up: nothing starts before the next. None where it lasts."""
+    if not (swarm.limits.day_budget_usd or swarm.limits.day_budget_tokens):
+        return None
     today = int(at // DAY_S)
     passed = of_day(swarm.limits).passed(swarm.spent_today) if swarm.spent_on == today else ""
     if not passed:

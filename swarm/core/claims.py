@@ -392,6 +392,8 @@ def overlap(a: str, b: str) -> bool:
 
 # --- who holds what ---------------------------------------------------------------------------------------------------------
 
+_OPPOSED = {Mode.EXCLUSIVE: tuple(Mode), Mode.SHARED: (Mode.EXCLUSIVE,)}
+
 
 @dataclass(frozen=True, slots=True)
 class Holding(Generic[H]):
@@ -433,6 +435,11 @@ class _Index(Generic[H]):
     def __init__(self) -> None:
         self._top: _Folder[H] = _Folder()
         self._tokens: dict[str, dict[int, _Filed[H]]] = {}
+
+    @property
+    def holds_any(self) -> bool:
+        """Tells whether any claim is filed."""
+        return bool(self._top.within or self._tokens)
 
     def add(self, filed: _Filed[H]) -> None:
         """Files a claim; one step for each leading folder."""
@@ -594,8 +601,9 @@ class ClaimTable(Generic[H]):
 
     def _meeting(self, claim: Claim, holder: H) -> Iterator[Iterator[_Filed[H]]]:
         pattern = _pattern_of(claim)
-        for mode in (Mode.EXCLUSIVE,) if claim.mode is Mode.SHARED else tuple(Mode):
-            yield from self._indexes[mode].meeting(claim.path, pattern, holder)
+        for mode in _OPPOSED[claim.mode]:
+            if (index := self._indexes[mode]).holds_any:
+                yield from index.meeting(claim.path, pattern, holder)
 
     def _file(self, holder: H, claim: Claim) -> _Filed[H]:
         filed = _Filed(self._next_order, Holding(holder, claim), _pattern_of(claim))

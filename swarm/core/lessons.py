@@ -48,7 +48,7 @@ def learn(
     elif kind == "TaskFailed" and data.get("code") in _ABOUT_THE_WORK:
         text = f"Tried, and it did not land: {task}. {data.get('text', '')}"
         _note(known, "failed", f"{run}/{task}", text, run, at)
-    elif kind == "TaskLanded":
+    elif kind == "TaskLanded" and known:
         known.pop(_id("failed", f"{run}/{task}"), None)
 
 

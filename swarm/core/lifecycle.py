@@ -125,8 +125,8 @@ def _unless_started(turn: Turn, run: Run, name: str) -> None:
 
 def stop_over_budget(turn: Turn, run: Run) -> bool:
     """Fails every task that is ready in a run over its budget; tells whether there was one."""
-    over = budget.run_over(turn.swarm.limits, run.spent) if run.counts[TaskState.READY] else None
-    if over is None:
+    over = budget.run_over(turn.swarm.limits, run.spent)
+    if over is None or not run.counts[TaskState.READY]:
         return False
     for task in (
         run.tasks.values()

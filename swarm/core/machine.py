@@ -66,7 +66,7 @@ def step(swarm: Swarm, event: m.Event) -> Turn:
         if not run.discarding:
             _settle(turn, run)
     merge_queue.verify(turn)
-    for name in tuple(swarm.discarding):
+    for name in tuple(swarm.discarding) if swarm.discarding else ():
         discard.wind_down(turn, swarm.runs[name])
     swarm.last_at = event.at
     for fact in turn.facts:
@@ -84,10 +84,13 @@ def _settle(turn: Turn, run: Run) -> None:
     again = True
     while again:
         merge_queue.move(turn, run)
-        reviewing.move(turn, run)
-        building.move(turn, run)
+        if run.qa is not None:
+            reviewing.move(turn, run)
+        if run.way is not None:
+            building.move(turn, run)
         again = stop_over_budget(turn, run)
-    run_ended(turn, run)
+    if not run.open_tasks:
+        run_ended(turn, run)
 
 
 # --- deadlines ---

@@ -120,9 +120,11 @@ def left(turn: Turn) -> None:
 def is_short(swarm: Swarm) -> bool:
     """Tells whether nothing may start: the machine is short of memory, or what was suspended has not gone on. Forgets a shortage
     of which nobody can tell whether it lasts, since no worker runs."""
-    if swarm.pressure is not Pressure.NONE and not anybody(swarm, *UP_STEPS):
+    if swarm.pressure is Pressure.NONE:
+        return swarm.memory_at is not None
+    if not anybody(swarm, *UP_STEPS):
         swarm.pressure, swarm.pressed, swarm.memory_at = Pressure.NONE, "", None
-    return swarm.pressure is not Pressure.NONE or swarm.memory_at is not None
+    return swarm.pressure is not Pressure.NONE
 
 
 def why(swarm: Swarm) -> str:

@@ -54,14 +54,17 @@ _PATHS_KEPT = 200  # of a conflict, that the task holds until it has another try
 def move(turn: Turn, run: Run) -> None:
     """Starts whatever may go on: the next move of staging, the next merge, the next publishing, the staging worktree."""
     if run.prepared:
-        _let_go(turn, run)
-        _judge(turn, run)
+        if run.landing:
+            _let_go(turn, run)
+            _judge(turn, run)
         if not run.landing and not turn.swarm.limits.heads_wait:
             _board(turn, run)
-        if (member := batch.next_member(run)) is not None:
+        if run.landing and (member := batch.next_member(run)) is not None:
             _merge(turn, run, member)
-        publish(turn, run)
-        _follow(turn, run)
+        if run.staging != run.published:
+            publish(turn, run)
+        if run.following is None and run.published != run.followed:
+            _follow(turn, run)
 
 
 def enqueue(turn: Turn, run: Run, task: Task, attempt: Attempt, event: m.Collected) -> None:
@@ -129,24 +132,32 @@ def verify(turn: Turn) -> None:
     """Gives away the slots for verification that are free: to the first candidate of each run that has none, then to what is to be
     found out of those that were red, then to what is built ahead."""
     swarm = turn.swarm
-    swarm.verify_waits = False
-    if not any(run.queue or run.searching for run in swarm.runs.values()):
+    swarm.verify_waits = waits = searches = False
+    for run in swarm.runs.values():
+        searches = searches or bool(run.searching)
+        waits = waits or searches or bool(run.queue)
+    if not waits:
         return  # nobody waits for one, as after most events
     may_begin = not (swarm.stopping or swarm.trouble)
-    if may_begin:
+    if may_begin and searches:
         _search(turn, landed=train.PATIENCE * swarm.limits.verify_slots)
     if swarm.limits.heads_wait:
         _board_heads(turn)
     if may_begin:
-        _search(turn)
+        if searches:
+            _search(turn)
         if swarm.limits.verify_slots > 1:
             _build_ahead(turn)
 
 
 def _board_heads(turn: Turn) -> None:
     """Has a first candidate made of each run that has none, the longest wait first; with nothing to pass it needs no slot."""
-    runs = [run for run in turn.swarm.active() if run.prepared and not run.discarding and run.queue]
-    for run in sorted((run for run in runs if not run.landing), key=train.waits_since):
+    runs = [
+        run
+        for run in turn.swarm.runs.values()
+        if run.queue and not run.landing and run.prepared and not run.discarding
+    ]
+    for run in sorted(runs, key=train.waits_since) if runs else ():
         _board(turn, run, slot=train.has_slot(turn.swarm))
 
 
@@ -161,8 +172,8 @@ def _search(turn: Turn, *, landed: int = 0) -> None:
 def _build_ahead(turn: Turn) -> None:
     """Has more candidates made, each from the one ahead of it, as long as slots and machine allow."""
     swarm = turn.swarm
-    for run in swarm.active():
-        if run.prepared and not run.discarding and train.may_grow(run, swarm.limits):
+    for run in swarm.runs.values():
+        if run.queue and run.prepared and not run.discarding and train.may_grow(run, swarm.limits):
             if not train.has_slot(swarm):
                 return
             if _has_room(swarm):

@@ -584,12 +584,15 @@ class Fact:
 
     def to_json(self) -> dict[str, Any]:
         """Gives the public form, without `seq`; `at` stays in seconds."""
-        head: dict[str, Any] = {"type": self.type, "at": self.at}
-        for name in ("run", "task", "attempt"):
-            value = getattr(self, name)
-            if value is not None:
-                head[name] = value
-        return {**head, **self.data}
+        out: dict[str, Any] = {"type": self.type, "at": self.at}
+        if self.run is not None:
+            out["run"] = self.run
+        if self.task is not None:
+            out["task"] = self.task
+        if self.attempt is not None:
+            out["attempt"] = self.attempt
+        out.update(self.data)
+        return out
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------------
@@ -612,7 +615,7 @@ def event_types() -> list[type[Event]]:
 
 def event_to_json(event: Event) -> dict[str, Any]:
     """Gives an event as plain JSON data, its class name under `type`; empty fields whose default is empty are left out."""
-    return {"type": type(event).__name__, **plain.dump(event)}
+    return plain.dump_fields(event, {"type": type(event).__name__})
 
 
 def event_from_json(data: Mapping[str, Any]) -> Event:

@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 COMMAND = "command"  # the agent that runs a task's own shell command
@@ -653,10 +654,13 @@ class Task:
     @property
     def live(self) -> Attempt | None:
         """The attempt that has not ended, if there is one."""
-        last = self.attempt
-        return last if last is not None and last.step not in ATTEMPT_ENDS else None
+        if not self.attempts:
+            return None
+        last = self.attempts[-1]
+        return None if last.step in ATTEMPT_ENDS else last
 
 
+@lru_cache(maxsize=4096)  # of a task, nearly every command asks for it
 def slug(text: str, *, max_length: int = 60) -> str:
     """Turns a name into one that git, file systems and shells take: lower case `a-z0-9-`.
 

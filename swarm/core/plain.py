@@ -22,7 +22,7 @@ def dump(value: Any) -> Any:
     if type(value) in _PLAIN:  # nearly every field of nearly every event
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _dump_fields(value)
+        return dump_fields(value, {})
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, (tuple, list)):
@@ -32,15 +32,14 @@ def dump(value: Any) -> Any:
     return value
 
 
-def _dump_fields(value: Any) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for name, default in _defaults(type(value)):
+def dump_fields(value: Any, out: dict[str, Any]) -> dict[str, Any]:
+    """Adds the fields of a dataclass to `out` as plain JSON data, and gives that."""
+    cls = type(value)
+    for name, default in _KNOWN_DEFAULTS.get(cls) or _defaults(cls):
         item = getattr(value, name)
-        if (
-            not item and item == default
-        ):  # only emptiness is left out: another default must not change old events
-            continue
-        out[name] = dump(item)
+        if not item and item == default:
+            continue  # only emptiness is left out: another default must not change old events
+        out[name] = item if type(item) in _PLAIN else dump(item)
     return out
 
 

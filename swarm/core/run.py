@@ -268,7 +268,9 @@ class Run:
 
     def may_start(self) -> bool:
         """Tells whether a task may start: there is a base to start from, which has all that has landed, no pause, and room."""
-        return self.prepared and not self.behind and not self.paused and not self.at_full_width()
+        return (
+            self.prepared and not (self.behind or self.paused) and not (self.width and self.at_full_width())
+        )
 
     def at_full_width(self) -> bool:
         """Tells whether as many workers of the run are at work as may be."""
@@ -344,6 +346,8 @@ class Run:
             tokens.append(Claim(f"{_TURN}phase/{phase}"))
         if self.sequential:
             tokens.append(Claim(f"{_TURN}run"))
+        if not tokens and len(task.spec.claims) < 2:
+            return task.spec.claims
         return tuple(dict.fromkeys((*task.spec.claims, *tokens)))
 
     def shown_claims(self, task: Task) -> tuple[Claim, ...]:

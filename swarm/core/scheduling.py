@@ -10,6 +10,7 @@ from __future__ import annotations
 from swarm.core import admission, budget, memory, ownership, providers, train
 from swarm.core import commands as cmd
 from swarm.core import messages as m
+from swarm.core.admission import Pressure
 from swarm.core.model import Attempt, Step, Task, TaskState, attempt_branch
 from swarm.core.run import Run
 from swarm.core.state import Deadline, StaleEvent, Swarm, Turn, due, go, next_run
@@ -35,7 +36,7 @@ def start_what_may(turn: Turn) -> None:
             swarm.capacity = spent
             _wait_for_room(turn, spent)
             return
-        if _worktrees_are_coming(swarm):
+        if swarm.coming and _worktrees_are_coming(swarm):
             swarm.capacity = admission.waits_for_worktree(swarm.capacity)
             return
         if turn.at - swarm.measured_at > READINGS_MAX_AGE_S and not _watched(swarm):
@@ -78,7 +79,7 @@ def _nothing_may_start(swarm: Swarm) -> admission.Decision | None:
         return admission.Decision(0, "stopping" if swarm.stopping else "paused", 0)
     if swarm.trouble:
         return admission.in_trouble(next(iter(swarm.trouble.values())))
-    if memory.is_short(swarm):
+    if (swarm.pressure is not Pressure.NONE or swarm.memory_at is not None) and memory.is_short(swarm):
         return admission.Decision(0, memory.why(swarm), 0)
     return None
 
@@ -86,7 +87,7 @@ def _nothing_may_start(swarm: Swarm) -> admission.Decision | None:
 def _worktrees_are_coming(swarm: Swarm) -> bool:
     """Tells whether a start had better wait for a worktree that is on its way back: making one costs as much as all its files."""
     spare = swarm.limits.spare_worktrees
-    if spare is None or not swarm.coming:
+    if spare is None:
         return False
     return len(swarm.slots) + len(swarm.coming) >= swarm.limits.workers_max + spare
 

@@ -496,8 +496,8 @@ def next_run(swarm: Swarm) -> Run | None:
     """Gives the run whose best ready task starts next: that of the highest priority, of those the run with the fewest workers."""
     best: tuple[int, int, int] | None = None
     found = None
-    for run in swarm.active():
-        if not run.may_start():
+    for run in swarm.runs.values():
+        if not (run.open_tasks or run.live) or not run.may_start():
             continue
         key = run.peek()
         if key is not None and (best is None or (key[0], len(run.live), run.index) < best):

@@ -180,14 +180,14 @@ class Coordinator:
 
         Gathering holds up everything in this loop, on purpose: a timer would cost one more round of the loop each time.
         """
-        self._awake = False  # before the inbox is looked at: an event that comes now finds it so and wakes the loop again
         if self.ended or self._over.done():
             return
+        self._awake = True  # nobody has to wake the loop meanwhile: the inbox is looked at again at the end
         try:
             self._turn()
             if self.stuck is not None:
+                self._awake = False
                 return
-            self._awake = True  # nobody has to wake the loop meanwhile
             self._gather()
             self._awake = False
             if self._inbox:

@@ -13,10 +13,9 @@ whether the work is done. Paths, names and limits come from the command or from 
 from __future__ import annotations
 
 import asyncio
-import threading
+import itertools
 from collections import Counter
-from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +30,7 @@ from swarm.daemon.edges import Edges, lease_key
 from swarm.daemon.finishing import Finisher
 from swarm.daemon.gauge import NO_ROOM, Gauge
 from swarm.daemon.landing import Lander
+from swarm.daemon.threads import Threads
 from swarm.daemon.verification import Verifier
 from swarm.daemon.workers import Workers
 from swarm.edge import git, trouble
@@ -50,22 +50,6 @@ _log = log.get("execution")
 Post = Callable[[m.Event], None]
 
 
-def started_threads(number: int, name: str) -> ThreadPoolExecutor:
-    """Gives threads that are all there already: one that could not be made later would lose what it was to do.
-
-    Raises `RuntimeError` where the machine does not let so many be made.
-    """
-    pool, all_there = ThreadPoolExecutor(number, name), threading.Barrier(number)
-    try:
-        for _ in range(number):
-            pool.submit(all_there.wait)
-    except RuntimeError:
-        all_there.abort()
-        pool.shutdown(wait=False)
-        raise
-    return pool
-
-
 @dataclass(slots=True)
 class Execution:
     """Starts commands and posts their answers; `post` may be called from any thread."""
@@ -79,13 +63,16 @@ class Execution:
     pressure: Callable[[], admission.Pressure]
     growing: Callable[[], tuple[admission.Expected, ...]]
     wanted_bytes: Callable[[], int]
-    _threads: ThreadPoolExecutor = field(default_factory=lambda: started_threads(THREADS, "edge"))
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _threads: Threads = field(default_factory=lambda: Threads(THREADS, "edge"))
+    _tasks: dict[asyncio.Task[None], str] = field(default_factory=dict)  # and the run that each is about
     _discarding: set[str] = field(default_factory=set)
-    _of_run: dict[str, set[Future[None] | asyncio.Future[None]]] = field(default_factory=dict)  # under way
     _verifying: dict[tuple[str, str, int], asyncio.Task[Any]] = field(default_factory=dict)
     _returns: Counter[str] = field(default_factory=Counter)  # failed ones
-    _under_way: set[int] = field(default_factory=set)  # ids of the commands that threads are at
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _under_way: dict[int, str] = field(
+        default_factory=dict
+    )  # the run that each command is about which threads are at
+    _one_ended: asyncio.Event = field(default_factory=asyncio.Event)  # of those of a run that is discarded
     _spared: str | None = None
     begins: asyncio.Event = field(default_factory=asyncio.Event)  # without readings nothing new is started
     closing: bool = False
@@ -147,8 +134,8 @@ class Execution:
         if self.closing:
             return
         kind = type(command)
-        if kind in self._threaded:
-            self._answer_in_thread(self._threaded[kind], command)
+        if (work := self._threaded.get(kind)) is not None:
+            self._answer_in_thread(work, command)
         elif kind in self._looped:
             self._spawn(self._looped[kind](command), command)
         else:
@@ -159,29 +146,23 @@ class Execution:
         edges = self.edges
         return Discarder(edges.repository, edges.pool, edges.landing, edges.refs, edges.places)
 
-    def _note(self, command: cmd.Command, done: Future[None] | asyncio.Future[None]) -> None:
-        """Remembers what is under way for a run, so that its end can be waited for. A thread does not tell the loop of it, whose
-        waking costs more than this."""
-        if isinstance(command, cmd.RunCommand) and not isinstance(command, cmd.Discard):
-            under_way = self._of_run.setdefault(command.run, set())
-            under_way.add(done)
-            done.add_done_callback(under_way.discard)
-
     def _answer_in_thread(self, work: Callable[[Any], m.Event | None], command: cmd.Command) -> None:
         """Has blocking work done in a thread; what it gives is posted."""
         if not self.closing:
-            self._under_way.add(id(command))
-            done = self._threads.submit(self._answer, work, command)
-            self._note(command, done)
+            number = next(self._numbers)
+            self._under_way[number] = _run_of(command)
+            self._threads.do(self._answer, work, command, number)
 
-    def _answer(self, work: Callable[[Any], m.Event | None], command: cmd.Command) -> None:
+    def _answer(self, work: Callable[[Any], m.Event | None], command: cmd.Command, number: int) -> None:
         try:
             event = work(command)
         except BaseException as error:
             event = self._failed(command, error)
-        self._under_way.discard(id(command))
+        run = self._under_way.pop(number)
         if event is not None:
             self.post(event)
+        if run in self._discarding:  # else nobody waits for it, and waking the loop costs more than all this
+            self.loop.call_soon_threadsafe(self._one_ended.set)
 
     def make_ready(self, next_base: Callable[[], str | None]) -> None:
         """Has a worktree made ready for the next start, where there is nothing else to do; called when all is taken in."""
@@ -190,7 +171,7 @@ class Execution:
         base = next_base()
         if base is not None and base != self._spared:
             self._spared = base
-            self._threads.submit(self._make_ready, base)
+            self._threads.do(self._make_ready, base)
 
     def _make_ready(self, base: str) -> None:
         try:
@@ -202,9 +183,8 @@ class Execution:
 
     def _spawn(self, work: Coroutine[Any, Any, m.Event | None], command: cmd.Command) -> None:
         task = self.loop.create_task(self._answered(work, command))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        self._note(command, task)
+        self._tasks[task] = _run_of(command)
+        task.add_done_callback(self._tasks.pop)
 
     async def _answered(self, work: Coroutine[Any, Any, m.Event | None], command: cmd.Command) -> None:
         try:
@@ -264,7 +244,7 @@ class Execution:
 
     def in_thread(self, work: Callable[[], Any]) -> asyncio.Future[Any]:
         """Does blocking work in a thread; awaited in the loop."""
-        return self.loop.run_in_executor(self._threads, work)
+        return asyncio.wrap_future(self._threads.submit(work), loop=self.loop)
 
     def drop(self, run: str, task: str, attempt: int) -> None:
         """Ends the suites of an attempt of which nobody wants to hear any more, and in a moment, if that still goes on, the
@@ -402,9 +382,14 @@ class Execution:
     async def _discard(self, command: cmd.Discard) -> m.Event:
         """Removes a run once nothing of it is under way any more, so that nothing is written after it."""
         self._discarding.add(command.run)
-        while under_way := list(self._of_run.get(command.run, ())):
-            await asyncio.wait([_awaitable(each) for each in under_way])
-        self._of_run.pop(command.run, None)
+        while True:
+            self._one_ended.clear()
+            if tasks := [task for task, run in self._tasks.items() if run == command.run]:
+                await asyncio.wait(tasks)
+            elif command.run in [*self._under_way.values()]:
+                await self._one_ended.wait()
+            else:
+                break
         await self.in_thread(lambda: self.discarder().remove(command))
         self._discarding.discard(command.run)
         return m.Discarded(at=self.clock(), run=command.run)
@@ -422,5 +407,6 @@ async def _ended(task: asyncio.Task[Any]) -> None:
         raise asyncio.CancelledError
 
 
-def _awaitable(done: Future[None] | asyncio.Future[None]) -> asyncio.Future[None]:
-    return done if isinstance(done, asyncio.Future) else asyncio.wrap_future(done)
+def _run_of(command: cmd.Command) -> str:
+    """Gives the run that a command is about, "" where it is none, or is what waits for the others."""
+    return command.run if isinstance(command, cmd.RunCommand) and not isinstance(command, cmd.Discard) else ""

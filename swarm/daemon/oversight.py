@@ -31,7 +31,7 @@ class _Seen:
     """A worker, how large its output was and since when it is."""
 
     command: cmd.WatchWorker
-    output: Path
+    output: Callable[[], Path]
     since: float
     size: int = 0
     told: bool = False
@@ -75,8 +75,8 @@ class Oversight:
         self._soon = False
         self._looking: asyncio.Task[None] | None = None
 
-    def watch(self, command: cmd.WatchWorker, path: Path) -> None:
-        """Has a worker looked after until it has ended; `path` is its output. What was before is not held against it."""
+    def watch(self, command: cmd.WatchWorker, path: Callable[[], Path]) -> None:
+        """Has a worker looked after until it has ended; `path` gives its output. What was before is not held against it."""
         self._workers[key_of(command)] = _Seen(command, path, time.monotonic())
         self._begin()
 
@@ -132,7 +132,7 @@ class Oversight:
     ) -> None:
         self._soon = False
         for key, seen in workers.items():
-            size = self._bounded(seen.output, seen.size)
+            size = self._bounded(seen.output(), seen.size)
             self._listen(key, seen, size)
         for path, suite in suites.items():
             suite.size = self._bounded(path, suite.size)

@@ -32,10 +32,10 @@ from swarm.core.model import WORKER_STEPS, Finding
 from swarm.core.places import Places
 from swarm.core.state import next_base, wants_readings
 from swarm.crashpoints import crash_at
-from swarm.daemon import api, door, rebuild, reconcile, recovery, refounding
+from swarm.daemon import api, door, rebuild, reconcile, recovery, refounding, threads
 from swarm.daemon.backlog import Backlog
 from swarm.daemon.coordinator import Coordinator
-from swarm.daemon.execution import Execution, started_threads
+from swarm.daemon.execution import Execution
 from swarm.daemon.foreseeing import Foreseeing
 from swarm.daemon.hooks import Hooks
 from swarm.daemon.losses import Losses
@@ -295,7 +295,7 @@ async def _serve(
     shut_in: sandbox.Sandbox,
 ) -> bool:
     loop, places = asyncio.get_running_loop(), presence.places
-    loop.set_default_executor(started_threads(API_THREADS, "api"))
+    loop.set_default_executor(threads.executor(API_THREADS, "api"))
     journal = recovery.open_journal(places)
     crash_at("daemon.opened")
     listener: socket.socket | None = None

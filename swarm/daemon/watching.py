@@ -1,4 +1,4 @@
-"""Waits for the end of processes: one descriptor in the event loop for each worker, and no thread and no task.
+"""Waits for the end of processes: a descriptor for each worker, one for them all in the event loop, and no thread and no task.
 
 Hides process descriptors. The thread that starts a worker hands its descriptor over; one of an earlier daemon is looked for first.
 Rules for editing: all but `started` is called in the loop's own thread; a worker is watched once, and its end is told once.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,10 @@ class Watcher:
         self._answer = answer
         self._watches: dict[Key, Watched] = {}
         self._fresh: dict[Key, Watched] = {}
+        # To take a worker in and out again there costs one system call, and in the loop ten times as much.
+        self._ends = select.epoll()
+        self._waited_for: dict[int, cmd.AttemptCommand] = {}  # by the handle
+        loop.add_reader(self._ends.fileno(), self._some_ended)
 
     def started(self, command: cmd.AttemptCommand, identity: process.Identity) -> None:
         """Takes note, once, of a worker that was just started, so that watching it costs nothing more; from any thread."""
@@ -96,12 +101,16 @@ class Watcher:
         if found.handle is None:
             self._ended(command)
         else:
-            self._loop.add_reader(found.handle, self._ended, command)
+            self._waited_for[found.handle] = command
+            self._ends.register(found.handle, select.EPOLLIN | select.EPOLLONESHOT)
+
+    def _some_ended(self) -> None:
+        for handle, _ in self._ends.poll(0):
+            self._ended(self._waited_for.pop(handle))
 
     def _ended(self, command: cmd.AttemptCommand) -> None:
+        """Has the end answered; closing the handle, which the answer does, takes it out of what is waited for."""
         ended = self._watches.pop(key_of(command))
-        if ended.handle is not None:
-            self._loop.remove_reader(ended.handle)
         self._answer_in_thread(lambda command: self._answer(command, ended), command)
 
     async def exited(self, identity: process.Identity) -> None:
@@ -121,10 +130,13 @@ class Watcher:
         """Watches nobody any more; the next daemon will."""
         for each in (*self._watches.values(), *self._fresh.values()):
             if each.handle is not None:
-                self._loop.remove_reader(each.handle)
                 os.close(each.handle)
         self._watches.clear()
         self._fresh.clear()
+        self._waited_for.clear()
+        if not self._ends.closed:
+            self._loop.remove_reader(self._ends.fileno())
+            self._ends.close()
 
 
 def key_of(command: cmd.AttemptCommand) -> Key:

@@ -164,7 +164,7 @@ class Workers:
             self.answer_in_thread(self.ears.add, command)
         self.watcher.watch(command)
         self.memory.watch(command)
-        self.oversight.watch(command, self.edges.attempt(command).output)
+        self.oversight.watch(command, lambda: self.edges.attempt(command).output)
 
     def suspend(self, command: cmd.SuspendWorker) -> None:
         """Has a worker's whole tree stand still."""

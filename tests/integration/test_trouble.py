@@ -86,10 +86,10 @@ def test_no_process_can_be_made() -> None:
     program = """
 import os, resource, sys
 from pathlib import Path
-from swarm.daemon.execution import started_threads
+from swarm.daemon.threads import Threads, executor
 from swarm.edge import git, process, trouble
 os.setgid(54321), os.setuid(54321)
-threads = started_threads(4, "edge")
+threads, pool = Threads(4, "edge"), executor(4, "api")
 resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
 folder = Path(sys.argv[1])
 for work in (
@@ -100,11 +100,12 @@ for work in (
         work()
     except Exception as error:
         print(trouble.of(error) or repr(error))
-try:
-    started_threads(4, "more")
-except RuntimeError as error:
-    print(trouble.of(error))
-print(sum(threads.map(int, range(10))))
+for more in (Threads, executor):
+    try:
+        more(4, "more")
+    except RuntimeError as error:
+        print(trouble.of(error))
+print(sum(done.result() for done in [each.submit(int, n) for n in range(10) for each in (threads, pool)]))
 """
     # Not below pytest's folder: any other pytest that starts closes that to other users.
     with tempfile.TemporaryDirectory() as folder:
@@ -113,7 +114,7 @@ print(sum(threads.map(int, range(10))))
             [sys.executable, "-c", program, folder],
             cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
         )  # fmt: skip
-    assert done.stdout.splitlines() == [*["no process can be made"] * 3, "45"], done.stderr
+    assert done.stdout.splitlines() == [*["no process can be made"] * 4, "90"], done.stderr
 
 
 def test_a_status_that_means_something_does_not_mean_it_in_trouble() -> None:

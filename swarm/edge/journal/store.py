@@ -20,7 +20,7 @@ import threading
 import zlib
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import cache
 from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
@@ -71,8 +71,7 @@ class JournalDamaged(SwarmError):
     """The file is missing, torn, or not a journal that this version can read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """Something to remember: `kind` is "event" or "fact"; `data` is JSON data with at least `type` and `at` (seconds)."""
 
     kind: str
@@ -224,8 +223,7 @@ class Journal:
         checks the epoch and moves the head."""
         for start in range(0, len(rows), INSERTED_AT_ONCE):
             some = rows[start : start + INSERTED_AT_ONCE]
-            values = ", ".join([_VALUES] * len(some))
-            self._connection.execute(f"INSERT INTO journal VALUES {values}", [*chain.from_iterable(some)])  # noqa: S608
+            self._connection.execute(_inserting(len(some)), [*chain.from_iterable(some)])
 
     def _written_already(self, split: Sequence[Columns], after: int, tip: tuple[int, int]) -> tuple[int, int]:
         """Gives the last record where exactly these follow `after`, and nothing else."""
@@ -508,9 +506,12 @@ END"""
 _Filters = tuple[str | None, str | None, str | None]  # kind, run, task
 _NO_FILTERS: _Filters = (None, None, None)
 # ASCII, so that a path that is not UTF-8 survives.
-_encode = json.JSONEncoder(
-    separators=(",", ":"), allow_nan=False
-).encode  # ASCII: a path that is not UTF-8 survives
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+@cache
+def _inserting(rows: int) -> str:
+    return f"INSERT INTO journal VALUES {', '.join([_VALUES] * rows)}"  # noqa: S608
 
 
 def _split(record: Record) -> Columns:
