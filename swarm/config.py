@@ -305,6 +305,7 @@ def to_limits(settings: Settings) -> MachineLimits:
         tell_unused=True,
         name_partners=True,
         heads_wait=True,
+        own_steps=True,
         keep_claims=True,
         by_priority=True,
         apart=True,

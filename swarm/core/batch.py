@@ -54,10 +54,10 @@ def next_member(run: Run) -> str | None:
     """Names the member that is merged next, once the one before it is; None where no batch is being made."""
     if not run.landing:
         return None
-    attempt = run.tasks[run.landing[-1]].live
-    assert attempt is not None
+    attempt = run.tasks[run.landing[-1]].attempts[-1]
     if (
-        attempt.candidate is None
+        not attempt.batch
+        or attempt.candidate is None
         or attempt.step is Step.ADVANCING
         or is_made(run)
         or not is_whole(run, attempt)

@@ -88,8 +88,9 @@ def spend(swarm: Swarm, run: Run, result: WorkerResult, at: float) -> None:
     today = int(at // DAY_S)
     if swarm.spent_on != today:
         swarm.spent_on, swarm.spent_today = today, Spent()
-    swarm.spent_today += cost(result)
-    run.spent += cost(result)
+    if result.cost_usd or result.tokens_in or result.tokens_out:
+        swarm.spent_today += cost(result)
+        run.spent += cost(result)
 
 
 def day_over(swarm: Swarm, at: float) -> Decision | None:

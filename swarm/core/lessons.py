@@ -16,6 +16,7 @@ from typing import Any
 LESSONS_MAX = 100  # kept; the one that was longest not met goes first
 OFFERED_MAX = 20  # told to a run: those met last
 TEXT_MAX = 300
+TEACH = frozenset({"TaskHandedBack", "SuiteFlaked", "TaskFailed", "TaskLanded"})  # the facts that may
 _ABOUT_THE_WORK = frozenset(
     {"conflict", "verify_failed", "stray", "empty", "worker_failed", "timeout", "no_output"}
 )

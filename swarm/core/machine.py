@@ -62,19 +62,24 @@ def step(swarm: Swarm, event: m.Event) -> Turn:
     turn = Turn(swarm, event.at)
     troubled = bool(swarm.trouble)
     handler(turn, event)
+    if turn.own and not troubled:
+        swarm.last_at = event.at
+        return turn
     for run in turn.stirred.values():
         if not run.discarding:
             _settle(turn, run)
     merge_queue.verify(turn)
-    for name in tuple(swarm.discarding) if swarm.discarding else ():
-        discard.wind_down(turn, swarm.runs[name])
+    if swarm.discarding:
+        for name in tuple(swarm.discarding):
+            discard.wind_down(turn, swarm.runs[name])
     swarm.last_at = event.at
     for fact in turn.facts:
-        lessons.learn(swarm.lessons, fact.type, fact.at, fact.run or "", fact.task or "", fact.data)
+        if fact.type in lessons.TEACH:
+            lessons.learn(swarm.lessons, fact.type, fact.at, fact.run or "", fact.task or "", fact.data)
     if troubled and not swarm.trouble:
         swarm.capacity = admission.Decision(0, "measuring", 0)
     scheduling.start_what_may(turn)
-    if troubled != bool(swarm.trouble) and swarm.measuring is None:  # else the readings tell
+    if troubled is not bool(swarm.trouble) and swarm.measuring is None:  # else the readings tell
         turn.tell("CapacityChanged", None, slots_open=swarm.capacity.slots_open, reason=swarm.capacity.reason)
     return turn
 

@@ -134,9 +134,11 @@ def verify(turn: Turn) -> None:
     swarm = turn.swarm
     swarm.verify_waits = waits = searches = False
     for run in swarm.runs.values():
-        searches = searches or bool(run.searching)
-        waits = waits or searches or bool(run.queue)
-    if not waits:
+        if run.searching:
+            searches = True
+        elif run.queue:
+            waits = True
+    if not (waits or searches):
         return  # nobody waits for one, as after most events
     may_begin = not (swarm.stopping or swarm.trouble)
     if may_begin and searches:
@@ -234,8 +236,7 @@ def _judge(turn: Turn, run: Run) -> None:
     back, and those that stood on it are merged anew without it."""
     while run.landing:
         task = run.tasks[run.landing[0]]
-        attempt = task.live
-        assert attempt is not None
+        attempt = task.attempts[-1]
         last = batch.spokesman(run, attempt)
         if (
             attempt.step is not Step.VERIFIED

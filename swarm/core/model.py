@@ -290,7 +290,8 @@ class Limits:
     priority land before others that wait; off as in journals of 0.1.0. `apart` has a task that shares a path with one at work start
     after a few later ones of its priority that share none; off likewise.
     `verify_slots` is how many candidates are verified at once, of all runs; the first of each run never waits for one, unless
-    `heads_wait`, which is off in journals of 0.1.0.
+    `heads_wait`, which is off in journals of 0.1.0. `own_steps` has nothing else looked at where an attempt has come so far that
+    its worker may start, or runs: nobody waits for that; off likewise.
     `follow_share` is the share of the time that moving the staging worktree may take while a run is at work, 0 for any.
     With `hold_agents` a rate limit that one worker meets holds its whole agent; `breaker_failures` is how many first workers of an
     agent must fail alike, each within `breaker_within_s`, for it to be stopped, 0 for never: both off as in journals of 0.1.0.
@@ -335,6 +336,7 @@ class Limits:
     roles: tuple[Role, ...] = ()
     name_partners: bool = False
     heads_wait: bool = False
+    own_steps: bool = False
     keep_claims: bool = False
     batches: bool = False
     by_priority: bool = False

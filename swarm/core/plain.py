@@ -10,8 +10,9 @@ import dataclasses
 import enum
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
+from operator import attrgetter
 from typing import Any
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
@@ -33,14 +34,41 @@ def dump(value: Any) -> Any:
 
 
 def dump_fields(value: Any, out: dict[str, Any]) -> dict[str, Any]:
-    """Adds the fields of a dataclass to `out` as plain JSON data, and gives that."""
-    cls = type(value)
-    for name, default in _KNOWN_DEFAULTS.get(cls) or _defaults(cls):
-        item = getattr(value, name)
-        if not item and item == default:
-            continue  # only emptiness is left out: another default must not change old events
-        out[name] = item if type(item) in _PLAIN else dump(item)
+    """Adds the fields of a dataclass to `out` as plain JSON data, those without a default first, and gives that."""
+    known = _KNOWN_FIELDS.get(type(value)) or _fields(type(value))
+    wanted, get_wanted, others, empty, get_others = known
+    items = get_wanted(value)
+    out.update(zip(wanted, items if _PLAIN.issuperset(map(type, items)) else map(dump, items), strict=True))
+    items = get_others(value)
+    if items != empty:
+        for name, item, nothing in zip(others, items, empty, strict=True):
+            if item or item != nothing:
+                out[name] = item if type(item) in _PLAIN else dump(item)
     return out
+
+
+_Names = tuple[str, ...]
+_Get = Callable[[Any], tuple[Any, ...]]
+
+
+_Fields = tuple[_Names, _Get, _Names, tuple[Any, ...], _Get]
+_KNOWN_FIELDS: dict[type[Any], _Fields] = {}
+
+
+def _fields(cls: type[Any]) -> _Fields:
+    """Gives the names of the fields of a class that are always written, and what gets them; of the others too what is not written.
+    Only emptiness is left out: another default must not change old events."""
+    defaults = dict(_defaults(cls))
+    wanted = tuple(name for name, default in defaults.items() if default is _MISSING)
+    others = tuple(name for name in defaults if name not in wanted)
+    empty = tuple(_MISSING if defaults[name] else defaults[name] for name in others)
+    return _KNOWN_FIELDS.setdefault(cls, (wanted, _getter(wanted), others, empty, _getter(others)))
+
+
+def _getter(names: _Names) -> _Get:
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda value: tuple(getattr(value, name) for name in names)
 
 
 _MISSING = object()

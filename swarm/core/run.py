@@ -262,7 +262,7 @@ class Run:
                 self.release_claims(task)  # kept for an attempt that does not come now
         self.counts[task.state] -= 1
         self.counts[state] += 1
-        if self.selected(task):
+        if self.only is None or self.selected(task):
             self.open_tasks += (state not in TASK_ENDS) - (task.state not in TASK_ENDS)
         task.state = state
 
@@ -420,7 +420,7 @@ class Run:
         while self._open:
             key, place = self._open[0]
             heap = self._heaps.get(place)
-            if heap and heap[0][0] == key and not self._is_shut(place):
+            if heap and heap[0][0] == key and (place is _FREE or not self._is_shut(place)):
                 return key
             heapq.heappop(self._open)
         if self.alone and not (self.live or self.queue or self.landing or self.publishing):

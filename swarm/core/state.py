@@ -112,7 +112,8 @@ class Swarm:
 @dataclass(slots=True)
 class Turn:
     """What follows from one event. `dropped` are the attempts whose verification nobody wants to hear of any more, which is ended
-    before the `commands` are carried out, or for the collecting of whose work nobody waits."""
+    before the `commands` are carried out, or for the collecting of whose work nobody waits. `own` is set where nothing can follow
+    for anybody else."""
 
     swarm: Swarm
     at: float
@@ -120,6 +121,7 @@ class Turn:
     dropped: list[tuple[str, str, int]] = field(default_factory=list)
     facts: list[m.Fact] = field(default_factory=list)
     stirred: dict[str, Run] = field(default_factory=dict)
+    own: bool = False
 
     def stir(self, run: Run) -> None:
         """Notes that something of this run changed, so that its merge queue is looked at before the turn ends."""
@@ -408,8 +410,9 @@ def go(turn: Turn, run: Run, task: Task, attempt: Attempt, to: Step) -> None:
     """Moves an attempt to its next step and sends out the command that the step stands for."""
     attempt.step = to
     attempt.infra_failures, attempt.troubles, attempt.reason = 0, 0, None
-    turn.swarm.trouble.pop((run.id, task.spec.id, ""), None)
-    turn.stir(run)
+    if turn.swarm.trouble:
+        turn.swarm.trouble.pop((run.id, task.spec.id, ""), None)
+    turn.stirred[run.id] = run
     command = command_for(turn.swarm, run, task, attempt)
     if command is not None:
         turn.commands.append(command)

@@ -19,6 +19,7 @@ from swarm.core import (
     reviewing,
 )
 from swarm.core import messages as m
+from swarm.core.admission import Pressure
 from swarm.core.claims import literal, strays
 from swarm.core.lifecycle import ended_on_request, free_slot, held_against
 from swarm.core.model import UP_STEPS, Attempt, Claim, Reason, Role, Step, Task, TaskState
@@ -35,6 +36,15 @@ def worktree_ready(turn: Turn, event: m.WorktreeReady) -> None:
         ended_on_request(turn, run, task, attempt)
     else:
         go(turn, run, task, attempt, Step.STARTING)
+        turn.own = _concerns_nobody_else(turn, run)
+
+
+def _concerns_nobody_else(turn: Turn, run: Run) -> bool:
+    """Tells whether nothing that waits can go on because an attempt is a step further on its way to a worker: who waits for time to
+    pass has a deadline, and who waits for the machine is told of it."""
+    swarm = turn.swarm
+    calm = not (swarm.trouble or swarm.discarding or run.discarding)
+    return swarm.limits.own_steps and calm and swarm.pressure is Pressure.NONE
 
 
 def worker_started(turn: Turn, event: m.WorkerStarted) -> None:
@@ -47,6 +57,7 @@ def worker_started(turn: Turn, event: m.WorkerStarted) -> None:
     )
     go(turn, run, task, attempt, Step.RUNNING)
     memory.joined(turn)
+    turn.own = _concerns_nobody_else(turn, run)
 
 
 def worker_exited(turn: Turn, event: m.WorkerExited) -> None:

@@ -49,6 +49,7 @@ def test_without_a_file_everything_is_the_default(tmp_path: Path) -> None:
         tell_unused=True,
         name_partners=True,
         heads_wait=True,
+        own_steps=True,
         keep_claims=True,
         by_priority=True,
         expect_memory=True,

@@ -103,6 +103,7 @@ class World:
             roles=(Role("one", max=1), Role("two", ("a/2",), max=2)) if self.random.random() < 0.8 else (),
             name_partners=self.random.random() < 0.8,
             heads_wait=self.random.random() < 0.8,
+            own_steps=self.random.random() < 0.8,
             keep_claims=self.random.random() < 0.8,
             batches=self.random.random() < 0.5,
             by_priority=self.random.random() < 0.5,

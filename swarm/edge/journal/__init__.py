@@ -1,7 +1,7 @@
 """The journal: what happened, in order, and what is kept beside it so that it can be read quickly and is never the only copy.
 
-`store` is the journal itself, one SQLite file; `snapshot` is the swarm at one record of it, `transcript` every record once more as
-text.
+`store` is the journal itself, one SQLite file of `rows`; `snapshot` is the swarm at one record of it; `transcript` is every record
+once more, as text.
 
 Rules for editing: from outside this folder only what is named here is used, and the module `snapshot`.
 """
@@ -9,14 +9,13 @@ Rules for editing: from outside this folder only what is named here is used, and
 from contextlib import suppress
 
 from swarm.core.places import Places
+from swarm.edge.journal.rows import Record, Row
 from swarm.edge.journal.store import (
     Journal,
     JournalDamaged,
     JournalFull,
     JournalStuck,
     JournalTaken,
-    Record,
-    Row,
     salvage,
     write_anew,
 )

@@ -13,20 +13,19 @@ here ever starts empty where something was before. A `Journal` may be used from 
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import threading
-import zlib
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from swarm.crashpoints import crash_at
+from swarm.edge.journal.rows import Columns, Record, Row, chained, columns_of, data_of, fitting
 from swarm.errors import Refused, SwarmError
 
 APPLICATION_ID = (
@@ -69,21 +68,6 @@ class JournalFull(JournalStuck):
 
 class JournalDamaged(SwarmError):
     """The file is missing, torn, or not a journal that this version can read."""
-
-
-class Record(NamedTuple):
-    """Something to remember: `kind` is "event" or "fact"; `data` is JSON data with at least `type` and `at` (seconds)."""
-
-    kind: str
-    data: Mapping[str, Any]
-
-
-class Row(NamedTuple):
-    """A record as read back, with the number it got; `data` is equal to what was appended."""
-
-    seq: int
-    kind: str
-    data: dict[str, Any]
 
 
 class Follower(Protocol):
@@ -197,7 +181,7 @@ class Journal:
         one never did), `JournalStuck` when the machine does not let it write, `ValueError` or `TypeError` for data that
         is not JSON or lacks `type` or `at`; nothing was written then.
         """
-        split = [_split(record) for record in records]
+        split = [columns_of(record) for record in records]
         if not split:
             return self.last_seq()
         with self._lock:
@@ -328,9 +312,13 @@ class Journal:
         Raises `JournalDamaged` where the file can't be read or (with `check`) is not what was written.
         """
         rows = self._checked_rows(after) if check else self._rows(after, (kind, run, task))
-        fitting = (row for row in _fitting(rows, kind, run, task) if types is None or row[1][2] in types)
-        for seq, columns in islice(fitting, limit):
-            yield Row(seq, columns[0], _joined(seq, columns, self.path))
+        fits = (row for row in fitting(rows, kind, run, task) if types is None or row[1][2] in types)
+        for seq, columns in islice(fits, limit):
+            try:
+                data = data_of(columns)
+            except ValueError as error:
+                raise _damaged(self.path, f"record {seq} is not JSON any more") from error
+            yield Row(seq, columns[0], data)
 
     def chunks(self, after: int) -> Iterator[list[tuple[Any, ...]]]:
         """Gives the rows above `after` as they are in the file: number, columns, checksum; many at once."""
@@ -493,10 +481,8 @@ def write_anew(path: Path, rows: Iterable[tuple[Any, ...]]) -> None:
         journal._durably(fill)
 
 
-# --- rows ---------------------------------------------------------------------------------------------------
+# --- statements ---------------------------------------------------------------------------------------------------
 
-# kind, at, type, run, task, attempt, data
-Columns = tuple[str, float, str, str | None, str | None, int | None, str]
 _VALUES = "(?, ?, ?, ?, ?, ?, ?, ?, ?)"
 # Of the connection that began the epoch, not of the file: with it, an append is a single statement.
 _TRIGGER = """CREATE TEMP TRIGGER appended AFTER INSERT ON main.journal BEGIN
@@ -505,72 +491,11 @@ _TRIGGER = """CREATE TEMP TRIGGER appended AFTER INSERT ON main.journal BEGIN
 END"""
 _Filters = tuple[str | None, str | None, str | None]  # kind, run, task
 _NO_FILTERS: _Filters = (None, None, None)
-# ASCII, so that a path that is not UTF-8 survives.
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 @cache
 def _inserting(rows: int) -> str:
     return f"INSERT INTO journal VALUES {', '.join([_VALUES] * rows)}"  # noqa: S608
-
-
-def _split(record: Record) -> Columns:
-    rest = dict(record.data)
-    try:
-        at, name = float(rest.pop("at")), rest.pop("type")
-    except KeyError as missing:
-        raise ValueError(f"a record needs {missing}") from None
-    if not isinstance(name, str) or at - at != 0.0:
-        raise ValueError(f"a record needs a type and a time, got {name!r} and {at!r}")
-    run = rest.pop("run") if _fits_a_column(rest.get("run")) else None
-    task = rest.pop("task") if _fits_a_column(rest.get("task")) else None
-    attempt = rest.pop("attempt") if type(rest.get("attempt")) is int else None
-    return record.kind, at, name, run, task, attempt, _encode(rest) if rest else "{}"
-
-
-def _fits_a_column(value: Any) -> bool:
-    """Whether a value can be a TEXT column; anything else stays in the JSON, which can hold a lone surrogate too."""
-    if not isinstance(value, str):
-        return False
-    if value.isascii():
-        return True
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _joined(seq: int, columns: Columns, path: Path) -> dict[str, Any]:
-    _kind, at, name, run, task, attempt, text = columns
-    data: dict[str, Any] = {"type": name, "at": at}
-    if run is not None:
-        data["run"] = run
-    if task is not None:
-        data["task"] = task
-    if attempt is not None:
-        data["attempt"] = attempt
-    if text != "{}":
-        try:
-            data.update(json.loads(text))
-        except ValueError as error:
-            raise _damaged(path, f"record {seq} is not JSON any more") from error
-    return data
-
-
-def chained(checksum: int, seq: int, columns: Columns) -> int:
-    kind, at, name, run, task, attempt, text = columns
-    whole = f"{seq}\x1f{kind}\x1f{at!r}\x1f{name}\x1f{run}\x1f{task}\x1f{attempt}\x1f{text}"
-    return zlib.crc32(whole.encode(), checksum)
-
-
-def _fitting(
-    rows: Iterable[tuple[int, Columns]], kind: str | None, run: str | None, task: str | None
-) -> Iterator[tuple[int, Columns]]:
-    for row in rows:
-        found_kind, _at, _name, found_run, found_task, *_rest = row[1]
-        if kind in (None, found_kind) and run in (None, found_run) and task in (None, found_task):
-            yield row
 
 
 # --- opening ------------------------------------------------------------------------------------------------

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from swarm.crashpoints import crash_at
-from swarm.edge.journal.store import Columns, Journal, JournalDamaged, chained
+from swarm.edge.journal.rows import Columns, chained
+from swarm.edge.journal.store import Journal, JournalDamaged
 
 FILE_BYTES_MAX = 2 << 20  # packing so much takes 20 ms, once in some thousand records
 SYNCED = frozenset(
@@ -176,7 +177,7 @@ class Transcript:
             if written != len(content):
                 raise OSError(28, "written in part only")
             crash_at("transcript.written")
-            if any(row[3] in SYNCED for row in rows):
+            if not SYNCED.isdisjoint([row[3] for row in rows]):
                 os.fdatasync(self._file.fileno())
         except OSError:
             os.ftruncate(self._file.fileno(), self._size)
