@@ -24,6 +24,7 @@ class Threads:
     def __init__(self, number: int, name: str) -> None:
         self._given: SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._ends = False
         try:
             for n in range(number):
                 thread = threading.Thread(target=self._work, name=f"{name}_{n}", daemon=True)
@@ -34,17 +35,20 @@ class Threads:
             raise
 
     def do(self, work: Callable[..., object], *arguments: Any) -> None:
-        """Has something done; what it raises is logged."""
+        """Has something done; what it raises is logged. Raises `RuntimeError` once they are being ended."""
+        if self._ends:
+            raise RuntimeError("the threads are being ended")
         self._given.put((work, arguments))
 
     def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        """Has something done of which the end can be waited for, as an executor does."""
+        """Has something done of which the end can be waited for, as an executor does. Raises as `do` does."""
         done: Future[Any] = Future()
         self.do(_into, done, work, arguments)
         return done
 
     def shutdown(self) -> None:
         """Waits until all that was given before is done, and ends the threads."""
+        self._ends = True
         for _ in self._threads:
             self._given.put(None)
         for thread in self._threads:

@@ -82,13 +82,42 @@ def test_what_comes_close_together_shares_a_write(tmp_path: Path) -> None:
     assert asyncio.run(asyncio.wait_for(writes(), 120)) == [[once], [once, once]]
 
 
-class _Written:
-    """Follows a journal, and remembers which types of events were written at once."""
+def test_what_comes_while_a_turn_is_written_has_the_next_turn_and_no_other(tmp_path: Path) -> None:
+    """The loop looks at what has come when it has gathered: it is not woken for that once more, to find nothing and gather again."""
+    gathered = 0
 
-    def __init__(self) -> None:
+    def gather() -> None:
+        nonlocal gathered
+        gathered += 1
+
+    async def written() -> list[list[str]]:
+        with Journal.open(tmp_path / "journal.sqlite") as journal:
+            journal.begin_epoch()
+            coordinator = _coordinator(journal, gather)
+            event = m.LimitsChanged(at=coordinator.now(), workers_max=2)
+            journal.follower = follower = _Written(
+                lambda: _in_a_thread(lambda: coordinator.post_from_thread(event))
+            )
+            await coordinator.ask(m.LimitsChanged(at=coordinator.now(), workers_max=1))
+            await coordinator.until(lambda: coordinator.swarm.limits.workers_max == 2)
+            for _ in range(5):  # whatever is still to come in the loop
+                await asyncio.sleep(0)
+            return follower.types
+
+    assert asyncio.run(asyncio.wait_for(written(), 120)) == [["LimitsChanged"], ["LimitsChanged"]]
+    assert gathered == 2
+
+
+class _Written:
+    """Follows a journal, and remembers which types of events were written at once; meanwhile, the first time, does something."""
+
+    def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         self.types: list[list[str]] = []
+        self._meanwhile = meanwhile
 
     def take(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        if not self.types:
+            self._meanwhile()
         self.types.append([row[3] for row in rows if row[1] == "event"])
 
     def close(self) -> None:

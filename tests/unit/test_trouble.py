@@ -48,6 +48,24 @@ def test_the_machines_trouble_uses_up_no_attempt(failing: type[cmd.AttemptComman
     assert len(story.task("a").attempts) == 1
 
 
+@pytest.mark.parametrize("own_steps", [False, True])
+def test_a_worker_that_comes_up_after_all_lets_others_start(own_steps: bool) -> None:
+    """That a worker runs concerns nobody else, unless its start had failed for want of what others wait for too."""
+    limits = Limits(workers_max=2, ramp_per_s=1000.0, own_steps=own_steps)
+    story = a_story(a_plan(a_task("a"), a_task("b")), Story(limits))
+    for task in ("a", "b"):
+        story.send(m.WorktreeReady(**story.where(story.sole(cmd.TakeWorktree, task)), path=f"/pool/{task}"))
+    fails(story, cmd.StartWorker, "a")
+    fails(story, cmd.StartWorker, "b")
+    story.wait(5.0)
+    for task in ("a", "b"):
+        assert story.swarm.capacity.reason == CLOSED
+        start = story.sole(cmd.StartWorker, task)
+        story.send(m.WorkerStarted(**story.where(start), pid=1, started_at=story.now))
+    assert not story.swarm.trouble
+    assert story.swarm.capacity.reason != CLOSED
+
+
 @pytest.mark.parametrize("trouble", [FULL, ""], ids=["the machine's", "nobody's"])
 def test_a_failure_that_lasts_for_hours_is_borne(trouble: str) -> None:
     """A step that fails some thousand times in a row is tried again as at the first, a little later each time and then no later."""

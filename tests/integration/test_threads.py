@@ -1,0 +1,51 @@
+"""The threads that commands are carried out in: all there from the start, in order, and none of them lost by what goes wrong."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from swarm.daemon.threads import Threads
+
+
+def test_what_is_given_is_done_in_its_order() -> None:
+    threads, done = Threads(1, "one"), []
+    for n in range(50):
+        threads.do(done.append, n)
+    threads.shutdown()
+    assert done == list(range(50))
+
+
+def test_what_goes_wrong_takes_no_thread_along() -> None:
+    """A thread goes on after whatever was raised, and who waits for an end hears of it."""
+    threads = Threads(1, "one")
+    threads.do(lambda: 1 / 0)
+    refused = threads.submit(lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        refused.result(60)
+    assert threads.submit(lambda: threading.current_thread().name).result(60) == "one_0"
+    threads.shutdown()
+
+
+def test_all_threads_are_at_work_at_once() -> None:
+    threads, together = Threads(3, "three"), threading.Barrier(4)
+    for _ in range(3):
+        threads.do(together.wait, 60)
+    together.wait(60)
+    threads.shutdown()
+    with pytest.raises(RuntimeError):
+        threads.do(print)
+
+
+def test_who_gives_up_waiting_keeps_nobody_from_the_rest() -> None:
+    """What was cancelled before its turn is not begun."""
+    threads, held, begun = Threads(1, "one"), threading.Event(), []
+    threads.do(held.wait, 60)
+    unwanted = threads.submit(begun.append, "unwanted")
+    wanted = threads.submit(begun.append, "wanted")
+    assert unwanted.cancel()
+    held.set()
+    wanted.result(60)
+    assert begun == ["wanted"]
+    threads.shutdown()
