@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from swarm.core import budget, building, oversight, ownership, providers, suites, train
+from swarm.core import admission, budget, building, oversight, ownership, providers, suites, train
 from swarm.core.astray import explain
 from swarm.core.batch import spokesman
 from swarm.core.claims import unused
@@ -39,6 +39,7 @@ from swarm.core.streams import Said
 SCHEMA = 1
 LISTED = 20  # tasks of each kind in a summary
 LANDED_LISTED = 5
+NO_SLOT_WANTED = "nothing waits for a slot"  # but a task that is ready waits for something else
 
 _PUBLIC_STEP = {
     Step.BRINGING_IN: "queued",
@@ -116,6 +117,8 @@ def _capacity(swarm: Swarm, live: Live) -> dict[str, Any]:
     running = len(swarm.slots)
     width = 0 if live.stuck else min(swarm.capacity.target, swarm.limits.workers_max)
     reason = f"{live.stuck} Until it can, nothing is begun." if live.stuck else swarm.capacity.reason
+    if reason == admission.NOTHING_WAITS and any(run.counts[TaskState.READY] for run in swarm.runs.values()):
+        reason = NO_SLOT_WANTED
     return {
         "workers_max": swarm.limits.workers_max,
         "slots_open": max(0, width - running),
@@ -394,7 +397,7 @@ def _waits_for(swarm: Swarm, run: Run, task: Task) -> Reason:
         return Reason("alone", f"{run.solo} runs by itself", {"holder": run.solo})
     if run.at_full_width():
         return Reason("width", f"at most {run.width} workers at once, for a run of its size")
-    return Reason("slot", swarm.capacity.reason)
+    return Reason("slot", "it starts next" if swarm.capacity.reason == admission.NOTHING_WAITS else swarm.capacity.reason)
 
 
 def _turn_or_claim(before: InTheWay) -> Reason:

@@ -99,7 +99,7 @@ def _watched(swarm: Swarm) -> bool:
 
 def _nothing_waits(swarm: Swarm) -> admission.Decision:
     width = swarm.limits.workers_max if swarm.step_of_ladder is None else swarm.step_of_ladder
-    return admission.Decision(max(0, width - train.busy(swarm)), "nothing waits", width)
+    return admission.Decision(max(0, width - train.busy(swarm)), admission.NOTHING_WAITS, width)
 
 
 def _decide(turn: Turn) -> admission.Decision:

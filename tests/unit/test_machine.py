@@ -327,6 +327,17 @@ def test_what_waits_is_told_by_whom_it_really_waits_for() -> None:
     assert reasons["c"] == {"code": "claim", "text": "a holds x", "path": "x", "holder": "a"}
 
 
+def test_a_ready_task_that_wants_no_slot_waits_all_the_same() -> None:
+    """Beside a task that waits for a claim the capacity does not say that nothing waits; it does when that one has landed."""
+    story = a_story(a_plan(a_task("a", claims=["x"]), a_task("b", claims=["x"]), a_task("c", needs=["b"])))
+    live = report.Live(running=True)
+    assert story.state("b") == "ready"
+    assert report.status(story.swarm, live)["capacity"]["reason"] == "nothing waits for a slot"
+    assert story.swarm.capacity.reason == "nothing waits"  # as journals have it
+    story.land("a", "b")
+    assert report.status(story.swarm, live)["capacity"]["reason"] == "nothing waits"
+
+
 def test_a_turn_passes_over_a_bounded_number_of_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where very many ready tasks wait for one claim they are looked at some at a time, and one that may start is still found."""
     monkeypatch.setattr(scheduling, "LOOKS_MAX", 10)
