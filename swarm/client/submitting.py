@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import time
@@ -342,14 +343,16 @@ def add(session: Session, run_id: str | None, **given: Any) -> None:
             "Nothing was done.",
             "swarm add --help",
         )
+    table = _task_table(given)
     daemon = session.daemon()
     if run_id is None:
         run_id = str(naming.run_of(daemon.get(protocol.STATUS, {"view": protocol.VIEW_SUMMARY}), None)["id"])
-    _tell_submitted(session, daemon, daemon.post(protocol.ADD, {"run": run_id, "task": _task_table(given)}))
+    _tell_submitted(session, daemon, daemon.post(protocol.ADD, {"run": run_id, "task": table}))
 
 
 def _task_table(given: dict[str, Any]) -> dict[str, Any]:
-    """Writes the options as a task of a native plan; what was not given is not in it."""
+    """Writes the options as a task of a native plan; what was not given is not in it. Raises `UsageError`."""
+    _check_numbers(given["attempts"], given["timeout_s"])
     claims: list[Any] = split(given["claims"])
     claims += [{"path": path, "mode": "shared"} for path in split(given["shared"])]
     table = {
@@ -365,7 +368,22 @@ def _task_table(given: dict[str, Any]) -> dict[str, Any]:
     table |= {key: given[key] for key in ("agent", "phase", "timeout_s", "attempts", "priority")}
     if not table["id"]:
         raise UsageError("No id can be made from this title.", "Nothing was done.", "give one: --id ID")
-    return {key: value for key, value in table.items() if value not in (None, [], False)}
+    return {key: value for key, value in table.items() if value not in (None, []) and value is not False}
+
+
+def _check_numbers(attempts: int | None, timeout_s: float | None) -> None:
+    """Refuses what no plan may say, by the name of its option: the service knows keys of plans only, and by JSON no NaN."""
+    option, given, wanted = "", 0.0, ""
+    if attempts is not None and attempts < 1:
+        option, given, wanted = "--attempts", attempts, "number of attempts from 1 up"
+    elif timeout_s is not None and not 0 < timeout_s < math.inf:
+        option, given, wanted = "--timeout", timeout_s, "time in seconds, more than 0"
+    if option:
+        raise UsageError(
+            f"{option} {given:g} is no {wanted}.",
+            "Nothing was added.",
+            f"without {option} what the settings say holds: swarm config",
+        )
 
 
 @command("wait", shows=True)

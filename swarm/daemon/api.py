@@ -360,7 +360,11 @@ class Api:
         data = json.dumps({"name": run.id, "tasks": [bare]}).encode()
         reading = plans.read(data, source=f"{run.id}.json", defaults=config.to_defaults(self.edges.settings))
         if reading.errors or reading.plan is None:
-            raise UsageError("\n".join(f"{p.place}: {p.text}" for p in reading.errors), "Nothing was added.")
+            raise UsageError(
+                "\n".join(": ".join(filter(None, (p.place, p.text))) for p in reading.errors),
+                "Nothing was added.",
+                "swarm schema plan shows what a task may say",
+            )
         (spec,) = reading.plan.tasks
         spec = dataclasses.replace(
             spec,

@@ -1,0 +1,45 @@
+"""What commands that bring work in make of their options, and say of the answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from swarm.client import submitting
+from swarm.errors import UsageError
+
+
+def given(**more: Any) -> dict[str, Any]:
+    """The options of `swarm add` as they come where only a title and a command are given."""
+    options = ("task_id", "prompt", "agent", "phase", "timeout_s", "attempts", "priority")
+    bare = {"title": "Wide doors", "shell": "true", "claims": (), "shared": (), "needs": (), "verify": ()}
+    return {**dict.fromkeys(options), **bare, "allow_empty": False, **more}
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"attempts": 0}, "--attempts 0 "),
+        ({"attempts": -1}, "--attempts -1 "),
+        ({"timeout_s": 0.0}, "--timeout 0 "),
+        ({"timeout_s": -5.0}, "--timeout -5 "),
+        ({"timeout_s": float("nan")}, "--timeout nan "),
+        ({"timeout_s": float("inf")}, "--timeout inf "),
+    ],
+)
+def test_a_number_that_no_plan_may_have_is_refused(options: dict[str, Any], named: str) -> None:
+    """By the name of the option, with what follows and what to do; nothing of it is passed over."""
+    with pytest.raises(UsageError) as refused:
+        submitting._task_table(given(**options))
+    assert refused.value.cause.startswith(named)
+    assert refused.value.consequence
+    assert refused.value.next_step
+
+
+def test_what_was_given_is_in_the_task_and_nothing_else() -> None:
+    """A nought is given too; what was not given is left to the settings."""
+    assert submitting._task_table(given()) == {"id": "wide-doors", "title": "Wide doors", "run": "true"}
+    more = given(priority=0, attempts=1, timeout_s=0.5, allow_empty=True)
+    table = submitting._task_table(more)
+    assert {"priority": 0, "attempts": 1, "timeout_s": 0.5, "allow_empty": True}.items() <= table.items()
