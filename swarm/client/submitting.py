@@ -254,7 +254,8 @@ def _verified_by(answer: dict[str, Any]) -> str:
     """Says what every candidate has to pass, and that `verify = "auto"` came to nothing where it did."""
     names = ", ".join(map(protocol.printable, answer.get("verify") or ()))
     if names:
-        return f"; verified by {names}"
+        landed_perhaps = answer["unchanged"]  # of that nobody says by what it was verified
+        return f"; {'what lands from now on is ' if landed_perhaps else ''}verified by {names}"
     return "; auto finds no suites, so nothing verifies what lands" if "verify_found" in answer else ""
 
 

@@ -397,7 +397,10 @@ def _waits_for(swarm: Swarm, run: Run, task: Task) -> Reason:
         return Reason("alone", f"{run.solo} runs by itself", {"holder": run.solo})
     if run.at_full_width():
         return Reason("width", f"at most {run.width} workers at once, for a run of its size")
-    return Reason("slot", "it starts next" if swarm.capacity.reason == admission.NOTHING_WAITS else swarm.capacity.reason)
+    return Reason(
+        "slot",
+        "it starts next" if swarm.capacity.reason == admission.NOTHING_WAITS else swarm.capacity.reason,
+    )
 
 
 def _turn_or_claim(before: InTheWay) -> Reason:

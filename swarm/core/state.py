@@ -75,7 +75,9 @@ class Swarm:
     ramp: admission.Ramp = field(default_factory=lambda: admission.Ramp())
     ramp_at: float | None = None
     step_of_ladder: int | None = None
-    capacity: admission.Decision = field(default_factory=lambda: admission.Decision(0, admission.NOTHING_WAITS, 0))
+    capacity: admission.Decision = field(
+        default_factory=lambda: admission.Decision(0, admission.NOTHING_WAITS, 0)
+    )
     holds: dict[str, Hold] = field(default_factory=dict)
     trials: dict[str, Trial] = field(default_factory=dict)
     spent_on: int = 0

@@ -43,3 +43,17 @@ def test_what_was_given_is_in_the_task_and_nothing_else() -> None:
     more = given(priority=0, attempts=1, timeout_s=0.5, allow_empty=True)
     table = submitting._task_table(more)
     assert {"priority": 0, "attempts": 1, "timeout_s": 0.5, "allow_empty": True}.items() <= table.items()
+
+
+def test_suites_are_said_to_verify_only_what_is_still_to_land() -> None:
+    """Submitted again, a plan may have landed before there were these suites, and nothing runs them for it."""
+    answer: dict[str, Any] = {
+        "run": "r",
+        "added": ["a"],
+        "replaced": [],
+        "unchanged": 0,
+        "verify": ["exit 1"],
+    }
+    assert submitting._submitted(answer) == "r: 1 added, 0 replaced, 0 unchanged; verified by exit 1"
+    again = submitting._submitted({**answer, "added": [], "unchanged": 3})
+    assert again == "r: 0 added, 0 replaced, 3 unchanged; what lands from now on is verified by exit 1"
