@@ -7,13 +7,14 @@ Rules for editing: rich is loaded here and nowhere else. `view` is a pure functi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -38,12 +39,13 @@ Picture = Callable[[Mapping[str, Any], float, int], RenderableType]  # of a docu
 
 
 class Screen:
-    """Draws documents over one another while it is open: status documents, unless another picture is given."""
+    """Draws documents over one another while it is open: status documents, unless another picture is given. The last one stays
+    where nothing else is said in the end."""
 
-    def __init__(self, session: Session, picture: Picture | None = None) -> None:
+    def __init__(self, session: Session, picture: Picture | None = None, *, stays: bool = False) -> None:
         self._picture = picture or of_one(session.place.top)
         self._console = Console(no_color=not session.colour, highlight=False, soft_wrap=False)
-        self._live = Live(console=self._console, auto_refresh=False, transient=True)
+        self._live = Live(console=self._console, auto_refresh=False, transient=not stays)
 
     def __enter__(self) -> Screen:
         self._live.__enter__()
@@ -56,7 +58,26 @@ class Screen:
 
     def show(self, document: Mapping[str, Any]) -> None:
         """Draws a document."""
-        self._live.update(self._picture(document, time.time(), self._console.width), refresh=True)
+        drawn = self._picture(document, time.time(), self._console.width)
+        self._live.update(_Fitting(drawn), refresh=True)
+
+
+class _Fitting:
+    """A picture cut to the height of the terminal, with an empty line below it: behind a full line the `^C` that a terminal shows
+    would begin one more, and what is drawn next be one line too low."""
+
+    def __init__(self, picture: RenderableType) -> None:
+        self._picture = picture
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = console.render_lines(self._picture, options, pad=False)
+        room = max(1, options.size.height - 1)
+        if len(lines) > room:
+            lines = [*lines[: room - 1], [Segment("…")]]
+        for line in lines:
+            yield from line
+            yield Segment.line()
+        yield Segment(" ")  # nothing at all would not count as a line
 
 
 def of_one(top: str) -> Picture:
@@ -87,17 +108,7 @@ def view(document: Mapping[str, Any], *, now: float, width: int, top: str = "") 
 
 
 def _run(run: Mapping[str, Any], now: float, width: int, top: str) -> list[RenderableType]:
-    counts = run.get("counts") or {}
-    title = Table.grid(padding=(0, 2))
-    title.add_row(
-        Text(render.run_title(run), style="bold"),
-        ProgressBar(
-            total=max(1, sum(counts.values())),
-            completed=counts.get("landed", 0),
-            width=max(10, min(40, width - 50)),
-        ),
-    )
-    parts: list[RenderableType] = [title]
+    parts: list[RenderableType] = [_title(run, width)]
     if text := render.counts_text(run):
         parts.append(Text(f"  {text}"))
     staging = run.get("staging") or {}
@@ -109,21 +120,29 @@ def _run(run: Mapping[str, Any], now: float, width: int, top: str) -> list[Rende
         parts.append(Text(f"  {render.qa_line(run)}"))
     for problem in run.get("problems") or []:
         parts.append(Text(f"  can't go on: {render.on_one_line(problem)}", style="red"))
-    parts.append(_rows(run, now))
+    parts += _rows(run, now, width)
     if omitted := render.omitted_text(run):
         parts.append(Text(f"  {omitted}", style="dim"))
     return parts
 
 
-def _rows(run: Mapping[str, Any], now: float) -> Table:
-    rows = Table.grid(padding=(0, 2))
-    rows.add_column(no_wrap=True)
-    rows.add_column(no_wrap=True, max_width=24, overflow="ellipsis")
-    rows.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-    for state, name, detail in render.task_rows(run, now):
-        style = _STYLES.get(state, "")
-        rows.add_row(Text(f"  {state}", style=style), Text(name), Text(detail))
-    return rows
+def _title(run: Mapping[str, Any], width: int) -> RenderableType:
+    """Gives the title of a run, and behind it how far that is as a bar where there is room for one."""
+    title, counts = Text(render.run_title(run), style="bold"), run.get("counts") or {}
+    room = min(max(10, min(40, width - 50)), width - title.cell_len - 2)
+    if room < 8:
+        return title
+    grid = Table.grid(padding=(0, 2))
+    bar = ProgressBar(total=max(1, sum(counts.values())), completed=counts.get("landed", 0), width=room)
+    grid.add_row(title, bar)
+    return grid
+
+
+def _rows(run: Mapping[str, Any], now: float, width: int) -> Iterator[Text]:
+    for state, line in render.row_lines(run, now, width):
+        row = Text(line, no_wrap=True, overflow="ellipsis")
+        row.stylize(_STYLES.get(state, ""), 0, render.STATE_WIDTH)
+        yield row
 
 
 def _queued(entry: Mapping[str, Any]) -> str:

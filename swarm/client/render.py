@@ -39,7 +39,9 @@ _COLOURS = {
     "answered": "32",
     "landed": "32",
 }
+STATE_WIDTH = 11  # of the longest state, behind a margin
 _ID_WIDTH_MAX = 24
+_ID_WIDTH_MIN = 8
 
 # --- status -----------------------------------------------------------------------------------------------------------------
 
@@ -190,11 +192,7 @@ def _run_lines(run: Document, now: float, width: int, colour: bool, top: str) ->
         yield cut(f"  {qa_line(run)}", width)
     for problem in run.get("problems") or []:
         yield paint(f"  can't go on: {on_one_line(problem)}", "failed", colour)
-    rows = list(task_rows(run, now))
-    id_width = min(_ID_WIDTH_MAX, max((columns(row[1]) for row in rows), default=0))
-    for state, name, detail in rows:
-        line = f"  {pad(state, 9)} {pad(name, id_width)}  {detail}".rstrip()
-        line = cut(line, width)
+    for state, line in row_lines(run, now, width):
         yield paint(line, state, colour)
     omitted = omitted_text(run)
     if omitted:
@@ -279,6 +277,16 @@ def task_rows(run: Document, now: float) -> Iterator[tuple[str, str, str]]:
     for state in _LISTED:
         for task in by_state.get(state, [])[:SUMMARY_LISTED]:
             yield state, printable(task.get("id", "?")), task_detail(task, now)
+
+
+def row_lines(run: Document, now: float, width: int) -> Iterator[tuple[str, str]]:
+    """Yields (state, line) of these tasks. States are never shortened, ids where they would take more than half of what is left."""
+    rows = list(task_rows(run, now))
+    most = min(_ID_WIDTH_MAX, max(_ID_WIDTH_MIN, (width - STATE_WIDTH) // 2))
+    id_width = min(most, max((columns(name) for _, name, _ in rows), default=0))
+    for state, name, detail in rows:
+        line = f"{pad(f'  {state}', STATE_WIDTH)} {pad(name, id_width)}  {detail}".rstrip()
+        yield state, cut(line, width)
 
 
 def omitted_text(run: Document) -> str:

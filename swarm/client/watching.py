@@ -79,7 +79,7 @@ class _Here:
 def _watch_live(session: Session, look: _Look) -> None:
     from swarm.client.live import Screen
 
-    with Screen(session, look.picture()) as screen:
+    with Screen(session, look.picture(), stays=True) as screen:
         while True:
             screen.show(look.document())
             time.sleep(FRAME_S)

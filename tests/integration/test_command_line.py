@@ -653,7 +653,7 @@ def test_an_interrupt_in_a_pipe_detaches_too(swarm: Swarm, repo: Path, environme
 
 
 def test_watching_shows_changes_until_ctrl_c(swarm: Swarm, repo: Path, environment: dict[str, str]) -> None:
-    """status --watch draws what is new without being asked again, with colour unless NO_COLOR is set."""
+    """status --watch draws what is new without being asked again, with colour unless NO_COLOR is set; the last picture stays."""
     assert swarm("start").returncode == 0
     terminal = Terminal(repo, environment, "status", "--watch")
     terminal.until("No runs yet")
@@ -663,6 +663,7 @@ def test_watching_shows_changes_until_ctrl_c(swarm: Swarm, repo: Path, environme
     terminal.until("\x1b[32m")  # the frame may come in pieces
     terminal.interrupt()
     assert terminal.end() == 130
+    assert "2 of 2 landed" in terminal.seen.rpartition("\x1b[2K")[2]  # and no line is erased after that
     plain = Terminal(repo, {**environment, "NO_COLOR": "1"}, "status")
     assert plain.end() == 0
     assert "2 of 2 landed" in plain.seen

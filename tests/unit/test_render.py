@@ -7,7 +7,8 @@ import time
 from typing import Any
 
 import pytest
-from rich.console import Console
+from rich.console import Console, Group
+from rich.text import Text
 
 from swarm.client import commands, live, naming, render, status, telling
 from swarm.errors import Refused, SwarmError, UsageError
@@ -474,6 +475,33 @@ def test_the_live_view_begins_with_what_is_active() -> None:
     lines = console.render_lines(live.view({"runs": runs}, now=NOW, width=100))
     first = ["".join(part.text for part in line).split("  ")[0] for line in lines]
     assert [name for name in first if name in ("old", "a", "b")] == ["a", "b", "old"]
+
+
+@pytest.mark.parametrize("width", [40, 80, 110, 150])
+def test_no_title_shortens_a_state(width: int) -> None:
+    """In a live picture of any width states are whole, ids too where there is room, and what is said of a task gives way."""
+    long = {"title": "long word " * 30, "landed_commit": "d" * 40}
+    tasks = [a_task(f"some-{state}", state, **long) for state in ("blocked", "cancelled", "landed", "failed")]
+    console = Console(width=width, color_system=None)
+    lines = [
+        "".join(part.text for part in line)
+        for line in console.render_lines(live.view({"runs": [a_run(*tasks)]}, now=NOW, width=width))
+    ]
+    for state in ("blocked", "cancelled", "landed", "failed"):
+        (row,) = (line for line in lines if line.split()[:1] == [state])
+        assert row.split()[1] == f"some-{state}"
+    assert all(render.columns(line) <= width for line in lines)
+
+
+def test_the_live_picture_fits_the_terminal_and_leaves_a_line_for_what_is_typed() -> None:
+    """Behind a full last line the ^C of a terminal would move what is drawn last by one line."""
+    console = Console(width=20, height=5, color_system=None)
+    for number, shown in ((2, 2), (9, 4)):
+        picture = Group(*(Text("x" * 20) for _ in range(number)))
+        drawn = console.render_lines(live._Fitting(picture), pad=False)
+        texts = ["".join(part.text for part in line) for line in drawn]
+        assert (len(texts), texts[-1].strip()) == (shown + 1, "")
+        assert texts[-2] == ("x" * 20 if number == 2 else "…")
 
 
 def test_times_are_read_as_they_are_written() -> None:
