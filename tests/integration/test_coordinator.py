@@ -83,7 +83,7 @@ def test_what_comes_close_together_shares_a_write(tmp_path: Path) -> None:
 
 
 def test_what_comes_while_a_turn_is_written_has_the_next_turn_and_no_other(tmp_path: Path) -> None:
-    """The loop looks at what has come when it has gathered: it is not woken for that once more, to find nothing and gather again."""
+    """The loop looks at what has come when it has gathered: it is not woken once more, to find nothing and gather again."""
     gathered = 0
 
     def gather() -> None:
