@@ -33,10 +33,12 @@ LISTED_MAX = 1_000  # rows of a table
 _STYLE = """
 :root { color-scheme: light dark; --back: #fff; --ink: #1d2430; --dim: #667085; --line: #e3e7ee; --track: #f3f5f9;
   --needs: #d5dae3; --stopped: #c3c9d4; --paused: #c3c9d4; --claim: #f2b24c; --turn: #f2b24c; --agent: #b6bfce; --slot: #b6bfce;
+  --later: #b6bfce; --admission: #b6bfce;
   --preparing: #8fc7e8; --working: #2f81d8; --suspended: #d3553f; --collecting: #8fc7e8; --queue: #c9a4e4;
   --verifying: #7b5cd6; --landing: #35a368; --failed: #d3382c; }
 @media (prefers-color-scheme: dark) { :root { --back: #14181f; --ink: #e3e8f0; --dim: #98a3b5; --line: #2a313d; --track: #1c222c;
   --needs: #39414f; --stopped: #465063; --paused: #465063; --claim: #c88a2b; --turn: #c88a2b; --agent: #566175; --slot: #566175;
+  --later: #566175; --admission: #566175;
   --preparing: #3f7ea3; --working: #4a9bf0; --collecting: #3f7ea3; --queue: #83619d; --verifying: #977cf0; --landing: #43b978; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 72rem; padding: 1.5rem 1rem 4rem; background: var(--back); color: var(--ink);

@@ -27,10 +27,12 @@ KINDS: dict[str, tuple[str, str]] = {
     "needs": ("needs", "."),
     "paused": ("a pause", "."),
     "stopped": ("no daemon", "."),
+    "later": ("asked for later", ":"),
+    "agent": ("its agent", ":"),
     "claim": ("claims", "c"),
     "turn": ("its turn", "c"),
-    "agent": ("its agent", ":"),
     "slot": ("a slot", ":"),
+    "admission": ("admission", ":"),
     "preparing": ("start", "-"),
     "working": ("work", "#"),
     "suspended": ("suspended", "z"),
@@ -53,7 +55,7 @@ _COLOURS = {
 }
 _LEGEND = (
     ". waits for needs, or paused",
-    ": for a slot or its agent",
+    ": for all else before a start",
     "c for a claim or its turn",
     "- starts or ends",
     "# works",
@@ -199,7 +201,7 @@ def worth_drawing(document: Document, most: int) -> list[Document]:
 
 
 def _moved(task: Document) -> float:
-    waits = ("needs", "paused", "stopped", "claim", "turn", "agent", "slot")
+    waits = ("needs", "paused", "stopped", "later", "agent", "claim", "turn", "slot", "admission")
     moved = (each["from_s"] for each in task["stood"] if each["kind"] not in waits)
     return float(next(moved, task["to_s"] or 0.0))
 
@@ -299,7 +301,7 @@ def _more(number: int, what: str) -> list[str]:
 _COLUMNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("needs", ("needs",)),
     ("claims", ("claim", "turn")),
-    ("slot", ("slot", "agent", "paused", "stopped")),
+    ("slot", ("slot", "admission", "later", "agent", "paused", "stopped")),
     ("start", ("preparing", "collecting", "suspended")),
     ("work", ("working",)),
     ("queue", ("queue",)),
@@ -321,7 +323,7 @@ def _where(document: Document) -> Iterator[str]:
         return
     rows = [("all tasks", document["time"], "")]
     rows += [(printable(task["id"]), task["time"], str(task["attempts"])) for task in tasks[:LISTED_MAX]]
-    yield "Where the time went (slot: pauses and held agents too; verify: landing too)"
+    yield "Where the time went (slot: all else before a start; verify: landing too)"
     yield from _table(
         ("task", "took", *COLUMN_NAMES, "tries"),
         [

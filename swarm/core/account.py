@@ -29,10 +29,12 @@ _OWN = (Kind.PREPARING, Kind.WORKING, Kind.COLLECTING, Kind.VERIFYING, Kind.LAND
 _HELD_UP = (
     Kind.STOPPED,
     Kind.PAUSED,
+    Kind.LATER,
+    Kind.AGENT,
     Kind.CLAIM,
     Kind.TURN,
-    Kind.AGENT,
     Kind.SLOT,
+    Kind.ADMISSION,
 )  # though nothing was missing
 _FREED = (Kind.NEEDS, Kind.CLAIM, Kind.TURN, Kind.SLOT, Kind.QUEUE)  # out of these another task lets one go
 
@@ -259,10 +261,12 @@ _WORDS = {
     "needs": "waiting for what they need",
     "paused": "a pause",
     "stopped": "a daemon",
+    "later": "a wait that workers asked for",
+    "agent": "their agent, which was held",
     "claim": "a path that another task held",
     "turn": "their turn, one at a time",
-    "agent": "their agent, which was held",
     "slot": "a free slot",
+    "admission": "admission, while slots were free (a look at the machine, its load, or the pace of starts)",
     "preparing": "worktrees and starts",
     "working": "work",
     "suspended": "standing still for want of memory",

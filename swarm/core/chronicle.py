@@ -37,10 +37,12 @@ class Kind:
     NEEDS = "needs"
     PAUSED = "paused"
     STOPPED = "stopped"
+    LATER = "later"
+    AGENT = "agent"
     CLAIM = "claim"
     TURN = "turn"
-    AGENT = "agent"
     SLOT = "slot"
+    ADMISSION = "admission"
     READY = "ready"
     PREPARING = "preparing"
     WORKING = "working"
@@ -153,7 +155,8 @@ class Try:
 @dataclass(slots=True)
 class Course:
     """What one task went through. `state` is how it stands: as the public contract calls it once it has ended, else "open";
-    `good_at` is when it first landed, or answered, by record `good_seq`."""
+    `good_at` is when it first landed, or answered, by record `good_seq`; `later` are the times that its workers asked to be left
+    alone, in order and apart."""
 
     id: str
     title: str = ""
@@ -161,6 +164,7 @@ class Course:
     needs: tuple[str, ...] = ()
     phase_needs: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()
+    agent: str = ""
     finished: bool = False
     state: str = "open"
     good_at: float | None = None
@@ -168,6 +172,7 @@ class Course:
     moves: list[Move] = field(default_factory=list)
     tries: list[Try] = field(default_factory=list)
     paused: Spans = field(default_factory=Spans)
+    later: list[tuple[float, float]] = field(default_factory=list)
 
     @property
     def live(self) -> Try | None:
@@ -205,6 +210,71 @@ class SuiteSeen:
     remembered: int = 0
 
 
+class House:
+    """Takes the records of all runs in, and keeps when every slot was taken: by workers that live, or candidates that are verified
+    beside the first of their run. A slot that is free to one run is so to all."""
+
+    def __init__(self) -> None:
+        self._most = 0  # of workers at once; 0 while nobody has said, and then no slot is known to be free
+        self._workers: set[tuple[str, str]] = set()
+        self._verified: dict[str, set[str]] = {}  # by run, no empty ones
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forgets what was: the time of a run begins."""
+        self.full = Spans()
+        self.freed: dict[float, Cause] = {}  # what ended a time during which all was full, by when that was
+        self._look(0.0, NOBODY)
+
+    def allow(self, at: float, most: int) -> None:
+        """Takes in that so many workers may live."""
+        self._most = most
+        self._look(at, NOBODY)
+
+    def take(self, kind: str, record: Record, at: float, cause: Cause) -> None:
+        """Takes a record in, at a time of the run that is told of; `cause` stands for its task where that is of this run."""
+        run, task = str(record.get("run")), str(record.get("task"))
+        if kind == "TaskStarted":
+            self._workers.add((run, task))
+        elif kind == "CandidateMade":
+            self._verified.setdefault(run, set()).add(task)
+        elif kind == "RunDiscarded":
+            self._workers = {each for each in self._workers if each[0] != run}
+            self._verified.pop(run, None)
+        elif kind in _LEAVES or (kind == "WorkerExited" and record.get("exit_code") == 0):
+            self._workers.discard((run, task))
+            if kind != "WorkerExited" and run in self._verified:
+                self._verified[run].discard(task)
+                if not self._verified[run]:
+                    del self._verified[run]
+        else:
+            return
+        self._look(at, cause)
+
+    def _look(self, at: float, cause: Cause) -> None:
+        taken = len(self._workers) + sum(len(each) - 1 for each in self._verified.values())
+        if taken >= self._most:
+            self.full.begin(at)
+        elif self.full.since is not None:
+            self.full.end(at)
+            self.freed[at] = cause
+
+
+# With these the attempt has ended, or its candidate is verified no more.
+_LEAVES = frozenset(
+    (
+        "TaskHandedBack",
+        "TaskFailed",
+        "TaskCancelled",
+        "TaskBlocked",
+        "TaskAnswered",
+        "TaskLanded",
+        "UndoRefused",
+        "Verified",
+    )
+)
+
+
 class Chronicle:
     """Takes in the records of the journal, from the first on, and keeps what they say of one run."""
 
@@ -213,6 +283,7 @@ class Chronicle:
         # What goes beyond the run: it may begin while everything is paused.
         self.stopped, self.paused = Spans(), Spans()
         self.workers: list[tuple[float, int]] = []
+        self.house = House()
         self._keeps_claims = False
         self._now = 0.0  # the newest time of the clock, jumps taken out
         self._jumped = 0.0
@@ -243,15 +314,23 @@ class Chronicle:
         """Takes a record in. All of `TYPES` have to come, in their order; others may."""
         take = _TAKES.get(record["type"])
         run = record.get("run")
-        if take is None or run not in (None, self.run):
+        if take is None:
+            return
+        if run not in (None, self.run):
+            now = max(self._now, record["at"] - self._jumped)
+            at = self._ended if self.over else max(0.0, round(now - self._zero, 3))
+            self.house.take(record["type"], record, at, NOBODY)
             return
         self._now = max(self._now, record["at"] - self._jumped)
         if run is not None:
             if self.began_at is None:
                 self.began_at, self._zero = record["at"], self._now
+                self.house.begin_anew()
             if kind == "fact":
                 self.told[record["type"]] += 1
         take(self, seq, self.time, record)
+        if run is not None:
+            self.house.take(record["type"], record, self.time, Cause(str(record.get("task")), seq, self.time))
 
     @property
     def time(self) -> float:
@@ -280,14 +359,18 @@ class Chronicle:
     def _daemon_started(self, _seq: int, at: float, record: Record) -> None:
         limits = record.get("limits") or {}
         self._keeps_claims = bool(limits.get("keep_claims"))
-        self.workers.append((at, int(limits.get("workers_max") or 0)))
+        self._allowed(at, int(limits.get("workers_max") or 0))
         self.stopped.end(at)
 
     def _daemon_stopped(self, _seq: int, at: float, _record: Record) -> None:
         self.stopped.begin(at)
 
     def _limits_changed(self, _seq: int, at: float, record: Record) -> None:
-        self.workers.append((at, int(record["workers_max"])))
+        self._allowed(at, int(record["workers_max"]))
+
+    def _allowed(self, at: float, most: int) -> None:
+        self.workers.append((at, most))
+        self.house.allow(at, most)
 
     def _on_pause(self, seq: int, at: float, record: Record) -> None:
         if record.get("task"):
@@ -320,6 +403,7 @@ class Chronicle:
         for spans in (self.stopped, self.paused):
             spans.closed.clear()
             spans.since = None if spans.since is None else 0.0
+        self.house.begin_anew()
         self.workers = [(0.0, number) for _, number in self.workers[-1:]]
 
     def _discarded(self, _seq: int, _at: float, _record: Record) -> None:
@@ -350,6 +434,7 @@ class Chronicle:
                 tuple(spec.get("phase_needs", ())),
             )
             course.claims = tuple(Claim(c["path"], Mode(c["mode"])) for c in spec.get("claims", ()))
+            course.agent = str(spec.get("agent", ""))
             course.finished = bool(spec.get("finished"))
 
     def _add(self, name: str, seq: int, at: float) -> Course:
@@ -396,6 +481,10 @@ class Chronicle:
     def _task_started(self, seq: int, _at: float, record: Record) -> None:
         attempt = self._begin(seq, record, Kind.PREPARING, str(record.get("agent", "")), self._freed)
         attempt.worker = attempt.in_slot = True
+        if (
+            attempt.agent in self.held
+        ):  # what starts a worker is not held, though nobody said that of a run that had ended
+            self.held[attempt.agent].end(attempt.begin)
         self.starts.append(attempt.begin)
 
     def _stands(self, seq: int, at: float, record: Record, *, kind: str, cause: Cause = NOBODY) -> None:
@@ -483,6 +572,10 @@ class Chronicle:
         attempt = self._end(course, seq, at, "handed_back", code, str(record["text"]))
         if attempt is not None:
             attempt.keeps = code == "conflict" and self._keeps_claims
+        if isinstance(
+            until := record.get("until"), float | int
+        ):  # a time of the clock: its worker asked to be tried again then
+            course.later.append((at, max(at, round(until - self._jumped - self._zero, 3))))
         course.moves.append(Move(seq, at, Kind.READY))
 
     def _task_retried(self, seq: int, _at: float, record: Record) -> None:

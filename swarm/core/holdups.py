@@ -1,9 +1,11 @@
-"""What each task waited for before it started: its needs, a pause, a path that another one held, its turn, its agent, a slot.
+"""What each task waited for before it started: its needs, a pause, its agent, a path that another one held, its turn, a slot.
 
 The journal says when a task came in and when it started, and who held which claims from when to when; why it did not start before
 follows from that. Where several things held it up at once the time counts for the first of them in this order: needs, no daemon, a
-pause, a claim, its turn, its agent; what is left it waited for a slot, which is also a look at the machine, or a task that goes
-first. A claim that many take one after the other is held all along, so that a wait has few parts.
+pause, the time that its own worker asked for, its agent, a claim, its turn, a slot while all of them were taken. What is left it
+waited for admission: a look at the machine, load, the pace of starts, or a task that goes first. What many take one after the other
+is taken all along, so that a wait has few parts; but what is free when a wait begins is so until another task takes it, for else
+whoever had it before would wait for itself.
 
 Rules for editing: pure. Time is divided and never counted twice: the parts of a task's time add up to it. Nothing here compares all
 tasks with each other: what overlaps is asked of the index of claims, once for each different claim.
@@ -21,7 +23,7 @@ from swarm.core.claims import OPAQUE_PREFIX, ClaimTable
 from swarm.core.model import Claim, Mode
 
 OVERLAPS_MAX = 1_000  # different claims that one is held against
-# A claim let go for a shorter part of the run than one of so many was taken by the next at once.
+# What is let go, a claim or the last free slot, for a shorter part of the run than one of so many was taken by the next at once.
 GAPS_MAX = 100
 
 Span = tuple[float, float]
@@ -38,12 +40,35 @@ class _Hold(NamedTuple):
     mode: Mode
 
 
+class _Taken(NamedTuple):
+    """When something could not be had, `exact` and with short gaps closed: both in order and apart."""
+
+    exact: Sequence[Span]
+    closed: Sequence[Span]
+
+    def since(self, begin: float) -> float:
+        """Says from when on it was taken by others, for a task that has nothing of it and waits from `begin` on."""
+        place = bisect_right(self.exact, (begin, float("inf")))
+        if place and self.exact[place - 1][1] > begin:
+            return begin
+        return self.exact[place][0] if place < len(self.exact) else float("inf")
+
+
 class _Busy(NamedTuple):
     """When a claim could not be taken, and who held it, in the order in which they let it go."""
 
-    spans: Sequence[Span]
+    taken: _Taken
     holds: Sequence[_Hold]
     ends: Sequence[float]
+
+
+class _Held(NamedTuple):
+    """What may hold a task up: when it did, but not before `since`; `claim` is what it waited for then."""
+
+    kind: str
+    spans: Sequence[Span]
+    since: float = 0.0
+    claim: Claim | None = None
 
 
 class Holdups:
@@ -55,6 +80,7 @@ class Holdups:
         self._stopped = chronicle.stopped.until(now)
         self._paused = _merged([*chronicle.paused.until(now), *chronicle.run_paused.until(now)])
         self._held = {agent: spans.until(now) for agent, spans in chronicle.held.items()}
+        self._full = self._taken(_merged(chronicle.house.full.until(now)))
         self._in_phase: dict[str, list[Course]] = {}
         for course in chronicle.courses.values():
             self._in_phase.setdefault(course.phase, []).append(course)
@@ -87,15 +113,18 @@ class Holdups:
                 last = (cause.seq, cause) if in_time else (stretch.seq, NOBODY)
                 parts.append(Stretch(Kind.NEEDS, stretch.begin, begin, *last))
         free = [(begin, end)] if end > begin else []
-        for kind, spans, claim in self._causes(course, begin) if free else ():
-            taken, free = _cut(free, spans)
-            parts += [self._part(stretch, kind, span, claim) for span in taken]
-        for span in free:
-            cause = stretch.cause if span[1] == end else NOBODY
-            parts.append(Stretch(Kind.SLOT, *span, stretch.seq, cause))
+        for held in self._causes(course, begin) if free else ():
+            taken, free = _cut(free, held.spans, held.since)
+            parts += [self._part(stretch, held, span) for span in taken]
+        parts += [Stretch(Kind.ADMISSION, *span, stretch.seq) for span in free]
         return sorted(parts, key=lambda part: part.begin)
 
-    def _part(self, stretch: Stretch, kind: str, span: Span, claim: Claim | None) -> Stretch:
+    def _part(self, stretch: Stretch, why: _Held, span: Span) -> Stretch:
+        kind, claim = why.kind, why.claim
+        if kind is Kind.SLOT:
+            freed_by = self._chronicle.house.freed.get(span[1], NOBODY)
+            cause = stretch.cause if span[1] == stretch.end and stretch.cause.at > span[0] else freed_by
+            return Stretch(kind, *span, stretch.seq, cause)
         if claim is None:
             return Stretch(kind, *span, stretch.seq)
         busy = self._busy[claim]
@@ -150,19 +179,21 @@ class Holdups:
 
     # --- what else --------------------------------------------------------------------------------------------------------
 
-    def _causes(self, course: Course, begin: float) -> Iterator[tuple[str, Sequence[Span], Claim | None]]:
+    def _causes(self, course: Course, begin: float) -> Iterator[_Held]:
         """Gives what may have held a task up that waits since `begin`, the most certain first."""
-        yield Kind.STOPPED, self._stopped, None
-        yield Kind.PAUSED, self._paused, None
-        yield Kind.PAUSED, course.paused.until(self._now), None
+        yield _Held(Kind.STOPPED, self._stopped)
+        yield _Held(Kind.PAUSED, self._paused)
+        yield _Held(Kind.PAUSED, course.paused.until(self._now))
+        yield _Held(Kind.LATER, course.later)
+        yield _Held(Kind.AGENT, self._held.get(course.tries[0].agent if course.tries else course.agent, ()))
         if not any(each.keeps and each.end is not None and each.end >= begin for each in course.tries):
             claims = self._chronicle.wanted(course)
             turns = [claim for claim in claims if claim.path.startswith(OPAQUE_PREFIX)]
             for kind, wanted in ((Kind.CLAIM, claims[: len(claims) - len(turns)]), (Kind.TURN, turns)):
                 for claim in wanted:
-                    yield kind, self._busy_with(claim).spans, claim
-        agent = course.tries[0].agent if course.tries else ""
-        yield Kind.AGENT, self._held.get(agent, ()), None
+                    taken = self._busy_with(claim).taken
+                    yield _Held(kind, taken.closed, taken.since(begin), claim)
+        yield _Held(Kind.SLOT, self._full.closed, self._full.since(begin))
 
     def _file(self, course: Course) -> None:
         """Notes what a task held, and from when to when."""
@@ -195,9 +226,12 @@ class Holdups:
                 if not (claim.mode is hold.mode is Mode.SHARED)
             ]
             holds.sort(key=lambda hold: (hold.end, hold.begin))
-            spans = _merged(((hold.begin, hold.end) for hold in holds), self._now / GAPS_MAX)
-            self._busy[claim] = _Busy(spans, holds, [hold.end for hold in holds])
+            taken = self._taken(_merged((hold.begin, hold.end) for hold in holds))
+            self._busy[claim] = _Busy(taken, holds, [hold.end for hold in holds])
         return self._busy[claim]
+
+    def _taken(self, exact: Sequence[Span]) -> _Taken:
+        return _Taken(exact, _merged(exact, self._now / GAPS_MAX))
 
 
 def _merged(spans: Iterable[Span], gap: float = 0.0) -> list[Span]:
@@ -211,14 +245,14 @@ def _merged(spans: Iterable[Span], gap: float = 0.0) -> list[Span]:
     return found
 
 
-def _cut(free: Sequence[Span], busy: Sequence[Span]) -> tuple[list[Span], list[Span]]:
-    """Gives what of the time that is free lies in spans that are in order and apart, and what does not."""
+def _cut(free: Sequence[Span], busy: Sequence[Span], since: float) -> tuple[list[Span], list[Span]]:
+    """Gives what of the time that is free lies in spans that are in order and apart, from `since` on, and what does not."""
     taken: list[Span] = []
     left: list[Span] = []
     for begin, end in free:
         at = begin
         for number in range(max(0, bisect_right(busy, (begin, begin)) - 1), len(busy)):
-            first, last = max(at, busy[number][0]), min(end, busy[number][1])
+            first, last = max(at, busy[number][0], since), min(end, busy[number][1])
             if first >= end:
                 break
             if last > first:

@@ -228,9 +228,15 @@ def by_id(document: Record) -> dict[str, Record]:
 def test_where_the_time_of_each_task_went() -> None:
     """What a task waited for, and how long it was at work, in the queue and verified, is told apart."""
     tasks = by_id(told(three().records))
-    assert tasks["a"]["time"] == {"slot": 1.0, "working": 4.0, "verifying": 2.0}
-    assert tasks["b"]["time"] == {"claim": 6.0, "slot": 1.0, "working": 8.0, "verifying": 2.0, "queue": 3.0}
-    assert tasks["c"]["time"] == {"needs": 7.0, "slot": 2.0, "working": 6.0, "verifying": 3.0}
+    assert tasks["a"]["time"] == {"admission": 1.0, "working": 4.0, "verifying": 2.0}
+    assert tasks["b"]["time"] == {
+        "claim": 6.0,
+        "admission": 1.0,
+        "working": 8.0,
+        "verifying": 2.0,
+        "queue": 3.0,
+    }
+    assert tasks["c"]["time"] == {"needs": 7.0, "admission": 2.0, "working": 6.0, "verifying": 3.0}
     assert (tasks["b"]["attempts"], tasks["b"]["verified"], tasks["b"]["red"]) == (2, 2, 1)
 
 
@@ -338,7 +344,7 @@ def test_a_phase_that_goes_one_at_a_time_is_named() -> None:
 
 
 def test_a_claim_kept_after_a_conflict_holds_others_up_and_not_its_task() -> None:
-    """Whoever conflicted keeps its claims: it waits for a slot, and others for it."""
+    """Whoever conflicted keeps its claims: it waits to be let start again, and others for it."""
     story = Story(a_task("a", "x"), a_task("b", "x"))
     story.starts("a", 0)
     story.exits("a", 1)
@@ -348,7 +354,7 @@ def test_a_claim_kept_after_a_conflict_holds_others_up_and_not_its_task() -> Non
     story.lands("a", 7, n=2, verified=())
     story.starts("b", 7)
     tasks = by_id(told(story.records))
-    assert tasks["a"]["time"]["slot"] == 3.0
+    assert tasks["a"]["time"]["admission"] == 3.0
     assert tasks["b"]["time"] == {"claim": 7.0}
 
 
@@ -363,7 +369,132 @@ def test_pauses_and_a_daemon_that_was_stopped_are_told_apart() -> None:
     story.fact("AgentGoesOn", 10, agent="command")
     story.starts("a", 11)
     (task,) = told(story.records)["tasks"]
-    assert task["time"] == {"slot": 4.0, "paused": 2.0, "stopped": 4.0, "agent": 1.0}
+    assert task["time"] == {"admission": 4.0, "paused": 2.0, "stopped": 4.0, "agent": 1.0}
+
+
+def long_and_limited(*extra: Record) -> Story:
+    """Beside a task that works for a long time, and `extra` ones, one meets a rate limit twice."""
+    story = Story(a_task("long", "long"), a_task("limited", "tf"), *extra, limits={"workers_max": 4})
+    story.starts("long", 0)
+    for n in (1, 2):
+        story.starts("limited", 3 * n, n)
+        story.exits("limited", 3 * n + 1, n, code=75)
+        story.fact("AgentHeld", 3 * n + 1, agent="command", code="rate_limit")
+        story.fact("TaskHandedBack", 3 * n + 1, task="limited", attempt=n, code="rate_limit", text="a limit")
+        story.fact("AgentGoesOn", 3 * n + 3, agent="command")
+    story.starts("limited", 9, 3)
+    story.exits("limited", 10, 3)
+    story.lands("limited", 10, 3, verified=())
+    return story
+
+
+def test_a_wait_for_ones_own_next_attempt_is_for_no_claim() -> None:
+    """However long the run, what a task claims itself does not hold it up between its attempts; its agent does, which was held."""
+    story = long_and_limited()
+    story.exits("long", 1000)
+    story.lands("long", 1000, verified=())
+    document = told(story.records)
+    assert by_id(document)["limited"]["time"] == {"admission": 3.0, "working": 3.0, "agent": 4.0}
+    assert document["claims"] == []
+    assert "held, most for" not in document["bottleneck"]
+
+
+def test_what_failed_waits_for_no_claim_of_its_own_and_for_that_of_another() -> None:
+    """Of the time between two attempts only that counts for a claim in which another task had it."""
+    story = Story(a_task("a", "x"), a_task("b", "x"), a_task("long"))
+    story.starts("long", 0)
+    story.starts("a", 0)
+    for at in (1, 2):
+        story.exits("a", at, at, code=1)
+        story.fact("TaskHandedBack", at, task="a", attempt=at, code="worker_failed", text="exit code 1")
+        if at == 1:
+            story.starts("a", 1.5, 2)
+    story.starts("b", 3)
+    story.exits("b", 5)
+    story.lands("b", 5, verified=())
+    story.starts("a", 6, 3)
+    story.exits("a", 7, 3)
+    story.lands("a", 7, 3, verified=())
+    story.exits("long", 1000)
+    story.lands("long", 1000, verified=())
+    stood = by_id(told(story.records))["a"]["stood"]
+    waits = [(each["from_s"], each["to_s"], each["held_by"]) for each in stood if each["kind"] == "claim"]
+    assert waits == [(3.0, 6.0, "b")]
+
+
+def test_a_task_that_never_started_waits_for_its_agent() -> None:
+    """Whoever waits for a held agent is told so before it has ever started, and as soon as one starts it is held no more."""
+    story = Story(a_task("a", agent="mine"), a_task("b"))
+    story.fact("AgentHeld", 1, agent="mine", code="breaker", text="it fails")
+    story.starts("b", 2)
+    tasks = by_id(told(story.records, now=1005.0))
+    assert tasks["a"]["time"] == {"admission": 1.0, "agent": 4.0}
+    story.fact("TaskStarted", 5, task="a", attempt=1, agent="mine")
+    story.fact("TaskHandedBack", 7, task="a", attempt=1, code="worker_failed", text="exit code 1")
+    assert by_id(told(story.records, now=1009.0))["a"]["time"] == {
+        "admission": 3.0,
+        "agent": 4.0,
+        "preparing": 2.0,
+    }
+
+
+def test_a_wait_that_the_worker_asked_for_is_for_no_slot() -> None:
+    """One task alone that exits 75 waits because it asked for that, and nothing is said of slots, which are free."""
+    story = Story(a_task("only", "only"), limits={"workers_max": 4})
+    for n in (1, 2):
+        story.starts("only", 31 * n - 31, n)
+        story.exits("only", 31 * n - 30, n, code=75)
+        story.fact(
+            "TaskHandedBack",
+            31 * n - 30,
+            task="only",
+            attempt=n,
+            code="try_later",
+            text="later",
+            until=1000.0 + 31 * n,
+        )
+    story.starts("only", 62.25, 3)
+    story.exits("only", 63.25, 3)
+    story.lands("only", 63.25, 3, verified=())
+    document = told(story.records)
+    assert document["time"] == {"working": 3.0, "later": 60.0, "admission": 0.25}
+    assert document["bottleneck"] == (
+        "95 % of the way to the last landing was a wait that workers asked for, most of it for only. "
+        "What tasks that could have started waited for longest was a wait that workers asked for."
+    )
+
+
+def test_slots_are_blamed_only_while_all_are_taken() -> None:
+    """A start that comes late though a slot is free waited for no slot, in whichever run the workers are that take them."""
+    story = Story(*(a_task(name) for name in "abc"))
+    story.starts("a", 1)
+    story.fact("TaskStarted", 2, run="other", task="z", attempt=1, agent="command")
+    story.event("WorkerExited", 5, run="other", task="z", attempt=1, exit_code=1)
+    story.fact("TaskFailed", 6, run="other", task="z", attempt=1, code="worker_failed", text="exit code 1")
+    story.starts("b", 8)
+    story.exits("a", 10)
+    story.lands("a", 11, verified=())
+    story.event("LimitsChanged", 12, run=None, workers_max=1)
+    story.starts("c", 13)
+    tasks = by_id(told(story.records))
+    assert tasks["a"]["time"]["admission"] == 1.0
+    assert tasks["b"]["time"] == {"admission": 4.0, "slot": 4.0, "working": 5.0}
+    assert tasks["c"]["time"] == {"admission": 6.0, "slot": 7.0}
+
+
+def test_the_critical_path_goes_on_to_who_gave_its_slot_away() -> None:
+    """A task that had to wait for a slot, and then a moment more, began as another one ended."""
+    story = Story(a_task("a"), a_task("b"), limits={"workers_max": 1})
+    story.starts("a", 0)
+    story.exits("a", 10)
+    story.lands("a", 11, verified=())
+    story.event("LimitsChanged", 12, run=None, workers_max=2)
+    story.starts("b", 13)
+    story.exits("b", 20)
+    story.lands("b", 20, verified=())
+    path = told(story.records)["critical_path"]
+    assert [(link["task"], link["from_s"]) for link in path["links"]] == [("a", 0.0), ("b", 10.0)]
+    assert path["links"][1]["after"]["why"] == "slot"
 
 
 def test_time_stands_still_while_all_has_ended_and_when_the_clock_jumps() -> None:
@@ -403,7 +534,7 @@ def test_a_run_that_goes_on_is_told_up_to_now() -> None:
     story.starts("a", 1)
     document = told(story.records, now=1011.0)
     assert (document["over"], document["speed"]["wall_s"], document["counts"]) == (False, 11.0, {"open": 1})
-    assert document["tasks"][0]["time"] == {"slot": 1.0, "working": 10.0}
+    assert document["tasks"][0]["time"] == {"admission": 1.0, "working": 10.0}
     assert told(three().records, now=5000.0)["speed"]["wall_s"] == 20.0
 
 
