@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
+KNOWN_MAX = 5  # runs that are named where another was asked for
 ACTIVE = frozenset({"preparing", "active", "paused"})
 UNDER_WAY = frozenset(
     {"pending", "ready", "running", "queued", "landing"}
@@ -27,7 +28,10 @@ def run_of(document: Mapping[str, Any], name: str | None) -> dict[str, Any]:
         for run in runs:
             if run.get("id") == name:
                 return run
-        raise UsageError(f"There is no run {printable(name)}.", near(name, _ids(runs)), "swarm status")
+        ids = _ids(runs)
+        raise UsageError(
+            f"There is no run {printable(name)}.", near(name, ids) or _known(ids), "swarm status"
+        )
     if not runs:
         raise UsageError("There is no run yet.", "Nothing was done.", "swarm run PLAN, or swarm submit PLAN")
     active = [run for run in runs if run.get("state") in ACTIVE]
@@ -107,6 +111,13 @@ def near(name: str, known: list[str]) -> str:
 
     like = difflib.get_close_matches(name, known, n=1)
     return f"Did you mean {printable(like[0])}?" if like else ""
+
+
+def _known(ids: list[str]) -> str:
+    """Names the runs that there are, the newest where they are many."""
+    newest = [printable(each) for each in ids[-KNOWN_MAX:]]
+    more = f", and {len(ids) - KNOWN_MAX} older" if len(ids) > KNOWN_MAX else ""
+    return f"Known: {', '.join(newest)}{more}." if newest else ""
 
 
 def _ids(runs: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -17,6 +17,7 @@ from swarm.client.report_text import (
     divided,
     facts,
     kind_text,
+    moment,
     span,
     times_text,
     title,
@@ -182,7 +183,7 @@ def _critical_path(document: Document) -> Iterator[str]:
     if path is not None:
         rows = (
             (
-                span(link["from_s"]),
+                moment(link["from_s"]),
                 link["task"],
                 span(link["to_s"] - link["from_s"]),
                 after_text(link),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from swarm.client.render import columns, cut, duration, on_one_line, pad, spent_text, state_text
 from swarm.protocol import printable
@@ -18,7 +18,9 @@ Document = Mapping[str, Any]
 ROWS_MAX = 30  # of the timeline
 LISTED_MAX = 15  # of a table
 LINKS_MAX = 15  # of the critical path
-NAME_MAX = 22
+LINK_MAX = 16  # columns of a name there, and where the time went
+NAME_MAX, NAME_MIN = 22, 8  # columns of a name, in a wide terminal and a narrow one
+TEXT_MIN = 16  # columns for which the text at a row's end is worth to begin in that row
 SEEN_S = 0.05  # what took less is told as nothing
 BLOCKS = "▁▂▃▄▅▆▇█"
 
@@ -67,19 +69,46 @@ _LEGEND = (
 )
 
 
-def report_text(document: Document, *, width: int = 80, colour: bool = False) -> str:
-    """Shows a report, in `width` columns."""
+class Room(NamedTuple):
+    """How wide it may get: `width` columns; with `whole` text is wrapped to that, and no name, row or reason is cut."""
+
+    width: int
+    whole: bool = False
+
+    @property
+    def name_max(self) -> int:
+        """How many columns a name gets that begins a row."""
+        return max(NAME_MIN, min(NAME_MAX, self.width // 3))
+
+    def name(self, text: str, columns_max: int = NAME_MAX) -> str:
+        """Gives a name, cut where that is asked for."""
+        return text if self.whole else cut(text, min(columns_max, self.name_max))
+
+    def wrap(self, text: str, indent: int = 0) -> list[str]:
+        """Breaks a text into lines, all but the first indented."""
+        return textwrap.wrap(
+            text,
+            self.width,
+            subsequent_indent=" " * indent,
+            break_long_words=not self.whole,
+            break_on_hyphens=False,
+        )
+
+
+def report_text(document: Document, *, width: int = 80, colour: bool = False, whole: bool = False) -> str:
+    """Shows a report, in `width` columns; `whole` is for a program, which is to find every name as it is."""
+    room = Room(width, whole)
     parts = [
-        _summary(document, width),
-        _timeline(document, width, colour),
-        _critical_path(document, width),
-        _where(document),
-        _claims(document),
-        _not_landed(document),
-        _suites(document),
-        _spent(document),
+        _summary(document, room),
+        _timeline(document, room, colour),
+        _critical_path(document, room),
+        _where(document, room),
+        _claims(document, room),
+        _not_landed(document, room),
+        _suites(document, room),
+        _spent(document, room),
     ]
-    told = ([line if "\x1b" in line else cut(line, width) for line in part] for part in parts)
+    told = ([line if whole or "\x1b" in line else cut(line, width) for line in part] for part in parts)
     return "\n\n".join("\n".join(part) for part in told if part) + "\n"
 
 
@@ -88,6 +117,11 @@ def span(seconds: float | None) -> str:
     if not seconds or seconds < SEEN_S:
         return "-"
     return f"{seconds:.1f}s" if seconds < 10 else duration(seconds)
+
+
+def moment(seconds: float) -> str:
+    """Shows a time of the run, as `span` does; `0s` is when it began."""
+    return span(seconds) if seconds >= SEEN_S else "0s"
 
 
 def kind_text(kind: str) -> str:
@@ -118,11 +152,13 @@ def title(document: Document) -> str:
     counts: Mapping[str, int] = document["counts"]
     order = ("landed", "answered", "failed", "blocked", "cancelled", "open")
     ended = ", ".join(f"{counts[state]} {state}" for state in order if counts.get(state))
-    took = span(document["speed"]["wall_s"])
-    how = "in" if document["over"] else "after"
-    return f"Run {printable(document['run'])}: {ended or 'no tasks'} {how} {took}" + (
-        "" if document["over"] else ", and it goes on"
-    )
+    told = f"Run {printable(document['run'])}: {ended or 'no tasks'}"
+    took = moment(document["speed"]["wall_s"])
+    if document["over"]:
+        return f"{told} in {took}"
+    if not (document.get("daemon") or {"running": True})["running"]:
+        return f"{told} after {took}, as far as the journal tells: no daemon runs"
+    return f"{told} after {took}, and it goes on"
 
 
 def facts(document: Document) -> list[tuple[str, str]]:
@@ -138,7 +174,8 @@ def facts(document: Document) -> list[tuple[str, str]]:
         ]
     if staging["first_landing_s"] is not None:
         said.append(("staging", f"{_first(staging)}, last after {span(staging['last_landing_s'])}"))
-        said.append(("landings an hour", f"{document['velocity']['landed_per_hour']:,.0f}"))
+        undone = f"; undone since: {totals['undone']}" if totals["undone"] else ""
+        said.append(("landings an hour", f"{document['velocity']['landed_per_hour']:,.0f}{undone}"))
     return [*said, *_tried(totals), *_costs(document["spent"])]
 
 
@@ -180,13 +217,13 @@ def blocks(numbers: Sequence[int]) -> str:
     return "".join(BLOCKS[round(number / most * (len(BLOCKS) - 1))] for number in numbers)
 
 
-def _summary(document: Document, width: int) -> Iterator[str]:
-    yield title(document)
+def _summary(document: Document, room: Room) -> Iterator[str]:
+    yield from room.wrap(title(document))
     course = blocks(document["velocity"]["landed"])
     for what, said in [*facts(document), *([("landings over time", course)] if course else [])]:
-        yield from textwrap.wrap(f"  {what:<20}  {said}", width, subsequent_indent=" " * 24)
+        yield from room.wrap(f"  {what:<20}  {said}", 24 if room.width >= 60 else 4)
     yield ""
-    yield from textwrap.wrap(f"Bottleneck: {printable(document['bottleneck'])}", width)
+    yield from room.wrap(f"Bottleneck: {printable(document['bottleneck'])}")
 
 
 # --- timeline ---------------------------------------------------------------------------------------------------------------
@@ -206,21 +243,22 @@ def _moved(task: Document) -> float:
     return float(next(moved, task["to_s"] or 0.0))
 
 
-def _timeline(document: Document, width: int, colour: bool) -> Iterator[str]:
+def _timeline(document: Document, room: Room, colour: bool) -> Iterator[str]:
     wall, tasks = document["speed"]["wall_s"], worth_drawing(document, ROWS_MAX)
     if not tasks or not wall:
         return
-    names = min(NAME_MAX, max(columns(printable(task["id"])) for task in tasks))
-    length = max(10, width - names - 11)
+    ids = {task["id"]: room.name(printable(task["id"])) for task in tasks}
+    names = max(map(columns, ids.values()))
+    length = max(10, room.width - min(names, NAME_MAX) - 11)
     yield f"Timeline, {span(wall / length) if wall >= length else f'{wall / length:.2g}s'} a column"
     bars = {task["id"]: _bar(task, wall, length) for task in tasks}
     for task in tasks:
         bar = "".join(_paint(sign, colour) for sign in bars[task["id"]])
-        yield f"  {pad(printable(task['id']), names)} {bar} {span(task['took_s']):>7}"
+        yield f"  {pad(ids[task['id']], names)} {bar} {span(task['took_s']):>7}"
     if left := len(document["tasks"]) - len(tasks):
         yield f"  … and {left} tasks more, which took less time"
     drawn = [each for each in _LEGEND if any(each[0] in bar for bar in bars.values())]
-    yield from textwrap.wrap("   ".join(drawn), width, initial_indent="  ", subsequent_indent="  ")
+    yield from room.wrap("  " + "   ".join(drawn), 2)
 
 
 def _bar(task: Document, wall: float, length: int) -> list[str]:
@@ -257,19 +295,24 @@ def after_text(link: Document) -> str:
     }.get(after["why"], f"after {task}")
 
 
-def _critical_path(document: Document, width: int) -> Iterator[str]:
+def _critical_path(document: Document, room: Room) -> Iterator[str]:
     path = document["critical_path"]
     if path is None:
         return
-    yield f"Critical path, {span(path['took_s'])}: each went on when the one before it let it"
+    yield from room.wrap(f"Critical path, {span(path['took_s'])}: each went on when the one before it let it")
     links = path["links"]
     if len(links) > LINKS_MAX:
         yield f"  … {len(links) - LINKS_MAX} before these"
     for link in links[-LINKS_MAX:]:
         said = "; ".join(filter(None, (after_text(link), times_text(link["time"], 3))))
-        at, took = duration(link["from_s"]), span(link["to_s"] - link["from_s"])
-        head = f"  {at:>6}  {pad(printable(link['task']), 16)}  {took:>6}  "
-        yield from textwrap.wrap(f"{head}{said}", width, subsequent_indent=" " * columns(head))
+        at, took = moment(link["from_s"]), span(link["to_s"] - link["from_s"])
+        name = room.name(printable(link["task"]), LINK_MAX)
+        head = f"  {at:>6}  {pad(name, max(columns(name), min(LINK_MAX, room.name_max)))}  {took:>6}  "
+        if room.width - columns(head) < 2 * TEXT_MIN and not room.whole:
+            yield head.rstrip()
+            yield from room.wrap(f"          {said}", 10)
+        else:
+            yield from room.wrap(f"{head}{said}", columns(head))
 
 
 # --- tables -----------------------------------------------------------------------------------------------------------------
@@ -278,20 +321,35 @@ def _critical_path(document: Document, width: int) -> Iterator[str]:
 def _table(
     head: Sequence[str],
     rows: Iterable[Sequence[str]],
+    room: Room,
     *,
     texts: Sequence[int] = (0,),
     gap: int = 2,
 ) -> Iterator[str]:
-    """Lays cells out: the columns of `texts` to the left, the others, which are figures, to the right."""
-    listed = [head, *rows]
+    """Lays cells out: the columns of `texts` to the left, the others, which are figures, to the right. Columns for which there is
+    no room follow below, with the first one again."""
+    listed = [(room.name(row[0]), *row[1:]) for row in (head, *rows)]
     sizes = [max(columns(row[place]) for row in listed) for place in range(len(head))]
-    sizes[0] = min(sizes[0], NAME_MAX)
-    for row in listed:
-        cells = [
-            pad(cell, size) if place in texts else cell.rjust(size)
-            for place, (cell, size) in enumerate(zip(row, sizes, strict=True))
-        ]
-        yield "  " + (" " * gap).join(cells).rstrip()
+    for places in _side_by_side(sizes, room, texts, gap):
+        for row in listed:
+            cells = [
+                pad(row[place], sizes[place]) if place in texts else row[place].rjust(sizes[place])
+                for place in places
+            ]
+            yield "  " + (" " * gap).join(cells).rstrip()
+
+
+def _side_by_side(sizes: Sequence[int], room: Room, texts: Sequence[int], gap: int) -> list[list[int]]:
+    """Divides the columns of a table, by their sizes, into what fits into one row; text in the last may be cut."""
+    found, used = [[0]], 2 + sizes[0]
+    for place, size in enumerate(sizes[1:], 1):
+        least = min(size, TEXT_MIN) if place in texts and place == len(sizes) - 1 else size
+        if used + gap + least > room.width and len(found[-1]) > 1 and not room.whole:
+            found.append([0])
+            used = 2 + sizes[0]
+        found[-1].append(place)
+        used += gap + size
+    return found
 
 
 def _more(number: int, what: str) -> list[str]:
@@ -317,25 +375,26 @@ def divided(times: Mapping[str, float]) -> list[float]:
 COLUMN_NAMES = tuple(name for name, _ in _COLUMNS)
 
 
-def _where(document: Document) -> Iterator[str]:
+def _where(document: Document, room: Room) -> Iterator[str]:
     tasks = sorted(document["tasks"], key=lambda task: -task["took_s"])
     if not tasks:
         return
     rows = [("all tasks", document["time"], "")]
     rows += [(printable(task["id"]), task["time"], str(task["attempts"])) for task in tasks[:LISTED_MAX]]
-    yield "Where the time went (slot: all else before a start; verify: landing too)"
+    yield from room.wrap("Where the time went (slot: all else before a start; verify: landing too)")
     yield from _table(
         ("task", "took", *COLUMN_NAMES, "tries"),
         [
-            (cut(name, 16), span(sum(times.values())), *map(span, divided(times)), tries)
+            (room.name(name, LINK_MAX), span(sum(times.values())), *map(span, divided(times)), tries)
             for name, times, tries in rows
         ],
+        room,
         gap=1,
     )
     yield from _more(len(tasks) - LISTED_MAX, "tasks")
 
 
-def _claims(document: Document) -> Iterator[str]:
+def _claims(document: Document, room: Room) -> Iterator[str]:
     rows = document["claims"]
     if not rows:
         return
@@ -352,24 +411,30 @@ def _claims(document: Document) -> Iterator[str]:
             )
             for row in rows[:LISTED_MAX]
         ],
+        room,
         texts=(0, 4),
     )
     yield from _more(len(rows) - LISTED_MAX, "claims")
 
 
-def _not_landed(document: Document) -> Iterator[str]:
+def _not_landed(document: Document, room: Room) -> Iterator[str]:
     rows = document["not_landed"]
     if not rows:
         return
     yield "Attempts in vain"
     for row in rows[:LISTED_MAX]:
         name = f"{printable(row['task'])} #{row['attempt']}"
-        why = state_text(row["code"] or row["outcome"])
-        yield f"  {pad(name, NAME_MAX)}  {span(row['took_s']):>6}  {why}: {on_one_line(row['text'])}"
+        why = f"{state_text(row['code'] or row['outcome'])}: {on_one_line(row['text'])}"
+        head = f"  {pad(name, max(NAME_MAX, columns(name)) if room.whole else NAME_MAX)}  {span(row['took_s']):>6}"
+        if room.width - columns(head) < 2 * TEXT_MIN and not room.whole:
+            yield head.rstrip()
+            yield f"    {why}"
+        else:
+            yield f"{head}  {why}"
     yield from _more(len(rows) - LISTED_MAX, "attempts")
 
 
-def _suites(document: Document) -> Iterator[str]:
+def _suites(document: Document, room: Room) -> Iterator[str]:
     rows = document["suites"]
     if not rows:
         return
@@ -384,11 +449,12 @@ def _suites(document: Document) -> Iterator[str]:
             )
             for row in rows[:LISTED_MAX]
         ],
+        room,
     )
     yield from _more(len(rows) - LISTED_MAX, "suites")
 
 
-def _spent(document: Document) -> Iterator[str]:
+def _spent(document: Document, room: Room) -> Iterator[str]:
     spent = document["spent"]
     tasks = sorted(
         document["tasks"], key=lambda task: (-task["cost_usd"], -task["tokens_in"] - task["tokens_out"])
@@ -414,5 +480,6 @@ def _spent(document: Document) -> Iterator[str]:
                 )
                 for row in paid[:LISTED_MAX]
             ],
+            room,
         )
         yield from _more(len(paid) - LISTED_MAX, f"{what}s")

@@ -19,7 +19,10 @@ from swarm.protocol import printable
 @command("report", shows=True)
 @run_option
 @click.option(
-    "--html", "page", metavar="FILE", help="Write it as one page that needs nothing else, and say where."
+    "--html",
+    "page",
+    metavar="FILE",
+    help="Write it as one page that needs nothing else, and say where; - writes it to stdout.",
 )
 def report(session: Session, run: str | None, page: str | None) -> None:
     """Show how a run went: how long it took and what for, what held it up, what was tried in vain, what it cost.
@@ -28,10 +31,15 @@ def report(session: Session, run: str | None, page: str | None) -> None:
     the time that workers were at work by the time that passed. "One after the other" is an estimate. FILE is written over only
     where it is such a page.
     """
+    if page == "-" and session.as_json:
+        raise UsageError("--html - and --json both write to stdout.", "Nothing was written.", "name a file")
     document = report_document(session, run)
     if page is not None:
         from swarm.client.report_page import report_page
 
+        if page == "-":
+            session.out(report_page(document))
+            return
         place = write_page(page, report_page(document))
         if not session.as_json:
             session.say(f"Wrote {printable(place)}")
@@ -41,7 +49,8 @@ def report(session: Session, run: str | None, page: str | None) -> None:
     else:
         from swarm.client.report_text import report_text
 
-        session.out(report_text(document, width=session.width, colour=session.colour))
+        whole = not session.interactive and not session.environ.get("COLUMNS")
+        session.out(report_text(document, width=session.width, colour=session.colour, whole=whole))
 
 
 def report_document(session: Session, run: str | None) -> dict[str, Any]:
@@ -52,11 +61,15 @@ def report_document(session: Session, run: str | None) -> dict[str, Any]:
     document = session.document(full=False)
     session.heed_silence(document)
     name = str(naming.run_of(document, run)["id"])
-    return offline.report(session.state, name, time.time() if document["daemon"]["running"] else None)
+    running = bool(document["daemon"]["running"])
+    told = offline.report(session.state, name, time.time() if running else None)
+    return {**told, "daemon": {"running": running}}
 
 
 def write_page(path: str, text: str) -> str:
     """Writes a page whole, or nothing; gives its path. Raises `UsageError` where no file can be, `Refused` where one is."""
+    if not path:
+        raise UsageError("The page has no name.", "Nothing was written.", "name a file, or - for stdout")
     place, shown = os.path.realpath(path), printable(path)
     if os.path.lexists(place) and not os.path.isfile(place):
         raise UsageError(f"{shown} is no file.", "Nothing was written.", "name a file")

@@ -207,6 +207,11 @@ def test_events_tell_everything_in_order(swarm: Swarm) -> None:
     assert report["totals"]["landed"] == facts.count("TaskLanded") == 1
     assert [task["state"] for task in report["tasks"]] == ["landed"]
     assert "1 landed" in swarm("report").out.splitlines()[0]
+    assert report["daemon"] == {"running": False}
+    assert swarm("report", "--html", "-").out.startswith("<!doctype html>")
+    assert not (swarm.top / "-").exists()
+    assert "Known: r." in swarm("report", "--run", "zzz", code=2).err
+    assert "--json" in swarm("report", "--html", "-", "--json", code=2).err
 
 
 def test_logs_can_be_filtered_and_followed(swarm: Swarm) -> None:

@@ -43,3 +43,11 @@ def test_whatever_is_something_else_stays(tmp_path: Path) -> None:
             write_page(str(tmp_path / name), PAGE)
     assert (tmp_path / "notes").read_text() == "mine"
     assert sorted(os.listdir(tmp_path)) == ["notes", "pipe"]
+
+
+def test_a_page_needs_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty name is no file, and nothing is written where the command was typed."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="no name"):
+        write_page("", PAGE)
+    assert os.listdir(tmp_path) == []

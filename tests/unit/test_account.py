@@ -578,12 +578,76 @@ def hostile() -> Record:
 
 def test_text_fits_and_is_harmless() -> None:
     """No line is wider than the terminal, and nothing of others reaches it as it is."""
-    for width in (80, 60):
+    for width in (80, 60, 40, 30):
         for document in (told(three().records), hostile()):
             lines = report_text(document, width=width).splitlines()
             assert max(map(len, lines)) <= width, max(lines, key=len)
             assert not {"\x1b", "\u202e"} & set("".join(lines))
     assert "\x1b[36m" in report_text(told(three().records), colour=True)
+
+
+def test_in_a_narrow_terminal_no_figure_is_lost() -> None:
+    """Columns for which there is no room come below, the names again beside them, and the critical path is told in whole words."""
+    wide = report_text(told(three().records), width=100)
+    text = report_text(told(three().records), width=40)
+    for head in ("Where the time went", "Claims that were", "Verification"):
+        cells = [line.split() for line in lines_of(wide, head)]
+        below = Counter(cell for line in lines_of(text, head) for cell in line.split())
+        assert not Counter(cell for line in cells for cell in line) - below, head
+    bars = [line.split() for line in list(lines_of(text, "Timeline"))[:3]]
+    assert [(bar[0], bar[-1]) for bar in bars] == [("a", "7.0s"), ("b", "20s"), ("c", "18s")]
+    path = " ".join(text.split("Critical path", 1)[1].split("\n\n", 1)[0].split())
+    assert (
+        "stood behind c in the merge queue; work 1.0s" in path or "stood behind c in the merge queue;" in path
+    )
+    assert "…" not in path
+
+
+def test_a_program_finds_every_name_as_it_is() -> None:
+    """Where nobody looks at a terminal no name and no reason is cut."""
+    name, why = (
+        "a-task-with-a-rather-long-name",
+        "a reason that is so long that it does not fit into a line of eighty",
+    )
+    story = Story(a_task(name, "src/" + "x" * 60), a_task("b", "src/**"))
+    story.starts(name, 0)
+    story.fact("TaskHandedBack", 9, task=name, attempt=1, code="worker_failed", text=why)
+    story.starts("b", 9)
+    story.exits("b", 10)
+    story.lands("b", 10, verified=())
+    story.starts(name, 10, 2)
+    story.exits(name, 19, 2)
+    story.lands(name, 19, 2, verified=())
+    document = told(story.records)
+    text = report_text(document, whole=True)
+    assert "…" not in text
+    assert why in text
+    assert text.count(name) >= 5
+    assert "…" in report_text(document)
+
+
+def test_the_beginning_is_0s_and_what_is_not_over_says_whether_a_daemon_runs() -> None:
+    """A time of the run is told to the tenth, its beginning too, and a run goes on only while a daemon runs."""
+    story = three()
+    text, page = report_text(told(story.records)), report_page(told(story.records))
+    assert next(lines_of(text, "Critical path")).split()[:2] == ["0s", "a"]
+    assert "<td class=t>a<td>7.0s" in page.replace("<td>0s", "")
+    assert "<td>0s<td class=t>a" in page
+    document = told(Story(a_task("a")).records)
+    for running, said in (
+        (True, "1 open after 0s, and it goes on"),
+        (False, "after 0s, as far as the journal tells: no daemon"),
+    ):
+        assert said in report_text(document | {"daemon": {"running": running}})
+
+
+def test_what_was_undone_is_told() -> None:
+    """Landings that were taken off again count in the speed, and it is said how many they were."""
+    story = three()
+    story.fact("UndoBegun", 30, task="a", attempt=2, tasks=["a"])
+    story.fact("TaskCancelled", 33, task="a", attempt=2, code="undone", text="it was taken off")
+    assert "; undone since: 1" in report_text(told(story.records))
+    assert "undone" not in report_text(told(three().records))
 
 
 def test_the_timeline_shows_where_each_task_stood() -> None:
