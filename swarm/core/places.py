@@ -8,33 +8,36 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from swarm.core.model import slug
 
+_ATTEMPTS = "attempts"
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class AttemptPlaces:
     """The folder of one attempt: what its worker was given, what it said, and the output of it and of its verification."""
 
     folder: Path
 
-    @property
+    @cached_property
     def prompt(self) -> Path:
         """The prompt as the worker gets it."""
         return self.folder / "prompt.md"
 
-    @property
+    @cached_property
     def feedback(self) -> Path:
         """Why the last attempt did not land, and what the user told."""
         return self.folder / "feedback.md"
 
-    @property
+    @cached_property
     def result(self) -> Path:
         """What the worker may write about itself."""
         return self.folder / "result.json"
 
-    @property
+    @cached_property
     def answer(self) -> Path:
         """What the worker answers, where its task asks for an answer."""
         return self.folder / "answer.md"
@@ -43,42 +46,42 @@ class AttemptPlaces:
         """The plan that was read from the answer, for a person to look at, change and approve of."""
         return self.folder / name
 
-    @property
+    @cached_property
     def own(self) -> Path:
         """What a worker that is shut in has for itself beside its worktree, as long as it lives: temporary files, home, result."""
         return self.folder / "own"
 
-    @property
+    @cached_property
     def own_result(self) -> Path:
         """Where such a worker writes about itself; it is moved to `result` when it has ended."""
         return self.own / "result.json"
 
-    @property
+    @cached_property
     def own_answer(self) -> Path:
         """Where such a worker writes its answer until then."""
         return self.own / "answer.md"
 
-    @property
+    @cached_property
     def own_transcript(self) -> Path:
         """Where such a worker's transcript is until then."""
         return self.own / "transcript.jsonl"
 
-    @property
+    @cached_property
     def output(self) -> Path:
         """Standard output and error of the worker."""
         return self.folder / "output.log"
 
-    @property
+    @cached_property
     def format(self) -> Path:
         """The name of the format of the output where it has one, and, on a second line, the worktree."""
         return self.folder / "format"
 
-    @property
+    @cached_property
     def transcript(self) -> Path:
         """What the built-in agent and its model said, and what it did."""
         return self.folder / "transcript.jsonl"
 
-    @property
+    @cached_property
     def worker(self) -> Path:
         """Identity, lock and exit status of the worker."""
         return self.folder / "worker"
@@ -87,7 +90,7 @@ class AttemptPlaces:
         """Folder of the verification of one candidate: in it each suite has its own. Those that run `again` have another one."""
         return self.verify / f"{candidate[:16]}{'-again' if again else ''}"
 
-    @property
+    @cached_property
     def verify(self) -> Path:
         """Folder of all verifications."""
         return self.folder / "verify"
@@ -180,11 +183,11 @@ class Places:
     @property
     def attempts(self) -> Path:
         """The folders of all attempts: run, task, number."""
-        return self.state / "attempts"
+        return self.state / _ATTEMPTS
 
     def attempt(self, run: str, task: str, n: int) -> AttemptPlaces:
         """The folder of an attempt."""
-        return AttemptPlaces(self.attempts / run / slug(task) / str(n))
+        return _attempt(self.state, run, task, n)
 
     def finish(self, run: str, request: str) -> AttemptPlaces:
         """The folder of a finish."""
@@ -197,3 +200,10 @@ class Places:
     def deploys(self, run: str) -> Path:
         """The folders of the deploy commands of a run: each is named by the commit that its finish left the target at."""
         return self.state / "deploys" / run
+
+
+@lru_cache(
+    maxsize=512
+)  # each attempt is asked for some twenty times, and to join a path takes as long as a look at the disk
+def _attempt(state: Path, run: str, task: str, n: int) -> AttemptPlaces:
+    return AttemptPlaces(state / _ATTEMPTS / run / slug(task) / str(n))

@@ -8,8 +8,9 @@ this module where it is used: GitPython takes 70 ms.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,7 +126,7 @@ def _opened(path: Path) -> Iterator[Repo]:
         # GitPython adds this to the process's own environment; naming folder and store keeps GIT_DIR and its like out.
         own = {"GIT_DIR": str(repo.git_dir), "GIT_COMMON_DIR": str(repo.common_dir)}
         store = {"GIT_OBJECT_DIRECTORY": f"{repo.common_dir}/objects", "GIT_ALTERNATE_OBJECT_DIRECTORIES": ""}
-        repo.git.update_environment(**environment(False, None), **own, **store)
+        repo.git.update_environment(**_decoded(environment(False, None)), **own, **store)
         yield repo
 
 
@@ -180,3 +181,7 @@ def _step(entry: str) -> Step:
         verified=() if verified == "none" else tuple(part.strip() for part in verified.split(",")),
         undone=told.get("Swarm-Undo"),
     )
+
+
+def _decoded(variables: Mapping[bytes, bytes]) -> dict[str, str]:
+    return {os.fsdecode(name): os.fsdecode(value) for name, value in variables.items()}

@@ -8,6 +8,7 @@ daemon; a field that an older version did not write has its default. A record th
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 from collections.abc import Collection
@@ -89,19 +90,20 @@ class Leases:
     def __init__(self, root: Path, top: Path | None) -> None:
         self.root = root
         self.folder = root / RECORDS
+        self._paths: dict[str, Path] = {}
         self._top = top
 
     def index(self, member: Member) -> Path:
         """Gives where our own copy of a member's index is."""
-        return self.folder / f"{member.number}.index"
+        return self._path(f"{member.number}.index")
 
     def work(self, member: Member) -> Path:
         """Gives where the index is into which what a worker left was collected."""
-        return self.folder / f"{member.number}.work"
+        return self._path(f"{member.number}.work")
 
     def git(self, member: Member) -> Path:
         """Gives where a git folder of its own is that a shut-in worker of a member has."""
-        return self.folder / f"{member.number}.git"
+        return self._path(f"{member.number}.git")
 
     def own(self, member: Member) -> Path:
         """Gives where who has a member may keep what goes with the lease. A short path: those of socket files have 107 bytes."""
@@ -164,7 +166,12 @@ class Leases:
         return any(linked.one_line(sign) in ("", boot_id()) for sign in self._signs(member))
 
     def _signs(self, member: Member) -> list[Path]:
-        return sorted(self.folder.glob(f"{Path(sign_of(member.path)).name}*"))
+        beginning = os.path.basename(sign_of(member.path))
+        try:
+            names = os.listdir(self.folder)
+        except (FileNotFoundError, PermissionError):
+            return []
+        return [self.folder / name for name in sorted(names) if name.startswith(beginning)]
 
     def drafts(self) -> list[tuple[int, Path]]:
         """Lists files that killed calls were writing, with the numbers of the members that they are about."""
@@ -172,7 +179,11 @@ class Leases:
         return [(number_of(Path(draft.name.partition(".")[0])), draft) for draft in drafts]
 
     def _record(self, member: Member) -> Path:
-        return self.folder / f"{member.number}.json"
+        return self._path(f"{member.number}.json")
+
+    def _path(self, name: str) -> Path:
+        """Gives where a record is: there are few, each is asked for often, and to join a path takes as long as to look there."""
+        return self._paths.get(name) or self._paths.setdefault(name, self.folder / name)
 
     def hide(self) -> None:
         """Keeps the folder that holds the pool out of the user's `git status`."""
@@ -207,7 +218,8 @@ def _member(read: dict[str, Any], number: int, root: Path) -> Member:
 def sign_of(path: Path) -> str:
     """Gives how the paths of files begin that are there while a program is shut in in the worktree of a pool at `path`, and stay
     where nobody saw all of it end."""
-    return f"{path.parent / RECORDS / path.name}.inside-"
+    folder, name = os.path.split(path)
+    return f"{folder}/{RECORDS}/{name}.inside-"
 
 
 def hide_folder(folder: Path) -> None:

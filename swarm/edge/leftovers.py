@@ -204,7 +204,7 @@ class Collector:
     def _named(self, head: str) -> tuple[str, ...]:
         named: list[str] = []
         for name in NAMED_BY:
-            words = (one_line(self.tree.admin / name) or "").split()
+            words = (one_line(f"{self.tree.admin}/{name}") or "").split()
             named += [word for word in words if git.is_object_id(word) and word not in (head, self.base)]
         named = list(dict.fromkeys(named))
         kinds = self.objects.kinds(named)
@@ -218,7 +218,7 @@ class Collector:
         return self.base, ["HEAD of the worktree names no commit; what was there is on top of its base."]
 
     def _unfinished(self) -> list[str]:
-        kinds = {kind for name, kind in UNFINISHED.items() if os.path.lexists(self.tree.admin / name)}
+        kinds = {kind for name, kind in UNFINISHED.items() if os.path.lexists(f"{self.tree.admin}/{name}")}
         return [f"A {kind} was left unfinished in the worktree." for kind in sorted(kinds)]
 
     def _mend_index(self, parent: str, problems: list[str]) -> None:

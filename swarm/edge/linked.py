@@ -101,9 +101,9 @@ class LinkedTree:
         """Tells whether folder and record are both there and are each other's, and the record is ours."""
         try:
             return (
-                one_line(self.admin / MARKER) == str(self.path)
+                one_line(f"{self.admin}/{MARKER}") == str(self.path)
                 and stat.S_ISDIR(os.lstat(self.path).st_mode)
-                and one_line(self.admin / "HEAD") is not None
+                and one_line(f"{self.admin}/HEAD") is not None
             )
         except OSError as error:
             raise_if_troubled(error)
@@ -111,7 +111,7 @@ class LinkedTree:
 
     def head(self) -> str | None:
         """Gives the commit that HEAD stands at, or None where it stands at none that can be read."""
-        text = one_line(self.admin / "HEAD") or ""
+        text = one_line(f"{self.admin}/HEAD") or ""
         if git.is_object_id(text):
             return text
         if text.startswith("ref: refs/") and not _has_reftable(self.common):
@@ -134,14 +134,14 @@ class LinkedTree:
     def break_locks(self) -> None:
         """Removes the lock files that a killed git left here. No process may be at work in the worktree."""
         for name in ("index.lock", "HEAD.lock", "ORIG_HEAD.lock"):
-            _unlink(self.admin / name)
+            _unlink(f"{self.admin}/{name}")
 
     def detach_at(self, commit: str) -> None:
         """Has HEAD name a commit, and changes nothing else."""
         if _has_reftable(self.common):
             self.git("update-ref", "--no-deref", "HEAD", commit)
         else:
-            write_text(self.admin / "HEAD", f"{commit}\n")
+            write_text(f"{self.admin}/HEAD", f"{commit}\n")
 
     def purge(self, head: str) -> None:
         """Takes the record back to what it was when made, detached at `head`.
@@ -153,9 +153,11 @@ class LinkedTree:
         with os.scandir(self.admin) as entries:
             extra = [entry.path for entry in entries if entry.name not in kept]
         for path in extra:
-            remove(Path(path))
+            remove(path)
         for name, text in _record(self.path, head).items():
-            if one_line(self.admin / name) != text and not (name == "HEAD" and _has_reftable(self.common)):
+            if one_line(f"{self.admin}/{name}") != text and not (
+                name == "HEAD" and _has_reftable(self.common)
+            ):
                 remove(self.admin / name)
                 write_text(self.admin / name, text + "\n")
         self.name_record(self.admin)
@@ -306,7 +308,7 @@ def find(path: Path, common: Path, *, user_config: bool = True) -> LinkedTree | 
     return None
 
 
-def remove(path: Path) -> None:
+def remove(path: Path | str) -> None:
     """Removes a file or a whole folder, whatever modes a worker gave it; one that is gone is no error.
     OSError."""
     try:
@@ -411,7 +413,7 @@ def size_of(path: Path) -> int:
     return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path | str, text: str) -> None:
     """Writes a small file in one step: its readers see the old or the new text. One thread at a time for one path."""
     temporary = _free_beside(path)
     with open(temporary, "x", encoding="utf-8", errors="surrogateescape") as file:
@@ -431,10 +433,10 @@ def copy_index(source: Path, target: Path) -> None:
     os.replace(temporary, target)
 
 
-def _free_beside(path: Path) -> Path:
+def _free_beside(path: Path | str) -> str:
     """Names the file in which the next version of `path` is made: always the same, so that what a killed call left there goes, and
     removed, because a worker may have put a link there."""
-    temporary = Path(f"{path}.new")
+    temporary = f"{path}.new"
     remove(temporary)
     return temporary
 
@@ -467,7 +469,7 @@ def _folders(parent: Path) -> list[Path]:
         return []
 
 
-def one_line(path: Path) -> str | None:
+def one_line(path: Path | str) -> str | None:
     """Reads a one-line file; None where there is none, or something else lies there."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -482,7 +484,7 @@ def one_line(path: Path) -> str | None:
         os.close(descriptor)
 
 
-def _unlink(path: Path) -> None:
+def _unlink(path: Path | str) -> None:
     try:
         os.unlink(path)
     except FileNotFoundError:

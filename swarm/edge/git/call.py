@@ -158,8 +158,8 @@ _WATCHED_SEALED = (NONCE_NAME,)
 @functools.lru_cache(maxsize=8)
 def _base_environment(
     user_config: bool, _watched: tuple[str | None, ...], path: str | None
-) -> dict[str, str]:
-    """Builds the environment of a call once; what decides it is in the key, so that a change of it is noticed."""
+) -> dict[bytes, bytes]:
+    """Builds the environment of a call once, as it is handed over; what decides it is in the key, so that a change is noticed."""
     if user_config:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("GIT_", "SWARM_")) or k in _KEPT}
         kept.pop("PWD", None)
@@ -184,15 +184,19 @@ def _base_environment(
     for number, (key, value) in enumerate(SETTINGS):
         kept[f"GIT_CONFIG_KEY_{number}"] = key
         kept[f"GIT_CONFIG_VALUE_{number}"] = value
-    return kept
+    return _encoded(kept)
 
 
-def environment(user_config: bool, extra: Mapping[str, str] | None) -> dict[str, str]:
-    """Gives the clean environment of a call, with `extra` added."""
+def _encoded(variables: Mapping[str, str]) -> dict[bytes, bytes]:
+    return {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}
+
+
+def environment(user_config: bool, extra: Mapping[str, str] | None) -> dict[bytes, bytes]:
+    """Gives the clean environment of a call, with `extra` added; encoded, since that takes longer than to hand it over."""
     path = os.environ.get("PATH")
     watched = tuple(os.environ.get(name) for name in (_WATCHED if user_config else _WATCHED_SEALED))
     base = _base_environment(user_config, watched, path)
-    return {**base, **extra} if extra else base
+    return {**base, **_encoded(extra)} if extra else base
 
 
 def command(args: Sequence[str], git_dir: Path | str | None, work_tree: Path | str | None) -> list[str]:
@@ -209,7 +213,7 @@ def command(args: Sequence[str], git_dir: Path | str | None, work_tree: Path | s
 def spawn(
     argv: Sequence[str],
     cwd: Path | str | None,
-    environment: Mapping[str, str],
+    environment: Mapping[bytes, bytes],
     stdin: int | IO[bytes],
     stdout: int = subprocess.PIPE,
     stderr: int = subprocess.PIPE,

@@ -170,8 +170,14 @@ class Repository:
         """Tells without a process whether any worktree's HEAD may hold this text; where refs are kept otherwise any may."""
         if (self.common_dir / "reftable").is_dir():
             return True
-        heads = [self.common_dir / "HEAD", *(self.common_dir / "worktrees").glob("*/HEAD")]
-        return any(_first_line(head) == text for head in heads)
+        try:
+            folders = os.listdir(self.common_dir / "worktrees")
+        except FileNotFoundError:
+            folders = []
+        top = str(self.common_dir)
+        return any(
+            _first_line(f"{head}/HEAD") == text for head in (top, *(f"{top}/worktrees/{n}" for n in folders))
+        )
 
     def config(self, key: str) -> str | None:
         """Gives the value of a setting as git would use it in this repository, the user's own settings included, or None."""
@@ -179,9 +185,10 @@ class Repository:
         return asked.text if asked.code == 0 else None
 
 
-def _first_line(path: Path) -> str:
+def _first_line(path: Path | str) -> str:
     try:
-        return path.read_text("utf-8", "surrogateescape").rstrip("\n")
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read().rstrip("\n")
     except OSError:
         return ""
 
