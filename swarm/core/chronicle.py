@@ -216,8 +216,9 @@ class House:
 
     def __init__(self) -> None:
         self._most = 0  # of workers at once; 0 while nobody has said, and then no slot is known to be free
+        self._beside = False
         self._workers: set[tuple[str, str]] = set()
-        self._verified: dict[str, set[str]] = {}  # by run, no empty ones
+        self._verified: dict[str, dict[str, None]] = {}  # by run, in the order in which they were made
         self.begin_anew()
 
     def begin_anew(self) -> None:
@@ -226,9 +227,9 @@ class House:
         self.freed: dict[float, Cause] = {}  # what ended a time during which all was full, by when that was
         self._look(0.0, NOBODY)
 
-    def allow(self, at: float, most: int) -> None:
-        """Takes in that so many workers may live."""
-        self._most = most
+    def allow(self, at: float, most: int, *, beside: bool | None = None) -> None:
+        """Takes in that so many workers may live, and whether candidates are verified beside the first; None as before."""
+        self._most, self._beside = most, self._beside if beside is None else beside
         self._look(at, NOBODY)
 
     def take(self, kind: str, record: Record, at: float, cause: Cause) -> None:
@@ -237,32 +238,41 @@ class House:
         if kind == "TaskStarted":
             self._workers.add((run, task))
         elif kind == "CandidateMade":
-            self._verified.setdefault(run, set()).add(task)
+            self._verified.setdefault(run, {})[task] = None
         elif kind == "RunDiscarded":
             self._workers = {each for each in self._workers if each[0] != run}
             self._verified.pop(run, None)
+        elif kind in _VERIFIED:
+            self._verified.get(run, {}).pop(task, None)
         elif kind in _LEAVES or (kind == "WorkerExited" and record.get("exit_code") == 0):
             self._workers.discard((run, task))
-            if kind != "WorkerExited" and run in self._verified:
-                self._verified[run].discard(task)
-                if not self._verified[run]:
-                    del self._verified[run]
+            self._falls(run, task)
         else:
             return
         self._look(at, cause)
 
+    def _falls(self, run: str, task: str) -> None:
+        """A candidate that comes to nothing takes with it what was made on top of it."""
+        made = self._verified.get(run, {})
+        if task in made:
+            behind = list(made)
+            for each in behind[behind.index(task) :]:
+                del made[each]
+
     def _look(self, at: float, cause: Cause) -> None:
-        taken = len(self._workers) + sum(len(each) - 1 for each in self._verified.values())
-        if taken >= self._most:
+        beside = sum(max(0, len(each) - 1) for each in self._verified.values()) if self._beside else 0
+        if len(self._workers) + beside >= self._most:
             self.full.begin(at)
         elif self.full.since is not None:
             self.full.end(at)
             self.freed[at] = cause
 
 
-# With these the attempt has ended, or its candidate is verified no more.
+_VERIFIED = frozenset(("Verified", "StagingAdvanced"))  # with these a candidate is verified no more
+# … and with these an attempt has ended, or has no worker any more.
 _LEAVES = frozenset(
     (
+        "TaskQueued",
         "TaskHandedBack",
         "TaskFailed",
         "TaskCancelled",
@@ -270,7 +280,6 @@ _LEAVES = frozenset(
         "TaskAnswered",
         "TaskLanded",
         "UndoRefused",
-        "Verified",
     )
 )
 
@@ -359,7 +368,8 @@ class Chronicle:
     def _daemon_started(self, _seq: int, at: float, record: Record) -> None:
         limits = record.get("limits") or {}
         self._keeps_claims = bool(limits.get("keep_claims"))
-        self._allowed(at, int(limits.get("workers_max") or 0))
+        beside = int(limits.get("verify_slots") or 1) > 1 or bool(limits.get("name_partners"))
+        self._allowed(at, int(limits.get("workers_max") or 0), beside)
         self.stopped.end(at)
 
     def _daemon_stopped(self, _seq: int, at: float, _record: Record) -> None:
@@ -368,9 +378,9 @@ class Chronicle:
     def _limits_changed(self, _seq: int, at: float, record: Record) -> None:
         self._allowed(at, int(record["workers_max"]))
 
-    def _allowed(self, at: float, most: int) -> None:
+    def _allowed(self, at: float, most: int, beside: bool | None = None) -> None:
         self.workers.append((at, most))
-        self.house.allow(at, most)
+        self.house.allow(at, most, beside=beside)
 
     def _on_pause(self, seq: int, at: float, record: Record) -> None:
         if record.get("task"):

@@ -482,6 +482,21 @@ def test_slots_are_blamed_only_while_all_are_taken() -> None:
     assert tasks["c"]["time"] == {"admission": 6.0, "slot": 7.0}
 
 
+@pytest.mark.parametrize("slots", [1, 2])
+def test_verification_beside_the_first_takes_a_slot(slots: int) -> None:
+    """Candidates that are verified beside the first take the room of a worker, until the one below them comes to nothing."""
+    story = Story(*(a_task(name) for name in "abc"), limits={"workers_max": 1, "verify_slots": slots})
+    for number, name in enumerate("ab"):
+        story.starts(name, number)
+        story.exits(name, number + 1)
+    story.event("CandidateMade", 2, task="a", attempt=1)
+    story.event("CandidateMade", 3, task="b", attempt=1)
+    story.fact("TaskHandedBack", 7, task="a", attempt=1, code="verify_failed", text="red")
+    story.starts("c", 9)
+    waited = by_id(told(story.records))["c"]["time"]
+    assert waited == ({"slot": 2.0, "admission": 7.0} if slots == 1 else {"slot": 6.0, "admission": 3.0})
+
+
 def test_the_critical_path_goes_on_to_who_gave_its_slot_away() -> None:
     """A task that had to wait for a slot, and then a moment more, began as another one ended."""
     story = Story(a_task("a"), a_task("b"), limits={"workers_max": 1})
