@@ -33,7 +33,7 @@ from swarm.edge.journal import Journal, JournalStuck, Record
 from swarm.errors import SwarmError
 
 BATCH_MAX = 512  # events that share one durable write
-GATHER_S = 0.002  # after each turn, of which most costs the same however many events it has
+GATHER_S = 0.003  # after each turn, of which most costs the same however many events it has
 RECENT = 2000  # records kept in memory for those who follow
 READ_AT_ONCE = 500
 CLOCK_SET_S = 2.0  # a clock that goes on so much more or less than time passes was set; below that it is being corrected
