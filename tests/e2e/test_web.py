@@ -147,3 +147,28 @@ def test_the_page_in_a_browser(swarm: Swarm, tmp_path: Path) -> None:
         page.wait_for("document.querySelector('#task-state').textContent == 'cancelled'")
         assert page.errors == []
         assert not page.value("document.title").isdigit()
+
+
+@pytest.mark.skipif(chromium() is None, reason="no Chromium is installed: make browser")
+def test_tabs_tell_repositories_and_ends_apart(
+    swarm: Swarm, swarm_in: Callable[..., Swarm], tmp_path: Path
+) -> None:
+    """Of two repositories of one name a tab names the folder too; what failed and what that blocked are two words, in the title as
+    well."""
+    namesake = tmp_path / "elsewhere" / swarm.top.name
+    subprocess.run(["git", "clone", "-q", str(swarm.top), str(namesake)], check=True)
+    other = swarm_in(namesake)
+    other("start")
+    tasks = [swarm.task("fails", "exit 3", attempts=1), swarm.task("later", "echo > later", needs=["fails"])]
+    swarm("run", str(swarm.plan("p", tasks)), code=1)
+    program = chromium()
+    assert program is not None
+    with served(swarm) as address, browser(program, tmp_path) as page:
+        page.go(address)
+        page.wait_for("document.querySelectorAll('#repositories a').length == 2")
+        page.wait_for("document.querySelector('#repositories .bad')?.textContent == '1 failed, 1 blocked'")
+        tabs = page.text("#repositories")
+        assert f"elsewhere/{swarm.top.name}" in tabs
+        assert f"{swarm.top.parent.name}/{swarm.top.name}" in tabs
+        assert page.value("document.title").startswith("1 failed, 1 blocked")
+        assert page.errors == []

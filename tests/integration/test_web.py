@@ -158,6 +158,17 @@ def test_what_steers_is_one_of_four(feed: Feed, body: bytes) -> None:
     assert (status, json.loads(text)["error"]["consequence"]) == (400, "Nothing was done.")
 
 
+@pytest.mark.parametrize("more", [{"task": "x"}, {"run": "r"}, {"run": "r", "task": "x"}])
+@pytest.mark.parametrize("do", ["pause", "resume"])
+def test_everything_is_paused_only_where_that_is_asked_for(
+    feed: Feed, repo: Path, do: str, more: dict[str, str]
+) -> None:
+    """Who names a run or a task does not have all others go on with it."""
+    body = json.dumps({"repository": str(repo), "do": do, **more}).encode()
+    status, _, text = ask(application(feed), "/steer", method="POST", body=body)
+    assert (status, json.loads(text)["error"]["consequence"]) == (400, "Nothing was done.")
+
+
 def test_steering_without_a_daemon_says_so(feed: Feed, repo: Path) -> None:
     """In the words of the command, with the next step."""
     body = json.dumps({"repository": str(repo), "do": "pause"}).encode()

@@ -97,6 +97,15 @@ def test_rows_are_bounded_and_the_rest_is_counted() -> None:
     assert listed["number"] == len(listed["tasks"]) == 11
 
 
+def test_what_failed_is_not_what_that_blocked() -> None:
+    """A tab has a number for each of the two words, of all runs that are not finished, also where a summary lists few of them."""
+    counts = {"failed": 5, "blocked": 76, "landed": 2}
+    runs = [a_run(a_task("f", "failed")), {**a_run(), "id": "b", "counts": counts}]
+    over = {**a_run(a_task("g", "failed")), "id": "c", "state": "finished"}
+    assert shown(a_document(*runs, over))["bad"] == [["failed", 6], ["blocked", 76]]
+    assert shown(a_document(a_run(a_task("l", "landed"))))["bad"] == []
+
+
 def test_hostile_text_is_text() -> None:
     """Escapes of terminals and marks that turn the writing around are shown as what they are; markup is left to be text."""
     evil = f"<script>{EVIL}</script>"

@@ -21,6 +21,7 @@ Row = dict[str, Any]
 
 ROWS_MAX = 40  # of each list
 RUNS_MAX = 30
+BAD = ("failed", "blocked")
 FOUND_MAX = 200  # tasks that a search shows
 
 
@@ -49,10 +50,11 @@ def repository(
         "capacity": _capacity(document),
         "notes": render.held_lines(document),
         "runs": [_run(run, top) for run in runs[:RUNS_MAX]],
+        "bad": [[state, number] for state in BAD if (number := _number(unfinished, (state,)))],
         "more": {
             **{name: max(0, len(found) - ROWS_MAX) for name, found in lists.items()},
             "waiting": _left(runs, ("ready",), lists["waiting"]),
-            "failures": _left(unfinished, ("failed", "blocked"), lists["failures"]),
+            "failures": _left(unfinished, BAD, lists["failures"]),
             "runs": max(0, len(runs) - RUNS_MAX),
         },
         **{name: found[:ROWS_MAX] for name, found in lists.items()},
@@ -61,8 +63,11 @@ def repository(
 
 def _left(runs: list[Document], states: tuple[str, ...], listed: list[Row]) -> int:
     """Counts the tasks of which there is no row: a summary lists the first ones only."""
-    number = sum(render.counts(run).get(state, 0) for run in runs for state in states)
-    return max(0, number - min(len(listed), ROWS_MAX))
+    return max(0, _number(runs, states) - min(len(listed), ROWS_MAX))
+
+
+def _number(runs: list[Document], states: tuple[str, ...]) -> int:
+    return sum(render.counts(run).get(state, 0) for run in runs for state in states)
 
 
 def unreadable(text: str, top: str) -> Row:
@@ -239,7 +244,7 @@ class _Rows:
             yield _row(run, each, text=render.on_one_line((each.get("reason") or {}).get("text")))
 
     def failures(self, run: Document) -> Iterator[Row]:
-        for state in ("failed", "blocked"):
+        for state in BAD:
             for each in _in(run, state):
                 if not render.is_settled(run, each):
                     why = render.reason_text(each.get("reason"), state)

@@ -173,8 +173,11 @@ async def _steer(feed: Feed, request: Request) -> Response:
     except (ValueError, AttributeError, KeyError, RecursionError):
         raise UsageError("The request can't be read.", "Nothing was done.") from None
     session = feed.session(repository)
+    one = do in ("retry", "cancel")
+    if not one and (run or task):
+        raise UsageError(f"Here {do} is for everything, and not for one task or run.", "Nothing was done.")
     # One task is tried again or given up, and no run as a whole; what is paused is everything.
-    wanted = {"run": run, "tasks": [task]} if do in ("retry", "cancel") else {"run": None, "task": None}
+    wanted = {"run": run, "tasks": [task]} if one else {"run": None, "task": None}
 
     def post() -> Any:
         return session.daemon().post(route, wanted)

@@ -71,16 +71,25 @@ function draw() {
 }
 
 const tabOf = (each, current) => ({
-  path: each.path, name: each.name, place: each.place, current,
-  state: each.daemon.state, busy: each.capacity?.running ?? 0, bad: each.failures.length + each.more.failures,
+  path: each.path, name: nameOf(each), place: each.place, current,
+  state: each.daemon.state, busy: each.capacity?.running ?? 0, bad: each.bad.map(inWords).join(", "),
 });
+
+const inWords = ([state, number]) => `${number} ${state}`;
+
+/** Repositories of the same name are told apart by the folder that they are in, or else by the whole path. */
+function nameOf(each) {
+  const short = (one, parts) => one.place.split("/").slice(-parts).join("/");
+  const alone = (parts) => all.repositories.every((other) => other === each || short(other, parts) !== short(each, parts));
+  return alone(1) ? each.name : alone(2) ? short(each, 2) : each.place;
+}
 
 function repository(each) {
   return element("a", { href: "#", title: each.place, "aria-current": each.current ? "page" : null, "data-focus": "tab",
     on: (event) => { event.preventDefault(); chosen = each.path; draw(); } },
   each.name,
   each.busy ? element("span", { class: "busy" }, `${each.busy} at work`) : null,
-  each.bad ? element("span", { class: "bad" }, `${each.bad} failed`) : null,
+  each.bad ? element("span", { class: "bad" }, each.bad) : null,
   each.state === "running" ? null : element("span", { class: "dim" }, STATES[each.state] ?? each.state));
 }
 
@@ -128,7 +137,7 @@ function run(each) {
     part.style.flexGrow = number;
     track.append(part);
   }
-  const count = ([state, number]) => element("span", { "data-state": state }, `${number} ${state}`);
+  const count = (pair) => element("span", { "data-state": pair[0] }, inWords(pair));
   return element("li", {},
     element("div", { class: "line" }, element("h3", {}, each.id), stated(each.ended && each.landed < each.total ? "paused" : each.state, each.state),
       element("span", { class: "dim" }, `${each.landed} of ${each.total} landed`)),
@@ -215,7 +224,9 @@ function announce(shown) {
   if (fresh.length) byId("said").textContent = fresh.slice(0, 3).map((row) => `${row.name} ${row.state}`).join(", ");
   failed = new Set(bad);
   const working = all.repositories.reduce((sum, each) => sum + (each.capacity?.running ?? 0), 0);
-  const parts = [bad.length ? `${bad.length} failed` : "", working ? `${working} at work` : ""].filter(Boolean);
+  const sums = new Map();
+  for (const [state, number] of all.repositories.flatMap((each) => each.bad)) sums.set(state, (sums.get(state) ?? 0) + number);
+  const parts = [...[...sums].map(inWords), working ? `${working} at work` : ""].filter(Boolean);
   document.title = `${parts.length ? `${parts.join(", ")} · ` : ""}${all.repositories.length > 1 ? "swarm" : shown.name}`;
 }
 
