@@ -244,6 +244,11 @@ def error_from_body(body: Any, status: int) -> SwarmError:
 _HARMLESS = frozenset("\t")
 
 
+def counted(number: int, what: str) -> str:
+    """Gives a number with its noun: `1 task`, `2 tasks`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def printable(text: object, *, keep_newlines: bool = False) -> str:
     """Makes text of others safe to show in a terminal.
 

@@ -165,7 +165,9 @@ def text(report: Report) -> str:
         names = ", ".join(name for name, reason in report.unseen.items() if reason == why)
         lines.append(f"Not looked at: {names}; {why}")
     seen = len(TITLES) - len(report.unseen)
-    what = f"{report.landings} landings, {len(report.runs)} runs, {report.seq} records in the journal"
+    looked_at = ((report.landings, "landing"), (len(report.runs), "run"), (report.seq, "record"))
+    counted = ", ".join(f"{number} {word}{'' if number == 1 else 's'}" for number, word in looked_at)
+    what = f"{counted} in the journal"
     if report.ok:
         lines.append(f"All {seen} invariants that were looked at hold: {what}, {report.elapsed_s:.1f} s.")
     else:

@@ -23,7 +23,7 @@ from swarm.client.report_text import (
     title,
     worth_drawing,
 )
-from swarm.protocol import printable
+from swarm.protocol import counted, printable
 
 Document = Mapping[str, Any]
 
@@ -130,7 +130,7 @@ def _timeline(document: Document) -> Iterator[str]:
         yield f"<div class='row{mark}'><span title=\"{said}\">{name}</span>{_bar(task, wall)}<b>{span(task['took_s'])}</b></div>"
     yield f"<div class=row><span class=dim></span><span class=dim>0 to {span(wall)}; bold: on the critical path</span></div>"
     if left := len(document["tasks"]) - len(tasks):
-        yield f"<p class=dim>… and {left} tasks more, which took less time.</p>"
+        yield f"<p class=dim>… and {counted(left, 'task')} more, which took less time.</p>"
 
 
 def _bar(task: Document, wall: float) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from swarm.client.render import columns, cut, duration, on_one_line, pad, spent_text, state_text
-from swarm.protocol import printable
+from swarm.protocol import counted, printable
 
 Document = Mapping[str, Any]
 
@@ -256,7 +256,7 @@ def _timeline(document: Document, room: Room, colour: bool) -> Iterator[str]:
         bar = "".join(_paint(sign, colour) for sign in bars[task["id"]])
         yield f"  {pad(ids[task['id']], names)} {bar} {span(task['took_s']):>7}"
     if left := len(document["tasks"]) - len(tasks):
-        yield f"  … and {left} tasks more, which took less time"
+        yield f"  … and {counted(left, 'task')} more, which took less time"
     drawn = [each for each in _LEGEND if any(each[0] in bar for bar in bars.values())]
     yield from room.wrap("  " + "   ".join(drawn), 2)
 

@@ -92,7 +92,7 @@ def _stays(session: Session, daemon: Connection, started: bool, workers: int | N
     in_force.warn(session, daemon, but=() if workers is None else (in_force.WORKERS,))
     if workers is not None:
         daemon.post(protocol.SCALE, {"workers_max": workers})
-        session.line(f"From now on at most {workers} workers run.")
+        session.line(f"From now on at most {protocol.counted(workers, 'worker')} at a time.")
     return daemon
 
 

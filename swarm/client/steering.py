@@ -178,7 +178,9 @@ def resume(session: Session, task: str | None, run: str | None) -> None:
 def scale(session: Session, workers: int) -> None:
     """Change how many workers may run, until the daemon ends; what runs already goes on."""
     session.daemon().post(protocol.SCALE, {"workers_max": workers})
-    session.line(f"From now on at most {workers} workers run. To keep it: workers_max in swarm.toml")
+    session.line(
+        f"From now on at most {protocol.counted(workers, 'worker')} at a time. To keep it: workers_max in swarm.toml"
+    )
 
 
 @command("tell", steers=True)

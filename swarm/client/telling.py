@@ -22,7 +22,7 @@ from swarm.client.render import (
     state_text,
     took,
 )
-from swarm.protocol import printable
+from swarm.protocol import counted, printable
 
 TYPE_CHECKING = False  # typing would cost more start-up time than this file
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def finish_text(document: Document) -> str:
     said = {
         "finished": f"Run {run} is on {into} at {printable(facts.get('commit') or '')[:9]}: {_tasks(landed)}.",
         "staged": f"Run {run} is in the index and files of the checkout of {into}, {_tasks(landed)}; commit it when you like.",
-        "preview": printable(facts.get("text") or f"{len(paths)} paths of {into} would change."),
+        "preview": printable(facts.get("text") or f"{counted(len(paths), 'path')} of {into} would change."),
         "proposed": f"Run {run} is proposed for {into}, {_tasks(landed)}: {_pull_request(facts)}",
         "nothing": f"{into} has everything of run {run} already."
         if landed
@@ -187,11 +187,7 @@ def _deployed(done: Mapping[str, Any]) -> str:
 
 
 def _tasks(names: Sequence[object]) -> str:
-    return _number(len(names), "task")
-
-
-def _number(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    return counted(len(names), "task")
 
 
 def finished_well(document: Document) -> bool:
@@ -408,7 +404,7 @@ _WORDS: dict[str, Any] = {
     "RunStarted": lambda event: f"started from {_short(event.get('branch', ''))}",
     "RunEnded": lambda event: f"ended: {event.get('landed', 0)} landed, {event.get('failed', 0)} failed",
     "TaskAnswered": lambda _: "answered",
-    "PlanDrafted": lambda event: f"wrote a plan of {_number(event.get('tasks', 0), 'task')}",
+    "PlanDrafted": lambda event: f"wrote a plan of {counted(event.get('tasks', 0), 'task')}",
     "PlanApproved": lambda _: "has an approved plan",
     "BuildReady": lambda _: "is ready to be finished",
     "BuildStopped": lambda event: f"can't go on by itself{_why(event)}",

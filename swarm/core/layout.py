@@ -203,7 +203,7 @@ def _find_tasks(layout: Layout) -> None:
         layout.warnings.append(
             Problem(
                 left[0].place,
-                f"{len(left)} tasks stand outside the phases; they are read too, without a phase",
+                f"{len(left)} {'task stands' if len(left) == 1 else 'tasks stand'} outside the phases, and read too, without one",
             )
         )
     by_key = {phase.id.casefold(): number for number, phase in enumerate(layout.phases)}

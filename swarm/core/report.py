@@ -396,7 +396,10 @@ def _waits_for(swarm: Swarm, run: Run, task: Task) -> Reason:
     if run.solo is not None:
         return Reason("alone", f"{run.solo} runs by itself", {"holder": run.solo})
     if run.at_full_width():
-        return Reason("width", f"at most {run.width} workers at once, for a run of its size")
+        return Reason(
+            "width",
+            f"at most {run.width} worker{'' if run.width == 1 else 's'} at once, for a run of its size",
+        )
     return Reason(
         "slot",
         "it starts next" if swarm.capacity.reason == admission.NOTHING_WAITS else swarm.capacity.reason,

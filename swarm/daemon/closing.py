@@ -22,6 +22,7 @@ from swarm.daemon.finishing import Finisher, Origin, Outlook, conflict_reason
 from swarm.daemon.usable import not_usable
 from swarm.edge.lookout import Lookout
 from swarm.errors import Refused, SwarmError, UsageError
+from swarm.protocol import counted
 from swarm.worker.agents import COMMAND, missing
 
 NEWS_S = 30.0  # several looks of the watch, also on a busy machine
@@ -229,7 +230,7 @@ def _takes_in(run: Run) -> bool:
 def _check_ended(run: Run, consequence: str, command: str, wanted: Mapping[str, Any]) -> None:
     if run.open_tasks and not wanted.get("partial"):
         raise Refused(
-            f"{run.open_tasks} tasks of run {run.id} have not ended.",
+            f"{counted(run.open_tasks, 'task')} of run {run.id} {'has' if run.open_tasks == 1 else 'have'} not ended.",
             consequence,
             f"swarm wait --run {run.id}, or {command} --partial for what has landed so far",
         )

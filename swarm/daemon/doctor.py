@@ -27,6 +27,7 @@ from swarm.edge.sandbox import choose
 from swarm.edge.saved import NEARLY, saved
 from swarm.edge.survey import linked_worktrees
 from swarm.errors import SwarmError
+from swarm.protocol import counted
 from swarm.settings import Settings
 
 DESCRIPTORS_MIN = 256
@@ -131,7 +132,7 @@ def _room(repository: git.Repository, settings: Settings) -> Iterator[Check]:
         )
         if value >= most
     ]
-    text = f"at most {limits.workers_max} workers; memory at {readings.memory_percent:.0f} %"
+    text = f"at most {counted(limits.workers_max, 'worker')}; memory at {readings.memory_percent:.0f} %"
     remedy = "nothing new starts until that passes; limits.*_percent_max decide" if busy else ""
     yield Check("limits", "warn" if busy else "ok", "; ".join([text, *busy]), remedy)
 

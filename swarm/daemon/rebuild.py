@@ -37,6 +37,7 @@ from swarm.edge.journal import (
 )
 from swarm.edge.landing import LandingRepository
 from swarm.errors import SwarmError
+from swarm.protocol import counted
 
 _FORMAT = "%H%x00%P%x00%s%x00%(trailers:only,unfold)%x00%x00"
 
@@ -186,7 +187,7 @@ def refuse_if_behind(swarm: Swarm, landing: LandingRepository) -> None:
         if unknown:
             listed = ", ".join(each.task for each in unknown[:5]) + (" …" if len(unknown) > 5 else "")
             raise JournalDamaged(
-                f"Staging of {name} holds {len(unknown)} landings that the journal does not know: {listed}.",
+                f"Staging of {name} holds {counted(len(unknown), 'landing')} that the journal does not know: {listed}.",
                 "The journal is an older one or lost its end; going on from it would do that work again. Nothing was started.",
                 "swarm recover --journal takes in what is missing",
             )

@@ -100,7 +100,7 @@ def test_qa_that_comes_to_nothing_says_why(swarm: Swarm) -> None:
     assert len(rounds(swarm.run_of("r"))) == 3
     swarm("start")
     swarm("submit", str(swarm.plan("r", [swarm.task("a"), swarm.task("b", gate="b")])))
-    assert "have not ended" in swarm("qa", code=4).err
+    assert "1 task of run r has not ended" in swarm("qa", code=4).err
     swarm.open("b")
     swarm.wait("r")
     with_qa(swarm, "exit 1", "true")

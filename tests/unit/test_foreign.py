@@ -286,7 +286,7 @@ def test_tasks_outside_the_phases_are_not_lost() -> None:
         {"id": "p", "tasks": [{"id": "a", "description": "x"}]}, subtasks=[{"id": "b", "description": "y"}]
     )
     assert list(tasks_of(reading)) == ["a", "b"]
-    assert "stand outside the phases" in told(reading)
+    assert "1 task stands outside the phases" in told(reading)
     linked = read(
         {"feature": "f", "phases": [{"id": 1}], "subtasks": [{"id": "a", "phase": 1, "description": "x"}]}
     )
