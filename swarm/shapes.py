@@ -42,13 +42,14 @@ class SubmitRequest(TypedDict):
 class SubmitAnswer(TypedDict):
     """What submitting changed; `verify` are the commands of the suites that every candidate has to pass, `again` the added tasks
     that do work again, each with why, where that was asked for; `verify_found` are the suites that `verify = "auto"` found, each
-    with what it was told by."""
+    with what it was told by. `finished_before` is what a plan of another system says has been done, so that nothing is added."""
 
     run: str
     added: list[str]
     replaced: list[str]
     unchanged: int
     verify: NotRequired[list[str]]
+    finished_before: NotRequired[list[str]]
     again: NotRequired[dict[str, list[str]]]
     verify_found: NotRequired[list[dict[str, str]]]
 

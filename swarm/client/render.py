@@ -145,7 +145,14 @@ def run_title(run: Document) -> str:
         return f"{name}  the plan waits for you: swarm plan {name}"
     found = counts(run)
     total = sum(found.values()) - found.get("answered", 0)
-    return f"{printable(run.get('id', '?'))}  {printable(run.get('state', ''))}  {found.get('landed', 0)} of {total} landed"
+    title = f"{printable(run.get('id', '?'))}  {printable(run.get('state', ''))}  {found.get('landed', 0)} of {total} landed"
+    return ", ".join([title, *finished_before(run)])
+
+
+def finished_before(run: Document) -> list[str]:
+    """Says how much of a plan was done before the run, where that is anything."""
+    before = run.get("finished_before")
+    return [f"{len(before)} finished before"] if before else []
 
 
 def plan_waits(run: Document) -> bool:

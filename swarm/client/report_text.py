@@ -152,7 +152,9 @@ def title(document: Document) -> str:
     counts: Mapping[str, int] = document["counts"]
     order = ("landed", "answered", "failed", "blocked", "cancelled", "open")
     ended = ", ".join(f"{counts[state]} {state}" for state in order if counts.get(state))
-    told = f"Run {printable(document['run'])}: {ended or 'no tasks'}"
+    told = f"Run {printable(document['run'])}: {ended or 'nothing to do'}"
+    if not ended:
+        return told
     took = moment(document["speed"]["wall_s"])
     if document["over"]:
         return f"{told} in {took}"

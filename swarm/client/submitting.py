@@ -235,6 +235,8 @@ def _submitted(answer: dict[str, Any]) -> str:
     counts = (
         f"{len(answer['added'])} added, {len(answer['replaced'])} replaced, {answer['unchanged']} unchanged"
     )
+    if before := answer.get("finished_before"):
+        counts += f", {len(before)} finished before"
     return f"{protocol.printable(answer['run'])}: {counts}{_verified_by(answer)}{_again(answer.get('again'))}"
 
 

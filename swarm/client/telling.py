@@ -12,6 +12,7 @@ from swarm.client.render import (
     counts,
     duration,
     epoch,
+    finished_before,
     flake_text,
     is_settled,
     pad,
@@ -49,6 +50,7 @@ def summary_line(run: Document, elapsed_s: float | None) -> str:
     parts = [f"{ended.get('landed', 0)} landed", failed, f"{ended.get('blocked', 0)} blocked"]
     if ended.get("cancelled"):
         parts.append(f"{ended['cancelled']} cancelled")
+    parts += finished_before(run)
     return ", ".join(parts) + ("" if elapsed_s is None else f" in {elapsed_s:.1f} s")
 
 

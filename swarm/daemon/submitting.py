@@ -72,9 +72,12 @@ class Submitter:
                     at=at, run=plan.id, plan=plan, base_branch=base[0], base_commit=base[1], **options
                 )
             )
+        done = {spec.id for spec in plan.tasks if spec.finished}
+        if before := [name for name in change.added if name in done]:
+            found["finished_before"] = before
         return {
             "run": plan.id,
-            "added": list(change.added),
+            "added": [name for name in change.added if name not in done],
             "replaced": list(change.replaced),
             "unchanged": change.unchanged,
             "verify": [" ".join(suite.run.split())[:SUITE_SHOWN] for suite in plan.verify],

@@ -100,3 +100,17 @@ def test_a_hundred_writers_lose_nothing(tmp_path: Path) -> None:
     states = [task["status"] for task in json.loads(plan.read_text())["phases"][0]["subtasks"]]
     assert states == ["completed"] * 100
     assert sorted(path.name for path in tmp_path.iterdir()) == ["implementation_plan.json", "state"]
+
+
+def test_what_was_finished_before_is_said_and_not_added(swarm: Swarm) -> None:
+    """A plan all of which has been done elsewhere adds nothing, and each text says how much of it was done before."""
+    (done,) = ({**each, "status": "completed"} for each in FOREIGN["phases"][0]["subtasks"][:1])
+    plan = swarm.outside / "implementation_plan.json"
+    plan.write_text(json.dumps({"feature": "over", "phases": [{"phase": 1, "subtasks": [done]}]}))
+    ran = swarm("run", str(plan))
+    assert "over: 0 added, 0 replaced, 0 unchanged, 1 finished before" in ran.err
+    assert ran.out.startswith("0 landed, 0 failed, 0 blocked, 1 finished before in ")
+    assert "0 of 0 landed, 1 finished before\n" in swarm("status").out
+    assert swarm("report").out.startswith("Run over: nothing to do\n")
+    again = swarm("run", "--json", str(plan))
+    assert json.loads(again.out)["runs"][0]["finished_before"] == ["good"]
