@@ -71,6 +71,9 @@ def _check(workers: Sequence[int], wanted: Mapping[str, Any]) -> None:
     for what, seconds in _durations(wanted):
         if not (isinstance(seconds, (int, float)) and 0 <= seconds <= DURATION_MAX_S):
             raise UsageError(f"{seconds!r} is no number of seconds ({what}).", NOTHING)
+    rate = wanted.get("fail_rate", 0.0)
+    if not (isinstance(rate, (int, float)) and 0 <= rate <= 1):
+        raise UsageError(f"{rate!r} is no chance from 0 to 1 (fail_rate).", NOTHING)
 
 
 def _durations(wanted: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

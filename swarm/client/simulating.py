@@ -150,11 +150,17 @@ def _assumed(
         try:
             seconds = float(written)
         except ValueError:
-            raise _wrong("--duration", each, "a number of seconds, or TASK=SECONDS") from None
+            seconds = math.nan
+        if not 0 <= seconds < math.inf:
+            raise _wrong("--duration", each, "a number of seconds, or TASK=SECONDS")
         if named:
             tasks_s[name] = seconds
         else:
             every = seconds
+    if verify_s is not None and not 0 <= verify_s < math.inf:
+        raise _wrong("--verify-s", f"{verify_s:g}", "a number of seconds")
+    if fail_rate is not None and math.isnan(fail_rate):  # which is within any range
+        raise _wrong("--fail-rate", "nan", "a chance from 0 to 1")
     return {
         "task_s": every,
         "tasks_s": tasks_s,
@@ -330,16 +336,23 @@ def _detail(task: Mapping[str, Any]) -> str:
 
 def _small_print(document: Mapping[str, Any]) -> Iterator[str]:
     assumed = document["assumed"]
-    said = [f"{assumed['task_s']:g} s a task"]
+    said = [f"{_figure(assumed['task_s'])} s a task"]
     if assumed["tasks_s"]:
         said[0] += f" ({len(assumed['tasks_s'])} of them by name)"
-    said.append(f"{assumed['suite_s']:g} s a suite" + (" (some by name)" if assumed["suites_s"] else ""))
+    said.append(
+        f"{_figure(assumed['suite_s'])} s a suite" + (" (some by name)" if assumed["suites_s"] else "")
+    )
     if assumed["fail_rate"]:
         said.append(f"{100 * assumed['fail_rate']:g} % of workers fail (seed {assumed['seed']})")
     if assumed["learned_attempts"]:
         said.append(f"learned from {_count(assumed['learned_attempts'], 'attempt')}")
     yield f"  Assumed: {', '.join(said)}."
     yield f"  Not modelled: {document['not_modelled']}."
+
+
+def _figure(seconds: float) -> str:
+    """Gives seconds to the tenth, or where they are fewer than one to two digits: what was learned has many more."""
+    return f"{round(seconds, 1):g}" if seconds >= 1 else f"{seconds:.2g}"
 
 
 def _count(number: int, what: str) -> str:

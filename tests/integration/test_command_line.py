@@ -485,7 +485,11 @@ def test_a_plan_needs_no_repository_to_be_simulated(tmp_path: Path, environment:
     for given, said in [
         (("--workers", "0"), "0 is no number of workers from 1 to 1000"),
         (("--duration", "soon"), "not a number of seconds"),
-        (("--duration", "a=-1"), "-1.0 is no number of seconds (a)"),
+        (("--duration", "a=-1"), "--duration a=-1 is not a number of seconds"),
+        (("--duration", "-5"), "--duration -5 is not a number of seconds"),
+        (("--verify-s", "-1"), "--verify-s -1 is not a number of seconds"),
+        (("--verify-s", "nan"), "--verify-s nan is not a number of seconds"),
+        (("--fail-rate", "nan"), "--fail-rate nan is not a chance from 0 to 1"),
         (("--fail", "c=2"), "The plan has no task c."),
         (("--learn",), "not in a git repository"),
     ]:

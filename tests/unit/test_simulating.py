@@ -79,3 +79,11 @@ def test_it_fits_a_narrow_terminal() -> None:
 def test_an_empty_plan_is_shown_too() -> None:
     """Nothing to do is no error."""
     assert "takes    0.0 s: nothing to do" in shown(a_plan(a_task("a", finished=True)), 2)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(60.0, "60"), (0.0423024, "0.042"), (1.26, "1.3"), (0.0, "0"), (123456.0, "123456")]
+)
+def test_what_was_learned_is_said_in_few_digits(seconds: float, said: str) -> None:
+    """Nobody wants the microseconds that a task took on average."""
+    assert f"Assumed: {said} s a task, {said} s a suite." in shown(WIDE, 4, task_s=seconds, suite_s=seconds)
