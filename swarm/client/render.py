@@ -72,7 +72,10 @@ def daemon_line(document: Document, now: float) -> str:
     if silent := daemon.get("silent"):
         return f"{printable(silent['cause'])} This is what the journal says. Next: {printable(silent['next_step'])}"
     if not daemon.get("running"):
-        return "No daemon runs; this is what the journal says."
+        ever = daemon.get("version") or document.get("runs")
+        return (
+            f"No daemon runs{'; this is what the journal says' if ever else ', and nothing is known of one'}."
+        )
     since = epoch(daemon.get("started_at"))
     parts = [f"daemon {daemon.get('pid', '?')}"]
     if daemon.get("version"):
@@ -123,7 +126,10 @@ def held_lines(document: Document) -> list[str]:
     lines = [f"held: {printable(each.get('text') or '')}" for each in held if isinstance(each, dict)]
     day = document.get("day") or {}
     if day.get("budget_usd") or day.get("budget_tokens"):
-        lines.append(f"spent on {printable(day.get('date') or '')}: {spent_text(day)}")
+        on = (
+            f" on {printable(day['date'])}" if day.get("date") else ""
+        )  # none where nobody has spent anything yet
+        lines.append(f"spent{on}: {spent_text(day)}")
     return lines
 
 

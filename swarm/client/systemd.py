@@ -65,6 +65,8 @@ def _install(session: Session, unit: Path, wanted: str, force: bool) -> None:
         except OSError as error:
             raise SwarmError(f"{unit} can't be written: {error.strerror}.", "Nothing was done.") from None
         session.line(f"Wrote {printable(unit)}.")
+    else:
+        session.line(f"{printable(unit)} is there already, as it should be.")
     daemon = session.daemon_or_none()
     enable = ("enable", unit.name) if daemon is not None else ("enable", "--now", unit.name)
     done = _carried_out(session, ("daemon-reload",), enable)

@@ -93,7 +93,7 @@ def status(swarm: Swarm, live: Live, *, run: str | None = None, summary: bool = 
         },
         "capacity": _capacity(swarm, live),
         "day": {
-            "date": str(rfc3339(swarm.spent_on * budget.DAY_S))[:10],
+            "date": str(rfc3339(swarm.spent_on * budget.DAY_S))[:10] if swarm.spent_on else None,
             **_spent_document(swarm.spent_today, budget.of_day(swarm.limits)),
         },
         "runs": [run_document(swarm, each, live, summary=summary) for each in runs],

@@ -165,7 +165,8 @@ def test_a_unit_is_written_and_taken_away_again(there: Path, capsys: pytest.Capt
     ]
     assert "loginctl enable-linger" in said.err
     written = there.stat()
-    assert cli.run(["service", "install", "-q"]) == 0
+    assert cli.run(["service", "install"]) == 0
+    assert f"{there} is there already, as it should be.\n" in capsys.readouterr().out
     assert there.stat() == written
     assert os.listdir(there.parent) == [there.name]
     enabled = there.parent / "default.target.wants" / there.name

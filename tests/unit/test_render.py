@@ -11,6 +11,8 @@ from rich.console import Console, Group
 from rich.text import Text
 
 from swarm.client import commands, live, naming, render, status, telling
+from swarm.core import report
+from swarm.core.state import Swarm
 from swarm.errors import Refused, SwarmError, UsageError
 from swarm.protocol import error_body, error_from_body, error_status, printable, socket_path
 
@@ -122,8 +124,19 @@ def test_what_an_agent_does_stands_where_its_title_would() -> None:
 def test_status_without_daemon_or_runs_says_so() -> None:
     """Where nothing runs, the text says that and what to type."""
     text = render.status_text({"daemon": {"running": False}, "runs": []}, now=NOW)
-    assert "No daemon runs" in text
-    assert "swarm run PLAN" in text
+    assert text == "No daemon runs, and nothing is known of one.\n\nNo runs yet. Next: swarm run PLAN\n"
+    known = {"daemon": {"running": False, "version": "0.1.0"}, "runs": []}
+    assert render.status_text(known, now=NOW).startswith("No daemon runs; this is what the journal says.\n")
+
+
+def test_a_day_on_which_nobody_spent_anything_has_no_date() -> None:
+    """A budget is told before anything was spent, and no day of which nobody knows."""
+    assert report.status(Swarm(), report.Live())["day"]["date"] is None
+    day = {"date": None, "cost_usd": 0.0, "budget_usd": 5.0}
+    assert render.held_lines({"day": day}) == ["spent: $0.00 of $5.00"]
+    assert render.held_lines({"day": {**day, "date": "2026-11-21"}}) == [
+        "spent on 2026-11-21: $0.00 of $5.00"
+    ]
 
 
 def test_status_says_why_the_last_daemon_ended_by_itself() -> None:
