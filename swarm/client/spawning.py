@@ -146,4 +146,9 @@ def _await_ready(reader: int, log: Path) -> dict[str, Any]:
     if isinstance(said, dict):
         raise protocol.error_from_body(said, 500)
     tail = "\n".join(log.read_text("utf-8", "replace").splitlines()[-15:])
+    if not tail:
+        how = "ended" if ready else f"did not come up in {READY_S:g} s"
+        raise SwarmError(
+            f"The daemon {how} and said nothing.", "", "swarm doctor, then the same command again"
+        )
     raise SwarmError(f"The daemon did not come up.\n{tail}", "No daemon runs.", f"look into {log}")

@@ -20,7 +20,7 @@ import pytest
 
 from swarm import __version__, protocol
 from swarm.client import connection as connecting
-from swarm.client import everywhere, place
+from swarm.client import everywhere, place, spawning
 from swarm.client.connection import AnswerBroken, AnswerLate, Connection, daemon_file, find
 from swarm.client.session import Session
 from swarm.errors import NoDaemon, Refused, SwarmError, UsageError
@@ -512,3 +512,21 @@ def test_a_daemon_that_does_not_answer_hides_no_other_repository(
     assert silent["daemon"]["running"]
     assert "neither answers nor works" in silent["daemon"]["silent"]["cause"]
     assert silent["runs"] == []
+
+
+def test_a_daemon_that_was_killed_before_it_said_anything(tmp_path: Path) -> None:
+    """Nobody is sent to a log in which nothing stands; where something does, its end is shown."""
+    log = tmp_path / "start.log"
+    for written, said in (
+        ("", "The daemon ended and said nothing."),
+        ("Killed\n", "did not come up.\nKilled"),
+    ):
+        log.write_text(written)
+        reader, writer = os.pipe()
+        os.close(writer)
+        with pytest.raises(SwarmError) as failed:
+            spawning._await_ready(reader, log)
+        os.close(reader)
+        assert said in failed.value.cause
+        assert (str(log) in failed.value.next_step) == bool(written)
+        assert "\n\n" not in str(failed.value)
