@@ -309,6 +309,7 @@ def to_limits(settings: Settings) -> MachineLimits:
         keep_claims=True,
         by_priority=True,
         apart=True,
+        apart_in_order=True,
         batches=settings.verify.mode == "batch",
         verify_slots=settings.verify.slots,
         hold_agents=True,

@@ -288,7 +288,7 @@ class Limits:
     after a second one; off likewise: alone after the first.
     `batches` lets several attempts be verified at once where little is red (opt-in). `by_priority` lets finished work of a higher
     priority land before others that wait; off as in journals of 0.1.0. `apart` has a task that shares a path with one at work start
-    after a few later ones of its priority that share none; off likewise.
+    after a few later ones of its priority that share none; `apart_in_order` has these overlap none that they pass by. Off likewise.
     `verify_slots` is how many candidates are verified at once, of all runs; the first of each run never waits for one, unless
     `heads_wait`, which is off in journals of 0.1.0. `own_steps` has nothing else looked at where an attempt has come so far that
     its worker may start, or runs: nobody waits for that; off likewise.
@@ -341,6 +341,7 @@ class Limits:
     batches: bool = False
     by_priority: bool = False
     apart: bool = False
+    apart_in_order: bool = False
     expect_memory: bool = False
     memory_percent_suspend: float = 95.0
     memory_stall_percent_suspend: float = 40.0

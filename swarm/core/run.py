@@ -459,15 +459,19 @@ class Run:
             most -= 1
         return None
 
-    def apart(self, task: Task) -> Task:
+    def apart(self, task: Task, *, in_order: bool) -> Task:
         """Gives who starts now in the place of a task whose turn has come and which may conflict with what is at work: the first of
-        the next ones of the same priority that shares no path with anything; the task itself where none of a few does."""
+        the next ones of the same priority that shares no path with anything; the task itself where none of a few does. With
+        `in_order` none of them overlaps one that it passes by, which would have to wait for it."""
 
         def alike(other: Task) -> bool:
             return other.spec.priority == task.spec.priority and not other.alone
 
         looked = [task]
         while alike(looked[-1]) and self._shares(looked[-1]) and len(looked) <= APART_MAX:
+            if in_order:
+                passed = looked[-1]
+                self.waiting.add(passed.spec.id, _key(passed), self.wanted_claims(passed))
             other = self.pop(APART_MAX)
             if other is None:
                 break

@@ -70,7 +70,9 @@ def start_what_may(turn: Turn) -> None:
 def _next_task(swarm: Swarm, run: Run) -> Task | None:
     """Takes the task of a run whose turn it is out of those that are ready; None where none that was looked at may start."""
     task = run.pop(LOOKS_MAX if run.in_plan_order else len(run.tasks))
-    return run.apart(task) if task is not None and swarm.limits.apart else task
+    if task is None or not swarm.limits.apart:
+        return task
+    return run.apart(task, in_order=swarm.limits.apart_in_order and run.in_plan_order)
 
 
 def _nothing_may_start(swarm: Swarm) -> admission.Decision | None:

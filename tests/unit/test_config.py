@@ -44,6 +44,7 @@ def test_without_a_file_everything_is_the_default(tmp_path: Path) -> None:
         spare_worktrees=1,
         in_plan_order=True,
         apart=True,
+        apart_in_order=True,
         verify_again=True,
         same_failure_max=3,
         tell_unused=True,

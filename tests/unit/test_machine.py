@@ -263,6 +263,24 @@ def test_two_that_share_a_path_are_not_started_together_where_a_third_fits(apart
     assert story.at_work() == (["a", "b"] if apart else ["a", "c"])
 
 
+@pytest.mark.parametrize("in_order", [True, False])
+def test_who_shares_a_path_is_passed_over_by_none_that_it_would_have_to_wait_for(in_order: bool) -> None:
+    """What starts in its place overlaps it in nothing; before `apart_in_order` it could be what it waits for from then on."""
+    tasks = [
+        a_task("a", claims=["+log"]),
+        a_task("b", claims=["+log", "x"]),
+        a_task("c", claims=["x"]),
+        a_task("d"),
+    ]
+    limits = dataclasses.replace(APART, apart_in_order=in_order)
+    story = a_story(a_plan(*tasks), bench=Story(limits))
+    assert story.at_work() == (["a", "d"] if in_order else ["a", "c"])
+    story.land("d" if in_order else "c")
+    assert story.at_work() == (["a", "b"] if in_order else ["a", "d"])
+    story.land("b" if in_order else "d")
+    assert story.at_work() == (["a", "c"] if in_order else ["a", "b"])
+
+
 def test_who_shares_a_path_is_passed_over_by_none_of_less_priority() -> None:
     """What a person gave more weight to starts first, though it may conflict with what is at work."""
     first = [a_task(name, claims=["+log"], priority=1) for name in "ab"]

@@ -108,6 +108,7 @@ class World:
             batches=self.random.random() < 0.5,
             by_priority=self.random.random() < 0.5,
             apart=self.random.random() < 0.5,
+            apart_in_order=True,  # without it one that is passed by may have to wait, see `check_turn`
         )
         if rush:
             slots = self.random.choice([2, 3, 4])
@@ -223,7 +224,7 @@ class World:
                 return
         del self.outstanding[key]
         self.send(event)
-        if isinstance(event, m.AttemptEvent):
+        if isinstance(event, m.AttemptEvent) and not isinstance(event, m.CommandFailed):
             self.answered = [*self.answered[-30:], event]
 
     def refused(self, event: m.Event) -> None:
@@ -236,7 +237,8 @@ class World:
         assert _shape(self.swarm) == before
 
     def again(self) -> None:
-        """Sends an answer a second time. It is refused and changes nothing, save where just that is asked for once more."""
+        """Sends an answer a second time. It is refused and changes nothing, save where just that is asked for once more. None that
+        says that a command failed: it does not say which time."""
         if not self.answered:
             return
         event = dataclasses.replace(self.random.choice(self.answered), at=self.now)
@@ -425,7 +427,8 @@ class World:
         ends = tuple(zip((suite.name for suite in command.suites), outcomes, strict=True))
         suites = tuple(SuiteResult(name=name, outcome=outcome) for name, outcome in ends)
         trouble = self.trouble(50) if set(outcomes) - {"passed"} else ""
-        if not trouble:
+        live = self.swarm.runs[command.run].tasks[command.task].live
+        if not trouble or (live is not None and live.troubles >= self.swarm.limits.lost_max):
             passed = {(command.candidate, name) for name, outcome in ends if outcome == "passed"}
             self.outside.passed |= passed
         return m.Verified(

@@ -26,6 +26,7 @@ LIMITS = Limits(
     keep_claims=True,
     by_priority=True,
     apart=True,
+    apart_in_order=True,
 )
 
 
