@@ -29,6 +29,11 @@ def count(run: Run, *, red: bool) -> None:
     run.red_share += _WEIGHT * (red - run.red_share)
 
 
+def together(attempt: Attempt) -> tuple[str, ...]:
+    """Names those that an attempt is verified with, itself among them; nobody where it is by itself."""
+    return attempt.batch if len(attempt.batch) > 1 else ()
+
+
 def members(run: Run, attempt: Attempt) -> list[Attempt]:
     """Gives the live attempts of a batch, in order; the attempt itself where it is in none."""
     if not attempt.batch:

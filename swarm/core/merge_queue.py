@@ -272,9 +272,20 @@ def candidate_made(turn: Turn, event: m.CandidateMade) -> None:
     run, task, attempt = live(turn, event, Step.MERGING, Step.REVERTING)
     if event.onto != attempt.onto:
         raise StaleEvent(f"merged onto {event.onto}, wanted {attempt.onto}")
+    _check_merged(attempt, event.head)
+    told = tuple(suite.name for suite in attempt.to_pass), batch.together(attempt)
+    if event.head and (event.verified, event.batch) != told:  # its message would say what is not so any more
+        raise StaleEvent(f"merged to be verified by {event.verified} with {event.batch}, wanted {told}")
     attempt.candidate = event.candidate
     attempt.suites = attempt.again = ()
     go(turn, run, task, attempt, Step.VERIFYING if attempt.to_pass else Step.VERIFIED)
+
+
+def _check_merged(attempt: Attempt, head: str) -> None:
+    """Raises `StaleEvent` where something else was merged, such as what was rebased before it was sent back to the queue. Events of
+    earlier versions do not say what was."""
+    if head and head != attempt.submitted:
+        raise StaleEvent(f"merged {head}, wanted {attempt.submitted}")
 
 
 def merge_conflicted(turn: Turn, event: m.MergeConflicted) -> None:
@@ -284,6 +295,7 @@ def merge_conflicted(turn: Turn, event: m.MergeConflicted) -> None:
     run, task, attempt = live(turn, event, Step.MERGING, Step.REVERTING)
     if event.onto != attempt.onto:
         raise StaleEvent(f"merged onto {event.onto}, wanted {attempt.onto}")
+    _check_merged(attempt, event.head)
     if attempt.search is not None:
         searching.settle(turn, run, task, attempt)
     elif run.landing[0] != task.spec.id:

@@ -437,23 +437,28 @@ class BroughtIn(AttemptEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateMade(AttemptEvent):
-    """`candidate` merges the attempt onto `onto`."""
+    """`candidate` merges the attempt onto `onto`: of a merge its commit `head`, with a message that says that `verified` have
+    passed, for all of the `batch` where there is one. An undo tells none of these."""
 
     onto: str
     candidate: str
+    head: str = ""
+    verified: tuple[str, ...] = ()
+    batch: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergeConflicted(AttemptEvent):
     """The attempt does not merge onto `onto`: `paths` conflict; `landings` are the tasks on staging that changed them; `versions`
     are those of the paths that both sides have a version of, as far as they are not too many. `why` says what is wrong where the
-    same lines are not."""
+    same lines are not. `head` is the commit that was merged, "" for an undo."""
 
     onto: str
     paths: tuple[str, ...]
     landings: tuple[str, ...] = ()
     versions: tuple[Sides, ...] = ()
     why: str = ""
+    head: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from swarm.core import admission
 from swarm.core import commands as cmd
 from swarm.core import messages as m
-from swarm.core.batch import members
+from swarm.core.batch import members, together
 from swarm.core.lessons import Lesson
 from swarm.core.model import Attempt, Hold, Limits, Readings, Spent, Step, Task, TaskState, Trial
 from swarm.core.run import Run
@@ -305,7 +305,7 @@ def _merge(_: Swarm, run: Run, task: Task, attempt: Attempt) -> cmd.Command:
         at=attempt.queued_at,
         base=_base(attempt),
         by_hand=task.spec.by_hand,
-        batch=attempt.batch if len(attempt.batch) > 1 else (),
+        batch=together(attempt),
     )
 
 

@@ -49,10 +49,18 @@ class Lander:
         if isinstance(merged, Conflict):
             if command.by_hand:  # whoever made it can only settle it with what it conflicts with
                 landing.hand_over(command.run, command.onto, command.base)
-            return self._conflicted(m.MergeConflicted, command, merged)
+            return self._conflicted(m.MergeConflicted, command, merged, head=command.head)
         message = landing_message(command)
         candidate = landing.candidate(merged.tree, command.onto, command.head, message=message, at=command.at)
-        return m.CandidateMade(at=self.clock(), **command.about, onto=command.onto, candidate=candidate)
+        return m.CandidateMade(
+            at=self.clock(),
+            **command.about,
+            onto=command.onto,
+            candidate=candidate,
+            head=command.head,
+            verified=command.verified,
+            batch=command.batch,
+        )
 
     def rebase(self, command: cmd.Rebase) -> m.Event:
         """Replays an attempt's commits onto staging."""
@@ -81,6 +89,7 @@ class Lander:
         kind: type[m.MergeConflicted] | type[m.RebaseConflicted],
         command: cmd.Merge | cmd.Rebase | cmd.Revert,
         found: Conflict,
+        **more: str,
     ) -> m.Event:
         since = command.landings[-1][1] if isinstance(command, cmd.Revert) else command.base
         landings = self.edges.landing.touched_by(found.paths, since=since, until=command.onto)
@@ -92,6 +101,7 @@ class Lander:
             landings=tuple(landings),
             versions=found.sides()[:VERSIONS_MAX],
             why="" if found.blobs else "; ".join(found.messages),
+            **more,
         )
 
     def advance(self, command: cmd.Advance) -> m.Event:

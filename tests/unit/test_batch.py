@@ -11,7 +11,7 @@ from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.invariants import invariants
 from swarm.core.model import Limits, Step, SuiteCount
-from swarm.core.state import pending_commands
+from swarm.core.state import StaleEvent, pending_commands
 from swarm.daemon.landing import landing_message
 from tests.builders import BASE, a_plan, a_task
 from tests.stories import Story, a_story
@@ -194,6 +194,29 @@ def test_a_batch_that_loses_a_member_is_made_anew_without_it(gone: str) -> None:
     story.publish()
     assert [name for name, _ in story.run.landed] == ["first", *left]
     assert invariants(story.swarm) == []
+
+
+def test_a_candidate_that_was_made_for_a_batch_which_is_gone_is_refused() -> None:
+    """Its message would say that it is verified with who has left; the one that is asked for now is made as well."""
+    story = made(*"ab")
+    story.send(m.TasksCancelled(at=story.now, run="plan", tasks=("b",)))
+    story.take(cmd.Verify)
+    merge = story.sole(cmd.Merge)
+    assert (merge.batch, merge.verified) == ((), ("unit", "own-a"))
+    answer = m.CandidateMade(
+        at=story.now,
+        run="plan",
+        task="a",
+        attempt=1,
+        onto=merge.onto,
+        candidate="c",
+        head=merge.head,
+        batch=("a", "b"),
+    )
+    with pytest.raises(StaleEvent):
+        story.send(answer)
+    story.send(dataclasses.replace(answer, verified=merge.verified, batch=()))
+    assert story.sole(cmd.Verify).candidate == "c"
 
 
 def test_a_member_that_conflicts_leaves_the_batch() -> None:

@@ -221,6 +221,24 @@ def test_a_conflict_of_several_commits_is_rebased_first() -> None:
     assert (advance.head, advance.base) == ("rebased", rebase.onto)
 
 
+@pytest.mark.parametrize("kind", [m.CandidateMade, m.MergeConflicted])
+def test_what_was_merged_before_is_no_answer_to_another_merge(kind: type[m.Event]) -> None:
+    """Of two merges of an attempt onto the same commit, of its work and of that rebased, each is told by what was merged."""
+    story = a_story(a_plan(a_task("a"), a_task("b")))
+    story.land("b")
+    story.work("a", commits=2)
+    head = story.attempt("a").head
+    story.conflict("a")
+    rebase = story.sole(cmd.Rebase)
+    story.send(m.Rebased(**story.where(rebase), onto=rebase.onto, head="rebased"))
+    merge = story.sole(cmd.Merge)
+    more = {"candidate": "c"} if kind is m.CandidateMade else {"paths": ("x",)}
+    with pytest.raises(StaleEvent):
+        story.send(kind(**story.where(merge), onto=merge.onto, head=str(head), **more))
+    story.send(kind(**story.where(merge), onto=merge.onto, head=merge.head, **more))
+    assert (story.attempt("a").candidate == "c") is (kind is m.CandidateMade)
+
+
 def test_one_commit_is_not_rebased() -> None:
     """A conflict of a single commit is taken as it is: merged again it would be the same merge."""
     story = a_story(a_plan(a_task("a")))

@@ -389,9 +389,21 @@ class World:
         assert command.onto in self.ahead(run, command.task) or self.rebuilt
         if self.chance(20):
             return m.MergeConflicted(
-                **where, onto=command.onto, paths=("a/1",), landings=("x",), versions=SIDES
+                **where,
+                onto=command.onto,
+                paths=("a/1",),
+                landings=("x",),
+                versions=SIDES,
+                head=command.head,
             )
-        return m.CandidateMade(**where, onto=command.onto, candidate=self.outside.merge(command))
+        return m.CandidateMade(
+            **where,
+            onto=command.onto,
+            candidate=self.outside.merge(command),
+            head=command.head,
+            verified=command.verified,
+            batch=command.batch,
+        )
 
     def ahead(self, run: Run, task: str) -> set[str | None]:
         """What a candidate may be made from: staging, or a candidate ahead of it; any landing, to find out why it was red."""
@@ -437,7 +449,7 @@ class World:
 
     def _on_Advance(self, command: cmd.Advance, where: dict[str, Any]) -> m.Event:
         outside, task = self.outside, self.swarm.runs[command.run].tasks[command.task]
-        if self.chance(5):
+        if not outside.is_below(command.new, outside.staging[command.run]) and self.chance(5):
             outside.staging[command.run] = self.commit(outside.staging[command.run])
         assert task.live is not None
         run = self.swarm.runs[command.run]
