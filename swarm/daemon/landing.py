@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from swarm.core import commands as cmd
 from swarm.core import messages as m
@@ -49,7 +50,7 @@ class Lander:
         if isinstance(merged, Conflict):
             if command.by_hand:  # whoever made it can only settle it with what it conflicts with
                 landing.hand_over(command.run, command.onto, command.base)
-            return self._conflicted(m.MergeConflicted, command, merged, head=command.head)
+            return self._conflicted(partial(m.MergeConflicted, head=command.head), command, merged)
         message = landing_message(command)
         candidate = landing.candidate(merged.tree, command.onto, command.head, message=message, at=command.at)
         return m.CandidateMade(
@@ -86,10 +87,9 @@ class Lander:
 
     def _conflicted(
         self,
-        kind: type[m.MergeConflicted] | type[m.RebaseConflicted],
+        kind: Callable[..., m.Event],
         command: cmd.Merge | cmd.Rebase | cmd.Revert,
         found: Conflict,
-        **more: str,
     ) -> m.Event:
         since = command.landings[-1][1] if isinstance(command, cmd.Revert) else command.base
         landings = self.edges.landing.touched_by(found.paths, since=since, until=command.onto)
@@ -101,7 +101,6 @@ class Lander:
             landings=tuple(landings),
             versions=found.sides()[:VERSIONS_MAX],
             why="" if found.blobs else "; ".join(found.messages),
-            **more,
         )
 
     def advance(self, command: cmd.Advance) -> m.Event:
