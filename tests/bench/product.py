@@ -31,7 +31,10 @@ CALM = {
 class Product:
     """A repository of `files` files, and `swarm` in it; as a context, it ends the daemon and removes the folder."""
 
-    def __init__(self, scratch: Path, *, files: int = 200, slots: int = 4, sandbox: str = "off") -> None:
+    def __init__(
+        self, scratch: Path, *, files: int = 200, slots: int = 4, sandbox: str = "off", program: str = SWARM
+    ) -> None:
+        self.program = program
         self.folder = scratch / f"product-{time.monotonic_ns()}"
         self.repository = floor.a_repository(self.folder / "repo", files)
         readings = self.folder / "readings.json"
@@ -49,7 +52,7 @@ class Product:
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         subprocess.run(
-            [SWARM, "stop", "--now"],
+            [self.program, "stop", "--now"],
             cwd=self.repository,
             env=self.environment,
             capture_output=True,
@@ -60,7 +63,7 @@ class Product:
 
     def swarm(self, *arguments: str, timeout_s: float = 600.0, code: int = 0) -> str:
         """Runs a command and gives what it prints. Raises `RuntimeError` when its exit code is not `code`."""
-        command = [SWARM, *arguments]
+        command = [self.program, *arguments]
         done = subprocess.run(
             command,
             cwd=self.repository,

@@ -204,16 +204,22 @@ def test_a_publish_that_fails_is_tried_again() -> None:
 # --- conflicts
 
 
-def test_a_conflict_of_several_commits_is_rebased_first() -> None:
-    """An attempt of several commits that conflicts is rebased by machine and then merged again from its new head."""
+def rebased() -> tuple[Story, str | None, cmd.Rebase]:
+    """An attempt of two commits that conflicted, was rebased by machine and is merged again; its head before; what was asked."""
     story = a_story(a_plan(a_task("a"), a_task("b")))
     story.land("b")
     story.work("a", commits=2)
     head = story.attempt("a").head
     story.conflict("a")
     rebase = story.sole(cmd.Rebase)
-    assert (rebase.onto, rebase.head, rebase.base) == (story.run.staging, head, BASE)
     story.send(m.Rebased(**story.where(rebase), onto=rebase.onto, head="rebased"))
+    return story, head, rebase
+
+
+def test_a_conflict_of_several_commits_is_rebased_first() -> None:
+    """An attempt of several commits that conflicts is rebased by machine and then merged again from its new head."""
+    story, head, rebase = rebased()
+    assert (rebase.onto, rebase.head, rebase.base) == (story.run.staging, head, BASE)
     merge = story.sole(cmd.Merge)
     assert (merge.onto, merge.head, merge.base) == (rebase.onto, "rebased", rebase.onto)
     story.send(m.CandidateMade(**story.where(merge), onto=merge.onto, candidate="c"))
@@ -224,13 +230,7 @@ def test_a_conflict_of_several_commits_is_rebased_first() -> None:
 @pytest.mark.parametrize("kind", [m.CandidateMade, m.MergeConflicted])
 def test_what_was_merged_before_is_no_answer_to_another_merge(kind: type[m.Event]) -> None:
     """Of two merges of an attempt onto the same commit, of its work and of that rebased, each is told by what was merged."""
-    story = a_story(a_plan(a_task("a"), a_task("b")))
-    story.land("b")
-    story.work("a", commits=2)
-    head = story.attempt("a").head
-    story.conflict("a")
-    rebase = story.sole(cmd.Rebase)
-    story.send(m.Rebased(**story.where(rebase), onto=rebase.onto, head="rebased"))
+    story, head, _ = rebased()
     merge = story.sole(cmd.Merge)
     more = {"candidate": "c"} if kind is m.CandidateMade else {"paths": ("x",)}
     with pytest.raises(StaleEvent):
