@@ -164,6 +164,7 @@ def _daemon_started(turn: Turn, event: m.DaemonStarted) -> None:
     swarm.stopping, swarm.stop_grace_s = False, None
     swarm.measuring, swarm.readings, swarm.measured_at, swarm.blind = None, None, float("-inf"), ""
     swarm.ramp = admission.Ramp()
+    memory.begun(turn)
     for run in swarm.runs.values():
         run.in_plan_order = swarm.limits.in_plan_order
         if run.open_tasks or run.finished_commit is None:

@@ -105,6 +105,13 @@ def measured(turn: Turn, event: m.MemoryMeasured) -> None:
     move(turn)
 
 
+def begun(turn: Turn) -> None:
+    """Leaves the daemon that begins the time to look at the machine before the next move, on which an earlier one decided: there
+    may be memory again."""
+    if turn.swarm.limits.look_first and turn.swarm.memory_at is not None:
+        _next_move(turn, SETTLE_S)
+
+
 def joined(turn: Turn) -> None:
     """Sees to it that a worker which came up on a machine that is short of memory has its turn to stand still."""
     if turn.swarm.pressure is Pressure.SHORT and turn.swarm.memory_at is None:

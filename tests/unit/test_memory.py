@@ -298,6 +298,34 @@ def test_a_restart_takes_a_worker_that_stands_still_for_what_it_is() -> None:
     assert kinds == {"a": cmd.WatchWorker, "b": cmd.ThawWorker}
 
 
+@pytest.mark.parametrize("look_first", [True, False])
+def test_a_daemon_that_begins_looks_before_anybody_stands_still(look_first: bool) -> None:
+    """The next move of an earlier daemon was due while none ran: it is made after a look at the machine, which may have memory by
+    now. In journals of before it was made at once."""
+    story = a_busy_story("abc")
+    looks(story, 97.0)
+    story.now += 30.0
+    limits = dataclasses.replace(story.swarm.limits, look_first=look_first)
+    story.send(m.DaemonStarted(at=story.now, version="0", pid=2, limits=limits))
+    story.wait(0.0)
+    assert still(story) == ("c" if look_first else "bc")
+    looks(story, 92.0)
+    story.wait(20.0)
+    assert still(story) == ("c" if look_first else "bc")
+
+
+def test_a_machine_still_short_of_memory_after_a_restart_suspends_the_next() -> None:
+    """The look is waited for as long as it takes to settle, no longer."""
+    story = a_busy_story("abc")
+    looks(story, 97.0)
+    limits = dataclasses.replace(story.swarm.limits, look_first=True)
+    story.send(m.DaemonStarted(at=story.now, version="0", pid=2, limits=limits))
+    story.wait(1.9)
+    assert still(story) == "c"
+    story.wait(0.1)
+    assert still(story) == "bc"
+
+
 def test_status_says_who_stands_still_and_why() -> None:
     """The attempt is `suspended`, with the reason and since when; its task runs."""
     story = a_busy_story("ab")
