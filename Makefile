@@ -13,6 +13,7 @@ CRASH_ARGS ?=
 HOSTILE_ARGS ?=
 MUTANTS_ARGS ?=
 WALKS ?= 1000
+FIRST ?= 0
 
 # As root, without a terminal and with an empty or unwritable home, pip is to work without a word.
 export PIP_ROOT_USER_ACTION := ignore
@@ -38,7 +39,7 @@ help:
 	@echo "make crash-sweep      each process of each step of a landing killed at each of its system calls (needs strace)"
 	@echo "make hostile          hundreds of odd histories, landed and then judged by plain git (HOSTILE_ARGS='--seed 7 --count 50')"
 	@echo "make mutants          planted bugs, to see that the checks can fail (MUTANTS_ARGS='--only no-epoch')"
-	@echo "make walk             the simulated world, by many seeds (WALKS=1000)"
+	@echo "make walk             the simulated world, by many seeds (WALKS=1000 FIRST=0)"
 	@echo "make bench            the figures, as ratios to floor programs measured beside them (minutes)"
 	@echo "make extras           the packages of the extras mcp and yaml, whose tests are skipped without them"
 	@echo "make system-packages  as root with apt: bubblewrap for the sandbox, strace for the sweep"
@@ -106,7 +107,7 @@ mutants: $(STAMP)
 	@$(BIN)/python -m tests.crash.mutants $(MUTANTS_ARGS)
 
 walk: $(STAMP)
-	@SWARM_WALK_SEEDS=$(WALKS) $(BIN)/python -m pytest tests/unit/test_random_walk.py -q $(PYTEST_ARGS)
+	@SWARM_WALK_SEEDS=$(WALKS) SWARM_WALK_FIRST=$(FIRST) $(BIN)/python -m pytest tests/unit/test_random_walk.py -q $(PYTEST_ARGS)
 
 check: lint types test
 

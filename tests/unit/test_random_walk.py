@@ -1,8 +1,8 @@
 """The machine is led at random through plans, answers, failures, requests and crashes; after each step it is held to its laws.
 
 It is a simulation of the whole world, by a clock that is a number: commands are carried out in `outside`, in any order, and their
-answers come at once, late, twice, or never because the daemon is killed first. SWARM_WALK_SEEDS says how many walks; `make walk`
-does many.
+answers come at once, late, twice, or never because the daemon is killed first. SWARM_WALK_SEEDS says how many walks, SWARM_WALK_FIRST the first
+seed; `make walk` does many.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ from tests.builders import BASE, CALM, a_claim, a_plan, a_task
 from tests.unit.outside import Key, Outside, key_of
 
 SEEDS = int(os.environ.get("SWARM_WALK_SEEDS", "150"))
+FIRST = int(os.environ.get("SWARM_WALK_FIRST", "0"))
 STEPS = 400
 SIDES = (Sides("a/1", *"123"),)
 OVERSTEPPED = (m.WorkerOutgrew, m.WorkerSilent, m.WorkerMultiplied)
@@ -104,10 +105,12 @@ class World:
             name_partners=self.random.random() < 0.8,
             heads_wait=self.random.random() < 0.8,
             own_steps=self.random.random() < 0.8,
+            look_first=self.random.random() < 0.8,
             keep_claims=self.random.random() < 0.8,
             batches=self.random.random() < 0.5,
             by_priority=self.random.random() < 0.5,
             apart=self.random.random() < 0.5,
+            alone_comes_back=True,  # without it one that is to run alone may wait for ever
             apart_in_order=True,  # without it one that is passed by may have to wait, see `check_turn`
         )
         if rush:
@@ -510,6 +513,7 @@ class World:
         assert mine == [], f"{mine} would answer a run that is gone"
         self.outside.discard(command.run)
         self.answered = [event for event in self.answered if event.run != command.run]
+        self.on_its_way = {key: each for key, each in self.on_its_way.items() if key[1] != command.run}
         self.exits = {key: how for key, how in self.exits.items() if key[0] != command.run}
         self.plans.pop(command.run, None)
         self.branches.pop(command.run, None)
@@ -794,18 +798,14 @@ def walk(seed: int, steps: int = STEPS, *, rush: bool = False) -> Iterator[World
         yield world
 
 
-# Seeds beyond the usual ones that have found something: a ring that an undo closed, a time limit that outlived its run.
-FOUND = (356, 545)
-
-
-@pytest.mark.parametrize("seed", [*range(SEEDS), *(seed for seed in FOUND if seed >= SEEDS)])
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + SEEDS))
 def test_whatever_happens_the_invariants_hold_and_everything_ends(seed: int) -> None:
     """After every step the invariants hold, the outstanding commands are the pending ones, a replay gives the same, and in the end
     every task has ended, each landed one exactly once."""
     check_to_the_end(walk(seed))
 
 
-@pytest.mark.parametrize("seed", range(1 + SEEDS // 3))
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + 1 + SEEDS // 3))
 def test_whatever_happens_to_many_candidates_at_once(seed: int) -> None:
     """The same where all tasks come to the merge queue together, and several candidates stand on each other."""
     check_to_the_end(walk(seed, rush=True))
