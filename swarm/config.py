@@ -310,6 +310,8 @@ def to_limits(settings: Settings) -> MachineLimits:
         by_priority=True,
         apart=True,
         apart_in_order=True,
+        look_first=True,
+        alone_comes_back=True,
         batches=settings.verify.mode == "batch",
         verify_slots=settings.verify.slots,
         hold_agents=True,

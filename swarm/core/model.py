@@ -285,7 +285,8 @@ class Limits:
     tried again, 0 for any number; `tell_unused` has claims told that nothing was changed under. All off as in journals of 0.1.0.
     `name_partners` has it found out together with which landings work is red, where it is green without them; off likewise.
     `keep_claims` has a task keep its claims, and the paths of the conflict, from a conflict to its next attempt, and run alone only
-    after a second one; off likewise: alone after the first.
+    after a second one; off likewise: alone after the first. `alone_comes_back` has one that is to run alone, and waits for such
+    claims, start when they are free; before it nobody came back to it.
     `batches` lets several attempts be verified at once where little is red (opt-in). `by_priority` lets finished work of a higher
     priority land before others that wait; off as in journals of 0.1.0. `apart` has a task that shares a path with one at work start
     after a few later ones of its priority that share none; `apart_in_order` has these overlap none that they pass by. Off likewise.
@@ -298,6 +299,7 @@ class Limits:
     The budgets are of each run, of each task and of a day; 0: none.
     `expect_memory` has a start wait for the memory that its task is expected to take; off as in journals of 0.1.0.
     `disk_free_inodes_min` likewise has starts wait where fewer inodes are free; 0 as in journals of 0.1.0.
+    `look_first` has a daemon that begins suspend nobody for what an earlier one saw of memory before it looks itself; off likewise.
     From `memory_percent_suspend` or `memory_stall_percent_suspend` on workers are suspended, for at most `suspended_s_max`.
     """
 
@@ -342,6 +344,8 @@ class Limits:
     by_priority: bool = False
     apart: bool = False
     apart_in_order: bool = False
+    look_first: bool = False
+    alone_comes_back: bool = False
     expect_memory: bool = False
     memory_percent_suspend: float = 95.0
     memory_stall_percent_suspend: float = 40.0

@@ -29,6 +29,7 @@ from swarm.core.model import (
     Attempt,
     Claim,
     FoundAttempt,
+    Limits,
     Mode,
     PhaseSpec,
     PlanSpec,
@@ -427,9 +428,9 @@ class Run:
             return self.alone[0][0]
         return None
 
-    def pop(self, most: int) -> Task | None:
+    def pop(self, most: int, limits: Limits) -> Task | None:
         """Gives the best ready task whose turn has come, and parks those it passes over; None when there is none, or when `most`
-        have been passed over."""
+        have been passed over. One that runs alone and waited for a claim waits for its turn alone again, if the `limits` say so."""
         while most > 0 and self.peek() is not None:
             alone = not self._open
             place = _FREE
@@ -441,7 +442,8 @@ class Run:
                 self._offer(place)
             task = self.tasks[name]
             if task.state is not TaskState.READY or task.not_before is not None or task.alone is not alone:
-                if task.state is TaskState.READY and task.alone and place[0].startswith(_GATE):
+                comes_back = limits.alone_comes_back or place[0].startswith(_GATE)
+                if task.state is TaskState.READY and task.alone and comes_back:
                     self.push(task)
                 continue  # left over from an earlier time of being ready
             if not self.selected(task) or task.paused:
@@ -459,20 +461,20 @@ class Run:
             most -= 1
         return None
 
-    def apart(self, task: Task, *, in_order: bool) -> Task:
+    def apart(self, task: Task, limits: Limits) -> Task:
         """Gives who starts now in the place of a task whose turn has come and which may conflict with what is at work: the first of
         the next ones of the same priority that shares no path with anything; the task itself where none of a few does. With
-        `in_order` none of them overlaps one that it passes by, which would have to wait for it."""
+        `apart_in_order` none of them overlaps one that it passes by, which would have to wait for it."""
 
         def alike(other: Task) -> bool:
             return other.spec.priority == task.spec.priority and not other.alone
 
-        looked = [task]
+        looked, in_order = [task], limits.apart_in_order and self.in_plan_order
         while alike(looked[-1]) and self._shares(looked[-1]) and len(looked) <= APART_MAX:
             if in_order:
                 passed = looked[-1]
                 self.waiting.add(passed.spec.id, _key(passed), self.wanted_claims(passed))
-            other = self.pop(APART_MAX)
+            other = self.pop(APART_MAX, limits)
             if other is None:
                 break
             looked.append(other)

@@ -69,10 +69,10 @@ def start_what_may(turn: Turn) -> None:
 
 def _next_task(swarm: Swarm, run: Run) -> Task | None:
     """Takes the task of a run whose turn it is out of those that are ready; None where none that was looked at may start."""
-    task = run.pop(LOOKS_MAX if run.in_plan_order else len(run.tasks))
+    task = run.pop(LOOKS_MAX if run.in_plan_order else len(run.tasks), swarm.limits)
     if task is None or not swarm.limits.apart:
         return task
-    return run.apart(task, in_order=swarm.limits.apart_in_order and run.in_plan_order)
+    return run.apart(task, swarm.limits)
 
 
 def _nothing_may_start(swarm: Swarm) -> admission.Decision | None:

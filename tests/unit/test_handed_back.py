@@ -9,7 +9,7 @@ import pytest
 from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.invariants import invariants
-from swarm.core.model import Claim, Limits, Mode
+from swarm.core.model import Claim, Limits, Mode, WorkerResult
 from tests.builders import a_plan, a_task
 from tests.stories import Story, a_story
 
@@ -130,6 +130,41 @@ def test_an_earlier_task_that_waits_does_not_hold_up_the_one_it_waits_for() -> N
     story.conflict("x", "src/x")
     assert story.at_work() == ["x"]
     story.land("x", "first")
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_who_is_to_run_alone_waits_for_what_another_has_kept(comes_back: bool) -> None:
+    """A task whose turn alone has come may meet claims that another keeps, which waits for its agent: it starts once they are free.
+    In journals of before nobody came back to it."""
+    claims = {"x": "src/**", "y": "src/y", "z": "src/z"}
+    tasks = [
+        dataclasses.replace(a_task(name, claims=[path]), agent="one" if name == "x" else "two")
+        for name, path in claims.items()
+    ]
+    limits = dataclasses.replace(KEEPING, hold_agents=True, alone_comes_back=comes_back)
+    story = a_story(a_plan(*tasks), bench=Story(limits))
+    for _ in range(2):
+        story.work("x", ["src/x"])
+        story.conflict("x", "src/x")
+    story.up("x")
+    assert story.attempt("x").alone
+    story.exit("x", 75, WorkerResult(retry_after_s=10.0))
+    story.collect("x", touched=[])
+    story.work("y", ["src/y"])
+    story.up("z")
+    story.exit("z", 75, WorkerResult(retry_after_s=100.0))
+    story.collect("z", touched=[])
+    story.conflict("y", "src/y")
+    story.wait(10.0)
+    assert (story.at_work(), held(story)) == ([], {"y": ["src/y"]})
+    story.wait(90.0)
+    story.land("y")
+    assert story.at_work() == (["x"] if comes_back else [])
+    assert (invariants(story.swarm) == []) is comes_back
+    if comes_back:
+        story.land("x")
+        story.wait(1.0)  # the agent of z comes back one by one
+        story.land("z")
 
 
 def test_older_journals_run_alone_at_once() -> None:

@@ -27,6 +27,8 @@ LIMITS = Limits(
     by_priority=True,
     apart=True,
     apart_in_order=True,
+    look_first=True,
+    alone_comes_back=True,
 )
 
 
