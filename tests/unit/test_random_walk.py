@@ -1,8 +1,8 @@
 """The machine is led at random through plans, answers, failures, requests and crashes; after each step it is held to its laws.
 
 It is a simulation of the whole world, by a clock that is a number: commands are carried out in `outside`, in any order, and their
-answers come at once, late, twice, or never because the daemon is killed first. SWARM_WALK_SEEDS says how many walks, SWARM_WALK_FIRST the first
-seed; `make walk` does many.
+answers come at once, late, twice, or never because the daemon is killed first. SWARM_WALK_SEEDS says how many walks,
+SWARM_WALK_FIRST by which seed they begin; `make walk` does many.
 """
 
 from __future__ import annotations
