@@ -312,6 +312,7 @@ def to_limits(settings: Settings) -> MachineLimits:
         apart_in_order=True,
         look_first=True,
         alone_comes_back=True,
+        priority_anew=True,
         batches=settings.verify.mode == "batch",
         verify_slots=settings.verify.slots,
         hold_agents=True,

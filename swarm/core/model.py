@@ -290,6 +290,7 @@ class Limits:
     `batches` lets several attempts be verified at once where little is red (opt-in). `by_priority` lets finished work of a higher
     priority land before others that wait; off as in journals of 0.1.0. `apart` has a task that shares a path with one at work start
     after a few later ones of its priority that share none; `apart_in_order` has these overlap none that they pass by. Off likewise.
+    `priority_anew` has a ready task that a plan makes less urgent start as such; before it went on waiting as what it had been.
     `verify_slots` is how many candidates are verified at once, of all runs; the first of each run never waits for one, unless
     `heads_wait`, which is off in journals of 0.1.0. `own_steps` has nothing else looked at where an attempt has come so far that
     its worker may start, or runs: nobody waits for that; off likewise.
@@ -346,6 +347,7 @@ class Limits:
     apart_in_order: bool = False
     look_first: bool = False
     alone_comes_back: bool = False
+    priority_anew: bool = False
     expect_memory: bool = False
     memory_percent_suspend: float = 95.0
     memory_stall_percent_suspend: float = 40.0

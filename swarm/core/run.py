@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -522,6 +522,15 @@ class Run:
     def _stand_back(self, task: Task, gate: str) -> None:
         self._wait_no_more(task.spec.id)
         heapq.heappush(self._heaps.setdefault((gate, ""), []), (_key(task), task.spec.id))
+
+    def unfile(self, names: Collection[str]) -> None:
+        """Takes tasks out of where they lie by what their specs were, so that they start by no priority that they had before."""
+        for place, heap in list(self._heaps.items()):
+            kept = [entry for entry in heap if entry[1] not in names]
+            if len(kept) < len(heap):
+                heapq.heapify(kept)
+                self._heaps[place] = kept
+                self._offer(place)
 
     def filed(self) -> set[str]:
         """Gives the ready tasks that some later event will bring up: in the open, parked, or alone."""

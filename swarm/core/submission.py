@@ -97,6 +97,8 @@ def plan_submitted(turn: Turn, event: m.PlanSubmitted) -> None:
     rebuilt.recall(turn, run, new)
     replaced = set(change.replaced)
     changed = {spec.id: spec for spec in plan.tasks if spec.id in replaced}
+    if changed and swarm.limits.priority_anew:
+        run.unfile(changed)
     for name, spec in changed.items():
         task = run.tasks[name]
         run.needs.forget(task.spec)

@@ -47,6 +47,7 @@ def test_without_a_file_everything_is_the_default(tmp_path: Path) -> None:
         apart_in_order=True,
         look_first=True,
         alone_comes_back=True,
+        priority_anew=True,
         verify_again=True,
         same_failure_max=3,
         tell_unused=True,

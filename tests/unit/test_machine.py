@@ -198,6 +198,17 @@ def test_higher_priority_starts_first_then_plan_order() -> None:
     assert story.at_work() == ["b", "d", "a"]
 
 
+@pytest.mark.parametrize("priority_anew", [True, False])
+def test_a_ready_task_that_a_plan_makes_less_urgent_waits_as_such(priority_anew: bool) -> None:
+    """Who waits for a slot when a plan says another priority starts by that, and by what it was no more."""
+    story = Story(Limits(workers_max=1, ramp_per_s=1000.0, priority_anew=priority_anew))
+    tasks = [a_task("a", priority=9), a_task("b", priority=5), a_task("c", priority=3)]
+    story = a_story(a_plan(*tasks), bench=story)
+    story.send(submitted(a_plan(a_task("b", priority=1)), at=story.now))
+    story.land("a")
+    assert story.at_work() == ["c" if priority_anew else "b"]
+
+
 def test_two_runs_share_the_workers() -> None:
     """Of two runs with equal priorities the one with fewer workers is served next, and their branches differ."""
     story = Story(Limits(workers_max=2, ramp_per_s=1000.0))

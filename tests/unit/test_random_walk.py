@@ -112,6 +112,7 @@ class World:
             apart=self.random.random() < 0.5,
             alone_comes_back=True,  # without it one that is to run alone may wait for ever
             apart_in_order=True,  # without it one that is passed by may have to wait, see `check_turn`
+            priority_anew=True,  # without it one that was made less urgent may still start as what it was
         )
         if rush:
             slots = self.random.choice([2, 3, 4])

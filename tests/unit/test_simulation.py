@@ -29,6 +29,7 @@ LIMITS = Limits(
     apart_in_order=True,
     look_first=True,
     alone_comes_back=True,
+    priority_anew=True,
 )
 
 
