@@ -86,10 +86,18 @@ class ApproveRequest(TypedDict):
 
 
 class AddRequest(TypedDict):
-    """One task, as a table of a native plan; `run` None means the only run there is."""
+    """One task, as a table of a native plan; `run` None means the only run there is. With `id_from_title` its id may be changed
+    where a task with another title has it."""
 
     run: str | None
     task: dict[str, Any]
+    id_from_title: NotRequired[bool]
+
+
+class AddAnswer(SubmitAnswer):
+    """What adding a task changed; `task` is its id."""
+
+    task: str
 
 
 class WatchRequest(TypedDict):

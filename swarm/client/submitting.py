@@ -339,7 +339,10 @@ def _tell_submitted(session: Session, daemon: Connection, answer: dict[str, Any]
 @click.option("--allow-empty", is_flag=True, help="No change at all is a good end too.")
 @click.option("--to", "run_id", metavar="ID", help="The run that it is added to, where there are several.")
 def add(session: Session, run_id: str | None, **given: Any) -> None:
-    """Add one task to a run."""
+    """Add one task to a run, and say by which id it is known there.
+
+    The same again adds nothing twice. Where the id that a title makes is that of a task with another title, it gets one of its own.
+    """
     if (given["shell"] is None) == (given["prompt"] is None):
         raise UsageError(
             "A task needs --run CMD or --prompt TEXT, one of the two.",
@@ -350,7 +353,11 @@ def add(session: Session, run_id: str | None, **given: Any) -> None:
     daemon = session.daemon()
     if run_id is None:
         run_id = str(naming.run_of(daemon.get(protocol.STATUS, {"view": protocol.VIEW_SUMMARY}), None)["id"])
-    _tell_submitted(session, daemon, daemon.post(protocol.ADD, {"run": run_id, "task": table}))
+    body = {"run": run_id, "task": table, "id_from_title": not given["task_id"]}
+    answer = daemon.post(protocol.ADD, body)
+    _tell_submitted(session, daemon, answer)
+    if not session.as_json:
+        session.line(f"  its id is {protocol.printable(answer.get('task', table['id']))}")
 
 
 def _task_table(given: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ changed.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from dataclasses import dataclass
 
 from swarm.core import lessons, ownership, providers, rebuilt
@@ -71,6 +72,20 @@ def would_change(swarm: Swarm, run_id: str, plan: PlanSpec) -> Change:
 def _ring(run: Run | None, plan: PlanSpec, changing: set[str]) -> list[str]:
     needs = run.needs if run is not None else Needs()
     return needs.ring(plan.phases, [spec for spec in plan.tasks if spec.id in changing])
+
+
+def id_of_title(run: Run, spec: TaskSpec) -> str:
+    """Gives the id of a task whose id was made from its title: one of its own where that is taken by what has another title, since
+    a title loses what no id may have. The same title has the same id again."""
+    digest = hashlib.sha256(spec.title.encode("utf-8", "surrogatepass")).hexdigest()
+    names = (spec.id, f"{spec.id}-{digest[:6]}")
+    return next((name for name in names if _free_for(run, name, spec.title)), f"{spec.id}-{digest}")
+
+
+def _free_for(run: Run, name: str, title: str) -> bool:
+    task = run.tasks.get(name)
+    known = run.finished_before.get(name) if task is None else task.spec
+    return known.title == title if known is not None else name not in run.phases
 
 
 def plan_submitted(turn: Turn, event: m.PlanSubmitted) -> None:

@@ -25,7 +25,7 @@ from starlette.routing import Route
 import swarm as package
 from swarm import config, log, protocol
 from swarm.core import messages as m
-from swarm.core import plain, report
+from swarm.core import plain, report, submission
 from swarm.core.merge_queue import can_go_first
 from swarm.core.model import (
     ATTEMPT_ENDS,
@@ -303,11 +303,15 @@ class Api:
         async with self.submitter.lock:
             run = self._run(body["run"])
             plan = await self._thread(lambda: self._with_task(run, body["task"]))
-            only = () if run.only is None else (*sorted(run.only), plan.tasks[0].id)
+            (spec,) = plan.tasks
+            if body.get("id_from_title"):
+                spec = dataclasses.replace(spec, id=submission.id_of_title(run, spec))
+                plan = dataclasses.replace(plan, tasks=(spec,))
+            only = () if run.only is None else (*sorted(run.only), spec.id)
             answer = await self.submitter.submit(
                 plan, only=only, sequential=run.sequential, fail_fast=run.fail_fast
             )
-        return Document(answer)
+        return Document({**answer, "task": spec.id})
 
     async def goal(self, request: Request) -> Response:
         """Begins a run that goes for a goal."""

@@ -354,3 +354,26 @@ def test_workers_ignore_no_signal_that_the_daemon_was_started_to_ignore(swarm: S
     mask = int(shown.split()[1], 16)
     assert [number for number in ignored if mask & 1 << (number - 1)] == []
     assert swarm.status()["daemon"]["pid"] == pid
+
+
+def test_titles_that_make_the_same_id_replace_nobody(swarm: Swarm) -> None:
+    """Of two titles that differ only in what no id may have both are done, the ids are told, and the same again adds nothing."""
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [swarm.task("first")])))
+    swarm("pause")
+    one = ("add", "--title", "Fix C++", "--run", "echo 1 > cpp")
+    two = ("add", "--title", "Fix C#", "--run", "echo 1 > cs")
+    assert "its id is fix-c\n" in swarm(*one).out
+    told = swarm(*two, "--json").json["submitted"]
+    (other,) = told["added"]
+    assert (told["task"], told["replaced"]) == (other, [])
+    assert other != "fix-c"
+    for again, name in ((one, "fix-c"), (two, other)):
+        said = swarm(*again).out
+        assert "0 added, 0 replaced, 1 unchanged" in said
+        assert f"its id is {name}\n" in said
+    replaced = swarm("add", "--title", "Fix C", "--id", "fix-c", "--run", "echo 1 > cpp").out
+    assert "0 added, 1 replaced" in replaced
+    swarm("resume")
+    swarm.check_landed(swarm.wait("r"))
+    assert (swarm.content("r", "cpp"), swarm.content("r", "cs")) == ("1\n", "1\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from swarm.core import commands as cmd
@@ -88,6 +90,27 @@ def test_a_changed_task_that_has_started_is_refused_by_name() -> None:
     with pytest.raises(IllegalEvent, match="a changed in the plan and started"):
         story.send(submitted(plan))
     assert snapshot(story.swarm) == before
+
+
+def test_titles_that_make_the_same_id_are_tasks_of_their_own() -> None:
+    """The id that a title makes is changed where something else has it: a task with another title, one that was finished before, or
+    a phase; the same title has the same id again."""
+    tasks = (a_task("fix-c", title="Fix C++", phase="ui"), a_task("old", title="Old", finished=True))
+    story = a_story(a_plan(*tasks, phases=(PhaseSpec(id="ui"),)))
+
+    def named(title: str, made: str) -> str:
+        return submission.id_of_title(story.run, a_task(made, title=title))
+
+    assert named("Fix D", "fix-d") == "fix-d"
+    assert (named("Fix C++", "fix-c"), named("Old", "old")) == ("fix-c", "old")
+    others = {named("Fix C#", "fix-c"), named("Fix C", "fix-c"), named("OLD", "old"), named("UI", "ui")}
+    assert len(others) == 4
+    assert all(re.fullmatch("(fix-c|old|ui)-[0-9a-f]{6}", name) for name in others)
+    other = named("Fix C#", "fix-c")
+    story.submit(a_plan(a_task(other, title="Fix C#")))
+    assert named("Fix C#", "fix-c") == other
+    story.submit(a_plan(a_task(named("Fix C", "fix-c"), title="By hand, with that very id")))
+    assert named("Fix C", "fix-c") not in story.run.tasks
 
 
 def test_a_replaced_ready_task_waits_for_its_new_need() -> None:
