@@ -300,10 +300,13 @@ class Swarm:
         name, found = self._session.task(task, run)
         return self._session.task_document(name, str(found["id"]))
 
-    def diff(self, task: str, *, run: str | None = None) -> bytes:
-        """Gives what a task changed, as a patch that `git apply` reads."""
+    def diff(self, task: str, *, run: str | None = None, attempt: int | None = None) -> bytes:
+        """Gives what a task changed, or one attempt at it, as a patch that `git apply` reads."""
         name, found = self._session.task(task, run)
-        return offline.patch(self.top, self._session.state, name, str(found["id"]), binary=True)
+        if attempt is not None:
+            naming.attempt_of(found, attempt)
+        task_id = str(found["id"])
+        return offline.patch(self.top, self._session.state, name, task_id, attempt=attempt, binary=True)
 
     def outputs(self, task: str, *, run: str | None = None, attempt: int | None = None) -> dict[str, Path]:
         """Gives the files with the output of a task's worker ("worker") and of its verification ("verification SUITE")."""

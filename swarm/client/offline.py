@@ -354,16 +354,21 @@ def _entries(folder: Path) -> list[Path]:
         return []
 
 
-def patch(top: Path, state: Path, run: str, task: str, *, binary: bool) -> bytes:
-    """Gives what a task changed: its landing where it has landed, else the work of its newest attempt that kept any."""
+def patch(
+    top: Path, state: Path, run: str, task: str, *, attempt: int | None = None, binary: bool
+) -> bytes:
+    """Gives what a task changed: its landing where it has landed, else the work of its newest attempt that kept any; of an
+    `attempt` that is named only what that one did."""
     from swarm.edge import history
 
     _, _, found = _find(state, run, task)
-    for attempt in reversed(found.attempts):
-        if attempt.landed_commit is not None:
-            return history.patch(top, f"{attempt.landed_commit}^1", attempt.landed_commit, binary=binary)
-        if attempt.head is not None and attempt.head != attempt.base:
-            return history.patch(top, attempt.base, attempt.head, binary=binary)
+    for each in reversed(found.attempts):
+        if attempt not in (None, each.n):
+            continue
+        if each.landed_commit is not None:
+            return history.patch(top, f"{each.landed_commit}^1", each.landed_commit, binary=binary)
+        if each.head is not None and each.head != each.base:
+            return history.patch(top, each.base, each.head, binary=binary)
     return b""
 
 

@@ -139,15 +139,22 @@ def show(session: Session, task: str, run: str | None, whole: bool, attempt: int
 @command("diff")
 @click.argument("task")
 @run_option
-def diff(session: Session, task: str, run: str | None) -> None:
-    """Show what a task changed."""
+@click.option("--attempt", type=click.IntRange(1), metavar="N", help="Of which attempt; else what counts.")
+def diff(session: Session, task: str, run: str | None, attempt: int | None) -> None:
+    """Show what a task changed: its landing, else the work of its newest attempt that kept any."""
     from swarm.client import offline
 
     session.need_files()
     run_id, found = session.task(task, run)
     name = protocol.printable(task)
     on_terminal = session.interactive
-    patch = offline.patch(session.top, session.state, run_id, str(found["id"]), binary=not on_terminal)
+    if attempt is not None:
+        naming.attempt_of(found, attempt)
+        name = f"Attempt {attempt} of {name}"
+    task_id = str(found["id"])
+    patch = offline.patch(
+        session.top, session.state, run_id, task_id, attempt=attempt, binary=not on_terminal
+    )
     if not patch:
         session.note(
             f"{name} has changed nothing." if found.get("attempts") else f"{name} has had no attempt."

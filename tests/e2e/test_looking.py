@@ -317,6 +317,21 @@ def test_show_and_diff_of_a_task(swarm: Swarm) -> None:
     assert git(clone, "write-tree") == git(swarm.top, "rev-parse", "swarm/r/staging^{tree}")
 
 
+def test_diff_of_an_attempt_that_is_named(swarm: Swarm) -> None:
+    """What an earlier attempt did can be looked at beside what landed; of one that kept nothing that is said, and one that there
+    is none of is refused."""
+    work = 'echo $SWARM_ATTEMPT > try; test "$SWARM_ATTEMPT" != 2 || rm try; exit 0'
+    task = swarm.task("t", work, claims=["try"], verify=["grep -q 3 try"], attempts=3)
+    swarm.run(swarm.plan("r", [task]))
+    added = {n: swarm("diff", "t", "--attempt", n).out.count("\n+") - 1 for n in "13"}
+    assert added == {"1": 1, "3": 1}
+    assert "+1\n" in swarm("diff", "t", "--attempt", "1").out
+    assert "+3\n" in swarm("diff", "t").out
+    nothing = swarm("diff", "t", "--attempt", "2")
+    assert (nothing.out, nothing.err) == ("", "Attempt 2 of t has changed nothing.\n")
+    assert "has had no attempt 4" in swarm("diff", "t", "--attempt", "4", code=2).err
+
+
 def test_what_is_in_force(swarm: Swarm) -> None:
     """`config` shows each value and its source, the environment over the file; an unknown key is named with the nearest."""
     (swarm.top / "swarm.toml").write_text("[limits]\nworkers_max = 3\ngrace_s = 2.0\n")

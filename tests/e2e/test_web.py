@@ -109,6 +109,8 @@ def test_two_daemons_in_one_page(swarm: Swarm, swarm_in: Callable[..., Swarm], t
         about = urlencode({"repository": there, "run": "p", "task": "a"})
         assert page.ask(f"/task?{about}")[1]["state"] == "landed"
         assert "diff --git" in page.ask(f"/diff?{about}")[1]["text"]
+        assert "diff --git" in page.ask(f"/diff?{about}&attempt=1")[1]["text"]
+        assert page.ask(f"/diff?{about}&attempt=2")[1]["text"] == ""
         told = next(page.hear(f"/log?{about}"))
         assert (["attempt 1, worker", "printed"] in told["lines"], told["over"]) == (True, True)
         swarm("stop")

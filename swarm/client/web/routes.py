@@ -129,7 +129,10 @@ async def _task(feed: Feed, request: Request) -> Response:
 
 async def _diff(feed: Feed, request: Request) -> Response:
     session, run, task = _named(feed, request)
-    patch = await asyncio.to_thread(offline.patch, session.top, session.state, run, task, binary=False)
+    n = _attempt(request)
+    patch = await asyncio.to_thread(
+        offline.patch, session.top, session.state, run, task, attempt=n, binary=False
+    )
     text = patch[:PATCH_BYTES_MAX].decode("utf-8", "replace")
     left = len(patch) - PATCH_BYTES_MAX
     return JSONResponse(
@@ -140,10 +143,7 @@ async def _diff(feed: Feed, request: Request) -> Response:
 async def _log(feed: Feed, request: Request) -> Response:
     """Tells what the newest attempt at a task, or one that is named, and its verification print, from the end and as it comes."""
     session, run, task = _named(feed, request)
-    named = request.query_params.get("attempt", "")
-    if named and not (named.isascii() and named.isdigit() and len(named) < 10):
-        raise UsageError("An attempt has a number.", "Nothing was done.")
-    read = Output(session, run, task, int(named) if named else None)
+    read = Output(session, run, task, _attempt(request))
 
     async def told() -> AsyncIterator[bytes]:
         yield b"retry: 1000\n\n"
@@ -190,6 +190,14 @@ async def _steer(feed: Feed, request: Request) -> Response:
 
 def _session(feed: Feed, request: Request) -> Session:
     return feed.session(request.query_params.get("repository", ""))
+
+
+def _attempt(request: Request) -> int | None:
+    """Gives the attempt that a request names. Raises `UsageError` for what is no number."""
+    named = request.query_params.get("attempt", "")
+    if named and not (named.isascii() and named.isdigit() and len(named) < 10):
+        raise UsageError("An attempt has a number.", "Nothing was done.")
+    return int(named) if named else None
 
 
 def _named(feed: Feed, request: Request) -> tuple[Session, str, str]:

@@ -89,9 +89,13 @@ function attempt(each) {
   const took = each.started === null ? null : each.ended === null ? since(each.started) : duration(each.ended - each.started);
   return element("section", { class: "attempt" },
     element("h3", { class: "line" }, `Attempt ${each.n}`, element("span", { class: "pill", "data-state": each.state }, each.state), took,
-      element("button", { type: "button", class: "small", "aria-label": `Output of attempt ${each.n}`, on: () => { choose("log", each.n); byId("tab-log").focus(); } }, "Output")),
+      opens("log", "Output", each.n), opens("diff", "Changes", each.n)),
     facts(each.facts));
 }
+
+const opens = (which, text, n) => element("button", {
+  type: "button", class: "small", "aria-label": `${text} of attempt ${n}`, on: () => { choose(which, n); byId(`tab-${which}`).focus(); },
+}, text);
 
 function actions(found) {
   const about = { repository: named.repository, run: found.run, task: found.task };
@@ -106,7 +110,7 @@ function actions(found) {
 
 // The tabs.
 
-/** Shows a tab; of the log that of one attempt, where it is named, else of the newest. */
+/** Shows a tab; of output and changes those of one attempt, where it is named, else of the newest. */
 function choose(which, attempt) {
   tab = which;
   for (const each of TABS) {
@@ -117,7 +121,7 @@ function choose(which, attempt) {
   }
   log = log?.close() ?? null;
   if (which === "log") follow(attempt);
-  if (which === "diff") changes();
+  if (which === "diff") changes(attempt);
 }
 
 for (const each of TABS) byId(`tab-${each}`).addEventListener("click", () => choose(each));
@@ -150,11 +154,11 @@ function follow(attempt) {
   };
 }
 
-async function changes() {
+async function changes(attempt) {
   const where = byId("diff"), asked = named;
   say(byId("diff-text"), "Looking …");
   try {
-    const { text, left_out_bytes: left } = await ask("/diff", asked);
+    const { text, left_out_bytes: left } = await ask("/diff", attempt ? { ...asked, attempt } : asked);
     if (asked !== named) return;
     const lines = text.split("\n").map((line) => element("span", { class: kind(line) }, line));
     where.replaceChildren(...lines);
