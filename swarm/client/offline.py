@@ -354,9 +354,7 @@ def _entries(folder: Path) -> list[Path]:
         return []
 
 
-def patch(
-    top: Path, state: Path, run: str, task: str, *, attempt: int | None = None, binary: bool
-) -> bytes:
+def patch(top: Path, state: Path, run: str, task: str, *, attempt: int | None = None, binary: bool) -> bytes:
     """Gives what a task changed: its landing where it has landed, else the work of its newest attempt that kept any; of an
     `attempt` that is named only what that one did."""
     from swarm.edge import history
