@@ -162,7 +162,8 @@ async function changes(attempt) {
     if (asked !== named) return;
     const lines = text.split("\n").map((line) => element("span", { class: kind(line) }, line));
     where.replaceChildren(...lines);
-    say(byId("diff-text"), text ? (left ? `The first part; ${left.toLocaleString()} bytes more in swarm diff.` : "") : "It has changed nothing that is kept yet.");
+    const whose = attempt ? `Attempt ${attempt}. ` : "", more = left ? `The first part; ${left.toLocaleString()} bytes more in swarm diff.` : "";
+    say(byId("diff-text"), whose + (text ? more : "It has changed nothing that is kept yet."));
     where.hidden = !text;
   } catch (error) {
     say(byId("diff-text"), error.message);
