@@ -69,9 +69,9 @@ CLEAN = "/v1/clean"  # POST {"force": bool} -> {"worktrees": [Cleaned]}
 DISCARD = "/v1/discard"  # POST {"run", "force", "names", "dry_run"} -> {"run", "holds": [{"name", "text"}], "discarded": bool}
 STAY = "/v1/stay"  # POST {} -> {}; from then on the daemon does not end by itself
 STOP = "/v1/stop"  # POST StopRequest -> {"pid": n}; the caller then waits for the process to end
-WAIT = (
-    "/v1/wait"  # GET ?run= &timeout_s= &until= -> a summary document with "ended": true, or {"ended": false}
-)
+# GET ?run= &timeout_s= &until= &told= -> a summary document with "ended": true, or WaitAnswer. With `told`, the `mark` of the
+# answer before or "", it is answered too as soon as what keeps the run from going on is something else.
+WAIT = "/v1/wait"
 UNTIL_END, UNTIL_REVIEWED = "end", "reviewed"
 EVENTS = "/v1/events"  # GET ?after= &follow=0|1 &run= -> one JSON object a line; empty lines skipped
 

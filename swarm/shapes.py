@@ -18,6 +18,15 @@ class PingAnswer(TypedDict):
     seq: int
 
 
+class WaitAnswer(TypedDict):
+    """That a run has not ended yet: what keeps it from going on, as its status has it, and a `mark` that is another for anything
+    else."""
+
+    ended: bool
+    problems: list[str]
+    mark: str
+
+
 class Source(TypedDict):
     """A plan file as it goes to the daemon: its path, for messages, and its bytes."""
 

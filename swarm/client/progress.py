@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from swarm import protocol
-from swarm.client import naming, telling
+from swarm.client import failure, naming, render, telling
 from swarm.client.connection import AnswerBroken, AnswerLate, Connection, Stream
 from swarm.client.connection import wait_for_end as wait_for_death
 from swarm.client.session import Session
@@ -25,6 +26,28 @@ ANEW_S = 60.0  # how long a daemon may take to begin anew
 STILL_S = 1.0  # how often a daemon that stands still is asked again
 
 
+class Standstill:
+    """Tells people what keeps a run that they wait for from going on: each reason once, and again only when it has changed
+    meanwhile."""
+
+    def __init__(self, run: str, say: Callable[[str], object]) -> None:
+        self.mark = ""  # what the daemon calls that which has been told
+        self._run = run
+        self._say = say
+        self._told: list[str] = []
+
+    def hear(self, answer: Mapping[str, Any]) -> None:
+        """Takes in what the daemon says of a run that has not ended; one of an older version says nothing of this."""
+        problems = [str(each) for each in answer.get("problems") or []]
+        for problem in problems:
+            if problem not in self._told:
+                self._say(
+                    f"Run {protocol.printable(self._run)} can't go on: {render.on_one_line(problem)}\n"
+                    "  It is waited for all the same."
+                )
+        self.mark, self._told = str(answer.get("mark") or ""), problems
+
+
 def wait_for_end(
     session: Session,
     daemon: Connection,
@@ -32,6 +55,7 @@ def wait_for_end(
     *,
     timeout_s: float | None = None,
     until: str = protocol.UNTIL_END,
+    standstill: Standstill | None = None,
 ) -> dict[str, Any]:
     """Waits until every task of a run has ended, or its QA has, and gives its status document.
 
@@ -41,7 +65,7 @@ def wait_for_end(
     while True:
         left = protocol.WAIT_SLICE_S if deadline is None else deadline - time.monotonic()
         slice_s = max(0.0, min(protocol.WAIT_SLICE_S, left))
-        document = ended(session, daemon, run, slice_s=slice_s, until=until)
+        document = ended(session, daemon, run, slice_s=slice_s, until=until, standstill=standstill)
         if document is not None:
             return document
         if deadline is not None and time.monotonic() >= deadline:
@@ -53,14 +77,21 @@ def wait_for_end(
 
 
 def ended(
-    session: Session, daemon: Connection, run: str, *, slice_s: float, until: str = protocol.UNTIL_END
+    session: Session,
+    daemon: Connection,
+    run: str,
+    *,
+    slice_s: float,
+    until: str = protocol.UNTIL_END,
+    standstill: Standstill | None = None,
 ) -> dict[str, Any] | None:
     """Waits up to `slice_s` for the end of a run, or of its QA; gives its document then, else None. A daemon that stands still may
-    go on: it is told once, and waited for."""
+    go on: it is told once, and waited for. What keeps the run from going on is told `standstill`, and ends the wait too."""
+    told = standstill.mark if standstill is not None else None
     try:
         answer: dict[str, Any] = daemon.get(
             protocol.WAIT,
-            {"run": run, "timeout_s": f"{slice_s:.3f}", "until": until},
+            {"run": run, "timeout_s": f"{slice_s:.3f}", "until": until, "told": told},
             timeout_s=slice_s + ANSWER_MARGIN_S,
         )
     except (NoDaemon, AnswerBroken):
@@ -72,7 +103,11 @@ def ended(
         session.note_once(f"{late.cause}\n  It is waited for all the same.\n  Next: {late.next_step}")
         wait_for_death(daemon.pid, min(STILL_S, slice_s))
         return None
-    return answer if answer.get("ended") is not False else None
+    if answer.get("ended") is not False:
+        return answer
+    if standstill is not None:
+        standstill.hear(answer)
+    return None
 
 
 def _without_daemon(session: Session, daemon: Connection, run: str) -> dict[str, Any] | None:
@@ -96,7 +131,7 @@ def follow(
     """Shows a run's progress until it has ended, or its QA has, and gives its status document. `after` is the last event that is
     not wanted."""
     if session.quiet or session.as_json:
-        return wait_for_end(session, daemon, run, until=until)
+        return wait_for_end(session, daemon, run, until=until, standstill=Standstill(run, failure.say))
     if session.interactive and session.environ.get("TERM") != "dumb":
         return _follow_live(session, daemon, run, until)
     return _Lines(session, daemon, run, after, until).follow()
@@ -128,6 +163,7 @@ class _Lines:
         self._before = 0
         self._document: dict[str, Any] | None = None
         self._error: BaseException | None = None
+        self._standstill = Standstill(run, failure.say)
 
     def follow(self) -> dict[str, Any]:
         try:
@@ -140,7 +176,7 @@ class _Lines:
             AnswerBroken,
             AnswerLate,
         ):  # the run, and the daemon, had ended already; or it stands still
-            return wait_for_end(self._session, self._daemon, self._run, until=self._until)
+            return self._to_the_end()
         waiting = threading.Thread(target=self._wait, args=(stream,), daemon=True)
         waiting.start()
         with contextlib.suppress(AnswerBroken):  # the other request finds out what that means
@@ -171,19 +207,30 @@ class _Lines:
 
     def _wait(self, stream: Stream) -> None:
         try:
-            asked = (self._session, self._daemon, self._run)
-            self._document = ended(*asked, slice_s=QUIET_S, until=self._until)
+            self._document = ended(
+                self._session,
+                self._daemon,
+                self._run,
+                slice_s=QUIET_S,
+                until=self._until,
+                standstill=self._standstill,
+            )
             if self._document is None:
                 self._say_why_nothing_starts()
-                self._document = wait_for_end(*asked, until=self._until)
+                self._document = self._to_the_end()
         except BaseException as error:  # handed to the other thread
             self._error = error
         finally:
             stream.close()
 
+    def _to_the_end(self) -> dict[str, Any]:
+        return wait_for_end(
+            self._session, self._daemon, self._run, until=self._until, standstill=self._standstill
+        )
+
     def _say_why_nothing_starts(self) -> None:
         """Says it once: a gate that was shut from the beginning does not change, so no event tells of it."""
-        if self._working or self._landed:
+        if self._working or self._landed or self._standstill.mark:
             return
         document = self._session.document(run=self._run, full=False)
         capacity = document.get("capacity") or {}

@@ -406,7 +406,10 @@ def _check_numbers(attempts: int | None, timeout_s: float | None) -> None:
     help="Give up after S seconds (exit 124).",
 )
 def wait(session: Session, run: str | None, timeout_s: float | None) -> int:
-    """Wait until every task of a run has ended."""
+    """Wait until every task of a run has ended.
+
+    What keeps the run from going on is told once, on stderr, and waited for all the same.
+    """
     began = time.monotonic()
     daemon = session.daemon_or_none()
     if daemon is None:
@@ -416,5 +419,7 @@ def wait(session: Session, run: str | None, timeout_s: float | None) -> int:
             session.daemon()  # says that none runs, and what to type
         return _end(session, {**document, "runs": [found]}, str(found["id"]), time.monotonic() - began)
     found = naming.run_of(session.document(full=False), run)
-    document = progress.wait_for_end(session, daemon, str(found["id"]), timeout_s=timeout_s)
+    run_id = str(found["id"])
+    standstill = progress.Standstill(run_id, failure.say)
+    document = progress.wait_for_end(session, daemon, run_id, timeout_s=timeout_s, standstill=standstill)
     return _end(session, document, str(found["id"]), time.monotonic() - began)

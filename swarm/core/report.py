@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
 from swarm.core import admission, budget, building, oversight, ownership, providers, suites, train
@@ -39,6 +40,7 @@ from swarm.core.streams import Said
 SCHEMA = 1
 LISTED = 20  # tasks of each kind in a summary
 LANDED_LISTED = 5
+NOTHING_BEGINS = "Until it can, nothing is begun."
 NO_SLOT_WANTED = "nothing waits for a slot"  # but a task that is ready waits for something else
 
 _PUBLIC_STEP = {
@@ -116,7 +118,7 @@ def _capacity(swarm: Swarm, live: Live) -> dict[str, Any]:
     readings = live.readings or swarm.readings
     running = len(swarm.slots)
     width = 0 if live.stuck else min(swarm.capacity.target, swarm.limits.workers_max)
-    reason = f"{live.stuck} Until it can, nothing is begun." if live.stuck else swarm.capacity.reason
+    reason = f"{live.stuck} {NOTHING_BEGINS}" if live.stuck else swarm.capacity.reason
     if reason == admission.NOTHING_WAITS and any(run.counts[TaskState.READY] for run in swarm.runs.values()):
         reason = NO_SLOT_WANTED
     return {
@@ -248,6 +250,17 @@ def _qa(run: Run) -> dict[str, Any] | None:
             for each in qa.rounds
         ],
     }
+
+
+def standstill(run: Run, stuck: str) -> list[str]:
+    """Says why a run can't go on at present, as its status does; `stuck` is why nothing can be remembered."""
+    return [*([f"{stuck} {NOTHING_BEGINS}"] if stuck else ()), *_problems(run)]
+
+
+def mark(problems: Iterable[str]) -> str:
+    """Gives a short name for what keeps a run from going on, another one for anything else; "" where nothing does."""
+    text = "\0".join(problems)
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16] if text else ""
 
 
 def _problems(run: Run) -> list[str]:

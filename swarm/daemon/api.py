@@ -221,12 +221,14 @@ class Api:
         readings, why = await self._thread(self.service.execution.gauge.look)
         note = f"The machine can't be looked at: {why}." if why else self.edges.host.note
         note = " ".join(filter(None, (note, *self.service.notes())))
-        stuck = self.coordinator.stuck.cause if self.coordinator.stuck is not None else ""
         said = await self.service.execution.workers.ears.said()
         quiet = self.service.execution.workers.oversight.silences()
         silences = {key[:2]: silent_s for key, silent_s in quiet.items()}
-        live = report.Live(True, samples, readings, note, stuck, said, silences)
+        live = report.Live(True, samples, readings, note, self._stuck(), said, silences)
         return report.status(self.swarm, live, run=run, summary=summary)
+
+    def _stuck(self) -> str:
+        return self.coordinator.stuck.cause if self.coordinator.stuck is not None else ""
 
     async def settings(self, _: Request) -> Response:
         """Gives the settings in force: those that the daemon started with, and the width that it was scaled to since."""
@@ -244,16 +246,24 @@ class Api:
         name = request.query_params.get("run") or None
         timeout_s = _seconds(request.query_params.get("timeout_s"), most=protocol.WAIT_SLICE_S)
         run, reviewed = self._run(name), request.query_params.get("until") == protocol.UNTIL_REVIEWED
+        told = request.query_params.get("told")
 
         def over() -> bool:
             at_work = _under_review(run) if reviewed else run.open_tasks or run.live
             return not (at_work or _settling(run))
 
+        def problems() -> list[str]:
+            return report.standstill(run, self._stuck())
+
+        def heard() -> bool:
+            return over() or (told is not None and report.mark(problems()) != told)
+
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                await self.coordinator.until(over)
+                await self.coordinator.until(heard)
         if not over():
-            return Document({"ended": False})
+            found = problems()
+            return Document({"ended": False, "problems": found, "mark": report.mark(found)})
         return Document({**await self.document(run.id, summary=True), "ended": True})
 
     async def events(self, request: Request) -> Response:

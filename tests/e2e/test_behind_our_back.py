@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import select
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import git, wait_until
-from tests.e2e.driver import Swarm, common_dir
+from tests.e2e.driver import PATIENCE_S, Swarm, common_dir
 from tests.e2e.test_ends import code_of, task_of
 
 
@@ -226,6 +229,48 @@ def test_a_staging_branch_that_was_moved_is_left_alone_and_told(swarm: Swarm, to
     assert "A person moved it" in audited
     git(swarm.top, *told.split()[1:])
     swarm.check_landed(swarm.wait("moved"))
+
+
+def said_until(child: subprocess.Popen[str], words: str) -> str:
+    """Reads what a command writes to stderr until these words are in it, and leaves the rest."""
+    assert child.stderr is not None
+    pipe, said = child.stderr.fileno(), ""
+    while words not in said:
+        wait_until(lambda: select.select([pipe], [], [], 0)[0])
+        more = os.read(pipe, 65536).decode()
+        assert more, f"it ended, having said: {said}"
+        said += more
+    return said
+
+
+@pytest.mark.parametrize("how", ["wait", "wait -q", "run", "run -q", "run --json"])
+def test_whoever_waits_is_told_once_why_a_run_cannot_go_on(swarm: Swarm, how: str) -> None:
+    """Who waits for a run whose staging was moved by hand is told what status says, with the way on, whether it was moved before
+    or after they came and however quiet they want it; they go on waiting, and are told nothing twice."""
+    plan = swarm.plan("stands", [swarm.task("first"), swarm.task("second", gate="go")])
+    swarm("start")
+    swarm("submit", str(plan))
+    swarm.wait_for_landed("stands", "first")
+    swarm.wait_for_follow("stands")
+    swarm.wait_for_start("second")
+    words = how.split()
+    command = (*words, str(plan)) if words[0] == "run" else (*words, "--run", "stands")
+    early = swarm.spawn(*command)
+    left = swarm.staging("stands")
+    git(swarm.top, "branch", "--force", "swarm/stands/staging", "main")
+    swarm.open("go")
+    wait_until(lambda: swarm.run_of("stands")["problems"])
+    late = swarm.spawn(*command)
+    back = f"git branch --force swarm/stands/staging {left}"
+    for child in (early, late):
+        assert back in said_until(child, "waited for all the same")
+        assert child.poll() is None
+    git(swarm.top, *back.split()[1:])
+    for child in (early, late):
+        rest = child.communicate(timeout=PATIENCE_S)[1]
+        assert child.returncode == 0
+        assert "can't go on" not in rest
+    swarm.check_landed(swarm.wait("stands"))
 
 
 def test_a_staging_branch_that_is_gone_is_made_again(swarm: Swarm) -> None:
