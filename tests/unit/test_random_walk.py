@@ -91,6 +91,12 @@ class World:
         self.requests = 0
         self.branches: dict[str, Seen] = {}  # how each staging branch was last seen or put
         self.left: dict[str, str] = {}  # where we left it
+        self.limits = self.some_limits()
+        self.swarm = Swarm()
+        self.send(m.DaemonStarted(at=self.now, version="walk", pid=1, limits=self.limits))
+
+    def some_limits(self) -> Limits:
+        """Settings of a person's, by a version of swarm's."""
         limits = Limits(
             workers_max=self.random.choice([1, 2, 4, 9]),
             strays=self.random.choice(["extend", "reject", "warn"]),
@@ -109,17 +115,22 @@ class World:
             keep_claims=self.random.random() < 0.8,
             batches=self.random.random() < 0.5,
             by_priority=self.random.random() < 0.5,
+            same_failure_max=self.random.choice([0, 0, 1, 3]),
+            tell_unused=self.random.random() < 0.5,
+            keep_worktrees=self.random.random() < 0.2,
+            follow_share=self.random.choice([0.0, 0.2]),
+            budget_tokens=self.random.choice([0, 0, 0, 5_000]),
+            task_budget_tokens=self.random.choice([0, 0, 0, 1_500]),
+            day_budget_tokens=self.random.choice([0, 0, 0, 10_000]),
             apart=self.random.random() < 0.5,
             alone_comes_back=True,  # without it one that is to run alone may wait for ever
             apart_in_order=True,  # without it one that is passed by may have to wait, see `check_turn`
             priority_anew=True,  # without it one that was made less urgent may still start as what it was
         )
-        if rush:
+        if self.rush:
             slots = self.random.choice([2, 3, 4])
             limits = dataclasses.replace(limits, workers_max=12, ramp_per_s=100.0, verify_slots=slots)
-        self.swarm = Swarm()
-        self.start = m.DaemonStarted(at=self.now, version="walk", pid=1, limits=limits)
-        self.send(self.start)
+        return limits
 
     # --- moving on
 
@@ -195,7 +206,9 @@ class World:
         self.outstanding = {_key(command): command for command in pending_commands(again)}
         self.now += 1.0
         self.outstanding.pop(("MeasureHost", "", "", ""), None)
-        self.send(m.DaemonStarted(at=self.now, version="walk", pid=2, limits=self.start.limits))
+        if self.random.random() < 0.4:  # somebody has changed the settings, or another version goes on
+            self.limits = self.some_limits()
+        self.send(m.DaemonStarted(at=self.now, version="walk", pid=2, limits=self.limits))
 
     # --- answers
 
@@ -355,6 +368,7 @@ class World:
         result = WorkerResult(
             retry_after_s=self.random.choice([None, 3.0]),
             rate_limited=self.random.choice([None, None, None, True, False]),
+            tokens_out=self.random.choice([None, 100, 1000]),
         )
         if self.swarm.runs[command.run].tasks[command.task].spec.qa:
             verdict = self.random.choice(["approve", "reject", "reject", ""])
@@ -582,6 +596,8 @@ class World:
                 m.Resumed(at=self.now, run=run.id, task=some[0]),
                 m.Paused(at=self.now),
                 m.Resumed(at=self.now),
+                m.Paused(at=self.now, run=run.id),
+                m.Resumed(at=self.now, run=run.id),
                 m.LimitsChanged(at=self.now, workers_max=self.random.randint(1, 6)),
                 m.UndoRequested(
                     at=self.now, run=run.id, task=self.random.choice([*dict(run.landed), some[0]])
@@ -676,7 +692,7 @@ class World:
         self.send(m.Resumed(at=self.now))
         if self.swarm.stopping:
             self.outstanding.pop(("MeasureHost", "", "", ""), None)
-            self.send(m.DaemonStarted(at=self.now, version="walk", pid=3, limits=self.start.limits))
+            self.send(m.DaemonStarted(at=self.now, version="walk", pid=3, limits=self.limits))
             self.outstanding.pop(("MeasureHost", "", "", ""), None)
             self.outstanding |= {
                 _key(c): c for c in pending_commands(self.swarm) if isinstance(c, cmd.MeasureHost)
