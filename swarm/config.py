@@ -313,6 +313,7 @@ def to_limits(settings: Settings) -> MachineLimits:
         look_first=True,
         alone_comes_back=True,
         priority_anew=True,
+        over_keeps_none=True,
         batches=settings.verify.mode == "batch",
         verify_slots=settings.verify.slots,
         hold_agents=True,

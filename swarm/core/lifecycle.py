@@ -236,6 +236,8 @@ def hand_back(
     """
     over = budget.task_over(turn.swarm.limits, task)
     if over is not None:
+        if turn.swarm.limits.over_keeps_none:
+            run.release_claims(task)  # kept for an attempt that does not come now
         end_task(turn, run, task, TaskState.FAILED, over)
         return
     earlier = task.feedback[:1] if reason.code in _INTERRUPTIONS else ()

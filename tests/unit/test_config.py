@@ -48,6 +48,7 @@ def test_without_a_file_everything_is_the_default(tmp_path: Path) -> None:
         look_first=True,
         alone_comes_back=True,
         priority_anew=True,
+        over_keeps_none=True,
         verify_again=True,
         same_failure_max=3,
         tell_unused=True,

@@ -167,6 +167,22 @@ def test_who_is_to_run_alone_waits_for_what_another_has_kept(comes_back: bool) -
         story.land("z")
 
 
+@pytest.mark.parametrize("gives_back", [True, False])
+def test_who_is_over_its_budget_after_a_conflict_keeps_no_claims(gives_back: bool) -> None:
+    """A task that fails since its next attempt would be over its budget lets others have what it claims. In journals of before it
+    kept that for ever."""
+    limits = dataclasses.replace(KEEPING, task_budget_tokens=5, over_keeps_none=gives_back)
+    story = a_story(a_plan(a_task("x", claims=["src/**"]), a_task("y", claims=["src/y"])), bench=Story(limits))
+    story.up("x")
+    story.exit("x", result=WorkerResult(tokens_out=5))
+    story.collect("x", touched=["src/x"])
+    story.send(m.BroughtIn(**story.where(story.sole(cmd.BringIn, "x"))))
+    story.conflict("x", "src/x")
+    assert (story.state("x"), story.why("x")) == ("failed", "over_budget")
+    assert story.at_work() == (["y"] if gives_back else [])
+    assert (invariants(story.swarm) == []) is gives_back
+
+
 def test_older_journals_run_alone_at_once() -> None:
     """Where the limits do not say so, the task gives its claims back and runs alone after the first conflict."""
     story = a_story(a_plan(a_task("x", claims=["src/**"]), a_task("b")))

@@ -126,6 +126,7 @@ class World:
             alone_comes_back=True,  # without it one that is to run alone may wait for ever
             apart_in_order=True,  # without it one that is passed by may have to wait, see `check_turn`
             priority_anew=True,  # without it one that was made less urgent may still start as what it was
+            over_keeps_none=True,  # without it claims may stay taken for ever
         )
         if self.rush:
             slots = self.random.choice([2, 3, 4])

@@ -30,6 +30,7 @@ LIMITS = Limits(
     look_first=True,
     alone_comes_back=True,
     priority_anew=True,
+    over_keeps_none=True,
 )
 
 
