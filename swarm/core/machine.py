@@ -169,6 +169,8 @@ def _daemon_started(turn: Turn, event: m.DaemonStarted) -> None:
         run.in_plan_order = swarm.limits.in_plan_order
         if run.open_tasks or run.finished_commit is None:
             astray.look(turn, run)  # much may have been done by hand while no daemon ran
+            if swarm.limits.settles_first:
+                turn.stir(run)
 
 
 def _daemon_stopped(turn: Turn, _: m.DaemonStopped) -> None:

@@ -302,6 +302,7 @@ class Limits:
     `expect_memory` has a start wait for the memory that its task is expected to take; off as in journals of 0.1.0.
     `disk_free_inodes_min` likewise has starts wait where fewer inodes are free; 0 as in journals of 0.1.0.
     `look_first` has a daemon that begins suspend nobody for what an earlier one saw of memory before it looks itself; off likewise.
+    `settles_first` has it see what its settings, such as a lower budget, mean for each run before anything starts; off likewise.
     From `memory_percent_suspend` or `memory_stall_percent_suspend` on workers are suspended, for at most `suspended_s_max`.
     """
 
@@ -350,6 +351,7 @@ class Limits:
     alone_comes_back: bool = False
     priority_anew: bool = False
     over_keeps_none: bool = False
+    settles_first: bool = False
     expect_memory: bool = False
     memory_percent_suspend: float = 95.0
     memory_stall_percent_suspend: float = 40.0

@@ -161,3 +161,18 @@ def test_a_budget_of_zero_is_none() -> None:
 def test_amounts_are_shown_as_people_write_them(amount: float, text: str) -> None:
     """Cents where they say enough, and a tenth of them for what is less than a dollar."""
     assert budget.usd(amount) == text
+
+
+@pytest.mark.parametrize("settles_first", [True, False])
+def test_a_daemon_that_begins_with_a_lower_budget_goes_by_it_at_once(settles_first: bool) -> None:
+    """What is ready in a run that is over its budget by the new settings fails before anything starts. In journals of before the
+    next task still did."""
+    story = a_budget_story("a", "b")
+    end(story, "a", costs(0.6), code=1)
+    story.send(m.Paused(at=story.now, run="plan"))
+    end(story, "a", costs(0.6), code=1)
+    limits = dataclasses.replace(LIMITS, budget_usd=1.0, settles_first=settles_first)
+    story.send(m.DaemonStarted(at=story.now, version="next", pid=2, limits=limits))
+    story.send(m.Resumed(at=story.now))
+    story.measure()
+    assert (story.why("b"), story.at_work()) == (("over_budget", []) if settles_first else (None, ["b"]))

@@ -172,7 +172,9 @@ def test_who_is_over_its_budget_after_a_conflict_keeps_no_claims(gives_back: boo
     """A task that fails since its next attempt would be over its budget lets others have what it claims. In journals of before it
     kept that for ever."""
     limits = dataclasses.replace(KEEPING, task_budget_tokens=5, over_keeps_none=gives_back)
-    story = a_story(a_plan(a_task("x", claims=["src/**"]), a_task("y", claims=["src/y"])), bench=Story(limits))
+    story = a_story(
+        a_plan(a_task("x", claims=["src/**"]), a_task("y", claims=["src/y"])), bench=Story(limits)
+    )
     story.up("x")
     story.exit("x", result=WorkerResult(tokens_out=5))
     story.collect("x", touched=["src/x"])
