@@ -411,8 +411,10 @@ def staging_advanced(turn: Turn, event: m.StagingAdvanced) -> None:
 
 
 def staging_moved(turn: Turn, event: m.StagingMoved) -> None:
-    """Merges anew onto what was found."""
+    """Merges anew onto what was found. Events of earlier versions do not say what staging was to move to."""
     run, task, attempt = live(turn, event, Step.ADVANCING)
+    if event.candidate and event.candidate != attempt.candidate:
+        raise StaleEvent(f"staging was to move to {event.candidate}, wanted {attempt.candidate}")
     attempt.merge_moves += 1
     if len(attempt.batch) > 1:
         _wait_again(turn, run, list(attempt.batch))

@@ -501,9 +501,10 @@ class StagingAdvanced(AttemptEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagingMoved(AttemptEvent):
-    """Staging was not where the candidate was built on; it stands at `found`."""
+    """Staging was not where the candidate was built on; it stands at `found`. `candidate` is where it was to move."""
 
     found: str
+    candidate: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

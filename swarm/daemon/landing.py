@@ -114,7 +114,7 @@ class Lander:
         with exclusive(self.edges.places.merge_lock, kind=MergeLockHeld) as held:
             found = landing.advance(command.run, command.new, command.old, lock=held)
         if found is not None:
-            return m.StagingMoved(at=self.clock(), **command.about, found=found)
+            return m.StagingMoved(at=self.clock(), **command.about, found=found, candidate=command.new)
         return m.StagingAdvanced(at=self.clock(), **command.about, candidate=command.new)
 
     def publish(self, command: cmd.Publish) -> m.Event:

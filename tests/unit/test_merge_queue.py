@@ -427,6 +427,20 @@ def test_staging_that_moved_is_merged_onto_anew() -> None:
     assert story.sole(cmd.Advance).old == "theirs"
 
 
+def test_that_staging_had_moved_under_an_earlier_candidate_is_no_answer_for_the_next() -> None:
+    """Heard again once the next candidate moves staging, which it may have done by then, it changes nothing."""
+    story = a_story(a_plan(a_task("a")))
+    story.work("a")
+    story.merge("a")
+    first = story.sole(cmd.Advance)
+    moved = m.StagingMoved(**story.where(first), found="theirs", candidate=first.new)
+    story.send(moved)
+    story.merge("a")
+    with pytest.raises(StaleEvent):
+        story.send(moved)
+    assert story.sole(cmd.Advance).old == "theirs"
+
+
 def test_staging_that_moves_for_ever_is_given_up() -> None:
     """After twenty moves the attempt goes back, so that nobody chases staging without end."""
     story = a_story(a_plan(a_task("a", attempts=1)))

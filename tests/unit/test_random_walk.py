@@ -481,7 +481,7 @@ class World:
             assert asked <= {suite.name for suite in task.live.to_pass}, f"{together} land without {asked}"
         found = outside.advance(command, [suite.name for suite in task.live.to_pass])
         if found is not None:
-            return m.StagingMoved(**where, found=found)
+            return m.StagingMoved(**where, found=found, candidate=command.new)
         return m.StagingAdvanced(**where, candidate=command.new)
 
     def _on_Publish(self, command: cmd.Publish, where: dict[str, Any]) -> m.Event:
