@@ -252,9 +252,26 @@ def _qa(run: Run) -> dict[str, Any] | None:
     }
 
 
-def standstill(run: Run, stuck: str) -> list[str]:
-    """Says why a run can't go on at present, as its status does; `stuck` is why nothing can be remembered."""
-    return [*([f"{stuck} {NOTHING_BEGINS}"] if stuck else ()), *_problems(run)]
+def standstill(swarm: Swarm, run: Run, stuck: str) -> list[str]:
+    """Says why a run can't go on at present, as its status does, or that nothing of it will before somebody resumes it; `stuck` is
+    why nothing can be remembered."""
+    found = [*([f"{stuck} {NOTHING_BEGINS}"] if stuck else ()), *_problems(run)]
+    return found or _pauses(swarm, run)
+
+
+def _pauses(swarm: Swarm, run: Run) -> list[str]:
+    if run.live or run.queue or run.landing or not run.open_tasks:
+        return []
+    if swarm.paused:
+        return ["everything is paused: swarm resume goes on"]
+    if run.paused:
+        return [f"it is paused: swarm resume --run {run.id} goes on"]
+    aside = (run.tasks[name] for name in run.aside)
+    paused = sorted(each.spec.id for each in aside if each.paused and each.state is TaskState.READY)
+    if not paused or len(paused) < run.counts[TaskState.READY]:
+        return []
+    more = f" and {len(paused) - 1} more are" if len(paused) > 1 else " is"
+    return [f"{paused[0]}{more} paused: swarm resume {run.id}/{paused[0]} goes on"]
 
 
 def mark(problems: Iterable[str]) -> str:

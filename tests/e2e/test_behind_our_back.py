@@ -273,6 +273,25 @@ def test_whoever_waits_is_told_once_why_a_run_cannot_go_on(swarm: Swarm, how: st
     swarm.check_landed(swarm.wait("stands"))
 
 
+def test_whoever_waits_for_a_paused_task_is_told_how_it_goes_on(swarm: Swarm) -> None:
+    """A pause outlives the daemon and may be days old: `wait` and `run` tell of it, and the command that they tell works."""
+    plan = swarm.plan("p", [swarm.task("held")])
+    swarm("start")
+    swarm("pause")
+    swarm("submit", str(plan))
+    swarm("pause", "held")
+    children = [swarm.spawn("wait"), swarm.spawn("run", "-q", str(plan))]
+    for child in children:
+        assert "everything is paused: swarm resume goes on" in said_until(child, "waited for all the same")
+    swarm("resume", "--run", "p")
+    swarm("resume")
+    swarm("resume", "p/held")
+    for child in children:
+        child.communicate(timeout=PATIENCE_S)
+        assert child.returncode == 0
+    swarm.check_landed(swarm.wait("p"))
+
+
 def test_a_staging_branch_that_is_gone_is_made_again(swarm: Swarm) -> None:
     """A deleted staging branch is made again where the last landing left it, and told, at the next landing or start."""
     up(swarm, "gone", swarm.task("second", gate="go"))

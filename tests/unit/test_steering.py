@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from swarm.core import commands as cmd
-from swarm.core import machine
+from swarm.core import machine, report
 from swarm.core import messages as m
 from swarm.core.invariants import invariants
 from swarm.core.model import Limits, Step, TaskState
@@ -52,6 +52,29 @@ def test_a_pause_stops_starts_and_nothing_else() -> None:
     story.send(m.Resumed(at=story.now))
     story.measure()
     assert story.at_work() == ["b"]
+
+
+def test_whoever_waits_for_what_is_paused_is_told_how_it_goes_on() -> None:
+    """Once nothing of a run is under way: that everything, the run or each of its ready tasks is paused. While anything goes on, or
+    may start, nothing is told."""
+    story = a_story(a_plan(a_task("a"), a_task("b", needs=["a"]), a_task("c", needs=["a"])))
+
+    def told() -> list[str]:
+        return report.standstill(story.swarm, story.run, "")
+
+    story.send(m.Paused(at=story.now, run="plan"))
+    assert told() == []
+    story.land("a")
+    assert told() == ["it is paused: swarm resume --run plan goes on"]
+    story.send(m.Paused(at=story.now))
+    assert told() == ["everything is paused: swarm resume goes on"]
+    story.send(m.Paused(at=story.now, run="plan", task="b"))
+    story.send(m.Resumed(at=story.now))
+    story.measure()
+    story.land("c")
+    assert told() == ["b is paused: swarm resume plan/b goes on"]
+    story.send(m.TasksCancelled(at=story.now, run="plan", tasks=("b",)))
+    assert told() == []
 
 
 def test_a_paused_run_leaves_the_others_alone() -> None:
