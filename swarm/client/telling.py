@@ -343,6 +343,12 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:59] + "…"
 
 
+def _tried_again(event: Document) -> str:
+    from swarm.core.report import in_words
+
+    return f"{in_words(_short(event.get('command', '')))} failed and is tried again: {_short(event.get('text', ''))}"
+
+
 def _suites(suites: Any) -> str:
     return ", ".join(f"{_short(each.get('name'))} {_short(each.get('outcome'))}" for each in suites or [])
 
@@ -397,12 +403,8 @@ _WORDS: dict[str, Any] = {
         f"would conflict with {printable(event.get('other', ''))} in {_listed(event.get('paths'))}, if both ended now"
     ),
     "StrayFound": lambda event: f"changed paths outside its claims: {_listed(event.get('paths'))}",
-    "CommandFailed": lambda event: (
-        f"{_short(event.get('command', ''))} failed and is tried again: {_short(event.get('text', ''))}"
-    ),
-    "RunCommandFailed": lambda event: (
-        f"{_short(event.get('command', ''))} failed and is tried again: {_short(event.get('text', ''))}"
-    ),
+    "CommandFailed": _tried_again,
+    "RunCommandFailed": _tried_again,
     "RunStarted": lambda event: f"started from {_short(event.get('branch', ''))}",
     "RunEnded": lambda event: f"ended: {event.get('landed', 0)} landed, {event.get('failed', 0)} failed",
     "TaskAnswered": lambda _: "answered",

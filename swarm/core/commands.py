@@ -248,3 +248,33 @@ class Advance(AttemptCommand):
     base: str
     reverts: tuple[str, ...] = ()
     over: tuple[tuple[str, str, str, str], ...] = ()
+
+
+_IN_WORDS = {
+    "MeasureHost": "the look at the machine",
+    "PrepareRun": "making the staging branch and its worktree",
+    "Publish": "moving the staging branch",
+    "LookAtStaging": "the look at the staging branch",
+    "Follow": "bringing the staging worktree along",
+    "Finish": "the finish",
+    "Discard": "removing the run",
+    "TakeWorktree": "making a worktree",
+    "StartWorker": "starting the worker",
+    "WatchWorker": "watching the worker",
+    "SuspendWorker": "suspending the worker",
+    "ThawWorker": "having the worker go on",
+    "EndWorker": "ending the worker",
+    "Collect": "collecting its work",
+    "GiveBackWorktree": "cleaning its worktree",
+    "BringIn": "taking its work into the landing repository",
+    "Merge": "merging it",
+    "Revert": "undoing it",
+    "Rebase": "rebasing it",
+    "Verify": "verifying it",
+    "Advance": "moving staging to it",
+}
+
+
+def in_words(command: str) -> str:
+    """Says for people what a command of this name does; one of another version is only named."""
+    return _IN_WORDS.get(command, command)

@@ -15,6 +15,7 @@ from swarm.core import admission, budget, building, oversight, ownership, provid
 from swarm.core.astray import explain
 from swarm.core.batch import spokesman
 from swarm.core.claims import unused
+from swarm.core.commands import in_words as in_words
 from swarm.core.model import (
     ATTEMPT_ENDS,
     GOOD_ENDS,
@@ -284,7 +285,7 @@ def _problems(run: Run) -> list[str]:
     astray = explain(run)
     return [
         *([astray.text] if astray is not None else ()),
-        *(f"{name}: {text}" for name, text in run.failures.items()),
+        *(f"{in_words(name)} fails and is tried again: {text}" for name, text in run.failures.items()),
         *([f"{run.watched}: {run.watch_problem}"] if run.watch_problem else ()),
     ]
 

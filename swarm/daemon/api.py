@@ -499,9 +499,12 @@ class Api:
         """Leaves a note for a task's next attempt."""
         body = await self._body(request)
         run, names = self._tasks(body.get("run"), [body["task"]])
-        event = m.TaskTold(
-            at=self.coordinator.now(), run=run.id, task=names[0], text=str(body["text"])[:100_000]
-        )
+        text = str(body["text"])[:100_000]
+        if not text.strip():
+            raise UsageError(
+                "The note is empty.", "Nothing was left for the next attempt.", "say what to tell"
+            )
+        event = m.TaskTold(at=self.coordinator.now(), run=run.id, task=names[0], text=text)
         await self.coordinator.ask(event)
         return Document({"run": run.id, "task": names[0], "state": run.tasks[names[0]].state})
 

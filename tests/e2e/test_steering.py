@@ -35,13 +35,14 @@ def test_a_pause_holds_starts_and_nothing_else(swarm: Swarm) -> None:
 
 
 def test_a_note_reaches_the_next_attempt(swarm: Swarm) -> None:
-    """Row 73: what a person tells a task is in the feedback and the prompt of its next attempt."""
+    """Row 73: what a person tells a task is in the feedback and the prompt of its next attempt; an empty note is refused."""
     heard = swarm.outside / "heard"
     work = f'[ "$SWARM_ATTEMPT" = 2 ] || exit 1; cat "$SWARM_FEEDBACK_FILE" "$SWARM_PROMPT_FILE" > {heard}; echo x > out'
     slow = f"until [ -e {swarm.gate('told')} ]; do sleep 0.02; done; {work}"
     swarm("start")
     swarm("submit", str(swarm.plan("r", [swarm.task("t", slow, claims=["out"], prompt="Do it")])))
     swarm.wait_for_start("t")
+    assert "The note is empty" in swarm("tell", "t", " ", code=2).err
     swarm("tell", "t", "use", "the", "other", "parser")
     swarm.open("told")
     swarm.check_landed(swarm.wait("r"))

@@ -263,6 +263,16 @@ def test_a_task_that_waits_for_a_claim_goes_before_later_ones_that_overlap_it() 
 APART = Limits(ramp_per_s=1000.0, in_plan_order=True, apart=True, workers_max=2)
 
 
+def test_every_command_has_words_for_people() -> None:
+    """What failed and is tried again is told in words, not by the name of a class."""
+    general = {cmd.Command, cmd.RunCommand, cmd.AttemptCommand}
+    known = [each for each in vars(cmd).values() if isinstance(each, type) and issubclass(each, cmd.Command)]
+    assert {each.__name__ for each in known if cmd.in_words(each.__name__) == each.__name__} == {
+        each.__name__ for each in general
+    }
+    assert cmd.in_words("OfAnotherVersion") == "OfAnotherVersion"
+
+
 @pytest.mark.parametrize("apart", [True, False])
 def test_two_that_share_a_path_are_not_started_together_where_a_third_fits(apart: bool) -> None:
     """Of three ready tasks and two slots the one that shares nothing with the first starts beside it; before `apart` it was the
