@@ -58,6 +58,9 @@ def task_of(document: Mapping[str, Any], text: str, run: str | None = None) -> t
         head, _, rest = text.partition("/")
         inner = [each for each in runs if each.get("id") == head]
         found = [(head, task) for each in inner for task in each.get("tasks") or [] if task.get("id") == rest]
+    if len(found) > 1:  # where a run that is finished has it too, that is not meant
+        over = {each.get("id") for each in runs if each.get("state") == "finished"}
+        found = [each for each in found if each[0] not in over] or found
     if len(found) == 1:
         return found[0]
     if found:
@@ -71,6 +74,23 @@ def task_of(document: Mapping[str, Any], text: str, run: str | None = None) -> t
     raise UsageError(
         f"There is no task {printable(text)}.", near(text, known) or "Nothing was done.", "swarm status"
     )
+
+
+def called(run: Mapping[str, Any], task: str) -> str:
+    """Gives the word for the command line by which a task is found: with its run in front where it might be another's."""
+    return shell_word(task if run.get("meant", True) else f"{run.get('id')}/{task}")
+
+
+def chosen(run: Mapping[str, Any]) -> str:
+    """Gives what a command about a run needs besides its name: nothing, or a blank and the option that says which."""
+    return "" if run.get("meant", True) else f" --run {shell_word(str(run.get('id')))}"
+
+
+def shell_word(text: str) -> str:
+    """Writes a name so that it can be typed into a shell."""
+    from shlex import quote
+
+    return quote(printable(text))
 
 
 def attempt_of(task: Mapping[str, Any], n: int) -> dict[str, Any]:
@@ -90,7 +110,7 @@ def attempt_of(task: Mapping[str, Any], n: int) -> dict[str, Any]:
     raise UsageError(
         f"Task {printable(task.get('id'))} has had no attempt {n}.",
         there,
-        f"swarm show {printable(task.get('id'))}",
+        f"say one that there is: --attempt {attempts[-1].get('n')}" if attempts else "swarm status",
     )
 
 

@@ -293,7 +293,8 @@ def task_document(state: Path, run: str, task: str) -> dict[str, Any]:
         "feedback": list(each.feedback),
         "folder": str(state / "attempts" / run / slug(task)),
     }
-    return {"schema": report.SCHEMA, "run": run, "task": document}
+    meant = report.meant(swarm) is found
+    return {"schema": report.SCHEMA, "run": run, "meant": meant, "task": document}
 
 
 def _leave_out_returned(run: str, task: str, attempts: Iterable[dict[str, Any]]) -> None:

@@ -72,7 +72,7 @@ def wait_for_end(
             raise WaitTimedOut(
                 f"Run {protocol.printable(run)} has not ended within {timeout_s:g} s.",
                 "It goes on.",
-                "swarm status, or swarm wait again",
+                f"swarm status, or swarm wait --run {protocol.printable(run)} again",
             )
 
 

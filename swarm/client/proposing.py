@@ -66,8 +66,8 @@ def publish(session: Session, run_id: str, document: dict[str, Any], name: str) 
 
 def publish_text(document: dict[str, Any]) -> str:
     """Tells what was pushed."""
-    facts = document["github"]
+    facts, which = document["github"], naming.chosen(document["runs"][0])
     return (
         f"Pushed to {facts['remote']}: {' and '.join(facts['branches'])}.\n"
-        "  Next: swarm finish --pr opens a pull request; or swarm finish, and push your branch\n"
+        f"  Next: swarm finish --pr{which} opens a pull request; or swarm finish{which}, and push your branch\n"
     )

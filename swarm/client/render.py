@@ -6,6 +6,7 @@ Rules for editing: pure functions from a document to text; no clock, no terminal
 
 from __future__ import annotations
 
+from swarm.client.naming import chosen
 from swarm.protocol import SUMMARY_LANDED, SUMMARY_LISTED, printable
 
 TYPE_CHECKING = False  # typing would cost more start-up time than this file
@@ -269,13 +270,14 @@ def qa_line(run: Document) -> str:
     """Says in one line how QA stands."""
     qa = run.get("qa") or {}
     commit = printable(qa.get("commit") or "")[:9]
-    next_step = "" if run.get("state") == "finished" else ". Next: swarm finish"
+    which = chosen(run)
+    next_step = "" if run.get("state") == "finished" else f". Next: swarm finish{which}"
     return {
         "at_work": f"QA is at work: {printable(qa.get('task') or '')}",
         "approved": f"Approved: staging as it stands at {commit}{next_step}",
-        "void": f"The approval of {commit} is void: staging has moved since. Next: swarm qa",
+        "void": f"The approval of {commit} is void: staging has moved since. Next: swarm qa{which}",
         "rejected": f"Not approved: {printable(qa.get('reason') or '')}.",
-    }.get(str(qa.get("state")), "Not reviewed yet. Next: swarm qa")
+    }.get(str(qa.get("state")), f"Not reviewed yet. Next: swarm qa{which}")
 
 
 def task_rows(run: Document, now: float) -> Iterator[tuple[str, str, str]]:

@@ -248,8 +248,10 @@ class Session:
         from swarm.client import naming, offline
 
         if self.shut_in:
-            found = naming.task_of(self.document(run=run), task, run)[1]
-            return {"schema": protocol.SCHEMA, "run": run, "task": {**found, "run": run}}
+            document = self.document(run=run)
+            found = naming.task_of(document, task, run)[1]
+            meant = naming.run_of(document, run).get("meant", True)
+            return {"schema": protocol.SCHEMA, "run": run, "meant": meant, "task": {**found, "run": run}}
         return offline.task_document(self.state, run, task)
 
     def events(self, after: int) -> Iterator[dict[str, Any]]:

@@ -10,9 +10,9 @@ import click
 from swarm import protocol
 from swarm.client import naming
 from swarm.client.connection import Connection
+from swarm.client.naming import shell_word
 from swarm.client.options import command, run_option
 from swarm.client.session import Session
-from swarm.client.telling import shell_word
 from swarm.errors import Refused, SwarmError, UsageError
 
 
@@ -22,6 +22,12 @@ def _named(daemon: Connection, tasks: tuple[str, ...], run: str | None) -> dict[
         return {run: list(tasks)}
     grouped = naming.tasks_by_run(daemon.get(protocol.STATUS, {"view": protocol.VIEW_FULL}), tasks, run)
     return dict(grouped.items())  # a dict is invariant in its keys
+
+
+def _typed(task: str, run: str | None) -> str:
+    """Gives a task as it is to be typed by itself, which was found by what was typed now."""
+    inside = run is None or task.startswith(f"{run}/")
+    return shell_word(task if inside else f"{run}/{task}")
 
 
 def _listed(answer: Mapping[str, Any]) -> str:
@@ -100,7 +106,9 @@ def undo(session: Session, task: str, run: str | None, yes: bool) -> None:
         session.line(f"{_listed({**done, 'tasks': [done['task']]})} was undone already.")
     else:
         listed = _listed({**done, "tasks": done["undone"]})
-        session.line(f"Undone: {listed}, by {done['commit'][:12]}. To make it anew: swarm retry TASK")
+        session.line(
+            f"Undone: {listed}, by {done['commit'][:12]}. To make it anew: swarm retry {_typed(task, run)}"
+        )
     if done.get("still_on"):
         session.line(_still_there(done))
 
@@ -153,7 +161,7 @@ def pause(session: Session, task: str | None, run: str | None) -> None:
     """Start nothing new: of everything, of one run, or of one task. What runs goes on."""
     what = _pause_or_resume(session, protocol.PAUSE, task, run)
     words = (
-        f"swarm resume {shell_word(task)}"
+        f"swarm resume {_typed(task, run)}"
         if task
         else f"swarm resume --run {shell_word(run)}"
         if run
@@ -190,7 +198,7 @@ def scale(session: Session, workers: int) -> None:
 def tell(session: Session, task: str, text: tuple[str, ...], run: str | None) -> None:
     """Leave a note that the next attempt at a task is given."""
     answer = session.daemon().post(protocol.TELL, {"run": run, "task": task, "text": " ".join(text)})
-    name = shell_word(task)
+    name = _typed(task, run)
     line = f"The next attempt at {protocol.printable(task)} is told."
     again = {
         "landed": f"It has landed, so there is none unless it is undone: swarm undo {name}, then swarm retry {name}",

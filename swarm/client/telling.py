@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 
+from swarm.client.naming import called, chosen, shell_word
 from swarm.client.render import (
     columns,
     counts,
@@ -70,7 +71,7 @@ def result_text(run: Document, elapsed_s: float, *, top: str = "", daemon_stays:
     for task in run.get("tasks") or []:
         if task.get("state") in ("failed", "blocked") and not is_settled(run, task):
             name = printable(task.get("id", "?"))
-            names += [name] if task["state"] == "failed" else []
+            names += [str(task.get("id", "?"))] if task["state"] == "failed" else []
             why = reason_text(task.get("reason"), task["state"]) or "no reason known"
             lines.append(f"  {name} {task['state']}: {why}")
     staging = run.get("staging") or {}
@@ -86,19 +87,14 @@ def result_text(run: Document, elapsed_s: float, *, top: str = "", daemon_stays:
         lines.append(
             f"  Look:  git log --first-parent {base}..{branch}" if base else f"  Look:  git log {branch}"
         )
-        lines += ["  Merge: swarm finish"] if run.get("state") != "finished" else []
+        lines += [f"  Merge: swarm finish{chosen(run)}"] if run.get("state") != "finished" else []
     if names:
-        name = shell_word(names[0])
+        name = called(run, names[0])
         lines.append(f"  Why:   swarm show {name}, swarm logs {name}")
-        lines.append(f"  Again: {'' if daemon_stays else 'swarm start, then '}swarm retry --failed")
+        lines.append(
+            f"  Again: {'' if daemon_stays else 'swarm start, then '}swarm retry --failed{chosen(run)}"
+        )
     return "\n".join(lines) + "\n"
-
-
-def shell_word(text: str) -> str:
-    """Writes a name so that it can be typed into a shell."""
-    from shlex import quote
-
-    return quote(printable(text))
 
 
 def verify_text(document: Document) -> str:
@@ -167,7 +163,7 @@ def finish_text(document: Document) -> str:
             else []
         )
     if facts.get("deploy"):
-        lines.append(_deployed(facts["deploy"]))
+        lines.append(_deployed(facts["deploy"], run))
     if missing:
         lines.append(f"Not in it, because it has not landed: {_listed(missing)}")
     return "\n".join(lines) + "\n"
@@ -178,14 +174,14 @@ def _pull_request(facts: Mapping[str, Any]) -> str:
     return f"{printable(found.get('url') or '')}{'' if found.get('made') else ' (it was open already)'}"
 
 
-def _deployed(done: Mapping[str, Any]) -> str:
+def _deployed(done: Mapping[str, Any], run: str) -> str:
     command, code, log = printable(done["command"]), done["exit_code"], printable(done["log"])
     if not done["ran"]:
         return f"It was deployed before: {command}"
     if code == 0:
         return f"Deployed: {command} (its output: {log})"
     how = "did not end in time" if code is None else f"ended with exit code {code}"
-    return f"Not deployed: {command} {how}; look at {log}\n  Next: swarm finish runs it again"
+    return f"Not deployed: {command} {how}; look at {log}\n  Next: swarm finish --run {shell_word(run)} runs it again"
 
 
 def _tasks(names: Sequence[object]) -> str:
@@ -480,7 +476,17 @@ def task_text(document: Document, *, now: float, top: str = "") -> str:
         lines += _attempt_lines(attempt, now, top)
     if not task.get("attempts"):
         lines += ["", "  no attempt yet"]
-    return "\n".join([*lines, *_next_steps(task)]) + "\n"
+    return (
+        "\n".join(
+            [
+                *lines,
+                *_next_steps(
+                    task, run if isinstance(run, dict) else {"id": run, "meant": document.get("meant", True)}
+                ),
+            ]
+        )
+        + "\n"
+    )
 
 
 def task_facts(task: Document) -> Iterator[tuple[str, str]]:
@@ -497,11 +503,11 @@ def task_facts(task: Document) -> Iterator[tuple[str, str]]:
     return ((label, printable(value)) for label, value in pairs if value)
 
 
-def _next_steps(task: Document) -> Iterator[str]:
+def _next_steps(task: Document, run: Document) -> Iterator[str]:
     """Says what to type about a task that ended without landing."""
     if task.get("state") not in ("failed", "cancelled"):
         return
-    name = shell_word(str(task.get("id", "?")))
+    name = called(run, str(task.get("id", "?")))
     yield ""
     if any(attempt.get("head") not in (None, attempt.get("base")) for attempt in task.get("attempts") or []):
         yield f"  Look:  swarm diff {name}, or swarm worktrees open {name}; its work is kept"
@@ -555,8 +561,8 @@ def _first_lines(text: Any) -> str:
 
 
 def transcript_text(task: str, attempt: Document, lines: Iterable[str]) -> str:
-    """Shows the last lines of a transcript, and how to see all."""
-    head = f"  attempt {attempt['n']} said, at last (all of it: swarm show {shell_word(task)} --transcript)"
+    """Shows the last lines of a transcript of `task`, as it is called on the command line, and how to see all."""
+    head = f"  attempt {attempt['n']} said, at last (all of it: swarm show {task} --transcript)"
     return "\n".join(["", head, *(f"    {line}" for line in lines)]) + "\n"
 
 

@@ -129,7 +129,8 @@ def show(session: Session, task: str, run: str | None, whole: bool, attempt: int
         session.out(telling.task_text(document, now=time.time(), top=session.place.top))
         if talked is not None:
             lines = transcripts.told(talked, whole=False)
-            session.out(telling.transcript_text(str(found["id"]), talked, lines))
+            name = naming.called({**document, "id": run_id}, str(found["id"]))
+            session.out(telling.transcript_text(name, talked, lines))
     elif talked is None:
         session.note("There is no transcript: only the built-in agent keeps one.")
     else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from shlex import quote
 from typing import Any
 
 from swarm.core import admission, budget, building, oversight, ownership, providers, suites, train
@@ -83,6 +84,7 @@ class Live:
 def status(swarm: Swarm, live: Live, *, run: str | None = None, summary: bool = False) -> dict[str, Any]:
     """Gives the status document, of one run or of all; with `summary` the tasks that matter now and the number of the others."""
     runs = [each for each in swarm.runs.values() if run is None or each.id == run]
+    plain = meant(swarm)
     return {
         "schema": SCHEMA,
         "daemon": {
@@ -99,7 +101,7 @@ def status(swarm: Swarm, live: Live, *, run: str | None = None, summary: bool = 
             "date": str(rfc3339(swarm.spent_on * budget.DAY_S))[:10] if swarm.spent_on else None,
             **_spent_document(swarm.spent_today, budget.of_day(swarm.limits)),
         },
-        "runs": [run_document(swarm, each, live, summary=summary) for each in runs],
+        "runs": [run_document(swarm, each, live, summary=summary, plain=plain) for each in runs],
         "merge_queue": [entry for each in runs for entry in _merge_queue(each)],
         "claims": [entry for each in runs for entry in _claims(each)],
     }
@@ -158,13 +160,34 @@ def run_state(run: Run) -> str:
     return "finished" if run.on_target is not None else "ended"
 
 
-def run_document(swarm: Swarm, run: Run, live: Live, *, summary: bool = False) -> dict[str, Any]:
-    """Gives one run of the status document."""
+def meant(swarm: Swarm) -> Run | None:
+    """Gives the run that commands mean where none is named, whatever they do: the only one, or the only unfinished."""
+    runs = list(swarm.runs.values())
+    if len(runs) > 1:
+        runs = unfinished(runs)
+    return runs[0] if len(runs) == 1 else None
+
+
+def unfinished(runs: Iterable[Run]) -> list[Run]:
+    """Leaves out the runs that are finished: where something else is meant by the same name, they are not."""
+    return [run for run in runs if run_state(run) != "finished"]
+
+
+def called(swarm: Swarm, run: Run, task: str) -> str:
+    """Gives the word for the command line by which a task is found: with its run in front where it might be another's."""
+    return quote(task if meant(swarm) is run else f"{run.id}/{task}")
+
+
+def run_document(
+    swarm: Swarm, run: Run, live: Live, *, summary: bool = False, plain: Run | None = None
+) -> dict[str, Any]:
+    """Gives one run of the status document; `plain` is that which is meant where none is named."""
     tasks = _worth_telling(run) if summary else list(run.tasks.values())
     document: dict[str, Any] = {
         "id": run.id,
         "name": run.plan.name,
         "state": run_state(run),
+        "meant": run is plain,
         "base": {"branch": run.base_branch, "commit": run.base_commit},
         "staging": {
             "branch": staging_branch(run.id),

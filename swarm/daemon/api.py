@@ -42,7 +42,7 @@ from swarm.core.run import Run
 from swarm.core.state import IllegalEvent, Swarm
 from swarm.core.undoing import Undoing, outlook
 from swarm.daemon import closing as closings
-from swarm.daemon import discarding, door, goals, intake, reconcile
+from swarm.daemon import discarding, door, goals, intake, meant, reconcile
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution
 from swarm.daemon.submitting import Submitter
@@ -394,9 +394,10 @@ class Api:
         """Tries failed tasks again."""
         body = await self._body(request)
         if body.get("failed"):
-            run = self._run(body["run"])
-            ended = (TaskState.FAILED, TaskState.CANCELLED)
-            wanted = [t.spec.id for t in run.tasks.values() if t.state in ended and not t.spec.qa]
+            if body["run"] is None and not any(map(meant.to_retry, self.swarm.runs.values())):
+                return Document({"run": "", "tasks": []})
+            run = meant.run_of(self.swarm, body["run"], fits=meant.to_retry)
+            wanted = meant.to_retry(run)
         else:
             run, wanted = self._tasks(body["run"], body["tasks"])
         for name in wanted:
@@ -408,7 +409,7 @@ class Api:
         return Document({"run": run.id, "tasks": wanted})
 
     def _check_retry(self, run: Run, task: Task) -> None:
-        name = task.spec.id
+        name, called = task.spec.id, report.called(self.swarm, run, task.spec.id)
         if task.state is TaskState.BLOCKED:
             raise Refused(
                 f'Task "{name}" is blocked: {task.reason.text if task.reason else "a need did not land"}.',
@@ -419,9 +420,9 @@ class Api:
             raise Refused(
                 f'Task "{name}" {_stands(task)}; only a task that failed or was cancelled can be retried.',
                 "Nothing was done.",
-                f"swarm undo {name} takes it off staging again"
+                f"swarm undo {called} takes it off staging again"
                 if task.state is TaskState.LANDED
-                else f"swarm show {name}",
+                else f"swarm show {called}",
             )
 
     async def first(self, request: Request) -> Response:
@@ -433,7 +434,7 @@ class Api:
             raise Refused(
                 f'Task "{late[0]}" {_stands(run.tasks[late[0]])}; only what waits in the merge queue can go first there.',
                 "Nothing was done.",
-                f"swarm show {late[0]}",
+                f"swarm show {report.called(self.swarm, run, late[0])}",
             )
         await self.coordinator.ask(
             m.FirstAsked(at=self.coordinator.now(), run=run.id, tasks=tuple(dict.fromkeys(wanted)))
@@ -452,13 +453,13 @@ class Api:
             run, wanted = self._tasks(body["run"], body["tasks"])
             ended = [name for name in wanted if run.tasks[name].state in TASK_ENDS]
             if ended:
-                task = run.tasks[ended[0]]
+                task, called = run.tasks[ended[0]], report.called(self.swarm, run, ended[0])
                 raise Refused(
                     f'Task "{ended[0]}" {_stands(task)} already.',
                     "Nothing was cancelled.",
-                    f"swarm undo {ended[0]} takes it off staging again"
+                    f"swarm undo {called} takes it off staging again"
                     if task.state is TaskState.LANDED
-                    else f"swarm show {ended[0]}",
+                    else f"swarm show {called}",
                 )
         if wanted:
             await self.coordinator.ask(
@@ -649,45 +650,10 @@ class Api:
     # --- finding
 
     def _run(self, name: str | None) -> Run:
-        """Finds a run by its id; without one, the only run, or the only one that has not ended."""
-        runs = self.swarm.runs
-        if name is not None:
-            if name in runs:
-                return runs[name]
-            known = ", ".join(runs) or "none"
-            raise UsageError(
-                f'There is no run "{name}"; known: {known}.', "Nothing was done.", "swarm status"
-            )
-        active = [run for run in runs.values() if run.open_tasks] or list(runs.values())
-        if len(active) == 1:
-            return active[0]
-        if not active:
-            raise UsageError(
-                "There is no run yet.", "Nothing was done.", "swarm submit PLAN, or swarm run PLAN"
-            )
-        names = ", ".join(run.id for run in active)
-        raise UsageError(
-            f"There are several runs: {names}.",
-            "Nothing was done.",
-            "say which: --run ID on the command line",
-        )
+        return meant.run_of(self.swarm, name)
 
     def _tasks(self, run: str | None, names: Iterable[str]) -> tuple[Run, list[str]]:
-        """Finds tasks, given as `task` or `run/task`, all of one run."""
-        names = list(names)
-        candidates = [self._run(run)] if run is not None else list(self.swarm.runs.values())
-        found = [each for each in candidates if all(_in(each, name) is not None for name in names)]
-        if len(found) == 1:
-            return found[0], [str(_in(found[0], name)) for name in names]
-        listed = ", ".join(names)
-        if not found:
-            raise UsageError(
-                f"There is no task {listed}.", "Nothing was done.", "swarm status lists the tasks"
-            )
-        runs = ", ".join(each.id for each in found)
-        raise UsageError(
-            f"{listed} is in several runs: {runs}.", "Nothing was done.", "name the run: RUN/TASK"
-        )
+        return meant.tasks_of(self.swarm, run, names)
 
 
 def _undo_facts(run: Run, task: Task, change: Undoing | None) -> dict[str, Any]:
@@ -722,14 +688,6 @@ def _settling(run: Run) -> bool:
     """Tells whether staging or its worktree is still on its way; what failed and is tried again later is not waited for."""
     publishing = run.publishing_commit is not None and not run.publish_waits and "Publish" not in run.retry_at
     return publishing or (run.following is not None and "Follow" not in run.retry_at)
-
-
-def _in(run: Run, name: str) -> str | None:
-    """Gives the task's id if `name`, plain or as `run/task`, is one of this run."""
-    if name in run.tasks:
-        return name
-    head, slash, rest = name.partition("/")
-    return rest if slash and head == run.id and rest in run.tasks else None
 
 
 def _seconds(text: str | None, *, most: float) -> float:

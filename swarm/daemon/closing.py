@@ -232,7 +232,7 @@ def _check_ended(run: Run, consequence: str, command: str, wanted: Mapping[str, 
         raise Refused(
             f"{counted(run.open_tasks, 'task')} of run {run.id} {'has' if run.open_tasks == 1 else 'have'} not ended.",
             consequence,
-            f"swarm wait --run {run.id}, or {command} --partial for what has landed so far",
+            f"swarm wait --run {run.id}, or {command} --run {run.id} --partial for what has landed so far",
         )
 
 

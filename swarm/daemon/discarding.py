@@ -40,11 +40,11 @@ def refusal(run: str, holds: Sequence[Holding]) -> Refused:
     shown = [f"  {each.name}: {each.text}" for each in holds[:LISTED_MAX]]
     if len(holds) > LISTED_MAX:
         shown.append(f"  and {len(holds) - LISTED_MAX} more")
-    names = " ".join(f"--yes {shlex.quote(each.name)}" for each in holds)
+    name, names = shlex.quote(run), " ".join(f"--yes {shlex.quote(each.name)}" for each in holds)
     return Refused(
         "\n".join([f"Run {run} holds work that is nowhere else:", *shown]),
         "Nothing was removed.",
-        f"swarm finish, or take out what is wanted; to give it up: swarm discard {shlex.quote(run)} --force {names}",
+        f"swarm finish --run {name}, or take out what is wanted; to give it up: swarm discard {name} --force {names}",
     )
 
 

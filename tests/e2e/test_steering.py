@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 
+import pytest
+
 from tests.conftest import git, wait_until
 from tests.e2e.driver import PROJECT, Swarm, runs
 from tests.e2e.test_ends import code_of, task_of
@@ -169,6 +171,41 @@ def test_what_is_said_of_tasks_that_have_ended(swarm: Swarm) -> None:
     preview = swarm("finish", "--preview").out.splitlines()
     assert preview[-1] == "1 landed, 1 failed (worker_failed), 0 blocked"
     assert "is not in the range" in swarm("scale", "-1", code=2).err
+
+
+@pytest.mark.parametrize("older", ["finished", "ended"])
+def test_what_is_printed_works_beside_an_older_run(swarm: Swarm, older: str) -> None:
+    """With an older run in the repository, whose tasks have the same names, each command that is printed about a newer one does
+    what it says, as it is printed; while the older one is finished, nothing has to be said of runs."""
+    names = ("a", "z")
+    swarm.run(swarm.plan("old", [swarm.task(name) for name in names]))
+    swarm("start")
+    if older == "finished":
+        swarm("finish")
+        swarm.look_again()
+    again = [swarm.task("a", "echo 2 > out-a"), swarm.task("z", "echo no > z; exit 1", attempts=1)]
+    ended = swarm("run", str(swarm.plan("new", again)), code=1).out
+    assert ("new" in ended.partition("  Merge:")[2]) == (older != "finished")
+    look, why, retry, merge = (printed(ended, label) for label in ("Look", "Why", "Again", "Merge"))
+    assert look[0].startswith("git log --first-parent main..swarm/new/staging")
+    shown = "".join(swarm(*each.split()[1:]).out for each in why)
+    assert "new/z  failed" in shown
+    more, once = printed(shown, "Look"), printed(shown, "Again")
+    for each in more:
+        assert swarm(*each.partition(";")[0].split()[1:]).out
+    assert "new/z" in swarm(*retry[0].split()[1:]).out
+    swarm.wait("new", code=1)
+    assert "new/z" in swarm(*once[0].split()[1:]).out
+    swarm.wait("new", code=1)
+    swarm(*merge[0].split()[1:])
+    assert swarm.run_of("new")["state"] == "finished"
+    swarm.look_again()
+
+
+def printed(text: str, label: str) -> list[str]:
+    """Gives the commands of the line with this label."""
+    line = next(line for line in text.splitlines() if line.strip().startswith(f"{label}:"))
+    return line.partition(":")[2].strip().replace(", or ", ", ").split(", ")
 
 
 def test_an_error_says_cause_consequence_and_next_step(swarm: Swarm) -> None:

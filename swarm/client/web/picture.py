@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from swarm.client import render, telling
+from swarm.client import naming, render, telling
 from swarm.client.naming import ACTIVE, UNDER_WAY
 from swarm.protocol import printable
 
@@ -184,7 +184,7 @@ def _run(run: Document, top: str) -> Row:
     found = render.counts(run)
     total = sum(found.values()) - found.get("answered", 0)
     landed, state = found.get("landed", 0), run.get("state")
-    name = telling.shell_word(str(run.get("id", "?")))
+    name = naming.shell_word(str(run.get("id", "?")))
     step = ""
     if render.plan_waits(run):
         step = f"swarm plan {name}"
@@ -282,7 +282,7 @@ def _row(run: Document, each: Document, *, text: str) -> Row:
 
 def _commands(run: Document, each: Document, *, alive: bool) -> list[str]:
     """Gives what can be typed about a task that did not land."""
-    name = telling.shell_word(f"{run.get('id')}/{each.get('id')}")
+    name = naming.shell_word(f"{run.get('id')}/{each.get('id')}")
     if each.get("state") not in ("failed", "cancelled"):
         return [f"swarm show {name}"]
     again = f"swarm retry {name}" if alive else f"swarm start && swarm retry {name}"
