@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from swarm.edge import git
+from swarm.edge import git, submodules
 from swarm.edge.leftovers import Lent, too_large
 from swarm.edge.linked import LinkedTree, remove
 from swarm.edge.survey import linked_worktrees
@@ -200,7 +200,9 @@ class _Desk:
             )
             if len(large) > _LEFT_OUT_MAX:
                 return f"what has changed there is more than {bytes_max} bytes"
-            but = self._lent.within(tree.path).pathspecs(but=large)
+            # Looked into as git does, a submodule would have the programs run that its worker's settings name.
+            inner = tuple(submodules.links(tree, index, work.base))
+            but = self._lent.within(tree.path).pathspecs(but=(*large, *inner))
             self._in(tree, index, "add", "-A", "--ignore-errors", *but)
             made = self._in(tree, index, "write-tree").text
             commit = self._git(*_OURS, "commit-tree", made, "-p", head, "-m", "so far").strip()

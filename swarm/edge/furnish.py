@@ -155,7 +155,8 @@ class Furnishing:
     def _check_setup(self, tree: LinkedTree, log: Path) -> None:
         """Refuses files that git would take for the worker's: they would be in every landing."""
         lent = [f":(top,exclude,literal){path}" for path in self.paths]
-        asked = tree.git("status", "--porcelain", "-z", "--no-renames", "--", ":/", *lent)
+        status = ("status", "--porcelain", "-z", "--no-renames", "--ignore-submodules=dirty")
+        asked = tree.git(*status, "--", ":/", *lent)
         names = [entry[3:] for entry in git.decode(asked.out).split("\0") if entry]
         if names:
             named = ", ".join(names[:NAMED_MAX]) + (" and others" if len(names) > NAMED_MAX else "")

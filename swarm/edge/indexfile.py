@@ -18,6 +18,7 @@ _MODES = frozenset({0o100644, 0o100755, 0o120000})
 _FLAGS_AT = 40  # ten 32-bit numbers of stat data and mode come first, then the object id, then the flags
 _ASSUME_VALID, _EXTENDED, _STAGE, _LENGTH = 0x8000, 0x4000, 0x3000, 0x0FFF
 _SKIP_WORKTREE = 0x40
+_LINK_MODE = (0o160000).to_bytes(4, "big")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class IndexFlags:
 
     unmerged: bool
     hides: bool
+    split: bool = False
 
 
 def read_flags(data: bytes, *, oid_bytes: int = 20) -> IndexFlags:
@@ -39,7 +41,19 @@ def read_flags(data: bytes, *, oid_bytes: int = 20) -> IndexFlags:
     split = (
         data[after : after + 4] == b"link"
     )  # the entries are in another file: anything may be marked there
-    return IndexFlags(bool(seen & _STAGE), bool(seen & _ASSUME_VALID) or skips or split)
+    return IndexFlags(bool(seen & _STAGE), bool(seen & _ASSUME_VALID) or skips or split, split)
+
+
+def may_link(data: bytes, *, oid_bytes: int = 20) -> bool:
+    """Tells whether an index may have a submodule among its entries: so rarely not rightly that git may be asked then."""
+    if _LINK_MODE in data:
+        return True
+    if b"link\0\0" not in data:  # of another file with entries, or the end of a name
+        return False
+    try:
+        return read_flags(data, oid_bytes=oid_bytes).split
+    except ValueError:
+        return True
 
 
 def find(data: bytes, path: bytes, *, oid_bytes: int = 20) -> TreeEntry | None:

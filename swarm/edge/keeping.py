@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.crashpoints import crash_at
-from swarm.edge import git, linked, secluded
+from swarm.edge import git, linked, secluded, submodules
 from swarm.edge.difference import Difference
 from swarm.edge.indexfile import fingerprint
 from swarm.edge.leases import Member
@@ -175,8 +175,11 @@ class Keeper:
             return branch
         if tree.path != member.path:
             return str(tree.path)  # a person moved it, and it stays there
+        submodules.settle(tree)
         staged = found.work.staged
-        return self.aside.put(tree.path, self._owner(member), why, staged=staged)
+        return self.aside.put(
+            tree.path, self._owner(member), why, staged=staged, modules=submodules.left(tree)
+        )
 
     def _put_aside_unread(self, member: Member, tree: LinkedTree) -> str:
         """Puts a worktree in which somebody may still be aside, with what they did with git; gives where it lies. What a person
@@ -185,7 +188,8 @@ class Keeper:
         theirs = folder if folder.is_dir() else None
         if tree.path != member.path:
             return str(tree.path)
-        return self.aside.put(tree.path, self._owner(member), SOMEBODY, git_folder=theirs)
+        modules = submodules.left(tree)
+        return self.aside.put(tree.path, self._owner(member), SOMEBODY, git_folder=theirs, modules=modules)
 
     def set_aside(self, member: Member, why: str) -> str | None:
         """Moves the folder of a member to where what can't be saved is kept, and saves what only its record knows."""
@@ -193,7 +197,7 @@ class Keeper:
         if tree is None or tree.path != member.path:
             return None  # gone, or a person moved it
         self.save_record(tree, member)
-        return self.aside.put(tree.path, self._owner(member), why)
+        return self.aside.put(tree.path, self._owner(member), why, modules=submodules.left(tree))
 
     def is_dirty(self, member: Member, tree: LinkedTree, seen: Difference | None = None) -> bool:
         """Tells whether there may be something in a member that stands nowhere else. In a free one that is what came after it
@@ -211,6 +215,9 @@ class Keeper:
         if unknown == []:
             return False
         among = unknown if unknown and len(unknown) <= UNKNOWN_MAX else ()
+        inside = submodules.links(tree, tree.admin / "index", member.base)
+        if submodules.in_use(tree.path, inside):
+            return True  # they are looked into as carefully as when the work was collected
         status = tree.git("status", "--porcelain", "-z", "--no-renames", *self._lent.pathspecs(among))
         return any(entry[1:2] != " " for entry in git.decode(status.out).split("\0") if entry)
 

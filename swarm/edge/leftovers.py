@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.crashpoints import crash_at
-from swarm.edge import git
+from swarm.edge import git, submodules
 from swarm.edge.indexfile import find, read_flags
 from swarm.edge.linked import (
     NAMED_BY,
@@ -154,18 +154,21 @@ class Collector:
     def _read(self, parent: str, problems: list[str]) -> tuple[str, bool]:
         """Commits all files; tells, too, whether one is left out."""
         told: list[bytes] = []
-        nested, unread = self._add(problems, told)
+        links, moved = self._submodules_there(parent)
+        nested, unread = self._add(problems, told, links)
         crash_at("collect.added")
-        head = self._commit(parent, self._tree_of(told) if parent == self.base else None)
+        head = self._commit(parent, self._tree_of(told) if parent == self.base and not moved else None)
         touched, nested_too = self._touched(head)
         nested = sorted({*nested, *nested_too, *self._links_committed(parent)})
         lent = self.lent.among(touched)
         if nested:
             problems.append(_nested_sentence(nested))
         if nested or lent:
-            head, unread_too = self._commit_without(parent, lent, nested, problems)
+            head, unread_too = self._commit_without(parent, lent, nested, problems, links)
             unread = unread or unread_too
-        return head, unread
+        inside = self._in_submodules(head, links, nested)
+        problems += inside
+        return head, unread or bool(inside)
 
     @property
     def _there(self) -> Lent:
@@ -253,16 +256,18 @@ class Collector:
                 paths = git.encode("".join(name + "\0" for name in chosen))
                 self._git("update-index", option, "-z", "--stdin", input=paths)
 
-    def _add(self, problems: list[str], told: list[bytes]) -> tuple[list[str], bool]:
+    def _add(self, problems: list[str], told: list[bytes], links: Collection[str]) -> tuple[list[str], bool]:
         """Takes every file into the index; gives the nested repositories that kept git from it, and whether some
         file could not be read. What git says of each path that changed is `told` where nothing kept it from any."""
         large: list[str] = []
+        there = submodules.standing(self.tree.path, links)
         try:
-            asked = self._git("add", "-A", "-v", *self._there.pathspecs(), ok=(0, 1, 128), timeout_s=SOON_S)
+            but = self._there.pathspecs(but=there)
+            asked = self._git("add", "-A", "-v", *but, ok=(0, 1, 128), timeout_s=SOON_S)
         except git.GitTimedOut:  # asking for sizes first would cost every attempt another look at every file
             remove(Path(f"{self.index}.lock"))
             large = self._too_large()
-            asked = self._git("add", "-A", *self._there.pathspecs(but=large), ok=(0, 1, 128))
+            asked = self._git("add", "-A", *self._there.pathspecs(but=[*large, *there]), ok=(0, 1, 128))
         if asked.code in (0, 1) and not (large or _UNOPENED.search(asked.err)):
             told += asked.out.splitlines()
             return [], False  # 1 tells that a lent path is ignored as well; all else was added
@@ -270,14 +275,15 @@ class Collector:
             self._replace_index(self.tree.head() or self.base)
         known = self._submodules()
         nested = [path for path in open_up(self.tree.path) if path not in known]
-        return nested, self._add_what_can_be(nested, problems)
+        return nested, self._add_what_can_be(nested, problems, links)
 
-    def _add_what_can_be(self, nested: Sequence[str], problems: list[str]) -> bool:
+    def _add_what_can_be(self, nested: Sequence[str], problems: list[str], links: Collection[str]) -> bool:
         """Takes every file into the index that git takes, those of nested repositories too; tells whether one is left out."""
         with self._without_git(nested):
             self._forget(nested)
             large = self._too_large()
-            again = self._git("add", "-A", "--ignore-errors", *self._there.pathspecs(but=large), ok=(0, 1))
+            but = self._there.pathspecs(but=[*large, *submodules.standing(self.tree.path, links)])
+            again = self._git("add", "-A", "--ignore-errors", *but, ok=(0, 1))
         refused = [line for line in again.err.splitlines() if _REFUSED.match(line)]
         if refused:
             problems.append(f"Not everything could be read: {_REFUSED.sub('', refused[-1])[:COMPLAINT_MAX]}.")
@@ -319,12 +325,17 @@ class Collector:
         return git.write_commit(self.tree.common, tree, [parent], self.message, who, who)
 
     def _commit_without(
-        self, parent: str, lent: Sequence[str], nested: Sequence[str], problems: list[str]
+        self,
+        parent: str,
+        lent: Sequence[str],
+        nested: Sequence[str],
+        problems: list[str],
+        links: Collection[str],
     ) -> tuple[str, bool]:
         """Commits again, with lent paths as they are in the base and nested repositories as plain files; tells, too, whether a
         file is left out."""
         told: list[str] = []
-        unread = self._add_what_can_be(nested, told) if nested else False
+        unread = self._add_what_can_be(nested, told, links) if nested else False
         problems += [text for text in told if text not in problems]
         if lent:
             lent_paths = [f":(top,literal){path}" for path in lent]
@@ -382,6 +393,43 @@ class Collector:
         links = {change.path for change in changes if change.new_mode == git.GITLINK_MODE}
         there = {path for path in links if os.path.isdir(self.tree.path / path)}
         return there - self._submodules() if there else set()
+
+    def _submodules_there(self, parent: str) -> tuple[dict[str, str], bool]:
+        """Gives the links of the index, brought to where those stand that are set up, and whether one was moved: `add` would look
+        into them by settings that a worker may have made."""
+        try:
+            links = submodules.links(self.tree, self.index, self.base)
+        except git.GitError as error:
+            if error.code != 128:
+                raise
+            self._replace_index(parent)  # it is broken
+            links = submodules.links(self.tree, self.index, self.base)
+        links = {path: oid for path, oid in links.items() if not self.lent.among((path,))}
+        moved = {
+            path: at
+            for path in submodules.standing(self.tree.path, links)
+            if (at := submodules.head(self.tree, path)) not in ("", links[path])
+        }
+        if moved:
+            told = git.encode("".join(f"160000 {at}\t{path}\0" for path, at in moved.items()))
+            self._git("update-index", "-z", "--index-info", input=told)
+        return links | moved, bool(moved)
+
+    def _in_submodules(self, head: str, links: dict[str, str], nested: Collection[str]) -> list[str]:
+        """Says what of the submodules can't land."""
+        changes = (
+            self.objects.diff(self.objects.tree_of(self.base), self.objects.tree_of(head))
+            if head != self.base
+            else []
+        )
+        was = {change.path: change.old for change in changes if change.old_mode == git.GITLINK_MODE}
+        new = {change.path: change.new for change in changes if change.new_mode == git.GITLINK_MODE}
+        links = {path: oid for path, oid in (links | new).items() if path not in nested}
+        known = {*was.values(), *(oid for path, oid in links.items() if path not in new)}
+        if not (links or was or submodules.left(self.tree)):
+            return []
+        draft = self.aside.with_suffix(".module")
+        return submodules.Look(self.tree, draft, known, self.reader).work(links)
 
     def _submodules(self) -> set[str]:
         try:

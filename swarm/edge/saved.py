@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -176,10 +177,17 @@ class Aside:
     common: Path
 
     def put(
-        self, path: Path, owner: Owner, why: str, *, staged: str = "", git_folder: Path | None = None
+        self,
+        path: Path,
+        owner: Owner,
+        why: str,
+        *,
+        staged: str = "",
+        git_folder: Path | None = None,
+        modules: Path | None = None,
     ) -> str:
         """Moves the folder `path` here, with a note of whose it is, and beside it the files of `staged`, the tree that its index
-        held, and the `git_folder` of its own that it had; gives where it lies now."""
+        held, the `git_folder` of its own that it had, and the git folders of its submodules, `modules`; gives where it lies now."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         place = self.folder / f"{owner.task}-{secrets.token_hex(4)}"
         write_text(Path(f"{place}.txt"), f"{owner.run}/{owner.task}/{owner.attempt}: {why}\n")
@@ -187,6 +195,8 @@ class Aside:
             write_files(self.common, staged, Path(f"{place}.staged"))
         if git_folder is not None:
             os.rename(git_folder, f"{place}.git")
+        if modules is not None:
+            shutil.move(modules, f"{place}.modules")
         os.rename(path, place)
         return str(place)
 
@@ -211,7 +221,7 @@ class Aside:
         """Removes what lies here of a run, for good."""
         for name, _ in self.of(run):
             place = self.folder / name.removeprefix("kept/")
-            for suffix in ("", ".staged", ".git", ".txt"):
+            for suffix in ("", ".staged", ".git", ".modules", ".txt"):
                 remove(Path(f"{place}{suffix}"))
 
 

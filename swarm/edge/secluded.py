@@ -4,7 +4,7 @@ Hides how it stands in for the repository's folder, which a sandbox puts it in t
 settings, refs and the worktree's own record are copies, the objects are the repository's own, read-only behind an empty store. So a
 worker may commit, stash, make branches, plant hooks or collect garbage as it likes: the repository that the user and everybody else
 works in does not change, and no HEAD in it names a commit that is not there. What the worker made comes home when it has ended: its
-objects, judged by git, and then where HEAD, index, branches and stash stand.
+objects, judged by git, and then where HEAD, index, branches and stash stand, and the git folders of its submodules.
 
 Rules for editing: what lies in the folder is a worker's, so nothing there is followed, run or believed; git reads no settings of
 it. Coming home may be killed anywhere and done again: the folder goes last. `make` is called before the worker is there,
@@ -16,10 +16,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-from swarm.edge import git
+from swarm.edge import git, submodules, theirs
 from swarm.edge.carrying import carry_all
 from swarm.edge.linked import (
     MARKER,
@@ -37,13 +37,10 @@ from swarm.edge.linked import (
 )
 
 SHARED_OBJECTS = "shared-objects"  # in the folder: where the repository's own objects are seen
-REFS_BYTES_MAX = 64 << 20
 TIPS_MAX = 200
 
 _COPIED = ("config", "HEAD", "packed-refs", "shallow")
 _NOT_COPIED = re.compile(r"heads/swarm/[^/]+/(task|saved)\Z")  # thousands, and of use to nobody inside
-_STASHES = "logs/refs/stash"
-_ID = re.compile(r"[0-9a-f]{64}|[0-9a-f]{40}")
 
 
 def can_stand_in(common: Path) -> bool:
@@ -110,7 +107,8 @@ def come_home(folder: Path, tree: LinkedTree, objects: git.Objects) -> None:
     if admin is not None:
         _bring_record(folder, admin, tree)
         head = one_line(tree.admin / "HEAD")
-        tips = [oid for oid in dict.fromkeys(_tips(folder)) if oid in made and oid != head]
+        known = dict.fromkeys(oid for oid, _ in theirs.refs(folder))
+        tips = [oid for oid in known if oid in made and oid != head]
         if tips:
             ends = _ends(tree, objects, head, tips)
             write_text(tree.admin / TIPS, "".join(f"{oid}\n" for oid in ends))
@@ -138,14 +136,14 @@ def _bring_objects(folder: Path, tree: LinkedTree) -> set[str]:
 
 def _bring_record(folder: Path, admin: Path, tree: LinkedTree) -> None:
     """Brings HEAD, detached, the index, and what an unfinished merge or rebase names."""
-    held = one_line(admin / "HEAD") or ""
-    head = _ref(folder, held.removeprefix("ref: ")) if held.startswith("ref: refs/") else held
-    if git.is_object_id(head):
+    head = theirs.head(folder, admin)
+    if head:
         write_text(tree.admin / "HEAD", f"{head}\n")
     if is_file(admin / "index"):
         copy_index(admin / "index", tree.admin / "index")
     else:
         remove(tree.admin / "index")
+    submodules.bring_home(admin / submodules.MODULES, tree.admin / submodules.MODULES)
     for name in UNFINISHED:
         if is_folder(admin / name):
             (tree.admin / name).mkdir(exist_ok=True)
@@ -153,31 +151,6 @@ def _bring_record(folder: Path, admin: Path, tree: LinkedTree) -> None:
         text = one_line(admin / name) if is_folder((admin / name).parent) else None
         if text is not None:
             write_text(tree.admin / name, f"{text}\n")
-
-
-def _ref(folder: Path, name: str) -> str:
-    loose = one_line(folder / name) if ".." not in name else None
-    return loose or {ref: oid for oid, ref in _packed(folder)}.get(name, "")
-
-
-def _tips(folder: Path) -> Iterator[str]:
-    """Gives what the refs of the folder stand at, and the older stashes, which only a log names."""
-    for place, _, names in os.walk(folder / "refs"):
-        for name in names:
-            held = one_line(Path(place, name)) or ""
-            if git.is_object_id(held):
-                yield held
-    for oid, _ in _packed(folder):
-        yield oid
-    for line in _lines(folder / _STASHES):
-        yield from _ID.findall(line)[1:2]
-
-
-def _packed(folder: Path) -> Iterator[tuple[str, str]]:
-    for line in _lines(folder / "packed-refs"):
-        oid, _, name = line.partition(" ")
-        if git.is_object_id(oid):
-            yield oid, name
 
 
 def _ends(tree: LinkedTree, objects: git.Objects, head: str | None, tips: list[str]) -> list[str]:
@@ -190,9 +163,3 @@ def _ends(tree: LinkedTree, objects: git.Objects, head: str | None, tips: list[s
         return []
     found = git.run("merge-base", "--independent", *commits, git_dir=tree.common).text.split()
     return [oid for oid in found if oid != head]
-
-
-def _lines(path: Path) -> list[str]:
-    if not (is_folder(path.parent) and is_file(path)) or path.stat().st_size > REFS_BYTES_MAX:
-        return []
-    return path.read_text("ascii", "replace").splitlines()

@@ -110,7 +110,9 @@ def _ahead(found: Found, base: str | None) -> int | None:
 
 def _dirty(tree: LinkedTree, index: Path | None, leave_out: Sequence[str]) -> int | None:
     paths = [f":(top,exclude,literal){path}" for path in leave_out]
-    status = ("--no-optional-locks", "status", "--porcelain", "-z", "--no-renames", "--", ".", *paths)
+    # Looked into by git, a submodule would have the programs run that its worker's settings name.
+    asked = ("status", "--porcelain", "-z", "--no-renames", "--ignore-submodules=dirty")
+    status = ("--no-optional-locks", *asked, "--", ".", *paths)
     try:
         return tree.git(*status, index=index, timeout_s=_STATUS_TIMEOUT_S).out.count(b"\0")
     except (git.GitError, OSError):

@@ -57,6 +57,26 @@ def everything(top: Path) -> list[tuple[str, int, int]]:
     return sorted(found)
 
 
+@pytest.mark.parametrize("index", ["whole", "split"])
+def test_nothing_runs_by_the_settings_of_a_submodule(
+    repo: Path, works: list[Work], tmp_path: Path, index: str
+) -> None:
+    """Git looks into a submodule by a git that goes by the settings of that, which a worker makes; who looks is not shut in."""
+    top, ran = Path(works[0].worktree), tmp_path / "ran"
+    inner = top / "inner"
+    git(top, "init", "-q", "inner")
+    git(inner, "fetch", "-q", str(repo), "main")
+    git(inner, "checkout", "-q", "--detach", "FETCH_HEAD")
+    git(top, "add", "inner")
+    if index == "split":
+        git(top, "update-index", "--split-index")
+    git(inner, "config", "core.fsmonitor", f"touch {ran}; false")
+    write(works[0], "new", "x\n")
+    (seen, *_) = look(repo / ".git", works)
+    assert "new" in (seen.changed or ())
+    assert not ran.exists()
+
+
 def test_conflicts_are_seen_before_anything_is_collected(repo: Path, works: list[Work]) -> None:
     """Edits of one line by two, committed or not, and one that staging has made meanwhile, conflict; edits of one file in other
     places do not; new files are changes too."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm.edge.indexfile import find, read_flags
+from swarm.edge.indexfile import find, may_link, read_flags
 
 
 def sh(cwd: Path, *args: str) -> bytes:
@@ -45,6 +45,25 @@ def indexed(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 def oid_bytes(repo: Path) -> int:
     """Gives the length of an object name."""
     return len(sh(repo, "hash-object", "/dev/null").strip()) // 2
+
+
+def test_submodules_are_seen(indexed: Path) -> None:
+    """An index with a submodule may link, a split one too, since its entries are elsewhere, and none that only names links."""
+    length = oid_bytes(indexed)
+
+    def may() -> bool:
+        return may_link((indexed / ".git" / "index").read_bytes(), oid_bytes=length)
+
+    for more in range(1, 9):
+        (indexed / f"{'s' * more}link").touch()
+    sh(indexed, "add", "-A")
+    assert not may()
+    sh(indexed, "update-index", "--add", "--cacheinfo", f"160000,{'1' * 2 * length},module")
+    assert may()
+    sh(indexed, "rm", "-q", "--cached", "module")
+    assert not may()
+    sh(indexed, "update-index", "--split-index")
+    assert may()
 
 
 @pytest.mark.parametrize(
