@@ -423,8 +423,13 @@ _WORDS: dict[str, Any] = {
     "CapacityChanged": lambda event: (
         f"{event.get('slots_open', 0)} slots open: {_short(event.get('reason', ''))}"
     ),
-    "PlanAccepted": lambda event: (
-        f"accepted: {event.get('added', 0)} added, {event.get('replaced', 0)} replaced, {event.get('unchanged', 0)} unchanged"
+    "PlanAccepted": lambda event: ", ".join(
+        (
+            f"accepted: {event.get('added', 0)} added",
+            f"{event.get('replaced', 0)} replaced",
+            f"{event.get('unchanged', 0)} unchanged",
+            *finished_before({"finished_before": range(event.get("finished_before", 0))}),
+        )
     ),
 }
 PROGRESS_EVENTS = frozenset(

@@ -165,7 +165,8 @@ class PlanSubmitted(RunEvent):
     """A plan came in. For a new run `base_branch` and `base_commit` say what it starts from.
 
     `only` limits the run to these tasks and what they need; `sequential` to one at a time; `fail_fast` cancels the rest at the
-    first failure. With a `goal` the run is new, and its tasks are the research that comes before a plan.
+    first failure. With a `goal` the run is new, and its tasks are the research that comes before a plan. With `finishes` a task
+    that has not started is finished before where the plan says so now.
     """
 
     plan: PlanSpec
@@ -175,6 +176,7 @@ class PlanSubmitted(RunEvent):
     sequential: bool = False
     fail_fast: bool = False
     goal: Goal | None = None
+    finishes: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -526,7 +528,8 @@ class CommandFailed(AttemptEvent):
 
 FACTS: dict[str, str] = {
     "RunStarted": "a run began: `base` is the commit it starts from, `branch` the branch",
-    "PlanAccepted": "a plan was taken in: how many tasks were `added`, `replaced`, `unchanged`",
+    "PlanAccepted": "a plan was taken in: how many tasks were `added`, `replaced`, `unchanged`, and of which "
+    "that had not started it is said now that they were `finished_before`",
     "BacklogWatched": "what is added to the plan file `source` is taken in from now on as it is saved; an empty one ends that",
     "BacklogRefused": "the watched plan file `source`, as it was saved, was not taken in: `text` says why",
     "TaskStarted": "an attempt began: its `base`, `slot` and `agent`",

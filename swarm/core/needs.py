@@ -235,6 +235,12 @@ class Needs:
             if task.phase in self._sequential:
                 self._sequential[task.phase][task.id] = None
 
+    def finished(self, task: TaskSpec) -> None:
+        """Has a task whose needs are forgotten meet those of others, as it is finished by what the plan says."""
+        if task.phase is not None:
+            self._edge(task.id, Gate("exit", task.phase))
+        self._changed += self.met(task.id)
+
     def order(self, passed_over: Collection[str] = (), started: Collection[str] = ()) -> None:
         """Puts the tasks of phases that go one at a time into the order in which they were added, but none before what it needs.
 

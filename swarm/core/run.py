@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -186,12 +186,28 @@ class Run:
                 self.finished_before[spec.id] = spec
                 self.needs.met(spec.id)
         specs = tuple(spec for spec in specs if not spec.finished)
-        new = [Task(spec=spec, order=len(self.tasks) + place) for place, spec in enumerate(specs)]
+        last = next(reversed(self.tasks.values()), None)
+        first = 0 if last is None else last.order + 1  # some may have been taken out before it
+        new = [Task(spec=spec, order=first + place) for place, spec in enumerate(specs)]
         for task in new:
             self.tasks[task.spec.id] = task
             self.counts[task.state] += 1
             self.open_tasks += self.selected(task)
         return new
+
+    def finish_before(self, specs: Sequence[TaskSpec]) -> None:
+        """Takes tasks that have never started out, since the plan says by now that they are finished: they only meet needs."""
+        if specs:
+            self.unfile({spec.id for spec in specs})
+        for spec in specs:
+            task = self.tasks[spec.id]
+            self.set_state(task, TaskState.CANCELLED)  # so that it waits for nothing, and holds nothing
+            self.counts[task.state] -= 1
+            self.aside.discard(spec.id)
+            self.needs.forget(task.spec)
+            del self.tasks[spec.id]
+            self.finished_before[spec.id] = spec
+            self.needs.finished(spec)
 
     def selected(self, task: Task) -> bool:
         """Tells whether `--only` lets the task take part."""

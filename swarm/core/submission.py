@@ -33,7 +33,7 @@ from swarm.core.state import (
 @dataclass(frozen=True, slots=True)
 class Change:
     """What a plan would change in a run: ids of new and replaced tasks, of those that have started and may not change, of needs
-    that nobody knows, and of tasks that would wait for each other in a ring."""
+    that nobody knows, of tasks that would wait for each other in a ring, and of those that had not started and are finished now."""
 
     added: tuple[str, ...]
     replaced: tuple[str, ...]
@@ -41,18 +41,21 @@ class Change:
     refused: tuple[str, ...]
     unknown: tuple[str, ...]
     ring: tuple[str, ...] = ()
+    finished: tuple[str, ...] = ()
 
 
-def would_change(swarm: Swarm, run_id: str, plan: PlanSpec) -> Change:
-    """Says what submitting `plan` would do, without doing it."""
+def would_change(swarm: Swarm, run_id: str, plan: PlanSpec, *, finishes: bool = False) -> Change:
+    """Says what submitting `plan` would do, without doing it; `finishes` as in `PlanSubmitted`."""
     run = swarm.runs.get(run_id)
     known = run.tasks if run is not None else {}
     before = run.finished_before if run is not None else {}
-    added, replaced, refused, unchanged = [], [], [], 0
+    added, replaced, refused, finished, unchanged = [], [], [], [], 0
     for spec in plan.tasks:
         task = known.get(spec.id)
         if task is None and spec.id not in before:
             added.append(spec.id)
+        elif finishes and task is not None and spec.finished and not task.attempts:
+            finished.append(spec.id)
         elif task is None or task.spec == spec or spec.finished or (run and spec.id in run.unplanned):
             unchanged += 1
         elif task.attempts:
@@ -66,7 +69,15 @@ def would_change(swarm: Swarm, run_id: str, plan: PlanSpec) -> Change:
     unknown += [need for spec in wanting for need in spec.phase_needs if need not in phases]
     unknown += [spec.phase for spec in plan.tasks if spec.phase is not None and spec.phase not in phases]
     ring = [] if unknown else _ring(run, plan, {*added, *replaced})
-    return Change(tuple(added), tuple(replaced), unchanged, tuple(refused), tuple(unknown), tuple(ring))
+    return Change(
+        tuple(added),
+        tuple(replaced),
+        unchanged,
+        tuple(refused),
+        tuple(unknown),
+        tuple(ring),
+        tuple(finished),
+    )
 
 
 def _ring(run: Run | None, plan: PlanSpec, changing: set[str]) -> list[str]:
@@ -93,7 +104,7 @@ def plan_submitted(turn: Turn, event: m.PlanSubmitted) -> None:
     swarm, plan = turn.swarm, event.plan
     if event.run in swarm.runs and kept_run(turn, event.run) and event.goal is not None:
         raise IllegalEvent(f"there is a run {event.run!r} already")
-    change = would_change(swarm, event.run, plan)
+    change = would_change(swarm, event.run, plan, finishes=event.finishes)
     _check(swarm, event, change)
     run = swarm.runs.get(event.run)
     if run is None:
@@ -110,7 +121,7 @@ def plan_submitted(turn: Turn, event: m.PlanSubmitted) -> None:
     ownership.settle(swarm, swarm.limits.roles)
     rebuilt.learn(run, plan)
     rebuilt.recall(turn, run, new)
-    replaced = set(change.replaced)
+    replaced, finished = set(change.replaced), set(change.finished)
     changed = {spec.id: spec for spec in plan.tasks if spec.id in replaced}
     if changed and swarm.limits.priority_anew:
         run.unfile(changed)
@@ -122,11 +133,13 @@ def plan_submitted(turn: Turn, event: m.PlanSubmitted) -> None:
         new.append(task)
     for spec in changed.values():
         run.needs.replace(spec)
+    run.finish_before([spec for spec in plan.tasks if spec.id in finished])
     run.needs.settle()
     run.select(event.only)
     if run.open_tasks:
         run.ended_at, run.finished_commit = None, None
-    turn.tell("PlanAccepted", run, added=len(added), replaced=len(changed), unchanged=change.unchanged)
+    counts = {"added": len(added), "replaced": len(changed), "unchanged": change.unchanged}
+    turn.tell("PlanAccepted", run, **counts, **({"finished_before": len(finished)} if finished else {}))
     for name in dict.fromkeys((*(task.spec.id for task in new), *run.needs.take_changed())):
         _reconsider(turn, run, name)
     run.take_back_aside()

@@ -46,8 +46,8 @@ class Submitter:
         """Gives what that changed, `shapes.SubmitAnswer`. Raises `Refused` or `UsageError`; the lock is held.
 
         `here` is the checkout in which somebody asks, `only` and `options` are those of `PlanSubmitted`. With `if_new` the machine
-        is told only of a plan that adds or replaces something; with `changed` what has landed is done again where what it was made
-        from has changed.
+        is told only of a plan that adds, replaces or finishes something; with `changed` what has landed is done again where what it
+        was made from has changed.
         """
         intake.check_agents(plan, self.edges.agents, self.edges.environ)
         intake.check_ownership(plan, config.to_roles(self.edges.settings))
@@ -62,18 +62,24 @@ class Submitter:
             plan = again.carried_on(known, plan, outdated)
             found |= {"again": again.told(plan, outdated)} if changed else {}
         change = self._checked(plan)
-        if not (if_new and known is not None and not change.added and not change.replaced):
+        if known is None or not if_new or change.added or change.replaced or change.finished:
             base = await self._base(plan, known, here)
             at = self._coordinator.now()
             newest = {spec.again_of or spec.id: spec.id for spec in plan.tasks}
             options["only"] = tuple(newest.get(name, name) for name in only)
             await self._coordinator.ask(
                 m.PlanSubmitted(
-                    at=at, run=plan.id, plan=plan, base_branch=base[0], base_commit=base[1], **options
+                    at=at,
+                    run=plan.id,
+                    plan=plan,
+                    base_branch=base[0],
+                    base_commit=base[1],
+                    finishes=True,
+                    **options,
                 )
             )
         done = {spec.id for spec in plan.tasks if spec.finished}
-        if before := [name for name in change.added if name in done]:
+        if before := [*(name for name in change.added if name in done), *change.finished]:
             found["finished_before"] = before
         return {
             "run": plan.id,
@@ -85,7 +91,7 @@ class Submitter:
         }
 
     def _checked(self, plan: PlanSpec) -> submission.Change:
-        change = submission.would_change(self._coordinator.swarm, plan.id, plan)
+        change = submission.would_change(self._coordinator.swarm, plan.id, plan, finishes=True)
         if change.refused:
             raise Refused(
                 f"{', '.join(change.refused[:10])} changed in the plan, and work on it has started.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from swarm.client import offline
 from tests.conftest import wait_until
@@ -114,3 +115,28 @@ def test_what_was_finished_before_is_said_and_not_added(swarm: Swarm) -> None:
     assert swarm("report").out.startswith("Run over: nothing to do\n")
     again = swarm("run", "--json", str(plan))
     assert json.loads(again.out)["runs"][0]["finished_before"] == ["good"]
+
+
+def test_what_is_marked_finished_before_it_has_started_is_not_run(swarm: Swarm) -> None:
+    """A task that somebody has done by hand meanwhile, and says so in the plan, meets needs when the plan is submitted again."""
+    (swarm.top / "swarm.toml").write_text(
+        'agent = "mine"\n[agents.mine]\ncommand = ["sh", "-c", "echo > $SWARM_TASK"]\n'
+    )
+    swarm.look_again()
+    plan = swarm.outside / "implementation_plan.json"
+    document: dict[str, Any] = json.loads(json.dumps(FOREIGN))
+    good, bad = document["phases"][0]["subtasks"]
+    last = {**bad, "id": "last", "files_to_create": ["last"], "depends_on": ["bad"]}
+    document["phases"][0]["subtasks"].append(last)
+    plan.write_text(json.dumps(document))
+    swarm("run", str(plan), "--only", "good")
+    bad["status"] = "completed"
+    plan.write_text(json.dumps(document))
+    ran = swarm("run", str(plan))
+    assert "hello: 0 added, 0 replaced, 2 unchanged, 1 finished before" in ran.err
+    (run,) = swarm.status()["runs"]
+    assert {task["id"]: task["state"] for task in run["tasks"]} == {"good": "landed", "last": "landed"}
+    assert run["finished_before"] == ["bad"]
+    good["status"] = "completed"
+    plan.write_text(json.dumps(document))
+    assert "0 added, 0 replaced, 3 unchanged\n" in swarm("run", str(plan)).err

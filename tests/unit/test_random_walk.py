@@ -653,6 +653,8 @@ class World:
                 dataclasses.replace(task, **{kept: changes[kept]}) if task.id == one else task
                 for task in tasks
             ]
+        if self.requests % 8 == 0:
+            tasks = [dataclasses.replace(task, finished=True) if task.id == one else task for task in tasks]
         if pick.random() < 0.5:
             needs = pick.sample(names, k=pick.choice([0, 1]))
             tasks.insert(
@@ -666,6 +668,7 @@ class World:
             base_branch="main",
             base_commit=BASE,
             only=only,
+            finishes=self.requests % 2 == 0,
         )
 
     def late(self) -> None:

@@ -209,6 +209,59 @@ def test_finished_tasks_meet_needs_and_are_never_run() -> None:
     assert submission.would_change(story.swarm, "plan", a_plan(*tasks, phases=THEN)).unchanged == 3
 
 
+def test_what_has_not_started_and_is_finished_now_only_meets_needs() -> None:
+    """A task that a plan submitted again says is finished is no task of the run any more: what needs it goes on, it holds no place
+    in its phase, and one added later has an order of its own. What has started, or landed, stays what it is."""
+    limits = Limits(workers_max=1, ramp_per_s=1000.0)
+    phases = (PhaseSpec(id="s", parallel_safe=False), PhaseSpec(id="t", phase_needs=("s",)))
+    tasks = {
+        "a": a_task("a"),
+        "b": a_task("b", claims=["x"]),
+        "c": a_task("c", needs=["b"]),
+        "d": a_task("d", phase="s"),
+        "e": a_task("e", phase="s"),
+        "f": a_task("f", phase="t"),
+        "z": a_task("z"),
+    }
+    story = a_story(a_plan(*tasks.values(), phases=phases), bench=Story(limits))
+    assert story.states()["a"] == "running"
+    over = {name: a_task(name, phase=tasks[name].phase, finished=True) for name in "abdz"}
+    plan = a_plan(*{**tasks, **over, "n": a_task("n")}.values(), phases=phases)
+    change = submission.would_change(story.swarm, "plan", plan, finishes=True)
+    assert (change.added, change.finished, change.unchanged) == (("n",), ("b", "d", "z"), 4)
+    story.send(submitted(plan, finishes=True))
+    assert story.told("PlanAccepted")[-1].data["finished_before"] == 3
+    assert story.states() == {"a": "running", "c": "ready", "e": "ready", "f": "pending", "n": "ready"}
+    assert list(story.run.finished_before) == ["b", "d", "z"]
+    assert not invariants(story.swarm)
+    assert len({task.order for task in story.run.tasks.values()}) == len(story.run.tasks)
+    story.land("a", "c", "e", "n", "f")
+    assert story.told("RunEnded")[-1].data["landed"] == 5
+
+
+def test_what_a_finished_task_had_blocked_goes_on() -> None:
+    """Also where it was cancelled before it had started, and where nothing else is open the run ends."""
+    tasks = [a_task("a"), a_task("b"), a_task("c", needs=["b"])]
+    story = a_story(a_plan(*tasks), bench=Story(Limits(workers_max=1, ramp_per_s=1000.0)))
+    story.send(m.TasksCancelled(at=story.now, run="plan", tasks=("b",)))
+    story.land("a")
+    assert story.states() == {"a": "landed", "b": "cancelled", "c": "blocked"}
+    story.send(submitted(a_plan(tasks[0], a_task("b", finished=True), tasks[2]), finishes=True))
+    assert story.states() == {"a": "landed", "c": "running"}
+    story.fail("c")
+    story.fail("c")
+    story.send(submitted(a_plan(tasks[0], a_task("c", finished=True)), finishes=True))
+    assert story.states() == {"a": "landed", "c": "failed"}
+
+
+def test_an_event_of_before_finishes_nothing() -> None:
+    """A journal of an older version is replayed as it was decided: the task is run all the same."""
+    story = a_story(a_plan(a_task("a"), a_task("b", needs=["a"])))
+    story.send(submitted(a_plan(a_task("a"), a_task("b", needs=["a"], finished=True))))
+    story.land("a")
+    assert story.states() == {"a": "landed", "b": "running"}
+
+
 # --- parts of a plan
 
 
