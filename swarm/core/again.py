@@ -10,6 +10,7 @@ Rules for editing: pure, and asked before a plan is submitted; the machine knows
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from swarm.core.run import Run
 
 Why = tuple[str, ...]
 _LIMITS = ("timeout_s", "no_output_s", "attempts", "priority", "memory_mb", "allow_empty")
+_BOX = re.compile(r"(?m)^(\s*(?:[-*+]|\d+[.)])\s+)\[[xX]\]")  # of a roadmap
 WHY_MAX = 10  # reasons told of one task; the others are counted
 
 
@@ -164,6 +166,7 @@ def _successor(spec: TaskSpec, names: Mapping[str, str], before: str, why: Why) 
         spec,
         id=names[spec.id],
         needs=tuple(dict.fromkeys(needs)),
+        finished=False,  # that is said of the one before it
         again_of=spec.id,
         again_for=why,
         allow_empty=True,
@@ -188,12 +191,13 @@ def _planned(run: Run) -> dict[str, str]:
 
 def _says_the_same(known: TaskSpec, spec: TaskSpec, planned: Mapping[str, str], *, landed: bool) -> bool:
     """Tells whether a plan says of a task what is known already. What it reads changes nothing for its worker, nor do its limits
-    once it has landed."""
+    once it has landed; that it is finished, and which boxes are ticked, is written into the plan by ourselves then."""
     if known == spec:
         return True
     if landed:
         known = dataclasses.replace(
             known,
+            prompt=spec.prompt if _unticked(known) == _unticked(spec) else known.prompt,
             verify=spec.verify if _commands(known) == _commands(spec) else known.verify,
             **{name: getattr(spec, name) for name in _LIMITS},
         )
@@ -203,11 +207,16 @@ def _says_the_same(known: TaskSpec, spec: TaskSpec, planned: Mapping[str, str], 
         id=spec.id,
         needs=tuple(planned.get(need, need) for need in needs),
         reads=spec.reads,
+        finished=spec.finished if landed or known.again_of else known.finished,
         allow_empty=spec.allow_empty if known.again_of else known.allow_empty,
         again_of="",
         again_for=(),
     )
     return as_planned == spec
+
+
+def _unticked(spec: TaskSpec) -> str:
+    return _BOX.sub(r"\1[ ]", spec.prompt)
 
 
 def _commands(spec: TaskSpec) -> list[str]:

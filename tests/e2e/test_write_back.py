@@ -140,3 +140,28 @@ def test_what_is_marked_finished_before_it_has_started_is_not_run(swarm: Swarm) 
     good["status"] = "completed"
     plan.write_text(json.dumps(document))
     assert "0 added, 0 replaced, 3 unchanged\n" in swarm("run", str(plan)).err
+
+
+def test_states_that_were_written_back_have_nothing_done_again(swarm: Swarm) -> None:
+    """After a run whose progress was written back in part, `--changed` finds nothing to do, and the plan can go on growing."""
+    (swarm.top / "swarm.toml").write_text(
+        'agent = "mine"\n[agents.mine]\ncommand = ["sh", "-c", "echo > $SWARM_TASK"]\n'
+    )
+    swarm.look_again()
+    plan = swarm.outside / "implementation_plan.json"
+    plan.write_text(json.dumps(FOREIGN))
+    swarm("run", str(plan), "--write-back", "--only", "good")
+    swarm("run", str(plan))
+    document: dict[str, Any] = json.loads(plan.read_text())
+    tasks = document["phases"][0]["subtasks"]
+    assert [task["status"] for task in tasks] == ["completed", "pending"]
+    ran = swarm("run", str(plan), "--changed")
+    assert "0 added, 0 replaced, 2 unchanged" in ran.err
+    assert "nothing that its landed tasks were made from has changed" in ran.err
+    tasks.append({**tasks[1], "id": "last", "files_to_create": ["last"], "depends_on": ["good"]})
+    plan.write_text(json.dumps(document))
+    run = swarm.run(plan)
+    assert {task["id"]: task["state"] for task in run["tasks"]} == dict.fromkeys(
+        ("good", "bad", "last"), "landed"
+    )
+    assert run["finished_before"] == []

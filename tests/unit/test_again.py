@@ -200,3 +200,53 @@ def test_what_was_taken_off_or_failed_is_left_to_a_person() -> None:
     story = a_story(a_plan(reading(a_task("a", attempts=1), "x")))
     story.fail("a")
     assert outdated(story, a_plan(reading(a_task("a", attempts=1), "x")), a=["x"]) == {}
+
+
+def marked(plan: PlanSpec, *names: str) -> PlanSpec:
+    """The plan with these tasks marked as finished, as they are when their states have been written back."""
+    tasks = (dataclasses.replace(task, finished=task.id in names or task.finished) for task in plan.tasks)
+    return dataclasses.replace(plan, tasks=tuple(tasks))
+
+
+def test_states_that_were_written_back_are_no_changes() -> None:
+    """A plan in which landed tasks are marked as finished says nothing new of them: they are not done again, nor is what needs
+    them, and later submissions take it as it is."""
+    story = landed()
+    written = marked(PLAN, "schema", "client")
+    for plan in (written, PLAN):
+        assert outdated(story, plan) == {}
+        change = would_change(story.swarm, "plan", again.carried_on(story.run, plan, {}), finishes=True)
+        assert (change.unchanged, change.finished) == (len(PLAN.tasks), ())
+
+
+def test_what_is_done_again_is_not_finished_though_its_plan_says_so() -> None:
+    """What has changed beside the mark counts. The task that does it again is no finished one, before it starts, while it is at
+    work, and once it has landed."""
+    story = landed()
+    written = marked(PLAN, *(task.id for task in PLAN.tasks))
+    taken = submit(story, written, schema=["api.json"])
+    assert story.states()["schema-2"] == "running"
+    assert story.states()["client-2"] == "pending"
+    assert not story.run.finished_before
+
+    def comes_again(plan: PlanSpec) -> None:
+        change = would_change(story.swarm, "plan", again.carried_on(story.run, plan, {}), finishes=True)
+        assert (change.unchanged, change.finished, change.refused) == (len(taken.tasks), (), ())
+
+    for name in ("schema-2", "client-2", "pages-2"):
+        comes_again(written)
+        comes_again(PLAN)
+        story.land(name)
+    assert outdated(story, written) == outdated(story, PLAN) == {}
+    said = dataclasses.replace(written.tasks[3], prompt="Other")
+    assert outdated(story, a_plan(*written.tasks[:3], said)) == {"docs": ("the plan says something else",)}
+
+
+def test_boxes_that_were_ticked_are_no_change() -> None:
+    """Landed, an item of a roadmap has the boxes inside it ticked too, which are in its prompt; its words count as before."""
+    item = dataclasses.replace(a_task("item"), prompt="Do it\n- [ ] first\n  1. [ ] then")
+    story = landed(a_plan(item))
+    ticked = dataclasses.replace(item, prompt="Do it\n- [x] first\n  1. [X] then", finished=True)
+    assert outdated(story, a_plan(ticked)) == {}
+    other = dataclasses.replace(item, prompt="Do it\n- [x] first\n  1. [x] then [x]", finished=True)
+    assert outdated(story, a_plan(other)) == {"item": ("the plan says something else",)}
