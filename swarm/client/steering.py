@@ -158,7 +158,7 @@ def _pause_or_resume(session: Session, route: str, task: str | None, run: str | 
 @click.argument("task", required=False)
 @run_option
 def pause(session: Session, task: str | None, run: str | None) -> None:
-    """Start nothing new: of everything, of one run, or of one task. What runs goes on."""
+    """Start nothing new: of everything, of one run, or of one task that has not ended. What runs goes on."""
     what = _pause_or_resume(session, protocol.PAUSE, task, run)
     words = (
         f"swarm resume {_typed(task, run)}"
@@ -176,7 +176,8 @@ def pause(session: Session, task: str | None, run: str | None) -> None:
 def resume(session: Session, task: str | None, run: str | None) -> None:
     """Go on after a pause.
 
-    Without TASK and --run, agents that a rate limit holds, or that were stopped because they did not work, start workers again too.
+    Without TASK and --run that is every pause, of runs and tasks too; and agents that a rate limit holds, or that were stopped
+    because they did not work, start workers again.
     """
     session.line(f"Resumed {_pause_or_resume(session, protocol.RESUME, task, run)}.")
 

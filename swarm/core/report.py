@@ -430,7 +430,7 @@ def _reason_of(swarm: Swarm, run: Run, task: Task) -> Reason | None:
 
 def _waits_for(swarm: Swarm, run: Run, task: Task) -> Reason:
     if swarm.paused or run.paused or task.paused:
-        return Reason("paused", "paused; swarm resume goes on")
+        return Reason("paused", f"paused; swarm resume{_what_is_paused(swarm, run, task)} goes on")
     if not run.selected(task):
         return Reason("not_selected", "left out by --only")
     if swarm.stopping:
@@ -458,6 +458,13 @@ def _waits_for(swarm: Swarm, run: Run, task: Task) -> Reason:
         "slot",
         "it starts next" if swarm.capacity.reason == admission.NOTHING_WAITS else swarm.capacity.reason,
     )
+
+
+def _what_is_paused(swarm: Swarm, run: Run, task: Task) -> str:
+    """Says what `swarm resume` has to name for a task to go on; nothing where that lifts more than one pause."""
+    if swarm.paused or (run.paused and task.paused):
+        return ""
+    return f" --run {quote(run.id)}" if run.paused else f" {called(swarm, run, task.spec.id)}"
 
 
 def _turn_or_claim(before: InTheWay) -> Reason:

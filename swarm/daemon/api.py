@@ -451,21 +451,23 @@ class Api:
                 await self.coordinator.ask(m.PlanWatched(at=self.coordinator.now(), run=run.id, source=""))
         else:
             run, wanted = self._tasks(body["run"], body["tasks"])
-            ended = [name for name in wanted if run.tasks[name].state in TASK_ENDS]
-            if ended:
-                task, called = run.tasks[ended[0]], report.called(self.swarm, run, ended[0])
-                raise Refused(
-                    f'Task "{ended[0]}" {_stands(task)} already.',
-                    "Nothing was cancelled.",
-                    f"swarm undo {called} takes it off staging again"
-                    if task.state is TaskState.LANDED
-                    else f"swarm show {called}",
-                )
+            self._check_open(run, wanted, "Nothing was cancelled.")
         if wanted:
             await self.coordinator.ask(
                 m.TasksCancelled(at=self.coordinator.now(), run=run.id, tasks=tuple(wanted))
             )
         return Document({"run": run.id, "tasks": wanted})
+
+    def _check_open(self, run: Run, names: Iterable[str], consequence: str) -> None:
+        for task in (run.tasks[name] for name in names):
+            if task.state in TASK_ENDS:
+                called = report.called(self.swarm, run, task.spec.id)
+                landed = task.state is TaskState.LANDED
+                raise Refused(
+                    f'Task "{task.spec.id}" {_stands(task)} already.',
+                    consequence,
+                    f"swarm undo {called} takes it off staging again" if landed else f"swarm show {called}",
+                )
 
     async def pause(self, request: Request) -> Response:
         """Holds starts back."""
@@ -481,9 +483,15 @@ class Api:
         if task is not None:
             found, names = self._tasks(run, [task])
             run, task = found.id, names[0]
+            if kind is m.Paused:
+                self._check_open(found, names, "Nothing was paused.")
         elif run is not None:
             run = self._run(run).id
-        await self.coordinator.ask(kind(at=self.coordinator.now(), run=run, task=task))
+        wanted = [(run, task)]
+        if kind is m.Resumed and run is None:  # everything: the tasks too that were paused by themselves
+            wanted += [(run.id, name) for run in self.swarm.runs.values() for name in _paused(run)]
+        at = self.coordinator.now()
+        await asyncio.gather(*(self.coordinator.ask(kind(at=at, run=run, task=task)) for run, task in wanted))
         return Document({})
 
     async def scale(self, request: Request) -> Response:
@@ -654,6 +662,10 @@ class Api:
 
     def _tasks(self, run: str | None, names: Iterable[str]) -> tuple[Run, list[str]]:
         return meant.tasks_of(self.swarm, run, names)
+
+
+def _paused(run: Run) -> list[str]:
+    return [name for name, task in run.tasks.items() if task.paused and not run.discarding]
 
 
 def _undo_facts(run: Run, task: Task, change: Undoing | None) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from tests.e2e.test_ends import code_of, task_of
 def test_a_pause_holds_starts_and_nothing_else(swarm: Swarm) -> None:
     """Row 73: a pause starts nothing new, what runs goes on and lands; resume goes on; one task can be held alone."""
     plan = swarm.plan(
-        "r", [swarm.task("a", gate="a"), swarm.task("b", needs=["a"]), swarm.task("held", needs=["a"])]
+        "r",
+        [swarm.task("a", gate="a"), swarm.task("b", needs=["a"], gate="b"), swarm.task("held", needs=["b"])],
     )
     swarm("start")
     swarm("submit", str(plan))
@@ -24,11 +25,13 @@ def test_a_pause_holds_starts_and_nothing_else(swarm: Swarm) -> None:
     swarm.open("a")
     swarm.wait_for_landed("r", "a")
     run = swarm.run_of("r")
-    assert [task["state"] for task in run["tasks"]] == ["landed", "ready", "ready"]
+    assert [task["state"] for task in run["tasks"]] == ["landed", "ready", "pending"]
     assert code_of(run, "b") == "paused"
     assert "paused" in swarm("status").out
-    swarm("pause", "held")
     swarm("resume")
+    swarm.wait_for_start("b")
+    swarm("pause", "held")
+    swarm.open("b")
     swarm.wait_for_landed("r", "a", "b")
     assert code_of(swarm.run_of("r"), "held") == "paused"
     assert swarm.starts() == ["a", "b"]
@@ -151,8 +154,8 @@ def test_exit_codes(swarm: Swarm) -> None:
 
 
 def test_what_is_said_of_tasks_that_have_ended(swarm: Swarm) -> None:
-    """Of a task that has landed, tell, retry and cancel say how there could be another attempt; of one that failed, tell does; what
-    wait says to type next is right for a daemon that runs."""
+    """Of a task that has landed, tell, retry, cancel and pause say how there could be another attempt; of one that failed,
+    tell does; what wait says to type next is right for a daemon that runs."""
     swarm("start")
     tasks = [swarm.task("good"), swarm.task("bad", "exit 1", claims=["x"], attempts=1)]
     swarm("submit", str(swarm.plan("r", tasks)))
@@ -162,15 +165,46 @@ def test_what_is_said_of_tasks_that_have_ended(swarm: Swarm) -> None:
     assert "swarm undo good, then swarm retry good" in swarm("tell", "r/good", "x").out.replace(
         "r/good", "good"
     )
-    for words in ("retry", "cancel"):
+    for words in ("retry", "cancel", "pause"):
         refused = swarm(words, "good", code=4)
         assert 'Task "good" has landed' in refused.err
         assert "Next: swarm undo good" in refused.err
-    assert swarm("pause", "good").out.endswith("Next: swarm resume good\n")
+    assert "Next: swarm show bad" in swarm("pause", "bad", code=4).err
     assert swarm("pause", "--run", "r").out.endswith("Next: swarm resume --run r\n")
     preview = swarm("finish", "--preview").out.splitlines()
     assert preview[-1] == "1 landed, 1 failed (worker_failed), 0 blocked"
     assert "is not in the range" in swarm("scale", "-1", code=2).err
+
+
+@pytest.mark.parametrize("how", ["as printed", "everything"])
+def test_each_pause_is_lifted_by_what_is_printed(swarm: Swarm, how: str) -> None:
+    """Of a task, a run, and both together: what status prints lifts the pause that holds a task, and `swarm resume` every one."""
+    swarm("start")
+    tasks = [swarm.task("t", gate="go"), swarm.task("later", needs=["t"])]
+    swarm("submit", str(swarm.plan("r", tasks)))
+    swarm("submit", str(swarm.plan("other", [swarm.task("t", gate="never")])))
+    swarm.wait_for_start("t")
+    assert swarm("pause", "later").out.endswith("Next: swarm resume later\n")
+    assert swarm("pause", "t", "--run", "other").out.endswith("Next: swarm resume other/t\n")
+    swarm.open("go")
+    swarm.wait_for_landed("r", "t")
+
+    def text() -> str:
+        return str(task_of(swarm.run_of("r"), "later")["reason"]["text"])
+
+    assert text() == "paused; swarm resume r/later goes on"
+    swarm("pause", "--run", "r")
+    assert text() == "paused; swarm resume goes on"
+    if how == "everything":
+        assert swarm("resume").out == "Resumed everything.\n"
+    else:
+        swarm("resume", "r/later")
+        assert text() == "paused; swarm resume --run r goes on"
+        swarm("resume", "--run", "r")
+    swarm.wait("r")
+    resumed = [(event.get("run"), event.get("task")) for event in swarm.events("Resumed")]
+    assert ("other", "t") in resumed or how != "everything"
+    swarm("cancel", "--run", "other")
 
 
 @pytest.mark.parametrize("older", ["finished", "ended"])
