@@ -295,6 +295,5 @@ def _finish_error(run: Run, target: str, reason: Reason) -> SwarmError:
         "no_checkout": f"check {target} out, or finish without --stage-only",
     }
     consequence = f"{target} stays as it was; run {run.id} is kept."
-    return kind(
-        f"Run {run.id} was not finished: {reason.text.rstrip('.')}.", consequence, steps.get(reason.code, "")
-    )
+    step = reason.facts.get("next_step") or steps.get(reason.code, "swarm finish again")
+    return kind(f"Run {run.id} was not finished: {reason.text.rstrip('.')}.", consequence, step)

@@ -223,6 +223,8 @@ class Execution:
             )
         if isinstance(command, cmd.Finish):
             reason = Reason("error", text)
+            if isinstance(error, SwarmError) and error.next_step:
+                reason = Reason("error", error.cause, {"next_step": error.next_step})
             return m.FinishRefused(
                 at=at, run=command.run, request=command.request, target=command.target, reason=reason
             )

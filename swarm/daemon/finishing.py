@@ -11,7 +11,7 @@ Rules for editing: refuse first, then act; nothing is written in the user's repo
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -227,7 +227,7 @@ class Finisher:
         if moved:  # a kill may have left the index behind its files
             told = git.encode("".join(f"{path}\0" for path in moved))
             take_in = ("update-index", "--add", "--remove", "-z", "--stdin")
-            git.run(*take_in, cwd=checkout, input=told, user_config=True)
+            _in(checkout, *take_in, input=told)
         return _read_tree(checkout, outlook.old, outlook.new)
 
     def _look(self, checkout: Path, outlook: Outlook) -> tuple[list[str], list[str]]:
@@ -275,10 +275,8 @@ def _changed(checkout: Path, paths: tuple[str, ...]) -> dict[str, bool]:
     is staged and edited again has two, and one of them could be lost."""
     if not paths:
         return {}
-    found = git.run(
-        "status", "--porcelain", "-z", "--untracked-files=all", "--ignored=matching", "--no-renames",
-        cwd=checkout, user_config=True,
-    )  # fmt: skip
+    asked = ("status", "--porcelain", "-z", "--untracked-files=all", "--ignored=matching", "--no-renames")
+    found = _in(checkout, *asked)
     wanted = set(paths)
     folders = {path.rpartition("/")[0] for path in paths}
     changed = {}
@@ -306,11 +304,22 @@ def _same(checkout: Path, entries: Mapping[str, str], paths: Sequence[str]) -> l
 
 
 def _hash(checkout: Path, how: str, told: bytes) -> str:
-    return git.run("hash-object", how, cwd=checkout, input=told, user_config=True).text
+    return _in(checkout, "hash-object", how, input=told).text
+
+
+def _in(checkout: Path, *args: str, input: bytes | None = None, ok: Collection[int] = (0,)) -> git.Outcome:
+    """Runs git in a checkout of the user's, by their settings; where it fails, it is for them to see to it there."""
+    try:
+        return git.run(*args, cwd=checkout, input=input, ok=ok, user_config=True)
+    except git.GitError as error:
+        error.next_step = (
+            error.next_step or f"see what git -C {checkout} status says, then swarm finish again"
+        )
+        raise
 
 
 def _read_tree(checkout: Path, old: str, new: str) -> str:
-    done = git.run("read-tree", "-m", "-u", old, new, cwd=checkout, ok=range(256), user_config=True)
+    done = _in(checkout, "read-tree", "-m", "-u", old, new, ok=range(256))
     return "" if done.code == 0 else git.last_line(done.err)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,36 @@ def test_the_branch_and_its_clean_checkout_move(swarm: Swarm) -> None:
     assert again["outcome"] == "nothing"
     assert git(swarm.top, "rev-parse", "main") == staging
     assert swarm.status()["runs"][0]["state"] == "finished"
+    swarm.look_again()
+
+
+def test_a_checkout_whose_git_folder_is_elsewhere_moves(
+    swarm: Swarm, swarm_in: Callable[..., Swarm], tmp_path: Path
+) -> None:
+    """The checkout of a repository made with --separate-git-dir moves along like any other."""
+    top = tmp_path / "top"
+    git(tmp_path, "clone", "-q", f"--separate-git-dir={tmp_path / 'elsewhere'}", str(swarm.top), str(top))
+    there = swarm_in(top)
+    staging = landed(there)
+    assert there("finish", "--preview", "--json").json["finish"]["refused"] == ""
+    there("finish")
+    assert git(top, "rev-parse", "main") == staging
+    assert git(top, "status", "--porcelain") == ""
+    assert (top / "new").read_text() == "new\n"
+    there.look_again()
+
+
+def test_a_checkout_in_which_git_fails_is_told_with_a_next_step(swarm: Swarm) -> None:
+    """Where git can do nothing in a checkout, such as one whose index is broken, finish says where to look, and nothing moves."""
+    landed(swarm)
+    before = git(swarm.top, "rev-parse", "main")
+    index = (swarm.top / ".git" / "index").read_bytes()
+    (swarm.top / ".git" / "index").write_bytes(b"no index" * 10)
+    for way in ([], ["--preview"]):
+        failed = swarm("finish", *way, code=1)
+        assert f"Next: see what git -C {swarm.top} status says" in failed.err
+    (swarm.top / ".git" / "index").write_bytes(index)
+    assert git(swarm.top, "rev-parse", "main") == before
     swarm.look_again()
 
 

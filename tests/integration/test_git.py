@@ -275,6 +275,17 @@ def test_repository_of_somebody_else_is_refused(
     assert "safe.directory" in told.value.next_step
 
 
+def test_a_checkout_whose_git_folder_is_elsewhere_is_found(repo: Path, tmp_path: Path) -> None:
+    """Git knows no place of the main checkout of a repository that was made with --separate-git-dir, and names its git folder; that
+    is where it was found."""
+    top = tmp_path / "top"
+    sh(tmp_path, "clone", "-q", f"--separate-git-dir={tmp_path / 'elsewhere'}", str(repo), str(top))
+    sh(top, "worktree", "add", "-q", "-b", "side", str(tmp_path / "side"))
+    user = git.Repository.discover(top)
+    assert user.worktrees_of_branch("main") == [top]
+    assert user.worktrees_of_branch("side") == [tmp_path / "side"]
+
+
 def test_questions_about_a_repository(repo: Path, tmp_path: Path) -> None:
     """Commits, branches, dirt, checkouts and settings are told as git has them."""
     user = git.Repository.discover(repo)

@@ -157,11 +157,14 @@ class Repository:
             return []
         found: list[Path] = []
         current = ""
+        # The first is the main checkout. Of one made with --separate-git-dir git knows no place, and says its git folder.
+        main = self.top if self.git_dir == self.common_dir else None
         for item in decode(run("worktree", "list", "--porcelain", "-z", git_dir=self.common_dir).out).split(
             "\0"
         ):
             if item.startswith("worktree "):
-                current = item.removeprefix("worktree ")
+                current = str(main or item.removeprefix("worktree "))
+                main = None
             elif item == f"branch refs/heads/{branch}":
                 found.append(Path(current))
         return [path for path in found if path.is_dir()]
