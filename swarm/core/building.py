@@ -68,9 +68,7 @@ def check_retry(run: Run, task: Task) -> None:
 def answered(turn: Turn, run: Run, task: Task, attempt: Attempt, event: m.Collected) -> None:
     """Takes an answer in: of what else the worker changed nothing lands. A plan that is approved of beforehand is carried out."""
     plan, way = event.plan, run.way
-    taken = [each.id for each in plan.tasks if _is_ours(run, each.id)] if plan is not None else []
-    if taken:
-        text = f"its plan has tasks of the ids {some(taken)}, which this run uses for something else"
+    if (text := _refused(turn, run, task, plan)) is not None:
         lifecycle.held_against(turn, run, task, attempt, Step.FAILED, Reason("worker_failed", text))
         return
     attempt.answer = event.answer
@@ -88,6 +86,22 @@ def answered(turn: Turn, run: Run, task: Task, attempt: Attempt, event: m.Collec
         _approve(turn, run, way, plan, way.digest)
         if way.goal.builds:
             _take_in(turn, run, way, plan)
+
+
+def _refused(turn: Turn, run: Run, task: Task, plan: PlanSpec | None) -> str | None:
+    """Says why the plan of an answer won't do, also where it is to be carried out at once and can't be; None where it will."""
+    if plan is None:
+        return None
+    taken = [each.id for each in plan.tasks if _is_ours(run, each.id)]
+    if taken:
+        return f"its plan has tasks of the ids {some(taken)}, which this run uses for something else"
+    way = run.way
+    if way is not None and task.spec.id == way.architect and way.goal.approved and way.goal.builds:
+        try:
+            submission.check(turn.swarm, _wanted(turn, run, way, plan))
+        except IllegalEvent as error:
+            return f"its plan can't be taken in: {error}"
+    return None
 
 
 def approved(turn: Turn, event: m.ApprovalGiven) -> None:
@@ -155,10 +169,17 @@ def _approve(turn: Turn, run: Run, way: Way, plan: PlanSpec, digest: str) -> Non
 
 def _take_in(turn: Turn, run: Run, way: Way, plan: PlanSpec) -> None:
     """Has a plan taken into the run. Raises `IllegalEvent`, having changed nothing, where it can't be."""
+    submission.plan_submitted(turn, _wanted(turn, run, way, plan))
+    way.taken_in, way.told, way.ready = True, False, False
+    run.width = goals.width(len(plan.tasks))
+
+
+def _wanted(turn: Turn, run: Run, way: Way, plan: PlanSpec) -> m.PlanSubmitted:
+    """Makes the plan that the run is to have of one that came of its goal."""
     verify = (*way.goal.verify, *plan.verify)
     tasks = tuple(task if task.role else replace(task, role=goals.BUILDER) for task in plan.tasks)
     wanted = replace(plan, id=run.id, base="", verify=verify, tasks=tasks)
-    event = m.PlanSubmitted(
+    return m.PlanSubmitted(
         at=turn.at,
         run=run.id,
         plan=wanted,
@@ -166,9 +187,6 @@ def _take_in(turn: Turn, run: Run, way: Way, plan: PlanSpec) -> None:
         base_commit=run.base_commit,
         sequential=way.goal.sequential,
     )
-    submission.plan_submitted(turn, event)
-    way.taken_in, way.told, way.ready = True, False, False
-    run.width = goals.width(len(tasks))
 
 
 def _built(turn: Turn, run: Run, way: Way) -> None:

@@ -104,8 +104,7 @@ def plan_submitted(turn: Turn, event: m.PlanSubmitted) -> None:
     swarm, plan = turn.swarm, event.plan
     if event.run in swarm.runs and kept_run(turn, event.run) and event.goal is not None:
         raise IllegalEvent(f"there is a run {event.run!r} already")
-    change = would_change(swarm, event.run, plan, finishes=event.finishes)
-    _check(swarm, event, change)
+    change = check(swarm, event)
     run = swarm.runs.get(event.run)
     if run is None:
         run = _new_run(turn, event)
@@ -146,8 +145,9 @@ def plan_submitted(turn: Turn, event: m.PlanSubmitted) -> None:
     turn.stir(run)
 
 
-def _check(swarm: Swarm, event: m.PlanSubmitted, change: Change) -> None:
-    """Raises `IllegalEvent` where the plan can't be taken in; nothing has been changed yet."""
+def check(swarm: Swarm, event: m.PlanSubmitted) -> Change:
+    """Says what a plan changes. Raises `IllegalEvent` where it can't be taken in; nothing has been changed yet."""
+    change = would_change(swarm, event.run, event.plan, finishes=event.finishes)
     if change.refused:
         raise IllegalEvent(f"{some(change.refused)} changed in the plan and started already")
     if change.unknown:
@@ -162,6 +162,7 @@ def _check(swarm: Swarm, event: m.PlanSubmitted, change: Change) -> None:
     unknown = [name for name in event.only if name not in known]
     if unknown:
         raise IllegalEvent(f"no task {some(unknown)} in run {event.run!r}")
+    return change
 
 
 def _reconsider(turn: Turn, run: Run, name: str) -> None:

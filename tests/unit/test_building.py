@@ -136,6 +136,20 @@ def test_research_alone_ends_with_what_was_found() -> None:
     assert not story.has(cmd.BringIn)
 
 
+def test_a_plan_that_would_change_what_has_started_goes_back_to_its_author() -> None:
+    """A person's task may have begun under an id that a plan which is carried out at once has too: the next attempt is told."""
+    story = begun(scouts=1, builds=True, approved=True)
+    story.submit(a_plan(a_task("a"), name="plan"))
+    answer(story, "scout-1")
+    answer(story, "architect", TEXT, a_plan(a_task("a", priority=4), name="other"))
+    assert (stage(story), story.attempt("architect").n) == ("planning", 2)
+    assert (
+        "can't be taken in: a changed in the plan and started already" in story.task("architect").feedback[-1]
+    )
+    answer(story, "architect", TEXT, a_plan(a_task("b"), name="other"))
+    assert (stage(story), "b" in story.run.tasks) == ("building", True)
+
+
 def test_an_invalid_plan_goes_back_to_its_author() -> None:
     """What is wrong with a plan is told to the architect's next attempt; after the last the way stops, and a retry goes on."""
     story = begun(scouts=1)
