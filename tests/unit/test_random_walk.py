@@ -20,13 +20,13 @@ from swarm.core import commands as cmd
 from swarm.core import machine, memory, ownership
 from swarm.core import messages as m
 from swarm.core.claims import overlap
+from swarm.core.goal import PLAN
 from swarm.core.invariants import invariants
 from swarm.core.model import (
     TASK_ENDS,
     Issue,
     Limits,
     Mode,
-    PhaseSpec,
     PlanSpec,
     Readings,
     Role,
@@ -49,8 +49,9 @@ from swarm.core.state import (
     pending_commands,
     still_due,
 )
-from tests.builders import BASE, CALM, a_claim, a_plan, a_task
+from tests.builders import BASE, CALM, a_task
 from tests.unit.outside import Key, Outside, key_of
+from tests.unit.random_plans import changed_plan, random_goal, random_plan, rush_plan
 
 SEEDS = int(os.environ.get("SWARM_WALK_SEEDS", "150"))
 FIRST = int(os.environ.get("SWARM_WALK_FIRST", "0"))
@@ -324,7 +325,7 @@ class World:
         attempt = run.tasks[command.task].live
         assert attempt is not None
         for need in run.tasks[command.task].spec.needs if attempt.ending is None else ():
-            if need not in run.finished_before:
+            if need not in run.finished_before and run.tasks[need].state is not TaskState.ANSWERED:
                 landed = run.tasks[need].landed_commit
                 assert landed is not None
                 assert self.outside.is_below(landed, command.base), f"{command.task} starts without {need}"
@@ -389,6 +390,7 @@ class World:
             return m.Collected(**where, head=command.base, commits=0, touched=())
         touched = tuple(self.random.sample(["a/1", "a/2", "b/1", "c"], k=self.random.randint(1, 2)))
         problem = "unmerged paths" if self.chance(5) else ""
+        asked = self.swarm.runs[command.run].tasks[command.task].spec.answer
         head = self.outside.make("work", *map(str, key_of(command)), parents=(command.base,))
         return m.Collected(
             **where,
@@ -397,6 +399,8 @@ class World:
             touched=touched,
             problem=problem,
             brought_in=command.bring_in and not problem and self.chance(50),
+            answer="found" if asked else "",
+            plan=random_plan(self.random, "drafted") if asked == PLAN and not problem else None,
         )
 
     def _on_GiveBackWorktree(self, command: cmd.GiveBackWorktree, where: dict[str, Any]) -> m.Event:
@@ -547,9 +551,16 @@ class World:
     # --- what people and clocks do
 
     def submit(self, plan: PlanSpec) -> None:
-        """Submits a plan for a new run."""
+        """Submits a plan for a new run, or a goal in its place."""
+        goal = None
+        if not self.rush and self.random.random() < 0.2:
+            goal, plan = random_goal(self.random, plan.id)
         self.plans[plan.id] = plan
-        options = {"sequential": self.random.random() < 0.1, "fail_fast": self.random.random() < 0.1}
+        options: dict[str, Any] = {
+            "sequential": self.random.random() < 0.1,
+            "fail_fast": self.random.random() < 0.1,
+            "goal": goal,
+        }
         self.send(
             m.PlanSubmitted(
                 at=self.now, run=plan.id, plan=plan, base_branch="main", base_commit=BASE, **options
@@ -582,7 +593,7 @@ class World:
     def ask(self) -> None:
         """Sends a request of a person's, legal or not; an illegal one must change nothing."""
         for name in sorted({"one", "two"} - self.swarm.runs.keys()) if self.random.random() < 0.5 else ():
-            self.submit(_random_plan(self, name))  # the id of a run that was discarded is free again
+            self.submit(random_plan(self.random, name))  # the id of a run that was discarded is free again
         runs = sorted(name for name, run in self.swarm.runs.items() if run.tasks and name in self.plans)
         if not runs:
             return
@@ -620,6 +631,7 @@ class World:
                 m.DiscardRequested(at=self.now, run=run.id, lost=tuple(some)),
                 self.another_plan(run.id, some[0]),
                 self.another_plan(run.id, some[0]),
+                *self.approvals(run),
             ]
         )
         if isinstance(request, m.StopRequested) and self.random.random() < 0.8:
@@ -636,40 +648,30 @@ class World:
                 self.plans[run.id] = request.plan
 
     def another_plan(self, run: str, one: str) -> m.PlanSubmitted:
-        """The run's plan again: as it was, or with one task changed or another one added, whole or a part of it only."""
-        pick, plan = self.random, self.plans[run]
-        tasks = list(plan.tasks)
-        new = f"n{self.requests}"
-        names = [task.id for task in tasks]
-        changes: dict[str, Any] = {
-            "priority": pick.choice([0, 7]),
-            "needs": tuple(pick.sample([*names, new], k=pick.choice([0, 1, 1, 2]))),
-            "phase": pick.choice([None, "p1", "p2"]),
-            "claims": tuple(a_claim(text) for text in pick.choice([[], ["a/2"], ["b", "b"]])),
-        }
-        if pick.random() < 0.6:
-            kept = pick.choice(sorted(changes))
-            tasks = [
-                dataclasses.replace(task, **{kept: changes[kept]}) if task.id == one else task
-                for task in tasks
-            ]
-        if self.requests % 8 == 0:
-            tasks = [dataclasses.replace(task, finished=True) if task.id == one else task for task in tasks]
-        if pick.random() < 0.5:
-            needs = pick.sample(names, k=pick.choice([0, 1]))
-            tasks.insert(
-                pick.randint(0, len(tasks)), a_task(new, needs=needs, phase=pick.choice([None, "p1", "p2"]))
-            )
-        only = tuple(pick.sample(names, k=1)) if pick.random() < 0.3 else ()
+        """The run's plan again, whole or a part of it only; every now and then somebody has finished one of it."""
+        names = {task.id for task in self.plans[run].tasks}
+        # A plan that comes of a goal may have "t0" as well.
+        new = "t0" if "t0" not in names and self.random.random() < 0.5 else f"n{self.requests}"
+        plan, only = changed_plan(self.random, self.plans[run], one, new, finished=self.requests % 8 == 0)
         return m.PlanSubmitted(
             at=self.now,
             run=run,
-            plan=dataclasses.replace(plan, tasks=tuple(tasks)),
+            plan=plan,
             base_branch="main",
             base_commit=BASE,
             only=only,
             finishes=self.requests % 2 == 0,
         )
+
+    def approvals(self, run: Run) -> list[m.ApprovalGiven]:
+        """Approvals of what came of a run's goal, some of them of a plan that was edited."""
+        if run.way is None:
+            return []
+        plan = run.way.plan or random_plan(self.random, "mine")
+        if self.random.random() < 0.2:
+            plan = dataclasses.replace(plan, tasks=(*plan.tasks, a_task(f"n{self.requests}")))
+        build = self.random.random() < 0.7
+        return [m.ApprovalGiven(at=self.now, run=run.id, plan=plan, digest="d", build=build)] * 3
 
     def late(self) -> None:
         """Sends an answer of an attempt that is not live; it must be refused."""
@@ -752,48 +754,12 @@ def _shape(swarm: Swarm) -> str:
     )
 
 
-def _random_plan(world: World, name: str) -> Any:
-    pick = world.random
-    names = [f"t{number}" for number in range(pick.randint(1, 9))]
-    phases = [PhaseSpec(id="p1", parallel_safe=pick.random() < 0.5), PhaseSpec(id="p2", phase_needs=("p1",))]
-    tasks = []
-    for place, task in enumerate(names):
-        phase = pick.choice([None, None, "p1", "p2"])
-        earlier = [
-            n for n in names[:place] if not (phase == "p1" and n in {t.id for t in tasks if t.phase == "p2"})
-        ]
-        needs = pick.sample(earlier, k=min(len(earlier), pick.choice([0, 0, 1, 2])))
-        spec = a_task(
-            task,
-            needs=[n for n in needs if phase != "p1"],
-            phase=phase,
-            claims=pick.choice([[], ["a/**"], ["a/1"], ["a/2", "b"], ["+c"], ["b", "+c"]]),
-            verify=pick.choice([[], ["make test"], ["make test", "make lint"]]),
-            attempts=pick.choice([1, 2, 3]),
-            priority=pick.choice([0, 0, 5]),
-            allow_empty=pick.random() < 0.2,
-            finished=pick.random() < 0.05,
-            timeout_s=pick.choice([5.0, 3600.0]),
-            memory_mb=pick.choice([0, 0, 500]),
-        )
-        agent = pick.choice(["command", "command", "mine", "yours"])
-        tasks.append(dataclasses.replace(spec, agent=agent, role=pick.choice(["", "", "one", "two"])))
-    return a_plan(*tasks, phases=phases, name=name)
-
-
-def _rush_plan(world: World, name: str) -> Any:
-    pick = world.random
-    suites = (["make"], ["make"], ["make", "lint"], [])
-    names = [f"t{number}" for number in range(pick.randint(6, 12))]
-    return a_plan(*(a_task(each, verify=pick.choice(suites), attempts=2) for each in names), name=name)
-
-
 def walk(seed: int, steps: int = STEPS, *, rush: bool = False) -> Iterator[World]:
     """Leads a world through its steps and then to its end; gives it after each step."""
     world = World(seed, rush=rush)
     world.kind = False
     for name in ("one", "two"):
-        world.submit((_rush_plan if rush else _random_plan)(world, name))
+        world.submit((rush_plan if rush else random_plan)(world.random, name))
     for _ in range(steps):
         what = world.random.random()
         if what < 0.85:
