@@ -228,6 +228,8 @@ class Finisher:
             told = git.encode("".join(f"{path}\0" for path in moved))
             take_in = ("update-index", "--add", "--remove", "-z", "--stdin")
             _in(checkout, *take_in, input=told)
+        # A file that was only touched, or copied with all, is another for `read-tree`, which looks at no content.
+        _in(checkout, "update-index", "-q", "--refresh", ok=range(256))
         return _read_tree(checkout, outlook.old, outlook.new)
 
     def _look(self, checkout: Path, outlook: Outlook) -> tuple[list[str], list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -98,6 +99,20 @@ def test_edits_elsewhere_stay_as_they_are(swarm: Swarm) -> None:
     ]
     assert (swarm.top / "README.md").read_text() == "mid-edit\n"
     assert (swarm.top / "src" / "b.py").read_text() == "b = 1\n2\n"
+    swarm.look_again()
+
+
+def test_a_file_that_was_only_touched_stops_nothing(swarm: Swarm) -> None:
+    """A file with the content that the commit has is no edit, whatever its times and its inode: the checkout moves."""
+    staging = landed(swarm)
+    touched = swarm.top / "src" / "b.py"
+    body = touched.read_bytes()
+    touched.unlink()
+    touched.write_bytes(body)
+    os.utime(touched, (1, 1))
+    swarm("finish")
+    assert git(swarm.top, "rev-parse", "main") == staging
+    assert git(swarm.top, "status", "--porcelain") == ""
     swarm.look_again()
 
 
