@@ -286,7 +286,6 @@ def _finished_text(run: Run, target: str, outcome: str, commit: str) -> str:
 def _finish_error(run: Run, target: str, reason: Reason) -> SwarmError:
     kind = Refused if reason.facts.get("exit_code") == 4 else SwarmError
     steps = {
-        "dirty": "commit or stash them there, then swarm finish again",
         "conflict": f"git -C {run.worktree} merge {target}, settle and commit it there, then swarm finish again; "
         "or add a task that does it: swarm add",
         "moved": "swarm finish again",

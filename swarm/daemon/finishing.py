@@ -11,6 +11,7 @@ Rules for editing: refuse first, then act; nothing is written in the user's repo
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ from swarm.edge.landing import Incoming, LandingRepository
 from swarm.edge.merging import Conflict
 from swarm.errors import Refused, UsageError
 
+_UNMERGED = frozenset({"DD", "AU", "UD", "UA", "DU", "AA", "UU"})
+_LOCKED = re.compile(r"Unable to create '(.+\.lock)': File exists")
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 
@@ -184,13 +187,9 @@ class Finisher:
                 {"exit_code": 4},
             )
         for checkout in checkouts:
-            dirty, _ = self._look(checkout, outlook)
-            if dirty:
-                return Reason(
-                    "dirty",
-                    f"{checkout} has changes of its own in {', '.join(dirty[:5])}",
-                    {"exit_code": 4, "paths": dirty[:100], "checkout": str(checkout)},
-                )
+            theirs, _ = self._look(checkout, outlook)
+            if theirs:
+                return _in_the_way(checkout, theirs)
         return None
 
     def _carry_over(self, command: cmd.Finish, outlook: Outlook, checkouts: list[Path]) -> Reason | None:
@@ -202,7 +201,12 @@ class Finisher:
                 why = self._move_files(checkout, outlook)
                 if why:
                     _move_back(moved, outlook)
-                    return Reason("dirty", f"{checkout}: {why}", {"exit_code": 4, "checkout": str(checkout)})
+                    about = {
+                        "exit_code": 4,
+                        "checkout": str(checkout),
+                        "next_step": _step_after(checkout, why),
+                    }
+                    return Reason("dirty", f"{checkout}: {why}", about)
                 moved.append(checkout)
                 crash_at("finish.files")
             if command.stage_only:
@@ -227,18 +231,20 @@ class Finisher:
         if moved:  # a kill may have left the index behind its files
             told = git.encode("".join(f"{path}\0" for path in moved))
             take_in = ("update-index", "--add", "--remove", "-z", "--stdin")
-            _in(checkout, *take_in, input=told)
+            done = _in(checkout, *take_in, input=told, ok=range(256))
+            if done.code:
+                return git.last_line(done.err)
         # A file that was only touched, or copied with all, is another for `read-tree`, which looks at no content.
         _in(checkout, "update-index", "-q", "--refresh", ok=range(256))
         return _read_tree(checkout, outlook.old, outlook.new)
 
-    def _look(self, checkout: Path, outlook: Outlook) -> tuple[list[str], list[str]]:
-        """Gives the paths of the change that hold something of the user's own in this checkout, and those that are the new ones
-        already: a finish that was killed moved them, and nothing would be overwritten."""
+    def _look(self, checkout: Path, outlook: Outlook) -> tuple[dict[str, str], list[str]]:
+        """Gives the paths that hold something of the user's own in this checkout and stop it from moving, as git's status has them,
+        and those that are the new ones already: a finish that was killed moved them, and nothing would be overwritten."""
         found = _changed(checkout, outlook.paths)
-        whole = [path for path, lone in found.items() if lone]
+        whole = [path for path, code in found.items() if code in ("??", "!!") or " " in code]
         moved = set(_same(checkout, self._entries(outlook.new), whole)) if whole else set()
-        return [path for path in found if path not in moved], sorted(moved)
+        return {path: code for path, code in found.items() if path not in moved}, sorted(moved)
 
     def _entries(self, commit: str) -> dict[str, str]:
         """Gives mode and object of each file of a commit that the landing repository has."""
@@ -272,9 +278,9 @@ def conflict_reason(target: str, outlook: Outlook) -> Reason:
     )
 
 
-def _changed(checkout: Path, paths: tuple[str, ...]) -> dict[str, bool]:
-    """Gives those of the paths that are not as in this checkout's HEAD, and whether there is only one version besides: a file that
-    is staged and edited again has two, and one of them could be lost."""
+def _changed(checkout: Path, paths: tuple[str, ...]) -> dict[str, str]:
+    """Gives those of the paths that are not as in this checkout's HEAD, and what a merge left unmerged anywhere, each with
+    git's two letters for it: a file that is staged and edited again has two versions, and one of them could be lost."""
     if not paths:
         return {}
     asked = ("status", "--porcelain", "-z", "--untracked-files=all", "--ignored=matching", "--no-renames")
@@ -284,9 +290,45 @@ def _changed(checkout: Path, paths: tuple[str, ...]) -> dict[str, bool]:
     changed = {}
     for entry in git.decode(found.out).split("\0"):
         code, path = entry[:2], entry[3:]
-        if path in wanted or path.rstrip("/") in wanted or (code == "!!" and path.rstrip("/") in folders):
-            changed[path] = code in ("??", "!!") or " " in code
+        is_wanted = path in wanted or path.rstrip("/") in wanted
+        if is_wanted or code in _UNMERGED or (code == "!!" and path.rstrip("/") in folders):
+            changed[path] = code
     return changed
+
+
+def _in_the_way(checkout: Path, theirs: Mapping[str, str]) -> Reason:
+    """Says what of the user's stops a checkout from moving, and what is to be done with things of that kind."""
+    unmerged = [path for path, code in theirs.items() if code in _UNMERGED]
+    lone = [path for path, code in theirs.items() if code in ("??", "!!")]
+    if unmerged:
+        what, step, paths = "is in the middle of a merge, with conflicts", _settle(checkout), unmerged
+    else:
+        what, paths = "has changes of its own", list(theirs)
+        steps = [
+            "commit or stash what is changed there" if len(lone) < len(theirs) else "",
+            f"move {', '.join(lone[:5])} out of the way there: git tracks none of it" if lone else "",
+        ]
+        step = f"{', and '.join(filter(None, steps))}; then swarm finish again"
+    text = f"{checkout} {what} in {', '.join(paths[:5])}"
+    about = {"exit_code": 4, "paths": paths[:100], "checkout": str(checkout), "next_step": step}
+    return Reason("dirty", text, about)
+
+
+def _step_after(checkout: Path, why: str) -> str:
+    """Says what is to be done after git refused to move a checkout for a reason in its own words."""
+    lock = _LOCKED.search(why)
+    if lock is not None:
+        why = "one that was killed left it"
+        return f"wait for the git that is at work there, or remove {lock[1]} if none is: {why}; then swarm finish again"
+    if "current index" in why:
+        return _settle(checkout)
+    if "ntracked working tree file" in why:
+        return "move it out of the way there; then swarm finish again"
+    return "commit or stash what is changed there; then swarm finish again"
+
+
+def _settle(checkout: Path) -> str:
+    return f"settle and commit it there, or give it up, as git -C {checkout} status says; then swarm finish again"
 
 
 def _same(checkout: Path, entries: Mapping[str, str], paths: Sequence[str]) -> list[str]:

@@ -102,6 +102,37 @@ def test_edits_elsewhere_stay_as_they_are(swarm: Swarm) -> None:
     swarm.look_again()
 
 
+def test_what_stops_the_checkout_is_told_with_a_step_that_helps(swarm: Swarm) -> None:
+    """Where somebody's git holds the index, or a merge was left with conflicts, anywhere, finish is refused with exit 4, says what
+    to do, moves nothing, and goes through once that is done."""
+    landed(swarm)
+    lock = swarm.top / ".git" / "index.lock"
+    lock.touch()
+    swarm.look_again()
+    refused = swarm("finish", code=4).err
+    assert f"remove {lock} if none is" in refused
+    assert "stash" not in refused
+    assert snapshot(swarm.top) == swarm.before
+    lock.unlink()
+    before = git(swarm.top, "rev-parse", "HEAD")
+    git(swarm.top, "checkout", "-q", "-b", "other")
+    commit(swarm.top, "README.md", "one\n")
+    git(swarm.top, "checkout", "-q", "main")
+    git(swarm.top, "reset", "-q", "--hard", before)
+    ours = commit(swarm.top, "README.md", "two\n")
+    git(swarm.top, "merge", "other", check=False)
+    swarm.look_again()
+    refused = swarm("finish", code=4).err
+    assert "README.md" in refused
+    assert f"git -C {swarm.top} status" in refused
+    assert snapshot(swarm.top) == swarm.before
+    git(swarm.top, "merge", "--abort")
+    swarm("finish")
+    assert git(swarm.top, "merge-base", ours, "main") == ours
+    assert git(swarm.top, "status", "--porcelain") == ""
+    swarm.look_again()
+
+
 def test_a_file_that_was_only_touched_stops_nothing(swarm: Swarm) -> None:
     """A file with the content that the commit has is no edit, whatever its times and its inode: the checkout moves."""
     staging = landed(swarm)
@@ -129,7 +160,10 @@ def test_what_would_be_overwritten_stops_it(swarm: Swarm) -> None:
             (swarm.top / ".git" / "info" / "exclude").write_text("new\n")
         swarm.look_again()
         assert path in swarm("finish", "--preview", "--json", code=1).json["finish"]["refused"]
-        assert path in swarm("finish", code=4).err, dirt
+        refused = swarm("finish", code=4).err
+        assert path in refused, dirt
+        step = f"move {path} out of the way" if path == "new" else "commit or stash what is changed"
+        assert step in refused, dirt
         assert snapshot(swarm.top) == swarm.before, dirt
         if path == "new":
             (swarm.top / path).unlink()
