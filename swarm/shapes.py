@@ -51,7 +51,9 @@ class SubmitRequest(TypedDict):
 class SubmitAnswer(TypedDict):
     """What submitting changed; `verify` are the commands of the suites that every candidate has to pass, `again` the added tasks
     that do work again, each with why, where that was asked for; `verify_found` are the suites that `verify = "auto"` found, each
-    with what it was told by. `finished_before` is what a plan of another system says has been done, so that nothing is added."""
+    with what it was told by. `verify_lifted` are the commands that verified the run before and do not any more, `no_effect` says
+    what of the plan comes too late. `finished_before` is what a plan of another system says has been done: nothing of it is added.
+    """
 
     run: str
     added: list[str]
@@ -61,6 +63,8 @@ class SubmitAnswer(TypedDict):
     finished_before: NotRequired[list[str]]
     again: NotRequired[dict[str, list[str]]]
     verify_found: NotRequired[list[dict[str, str]]]
+    verify_lifted: NotRequired[list[str]]
+    no_effect: NotRequired[list[str]]
 
 
 class GoalRequest(TypedDict):

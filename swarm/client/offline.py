@@ -93,9 +93,23 @@ def check(
     from swarm.edge import project
 
     readings = [read_plan(argument, top, settings) for argument in arguments]
+    if any(reading.plan is not None and reading.plan.base for _, reading in readings):
+        readings = _with_bases_looked_up(readings, top)
     wanted = any(reading.plan is not None and discover.asks(reading.plan) for _, reading in readings)
     document = plans.check_document(readings, project.look(top) if wanted else None)
     return document, plans.check_text(document), 0 if document["ok"] else 2
+
+
+def _with_bases_looked_up(readings: list[tuple[str, Reading]], top: Path) -> list[tuple[str, Reading]]:
+    """Adds what `run` would say of what the plans start from; nothing where this is no repository."""
+    from swarm.daemon import intake
+    from swarm.edge import git
+
+    try:
+        repository = git.Repository.discover(top)
+    except SwarmError:
+        return readings
+    return [(source, intake.with_base_looked_up(reading, repository)) for source, reading in readings]
 
 
 def read_plan(argument: str | Mapping[str, Any], top: Path, settings: Settings) -> tuple[str, Reading]:

@@ -237,7 +237,8 @@ def _submitted(answer: dict[str, Any]) -> str:
     )
     if before := answer.get("finished_before"):
         counts += f", {len(before)} finished before"
-    return f"{protocol.printable(answer['run'])}: {counts}{_verified_by(answer)}{_again(answer.get('again'))}"
+    late = "".join(f"\n  warning: {protocol.printable(text)}" for text in answer.get("no_effect") or ())
+    return f"{protocol.printable(answer['run'])}: {counts}{_verified_by(answer)}{_again(answer.get('again'))}{late}"
 
 
 def _again(again: dict[str, list[str]] | None) -> str:
@@ -253,12 +254,15 @@ def _again(again: dict[str, list[str]] | None) -> str:
 
 
 def _verified_by(answer: dict[str, Any]) -> str:
-    """Says what every candidate has to pass, and that `verify = "auto"` came to nothing where it did."""
+    """Says what every candidate has to pass, what no more, and that `verify = "auto"` came to nothing where it did."""
     names = ", ".join(map(protocol.printable, answer.get("verify") or ()))
-    if names:
-        landed_perhaps = answer["unchanged"]  # of that nobody says by what it was verified
-        return f"; {'what lands from now on is ' if landed_perhaps else ''}verified by {names}"
-    return "; auto finds no suites, so nothing verifies what lands" if "verify_found" in answer else ""
+    lifted = ", ".join(map(protocol.printable, answer.get("verify_lifted") or ()))
+    found_none = "; auto finds no suites, so nothing verifies what lands" if "verify_found" in answer else ""
+    landed_perhaps = answer["unchanged"] or lifted  # of that nobody says by what it was verified
+    said = [f"verified by {names}"] if names else []
+    said += [f"no longer verified by {lifted}"] if lifted else []
+    text = f"; {'what lands from now on is ' if landed_perhaps else ''}{', and '.join(said)}" if said else ""
+    return text if names else found_none + text
 
 
 def check_request(session: Session, body: dict[str, Any]) -> None:

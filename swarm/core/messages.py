@@ -166,7 +166,8 @@ class PlanSubmitted(RunEvent):
 
     `only` limits the run to these tasks and what they need; `sequential` to one at a time; `fail_fast` cancels the rest at the
     first failure. With a `goal` the run is new, and its tasks are the research that comes before a plan. With `finishes` a task
-    that has not started is finished before where the plan says so now.
+    that has not started is finished before where the plan says so now; with `lifts` a plan without suites takes those off that
+    there were.
     """
 
     plan: PlanSpec
@@ -177,6 +178,7 @@ class PlanSubmitted(RunEvent):
     fail_fast: bool = False
     goal: Goal | None = None
     finishes: bool = False
+    lifts: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -105,13 +105,14 @@ class Claim:
 @dataclass(frozen=True, slots=True)
 class Suite:
     """One verification command; `shard` is into how many parts it is split. With `remember` it need not run again on a tree on
-    which it passed a short while ago."""
+    which it passed a short while ago. `asked` is one of `--verify`, which the plan does not have."""
 
     name: str
     run: str
     timeout_s: float = 1800.0
     shard: int = 1
     remember: bool = True
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -679,7 +679,7 @@ def _kept(extra: Mapping[str, Any], kind: type[_Form]) -> dict[str, Any]:
 
 
 def _suite_dict(suite: Suite) -> dict[str, Any]:
-    return asdict(suite)
+    return {key: value for key, value in asdict(suite).items() if key != "asked"}
 
 
 def _task_dict(task: TaskSpec) -> dict[str, Any]:

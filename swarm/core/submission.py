@@ -110,7 +110,7 @@ def plan_submitted(turn: Turn, event: m.PlanSubmitted) -> None:
         run = _new_run(turn, event)
     elif not run.plan.name:  # it was known from the landing repository alone
         run.plan, run.base_branch = dataclasses.replace(plan, tasks=(), phases=()), event.base_branch
-    elif plan.verify:
+    elif plan.verify or event.lifts:
         run.plan = dataclasses.replace(run.plan, verify=plan.verify)
     run.take_turns(event.sequential)
     run.fail_fast = event.fail_fast

@@ -291,7 +291,8 @@ class Api:
         data = base64.b64decode(source["data_base64"])
         plan: PlanSpec = await self._thread(lambda: intake.read(data, source["source"], self.edges.settings))
         extra = tuple(
-            Suite(name=f"verify-{n}", run=text) for n, text in enumerate(body.get("verify") or (), 1)
+            Suite(name=f"verify-{n}", run=text, asked=True)
+            for n, text in enumerate(body.get("verify") or (), 1)
         )
         plan = dataclasses.replace(plan, verify=(*plan.verify, *extra))
         only = tuple(body.get("only") or ())

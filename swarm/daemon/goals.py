@@ -77,7 +77,9 @@ class Goals:
             builds=kind == "build",
             approved=bool(wanted.get("approved")),
             sequential=bool(wanted.get("sequential")),
-            verify=tuple(Suite(f"verify-{n}", each) for n, each in enumerate(wanted.get("verify") or (), 1)),
+            verify=tuple(
+                Suite(f"verify-{n}", each, asked=True) for n, each in enumerate(wanted.get("verify") or (), 1)
+            ),
             reviewer=reviewer,
             fixer=fixer,
             rounds_max=rounds_max,

@@ -132,6 +132,19 @@ def with_unknown_agents(reading: Reading, settings: Settings) -> Reading:
     return dataclasses.replace(reading, warnings=(*reading.warnings, *warnings))
 
 
+def with_base_looked_up(reading: Reading, repository: git.Repository) -> Reading:
+    """Adds an error where the plan starts from what is not here."""
+    plan = reading.plan
+    if plan is None or not plan.base or _base_commit(plan, repository) is not None:
+        return reading
+    wrong = Problem("base", f'"{plan.base}" is no branch or commit here')
+    return dataclasses.replace(reading, errors=(*reading.errors, wrong))
+
+
+def _base_commit(plan: PlanSpec, repository: git.Repository) -> str | None:
+    return repository.branch_commit(plan.base) or repository.resolve(plan.base)
+
+
 def checkout(repository: git.Repository, here: str) -> git.Repository:
     """Gives the checkout at `here` where it is one of the repository, so that HEAD is the one that a person looks at; else the
     repository as it is."""
@@ -157,14 +170,13 @@ def base_of(plan: PlanSpec, repository: git.Repository) -> tuple[str, str]:
         )
     _check_unused(plan.id, repository)
     if plan.base:
-        branch = repository.branch_commit(plan.base)
-        commit = branch or repository.resolve(plan.base)
+        commit = _base_commit(plan, repository)
         if commit is None:
             raise UsageError(
                 f'The plan starts from "{plan.base}", which is no branch or commit here.',
                 "Nothing was submitted.",
             )
-        return (plan.base if branch else "", commit)
+        return (plan.base if repository.branch_commit(plan.base) else "", commit)
     return repository.head_branch() or "", repository.head_commit()
 
 

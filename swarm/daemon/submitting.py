@@ -6,14 +6,15 @@ Rules for editing: one plan at a time, so that what is checked still holds when 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from swarm import config
 from swarm.core import again, discover, submission
 from swarm.core import messages as m
-from swarm.core.model import PhaseSpec, PlanSpec, staging_branch
+from swarm.core.model import PhaseSpec, PlanSpec, Suite, staging_branch
 from swarm.core.run import Run
 from swarm.daemon import intake
 from swarm.daemon.closing import look_at_staging
@@ -58,11 +59,14 @@ class Submitter:
             plan, found = discover.filled_in(plan, suites), {"verify_found": discover.document(suites)}
         known = self._coordinator.swarm.runs.get(plan.id)
         if known is not None:
+            plan = _as_asked_before(known, plan)
+            found |= await _in_thread(lambda: _late(known, plan, self.edges))
             outdated = await self._outdated(known, plan) if changed else {}
             plan = again.carried_on(known, plan, outdated)
             found |= {"again": again.told(plan, outdated)} if changed else {}
         change = self._checked(plan)
-        if known is None or not if_new or change.added or change.replaced or change.finished:
+        news = change.added or change.replaced or change.finished
+        if known is None or not if_new or news or known.plan.verify != plan.verify:
             base = await self._base(plan, known, here)
             at = self._coordinator.now()
             newest = {spec.again_of or spec.id: spec.id for spec in plan.tasks}
@@ -75,6 +79,7 @@ class Submitter:
                     base_branch=base[0],
                     base_commit=base[1],
                     finishes=True,
+                    lifts=True,
                     **options,
                 )
             )
@@ -86,7 +91,7 @@ class Submitter:
             "added": [name for name in change.added if name not in done],
             "replaced": list(change.replaced),
             "unchanged": change.unchanged,
-            "verify": [" ".join(suite.run.split())[:SUITE_SHOWN] for suite in plan.verify],
+            "verify": _shown(plan.verify),
             **found,
         }
 
@@ -137,6 +142,37 @@ class Submitter:
             lambda: intake.base_of(plan, intake.checkout(repository, here))
         )
         return base
+
+
+def _as_asked_before(run: Run, plan: PlanSpec) -> PlanSpec:
+    """Gives a plan with the suites that `--verify` asked for when it was submitted before, unless it asks for some now: nobody has
+    taken them out of the plan."""
+    if any(suite.asked for suite in plan.verify):
+        return plan
+    there = {suite.run for suite in plan.verify}
+    kept = [suite for suite in run.plan.verify if suite.asked and suite.run not in there]
+    return dataclasses.replace(plan, verify=(*plan.verify, *kept))
+
+
+def _late(run: Run, plan: PlanSpec, edges: Edges) -> dict[str, Any]:
+    """Says what a plan takes back of the verification of its run, and what of it comes too late for that."""
+    found: dict[str, Any] = {}
+    now = {suite.run for suite in plan.verify}
+    if lifted := _shown(suite for suite in run.plan.verify if suite.run not in now):
+        found["verify_lifted"] = lifted
+    base, began = plan.base, run.base_branch or run.plan.base
+    same = not run.plan.name or base in (run.plan.base, run.base_branch)  # nameless: nobody knows what it had
+    if not same and edges.repository.resolve(base or "HEAD") != run.base_commit:
+        said = f'base = "{base}"' if base else "that the plan names no base any more"
+        found["no_effect"] = [
+            f"{said} has no effect: the run started from {began or 'commit'} {run.base_commit[:12]}. "
+            f"Next: another name for the plan, or swarm discard {run.id} first"
+        ]
+    return found
+
+
+def _shown(suites: Iterable[Suite]) -> list[str]:
+    return [" ".join(suite.run.split())[:SUITE_SHOWN] for suite in suites]
 
 
 def _merging(edges: Edges, run: Run) -> str:

@@ -390,3 +390,27 @@ def test_what_was_made_from_something_else_is_done_again(swarm: Swarm) -> None:
     assert swarm.starts()[3:] == ["upper-2", "count-2"]
     assert (swarm.content("made", "upper.txt"), swarm.content("made", "count.txt")) == ("THREE\n", "6\n")
     assert swarm("submit", str(plan), "--changed", "--json").json["submitted"]["again"] == {}
+
+
+def test_what_a_plan_says_anew_of_its_run_holds_or_is_said_not_to(swarm: Swarm) -> None:
+    """A suite that is taken out verifies nothing more, what --verify asked for stays; another base has no effect. All are told."""
+    ran = [swarm.task("a", "echo > out-a", claims=["out-a"])]
+    swarm("run", str(swarm.plan("r", ran, verify=["exit 3"])), "--verify", "test -e out-a", code=1)
+    swarm("start")
+    plan = swarm.plan("r", ran, verify=[], base="nowhere")
+    said = swarm("submit", str(plan))
+    assert "is verified by test -e out-a, and no longer verified by exit 3" in said.out
+    assert 'warning: base = "nowhere" has no effect: the run started from main ' in said.out
+    assert "no longer" not in swarm("submit", str(plan)).out
+    swarm("retry", "a")
+    (task,) = swarm.wait("r")["tasks"]
+    assert task["state"] == "landed"
+    trailers = git(
+        swarm.top, "log", "-1", "--format=%(trailers:key=Swarm-Verified,valueonly)", "swarm/r/staging"
+    )
+    assert trailers.strip() == "verify-1"
+    problems = check(swarm, plan, code=2)["errors"]
+    assert problems == [{"place": "base", "text": '"nowhere" is no branch or commit here'}]
+    check(swarm, swarm.plan("r", ran, base="main"))
+    check(swarm, swarm.plan("r", ran, base=git(swarm.top, "rev-parse", "main").strip()))
+    assert "warning" not in swarm("submit", str(swarm.plan("r", ran, base="main"))).out

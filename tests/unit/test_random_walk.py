@@ -661,6 +661,7 @@ class World:
             base_commit=BASE,
             only=only,
             finishes=self.requests % 2 == 0,
+            lifts=self.requests % 3 == 0,
         )
 
     def approvals(self, run: Run) -> list[m.ApprovalGiven]:

@@ -262,6 +262,17 @@ def test_an_event_of_before_finishes_nothing() -> None:
     assert story.states() == {"a": "landed", "b": "running"}
 
 
+def test_suites_that_are_taken_out_of_a_plan_verify_nothing_more() -> None:
+    """What is merged from then on has to pass none of them; in an event of an older version they stay."""
+    story = a_story(a_plan(a_task("a", attempts=1), verify=["make"]))
+    story.submit(a_plan(a_task("a", attempts=1)))
+    assert [suite.run for suite in story.run.plan.verify] == ["make"]
+    story.send(submitted(a_plan(a_task("a", attempts=1)), lifts=True))
+    assert story.run.plan.verify == ()
+    story.land("a")
+    assert story.told("TaskLanded")[-1].data.get("verified", []) == []
+
+
 # --- parts of a plan
 
 

@@ -57,3 +57,15 @@ def test_suites_are_said_to_verify_only_what_is_still_to_land() -> None:
     assert submitting._submitted(answer) == "r: 1 added, 0 replaced, 0 unchanged; verified by exit 1"
     again = submitting._submitted({**answer, "added": [], "unchanged": 3})
     assert again == "r: 0 added, 0 replaced, 3 unchanged; what lands from now on is verified by exit 1"
+
+
+def test_what_is_lifted_and_what_comes_too_late_is_said() -> None:
+    """That something is verified no more, and that a plan says something which has no effect."""
+    answer: dict[str, Any] = {"run": "r", "added": [], "replaced": [], "unchanged": 1, "verify": []}
+    counts = "r: 0 added, 0 replaced, 1 unchanged; what lands from now on is"
+    lifted = {**answer, "verify_lifted": ["make", "lint"]}
+    assert submitting._submitted(lifted) == f"{counts} no longer verified by make, lint"
+    other = {**lifted, "verify": ["check"]}
+    assert submitting._submitted(other) == f"{counts} verified by check, and no longer verified by make, lint"
+    late = submitting._submitted({**answer, "no_effect": ["that has no effect", "nor this"]})
+    assert late.splitlines()[1:] == ["  warning: that has no effect", "  warning: nor this"]
