@@ -305,8 +305,8 @@ class Submission:
 def submit(session: Session, plan: str, more: tuple[str, ...], **wanted: Any) -> None:
     """Add a plan's work to its run.
 
-    What has landed stays, what is new is added, what changed and has not started is replaced. A change to a task that has started
-    is refused.
+    What has landed stays, what is new is added, what changed and has not started is replaced; so is what changed and has ended
+    without landing, which is tried again by what the plan says now. A change to a task that is at work or has landed is refused.
     """
     body = _request(session, plan, more, wanted)
     daemon = session.daemon_or_none()

@@ -23,6 +23,7 @@ from swarm.core.model import Claim, Mode
 NANO = 1_000_000_000  # of a dollar: money is added up in whole numbers, so that every sum is exact
 UNDONE = "undone"  # why a task that has landed is cancelled
 NEVER = 1 << 62  # the number of a record that has not come yet
+_BEGUN_AGAIN = frozenset({"failed", "cancelled", "blocked"})  # where a plan says something else of them
 TEXT_MAX = 300  # characters kept of why an attempt ended
 # The claims that all take where they go one at a time: of the run, and of a phase, whose name follows.
 TURN_OF_RUN, TURN_OF_PHASE = f"{OPAQUE_PREFIX}run", f"{OPAQUE_PREFIX}phase "
@@ -436,7 +437,7 @@ class Chronicle:
             course = self.courses.get(spec["id"])
             if course is None:
                 course = self._add(spec["id"], seq, at)
-            elif course.tries:
+            elif course.tries and (course.live is not None or course.state not in _BEGUN_AGAIN):
                 continue
             course.title, course.phase = str(spec.get("title", "")), spec.get("phase") or ""
             course.needs, course.phase_needs = (
@@ -445,7 +446,7 @@ class Chronicle:
             )
             course.claims = tuple(Claim(c["path"], Mode(c["mode"])) for c in spec.get("claims", ()))
             course.agent = str(spec.get("agent", ""))
-            course.finished = bool(spec.get("finished"))
+            course.finished = bool(spec.get("finished")) and not course.tries
 
     def _add(self, name: str, seq: int, at: float) -> Course:
         course = self.courses[name] = Course(name, moves=[Move(seq, at, Kind.READY)])

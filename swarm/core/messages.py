@@ -167,7 +167,8 @@ class PlanSubmitted(RunEvent):
     `only` limits the run to these tasks and what they need; `sequential` to one at a time; `fail_fast` cancels the rest at the
     first failure. With a `goal` the run is new, and its tasks are the research that comes before a plan. With `finishes` a task
     that has not started is finished before where the plan says so now; with `lifts` a plan without suites takes those off that
-    there were.
+    there were; with `ended` a task that has ended without landing is begun again by what the plan says of it now, where that is
+    something else.
     """
 
     plan: PlanSpec
@@ -179,6 +180,7 @@ class PlanSubmitted(RunEvent):
     goal: Goal | None = None
     finishes: bool = False
     lifts: bool = False
+    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from swarm.core import lessons, ownership, providers, rebuilt
 from swarm.core import messages as m
 from swarm.core.goal import Way
 from swarm.core.lifecycle import settle
-from swarm.core.model import PhaseSpec, PlanSpec, TaskSpec, TaskState
+from swarm.core.model import GOOD_ENDS, TASK_ENDS, PhaseSpec, PlanSpec, Task, TaskSpec, TaskState
 from swarm.core.needs import Needs
 from swarm.core.run import Run
 from swarm.core.state import (
@@ -32,7 +32,7 @@ from swarm.core.state import (
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What a plan would change in a run: ids of new and replaced tasks, of those that have started and may not change, of needs
+    """What a plan would change in a run: ids of new and replaced tasks, of those at work or landed, which may not change, of needs
     that nobody knows, of tasks that would wait for each other in a ring, and of those that had not started and are finished now."""
 
     added: tuple[str, ...]
@@ -44,8 +44,10 @@ class Change:
     finished: tuple[str, ...] = ()
 
 
-def would_change(swarm: Swarm, run_id: str, plan: PlanSpec, *, finishes: bool = False) -> Change:
-    """Says what submitting `plan` would do, without doing it; `finishes` as in `PlanSubmitted`."""
+def would_change(
+    swarm: Swarm, run_id: str, plan: PlanSpec, *, finishes: bool = False, ended: bool = False
+) -> Change:
+    """Says what submitting `plan` would do, without doing it; `finishes` and `ended` as in `PlanSubmitted`."""
     run = swarm.runs.get(run_id)
     known = run.tasks if run is not None else {}
     before = run.finished_before if run is not None else {}
@@ -54,11 +56,11 @@ def would_change(swarm: Swarm, run_id: str, plan: PlanSpec, *, finishes: bool = 
         task = known.get(spec.id)
         if task is None and spec.id not in before:
             added.append(spec.id)
-        elif finishes and task is not None and spec.finished and not task.attempts:
+        elif finishes and task is not None and spec.finished and not (task.attempts or _is_ours(task)):
             finished.append(spec.id)
         elif task is None or task.spec == spec or spec.finished or (run and spec.id in run.unplanned):
             unchanged += 1
-        elif task.attempts:
+        elif task.attempts and not (ended and _may_begin_again(task)):
             refused.append(spec.id)
         else:
             replaced.append(spec.id)
@@ -78,6 +80,16 @@ def would_change(swarm: Swarm, run_id: str, plan: PlanSpec, *, finishes: bool = 
         tuple(ring),
         tuple(finished),
     )
+
+
+def _may_begin_again(task: Task) -> bool:
+    """Tells whether a task has ended without landing, and is one that plans have a say in."""
+    return task.state in TASK_ENDS - GOOD_ENDS and not _is_ours(task)
+
+
+def _is_ours(task: Task) -> bool:
+    """Tells whether a task is none of a plan's, but was made by ourselves."""
+    return bool(task.spec.by_hand or task.spec.qa or task.spec.answer)
 
 
 def _ring(run: Run | None, plan: PlanSpec, changing: set[str]) -> list[str]:
@@ -124,10 +136,14 @@ def plan_submitted(turn: Turn, event: m.PlanSubmitted) -> None:
     changed = {spec.id: spec for spec in plan.tasks if spec.id in replaced}
     if changed and swarm.limits.priority_anew:
         run.unfile(changed)
+    retried = []
     for name, spec in changed.items():
         task = run.tasks[name]
+        if event.ended and task.state in (TaskState.FAILED, TaskState.CANCELLED):
+            retried.append(task)
         run.needs.forget(task.spec)
         task.spec, task.reason, task.ended_at = spec, None, None
+        task.budget_from, task.alone = len(task.attempts), False
         run.set_state(task, TaskState.PENDING)
         new.append(task)
     for spec in changed.values():
@@ -139,6 +155,8 @@ def plan_submitted(turn: Turn, event: m.PlanSubmitted) -> None:
         run.ended_at, run.finished_commit = None, None
     counts = {"added": len(added), "replaced": len(changed), "unchanged": change.unchanged}
     turn.tell("PlanAccepted", run, **counts, **({"finished_before": len(finished)} if finished else {}))
+    for task in retried:
+        turn.tell("TaskRetried", run, task)
     for name in dict.fromkeys((*(task.spec.id for task in new), *run.needs.take_changed())):
         _reconsider(turn, run, name)
     run.take_back_aside()
@@ -147,7 +165,7 @@ def plan_submitted(turn: Turn, event: m.PlanSubmitted) -> None:
 
 def check(swarm: Swarm, event: m.PlanSubmitted) -> Change:
     """Says what a plan changes. Raises `IllegalEvent` where it can't be taken in; nothing has been changed yet."""
-    change = would_change(swarm, event.run, event.plan, finishes=event.finishes)
+    change = would_change(swarm, event.run, event.plan, finishes=event.finishes, ended=event.ended)
     if change.refused:
         raise IllegalEvent(f"{some(change.refused)} changed in the plan and started already")
     if change.unknown:

@@ -80,6 +80,7 @@ class Submitter:
                     base_commit=base[1],
                     finishes=True,
                     lifts=True,
+                    ended=True,
                     **options,
                 )
             )
@@ -96,12 +97,12 @@ class Submitter:
         }
 
     def _checked(self, plan: PlanSpec) -> submission.Change:
-        change = submission.would_change(self._coordinator.swarm, plan.id, plan, finishes=True)
+        change = submission.would_change(self._coordinator.swarm, plan.id, plan, finishes=True, ended=True)
         if change.refused:
             raise Refused(
-                f"{', '.join(change.refused[:10])} changed in the plan, and work on it has started.",
+                f"{', '.join(change.refused[:10])} changed in the plan, and work on it has started: it is at work, or has landed.",
                 "Nothing was submitted.",
-                "leave what has started as it was, and give the changed task an id of its own",
+                "leave it as it was, and give the changed task an id of its own; or cancel what is at work first",
             )
         if change.unknown:
             raise UsageError(

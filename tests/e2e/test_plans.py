@@ -414,3 +414,33 @@ def test_what_a_plan_says_anew_of_its_run_holds_or_is_said_not_to(swarm: Swarm) 
     check(swarm, swarm.plan("r", ran, base="main"))
     check(swarm, swarm.plan("r", ran, base=git(swarm.top, "rev-parse", "main").strip()))
     assert "warning" not in swarm("submit", str(swarm.plan("r", ran, base="main"))).out
+
+
+def test_a_task_that_failed_is_mended_in_the_plan(swarm: Swarm) -> None:
+    """The everyday step: the command fails, it is mended, the same command again lands it and what waited for it; what it had made
+    before stays on its branch, and what has landed may not be changed."""
+    rest = [swarm.task("b", needs=["a"]), swarm.task("c")]
+    run = swarm.run(
+        swarm.plan("r", [swarm.task("a", "echo half > out-a; exit 1", attempts=1), *rest]), code=1
+    )
+    assert {task["id"]: task["state"] for task in run["tasks"]} == {
+        "a": "failed",
+        "b": "blocked",
+        "c": "landed",
+    }
+    mended = swarm.plan("r", [swarm.task("a", "echo all > out-a", attempts=1), *rest])
+    done = swarm("run", str(mended))
+    assert "r: 0 added, 1 replaced, 2 unchanged" in done.err
+    run = swarm.run_of("r")
+    swarm.check_landed(run)
+    assert [each["state"] for each in next(t for t in run["tasks"] if t["id"] == "a")["attempts"]] == [
+        "failed",
+        "landed",
+    ]
+    assert swarm.content("r", "out-a") == "all\n"
+    assert git(swarm.top, "show", "swarm/r/task/a/1:out-a") == "half"
+    told = swarm("report", "--json").json
+    assert [task["title"] for task in told["tasks"] if task["id"] == "a"] == ["Task a"]
+    other = swarm.plan("r", [swarm.task("a", "echo more > out-a"), *rest])
+    refused = swarm("run", str(other), code=4).err
+    assert "a changed in the plan, and work on it has started: it is at work, or has landed." in refused

@@ -662,6 +662,7 @@ class World:
             only=only,
             finishes=self.requests % 2 == 0,
             lifts=self.requests % 3 == 0,
+            ended=self.requests % 3 > 0,
         )
 
     def approvals(self, run: Run) -> list[m.ApprovalGiven]:

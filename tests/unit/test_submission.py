@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
@@ -271,6 +272,69 @@ def test_suites_that_are_taken_out_of_a_plan_verify_nothing_more() -> None:
     assert story.run.plan.verify == ()
     story.land("a")
     assert story.told("TaskLanded")[-1].data.get("verified", []) == []
+
+
+def test_what_ended_without_landing_and_was_changed_is_begun_again() -> None:
+    """A failed task that a plan says something else of has all its attempts again, by what is said now; its former ones stay, and
+    what it had blocked goes on. What says the same, is at work or has landed stays as it is."""
+    tasks = [
+        a_task("a", attempts=1),
+        a_task("b", needs=["a"]),
+        a_task("c", attempts=1),
+        a_task("d"),
+        a_task("e"),
+    ]
+    story = a_story(a_plan(*tasks))
+    story.fail("a")
+    story.fail("c")
+    story.land("d")
+    assert story.states() == {"a": "failed", "b": "blocked", "c": "failed", "d": "landed", "e": "running"}
+    mended = a_plan(a_task("a", attempts=1, title="Mended", claims=["x"]), *tasks[1:])
+    assert submission.would_change(story.swarm, "plan", mended).refused == ("a",)
+    change = submission.would_change(story.swarm, "plan", mended, ended=True)
+    assert (change.replaced, change.refused, change.unchanged) == (("a",), (), 4)
+    story.send(submitted(mended, ended=True))
+    assert not invariants(story.swarm)
+    assert [fact.task for fact in story.told("TaskRetried")] == ["a"]
+    assert story.states() == {"a": "running", "b": "pending", "c": "failed", "d": "landed", "e": "running"}
+    again = story.task("a")
+    assert ([each.n for each in again.attempts], again.spec.title) == ([1, 2], "Mended")
+    assert story.run.shown_claims(again) == again.spec.claims
+    story.fail("a")
+    assert story.states()["b"] == "blocked"
+    story.send(submitted(a_plan(tasks[0], *tasks[1:]), ended=True))
+    story.land("a", "b")
+    for name in ("d", "e"):
+        other = a_plan(*(a_task(task.id, title="Other") if task.id == name else task for task in tasks))
+        assert submission.would_change(story.swarm, "plan", other, ended=True).refused == (name,)
+
+
+def test_what_was_cancelled_at_work_is_begun_again_once_it_has_ended() -> None:
+    """And only where the plan says something else of it; until then that is refused."""
+    story = a_story(a_plan(a_task("a", attempts=1)))
+    same, other = a_plan(a_task("a", attempts=1)), a_plan(a_task("a", attempts=1, title="Other"))
+    story.up("a")
+    story.send(m.TasksCancelled(at=story.now, run="plan", tasks=("a",)))
+    assert submission.would_change(story.swarm, "plan", other, ended=True).refused == ("a",)
+    story.exit("a", 143)
+    story.collect("a")
+    story.send(submitted(same, ended=True))
+    assert story.states() == {"a": "cancelled"}
+    story.send(submitted(other, ended=True))
+    assert story.states() == {"a": "running"}
+    story.land("a")
+
+
+def test_a_plan_has_no_say_in_tasks_of_our_own() -> None:
+    """A task that asks something for a goal is none of a plan's, also where it has one of that id that it says is finished."""
+    asks = dataclasses.replace(a_task("s", attempts=1), answer="findings")
+    story = a_story(a_plan(a_task("a"), asks), bench=Story(Limits(workers_max=1, ramp_per_s=1000.0)))
+    over = a_plan(a_task("a", finished=True), a_task("s", finished=True))
+    assert submission.would_change(story.swarm, "plan", over, finishes=True).finished == ()
+    story.land("a")
+    story.fail("s")
+    other = a_plan(a_task("s", title="Other"))
+    assert submission.would_change(story.swarm, "plan", other, ended=True).refused == ("s",)
 
 
 # --- parts of a plan
