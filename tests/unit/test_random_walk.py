@@ -24,6 +24,7 @@ from swarm.core.goal import PLAN
 from swarm.core.invariants import invariants
 from swarm.core.model import (
     TASK_ENDS,
+    Claim,
     Issue,
     Limits,
     Mode,
@@ -85,6 +86,7 @@ class World:
         self.on_its_way: dict[tuple[str, ...], tuple[cmd.Command, m.Event]] = {}
         self.answered: list[m.AttemptEvent] = []
         self.outside = Outside({BASE: ()})
+        self.taken: dict[Key, tuple[Claim, ...]] = {}  # with which claims attempts started
         self.exits: dict[Key, dict[str, Any]] = {}  # how workers ended, as their launchers wrote it down
         self.plans: dict[str, PlanSpec] = {}
         self.kind = True
@@ -151,11 +153,13 @@ class World:
         self._forget_cancelled(turn)
         for fact in turn.facts:
             if fact.type == "TaskStarted":
-                self.check_turn(self.swarm.runs[str(fact.run)], str(fact.task))
+                run = self.swarm.runs[str(fact.run)]
+                task = run.tasks[str(fact.task)]
+                self.taken[run.id, task.spec.id, len(task.attempts)] = run.wanted_claims(task)
+                self.check_turn(run, task.spec.id)
                 hold = before.get(str(fact.data["agent"]))
                 assert hold is None or hold <= self.now, f"{fact.task} started while its agent was held"
-                mine = self.swarm.runs[str(fact.run)].tasks[str(fact.task)].spec.role
-                roles = [role for role in self.swarm.limits.roles if role.name == mine]
+                roles = [role for role in self.swarm.limits.roles if role.name == task.spec.role]
                 for role in roles:  # of others more may be at work, since the settings were wider
                     assert len(ownership.counted(self.swarm, role.name)) <= role.max
 
@@ -337,7 +341,8 @@ class World:
 
     def start_worker(self, command: cmd.StartWorker) -> None:
         run = self.swarm.runs[command.run]
-        self.outside.start(command, run.wanted_claims(run.tasks[command.task]))
+        now = run.wanted_claims(run.tasks[command.task])  # of one that another world had started
+        self.outside.start(command, self.taken.get(key_of(command), now))
 
     def starts_all_the_same(self, command: cmd.StartWorker, trouble: str) -> bool:
         """Tells whether a worker runs behind a start that failed: one that was there before, or of a machine without trouble."""
