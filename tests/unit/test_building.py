@@ -14,7 +14,7 @@ from swarm.core.goal import FINDINGS, Goal, digest
 from swarm.core.invariants import invariants
 from swarm.core.model import Limits, PlanSpec, TaskSpec, WorkerResult
 from swarm.core.state import IllegalEvent
-from tests.builders import a_plan, a_task
+from tests.builders import a_plan, a_task, submitted
 from tests.stories import Story, a_story, snapshot
 
 ARCHITECT = TaskSpec(
@@ -148,6 +148,15 @@ def test_a_plan_that_would_change_what_has_started_goes_back_to_its_author() -> 
     )
     answer(story, "architect", TEXT, a_plan(a_task("b"), name="other"))
     assert (stage(story), "b" in story.run.tasks) == ("building", True)
+
+
+def test_no_plan_says_that_research_is_finished() -> None:
+    """A scout that waits stays one of the run, whatever a plan says of its id."""
+    story = begun(scouts=5)
+    assert not story.task("scout-5").attempts
+    plan = a_plan(a_task("scout-5", finished=True), name="plan")
+    story.send(submitted(plan, at=story.now, finishes=True))
+    assert (stage(story), story.state("scout-5")) == ("researching", "ready")
 
 
 def test_an_invalid_plan_goes_back_to_its_author() -> None:
