@@ -27,7 +27,7 @@ from typing import Literal, NamedTuple
 
 from swarm.core.adapters import Agent, expanded
 from swarm.core.places import AttemptPlaces
-from swarm.edge import landlock
+from swarm.edge import git, landlock
 from swarm.edge.leases import sign_of
 from swarm.edge.linked import give_rights_back, remove
 from swarm.edge.secluded import SHARED_OBJECTS
@@ -300,7 +300,8 @@ def worker_room(
     mounts.append(_read(worktree / ".git"))
     mounts += [_read(path) for path in (places.prompt, places.feedback, *_earlier(places)) if path.exists()]
     mounts.append(_write(places.own))
-    return Room(worktree, places.own, (top, common), tuple(mounts), read_only, sign=sign_of(worktree))
+    shown = (top, common, *git.alternates(common / "objects"))
+    return Room(worktree, places.own, shown, tuple(mounts), read_only, sign=sign_of(worktree))
 
 
 def _earlier(places: AttemptPlaces) -> list[Path]:

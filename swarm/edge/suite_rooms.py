@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarm import protocol
+from swarm.edge import git
 from swarm.edge.leases import sign_of
 from swarm.edge.linked import LinkedTree
 from swarm.edge.sandbox import NO_SANDBOX, Mount, Room, Sandbox
@@ -87,7 +88,8 @@ class Rooms:
             _read(tree.path / ".git"),
             _write(own),
         )
-        room = Room(tree.path, own, (*self.kept, self.common), mounts, open=True, sign=sign_of(tree.path))
+        shown = (*self.kept, self.common, *git.alternates(tree.common / "objects"))
+        room = Room(tree.path, own, shown, mounts, open=True, sign=sign_of(tree.path))
         return self.sandbox.prefix(room, self.environ)
 
     def environment(self, base: Mapping[str, str], own: Path) -> dict[str, str]:

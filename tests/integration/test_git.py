@@ -286,6 +286,20 @@ def test_a_checkout_whose_git_folder_is_elsewhere_is_found(repo: Path, tmp_path:
     assert user.worktrees_of_branch("side") == [tmp_path / "side"]
 
 
+def test_the_folders_of_borrowed_objects_are_found(tmp_path: Path) -> None:
+    """Each line names a folder, from the place of the objects on; comments, what is gone and rings are passed over, quotes are
+    read, and so is what a folder borrows itself."""
+    one, two, three = (tmp_path / name / "objects" for name in ("one", "two", 'three "ä"'))
+    for folder in (one, two, three):
+        (folder / "info").mkdir(parents=True)
+    assert git.alternates(one) == []
+    (one / "info" / "alternates").write_text(f"# comment\n/nowhere\n../../two/objects\n{tmp_path / 'file'}\n")
+    (tmp_path / "file").touch()
+    (two / "info" / "alternates").write_text(f'{one}\n"{tmp_path}/three \\"\\303\\244\\"/objects"\n"broken\n')
+    assert git.alternates(two) == [one, three, two]
+    assert git.alternates(one) == [two, one, three]
+
+
 def test_questions_about_a_repository(repo: Path, tmp_path: Path) -> None:
     """Commits, branches, dirt, checkouts and settings are told as git has them."""
     user = git.Repository.discover(repo)

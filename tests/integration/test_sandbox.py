@@ -17,12 +17,14 @@ import pytest
 from swarm.core.adapters import BUILT_IN, Agent
 from swarm.core.places import AttemptPlaces
 from swarm.edge import landlock, process
-from swarm.edge.sandbox import BUBBLEWRAP, LANDLOCK, NONE, Mount, Room, Sandbox, choose, take_out
+from swarm.edge.linked import find
+from swarm.edge.sandbox import BUBBLEWRAP, LANDLOCK, NONE, Mount, Room, Sandbox, choose, take_out, worker_room
 from swarm.edge.suite_rooms import Rooms
 from swarm.settings import SandboxPaths, Settings
 from tests.adversity import need_to_write
-from tests.conftest import wait_until
+from tests.conftest import git, wait_until
 from tests.e2e.test_sandbox import NO_FURTHER, needs_bubblewrap, needs_landlock
+from tests.integration.test_worktrees import open_pool
 
 SHUT_IN = Settings(sandbox="required")
 
@@ -188,6 +190,63 @@ def test_a_home_where_things_are_hidden_is_there(by: str, hidden: str) -> None:
         inside(f"echo x > {inside.home}/notes; echo x > {inside.home}/new")
         assert (inside.home / "notes").read_text() == "notes\n"
         assert not (inside.home / "new").exists()
+
+
+@pytest.mark.parametrize("hidden", ["/tmp", "/dev/shm"])
+@pytest.mark.parametrize("by", EACH)
+def test_objects_that_a_repository_borrows_are_read_where_things_are_hidden(by: str, hidden: str) -> None:
+    """Git works in a worktree whose repository has its objects in another one's folder, which has them in a third one's, wherever
+    these lie; a setup command reads them too, and nobody writes there."""
+    need_to_write(hidden)
+    with tempfile.TemporaryDirectory(dir=hidden) as folder:
+        top, place = Path(folder), Path(folder, "shares")
+        git(top, "init", "-q", "-b", "main", "first")
+        git(
+            top / "first",
+            "-c",
+            "user.name=A",
+            "-c",
+            "user.email=a@b",
+            "commit",
+            "-q",
+            "--allow-empty",
+            "-m",
+            "one",
+        )
+        git(top, "clone", "-q", "--shared", "first", "second")
+        git(top, "clone", "-q", "--shared", "second", "shares")
+        pool = open_pool(place)
+        tree = pool.take("r/t/1", git(place, "rev-parse", "HEAD"))
+        environ = {**os.environ, **({} if by == BUBBLEWRAP else {"PATH": ""})}
+        sandbox = choose(SHUT_IN, environ)
+        places = AttemptPlaces(place / ".git" / "swarm" / "r" / "1")
+        places.own.mkdir(parents=True)
+        (place / ".git" / "swarm" / "look").mkdir()
+        git_folder = pool.seclude("r/t/1", in_place=sandbox.moves)
+        look = place / ".git" / "swarm" / "look"
+        room = worker_room(tree, git_folder, common=place / ".git", top=place, look=look, places=places)
+        store = top / "first" / ".git" / "objects"
+        command = ["sh", "-c", f"git log --format=%s; echo x > {store}/new; cat {top}/other"]
+        (top / "other").write_text("other\n")
+
+        def said(prefix: tuple[str, ...]) -> str:
+            asked = {
+                "args": [*prefix, *command],
+                "cwd": tree,
+                "capture_output": True,
+                "text": True,
+                "check": False,
+            }
+            return str(subprocess.run(**asked).stdout)
+
+        assert said(sandbox.prefix(room, environ)) == "one\n"
+        rooms = Rooms(sandbox, place / ".git", (place,), environ=environ)
+        linked = find(tree, place / ".git")
+        assert linked is not None
+        linked.name_record(linked.admin)
+        assert said(rooms.setup(linked, places.own)).startswith("one\n")
+        assert not (store / "new").exists()
+        pool.close()
 
 
 @pytest.mark.skipif(

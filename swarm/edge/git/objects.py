@@ -6,6 +6,7 @@ byte for byte what git would write, and is there completely or not at all.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import itertools
 import os
@@ -15,6 +16,7 @@ import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -29,6 +31,7 @@ REMEMBERED_DIFFS = 64
 COMMIT_MAX_BYTES = 64 * 1024  # of a loose one read without a process
 TREE_MAX_BYTES = 1 << 20  # of a loose one read without a process
 ASKED_AT_ONCE = 1000
+ALTERNATES_DEEPEST = 6  # git goes no deeper
 REMEMBERED_CHANGES = 500
 
 
@@ -92,6 +95,36 @@ def missing(git_dir: Path | str, oids: Iterable[str]) -> set[str]:
     asked = "".join(f"{oid}\n" for oid in wanted).encode()
     told = run("cat-file", "--batch-check=%(objectname) %(objecttype)", git_dir=git_dir, input=asked).text
     return {line.split()[0] for line in told.splitlines() if line.endswith(" missing")}
+
+
+def alternates(objects: Path) -> list[Path]:
+    """Lists the folders in which git looks for objects that are not in this one, and not in those either. What can't be read, and
+    what is no folder, is left out, as git does."""
+    found: dict[Path, None] = {}
+    level = [objects]
+    for _ in range(ALTERNATES_DEEPEST):
+        level = [each for folder in level for each in _alternates_of(folder) if each not in found]
+        found |= dict.fromkeys(level)
+    return list(found)
+
+
+def _alternates_of(objects: Path) -> list[Path]:
+    try:
+        lines = decode((objects / "info" / "alternates").read_bytes()).splitlines()
+    except OSError:
+        return []
+    named = [_unquoted(line) for line in lines if line and not line.startswith("#")]
+    places = [Path(os.path.normpath(objects / name)) for name in named]
+    return [place for place in places if place.is_dir()]
+
+
+def _unquoted(text: str) -> str:
+    """Reads a path as git does, in which it may be quoted like a string of C."""
+    if not text.startswith('"'):
+        return text
+    with suppress(ValueError, SyntaxError):
+        return decode(ast.literal_eval(f"b{text}"))
+    return text
 
 
 class Objects:
