@@ -23,7 +23,7 @@ from swarm.edge import git
 from swarm.edge.journal import Journal, ever_used
 from swarm.edge.landing import LandingRepository
 from swarm.edge.lockfile import held
-from swarm.edge.place import places_of
+from swarm.edge.place import of_another, places_of
 from swarm.errors import SwarmError, UsageError
 
 LOOKS_MAX = 4
@@ -74,7 +74,7 @@ def audit(top: Path, environ: Mapping[str, str], *, run: str | None = None, veri
             runs=tuple(each.id for each in look.runs),
             landings=len(look.landings),
             breaches=breaches,
-            notes=list(look.notes),
+            notes=[*_of_another(places), *look.notes],
             unseen=_unseen(look, doubted=doubted),
             looks=looks,
         )
@@ -87,6 +87,12 @@ def audit(top: Path, environ: Mapping[str, str], *, run: str | None = None, veri
         landing.close()
     report.elapsed_s = time.monotonic() - began
     return report
+
+
+def _of_another(places: Places) -> list[str]:
+    """Says that what is looked at came with a copy of another repository, where that is so."""
+    copied = of_another(places.state)
+    return [] if copied is None else [f"{copied.cause} Next: {copied.next_step}"]
 
 
 def _settled(

@@ -85,7 +85,10 @@ class Surroundings:
     # --- worktrees (I12, I13) ---
 
     def _worktrees(self, swarm: Swarm, leases: Leases) -> Iterator[Breach]:
-        records = linked.records(self.common)
+        records, of_others = orphans.divided(self.common)
+        for tree in of_others:
+            what = orphans.what_is_of_another(tree)
+            yield Breach("I13", f"{what[0].upper()}{what[1:]}.", next_step=orphans.removal_of_record(tree))
         staging = {run.worktree for run in swarm.runs.values()}
         members: set[Path] = set()
         for root in self._roots(swarm, records):

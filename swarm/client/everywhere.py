@@ -119,7 +119,7 @@ def lines(document: Mapping[str, Any], *, now: float, width: int) -> Iterator[tu
     found = document["repositories"]
     yield "", _total(found)
     for each in sorted(found, key=lambda each: not each["daemon"].get("running")):
-        wrong = any(key in each["daemon"] for key in ("silent", "failed", "unreadable"))
+        wrong = any(key in each["daemon"] for key in ("silent", "failed", "copied", "unreadable"))
         yield "failed" if wrong else "", f"{printable(each['path'])}  {daemon_words(each, now)}"
         for line in render.held_lines(each):
             yield "ready", render.cut(f"  {line}", width)
@@ -146,7 +146,7 @@ def daemon_words(document: Mapping[str, Any], now: float) -> str:
     if unreadable := daemon.get("unreadable"):
         step = f" Next: {printable(unreadable['next_step'])}" if unreadable["next_step"] else ""
         return f"{printable(unreadable['cause'])}{step}"
-    if daemon.get("silent") or daemon.get("failed"):
+    if daemon.get("silent") or daemon.get("failed") or daemon.get("copied"):
         return render.daemon_line(document, now)
     if not daemon.get("running"):
         return "no daemon runs"

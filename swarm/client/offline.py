@@ -251,6 +251,13 @@ def failure(state: str) -> dict[str, Any]:
     return found
 
 
+def copied(state: str) -> dict[str, str]:
+    """Says of a state folder that came with a copy of another repository what it is: `cause`, `next_step`; empty of any other."""
+    from swarm.edge import last_status
+
+    return last_status.copied(state)
+
+
 def events(state: Path, after: int) -> Iterator[dict[str, Any]]:
     """Gives the journal's records after a number, from the first on, as they are told."""
     from swarm.core.places import Places

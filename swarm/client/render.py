@@ -67,6 +67,8 @@ def status_text(
 def daemon_line(document: Document, now: float) -> str:
     """Says whether a daemon runs, since when, and whether starts are paused."""
     daemon = document.get("daemon") or {}
+    if copied := daemon.get("copied"):
+        return f"No daemon runs. {printable(copied.get('cause', ''))} Next: {printable(copied.get('next_step', ''))}"
     if failed := daemon.get("failed"):
         step = f" Next: {printable(failed['next_step'])}" if failed.get("next_step") else ""
         return f"No daemon runs. The last one ended by itself: {printable(failed.get('cause', ''))}{step}"

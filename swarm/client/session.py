@@ -209,6 +209,8 @@ class Session:
         document: dict[str, Any] = offline.status(self.state) if full else offline.summary(state)
         if failed := offline.failure(state):
             document["daemon"]["failed"] = failed
+        if copied := offline.copied(state):
+            document["daemon"]["copied"] = copied
         if run is not None:
             document["runs"] = [naming.run_of(document, run)]
         return document

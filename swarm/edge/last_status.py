@@ -60,3 +60,19 @@ def _files(state: str) -> list[list[int]]:
 def _file(path: str) -> list[int]:
     found = os.stat(path)
     return [found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+
+
+def copied(state: str) -> dict[str, str]:
+    """Says of a state folder that came with a copy of another repository what it is: `cause`, `next_step`; empty of any other."""
+    try:
+        with open(os.path.join(state, "place.json"), "rb") as file:
+            if json.load(file).get("path") in (None, os.path.realpath(state)):
+                return {}
+    except (OSError, ValueError, AttributeError):
+        return {}
+    from pathlib import Path
+
+    from swarm.edge import place
+
+    found = place.of_another(Path(state))
+    return {} if found is None else {"cause": found.cause, "next_step": found.next_step}

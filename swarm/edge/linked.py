@@ -299,6 +299,15 @@ def disown(tree: LinkedTree, there: Path, *, lock: LockHeld) -> None:
     _unlink(tree.admin / MARKER)
 
 
+def of_another(tree: LinkedTree) -> bool:
+    """Tells whether the folder of a record is a worktree of another repository: this one was copied from it, records and all."""
+    claimed = points_to(tree.path)
+    try:
+        return claimed is not None and not os.path.samefile(claimed.parent, tree.admin.parent)
+    except FileNotFoundError:
+        return False
+
+
 def find(path: Path, common: Path, *, user_config: bool = True) -> LinkedTree | None:
     """Finds our worktree at `path` by its record, or None."""
     claimed = (one_line(path / ".git") or "").removeprefix("gitdir: ")

@@ -26,9 +26,11 @@ class Orphan:
 
 def find(common: Path, runs: Collection[str], *, before: float) -> list[Orphan]:
     """Finds what belongs to none of the `runs`. A worktree made since `before` is left out: it may be a newer run's."""
-    worktrees = [
+    trees, of_others = divided(common)
+    worktrees = [Orphan("worktree", what_is_of_another(tree), removal_of_record(tree)) for tree in of_others]
+    worktrees += [
         Orphan("worktree", f"nothing says whose {tree.path} is", removal_of_worktree(tree.path))
-        for tree in linked.records(common)
+        for tree in trees
         if tree.path.parent.name != "pool"  # which knows its own
         and not (tree.path.name == STAGING_WORKTREE and tree.path.parent.name in runs)
         and (tree.admin / "commondir").stat().st_mtime < before
@@ -51,9 +53,28 @@ def find(common: Path, runs: Collection[str], *, before: float) -> list[Orphan]:
     return [*worktrees, *refs]
 
 
+def divided(common: Path) -> tuple[list[linked.LinkedTree], list[linked.LinkedTree]]:
+    """Gives the worktrees by git's records of them, and apart those of another repository, from which this one was copied."""
+    mine: list[linked.LinkedTree] = []
+    of_others: list[linked.LinkedTree] = []
+    for tree in linked.records(common):
+        (of_others if linked.of_another(tree) else mine).append(tree)
+    return mine, of_others
+
+
+def what_is_of_another(tree: linked.LinkedTree) -> str:
+    """Says what a record is that came here with a copy."""
+    return f"git has a record of {tree.path} here, which is a worktree of the repository that this one was copied from"
+
+
+def removal_of_record(tree: linked.LinkedTree) -> str:
+    """Says what removes a record and leaves the worktree, which git itself refuses to tell apart from one of its own."""
+    return f"rm -r {shlex.quote(str(tree.admin))} removes the record and leaves the worktree"
+
+
 def staging_of(common: Path, run: str) -> Path | None:
     """Gives the staging worktree that is here of a run, by git's record of it."""
-    found = (tree.path for tree in linked.records(common))
+    found = (tree.path for tree in divided(common)[0])
     return next((path for path in found if (path.parent.name, path.name) == (run, STAGING_WORKTREE)), None)
 
 

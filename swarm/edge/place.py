@@ -17,6 +17,7 @@ import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from swarm.core.places import Places
@@ -34,18 +35,28 @@ def settle(state: Path) -> None:
     where = Places(state).place
     here: dict[str, Any] = {"path": os.path.realpath(state), "folder": inode(state)}
     noted = read(where)
-    original = Path(str(noted.get("path", here["path"])))
-    if here["path"] != str(original) and here["folder"] != noted.get("folder"):
-        other = read(Places(original).place)
-        if noted.get("id") and other.get("id") == noted.get("id"):
-            raise Refused(
-                f"{state} is a copy of {original}: its worktrees and workers are those of that repository.",
-                "No daemon was started and nothing was changed.",
-                f"to begin anew in this one: mv {state} {state}-of-another, then swarm start",
-            )
+    copied = of_another(state)
+    if copied is not None:
+        raise copied
     wanted = {"id": noted.get("id") or secrets.token_hex(8), "mark": _mark(state, noted), **here}
     if noted != wanted:
         write_whole(where, wanted)
+
+
+def of_another(state: Path) -> Refused | None:
+    """Gives what is to be said of a state folder that is a copy of one that is still at its place; None of any other."""
+    noted = read(Places(state).place)
+    here = os.path.realpath(state)
+    original = Path(str(noted.get("path", here)))
+    if here == str(original) or inode(state) == noted.get("folder"):
+        return None
+    if not noted.get("id") or read(Places(original).place).get("id") != noted["id"]:
+        return None
+    return Refused(
+        f"{state} is a copy of {original}: its worktrees and workers are those of that repository.",
+        "No daemon was started and nothing was changed.",
+        f"to begin anew in this one: mv {quote(str(state))} {quote(f'{state}-of-another')}, then swarm start",
+    )
 
 
 def _mark(state: Path, noted: Mapping[str, Any]) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import sqlite3
+import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -189,3 +191,44 @@ def test_a_copy_is_another_repository(swarm: Swarm, swarm_in: Callable[..., Swar
     assert other["counts"]["landed"] == 1
     assert pid_of(swarm) == pid
     lands_once(swarm, "a")
+
+
+def test_a_copy_is_used_by_typing_what_is_printed(
+    swarm: Swarm, swarm_in: Callable[..., Swarm], tmp_path: Path
+) -> None:
+    """In a copy of a repository with a run, status and audit say what it is; each command that is printed works as it is, until the
+    plan is carried out there and nothing is left to do. The worktrees of the other one stay as they are."""
+    swarm.run(swarm.plan("p", [swarm.task("a")]))
+    tree = swarm.wait_for_follow("p")
+    before = git(swarm.top, "worktree", "list", "--porcelain")
+    copied(swarm.top, tmp_path / "a copy")
+    copy = swarm_in(tmp_path / "a copy")
+    for shown in (copy("status").out, copy("audit", code=None).out):
+        assert f"copy of {common_dir(swarm.top) / 'swarm'}" in shown
+        assert "Next: to begin anew in this one: mv " in shown
+    plan = copy.plan("p", [copy.task("a", "echo again > again", claims=["again"])])
+    typed = []
+    while (done := copy("run", str(plan), code=None)).code != 0:
+        typed.append(next_step(done.err))
+        assert len(typed) < 5, typed
+        subprocess.run(["sh", "-ec", typed[-1]], cwd=copy.top, check=True, capture_output=True)
+    assert copy.content("p", "again") == "again\n"
+    left = [each["text"] for each in copy("recover", "--json").json["found"]]
+    assert left
+    for text in left:
+        assert "the repository that this one was copied from" in text
+        command = text.partition("; ")[2].removesuffix(" removes the record and leaves the worktree")
+        assert f"rm -r '{common_dir(copy.top)}/worktrees/" in command
+        subprocess.run(["sh", "-ec", command], cwd=copy.top, check=True, capture_output=True)
+    assert "Everything is as the journal has it." in copy("recover").out
+    copy("audit")
+    assert str(swarm.top / ".worktrees") not in git(copy.top, "worktree", "list", "--porcelain")
+    assert git(swarm.top, "worktree", "list", "--porcelain") == before
+    assert git(tree, "status", "--porcelain") == ""
+    shutil.rmtree(common_dir(copy.top) / "swarm-of-another")
+
+
+def next_step(said: str) -> str:
+    """Gives the command of the next step of an error, out of the words around it."""
+    step = said.partition("Next: ")[2].strip()
+    return re.split(r"in this one: |once you have looked at (?:it|them): ", step)[-1].partition(", then ")[0]
