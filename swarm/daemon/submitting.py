@@ -14,7 +14,7 @@ from typing import Any
 from swarm import config
 from swarm.core import again, discover, submission
 from swarm.core import messages as m
-from swarm.core.model import PhaseSpec, PlanSpec, Suite, staging_branch
+from swarm.core.model import PhaseSpec, PlanSpec, Suite, TaskState, staging_branch
 from swarm.core.run import Run
 from swarm.daemon import intake
 from swarm.daemon.closing import look_at_staging
@@ -99,11 +99,7 @@ class Submitter:
     def _checked(self, plan: PlanSpec) -> submission.Change:
         change = submission.would_change(self._coordinator.swarm, plan.id, plan, finishes=True, ended=True)
         if change.refused:
-            raise Refused(
-                f"{', '.join(change.refused[:10])} changed in the plan, and work on it has started: it is at work, or has landed.",
-                "Nothing was submitted.",
-                "leave it as it was, and give the changed task an id of its own; or cancel what is at work first",
-            )
+            raise _started(self._coordinator.swarm.runs[plan.id], change.refused)
         if change.unknown:
             raise UsageError(
                 f"Needed but unknown: {', '.join(map(str, change.unknown[:10]))}.", "Nothing was submitted."
@@ -143,6 +139,22 @@ class Submitter:
             lambda: intake.base_of(plan, intake.checkout(repository, here))
         )
         return base
+
+
+def _started(run: Run, names: tuple[str, ...]) -> Refused:
+    """Refuses a change of tasks that are at work or have landed."""
+    at_work = [name for name in names if run.tasks[name].state is not TaskState.LANDED]
+    stands = (
+        "has landed" if not at_work else "is at work" if at_work == [*names] else "is at work or has landed"
+    )
+    instead = "--changed does again what has landed"
+    if at_work:
+        instead = f"swarm cancel {run.id}/{at_work[0]}, then the same command again"
+    return Refused(
+        f"{', '.join(names[:10])} changed in the plan, and work on it has started: it {stands}.",
+        "Nothing was submitted.",
+        f"leave it as it was, and give the changed task an id of its own; or {instead}",
+    )
 
 
 def _as_asked_before(run: Run, plan: PlanSpec) -> PlanSpec:

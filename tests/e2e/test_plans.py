@@ -443,4 +443,22 @@ def test_a_task_that_failed_is_mended_in_the_plan(swarm: Swarm) -> None:
     assert [task["title"] for task in told["tasks"] if task["id"] == "a"] == ["Task a"]
     other = swarm.plan("r", [swarm.task("a", "echo more > out-a"), *rest])
     refused = swarm("run", str(other), code=4).err
-    assert "a changed in the plan, and work on it has started: it is at work, or has landed." in refused
+    assert "a changed in the plan, and work on it has started: it has landed." in refused
+    assert "or --changed does again what has landed" in refused
+
+
+def test_a_task_at_work_may_be_changed_once_it_is_cancelled(swarm: Swarm) -> None:
+    """What is at work is refused by name; what is printed then, followed to the letter, has it done as the plan says now."""
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [swarm.task("a", gate="never")])))
+    swarm.wait_for_gate("a")
+    mended = str(swarm.plan("r", [swarm.task("a", "echo all > out-a")]))
+    refused = swarm("submit", mended, code=4).err
+    assert "it is at work." in refused
+    command = refused.partition("; or swarm ")[2].partition(",")[0].split()
+    assert command == ["cancel", "r/a"]
+    swarm(*command)
+    wait_until(lambda: swarm.run_of("r")["tasks"][0]["state"] == "cancelled")
+    assert "0 added, 1 replaced, 0 unchanged" in swarm("submit", mended).out
+    swarm.check_landed(swarm.wait("r"))
+    assert swarm.content("r", "out-a") == "all\n"
