@@ -18,7 +18,7 @@ _MODES = frozenset({0o100644, 0o100755, 0o120000})
 _FLAGS_AT = 40  # ten 32-bit numbers of stat data and mode come first, then the object id, then the flags
 _ASSUME_VALID, _EXTENDED, _STAGE, _LENGTH = 0x8000, 0x4000, 0x3000, 0x0FFF
 _SKIP_WORKTREE = 0x40
-_LINK_MODE = (0o160000).to_bytes(4, "big")
+_LINK_MODE, _LINK_BYTE = (0o160000).to_bytes(4, "big"), b"\xe0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,12 @@ def read_flags(data: bytes, *, oid_bytes: int = 20) -> IndexFlags:
 
 def may_link(data: bytes, *, oid_bytes: int = 20) -> bool:
     """Tells whether an index may have a submodule among its entries: so rarely not rightly that git may be asked then."""
-    if _LINK_MODE in data:
-        return True
-    if b"link\0\0" not in data:  # of another file with entries, or the end of a name
+    at = data.find(_LINK_BYTE)  # among so many zeros its one rare byte is found sooner than all of it
+    while at >= 0:
+        if data[at - 2 : at + 2] == _LINK_MODE:
+            return True
+        at = data.find(_LINK_BYTE, at + 1)
+    if b"link" not in data or b"link\0\0" not in data:  # of another file with entries, or the end of a name
         return False
     try:
         return read_flags(data, oid_bytes=oid_bytes).split
