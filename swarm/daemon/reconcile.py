@@ -18,7 +18,16 @@ from pathlib import Path
 
 from swarm import config, log
 from swarm.core.entries import REJECT
-from swarm.core.model import ATTEMPT_ENDS, STAGING_WORKTREE, Attempt, Cleaned, Finding, Step, staging_branch
+from swarm.core.model import (
+    ATTEMPT_ENDS,
+    STAGING_WORKTREE,
+    UP_STEPS,
+    Attempt,
+    Cleaned,
+    Finding,
+    Step,
+    staging_branch,
+)
 from swarm.core.places import Places
 from swarm.core.run import Run
 from swarm.core.state import Swarm
@@ -58,7 +67,8 @@ class Known:
     """What the journal says that there must be, taken down at one moment so that it can be looked at beside a running machine.
 
     `staging` are the worktree of each run that is prepared, where it stands and where it is going, `published` where the last
-    landing left the staging branch of those that are not finished; `leases` who works in which worktree from which base, `ended`
+    landing left the staging branch of those that are not finished, or of all where a person asks; `up` the attempts whose workers
+    run, as far as anybody knows, and where; `leases` who works in which worktree from which base, `ended`
     the attempts that need none any more, `runs` the ids of all runs; `nonces` the names of the workers that may live,
     `verifying` those of whom suites may, `running` the names of what lived a moment before, `at` when all
     this was so.
@@ -66,6 +76,7 @@ class Known:
 
     staging: dict[str, tuple[Path, str, str]] = field(default_factory=dict)
     published: dict[str, str] = field(default_factory=dict)
+    up: list[tuple[str, str, int, str]] = field(default_factory=list)
     leases: dict[str, tuple[Path, str]] = field(default_factory=dict)
     work: list[KeptWork] = field(default_factory=list)
     nonces: set[str] = field(default_factory=set)
@@ -75,6 +86,7 @@ class Known:
     runs: list[str] = field(default_factory=list)
     running: Mapping[str, list[int]] = field(default_factory=dict)
     alone: bool = False
+    asked: bool = False
     at: float = field(default_factory=time.time)
 
 
@@ -83,14 +95,17 @@ def running(places: Places) -> dict[str, list[int]]:
     return process.nonces(f"{places.nonce_head}-")
 
 
-def known(swarm: Swarm, places: Places, before: Mapping[str, list[int]], *, alone: bool) -> Known:
-    """Takes down what there must be; `before` is what `running` gave, `alone` says that no daemon works on it meanwhile."""
-    found = Known(running=before, alone=alone)
+def known(
+    swarm: Swarm, places: Places, before: Mapping[str, list[int]], *, alone: bool, asked: bool = False
+) -> Known:
+    """Takes down what there must be; `before` is what `running` gave, `alone` says that no daemon works on it meanwhile, `asked`
+    that it is no start: a start leaves the branch of a finished run deleted, and looks after workers that are gone by itself."""
+    found = Known(running=before, alone=alone, asked=asked)
     for run in swarm.runs.values():
         found.runs.append(run.id)
         if run.prepared and not run.discarding:
             found.staging[run.id] = (Path(run.worktree), run.followed, run.following or run.followed)
-            if run.open_tasks or run.on_target is None:
+            if asked or run.open_tasks or run.on_target is None:
                 found.published[run.id] = run.published
         if run.finish is not None:
             found.verifying.add(f"{places.nonce_head}-{run.finish.request}")
@@ -98,6 +113,8 @@ def known(swarm: Swarm, places: Places, before: Mapping[str, list[int]], *, alon
         for name, attempt in _attempts(run):
             if attempt.step not in ATTEMPT_ENDS:
                 found.nonces.add(places.nonce(run.id, name, attempt.n))
+            if attempt.step in UP_STEPS:
+                found.up.append((run.id, name, attempt.n, str(attempt.worktree)))
             if attempt.step is Step.VERIFYING:
                 found.verifying.add(places.nonce(run.id, name, attempt.n))
                 found.benches.add(bench_key(f"{run.id}/{name}/{attempt.n}"))
@@ -172,7 +189,7 @@ def _stale_locks(_: Known, edges: Edges, dry_run: bool) -> list[Finding]:
     return found
 
 
-def _processes(must: Known, _: Edges, dry_run: bool) -> list[Finding]:
+def _processes(must: Known, edges: Edges, dry_run: bool) -> list[Finding]:
     """Ends what attempts that have ended left running, and suites on candidates that nobody asks for any more; suites are named
     after their attempt."""
     found = []
@@ -184,7 +201,18 @@ def _processes(must: Known, _: Edges, dry_run: bool) -> list[Finding]:
         found.append(
             Finding("process", f"process {listed} belongs to an attempt that has ended", "it is ended", gone)
         )
-    return found
+    return [*found, *_workers(must, edges.places)]
+
+
+def _workers(must: Known, places: Places) -> Iterator[Finding]:
+    """Tells of workers that the journal has at work and that are not there any more; a start takes their end in by itself."""
+    for run, task, n, worktree in must.up if must.alone and must.asked else ():
+        if places.nonce(run, task, n) in must.running:
+            continue
+        said = process.exit_of(places.attempt(run, task, n).worker)
+        how = f"has ended with exit code {said.code}" if said is not None else "is gone without having ended"
+        text = f"the worker of {run}/{task}, attempt {n}, {how}, and no daemon has taken that in"
+        yield Finding("process", f"{text}; what it left is in {worktree}: swarm start goes on from there")
 
 
 def _worktrees(must: Known, edges: Edges, dry_run: bool) -> list[Finding]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.conftest import git, wait_until
-from tests.e2e.driver import PATIENCE_S, Swarm, common_dir
+from tests.e2e.driver import PATIENCE_S, Swarm, common_dir, runs
 from tests.e2e.test_ends import task_of
 
 WITH_AND_WITHOUT = pytest.mark.parametrize("daemon", [True, False], ids=["with a daemon", "without one"])
@@ -96,6 +98,60 @@ def test_a_staging_branch_that_was_deleted_is_made_again(swarm: Swarm, daemon: b
     check_mended(swarm, "ref")
     assert swarm.staging("r") == before
     assert swarm.content("r", "out-done") == "done\n"
+
+
+@WITH_AND_WITHOUT
+def test_the_staging_branch_of_a_finished_run_is_made_again_when_that_is_asked_for(
+    swarm: Swarm, daemon: bool
+) -> None:
+    """Who tidies up after a finish may delete the staging branch, and a start leaves that so; recover makes it again."""
+    landed(swarm, daemon=True)
+    swarm("finish")
+    swarm.look_again()
+    if not daemon:
+        swarm("stop")
+    before = swarm.staging("r")
+    git(swarm.top, "branch", "-q", "-D", "swarm/r/staging")
+    if daemon:
+        swarm("stop")
+        swarm("start")
+    assert git(swarm.top, "branch", "--list", "swarm/r/staging") == ""
+    assert "I1 is broken" in swarm("audit", code=1).out
+    check_mended(swarm, "ref")
+    assert swarm.staging("r") == before
+    swarm("audit")
+
+
+def test_workers_that_are_gone_with_their_daemon_are_told(swarm: Swarm) -> None:
+    """With no daemon, recover tells of workers that the journal has at work and that were killed, or have ended meanwhile, with the
+    way on; not of one that is still at work. The start that it names goes on with all."""
+    swarm("start")
+    tasks = [swarm.task(name, gate=name) for name in ("killed", "ended", "works")]
+    swarm("submit", str(swarm.plan("r", tasks)))
+    swarm.wait_for_gate("killed", "ended", "works")
+    pids = swarm.launchers("r", "killed", "ended", "works")
+    swarm.end_daemon()
+    tree = psutil.Process(pids["killed"])
+    for process in (
+        tree,
+        *tree.children(recursive=True),
+    ):  # the launcher first, which would note how it ended
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    swarm.open("ended")
+    wait_until(lambda: not runs(pids["killed"]) and not runs(pids["ended"]))
+    for args in (("--dry-run",), ()):
+        told = {each["text"] for each in found(swarm, *args) if each["kind"] == "process"}
+        assert len(told) == 2, told
+        assert any("worker of r/killed, attempt 1, is gone" in text for text in told)
+        assert any("worker of r/ended, attempt 1, has ended with exit code 0" in text for text in told)
+        assert all("swarm start goes on" in text for text in told)
+    assert "as the journal has it" not in swarm("recover").out
+    swarm("start")
+    swarm.open("killed")
+    swarm.open("works")
+    swarm.check_landed(swarm.wait("r"))
+    assert [span.attempt for span in swarm.spans("r") if span.task == "works"] == [1]
 
 
 @WITH_AND_WITHOUT
