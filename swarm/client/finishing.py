@@ -135,7 +135,7 @@ def worktrees(
     if session.as_json:
         session.json({"schema": protocol.SCHEMA, "worktrees": rows})
     else:
-        session.out(telling.worktrees_text(rows, top=session.place.top))
+        session.out(telling.worktrees_text(rows, top=session.here))
     return None
 
 
@@ -169,7 +169,7 @@ def _clean(session: Session, *, force: bool) -> int:
     if session.as_json:
         session.json({"schema": protocol.SCHEMA, "worktrees": done})
     else:
-        session.out(telling.cleaned_text(done, top=session.place.top))
+        session.out(telling.cleaned_text(done, top=session.here))
     if left:
         session.note(
             "Next: look into what was left, or swarm worktrees --clean --force, which saves it on recovery refs first"

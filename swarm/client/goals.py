@@ -208,7 +208,7 @@ def _end(session: Session, run: str, elapsed_s: float, github: str | None) -> in
         session.json(document)
     else:
         if found["goal"]["plan"] and found["goal"]["plan"]["taken_in"]:
-            session.out(telling.result_text(found, elapsed_s, top=session.place.top))
+            session.out(telling.result_text(found, elapsed_s, top=session.here))
         session.out(telling.goal_text(found))
         if "github" in document:
             session.out(proposing.publish_text(document))

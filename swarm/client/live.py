@@ -43,7 +43,7 @@ class Screen:
     where nothing else is said in the end."""
 
     def __init__(self, session: Session, picture: Picture | None = None, *, stays: bool = False) -> None:
-        self._picture = picture or of_one(session.place.top)
+        self._picture = picture or of_one(session.here)
         self._console = Console(no_color=not session.colour, highlight=False, soft_wrap=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=not stays)
 

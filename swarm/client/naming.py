@@ -86,6 +86,12 @@ def chosen(run: Mapping[str, Any]) -> str:
     return "" if run.get("meant", True) else f" --run {shell_word(str(run.get('id')))}"
 
 
+def into(run: Mapping[str, Any]) -> str:
+    """Gives what `swarm finish` needs besides: a branch, where a run started from none."""
+    base = run.get("base")
+    return " --into BRANCH" if isinstance(base, dict) and not base.get("branch") else ""
+
+
 def shell_word(text: str) -> str:
     """Writes a name so that it can be typed into a shell."""
     from shlex import quote

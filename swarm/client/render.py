@@ -6,7 +6,7 @@ Rules for editing: pure functions from a document to text; no clock, no terminal
 
 from __future__ import annotations
 
-from swarm.client.naming import chosen
+from swarm.client.naming import chosen, into
 from swarm.protocol import SUMMARY_LANDED, SUMMARY_LISTED, printable
 
 TYPE_CHECKING = False  # typing would cost more start-up time than this file
@@ -273,7 +273,7 @@ def qa_line(run: Document) -> str:
     qa = run.get("qa") or {}
     commit = printable(qa.get("commit") or "")[:9]
     which = chosen(run)
-    next_step = "" if run.get("state") == "finished" else f". Next: swarm finish{which}"
+    next_step = "" if run.get("state") == "finished" else f". Next: swarm finish{which}{into(run)}"
     return {
         "at_work": f"QA is at work: {printable(qa.get('task') or '')}",
         "approved": f"Approved: staging as it stands at {commit}{next_step}",

@@ -66,6 +66,14 @@ class Session:
         return Path(self.place.top)
 
     @property
+    def here(self) -> str:
+        """The folder that the person stands in, from which paths are shown; "" where it is gone."""
+        try:
+            return os.getcwd()
+        except FileNotFoundError:
+            return ""
+
+    @property
     def state(self) -> Path:
         """The state folder; it may not exist yet."""
         from pathlib import Path

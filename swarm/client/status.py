@@ -64,5 +64,5 @@ def as_text(session: Session, document: dict[str, Any]) -> str:
         now=time.time(),
         width=session.width,
         colour=session.colour,
-        top=session.place.top,
+        top=session.here,
     )

@@ -175,7 +175,7 @@ def _end(session: Session, document: dict[str, Any], run_id: str, elapsed_s: flo
         else:
             daemon = session.daemon_or_none()
             stays = daemon is not None and not daemon.about.get("ends_when_idle")
-            session.out(telling.result_text(ended, elapsed_s, top=session.place.top, daemon_stays=stays))
+            session.out(telling.result_text(ended, elapsed_s, top=session.here, daemon_stays=stays))
     return EXIT_OK if telling.all_landed(ended) else EXIT_NOT_LANDED
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 
-from swarm.client.naming import called, chosen, shell_word
+from swarm.client.naming import called, chosen, into, shell_word
 from swarm.client.render import (
     columns,
     counts,
@@ -87,7 +87,7 @@ def result_text(run: Document, elapsed_s: float, *, top: str = "", daemon_stays:
         lines.append(
             f"  Look:  git log --first-parent {base}..{branch}" if base else f"  Look:  git log {branch}"
         )
-        lines += [f"  Merge: swarm finish{chosen(run)}"] if run.get("state") != "finished" else []
+        lines += [f"  Merge: {_merging(run, branch)}"] if run.get("state") != "finished" else []
     if names:
         name = called(run, names[0])
         lines.append(f"  Why:   swarm show {name}, swarm logs {name}")
@@ -95,6 +95,13 @@ def result_text(run: Document, elapsed_s: float, *, top: str = "", daemon_stays:
             f"  Again: {'' if daemon_stays else 'swarm start, then '}swarm retry --failed{chosen(run)}"
         )
     return "\n".join(lines) + "\n"
+
+
+def _merging(run: Document, branch: str) -> str:
+    """Says what merges staging; where the run started from no branch, what does so where one stands comes first."""
+    which = into(run)
+    by_hand = f"git merge {shell_word(branch)}, or " if which else ""
+    return f"{by_hand}swarm finish{chosen(run)}{which}"
 
 
 def verify_text(document: Document) -> str:
@@ -275,7 +282,7 @@ def goal_text(run: Document) -> str:
     """Says how a run stands on its way from a goal, why it can't go on where that is so, and what to do next."""
     name, stage = shell_word(str(run["id"])), run["goal"]["stage"]
     next_step = {
-        "ready": f"swarm finish --run {name}",
+        "ready": f"swarm finish --run {name}{into(run)}",
         "approval": f"swarm plan {name} shows the plan; --approve, or swarm build {name} --yes",
         "approved": f"swarm build {name}",
         "stopped": f"swarm show TASK, swarm logs TASK; swarm start, swarm retry --failed --run {name}",

@@ -73,7 +73,7 @@ class _Here:
     def picture(self) -> Any:
         from swarm.client import live
 
-        return live.of_one(self._session.place.top)
+        return live.of_one(self._session.here)
 
 
 def _watch_live(session: Session, look: _Look) -> None:
@@ -126,7 +126,7 @@ def show(session: Session, task: str, run: str | None, whole: bool, attempt: int
         return
     talked = transcripts.chosen(document["task"], attempt)
     if not whole:
-        session.out(telling.task_text(document, now=time.time(), top=session.place.top))
+        session.out(telling.task_text(document, now=time.time(), top=session.here))
         if talked is not None:
             lines = transcripts.told(talked, whole=False)
             name = naming.called({**document, "id": run_id}, str(found["id"]))

@@ -488,3 +488,27 @@ def test_every_repository_of_this_machine_is_seen_at_once(
         each.open("a")
         each("start")
         each.check_landed(each.wait(name))
+
+
+def test_paths_and_merging_are_said_for_where_one_stands(swarm: Swarm, tmp_path: Path) -> None:
+    """From the top, a folder below it, a linked worktree and elsewhere, the paths that are shown are there; the run of a detached
+    HEAD ends with a command that merges it."""
+    (swarm.top / "sub").mkdir()
+    git(swarm.top, "worktree", "add", "-q", "--detach", str(tmp_path / "linked"), "main")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    plan = str(swarm.plan("p", [swarm.task("a"), swarm.task("b", "exit 1", claims=["b"], attempts=1)]))
+    ended = swarm("run", plan, code=1, cwd=tmp_path / "linked").out
+    places = (swarm.top, swarm.top / "sub", tmp_path / "linked")
+    for here, args in (*((each, ()) for each in places), (elsewhere, ("-C", str(swarm.top)))):
+        text = swarm(*args, "status", cwd=here).out
+        (line,) = [each for each in text.splitlines() if "look at it in " in each]
+        path = line.partition("look at it in ")[2]
+        assert (here / path / "out-a").exists(), (here, path)
+        assert path.startswith(("/", ".worktrees/"))
+    again = swarm("run", plan, code=1, cwd=tmp_path / "linked").out
+    for said in (ended, again):
+        assert "Merge: git merge swarm/p/staging, or swarm finish --into BRANCH" in said
+    git(tmp_path / "linked", *["merge", "-q", "swarm/p/staging"])
+    assert (tmp_path / "linked" / "out-a").exists()
+    git(swarm.top, "worktree", "remove", "--force", str(tmp_path / "linked"))
