@@ -25,7 +25,7 @@ FLIPS, CUTS = 150, 40
 @pytest.fixture(scope="module")
 def history() -> list[Record]:
     """The events of a walk, so many that little of the file is empty: what is flipped there harms nothing."""
-    *_, world = walk(1, steps=400)
+    *_, world = walk(1, steps=1600)
     return [Record("event", json.loads(line)) for line in world.log]
 
 
