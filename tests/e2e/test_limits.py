@@ -108,6 +108,14 @@ def states(swarm: Swarm, task: str) -> set[str]:
     return found - {psutil.STATUS_ZOMBIE}
 
 
+def all_stopped(swarm: Swarm, task: str) -> bool:
+    """Tells whether no process of a task can run: a shell that waits for a stopped child to become its program sleeps for good."""
+    return psutil.STATUS_STOPPED in (found := states(swarm, task)) and found <= {
+        psutil.STATUS_STOPPED,
+        psutil.STATUS_DISK_SLEEP,
+    }
+
+
 def test_a_task_waits_for_the_memory_that_it_is_expected_to_take(swarm: Swarm) -> None:
     """With room for one of two tasks that say what they take, one runs and the other waits, and status says for what; it starts as
     soon as the machine has that much more, though nothing has ended."""
@@ -133,7 +141,7 @@ def test_the_youngest_stands_still_while_memory_is_short_and_then_goes_on(swarm:
     swarm.measure(memory_percent=92.0)
     wait_until(lambda: "memory 92 %: 1 worker suspended" in swarm.status()["capacity"]["reason"])
     assert "stands still until there is more" in attempts(swarm, "young")[0]["reason"]["text"]
-    wait_until(lambda: {psutil.STATUS_STOPPED} == states(swarm, "young"))
+    wait_until(lambda: all_stopped(swarm, "young"))
     before = count(swarm, "young")
     assert goes_on(swarm, "old")
     swarm.end_daemon()

@@ -17,7 +17,7 @@ def shown(swarm: Swarm) -> Any:
 def test_a_daemon_takes_snapshots_and_the_next_goes_on_from_them(swarm: Swarm) -> None:
     """With a snapshot every few records: after kill -9 the status is the same with and without it, the next daemon goes on from it
     to the end, and the audit, which replays everything, agrees."""
-    often = swarm.with_constants("swarm.daemon.recovery", RECORDS_APART=25, REST=0)
+    often = swarm.with_constants("swarm.daemon.recovery", RECORDS_APART=10, REST=0)
     state = common_dir(swarm.top) / "swarm"
     swarm("start", **often)
     swarm(
@@ -39,5 +39,5 @@ def test_a_daemon_takes_snapshots_and_the_next_goes_on_from_them(swarm: Swarm) -
     swarm("stop")
     swarm("audit")
     log = [json.loads(line) for line in (state / "log" / "daemon.log").read_text().splitlines()]
-    assert sum(line["event"] == "snapshot.taken" for line in log) > 2
+    assert sum(line["event"] == "snapshot.taken" for line in log) > 1  # one of each daemon, at least
     assert not list(state.glob("journal.snapshot.*"))

@@ -55,7 +55,9 @@ def test_suites_of_plan_phase_and_task_run_side_by_side(swarm: Swarm) -> None:
     (attempt,) = task_of(run, "t")["attempts"]
     assert [suite["name"] for suite in attempt["suites"]] == ["unit", "e2e", "lint"]
     took = {suite["name"]: suite["duration_s"] for suite in attempt["suites"]}
-    assert attempt["bottleneck"] == max(took, key=lambda name: took[name])
+    assert took[attempt["bottleneck"]] == max(
+        took.values()
+    )  # which are rounded, so that two may be the longest
     (landed,) = swarm.events("TaskLanded")
     assert (landed["bottleneck"], landed["verify_s"]) == (attempt["bottleneck"], max(took.values()))
     assert run["staging"]["bottleneck"] == {"suite": attempt["bottleneck"], "duration_s": max(took.values())}
