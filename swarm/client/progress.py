@@ -26,7 +26,7 @@ ANEW_S = 60.0  # how long a daemon may take to begin anew
 STILL_S = 1.0  # how often a daemon that stands still is asked again
 
 
-class Standstill:
+class Hindrances:
     """Tells people what keeps a run that they wait for from going on: each reason once, and again only when it has changed
     meanwhile."""
 
@@ -55,7 +55,7 @@ def wait_for_end(
     *,
     timeout_s: float | None = None,
     until: str = protocol.UNTIL_END,
-    standstill: Standstill | None = None,
+    hindrances: Hindrances | None = None,
 ) -> dict[str, Any]:
     """Waits until every task of a run has ended, or its QA has, and gives its status document.
 
@@ -65,7 +65,7 @@ def wait_for_end(
     while True:
         left = protocol.WAIT_SLICE_S if deadline is None else deadline - time.monotonic()
         slice_s = max(0.0, min(protocol.WAIT_SLICE_S, left))
-        document = ended(session, daemon, run, slice_s=slice_s, until=until, standstill=standstill)
+        document = ended(session, daemon, run, slice_s=slice_s, until=until, hindrances=hindrances)
         if document is not None:
             return document
         if deadline is not None and time.monotonic() >= deadline:
@@ -83,11 +83,11 @@ def ended(
     *,
     slice_s: float,
     until: str = protocol.UNTIL_END,
-    standstill: Standstill | None = None,
+    hindrances: Hindrances | None = None,
 ) -> dict[str, Any] | None:
     """Waits up to `slice_s` for the end of a run, or of its QA; gives its document then, else None. A daemon that stands still may
-    go on: it is told once, and waited for. What keeps the run from going on is told `standstill`, and ends the wait too."""
-    told = standstill.mark if standstill is not None else None
+    go on: it is told once, and waited for. What keeps the run from going on is told `hindrances`, and ends the wait too."""
+    told = hindrances.mark if hindrances is not None else None
     try:
         answer: dict[str, Any] = daemon.get(
             protocol.WAIT,
@@ -105,8 +105,8 @@ def ended(
         return None
     if answer.get("ended") is not False:
         return answer
-    if standstill is not None:
-        standstill.hear(answer)
+    if hindrances is not None:
+        hindrances.hear(answer)
     return None
 
 
@@ -131,7 +131,7 @@ def follow(
     """Shows a run's progress until it has ended, or its QA has, and gives its status document. `after` is the last event that is
     not wanted."""
     if session.quiet or session.as_json:
-        return wait_for_end(session, daemon, run, until=until, standstill=Standstill(run, failure.say))
+        return wait_for_end(session, daemon, run, until=until, hindrances=Hindrances(run, failure.say))
     if session.interactive and session.environ.get("TERM") != "dumb":
         return _follow_live(session, daemon, run, until)
     return _Lines(session, daemon, run, after, until).follow()
@@ -163,7 +163,7 @@ class _Lines:
         self._before = 0
         self._document: dict[str, Any] | None = None
         self._error: BaseException | None = None
-        self._standstill = Standstill(run, failure.say)
+        self._hindrances = Hindrances(run, failure.say)
 
     def follow(self) -> dict[str, Any]:
         try:
@@ -213,7 +213,7 @@ class _Lines:
                 self._run,
                 slice_s=QUIET_S,
                 until=self._until,
-                standstill=self._standstill,
+                hindrances=self._hindrances,
             )
             if self._document is None:
                 self._say_why_nothing_starts()
@@ -225,12 +225,12 @@ class _Lines:
 
     def _to_the_end(self) -> dict[str, Any]:
         return wait_for_end(
-            self._session, self._daemon, self._run, until=self._until, standstill=self._standstill
+            self._session, self._daemon, self._run, until=self._until, hindrances=self._hindrances
         )
 
     def _say_why_nothing_starts(self) -> None:
         """Says it once: a gate that was shut from the beginning does not change, so no event tells of it."""
-        if self._working or self._landed or self._standstill.mark:
+        if self._working or self._landed or self._hindrances.mark:
             return
         document = self._session.document(run=self._run, full=False)
         capacity = document.get("capacity") or {}

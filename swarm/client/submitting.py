@@ -424,6 +424,6 @@ def wait(session: Session, run: str | None, timeout_s: float | None) -> int:
         return _end(session, {**document, "runs": [found]}, str(found["id"]), time.monotonic() - began)
     found = naming.run_of(session.document(full=False), run)
     run_id = str(found["id"])
-    standstill = progress.Standstill(run_id, failure.say)
-    document = progress.wait_for_end(session, daemon, run_id, timeout_s=timeout_s, standstill=standstill)
+    hindrances = progress.Hindrances(run_id, failure.say)
+    document = progress.wait_for_end(session, daemon, run_id, timeout_s=timeout_s, hindrances=hindrances)
     return _end(session, document, str(found["id"]), time.monotonic() - began)

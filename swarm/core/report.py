@@ -276,7 +276,7 @@ def _qa(run: Run) -> dict[str, Any] | None:
     }
 
 
-def standstill(swarm: Swarm, run: Run, stuck: str) -> list[str]:
+def hindrances(swarm: Swarm, run: Run, stuck: str) -> list[str]:
     """Says why a run can't go on at present, as its status does, or that nothing of it will before somebody resumes it; `stuck` is
     why nothing can be remembered."""
     found = [*([f"{stuck} {NOTHING_BEGINS}"] if stuck else ()), *_problems(run)]

@@ -253,7 +253,7 @@ class Api:
             return not (at_work or _settling(run))
 
         def problems() -> list[str]:
-            return report.standstill(self.swarm, run, self._stuck())
+            return report.hindrances(self.swarm, run, self._stuck())
 
         def heard() -> bool:
             return over() or (told is not None and report.mark(problems()) != told)

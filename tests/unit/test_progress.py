@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from swarm.client.progress import Standstill
+from swarm.client.progress import Hindrances
 from swarm.core.report import mark
 
 
 def test_each_reason_is_told_once_and_again_when_it_comes_back() -> None:
     """A reason is told on one line when it comes up, not while it lasts, whatever comes beside it, and again when it had gone."""
     said: list[str] = []
-    standstill = Standstill("r", said.append)
+    hindrances = Hindrances("r", said.append)
     heard = [
         ["moved\n  by hand"],
         ["moved\n  by hand"],
@@ -19,7 +19,7 @@ def test_each_reason_is_told_once_and_again_when_it_comes_back() -> None:
     ]
     counts = []
     for problems in heard:
-        standstill.hear({"ended": False, "problems": problems, "mark": mark(problems)})
+        hindrances.hear({"ended": False, "problems": problems, "mark": mark(problems)})
         counts.append(len(said))
     assert counts == [1, 1, 2, 2, 3]
     assert said[0].startswith("Run r can't go on: moved by hand\n")
@@ -29,7 +29,7 @@ def test_each_reason_is_told_once_and_again_when_it_comes_back() -> None:
 def test_a_daemon_of_before_says_nothing_of_it() -> None:
     """An answer without reasons, as older daemons give, is none that is told."""
     said: list[str] = []
-    Standstill("r", said.append).hear({"ended": False})
+    Hindrances("r", said.append).hear({"ended": False})
     assert said == []
 
 

@@ -60,7 +60,7 @@ def test_whoever_waits_for_what_is_paused_is_told_how_it_goes_on() -> None:
     story = a_story(a_plan(a_task("a"), a_task("b", needs=["a"]), a_task("c", needs=["a"])))
 
     def told() -> list[str]:
-        return report.standstill(story.swarm, story.run, "")
+        return report.hindrances(story.swarm, story.run, "")
 
     story.send(m.Paused(at=story.now, run="plan"))
     assert told() == []
