@@ -288,9 +288,15 @@ async def logs(
 
 
 @_tool
-async def diff(task: Task, run: Run = "", directory: Directory = "") -> str:
-    """Gives what a task changed, as a patch."""
-    return (await AsyncSwarm(directory or ".").diff(task, run=run or None)).decode("utf-8", "replace")
+async def diff(
+    task: Task,
+    run: Run = "",
+    directory: Directory = "",
+    attempt: Annotated[int, Field(description="Of which attempt; of what counts if 0.", ge=0)] = 0,
+) -> str:
+    """Gives what a task changed, as a patch: its landing, else the work of its newest attempt that kept any."""
+    patch = await AsyncSwarm(directory or ".").diff(task, run=run or None, attempt=attempt or None)
+    return patch.decode("utf-8", "replace")
 
 
 # --- from a goal ---

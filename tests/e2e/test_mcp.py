@@ -89,14 +89,14 @@ def test_one_call_does_the_job(swarm: Swarm) -> None:
 
 
 def test_a_plan_with_a_failure_is_steered(swarm: Swarm) -> None:
-    """A plan is checked, submitted, looked at; what failed says why, is told something, and tried again."""
+    """A plan is checked, submitted, looked at; what failed says why, is told something, and tried again; each attempt is shown."""
     plan = swarm.outside / "p.json"
     tasks = [
         {"id": "a", "title": "a", "run": "echo a > out-a", "claims": ["out-a"]},
         {
             "id": "b",
             "title": "b",
-            "run": 'echo trying; grep -q please "$SWARM_FEEDBACK_FILE" && echo b > out-b',
+            "run": 'echo trying | tee out-b; grep -q please "$SWARM_FEEDBACK_FILE" && echo b > out-b',
             "claims": ["out-b"],
             "attempts": 1,
         },
@@ -118,6 +118,9 @@ def test_a_plan_with_a_failure_is_steered(swarm: Swarm) -> None:
             await call("tell", task="b", text="please")
             assert await call("retry", run="p") == {"run": "p", "tasks": ["b"]}
             assert (await call("wait", run="p"))["counts"]["landed"] == 2
+            assert "+b\n" in await call("diff", task="b")
+            assert "+trying\n" in await call("diff", task="b", attempt=1)
+            assert "has had no attempt 3" in await call("diff", task="b", attempt=3)
 
     carry_out(story)
 
