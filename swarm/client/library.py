@@ -25,6 +25,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from swarm import protocol
 from swarm.client import (
+    changes,
     finishing,
     goals,
     mending,
@@ -306,7 +307,7 @@ class Swarm:
         if attempt is not None:
             naming.attempt_of(found, attempt)
         task_id = str(found["id"])
-        return offline.patch(self.top, self._session.state, name, task_id, attempt=attempt, binary=True)
+        return changes.patch(self.top, self._session.state, name, task_id, attempt=attempt, binary=True)
 
     def outputs(self, task: str, *, run: str | None = None, attempt: int | None = None) -> dict[str, Path]:
         """Gives the files with the output of a task's worker ("worker") and of its verification ("verification SUITE")."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any
 
 import click
@@ -33,7 +34,7 @@ TERMINAL_LINE_MAX = 1 << 14  # characters of one line that a terminal is given
 _COMMANDS = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b\n]*(?:\x07|\x1b\\\\))")
 
 
-@command("logs")
+@command("logs", shows=True)
 @click.argument("task")
 @run_option
 @click.option("-f", "--follow", is_flag=True, help="Keep showing what comes, until the attempt has ended.")
@@ -62,8 +63,13 @@ def logs(
     which: str | None,
     raw: bool,
 ) -> None:
-    """Show the output of a task's worker and of its verification."""
-    view = View(pattern, raw=raw, width_max=TERMINAL_LINE_MAX if session.interactive else None)
+    """Show the output of a task's worker and of its verification.
+
+    With --json one JSON object for each line that is shown, as it comes: `run`, `task`, `attempt`, `output` ("worker", or
+    "verification" and the suite) and `line`.
+    """
+    narrow = session.interactive and not session.as_json
+    view = View(pattern, raw=raw, width_max=TERMINAL_LINE_MAX if narrow else None)
     session.need_files()
     run_id, found = session.task(task, run)
     if attempt is not None:
@@ -112,12 +118,21 @@ class View:
     def shown(self, block: bytes) -> bytes:
         """Gives the lines of a block as they are shown, each with its end."""
         if self._raw:
-            lines = [line for line, found in zip(block.split(b"\n"), self.found(block), strict=True) if found]
-            return b"".join(line + b"\n" for line in lines)
-        wanted = (
-            row for rows in self._rows(block) for row in rows if self._search is None or self._search(row)
-        )
-        return "".join(f"{self._as_seen(row)}\n" for row in wanted).encode("utf-8", "replace")
+            return b"".join(line + b"\n" for line in self._as_written(block))
+        return "".join(f"{row}\n" for row in self._seen(block)).encode("utf-8", "replace")
+
+    def lines(self, block: bytes) -> list[str]:
+        """Gives the lines of a block as they are shown, as text; shown raw, what is no UTF-8 is replaced."""
+        if self._raw:
+            return [line.decode("utf-8", "replace") for line in self._as_written(block)]
+        return list(self._seen(block))
+
+    def _as_written(self, block: bytes) -> list[bytes]:
+        return [line for line, found in zip(block.split(b"\n"), self.found(block), strict=True) if found]
+
+    def _seen(self, block: bytes) -> Iterator[str]:
+        for rows in self._rows(block):
+            yield from (self._as_seen(row) for row in rows if self._search is None or self._search(row))
 
     def _rows(self, block: bytes) -> Iterator[Sequence[str]]:
         """Yields of each line what a person reads of it."""
@@ -293,12 +308,20 @@ class _Reader:
 
     def _show(self, tail: Tail, label: str, view: View, *, several: bool, last: bool) -> None:
         for block in tail.blocks(last=last):
+            if self._session.as_json:
+                self._tell(label, view.lines(block))
+                continue
             shown = view.shown(block)
             if shown and self._shown is not tail:
                 if several or self._shown is not None:
                     self._session.note(f"==> {protocol.printable(label)} <==")
                 self._shown = tail
             self._session.out_bytes(shown)
+
+    def _tell(self, label: str, lines: Iterable[str]) -> None:
+        """Writes lines as JSON, an object each: a block is all that is kept, and whoever follows reads each as it comes."""
+        whose = {"run": self._run, "task": self._task, "attempt": self._of["n"], "output": label}
+        self._session.out("".join(f"{json.dumps({**whose, 'line': line})}\n" for line in lines))
 
     def tell_silent(self) -> None:
         """Says, as a note, which output has nothing in it, and how what should have written it ended: an empty screen says less."""

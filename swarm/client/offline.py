@@ -286,7 +286,8 @@ def report(state: Path, run: str, now: float | None) -> dict[str, Any]:
         return account.report(told, now)
 
 
-def _find(state: Path, run: str, task: str) -> tuple[Swarm, Run, Task]:
+def find(state: Path, run: str, task: str) -> tuple[Swarm, Run, Task]:
+    """Finds a task in the journal. Raises `UsageError` where it has none of that name."""
     swarm = swarm_of(state)
     found = swarm.runs.get(run)
     if found is None or task not in found.tasks:
@@ -299,7 +300,7 @@ def task_document(state: Path, run: str, task: str) -> dict[str, Any]:
     from swarm.core import report
     from swarm.core.model import slug
 
-    swarm, found, each = _find(state, run, task)
+    swarm, found, each = find(state, run, task)
     document = report.task_document(swarm, found, each, report.Live())
     spec = each.spec
     _leave_out_returned(run, task, document["attempts"])
@@ -374,22 +375,6 @@ def _entries(folder: Path) -> list[Path]:
         return [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir() or entry.is_file()]
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def patch(top: Path, state: Path, run: str, task: str, *, attempt: int | None = None, binary: bool) -> bytes:
-    """Gives what a task changed: its landing where it has landed, else the work of its newest attempt that kept any; of an
-    `attempt` that is named only what that one did."""
-    from swarm.edge import history
-
-    _, _, found = _find(state, run, task)
-    for each in reversed(found.attempts):
-        if attempt not in (None, each.n):
-            continue
-        if each.landed_commit is not None:
-            return history.patch(top, f"{each.landed_commit}^1", each.landed_commit, binary=binary)
-        if each.head is not None and each.head != each.base:
-            return history.patch(top, each.base, each.head, binary=binary)
-    return b""
 
 
 # --- the audit ------------------------------------------------------------------------------------------------------
@@ -600,7 +585,7 @@ def open_worktree(top: Path, state: Path, run: str, task: str, n: int | None) ->
     from swarm.core.model import ATTEMPT_ENDS, opened_worktree
     from swarm.edge import git
 
-    _, _, found = _find(state, run, task)
+    _, _, found = find(state, run, task)
     attempt = _attempt(found, n)
     if attempt is None:
         raise UsageError(

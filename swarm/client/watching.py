@@ -137,13 +137,17 @@ def show(session: Session, task: str, run: str | None, whole: bool, attempt: int
         session.out("".join(f"{line}\n" for line in transcripts.told(talked, whole=True)))
 
 
-@command("diff")
+@command("diff", shows=True)
 @click.argument("task")
 @run_option
 @click.option("--attempt", type=click.IntRange(1), metavar="N", help="Of which attempt; else what counts.")
 def diff(session: Session, task: str, run: str | None, attempt: int | None) -> None:
-    """Show what a task changed: its landing, else the work of its newest attempt that kept any."""
-    from swarm.client import offline
+    """Show what a task changed: its landing, else the work of its newest attempt that kept any.
+
+    With --json whose work it is, between which commits, each file with its lines added and deleted (0 of a binary one), and the
+    patch as text, in which what is no UTF-8 is replaced.
+    """
+    from swarm.client import changes
 
     session.need_files()
     run_id, found = session.task(task, run)
@@ -152,10 +156,11 @@ def diff(session: Session, task: str, run: str | None, attempt: int | None) -> N
     if attempt is not None:
         naming.attempt_of(found, attempt)
         name = f"Attempt {attempt} of {name}"
-    task_id = str(found["id"])
-    patch = offline.patch(
-        session.top, session.state, run_id, task_id, attempt=attempt, binary=not on_terminal
-    )
+    whose = (session.top, session.state, run_id, str(found["id"]))
+    if session.as_json:
+        session.json(changes.document(*whose, attempt=attempt))
+        return
+    patch = changes.patch(*whose, attempt=attempt, binary=not on_terminal)
     if not patch:
         session.note(
             f"{name} has changed nothing." if found.get("attempts") else f"{name} has had no attempt."

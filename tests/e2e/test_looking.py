@@ -332,6 +332,67 @@ def test_diff_of_an_attempt_that_is_named(swarm: Swarm) -> None:
     assert "has had no attempt 4" in swarm("diff", "t", "--attempt", "4", code=2).err
 
 
+def test_diff_as_a_document(swarm: Swarm) -> None:
+    """`diff --json` tells whose work it is, between which commits, the lines of each file, and the patch; of what changed nothing
+    the same fields."""
+    work = r'printf "one\n\377\n" > try; test "$SWARM_ATTEMPT" = 1 || { rm try; echo 2 > "a b"; }'
+    task = swarm.task("t", work, claims=["try", "a b"], verify=["! test -e try"], attempts=2)
+    swarm.run(swarm.plan("r", [task, swarm.task("u", needs=["t"])]))
+    found = swarm("diff", "t", "--json").json
+    landed = swarm.status()["runs"][0]["tasks"][0]["landed_commit"]
+    assert found.pop("patch") == git(swarm.top, "diff", "--binary", f"{landed}^1", landed) + "\n"
+    ends = {"base": git(swarm.top, "rev-parse", f"{landed}^1"), "head": landed}
+    files = [{"path": "a b", "added": 1, "deleted": 0}]
+    whose = {"schema": 1, "run": "r", "task": "t"}
+    assert found == {**whose, "attempt": 2, "landed": True, **ends, "files": files}
+    first = swarm("diff", "t", "--attempt", "1", "--json").json
+    assert (first["attempt"], first["landed"]) == (1, False)
+    assert first["files"] == [{"path": "try", "added": 2, "deleted": 0}]
+    assert "+one\n+\ufffd\n" in first["patch"]
+
+
+def test_of_what_changed_nothing_there_is_a_document(swarm: Swarm) -> None:
+    """`diff --json` of a task that changed nothing, or has had no attempt, has the same fields, and nothing beside it."""
+    tasks = [swarm.task("a", "exit 3", claims=["b"], attempts=1), swarm.task("b", needs=["a"])]
+    swarm.run(swarm.plan("r", tasks), code=1)
+    for task in ("a", "b"):
+        done = swarm("diff", task, "--json")
+        assert done.err == ""
+        nothing = {"attempt": None, "landed": False, "base": None, "head": None, "files": [], "patch": ""}
+        assert done.json == {"schema": 1, "run": "r", "task": task, **nothing}
+
+
+def test_logs_as_json_lines(swarm: Swarm) -> None:
+    """`logs --json` gives an object for each line that is shown, followed or not: whose it is, and its text."""
+    work = (
+        swarm.does("echo one; printf '\\033[1mtwo\\033[0m\\n'; true", gate="w") + "; echo three; echo x > x"
+    )
+    task = {"id": "w", "title": "w", "run": work, "claims": ["x"]}
+    task["verify"] = [{"name": "unit", "run": "echo passed"}]
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [task])))
+    swarm.wait_for_gate("w")
+    following = swarm.spawn("logs", "w", "-f", "--json")
+    assert following.stdout is not None
+    begun = [json.loads(following.stdout.readline()) for _ in range(2)]
+    worker = {"run": "r", "task": "w", "attempt": 1, "output": "worker"}
+    assert begun == [{**worker, "line": "one"}, {**worker, "line": "two"}]
+    swarm.open("w")
+    out, _ = following.communicate(timeout=PATIENCE_S)
+    swarm.wait("r")
+
+    def lines(text: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in text.splitlines()]
+
+    suite = {**worker, "output": "verification 1-unit", "line": "passed"}
+    whole = [*begun, {**worker, "line": "three"}, suite]
+    assert [*begun, *lines(out)] == whole
+    assert lines(swarm("logs", "w", "--json").out) == whole
+    assert lines(swarm("logs", "w", "--json", "--of", "verify").out) == [suite]
+    assert lines(swarm("logs", "w", "--json", "--grep", "^t", "--lines", "1").out) == [whole[2]]
+    assert lines(swarm("logs", "w", "--json", "--raw").out)[1]["line"] == "\x1b[1mtwo\x1b[0m"
+
+
 def test_what_is_in_force(swarm: Swarm) -> None:
     """`config` shows each value and its source, the environment over the file; an unknown key is named with the nearest."""
     (swarm.top / "swarm.toml").write_text("[limits]\nworkers_max = 3\ngrace_s = 2.0\n")

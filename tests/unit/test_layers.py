@@ -101,6 +101,13 @@ HOUSE: dict[str, tuple[str, ...]] = {
         "swarm.core.transcript",
         "swarm.client",
     ),
+    "swarm.client.changes": (
+        "swarm.errors",
+        "swarm.protocol",
+        "swarm.core.model",
+        "swarm.edge.history",
+        "swarm.client",
+    ),
     "swarm.client.chaos": ("swarm.errors", "swarm.crashpoints", "swarm.protocol", "swarm.client"),
     "swarm.client.killing": ("swarm.crashpoints", "swarm.client"),
     "swarm.client.offline": (

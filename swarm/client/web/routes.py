@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from swarm import protocol
-from swarm.client import offline
+from swarm.client import changes
 from swarm.client.session import Session
 from swarm.client.web import picture
 from swarm.client.web.door import PAGE
@@ -131,7 +131,7 @@ async def _diff(feed: Feed, request: Request) -> Response:
     session, run, task = _named(feed, request)
     n = _attempt(request)
     patch = await asyncio.to_thread(
-        offline.patch, session.top, session.state, run, task, attempt=n, binary=False
+        changes.patch, session.top, session.state, run, task, attempt=n, binary=False
     )
     text = patch[:PATCH_BYTES_MAX].decode("utf-8", "replace")
     left = len(patch) - PATCH_BYTES_MAX
