@@ -28,9 +28,11 @@ class WaitAnswer(TypedDict):
 
 
 class Source(TypedDict):
-    """A plan file as it goes to the daemon: its path, for messages, and its bytes."""
+    """A plan file as it goes to the daemon: its path, for messages, and its bytes. `path` is where it really is, by which it is
+    known again; a plan that is in no file has none."""
 
     source: str
+    path: NotRequired[str]
     data_base64: str
 
 
@@ -52,7 +54,8 @@ class SubmitAnswer(TypedDict):
     """What submitting changed; `verify` are the commands of the suites that every candidate has to pass, `again` the added tasks
     that do work again, each with why, where that was asked for; `verify_found` are the suites that `verify = "auto"` found, each
     with what it was told by. `verify_lifted` are the commands that verified the run before and do not any more, `no_effect` says
-    what of the plan comes too late. `finished_before` is what a plan of another system says has been done: nothing of it is added.
+    what of the plan comes too late. `left_out` are the tasks that the same file named before and does not any more, and that are
+    wanted all the same. `finished_before` is what a plan of another system says has been done: nothing of it is added.
     """
 
     run: str
@@ -65,6 +68,7 @@ class SubmitAnswer(TypedDict):
     verify_found: NotRequired[list[dict[str, str]]]
     verify_lifted: NotRequired[list[str]]
     no_effect: NotRequired[list[str]]
+    left_out: NotRequired[list[str]]
 
 
 class GoalRequest(TypedDict):

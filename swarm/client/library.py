@@ -491,12 +491,13 @@ class Swarm:
         verify: Iterable[str],
         changed: bool,
     ) -> Document:
+        in_file = not isinstance(plan, Mapping)
         if isinstance(plan, Mapping):
             source, data = "plan.json", json.dumps(plan).encode()
         else:
             source, data = plan_file(self._session, os.fspath(plan))
         wanted: dict[str, Any] = {"only": only, "sequential": sequential, "fail_fast": fail_fast}
-        return request(self._session, source, data, **wanted, verify=verify, changed=changed)
+        return request(self._session, source, data, **wanted, verify=verify, changed=changed, in_file=in_file)
 
 
 def _awaited(

@@ -83,13 +83,15 @@ class Status(TypedDict):
 
 
 class Submitted(TypedDict):
-    """What submitting changed; `run` is the id to wait for, `again` what is done again of what has landed, with why."""
+    """What submitting changed; `run` is the id to wait for, `again` what is done again of what has landed, with why. `left_out` are
+    tasks that the plan does not name any more: they are done all the same, unless they are cancelled."""
 
     run: str
     added: list[str]
     replaced: list[str]
     unchanged: int
     again: dict[str, list[str]]
+    left_out: list[str]
 
 
 class Checked(TypedDict):
@@ -415,7 +417,8 @@ async def _run_of(swarm: AsyncSwarm, run: str) -> dict[str, Any]:
 
 
 def _submitted(answer: dict[str, Any]) -> Submitted:
-    return {name: answer.get(name, {}) for name in Submitted.__annotations__}  # type: ignore[return-value]
+    facts = {"again": {}, "left_out": [], **answer}
+    return {name: facts[name] for name in Submitted.__annotations__}  # type: ignore[return-value]
 
 
 def _planned(document: dict[str, Any]) -> Planned:

@@ -7,7 +7,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from swarm.client.connection import Connection
 from swarm.client.options import command, run_option, split
 from swarm.client.session import OutputClosed, Session
 from swarm.errors import EXIT_INTERRUPTED, EXIT_NOT_LANDED, EXIT_OK, SwarmError, UsageError
+
+LEFT_OUT_SHOWN = 10  # tasks that are named
 
 
 @command("check", shows=True)
@@ -216,12 +218,14 @@ def request(
     fail_fast: bool,
     verify: Iterable[str],
     changed: bool = False,
+    in_file: bool = True,
 ) -> dict[str, Any]:
-    """Makes the body of a submission, `shapes.SubmitRequest`."""
+    """Makes the body of a submission, `shapes.SubmitRequest`; `in_file` tells that `source` is a file."""
     import binascii
 
+    plan = {"source": source, "data_base64": binascii.b2a_base64(data, newline=False).decode()}
     return {
-        "plan": {"source": source, "data_base64": binascii.b2a_base64(data, newline=False).decode()},
+        "plan": {**plan, "path": os.path.realpath(source)} if in_file else plan,
         "only": list(only),
         "sequential": sequential,
         "fail_fast": fail_fast,
@@ -238,7 +242,20 @@ def _submitted(answer: dict[str, Any]) -> str:
     if before := answer.get("finished_before"):
         counts += f", {len(before)} finished before"
     late = "".join(f"\n  warning: {protocol.printable(text)}" for text in answer.get("no_effect") or ())
+    late += _left_out(answer["run"], answer.get("left_out") or ())
     return f"{protocol.printable(answer['run'])}: {counts}{_verified_by(answer)}{_again(answer.get('again'))}{late}"
+
+
+def _left_out(run: str, names: Sequence[str]) -> str:
+    """Says which tasks have been taken out of the plan and are done all the same, and how to give them up."""
+    if not names:
+        return ""
+    some = names[:LEFT_OUT_SHOWN]
+    listed = ", ".join(map(protocol.printable, some))
+    listed += f" and {len(names) - len(some)} more" if len(names) > len(some) else ""
+    are, they = ("task of the run is", "it is") if len(names) == 1 else ("tasks of the run are", "they are")
+    words = " ".join(naming.shell_word(f"{run}/{name}") for name in some)
+    return f"\n  warning: {len(names)} {are} no longer in the plan: {listed}; {they} still wanted. Next: swarm cancel {words}"
 
 
 def _again(again: dict[str, list[str]] | None) -> str:

@@ -178,7 +178,7 @@ class PhaseSpec:
 @dataclass(frozen=True, slots=True)
 class PlanSpec:
     """A plan as read: `id` is the run's id, `format` tells which form it had, `base` the branch to start from ("" = the one
-    checked out), `source` the file."""
+    checked out), `source` the file, as messages name it and then by its real path, "" for one that is in none."""
 
     id: str
     name: str
@@ -642,7 +642,7 @@ class Task:
     """A task of a run. `order` is its place in the plan; attempts from `budget_from` on count against `spec.attempts`.
 
     `alone` is set after a conflict: the next attempt runs with nothing else of the run beside it. `ready_at` is when it became
-    ready for its newest attempt, or will.
+    ready for its newest attempt, or will. `source` is the file of the plan that named it last, where one is known.
     """
 
     spec: TaskSpec
@@ -659,6 +659,7 @@ class Task:
     landed_commit: str | None = None
     ended_at: float | None = None
     ready_at: float | None = None
+    source: str = ""
 
     @property
     def attempt(self) -> Attempt | None:

@@ -149,6 +149,7 @@ def plan_submitted(turn: Turn, event: m.PlanSubmitted) -> None:
     for spec in changed.values():
         run.needs.replace(spec)
     run.finish_before([spec for spec in plan.tasks if spec.id in finished])
+    _remember_source(run, plan)
     run.needs.settle()
     run.select(event.only)
     if run.open_tasks:
@@ -161,6 +162,27 @@ def plan_submitted(turn: Turn, event: m.PlanSubmitted) -> None:
         _reconsider(turn, run, name)
     run.take_back_aside()
     turn.stir(run)
+
+
+def _remember_source(run: Run, plan: PlanSpec) -> None:
+    if plan.source:
+        for spec in plan.tasks:
+            task = run.tasks.get(spec.id)
+            if task is not None:
+                task.source = plan.source
+
+
+def left_out(run: Run, plan: PlanSpec) -> tuple[str, ...]:
+    """Lists the tasks that are still wanted though the file of `plan`, which named them last, does not name them any more; none
+    where it is not known which file that is."""
+    if not plan.source:
+        return ()
+    named = {spec.id for spec in plan.tasks}
+    return tuple(
+        name
+        for name, task in run.tasks.items()
+        if task.source == plan.source and name not in named and task.state not in TASK_ENDS
+    )
 
 
 def check(swarm: Swarm, event: m.PlanSubmitted) -> Change:

@@ -294,7 +294,7 @@ class Api:
             Suite(name=f"verify-{n}", run=text, asked=True)
             for n, text in enumerate(body.get("verify") or (), 1)
         )
-        plan = dataclasses.replace(plan, verify=(*plan.verify, *extra))
+        plan = dataclasses.replace(plan, verify=(*plan.verify, *extra), source=source.get("path", ""))
         only = tuple(body.get("only") or ())
         intake.check_only(plan, only)
         async with self.submitter.lock:
@@ -317,7 +317,7 @@ class Api:
             (spec,) = plan.tasks
             if body.get("id_from_title"):
                 spec = dataclasses.replace(spec, id=submission.id_of_title(run, spec))
-                plan = dataclasses.replace(plan, tasks=(spec,))
+            plan = dataclasses.replace(plan, tasks=(spec,), source="")
             only = () if run.only is None else (*sorted(run.only), spec.id)
             answer = await self.submitter.submit(
                 plan, only=only, sequential=run.sequential, fail_fast=run.fail_fast

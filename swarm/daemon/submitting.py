@@ -84,6 +84,8 @@ class Submitter:
                     **options,
                 )
             )
+        if left := submission.left_out(self._coordinator.swarm.runs[plan.id], plan):
+            found["left_out"] = list(left)
         done = {spec.id for spec in plan.tasks if spec.finished}
         if before := [*(name for name in change.added if name in done), *change.finished]:
             found["finished_before"] = before

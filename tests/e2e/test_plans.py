@@ -416,6 +416,30 @@ def test_what_a_plan_says_anew_of_its_run_holds_or_is_said_not_to(swarm: Swarm) 
     assert "warning" not in swarm("submit", str(swarm.plan("r", ran, base="main"))).out
 
 
+def test_what_is_taken_out_of_a_plan_is_told(swarm: Swarm) -> None:
+    """A task that the same file named before is named when it is still wanted, with what gives it up, by whatever path the file is
+    named; one that was added, or that another plan named, is not. Once it has been cancelled nothing is said."""
+    first = swarm.task("a", gate="a")
+    plan = swarm.plan("r", [first, swarm.task("b", needs=["a"]), swarm.task("c", needs=["a"])])
+    swarm("start")
+    swarm("submit", str(plan))
+    swarm("add", "--to", "r", "--title", "more", "--run", "echo > more", "--needs", "a")
+    other = swarm.plan("s", [first])
+    other.write_text(other.read_text().replace('"s"', '"r"'))
+    assert "no longer" not in swarm("submit", str(other)).out
+    swarm.plan("r", [first, swarm.task("c", needs=["a"])])
+    said = swarm("submit", f"{plan.parent}/../{plan.parent.name}/r.json").out
+    assert (
+        "1 task of the run is no longer in the plan: b; it is still wanted. Next: swarm cancel r/b\n" in said
+    )
+    answer = swarm("submit", str(plan), "--json").json["submitted"]
+    assert answer["left_out"] == ["b"]
+    swarm("cancel", "r/b")
+    assert "left_out" not in swarm("submit", str(plan), "--json").json["submitted"]
+    swarm.open("a")
+    swarm.wait("r", code=1)
+
+
 def test_a_task_that_failed_is_mended_in_the_plan(swarm: Swarm) -> None:
     """The everyday step: the command fails, it is mended, the same command again lands it and what waited for it; what it had made
     before stays on its branch, and what has landed may not be changed."""

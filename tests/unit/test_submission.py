@@ -72,6 +72,28 @@ def test_what_is_new_is_added_and_runs() -> None:
     assert [fact.data["landed"] for fact in story.told("RunEnded")] == [1, 2]
 
 
+def test_what_a_plan_leaves_out_that_the_same_file_named() -> None:
+    """Only what that very file named last and has not ended, not what another one did or was added, and nothing of a plan that is
+    in no file."""
+    tasks = [a_task("a"), a_task("b", needs=["a"]), a_task("c", needs=["a"]), a_task("d", needs=["a"])]
+    story = a_story(dataclasses.replace(a_plan(*tasks), source="/p"))
+    story.submit(dataclasses.replace(a_plan(tasks[2], a_task("x", needs=["a"])), source="/q"))
+    story.submit(a_plan(a_task("added", needs=["a"])))
+
+    def left_out(*names: str, source: str = "/p") -> tuple[str, ...]:
+        plan = a_plan(*(each for each in tasks if each.id in names))
+        return submission.left_out(story.run, dataclasses.replace(plan, source=source))
+
+    assert left_out("a", "b", "c", "d") == ()
+    assert left_out("a", "d") == ("b",)
+    assert left_out() == ("a", "b", "d")
+    assert left_out("c", source="/q") == ("x",)
+    assert left_out(source="") == left_out(source="/else") == ()
+    story.send(m.TasksCancelled(at=story.now, run="plan", tasks=("b",)))
+    story.land("a")
+    assert left_out() == ("d",)
+
+
 def test_what_changed_and_has_not_started_is_replaced() -> None:
     """A changed task that has not started runs as it is written now, with its new needs and claims."""
     story = a_story(a_plan(a_task("a"), a_task("b", needs=["a"]), a_task("c")))

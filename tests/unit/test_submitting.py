@@ -60,12 +60,19 @@ def test_suites_are_said_to_verify_only_what_is_still_to_land() -> None:
 
 
 def test_what_is_lifted_and_what_comes_too_late_is_said() -> None:
-    """That something is verified no more, and that a plan says something which has no effect."""
+    """That something is verified no more, that a plan says something which has no effect, and what it does not name any more."""
     answer: dict[str, Any] = {"run": "r", "added": [], "replaced": [], "unchanged": 1, "verify": []}
     counts = "r: 0 added, 0 replaced, 1 unchanged; what lands from now on is"
     lifted = {**answer, "verify_lifted": ["make", "lint"]}
     assert submitting._submitted(lifted) == f"{counts} no longer verified by make, lint"
     other = {**lifted, "verify": ["check"]}
     assert submitting._submitted(other) == f"{counts} verified by check, and no longer verified by make, lint"
+    gone = submitting._submitted({**answer, "left_out": ["a b"]})
+    assert gone.splitlines()[1:] == [
+        "  warning: 1 task of the run is no longer in the plan: a b; it is still wanted. Next: swarm cancel 'r/a b'"
+    ]
+    many = submitting._submitted({**answer, "left_out": [f"t{n}" for n in range(12)]})
+    assert "12 tasks of the run are no longer in the plan: t0, " in many
+    assert "t9 and 2 more; they are still wanted. Next: swarm cancel r/t0 r/t1 " in many
     late = submitting._submitted({**answer, "no_effect": ["that has no effect", "nor this"]})
     assert late.splitlines()[1:] == ["  warning: that has no effect", "  warning: nor this"]
