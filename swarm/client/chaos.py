@@ -153,7 +153,9 @@ def chaos(session: Session, points: tuple[str, ...], seed: int | None, keep: boo
     """
     wanted = _known(split(points))
     if wanted and seed is not None:
-        raise UsageError("--points and --seed exclude each other.", "Nothing was done.")
+        raise UsageError(
+            "--points and --seed exclude each other.", "Nothing was done.", "leave one of them out"
+        )
     left, show = False, Progress(session)
     with ended_by_signals():
         folder = Path(tempfile.mkdtemp(prefix="swarm-chaos-")).resolve()

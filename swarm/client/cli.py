@@ -17,6 +17,7 @@ from swarm.client import commands, failure
 from swarm.client.options import SETTINGS
 from swarm.client.session import Session
 from swarm.errors import EXIT_INTERRUPTED, EXIT_OK, UsageError
+from swarm.protocol import printable
 
 
 class Program(click.Group):
@@ -67,8 +68,18 @@ def program(
         try:
             os.chdir(directory)
         except OSError as error:
-            raise UsageError(f"{directory}: {error.strerror}.", "Nothing was done.") from None
+            raise UsageError(
+                f"{directory}: {error.strerror}.", "Nothing was done.", "-C takes a folder"
+            ) from None
     ctx.obj = Session(os.curdir, as_json=as_json, quiet=quiet, verbose=verbose)
+
+
+def _in_our_words(error: click.ClickException) -> str:
+    """Gives what click refuses as every error is told: cause, consequence, next step."""
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    path = ctx.command_path if ctx is not None else "swarm"
+    cause = printable(error.format_message())
+    return str(UsageError(cause, "Nothing was done.", f"{path} --help"))
 
 
 def run(arguments: list[str]) -> int:
@@ -79,7 +90,7 @@ def run(arguments: list[str]) -> int:
         error.show()
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        failure.say(_in_our_words(error))
         return error.exit_code
     except click.exceptions.Exit as error:
         return error.exit_code

@@ -48,7 +48,9 @@ def finish(
     and deployed: staging is pushed, and what lands later goes into the same pull request by --pr again.
     """
     if stage_only + preview + propose > 1:
-        raise UsageError("--stage-only, --preview and --pr exclude each other.", "Nothing was done.")
+        raise UsageError(
+            "--stage-only, --preview and --pr exclude each other.", "Nothing was done.", "one at a time"
+        )
     began = time.monotonic()
     wanted = {
         "into": into,
@@ -130,7 +132,7 @@ def worktrees(
         refuse_inside_worker("swarm worktrees --clean")
         return _clean(session, force=force)
     if force:
-        raise UsageError("--force goes with --clean.", "Nothing was done.")
+        raise UsageError("--force goes with --clean.", "Nothing was done.", "swarm worktrees --clean --force")
     rows = worktree_rows(session, exact=exact)
     if session.as_json:
         session.json({"schema": protocol.SCHEMA, "worktrees": rows})

@@ -381,9 +381,13 @@ def _text(words: tuple[str, ...]) -> str:
     try:
         read = Path(text[1:]).read_text("utf-8", "replace").strip()
     except OSError as error:
-        raise UsageError(f"{text[1:]} can't be read: {error.strerror}.", "Nothing was begun.") from None
+        raise UsageError(
+            f"{text[1:]} can't be read: {error.strerror}.",
+            "Nothing was begun.",
+            "say the goal, or @ and a file with it",
+        ) from None
     if not read:
-        raise UsageError(f"{text[1:]} is empty.", "Nothing was begun.")
+        raise UsageError(f"{text[1:]} is empty.", "Nothing was begun.", "write the goal into it")
     return read
 
 
@@ -393,7 +397,9 @@ def _known(session: Session, text: str) -> str | None:
     found = next((run for run in document["runs"] if run["id"] == text), None)
     if found is not None and found.get("goal") is None:
         raise UsageError(
-            f"Run {protocol.printable(text)} began with a plan, not with a goal.", "Nothing was done."
+            f"Run {protocol.printable(text)} began with a plan, not with a goal.",
+            "Nothing was done.",
+            "swarm status",
         )
     if found is None and len(text.split()) < 2:
         raise UsageError(
@@ -408,7 +414,9 @@ def _goal_of(session: Session, run: str) -> dict[str, Any]:
     goal = naming.run_of(session.document(run=run), run).get("goal")
     if not isinstance(goal, dict):
         raise UsageError(
-            f"Run {protocol.printable(run)} began with a plan, not with a goal.", "Nothing was done."
+            f"Run {protocol.printable(run)} began with a plan, not with a goal.",
+            "Nothing was done.",
+            "swarm status",
         )
     return goal
 

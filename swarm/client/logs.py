@@ -95,7 +95,11 @@ class View:
         try:
             self._search = re.compile(pattern).search if pattern else None
         except re.error as error:
-            raise UsageError(f"--grep: {error}.", "Nothing was done.") from None
+            raise UsageError(
+                f"--grep: {error}.",
+                "Nothing was done.",
+                "it is a regular expression as Python has them: \\( means a bracket itself",
+            ) from None
         self._raw = raw
         self._width_max = width_max
         self._reader = reader

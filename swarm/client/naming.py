@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
+BEGIN = "swarm run PLAN, or swarm submit PLAN"
 KNOWN_MAX = 5  # runs that are named where another was asked for
 ACTIVE = frozenset({"preparing", "active", "paused"})
 UNDER_WAY = frozenset(
@@ -30,10 +31,12 @@ def run_of(document: Mapping[str, Any], name: str | None) -> dict[str, Any]:
                 return run
         ids = _ids(runs)
         raise UsageError(
-            f"There is no run {printable(name)}.", near(name, ids) or _known(ids), "swarm status"
+            f"There is no run {printable(name)}.",
+            f"Nothing was done. {near(name, ids) or _known(ids)}".rstrip(),
+            "swarm status" if ids else BEGIN,
         )
     if not runs:
-        raise UsageError("There is no run yet.", "Nothing was done.", "swarm run PLAN, or swarm submit PLAN")
+        raise UsageError("There is no run yet.", "Nothing was done.", BEGIN)
     active = [run for run in runs if run.get("state") in ACTIVE]
     unfinished = [run for run in runs if run.get("state") != "finished"]
     for choice in (runs, active, () if active else unfinished):
@@ -72,7 +75,9 @@ def task_of(document: Mapping[str, Any], text: str, run: str | None = None) -> t
         )
     known = [str(task.get("id")) for each in runs for task in each.get("tasks") or []]
     raise UsageError(
-        f"There is no task {printable(text)}.", near(text, known) or "Nothing was done.", "swarm status"
+        f"There is no task {printable(text)}.",
+        f"Nothing was done. {near(text, known)}".rstrip(),
+        "swarm status",
     )
 
 

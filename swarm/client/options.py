@@ -37,7 +37,7 @@ class Command(click.Command):
         session.verbose = ctx.params.pop("verbose", False) or session.verbose
         session.as_json = ctx.params.pop("as_json", False) or session.as_json
         if session.as_json and not self.shows:
-            raise click.UsageError("this command has no document to show with --json", ctx)
+            raise click.UsageError(f"{ctx.command_path} has no document to show with --json.", ctx)
         return super().invoke(ctx)
 
 

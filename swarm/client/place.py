@@ -40,12 +40,16 @@ def locate(start: str, environ: Mapping[str, str]) -> Place:
             "cd to where it is",
         ) from None
     if not os.path.isdir(start):
-        raise UsageError(f"{start} is not a folder.", "Nothing was done.")
+        raise UsageError(
+            f"{start} is not a folder.", "Nothing was done.", "cd to the repository, or name it by -C"
+        )
     named = environ.get("GIT_DIR")
     if named:
         git_dir = os.path.realpath(os.path.join(start, named))
         if not _is_git_dir(git_dir):
-            raise UsageError(f"GIT_DIR is {named}, which is not a repository.", "Nothing was done.")
+            raise UsageError(
+                f"GIT_DIR is {named}, which is not a repository.", "Nothing was done.", "unset GIT_DIR"
+            )
         here = os.path.realpath(os.path.join(start, environ.get("GIT_WORK_TREE") or "."))
         return _place(git_dir, here, environ)
     ceilings = {

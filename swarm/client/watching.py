@@ -32,7 +32,7 @@ def status(session: Session, run: str | None, watch: bool, everywhere: bool) -> 
     With --all a few lines for each repository: whether its daemon runs, how far its runs are, what has failed or waits for you.
     """
     if everywhere and run is not None:
-        raise UsageError("--all and --run exclude each other.", "Nothing was done.")
+        raise UsageError("--all and --run exclude each other.", "Nothing was done.", "leave one of them out")
     look = _everywhere(session) if everywhere else _Here(session, run)
     if watch:
         live = session.interactive and not session.as_json and session.environ.get("TERM") != "dumb"

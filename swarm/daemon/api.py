@@ -367,10 +367,19 @@ class Api:
             n for n in needs if n not in run.tasks and n not in run.phases and n not in run.finished_before
         ]
         if unknown:
-            raise UsageError(f"Needed but unknown: {', '.join(unknown)}.", "Nothing was added.")
+            raise UsageError(
+                f"Needed but unknown: {', '.join(unknown)}.",
+                "Nothing was added.",
+                f"name tasks or phases of the run: swarm status --run {run.id}",
+            )
         phase = table.get("phase")
         if phase is not None and phase not in run.phases:
-            raise UsageError(f'There is no phase "{phase}" in run {run.id}.', "Nothing was added.")
+            known = f"it has {', '.join(run.phases)}" if run.phases else "it has none"
+            raise UsageError(
+                f'There is no phase "{phase}" in run {run.id}.',
+                "Nothing was added.",
+                f"leave it out, or name another; {known}",
+            )
         bare = {key: value for key, value in table.items() if key not in ("needs", "phase")}
         data = json.dumps({"name": run.id, "tasks": [bare]}).encode()
         reading = plans.read(data, source=f"{run.id}.json", defaults=config.to_defaults(self.edges.settings))

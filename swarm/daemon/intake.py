@@ -23,6 +23,7 @@ from swarm.settings import Settings
 from swarm.worker.agents import COMMAND, missing
 
 ERRORS_SHOWN = 20
+TASKS_SHOWN = 5
 
 
 def check(
@@ -80,7 +81,13 @@ def check_only(plan: PlanSpec, only: Collection[str]) -> None:
     known = {task.id for task in plan.tasks}
     unknown = [name for name in only if name not in known]
     if unknown:
-        raise UsageError(f"--only names no task of the plan: {', '.join(unknown)}.", "Nothing was submitted.")
+        some = [task.id for task in plan.tasks[:TASKS_SHOWN]]
+        others = " and others" if len(plan.tasks) > len(some) else ""
+        raise UsageError(
+            f"--only names no task of the plan: {', '.join(unknown)}.",
+            "Nothing was submitted.",
+            f"it has {', '.join(some)}{others}; swarm check PLAN shows all",
+        )
 
 
 def check_agents(plan: PlanSpec, agents: Mapping[str, Agent], environ: Mapping[str, str]) -> None:
@@ -175,6 +182,7 @@ def base_of(plan: PlanSpec, repository: git.Repository) -> tuple[str, str]:
             raise UsageError(
                 f'The plan starts from "{plan.base}", which is no branch or commit here.',
                 "Nothing was submitted.",
+                "name another as its base, or none: then it starts from what is checked out",
             )
         return (plan.base if repository.branch_commit(plan.base) else "", commit)
     return repository.head_branch() or "", repository.head_commit()

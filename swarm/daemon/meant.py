@@ -14,6 +14,9 @@ from swarm.core.run import Run
 from swarm.core.state import Swarm
 from swarm.errors import UsageError
 
+BEGIN = "swarm run PLAN, or swarm submit PLAN"
+KNOWN_MAX = 5  # runs that are named where another was asked for
+
 
 def run_of(swarm: Swarm, name: str | None, *, fits: Callable[[Run], object] = lambda _: True) -> Run:
     """Finds a run by its id; without one the only one that `fits`, that has not ended, or that is not finished. Raises
@@ -22,8 +25,12 @@ def run_of(swarm: Swarm, name: str | None, *, fits: Callable[[Run], object] = la
     if name is not None:
         if name in runs:
             return runs[name]
-        known = ", ".join(runs) or "none"
-        raise UsageError(f'There is no run "{name}"; known: {known}.', "Nothing was done.", "swarm status")
+        newest = [*runs][-KNOWN_MAX:]
+        older = f", and {len(runs) - len(newest)} older" if len(runs) > len(newest) else ""
+        known = f" Known: {', '.join(newest)}{older}." if newest else ""
+        raise UsageError(
+            f"There is no run {name}.", f"Nothing was done.{known}", "swarm status" if newest else BEGIN
+        )
     fitting = [run for run in runs.values() if fits(run)]
     left = report.unfinished(fitting) or fitting
     active = [run for run in left if run.open_tasks]
@@ -31,7 +38,7 @@ def run_of(swarm: Swarm, name: str | None, *, fits: Callable[[Run], object] = la
         if len(choice) == 1:
             return choice[0]
     if not left:
-        raise UsageError("There is no run yet.", "Nothing was done.", "swarm submit PLAN, or swarm run PLAN")
+        raise UsageError("There is no run yet.", "Nothing was done.", BEGIN)
     names = ", ".join(run.id for run in active or left)
     raise UsageError(
         f"There are several runs: {names}.", "Nothing was done.", "say which: --run ID on the command line"

@@ -104,7 +104,9 @@ class Submitter:
             raise _started(self._coordinator.swarm.runs[plan.id], change.refused)
         if change.unknown:
             raise UsageError(
-                f"Needed but unknown: {', '.join(map(str, change.unknown[:10]))}.", "Nothing was submitted."
+                f"Needed but unknown: {', '.join(map(str, change.unknown[:10]))}.",
+                "Nothing was submitted.",
+                f"name tasks or phases of the plan or of its run: swarm status --run {plan.id}",
             )
         known = self._coordinator.swarm.runs.get(plan.id)
         changed = [] if known is None else [phase.id for phase in plan.phases if _differs(known, phase)]

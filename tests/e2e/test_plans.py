@@ -416,6 +416,22 @@ def test_what_a_plan_says_anew_of_its_run_holds_or_is_said_not_to(swarm: Swarm) 
     assert "warning" not in swarm("submit", str(swarm.plan("r", ran, base="main"))).out
 
 
+def test_names_that_nobody_knows_are_refused_with_what_there_is(swarm: Swarm) -> None:
+    """A task for `--only`, a need and a phase that are not there: what is wrong, that nothing was done, and what to type."""
+    plan = str(swarm.plan("r", [swarm.task(each) for each in "abcdef"]))
+    only = "--only names no task of the plan: zzz.\n  Nothing was submitted.\n  Next: it has a, b, c, d, e and others; swarm check"
+    assert swarm("run", plan, "--only", "zzz", code=2).err.startswith(only)
+    swarm("start")
+    assert only in swarm("submit", plan, "--only", "zzz", code=2).err
+    swarm("submit", plan)
+    add = ("add", "--to", "r", "--title", "x", "--run", "true")
+    said = swarm(*add, "--needs", "zzz", code=2).err
+    assert said.startswith("Needed but unknown: zzz.\n  Nothing was added.\n  Next: ")
+    assert 'There is no phase "ui" in run r.' in swarm(*add, "--phase", "ui", code=2).err
+    said = swarm("status", "--run", "nosuch", code=2).err
+    assert said == "There is no run nosuch.\n  Nothing was done. Known: r.\n  Next: swarm status\n"
+
+
 def test_what_is_taken_out_of_a_plan_is_told(swarm: Swarm) -> None:
     """A task that the same file named before is named when it is still wanted, with what gives it up, by whatever path the file is
     named; one that was added, or that another plan named, is not. Once it has been cancelled nothing is said."""

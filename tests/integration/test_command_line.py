@@ -146,6 +146,9 @@ def test_the_help_is_the_same_both_ways(swarm: Swarm) -> None:
     [
         (["statsu"], 2, "Did you mean status?"),
         (["scale"], 2, "Missing argument"),
+        (["status", "--nope"], 2, "'--nope'"),
+        (["logs"], 2, "Next: swarm logs --help"),
+        (["-q", "statsu"], 2, "Next: swarm --help"),
         (["scale", "0"], 2, "0"),
         (["--json", "scale", "3"], 2, "no document"),
         (["run", "nothing.toml"], 2, "There is no plan nothing.toml"),
@@ -174,6 +177,7 @@ def test_what_goes_wrong_has_its_exit_code_and_no_traceback(
     done = swarm(*words)
     assert done.returncode == code, done.stderr
     assert said in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("  Next: ")
     assert "Traceback" not in done.stderr
     assert "Started" not in done.stderr
     assert done.stdout == ""

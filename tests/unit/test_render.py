@@ -630,7 +630,9 @@ def test_a_name_that_is_not_clear_is_never_guessed() -> None:
         naming.run_of(a_document(*done), None)
     with pytest.raises(UsageError) as caught:
         naming.run_of(a_document(*(a_run(id=f"run-{number}") for number in range(8))), "zzz")
-    assert caught.value.consequence == "Known: run-3, run-4, run-5, run-6, run-7, and 3 older."
+    assert (
+        caught.value.consequence == "Nothing was done. Known: run-3, run-4, run-5, run-6, run-7, and 3 older."
+    )
     with pytest.raises(UsageError, match="no run yet"):
         naming.run_of({}, None)
     assert naming.run_of(a_document(a_run(), a_run(id="old", state="ended")), None)["id"] == "modernise"
