@@ -28,7 +28,19 @@ STATES = (
     "answered",
     "landed",
 )
-_LISTED = ("running", "landing", "queued", "ready", "failed", "blocked", "cancelled", "answered", "landed")
+# What has not ended and what failed comes first, what landed last.
+_LISTED = (
+    "running",
+    "landing",
+    "queued",
+    "failed",
+    "ready",
+    "pending",
+    "blocked",
+    "cancelled",
+    "answered",
+    "landed",
+)
 _COLOURS = {
     "running": "36",
     "landing": "35",
@@ -307,16 +319,17 @@ def row_lines(run: Document, now: float, width: int) -> Iterator[tuple[str, str]
 
 
 def omitted_text(run: Document) -> str:
-    """Says how many tasks have no line of their own; empty where every one has."""
-    omitted = run.get("tasks_omitted")
-    if omitted is None:
-        tasks = [each for each in run.get("tasks") or [] if not is_settled(run, each)]
-        shown = 0
-        for state in _LISTED:
-            number = sum(1 for task in tasks if task.get("state") == state)
-            shown += min(number, SUMMARY_LANDED if state == "landed" else SUMMARY_LISTED)
-        omitted = len(tasks) - shown
-    return f"… and {omitted} more" if omitted else ""
+    """Says how many tasks of which state have no line of their own; empty where every one has."""
+    known = [str(each.get("state")) for each in run.get("tasks") or [] if not is_settled(run, each)]
+    found, left = counts(run), []
+    for state in (*_LISTED, *sorted(found.keys() - set(_LISTED))):
+        most = SUMMARY_LANDED if state == "landed" else SUMMARY_LISTED if state in _LISTED else 0
+        hidden = found.get(state, 0) - min(known.count(state), most)
+        left += [(hidden, state)] if hidden > 0 else []
+    if len(left) == 1:
+        return f"… and {left[0][0]} more {left[0][1]}"
+    total = sum(hidden for hidden, _ in left)
+    return f"… and {total} more: {', '.join(f'{hidden} {state}' for hidden, state in left)}" if left else ""
 
 
 def task_detail(task: Document, now: float) -> str:

@@ -350,11 +350,12 @@ def _suite_document(name: str, seen: SuiteCount) -> dict[str, Any]:
 
 
 def _worth_telling(run: Run) -> list[Task]:
-    """Picks the tasks that a person looks for: what goes on, what waits, what went wrong, what landed last. Flat in the number of
-    tasks as long as few are ready or ended badly."""
+    """Picks the tasks that a person looks for: what goes on, what waits, what went wrong, what landed last. Looks no
+    further than the last of them, in the order of the plan."""
     chosen: dict[str, Task] = {name: run.tasks[name] for name in run.live}
     wanted = {
         TaskState.READY: LISTED,
+        TaskState.PENDING: LISTED,
         TaskState.FAILED: LISTED,
         TaskState.BLOCKED: LISTED,
         TaskState.CANCELLED: LISTED,

@@ -99,10 +99,10 @@ def test_status_tells_what_happens_in_eighty_columns() -> None:
         "  look at it in .worktrees/modernise/staging",
         "  running   header      1m01s, 41 % cpu, 210 MB, attempt 2  Title of header",
         "  landing   types       verifying  Title of types",
-        "  ready     footer      waits for src/header/**, which header holds",
         "  failed    auth-tests  conflict: conflicts with staging in src/auth.py",
+        "  ready     footer      waits for src/header/**, which header holds",
+        "  pending   later       Title of later",
         "  landed    base        ddddddddd  Title of base",
-        "  … and 1 more",
     ]
 
 
@@ -222,8 +222,23 @@ def test_a_long_run_lists_a_few_of_each_kind_and_counts_the_rest() -> None:
         "l28",
         "l29",
     ]
-    assert lines[-1] == "  … and 35 more"
-    assert "… and 7 more" in render.status_text(a_document(a_run(*many, tasks_omitted=7)), now=NOW)
+    assert lines[-1] == "  … and 35 more: 10 failed, 25 landed"
+    few = [each for each in many if each["id"] not in ("f5", "l5")]  # what a summary has of them
+    summary = {**a_run(*few), "counts": a_run(*many)["counts"], "tasks_omitted": 2}
+    assert render.status_text(a_document(summary), now=NOW).splitlines()[-1] == lines[-1]
+
+
+def test_what_has_not_ended_has_a_line_before_what_has_landed() -> None:
+    """Pending tasks are listed as ready ones are, and behind all that is open or went wrong what landed last; what is hidden is
+    said by its state."""
+    tasks = [a_task(f"l{n}", "landed") for n in range(7)]
+    tasks += [a_task("p", "pending"), a_task("r", "ready"), a_task("f", "failed"), a_task("c", "cancelled")]
+    lines = render.status_text(a_document(a_run(*tasks)), now=NOW).splitlines()
+    states = [
+        line.split()[0] for line in lines[lines.index(next(x for x in lines if x.startswith("  failed"))) :]
+    ]
+    assert states == ["failed", "ready", "pending", "cancelled", *["landed"] * 5, "…"]
+    assert lines[-1] == "  … and 2 more landed"
 
 
 def test_colours_only_where_they_are_wanted() -> None:

@@ -77,6 +77,15 @@ def test_whoever_waits_for_what_is_paused_is_told_how_it_goes_on() -> None:
     assert told() == []
 
 
+def test_a_summary_has_what_has_not_ended() -> None:
+    """Of a run whose first task has landed and whose others wait for each other a summary leaves out none."""
+    story = a_story(a_plan(a_task("a"), a_task("b", needs=["a"]), a_task("c", needs=["b"])))
+    story.land("a")
+    (run,) = report.status(story.swarm, report.Live(), summary=True)["runs"]
+    assert [(task["id"], task["state"]) for task in run["tasks"]][2:] == [("c", "pending")]
+    assert run["tasks_omitted"] == 0
+
+
 def test_a_paused_run_leaves_the_others_alone() -> None:
     """Pausing one run holds back its starts only."""
     story = Story(Limits(workers_max=9, ramp_per_s=1000.0))
