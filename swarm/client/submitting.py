@@ -167,7 +167,7 @@ def _say_detached(run_id: str) -> None:
     )
 
 
-def _end(session: Session, document: dict[str, Any], run_id: str, elapsed_s: float) -> int:
+def _end(session: Session, document: dict[str, Any], run_id: str, elapsed_s: float | None) -> int:
     ended = naming.run_of(document, run_id)
     with contextlib.suppress(OutputClosed):  # how it ended is said by the exit code all the same
         if session.as_json:
@@ -429,18 +429,18 @@ def _check_numbers(attempts: int | None, timeout_s: float | None) -> None:
 def wait(session: Session, run: str | None, timeout_s: float | None) -> int:
     """Wait until every task of a run has ended.
 
-    What keeps the run from going on is told once, on stderr, and waited for all the same.
+    What keeps the run from going on is told once, on stderr, and waited for all the same. The time in the summary is that of the
+    run, from its beginning to its end, however long of it was waited for.
     """
-    began = time.monotonic()
     daemon = session.daemon_or_none()
     if daemon is None:
         document = session.journal_document()
         found = naming.run_of(document, run)
         if found.get("state") in naming.ACTIVE:
             session.daemon()  # says that none runs, and what to type
-        return _end(session, {**document, "runs": [found]}, str(found["id"]), time.monotonic() - began)
+        return _end(session, {**document, "runs": [found]}, str(found["id"]), telling.run_time_s(found))
     found = naming.run_of(session.document(full=False), run)
     run_id = str(found["id"])
     hindrances = progress.Hindrances(run_id, failure.say)
     document = progress.wait_for_end(session, daemon, run_id, timeout_s=timeout_s, hindrances=hindrances)
-    return _end(session, document, str(found["id"]), time.monotonic() - began)
+    return _end(session, document, run_id, telling.run_time_s(naming.run_of(document, run_id)))

@@ -55,13 +55,19 @@ def summary_line(run: Document, elapsed_s: float | None) -> str:
     return ", ".join(parts) + ("" if elapsed_s is None else f" in {elapsed_s:.1f} s")
 
 
+def run_time_s(run: Document) -> float | None:
+    """Gives the seconds from the beginning of a run to its end; None where it has not ended."""
+    began, ended = epoch(run.get("created_at")), epoch(run.get("ended_at"))
+    return None if began is None or ended is None else max(0.0, ended - began)
+
+
 def all_landed(run: Document) -> bool:
     """Says whether nothing of a run failed, was blocked or cancelled."""
     ended = counts(run)
     return not any(ended.get(state) for state in ("failed", "blocked", "cancelled"))
 
 
-def result_text(run: Document, elapsed_s: float, *, top: str = "", daemon_stays: bool = False) -> str:
+def result_text(run: Document, elapsed_s: float | None, *, top: str = "", daemon_stays: bool = False) -> str:
     """Tells how a run ended: its summary, what did not land and why, where staging is, and what to type next. Where the daemon does
     not stay, one has to be started before anything can be tried again."""
     lines = [summary_line(run, elapsed_s)]

@@ -286,6 +286,21 @@ def test_what_printed_or_changed_nothing_is_said(swarm: Swarm) -> None:
     assert swarm("diff", "c").err == "c has had no attempt.\n"
 
 
+def test_a_wait_tells_the_time_of_the_run(swarm: Swarm) -> None:
+    """Whoever waits for a run that has ended reads how long that took, and not how long it was waited for, with a daemon or without
+    one."""
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [swarm.task("a", "sleep 0.3; echo > out", claims=["out"])])))
+    run = swarm.wait("r")
+    began, ended = (
+        datetime.fromisoformat(run[key].replace("Z", "+00:00")) for key in ("created_at", "ended_at")
+    )
+    line = f"1 landed, 0 failed, 0 blocked in {(ended - began).total_seconds():.1f} s"
+    assert swarm("wait").out.splitlines()[0] == line
+    swarm("stop")
+    assert swarm("wait", "-q").out == f"{line}\n"
+
+
 def test_show_names_a_worktree_only_while_it_is_the_attempts(swarm: Swarm) -> None:
     """Of an attempt that has ended `show` names the worktree where it was kept, and none that went back to the pool."""
     swarm.run(swarm.plan("r", [swarm.task("a", "exit 1", claims=["x"], attempts=1)]), code=1)

@@ -316,6 +316,14 @@ def test_printable_keeps_what_is_harmless() -> None:
     assert printable("a\u00a0b\ud800\U000e0041") == "a b\\ud800\\U000e0041"
 
 
+def test_the_time_of_a_run_is_from_its_beginning_to_its_end() -> None:
+    """A run that has not ended, and one of which that is not known, has none."""
+    times = {"created_at": "2026-11-21T03:00:00.250Z", "ended_at": "2026-11-21T04:00:01.750Z"}
+    assert telling.run_time_s(times) == 3601.5
+    assert telling.run_time_s({**times, "ended_at": None}) is None
+    assert telling.run_time_s({}) is None
+
+
 def test_the_summary_counts_and_names_why() -> None:
     """One line says how many landed, how many failed and by what, and how long it took."""
     landed = [a_task(f"t{n}", "landed") for n in range(12)]
