@@ -163,6 +163,7 @@ class _Lines:
         self._before = 0
         self._document: dict[str, Any] | None = None
         self._error: BaseException | None = None
+        self._failures: set[tuple[str, ...]] = set()  # what fails and was told; it is tried every few seconds
         self._hindrances = Hindrances(run, failure.say)
 
     def follow(self) -> dict[str, Any]:
@@ -255,5 +256,14 @@ class _Lines:
                 progress = f"{landed}/{self._total}"
             # Why nothing happens is worth a line only while nothing happens.
             stuck = kind == "CapacityChanged" and not event.get("slots_open") and not self._working
-            if stuck or kind in telling.PROGRESS_EVENTS:
+            if (stuck or kind in telling.PROGRESS_EVENTS) and not self._was_told(event):
                 self._session.line(telling.event_text(event, progress=progress))
+
+    def _was_told(self, event: Mapping[str, Any]) -> bool:
+        """Tells of what fails and is tried again whether just that has a line already."""
+        if event.get("type") not in ("CommandFailed", "RunCommandFailed"):
+            return False
+        what = tuple(str(event.get(key)) for key in ("command", "task", "attempt", "text"))
+        told = what in self._failures
+        self._failures.add(what)
+        return told

@@ -243,6 +243,35 @@ def said_until(child: subprocess.Popen[str], words: str) -> str:
     return said
 
 
+def test_a_required_filter_that_fails_is_told_with_what_to_do(swarm: Swarm) -> None:
+    """Nothing can be checked out until it works: which file and which filter, once, with what shows it and what lets it go on; then
+    it goes on by itself."""
+    (swarm.top / ".gitattributes").write_text("*.bin filter=odd\n")
+    (swarm.top / "a.bin").write_text("x\n")
+    git(swarm.top, "add", ".")
+    git(swarm.top, "commit", "-qm", "filtered")
+    for key, value in (("clean", "cat"), ("smudge", "exit 3"), ("required", "true")):
+        git(swarm.top, "config", f"filter.odd.{key}", value)
+    running = swarm.spawn("run", str(swarm.plan("r", [swarm.task("a")])))
+    wait_until(
+        lambda: len(swarm.events("RunCommandFailed")) > 2 if swarm.status()["runs"] else False,
+        at_most_s=PATIENCE_S,
+    )
+    (problem,) = swarm.status()["runs"][0]["problems"]
+    assert "git can't check a.bin out: its filter odd, which your settings call required, fails" in problem
+    assert "(external filter 'exit 3' failed 3)" in problem
+    _, _, step = problem.partition("; or ")
+    command = step.partition(",")[0]
+    assert command == "git config filter.odd.required false"
+    git(swarm.top, *command.split()[1:])
+    swarm.look_again()
+    out, err = running.communicate(timeout=PATIENCE_S)
+    assert running.returncode == 0
+    assert out.count("failed and is tried again") == 1
+    assert err.count("can't go on") == 1
+    assert "PrepareRun" not in out + err
+
+
 @pytest.mark.parametrize("how", ["wait", "wait -q", "run", "run -q", "run --json"])
 def test_whoever_waits_is_told_once_why_a_run_cannot_go_on(swarm: Swarm, how: str) -> None:
     """Who waits for a run whose staging was moved by hand is told what status says, with the way on, whether it was moved before

@@ -10,7 +10,9 @@ import contextlib
 import errno
 import functools
 import os
+import re
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -65,6 +67,11 @@ class Outcome:
         return decode(self.out).rstrip("\n")
 
 
+# Git's own words, in its convert.c; before them it says which program failed, and how.
+_FILTER = re.compile(r"^fatal: (.+): (smudge|clean) filter '?(.+?)'? failed$", re.MULTILINE)
+_FILTER_SAID = re.compile(r"^error: (external filter '.*' failed.*)$", re.MULTILINE)
+
+
 class GitError(SwarmError):
     """Git could not do what was asked.
 
@@ -81,8 +88,9 @@ class GitError(SwarmError):
         self.err = last_line(err)
         self.errno = trouble.named_in(err)
         self.judgement = _judgement(err)
-        what = _command_name(argv)
-        super().__init__(cause or f"git {what} failed: {self.err or f'exit status {code}'}", "", next_step)
+        if not cause:
+            cause, next_step = _of_filter(err) or (_failed(argv, code, self.err), next_step)
+        super().__init__(cause, "", next_step)
 
 
 class GitTimedOut(GitError):
@@ -115,6 +123,30 @@ def _judgement(err: str) -> str:
         return ""
     told = (line for line in err.splitlines() if line.startswith("error: object "))
     return next(told, last_line(err)).removeprefix("error: ")
+
+
+def _failed(argv: Sequence[str], code: int | None, err: str) -> str:
+    return f"git {_command_name(argv)} failed: {err or f'exit status {code}'}"
+
+
+def _of_filter(err: str) -> tuple[str, str] | None:
+    """Gives cause and next step where a filter that the user's settings call required did not do its work: until it does, nothing
+    can be checked out, or nothing taken in, and git names no setting."""
+    found = _FILTER.search(err)
+    if found is None:
+        return None
+    path, way, name = found[1], found[2], found[3]
+    does = "check {} out" if way == "smudge" else "take {} in"
+    said = _FILTER_SAID.search(err)
+    why = f" ({said[1]})" if said is not None else ""
+    mend = (
+        f"mend or install what {shlex.join(('git', 'config', '--get-regexp', f'^filter[.]{name}[.]'))} shows"
+    )
+    instead = shlex.join(("git", "config", f"filter.{name}.required", "false"))
+    return (
+        f"git can't {does.format(path)}: its filter {name}, which your settings call required, fails{why}.",
+        f"{mend}; or {instead}, which takes files as they are without it",
+    )
 
 
 def _command_name(argv: Sequence[str]) -> str:
