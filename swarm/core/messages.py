@@ -7,8 +7,9 @@ keeps them, so a field is added with a default and none is ever renamed or given
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, ClassVar
 
 from swarm.core import plain
@@ -611,8 +612,13 @@ class Fact:
 # --- JSON -------------------------------------------------------------------------------------------------------------------
 
 
+_HEAD = ("at", "run", "task", "attempt")
+_Taker = tuple[str, Callable[[Any], tuple[Any, ...]], Callable[[Any], dict[str, Any]]]
+
+
 class _Registry:
     by_name: ClassVar[dict[str, type[Event]]] = {}
+    takers: ClassVar[dict[type[Any], _Taker]] = {}
 
 
 def _events() -> dict[str, type[Event]]:
@@ -624,6 +630,28 @@ def event_types() -> list[type[Event]]:
     """Lists every kind of event that can happen."""
     abstract = (Event, RunEvent, AttemptEvent)
     return [cls for cls in _events().values() if cls not in abstract]
+
+
+# What a message is made of: its type, when and of what it tells, and the rest of its fields by name, as they are.
+Parts = tuple[str, float, str | None, str | None, int | None, Mapping[str, Any]]
+
+
+def parts_of(message: Event | Fact) -> Parts:
+    """Takes a message apart; empty fields whose default is empty are left out. `event_to_json` is the same as JSON data."""
+    if type(message) is Fact:
+        return message.type, message.at, message.run, message.task, message.attempt, message.data
+    name, head, rest = _Registry.takers.get(type(message)) or _taker(type(message))
+    at, run, task, attempt = head(message)
+    return name, at, run, task, attempt, rest(message)
+
+
+def _taker(cls: type[Any]) -> _Taker:
+    head = attrgetter(*_HEAD) if issubclass(cls, AttemptEvent) else _head
+    return _Registry.takers.setdefault(cls, (cls.__name__, head, plain.fields_of(cls, _HEAD)))
+
+
+def _head(event: Any) -> tuple[Any, ...]:
+    return tuple(getattr(event, name, None) for name in _HEAD)
 
 
 def event_to_json(event: Event) -> dict[str, Any]:

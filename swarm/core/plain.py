@@ -10,7 +10,7 @@ import dataclasses
 import enum
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from datetime import datetime, timezone
 from operator import attrgetter
 from typing import Any
@@ -34,38 +34,39 @@ def dump(value: Any) -> Any:
 
 
 def dump_fields(value: Any, out: dict[str, Any]) -> dict[str, Any]:
-    """Adds the fields of a dataclass to `out` as plain JSON data, those without a default first, and gives that."""
-    known = _KNOWN_FIELDS.get(type(value)) or _fields(type(value))
-    wanted, get_wanted, others, empty, get_others = known
-    items = get_wanted(value)
-    out.update(zip(wanted, items if _PLAIN.issuperset(map(type, items)) else map(dump, items), strict=True))
-    items = get_others(value)
-    if items != empty:
-        for name, item, nothing in zip(others, items, empty, strict=True):
-            if item or item != nothing:
-                out[name] = item if type(item) in _PLAIN else dump(item)
+    """Adds the fields of a dataclass to `out` as plain JSON data, as `fields_of` gives them, and gives that."""
+    cls = type(value)
+    get = _KNOWN_FIELDS.get(cls) or _KNOWN_FIELDS.setdefault(cls, fields_of(cls))
+    for name, item in get(value).items():
+        out[name] = item if type(item) in _PLAIN else dump(item)
     return out
 
 
-_Names = tuple[str, ...]
-_Get = Callable[[Any], tuple[Any, ...]]
-
-
-_Fields = tuple[_Names, _Get, _Names, tuple[Any, ...], _Get]
-_KNOWN_FIELDS: dict[type[Any], _Fields] = {}
-
-
-def _fields(cls: type[Any]) -> _Fields:
-    """Gives the names of the fields of a class that are always written, and what gets them; of the others too what is not written.
-    Only emptiness is left out: another default must not change old events."""
-    defaults = dict(_defaults(cls))
+def fields_of(cls: type[Any], but: Container[str] = ()) -> Callable[[Any], dict[str, Any]]:
+    """Gives what gives the fields of a dataclass as they are, but some: those without a default first, then the others, of which
+    what is empty by default is left out. Only emptiness is: another default must not change old events."""
+    defaults = {name: default for name, default in _defaults(cls) if name not in but}
     wanted = tuple(name for name, default in defaults.items() if default is _MISSING)
     others = tuple(name for name in defaults if name not in wanted)
     empty = tuple(_MISSING if defaults[name] else defaults[name] for name in others)
-    return _KNOWN_FIELDS.setdefault(cls, (wanted, _getter(wanted), others, empty, _getter(others)))
+    get_wanted, get_others = _getter(wanted), _getter(others)
+
+    def get(value: Any) -> dict[str, Any]:
+        out = dict(zip(wanted, get_wanted(value), strict=True))
+        items = get_others(value)
+        if items != empty:
+            for name, item, nothing in zip(others, items, empty, strict=True):
+                if item or item != nothing:
+                    out[name] = item
+        return out
+
+    return get
 
 
-def _getter(names: _Names) -> _Get:
+_KNOWN_FIELDS: dict[type[Any], Callable[[Any], dict[str, Any]]] = {}
+
+
+def _getter(names: tuple[str, ...]) -> Callable[[Any], tuple[Any, ...]]:
     if len(names) > 1:
         return attrgetter(*names)
     return lambda value: tuple(getattr(value, name) for name in names)

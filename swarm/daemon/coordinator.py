@@ -19,7 +19,7 @@ import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +29,7 @@ from swarm.core import machine
 from swarm.core import messages as m
 from swarm.core.state import IllegalEvent, StaleEvent, Swarm, Turn, next_deadline, pending_commands
 from swarm.crashpoints import crash_at
-from swarm.edge.journal import Journal, JournalStuck, Record
+from swarm.edge.journal import Journal, JournalStuck, Record, data_of, record
 from swarm.errors import SwarmError
 
 BATCH_MAX = 512  # events that share one durable write
@@ -54,6 +54,13 @@ class _Decided:
     dropped: list[tuple[str, str, int]] = field(default_factory=list)
     commands: list[cmd.Command] = field(default_factory=list)
     answers: list[tuple[asyncio.Future[Turn], Turn]] = field(default_factory=list)
+
+
+def _records(event: m.Event, turn: Turn) -> list[Record]:
+    records = [record("event", *m.parts_of(event))]
+    for fact in turn.facts:
+        records.append(record("fact", *m.parts_of(fact)))
+    return records
 
 
 class Coordinator:
@@ -86,7 +93,7 @@ class Coordinator:
         self._wall = wall
         self._ahead = wall() - time.monotonic()  # by how much the wall clock is ahead of the time that passes
         self._clock = threading.Lock()
-        self._recent: deque[Mapping[str, Any]] = deque(maxlen=RECENT)
+        self._recent: deque[Record] = deque(maxlen=RECENT)
         self._last_at = 0.0
         self.finished: dict[str, m.Finished | m.FinishRefused] = {}  # by request, for those who wait for it
         self.ended = False
@@ -155,8 +162,7 @@ class Coordinator:
         """Takes the first event in, before the loop turns, and has everything carried out that is outstanding then: what a crash
         interrupted and what the event brings are one list."""
         turn = machine.step(self.swarm, event)
-        facts = [Record("fact", fact.to_json()) for fact in turn.facts]
-        self.seq = self.journal.append([Record("event", m.event_to_json(event)), *facts])
+        self.seq = self.journal.append(_records(event, turn))
         self._recent.clear()
         self.start(pending_commands(self.swarm))
 
@@ -221,8 +227,7 @@ class Coordinator:
             turn = self._step(event, answer)
             if turn is None:
                 continue
-            decided.records.append(Record("event", m.event_to_json(event)))
-            decided.records.extend(Record("fact", fact.to_json()) for fact in turn.facts)
+            decided.records += _records(event, turn)
             decided.dropped.extend(turn.dropped)
             decided.commands.extend(turn.commands)
             if answer is not None:
@@ -249,7 +254,7 @@ class Coordinator:
         if self.stuck is not None:
             _log.info("journal.goes_on", seq=self.seq)
             self.stuck, self._again_s = None, AGAIN_S[0]
-        self._recent.extend(record.data for record in decided.records)
+        self._recent.extend(decided.records)
         return True
 
     def _step(self, event: m.Event, answer: asyncio.Future[Turn] | None) -> Turn | None:
@@ -342,6 +347,6 @@ class Coordinator:
         if after + 1 >= first:
             start = after + 1 - first
             found = list(itertools.islice(self._recent, start, start + READ_AT_ONCE))
-            return [{"seq": first + start + place, **data} for place, data in enumerate(found)]
+            return [{"seq": first + start + place, **data_of(each)} for place, each in enumerate(found)]
         rows = self.journal.read(after=after, limit=READ_AT_ONCE)
         return [{"seq": row.seq, **row.data} for row in rows if row.seq <= self.seq]

@@ -31,6 +31,7 @@ from swarm.edge.journal import (
     Record,
     Transcript,
     TranscriptDamaged,
+    record,
     salvage,
     snapshot,
     write_anew,
@@ -67,8 +68,8 @@ def rebuild(places: Places, repository: git.Repository, *, dry_run: bool = False
             if runs or discarded:
                 event = m.JournalRebuilt(at=time.time(), runs=runs, discarded=discarded, publish_first=True)
                 turn = machine.step(swarm, event)
-                records.append(Record("event", m.event_to_json(event)))
-                records += [Record("fact", fact.to_json()) for fact in turn.facts]
+                records += [record("event", *m.parts_of(event))]
+                records += [record("fact", *m.parts_of(fact)) for fact in turn.facts]
         if records:
             opened.append(records)
     return [*found, *_taken_in(beyond, gone)]

@@ -27,7 +27,7 @@ from swarm.core.places import Places
 from swarm.core.simulation import World
 from swarm.core.state import Turn
 from swarm.daemon import recovery
-from swarm.edge.journal import Journal, Record
+from swarm.edge.journal import Journal, Record, record
 from tests.bench.bench_machine import AT_ONCE, LIMITS, a_plan, carry_on
 from tests.bench.measure import Bars, Variant, in_turn, options, scratch
 from tests.bench.product import Product
@@ -48,8 +48,8 @@ class Remembered(World):
         """Takes an event in, and keeps what a journal would."""
         turn = super().send(event)
         if turn is not None:
-            self.records.append(Record("event", m.event_to_json(event)))
-            self.records.extend(Record("fact", fact.to_json()) for fact in turn.facts)
+            self.records.append(record("event", *m.parts_of(event)))
+            self.records.extend(record("fact", *m.parts_of(fact)) for fact in turn.facts)
         return turn
 
 

@@ -68,8 +68,8 @@ MUTANTS: dict[str, Mutant] = {
     "forget-intent": Mutant(
         "that a candidate was made is not written into the journal",
         "swarm/daemon/coordinator.py",
-        'decided.records.append(Record("event", m.event_to_json(event)))',
-        'decided.records += [Record("event", m.event_to_json(event))] * (not isinstance(event, m.CandidateMade))',
+        'records = [record("event", *m.parts_of(event))]',
+        'records = [record("event", *m.parts_of(event))] * (not isinstance(event, m.CandidateMade))',
         ("tests/e2e/test_life.py::test_what_is_known_survives_the_daemon", "day landing.advanced"),
     ),
     "no-recovery": Mutant(

@@ -25,12 +25,12 @@ from swarm.core.model import Limits, attempt_branch
 from swarm.core.places import Places
 from swarm.daemon import execution, reconcile
 from swarm.edge import git
-from swarm.edge.journal import Journal, Record
+from swarm.edge.journal import Journal, record_of
 from swarm.edge.place import places_of
 
 RUN, TASK = "r", "t"
 AT = 1_700_000_000.0
-RECORDS = [Record("fact", {"type": "Swept", "at": AT, "number": number}) for number in range(3)]
+RECORDS = [record_of("fact", {"type": "Swept", "at": AT, "number": number}) for number in range(3)]
 
 Answers = Mapping[str, Mapping[str, Any]]
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from swarm.edge.journal import Journal, Record
+from swarm.edge.journal import Journal, Row, record_of
 from tests.conftest import git, wait_until
 from tests.crash.checker import Checker
 from tests.e2e.driver import Swarm, common_dir, snapshot
 
 RUN = "r"
-Edit = Callable[[list[Record]], list[Record]]
+Edit = Callable[[list[Row]], list[Row]]
 
 
 @dataclass
@@ -107,23 +107,23 @@ class Planted:
         """Writes the journal anew with other records, whole in itself."""
         path = self.state / "journal.sqlite"
         with Journal.open(path, readonly=True) as journal:
-            records = [Record(row.kind, row.data) for row in journal.read()]
+            rows = list(journal.read())
         for each in self.state.glob("journal.s*"):
             each.unlink()
         shutil.rmtree(self.state / "transcript", ignore_errors=True)
         with Journal.open(path) as journal:
             journal.begin_epoch()
-            journal.append(edit(records))
+            journal.append([record_of(row.kind, row.data) for row in edit(rows)])
 
     def attempt(self, task: str, n: int = 1) -> Path:
         return self.state / "attempts" / RUN / task / str(n)
 
 
-def json_of(records: list[Record], change: Callable[[str], str]) -> list[Record]:
-    return [Record(record.kind, json.loads(change(json.dumps(record.data)))) for record in records]
+def json_of(records: list[Row], change: Callable[[str], str]) -> list[Row]:
+    return [Row(0, row.kind, json.loads(change(json.dumps(row.data)))) for row in records]
 
 
-def facts(records: list[Record], kind: str, task: str) -> list[int]:
+def facts(records: list[Row], kind: str, task: str) -> list[int]:
     """Gives the places of what is told, or what happened, about a task."""
     return [
         at for at, each in enumerate(records) if each.data["type"] == kind and each.data.get("task") == task
@@ -268,11 +268,11 @@ def base_moved(p: Planted) -> None:
 
 
 def started_after_its_end(p: Planted) -> None:
-    def edit(records: list[Record]) -> list[Record]:
+    def edit(records: list[Row]) -> list[Row]:
         again = records[facts(records, "TaskStarted", "one")[0]]
         return [
             *records[:-1],
-            Record("fact", {**again.data, "attempt": 2, "at": records[-1].data["at"]}),
+            Row(0, "fact", {**again.data, "attempt": 2, "at": records[-1].data["at"]}),
             records[-1],
         ]
 
@@ -288,31 +288,31 @@ def fact_never_told(p: Planted) -> None:
 
 
 def fact_made_up(p: Planted) -> None:
-    def edit(records: list[Record]) -> list[Record]:
+    def edit(records: list[Row]) -> list[Row]:
         at = facts(records, "TaskLanded", "one")[0]
-        return [*records[:at], Record("fact", {**records[at].data, "task": "fails"}), *records[at + 1 :]]
+        return [*records[:at], Row(0, "fact", {**records[at].data, "task": "fails"}), *records[at + 1 :]]
 
     p.forge(edit)
 
 
 def number_used_again(p: Planted) -> None:
-    def edit(records: list[Record]) -> list[Record]:
+    def edit(records: list[Row]) -> list[Row]:
         at = facts(records, "TaskStarted", "red")[1]
-        return [*records[:at], Record("fact", {**records[at].data, "attempt": 1}), *records[at + 1 :]]
+        return [*records[:at], Row(0, "fact", {**records[at].data, "attempt": 1}), *records[at + 1 :]]
 
     p.forge(edit)
 
 
 def old_answer_taken(p: Planted) -> None:
-    def edit(records: list[Record]) -> list[Record]:
+    def edit(records: list[Row]) -> list[Row]:
         at = facts(records, "WorkerExited", "red")[1]
-        return [*records[:at], Record("event", {**records[at].data, "attempt": 1}), *records[at + 1 :]]
+        return [*records[:at], Row(0, "event", {**records[at].data, "attempt": 1}), *records[at + 1 :]]
 
     p.forge(edit)
 
 
 def claims_overlap(p: Planted) -> None:
-    def edit(records: list[Record]) -> list[Record]:
+    def edit(records: list[Row]) -> list[Row]:
         at = facts(records, "TaskStarted", "two")[0]
         early = facts(records, "TaskStarted", "one")[0] + 1
         rest = [*records[:at], *records[at + 1 :]]

@@ -17,7 +17,20 @@ from typing import Any
 
 import pytest
 
-from swarm.edge.journal import Journal, JournalDamaged, JournalFull, JournalTaken, Record, Row
+from swarm.core import messages as m
+from swarm.core import plain
+from swarm.core.model import Claim, Limits, Mode, PlanSpec, TaskSpec, TaskState
+from swarm.edge.journal import (
+    Journal,
+    JournalDamaged,
+    JournalFull,
+    JournalTaken,
+    Record,
+    Row,
+    data_of,
+    record,
+    record_of,
+)
 from swarm.edge.journal import store as module
 from swarm.errors import SwarmError
 
@@ -40,7 +53,7 @@ def journal(path: Path) -> Iterator[Journal]:
 
 def event(n: int, **more: Any) -> Record:
     """A record like those of the machine."""
-    return Record(
+    return record_of(
         "event",
         {"type": "Ticked", "at": 1000.5 + n, "run": "r", "task": f"t{n % 3}", "attempt": 1, "n": n, **more},
     )
@@ -61,21 +74,22 @@ def test_records_of_some_types_alone_are_read(journal: Journal) -> None:
 
 def test_records_come_back_as_they_were_given(journal: Journal) -> None:
     """What is appended is read back equal, with numbers from 1, whatever its shape."""
-    given = [
-        event(0),
-        Record("fact", {"type": "DaemonStarted", "at": 5}),
-        Record(
+    given: list[tuple[str, dict[str, Any]]] = [
+        ("fact", {"type": "DaemonStarted", "at": 5}),
+        (
             "event",
             {"type": "Odd", "at": 0.1, "run": None, "task": 7, "attempt": "one", "deep": {"a": [1, None]}},
         ),
-        Record(
+        (
             "event",
             {"type": "Paths", "at": 1e9, "touched": ["caf\udce9", "naïve\n", "\x00"], "task": "t\ud800"},
         ),
-        Record("event", {"type": "Ünï", "at": 2.5, "run": "läuft", "task": "日本", "attempt": 0}),
+        ("event", {"type": "Ünï", "at": 2.5, "run": "läuft", "task": "日本", "attempt": 0}),
     ]
-    assert journal.append(given) == len(given)
-    assert list(journal.read()) == [Row(n, r.kind, dict(r.data)) for n, r in enumerate(given, 1)]
+    records = [record_of(kind, data) for kind, data in given]
+    assert journal.append(records) == len(given)
+    assert list(journal.read()) == [Row(n, kind, data) for n, (kind, data) in enumerate(given, 1)]
+    assert [data_of(each) for each in records] == [data for _, data in given]
     assert journal.verify() == []
 
 
@@ -97,7 +111,8 @@ def test_numbers_go_on_after_reopening(path: Path) -> None:
 def test_reading_filters(journal: Journal, check: bool) -> None:
     """A reader gets exactly the records after a number that fit every filter, with and without following the chain."""
     journal.append(
-        [event(n) for n in range(9)] + [Record("fact", {"type": "F", "at": 1, "run": "other", "task": "t1"})]
+        [event(n) for n in range(9)]
+        + [record_of("fact", {"type": "F", "at": 1, "run": "other", "task": "t1"})]
     )
 
     def read(*after: int, **filters: Any) -> list[int]:
@@ -125,6 +140,30 @@ def test_reading_goes_over_many_chunks_while_records_are_added(journal: Journal)
     assert len(seen) > 2 * module.ROWS_AT_ONCE
 
 
+def test_values_of_the_core_are_kept_as_their_json() -> None:
+    """A record made from what an event or a fact holds is the one made of its JSON form: tuples, plans, limits, words of a list."""
+    task = TaskSpec(id="a", title="A", claims=(Claim(path="x/**", mode=Mode.SHARED),), extra={"k": (1, None)})
+    submitted = m.PlanSubmitted(
+        at=1.5,
+        run="r",
+        plan=PlanSpec(id="r", name="P", tasks=(task,)),
+        base_branch="main",
+        base_commit="c",
+        only=("a",),
+    )
+    for event in (submitted, m.DaemonStarted(at=2.0, version="1", pid=3, limits=Limits())):
+        assert record("event", *m.parts_of(event)) == record_of("event", m.event_to_json(event))
+    fact = m.Fact(
+        type="TaskFailed",
+        at=2.5,
+        run="r",
+        data={"paths": ("a", "b"), "task_spec": task, "ended": TaskState.FAILED},
+    )
+    made = record("fact", *m.parts_of(fact))
+    assert made == record_of("fact", plain.dump(fact.to_json()))
+    assert data_of(made)["ended"] == "failed"
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -140,7 +179,7 @@ def test_reading_goes_over_many_chunks_while_records_are_added(journal: Journal)
 def test_what_is_not_json_is_refused_whole(journal: Journal, bad: dict[str, Any]) -> None:
     """A batch with one record that can't be written writes none of them, and the journal goes on."""
     with pytest.raises((ValueError, TypeError)):
-        journal.append([event(1), Record("event", bad)])
+        journal.append([event(1), record_of("event", bad)])
     assert journal.append([event(2)]) == 1
     assert journal.verify() == []
 
@@ -549,7 +588,7 @@ def test_a_full_disk_is_told_and_harmless(path: Path, journal: Journal) -> None:
 _ON_A_SMALL_DISK = """
 import sys
 from pathlib import Path
-from swarm.edge.journal import Journal, JournalFull, Record
+from swarm.edge.journal import Journal, JournalFull, record_of
 folder = Path(sys.argv[1])
 filler = (folder / "filler").open("wb")
 filler.write(bytes(400_000)); filler.flush()
@@ -558,14 +597,14 @@ with Journal.open(folder / "j") as journal:
     told = 0
     for n in range(10000):
         try:
-            last = journal.append([Record("event", {"type": "T", "at": n, "text": "x" * 500})])
+            last = journal.append([record_of("event", {"type": "T", "at": n, "text": "x" * 500})])
         except JournalFull:
             told += 1
             assert [row.seq for row in journal.read(check=True)] == list(range(1, last + 1))
             if told == 3:
                 break
     filler.truncate(0)
-    assert journal.append([Record("event", {"type": "T", "at": 0})]) == last + 1
+    assert journal.append([record_of("event", {"type": "T", "at": 0})]) == last + 1
 with Journal.open(folder / "j", expect_existing=True) as journal:
     assert journal.verify() == [] and journal.last_seq() == last + 1
 print("held", told)
@@ -592,12 +631,12 @@ def test_a_really_full_file_system(tmp_path: Path) -> None:
 _WRITER = """
 import os, sys
 from pathlib import Path
-from swarm.edge.journal import Journal, Record
+from swarm.edge.journal import Journal, record_of
 with Journal.open(Path(sys.argv[1])) as journal:
     epoch = journal.begin_epoch()
     n = 0
     while True:
-        records = [Record("event", {"type": "T", "at": n, "epoch": epoch, "n": n + i}) for i in range(1 + n % 7)]
+        records = [record_of("event", {"type": "T", "at": n, "epoch": epoch, "n": n + i}) for i in range(1 + n % 7)]
         n += len(records)
         os.write(1, b"%d\\n" % journal.append(records))
 """

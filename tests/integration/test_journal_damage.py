@@ -14,7 +14,7 @@ import pytest
 from swarm.core.places import Places
 from swarm.daemon import rebuild, recovery
 from swarm.edge import git
-from swarm.edge.journal import Journal, Record
+from swarm.edge.journal import Journal, Record, record_of
 from swarm.errors import SwarmError
 from tests.stories import snapshot as everything
 from tests.unit.test_random_walk import walk
@@ -26,7 +26,7 @@ FLIPS, CUTS = 150, 40
 def history() -> list[Record]:
     """The events of a walk, so many that little of the file is empty: what is flipped there harms nothing."""
     *_, world = walk(1, steps=1600)
-    return [Record("event", json.loads(line)) for line in world.log]
+    return [record_of("event", json.loads(line)) for line in world.log]
 
 
 @pytest.fixture

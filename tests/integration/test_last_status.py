@@ -15,7 +15,7 @@ from swarm.client import offline
 from swarm.core.places import Places
 from swarm.daemon import recovery, service
 from swarm.edge import last_status
-from swarm.edge.journal import Journal, JournalDamaged, Record, open_to_read
+from swarm.edge.journal import Journal, JournalDamaged, open_to_read, record_of
 
 TOP = Path(__file__).resolve().parents[2]
 LEFT = {"schema": 1, "runs": [{"id": "left"}]}
@@ -40,7 +40,7 @@ def goes_on(places: Places) -> Journal:
     """Is a daemon that writes one record."""
     journal = recovery.open_journal(places)
     journal.begin_epoch()
-    journal.append([Record("fact", {"type": "SpaceReclaimed", "at": 1.0})])
+    journal.append([record_of("fact", {"type": "SpaceReclaimed", "at": 1.0})])
     return journal
 
 

@@ -16,7 +16,7 @@ from swarm.core import messages as m
 from swarm.core.places import Places
 from swarm.core.state import Swarm, pending_commands
 from swarm.daemon import recovery
-from swarm.edge.journal import Journal, JournalDamaged, Record, snapshot
+from swarm.edge.journal import Journal, JournalDamaged, record_of, snapshot
 from swarm.edge.journal.snapshot import Snapshot, SnapshotUnusable
 from tests.builders import a_plan, a_task
 from tests.stories import snapshot as everything
@@ -39,7 +39,7 @@ def journal(places: Places) -> Iterator[Journal]:
 
 def remember(journal: Journal, world: World, start: int) -> int:
     """Appends what the world has logged from `start` on, and gives how much it has logged."""
-    journal.append([Record("event", json.loads(line)) for line in world.log[start:]])
+    journal.append([record_of("event", json.loads(line)) for line in world.log[start:]])
     return len(world.log)
 
 
@@ -60,7 +60,7 @@ def a_swarm(journal: Journal) -> Swarm:
             base_commit="b" * 40,
         ),
     ]
-    journal.append([Record("event", m.event_to_json(event)) for event in events])
+    journal.append([record_of("event", m.event_to_json(event)) for event in events])
     return recovery.replay(journal)
 
 
@@ -129,7 +129,9 @@ def test_a_snapshot_of_another_journal_is_not_used(places: Places, journal: Jour
     with Journal.open(other.journal) as another:
         another.begin_epoch()
         start = m.DaemonStarted(at=1.0, version="2", pid=1, limits=m.Limits())
-        another.append([Record("event", m.event_to_json(start)), Record("fact", {"type": "F", "at": 1.0})])
+        another.append(
+            [record_of("event", m.event_to_json(start)), record_of("fact", {"type": "F", "at": 1.0})]
+        )
         os.rename(places.snapshot, other.snapshot)
         restored = recovery.restore(other, another)
     assert restored.version == "2"
@@ -141,13 +143,13 @@ def test_a_journal_that_is_older_than_its_snapshot_is_refused(
 ) -> None:
     """Where the snapshot knows more records than the journal has, the journal has lost its end; nothing is rebuilt from it."""
     start = m.DaemonStarted(at=1.0, version="1", pid=1, limits=m.Limits())
-    journal.append([Record("event", m.event_to_json(start))])
+    journal.append([record_of("event", m.event_to_json(start))])
     copy = Places(tmp_path / "copy")
     copy.state.mkdir()
     with Journal.open(copy.journal) as older:
         older.begin_epoch()
-        older.append([Record("event", m.event_to_json(start))])
-        journal.append([Record("event", m.event_to_json(start))])
+        older.append([record_of("event", m.event_to_json(start))])
+        journal.append([record_of("event", m.event_to_json(start))])
         take(copy, journal, recovery.replay(journal))
         with pytest.raises(JournalDamaged, match=r"ends at record 1, .* at record 2") as caught:
             recovery.restore(copy, older)
@@ -212,7 +214,7 @@ def test_a_snapshot_that_can_not_be_written_leaves_the_last_one(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    journal.append([Record("fact", {"type": "F", "at": 3.0})])
+    journal.append([record_of("fact", {"type": "F", "at": 3.0})])
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space"):

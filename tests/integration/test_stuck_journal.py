@@ -19,14 +19,14 @@ from swarm.core.model import Limits
 from swarm.core.state import Swarm
 from swarm.daemon import recovery
 from swarm.daemon.coordinator import Coordinator
-from swarm.edge.journal import Journal, JournalDamaged, JournalFull, JournalStuck, Record
+from swarm.edge.journal import Journal, JournalDamaged, JournalFull, JournalStuck, Record, record_of
 from swarm.errors import SwarmError
 from tests.adversity import fill, small_disk
 from tests.builders import a_plan, a_task, submitted
 
 
 def a_record(n: int, text: str = "") -> Record:
-    return Record("fact", {"type": "Said", "at": float(n), "text": text})
+    return record_of("fact", {"type": "Said", "at": float(n), "text": text})
 
 
 @pytest.fixture

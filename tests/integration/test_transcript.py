@@ -29,6 +29,7 @@ from swarm.edge.journal import (
     Transcript,
     TranscriptDamaged,
     open_to_read,
+    record_of,
     transcript,
 )
 
@@ -64,7 +65,7 @@ def last(places: Places) -> tuple[int, int]:
 
 def record(n: int, **more: Any) -> Record:
     text = ODD[n % len(ODD)]
-    return Record(
+    return record_of(
         "event",
         {
             "type": "Ticked",
@@ -89,7 +90,7 @@ def of_transcript(places: Places) -> list[tuple[Any, ...]]:
 def test_it_has_what_the_journal_has(places: Places, journal: Journal) -> None:
     """After each append the transcript holds every record, equal to the last byte, and each line is an object of JSON."""
     for n in range(20, 30):
-        journal.append([record(n), Record("fact", {"type": "F", "at": 5})])
+        journal.append([record(n), record_of("fact", {"type": "F", "at": 5})])
         assert of_transcript(places) == of_journal(journal)
     (file,) = places.transcript.iterdir()
     lines = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
@@ -275,7 +276,7 @@ def test_an_older_copy_is_told_by_who_only_reads(places: Places, reader: str) ->
     with opened(places) as journal:
         older = places.journal.read_bytes()
         wal = Path(f"{places.journal}-wal").read_bytes()
-        journal.append([Record("fact", {"type": "SpaceReclaimed", "at": 1.0})] * 3)
+        journal.append([record_of("fact", {"type": "SpaceReclaimed", "at": 1.0})] * 3)
     READERS[reader](places.state)
     (file,) = places.transcript.iterdir()
     whole = file.read_bytes()

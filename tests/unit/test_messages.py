@@ -87,6 +87,19 @@ def test_every_event_comes_back_from_json_as_it_was(kind: type[m.Event], data: s
     assert m.event_from_json(json.loads(json.dumps(m.event_to_json(event)))) == event
 
 
+@pytest.mark.parametrize("kind", EVENTS, ids=lambda cls: cls.__name__)
+@given(data=st.data())
+@quietly
+def test_the_parts_of_an_event_are_its_json_taken_apart(kind: type[m.Event], data: st.DataObject) -> None:
+    """What is kept of an event in columns, and the rest beside them, are together what its JSON form says, nothing twice."""
+    event = data.draw(instances(kind))
+    name, at, run, task, attempt, rest = m.parts_of(event)
+    head = {"type": name, "at": at, "run": run, "task": task, "attempt": attempt}
+    assert not head.keys() & rest.keys()
+    written = {key: value for key, value in head.items() if value is not None or key in ("type", "at")}
+    assert {**written, **plain.dump(rest)} == m.event_to_json(event)
+
+
 @pytest.mark.parametrize("kind", [*EVENTS, *COMMANDS], ids=lambda cls: cls.__name__)
 def test_messages_are_frozen_and_say_what_they_are(kind: type[Any]) -> None:
     """A message can't be changed, has no room for other fields, and has a sentence of its own that says what it is."""
@@ -161,6 +174,7 @@ def test_a_fact_says_only_what_it_is_about() -> None:
         "attempt": 2,
         "commit": "c",
     }
+    assert m.parts_of(fact) == ("TaskLanded", 1.5, "r", "t", 2, {"commit": "c"})
     assert m.Fact(type="CapacityChanged", at=2.0).to_json() == {"type": "CapacityChanged", "at": 2.0}
 
 

@@ -9,7 +9,7 @@ Rules for editing: from outside this folder only what is named here is used, and
 from contextlib import suppress
 
 from swarm.core.places import Places
-from swarm.edge.journal.rows import Record, Row
+from swarm.edge.journal.rows import Record, Row, data_of, record, record_of
 from swarm.edge.journal.store import (
     Journal,
     JournalDamaged,
@@ -31,9 +31,12 @@ __all__ = [
     "Row",
     "Transcript",
     "TranscriptDamaged",
+    "data_of",
     "ever_used",
     "hold_against",
     "open_to_read",
+    "record",
+    "record_of",
     "salvage",
     "write_anew",
 ]

@@ -11,15 +11,10 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-# kind, at, type, run, task, attempt, data
-Columns = tuple[str, float, str, str | None, str | None, int | None, str]
+from swarm.core import plain
 
-
-class Record(NamedTuple):
-    """Something to remember: `kind` is "event" or "fact"; `data` is JSON data with at least `type` and `at` (seconds)."""
-
-    kind: str
-    data: Mapping[str, Any]
+# Something to remember, as columns: kind ("event" or "fact"), at (seconds), type, run, task, attempt, and the rest as JSON.
+Record = tuple[str, float, str, str | None, str | None, int | None, str]
 
 
 class Row(NamedTuple):
@@ -31,12 +26,12 @@ class Row(NamedTuple):
 
 
 def _encoder() -> Callable[[Any], str]:
-    """Gives what makes JSON of data: in ASCII, so that a path that is not UTF-8 survives.
+    """Gives what makes JSON of data and of values of the core: in ASCII, so that a path that is not UTF-8 survives.
 
     `JSONEncoder.encode` makes its half in C anew for each text, which takes as long as a small text; where that half can be had, it
     is made once.
     """
-    standard = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+    standard = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=plain.dump)
     within: dict[int, Any] = {}  # what is being written, so that what holds itself is noticed
     try:
         chunks = json.encoder.c_make_encoder(  # type: ignore[attr-defined]
@@ -68,29 +63,45 @@ def _encoder() -> Callable[[Any], str]:
 _encode = _encoder()
 
 
-def columns_of(record: Record) -> Columns:
-    """Gives a record as columns. Raises `ValueError` or `TypeError` for data that is not JSON or lacks `type` or `at`."""
-    kind, data = record
-    rest = dict(data)
-    pop = rest.pop
-    try:
-        at, name = float(pop("at")), pop("type")
-    except KeyError as missing:
-        raise ValueError(f"a record needs {missing}") from None
-    if not isinstance(name, str) or at - at != 0.0:
-        raise ValueError(f"a record needs a type and a time, got {name!r} and {at!r}")
-    run = pop("run") if _fits_a_column(rest.get("run")) else None
-    task = pop("task") if _fits_a_column(rest.get("task")) else None
-    attempt = pop("attempt") if type(rest.get("attempt")) is int else None
+def record(
+    kind: str,
+    name: str,
+    at: float,
+    run: str | None = None,
+    task: str | None = None,
+    attempt: int | None = None,
+    rest: Mapping[str, Any] | None = None,
+) -> Record:
+    """Makes a record of type `name`; `rest` is JSON data, or values that `plain.dump` makes some of.
+
+    Raises `ValueError` or `TypeError` where it is not, or `at` is no time.
+    """
+    at = float(at)
+    if at - at != 0.0:
+        raise ValueError(f"a record needs a time, got {at!r}")
+    # A lone surrogate can't be a TEXT column; it stays in the JSON, which can hold it.
+    if run is not None and not run.isascii() and not _is_text(run):
+        run, rest = None, {"run": run, **(rest or {})}
+    if task is not None and not task.isascii() and not _is_text(task):
+        task, rest = None, {"task": task, **(rest or {})}
     return kind, at, name, run, task, attempt, _encode(rest) if rest else "{}"
 
 
-def _fits_a_column(value: Any) -> bool:
-    """Whether a value can be a TEXT column; anything else stays in the JSON, which can hold a lone surrogate too."""
-    if not isinstance(value, str):
-        return False
-    if value.isascii():
-        return True
+def record_of(kind: str, data: Mapping[str, Any]) -> Record:
+    """Makes a record of JSON data with at least `type` and `at`. Raises `ValueError` or `TypeError` where it is none."""
+    rest = dict(data)
+    try:
+        name, at = rest.pop("type"), rest.pop("at")
+    except KeyError as missing:
+        raise ValueError(f"a record needs {missing}") from None
+    if not isinstance(name, str):
+        raise ValueError(f"a record needs a type, got {name!r}")
+    columns = {key: rest.pop(key) for key in ("run", "task") if isinstance(rest.get(key), str)}
+    attempt = rest.pop("attempt") if type(rest.get("attempt")) is int else None
+    return record(kind, name, at, columns.get("run"), columns.get("task"), attempt, rest)
+
+
+def _is_text(value: str) -> bool:
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -98,9 +109,9 @@ def _fits_a_column(value: Any) -> bool:
     return True
 
 
-def data_of(columns: Columns) -> dict[str, Any]:
-    """Gives the data that was made into these columns. Raises `ValueError` where they are damaged."""
-    _kind, at, name, run, task, attempt, text = columns
+def data_of(record: Record) -> dict[str, Any]:
+    """Gives a record as JSON data. Raises `ValueError` where it is damaged."""
+    _kind, at, name, run, task, attempt, text = record
     data: dict[str, Any] = {"type": name, "at": at}
     if run is not None:
         data["run"] = run
@@ -113,16 +124,16 @@ def data_of(columns: Columns) -> dict[str, Any]:
     return data
 
 
-def chained(checksum: int, seq: int, columns: Columns) -> int:
+def chained(checksum: int, seq: int, record: Record) -> int:
     """Gives the checksum of the chain at a row, from that of the row before it."""
-    kind, at, name, run, task, attempt, text = columns
+    kind, at, name, run, task, attempt, text = record
     whole = f"{seq}\x1f{kind}\x1f{at!r}\x1f{name}\x1f{run}\x1f{task}\x1f{attempt}\x1f{text}"
     return zlib.crc32(whole.encode(), checksum)
 
 
 def fitting(
-    rows: Iterable[tuple[int, Columns]], kind: str | None, run: str | None, task: str | None
-) -> Iterator[tuple[int, Columns]]:
+    rows: Iterable[tuple[int, Record]], kind: str | None, run: str | None, task: str | None
+) -> Iterator[tuple[int, Record]]:
     """Gives those rows that fit every filter given."""
     for row in rows:
         found_kind, _at, _name, found_run, found_task, *_rest = row[1]

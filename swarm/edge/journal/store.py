@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 from swarm.crashpoints import crash_at
-from swarm.edge.journal.rows import Columns, Record, Row, chained, columns_of, data_of, fitting
+from swarm.edge.journal.rows import Record, Row, chained, data_of, fitting
 from swarm.errors import Refused, SwarmError
 
 APPLICATION_ID = (
@@ -178,24 +178,22 @@ class Journal:
 
         With `after`, the last number that the caller knows, an append that failed may be tried again: where it had been
         written all the same, it is not written twice. Raises `JournalTaken` when somebody else began an epoch (or this
-        one never did), `JournalStuck` when the machine does not let it write, `ValueError` or `TypeError` for data that
-        is not JSON or lacks `type` or `at`; nothing was written then.
+        one never did), `JournalStuck` when the machine does not let it write; nothing was written then.
         """
-        split = [columns_of(record) for record in records]
-        if not split:
+        if not records:
             return self.last_seq()
         with self._lock:
             self._check_not_replaced()
             tip, self._tip = self._tip, None  # not known again before this has succeeded
             seq, checksum = tip or self._durably(self._current_tip)
             if after is not None and seq != after:
-                self._tip = self._written_already(split, after, (seq, checksum))
+                self._tip = self._written_already(records, after, (seq, checksum))
                 return self._tip[0]
             rows: list[tuple[Any, ...]] = []
-            for columns in split:
+            for record in records:
                 seq += 1
-                checksum = chained(checksum, seq, columns)
-                rows.append((seq, *columns, checksum))
+                checksum = chained(checksum, seq, record)
+                rows.append((seq, *record, checksum))
             self._durably(lambda: self._insert(rows), one_statement=len(rows) <= INSERTED_AT_ONCE)
             self._tip = (seq, checksum)
             if self.follower is not None:
@@ -203,18 +201,20 @@ class Journal:
             return seq
 
     def _insert(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Inserts rows, many by one statement: each lets other threads have the interpreter and must get it back. The trigger
-        checks the epoch and moves the head."""
+        """Inserts rows, many by one statement: each lets other threads have the interpreter and must get it back. `executemany` of
+        one does so once less, as it asks for no number of the last row. The trigger checks the epoch and moves the head."""
         for start in range(0, len(rows), INSERTED_AT_ONCE):
             some = rows[start : start + INSERTED_AT_ONCE]
-            self._connection.execute(_inserting(len(some)), [*chain.from_iterable(some)])
+            self._connection.executemany(_inserting(len(some)), ([*chain.from_iterable(some)],))
 
-    def _written_already(self, split: Sequence[Columns], after: int, tip: tuple[int, int]) -> tuple[int, int]:
+    def _written_already(
+        self, records: Sequence[Record], after: int, tip: tuple[int, int]
+    ) -> tuple[int, int]:
         """Gives the last record where exactly these follow `after`, and nothing else."""
         expected = self.checksum_at(after) or 0
-        for number, columns in enumerate(split, after + 1):
-            expected = chained(expected, number, columns)
-        if (after + len(split), expected) != tip:
+        for number, record in enumerate(records, after + 1):
+            expected = chained(expected, number, record)
+        if (after + len(records), expected) != tip:
             raise _damaged(self.path, f"it ends with record {tip[0]}, where {after} was the last")
         return tip
 
@@ -313,12 +313,12 @@ class Journal:
         """
         rows = self._checked_rows(after) if check else self._rows(after, (kind, run, task))
         fits = (row for row in fitting(rows, kind, run, task) if types is None or row[1][2] in types)
-        for seq, columns in islice(fits, limit):
+        for seq, record in islice(fits, limit):
             try:
-                data = data_of(columns)
+                data = data_of(record)
             except ValueError as error:
                 raise _damaged(self.path, f"record {seq} is not JSON any more") from error
-            yield Row(seq, columns[0], data)
+            yield Row(seq, record[0], data)
 
     def chunks(self, after: int) -> Iterator[list[tuple[Any, ...]]]:
         """Gives the rows above `after` as they are in the file: number, columns, checksum; many at once."""
@@ -326,14 +326,14 @@ class Journal:
             yield chunk
             after = chunk[-1][0]
 
-    def _rows(self, after: int, filters: _Filters) -> Iterator[tuple[int, Columns]]:
+    def _rows(self, after: int, filters: _Filters) -> Iterator[tuple[int, Record]]:
         chunk = self._chunk(after, filters)
         while chunk:
             for seq, *columns, _checksum in chunk:
                 yield seq, tuple(columns)
             chunk = self._chunk(seq, filters) if len(chunk) == ROWS_AT_ONCE else []
 
-    def _checked_rows(self, after: int) -> Iterator[tuple[int, Columns]]:
+    def _checked_rows(self, after: int) -> Iterator[tuple[int, Record]]:
         """Every row after `after`, each held against the chain: a chain can't be followed through filtered rows."""
         found = self.checksum_at(after)
         if found is None:
@@ -341,12 +341,12 @@ class Journal:
         checksum = found
         while chunk := self._chunk(after, _NO_FILTERS):
             for seq, *rest, stored in chunk:
-                columns: Columns = tuple(rest)
-                checksum = chained(checksum, seq, columns)
+                record: Record = tuple(rest)
+                checksum = chained(checksum, seq, record)
                 if seq != after + 1 or checksum != stored:
                     raise _damaged(self.path, f"record {after + 1} is not what was written")
                 after = seq
-                yield seq, columns
+                yield seq, record
         if self._promised(after) > after:
             raise _damaged(self.path, f"the records after {after} are missing")
 
@@ -425,8 +425,8 @@ class Journal:
         after = checksum = 0
         while chunk := self._chunk(after, _NO_FILTERS):
             for seq, *rest, stored in chunk:
-                columns: Columns = tuple(rest)
-                right = chained(checksum, seq, columns)
+                record: Record = tuple(rest)
+                right = chained(checksum, seq, record)
                 if seq != after + 1:
                     yield f"records {after + 1} to {seq - 1} are missing"
                 elif stored != right:

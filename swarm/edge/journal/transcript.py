@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from swarm.crashpoints import crash_at
-from swarm.edge.journal.rows import Columns, chained
+from swarm.edge.journal.rows import Record, chained
 from swarm.edge.journal.store import Journal, JournalDamaged
 
 FILE_BYTES_MAX = 2 << 20  # packing so much takes 20 ms, once in some thousand records
@@ -41,13 +41,13 @@ class Line(NamedTuple):
     """A record with its number and the checksum of the chain there."""
 
     seq: int
-    columns: Columns
+    record: Record
     checksum: int
 
     @property
     def row(self) -> tuple[Any, ...]:
         """The record as it is in the journal's file."""
-        return (self.seq, *self.columns, self.checksum)
+        return (self.seq, *self.record, self.checksum)
 
 
 class Transcript:
@@ -247,18 +247,18 @@ def _read(raw: bytes) -> Line | None:
         return None
     try:
         found = json.loads(head + b"}")
-        columns = (
+        record = (
             *(found[name] for name in ("kind", "at", "type", "run", "task", "attempt")),
             text[:-2].decode(),
         )
-        return Line(found["seq"], columns, found["checksum"])
+        return Line(found["seq"], record, found["checksum"])
     except (ValueError, KeyError, TypeError):
         return None
 
 
 def _follows(line: Line, checksum: int) -> bool:
     try:
-        return chained(checksum, line.seq, line.columns) == line.checksum
+        return chained(checksum, line.seq, line.record) == line.checksum
     except UnicodeEncodeError:  # no journal ever held such a text
         return False
 
