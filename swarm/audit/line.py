@@ -229,7 +229,8 @@ def _moves(path: Path) -> list[tuple[str, str]] | None:
 def _published(line: Line, users: Mapping[str, str], common: Path, notes: list[str]) -> Iterator[Breach]:
     """Everything that is said to have landed is on the user's branch, which may be ahead of what the journal says.
 
-    A person's commits on top of it are a note; where they moved it off what has landed, what the daemon has told of it is said.
+    A person's commits on top of it are a note, and so is that the branch of a finished run was deleted, where one of theirs has all
+    of it; where they moved it off what has landed, what the daemon has told of it is said.
     """
     run = line.run
     if not run.prepared:
@@ -239,6 +240,13 @@ def _published(line: Line, users: Mapping[str, str], common: Path, notes: list[s
     places = {commit: at for at, commit in enumerate([line.base, *line.commits])}
     if stands is not None and places.get(stands, -1) >= places.get(run.published, 0):
         return
+    if stands is None and run.on_target is not None and not run.open_tasks:
+        holders = git.branches_with(common, run.published, without=None, leave_out="swarm/")
+        if holders:  # it has been tidied up
+            notes.append(
+                f"Branch {branch} of run {run.id}, which is finished, is gone; {holders[0]} has all of it."
+            )
+            return
     reason = explain(run)
     where = f"stands at {stands[:12]}" if stands else "is gone"
     text = f"Branch {branch} {where}, and the last landing that was published is {run.published[:12]}"

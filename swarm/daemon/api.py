@@ -532,9 +532,16 @@ class Api:
         dry_run = bool((await self._body(request)).get("dry_run"))
         found = await self.service.recover(dry_run=dry_run)
         if not dry_run:
-            for run in [run.id for run in self.swarm.runs.values() if run.prepared]:
+            for run in await self._with_branch():
                 self.coordinator.post(m.StagingLookAsked(at=self.coordinator.now(), run=run))
         return Document({"found": plain.dump(found)})
+
+    async def _with_branch(self) -> list[str]:
+        """Lists the runs whose staging branch is there: a look makes it again, and of a finished run it may be gone."""
+        common = self.edges.repository.common_dir
+        there = await self._thread(lambda: git.refs_below(common, "refs/heads/swarm/"))
+        runs = [run.id for run in self.swarm.runs.values() if run.prepared]
+        return [run for run in runs if f"refs/heads/{staging_branch(run)}" in there]
 
     async def stop(self, request: Request) -> Response:
         """Begins to stop; the caller waits for the process to end."""

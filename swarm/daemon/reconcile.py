@@ -67,7 +67,8 @@ class Known:
     """What the journal says that there must be, taken down at one moment so that it can be looked at beside a running machine.
 
     `staging` are the worktree of each run that is prepared, where it stands and where it is going, `published` where the last
-    landing left the staging branch of those that are not finished, or of all where a person asks; `up` the attempts whose workers
+    landing left the staging branch of those that are not finished, or of all where a person asks, `finished` which of them are;
+    `up` the attempts whose workers
     run, as far as anybody knows, and where; `leases` who works in which worktree from which base, `ended`
     the attempts that need none any more, `runs` the ids of all runs; `nonces` the names of the workers that may live,
     `verifying` those of whom suites may, `running` the names of what lived a moment before, `at` when all
@@ -76,6 +77,7 @@ class Known:
 
     staging: dict[str, tuple[Path, str, str]] = field(default_factory=dict)
     published: dict[str, str] = field(default_factory=dict)
+    finished: set[str] = field(default_factory=set)
     up: list[tuple[str, str, int, str]] = field(default_factory=list)
     leases: dict[str, tuple[Path, str]] = field(default_factory=dict)
     work: list[KeptWork] = field(default_factory=list)
@@ -104,9 +106,7 @@ def known(
     for run in swarm.runs.values():
         found.runs.append(run.id)
         if run.prepared and not run.discarding:
-            found.staging[run.id] = (Path(run.worktree), run.followed, run.following or run.followed)
-            if asked or run.open_tasks or run.on_target is None:
-                found.published[run.id] = run.published
+            _take_down_staging(found, run)
         if run.finish is not None:
             found.verifying.add(f"{places.nonce_head}-{run.finish.request}")
             found.benches.add(bench_key(f"finish/{run.id}/{run.finish.request}"))
@@ -128,6 +128,15 @@ def known(
                 kept = KeptWork(run.id, name, attempt.n, attempt.branch, attempt.base, attempt.head)
                 found.work.append(kept)
     return found
+
+
+def _take_down_staging(found: Known, run: Run) -> None:
+    found.staging[run.id] = (Path(run.worktree), run.followed, run.following or run.followed)
+    finished = run.on_target is not None and not run.open_tasks
+    if finished:
+        found.finished.add(run.id)
+    if found.asked or not finished:
+        found.published[run.id] = run.published
 
 
 def _attempts(run: Run) -> Iterator[tuple[str, Attempt]]:
@@ -266,12 +275,19 @@ def _branches(must: Known, edges: Edges, dry_run: bool) -> list[Finding]:
             made = not dry_run and _make_branch(work, edges)
             found.append(Finding("ref", text, "it is made again", made))
     for run, commit in must.published.items():
-        if f"refs/heads/{staging_branch(run)}" not in there:
+        if f"refs/heads/{staging_branch(run)}" not in there and not _is_tidied_up(must, edges, run):
             if not dry_run:
                 edges.landing.restore(run, commit)
             remedy = "it is made again where the last landing left it"
             found.append(Finding("ref", f"branch {staging_branch(run)} is gone", remedy, not dry_run))
     return found
+
+
+def _is_tidied_up(must: Known, edges: Edges, run: str) -> bool:
+    """Tells of a staging branch that is gone whether its run is finished and a branch of the user's has all of it: who deletes it
+    then has tidied up."""
+    common, commit = edges.repository.common_dir, must.published[run]
+    return run in must.finished and bool(git.branches_with(common, commit, without=None, leave_out="swarm/"))
 
 
 def _orphans(must: Known, edges: Edges, _: bool) -> list[Finding]:

@@ -101,10 +101,9 @@ def test_a_staging_branch_that_was_deleted_is_made_again(swarm: Swarm, daemon: b
 
 
 @WITH_AND_WITHOUT
-def test_the_staging_branch_of_a_finished_run_is_made_again_when_that_is_asked_for(
-    swarm: Swarm, daemon: bool
-) -> None:
-    """Who tidies up after a finish may delete the staging branch, and a start leaves that so; recover makes it again."""
+def test_the_staging_branch_of_a_finished_run_may_be_deleted(swarm: Swarm, daemon: bool) -> None:
+    """Who tidies up after a finish has done an ordinary thing as long as the target has all of it: neither a start nor recover
+    makes the branch again, and the audit notes it. Once nothing of theirs has it, it is missing, and recover makes it again."""
     landed(swarm, daemon=True)
     swarm("finish")
     swarm.look_again()
@@ -116,6 +115,12 @@ def test_the_staging_branch_of_a_finished_run_is_made_again_when_that_is_asked_f
         swarm("stop")
         swarm("start")
     assert git(swarm.top, "branch", "--list", "swarm/r/staging") == ""
+    assert found(swarm) == []
+    assert git(swarm.top, "branch", "--list", "swarm/r/staging") == ""
+    noted = "Branch swarm/r/staging of run r, which is finished, is gone; main has all of it."
+    assert noted in swarm("audit").out
+    git(swarm.top, "reset", "-q", "--hard", f"{before}^")
+    swarm.look_again()
     assert "I1 is broken" in swarm("audit", code=1).out
     check_mended(swarm, "ref")
     assert swarm.staging("r") == before

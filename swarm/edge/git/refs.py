@@ -110,10 +110,13 @@ def is_on_a_branch(common_dir: Path | str, commit: str) -> bool:
 
 
 def branches_with(common_dir: Path | str, commit: str, *, without: str | None, leave_out: str) -> list[str]:
-    """Lists the branches that reach a commit and not another, without `refs/heads/`; those below `leave_out` are left out."""
+    """Lists the branches that reach a commit and not another, without `refs/heads/`; those below `leave_out` are left out. None
+    reaches one that is not there."""
     unless = [f"--no-contains={without}"] if without else []
     asked = ("for-each-ref", "--format=%(refname)", f"--contains={commit}", *unless, "refs/heads/")
-    names = (name.removeprefix("refs/heads/") for name in run(*asked, git_dir=common_dir).text.split())
+    names = (
+        name.removeprefix("refs/heads/") for name in run(*asked, git_dir=common_dir, ok=(0, 129)).text.split()
+    )
     return [name for name in names if not name.startswith(leave_out)]
 
 
