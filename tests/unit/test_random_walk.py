@@ -94,6 +94,7 @@ class World:
         self.requests = 0
         self.branches: dict[str, Seen] = {}  # how each staging branch was last seen or put
         self.left: dict[str, str] = {}  # where we left it
+        self.newer = seed % 5 > 0  # else a version begins in which some could wait for ever, and this goes on
         self.limits = self.some_limits()
         self.swarm = Swarm()
         self.send(m.DaemonStarted(at=self.now, version="walk", pid=1, limits=self.limits))
@@ -126,11 +127,11 @@ class World:
             task_budget_tokens=self.random.choice([0, 0, 0, 1_500]),
             day_budget_tokens=self.random.choice([0, 0, 0, 10_000]),
             apart=self.random.random() < 0.5,
-            alone_comes_back=True,  # without it one that is to run alone may wait for ever
             apart_in_order=True,  # without it one that is passed by may have to wait, see `check_turn`
-            priority_anew=True,  # without it one that was made less urgent may still start as what it was
-            over_keeps_none=True,  # without it claims may stay taken for ever
-            settles_first=True,  # without it some may stand on what will not land until their run is looked at
+            alone_comes_back=self.newer,  # without it one that is to run alone may wait for ever
+            priority_anew=self.newer,  # without it one that was made less urgent may still start as what it was
+            over_keeps_none=True,  # without it claims may stay taken for ever, whatever version goes on
+            settles_first=self.newer,  # without it some may stand on what will not land until their run is looked at
         )
         if self.rush:
             slots = self.random.choice([2, 3, 4])
@@ -156,7 +157,8 @@ class World:
                 run = self.swarm.runs[str(fact.run)]
                 task = run.tasks[str(fact.task)]
                 self.taken[run.id, task.spec.id, len(task.attempts)] = run.wanted_claims(task)
-                self.check_turn(run, task.spec.id)
+                if self.swarm.limits.priority_anew:
+                    self.check_turn(run, task.spec.id)
                 hold = before.get(str(fact.data["agent"]))
                 assert hold is None or hold <= self.now, f"{fact.task} started while its agent was held"
                 roles = [role for role in self.swarm.limits.roles if role.name == task.spec.role]
@@ -215,7 +217,9 @@ class World:
         self.outstanding = {_key(command): command for command in pending_commands(again)}
         self.now += 1.0
         self.outstanding.pop(("MeasureHost", "", "", ""), None)
-        if self.random.random() < 0.4:  # somebody has changed the settings, or another version goes on
+        # Somebody has changed the settings, or another version goes on.
+        if self.random.random() < 0.4 or not self.newer:
+            self.newer = True
             self.limits = self.some_limits()
         self.send(m.DaemonStarted(at=self.now, version="walk", pid=2, limits=self.limits))
 
@@ -692,7 +696,9 @@ class World:
                     return
 
     def calm_down(self) -> None:
-        """From here on everything goes well, nothing is paused, and every deadline comes."""
+        """From here on this version goes on, everything goes well, nothing is paused, and every deadline comes."""
+        if not self.newer:
+            self.crash()
         self.kind = True
         self.weigh(50.0)
         for name, plan in self.plans.items():
