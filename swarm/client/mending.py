@@ -250,6 +250,8 @@ def _bring_back(
             session.note(
                 f"{'kept' if dry_run else 'also kept'}: {protocol.printable(each['branch'])} ({options})"
             )
+    if aside := offline.set_aside(session.top, chosen["task"]):
+        session.note(f"Besides, {protocol.printable(aside)}")
     if place is not None:
         session.note(f"From {protocol.printable(chosen['branch'])}:")
         session.line(place)

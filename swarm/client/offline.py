@@ -649,13 +649,17 @@ def kept_work(top: Path, text: str, run: str | None) -> list[dict[str, Any]]:
 
 
 def set_aside(top: Path, task: str) -> str:
-    """Says where worktrees of a task lie that were put aside as they were; "" where there are none."""
+    """Says where worktrees of a task lie that were put aside as they were, or will be; "" where there are none."""
     from swarm import config
     from swarm.core.model import slug
-    from swarm.edge import git, saved
+    from swarm.edge import git, leases, saved
 
-    root = top / config.load(top, os.environ).worktrees.root
-    places = saved.Aside(root / "pool" / ".kept", git.Repository.discover(top).common_dir).of_task(slug(task))
+    pool = top / config.load(top, os.environ).worktrees.root / "pool"
+    places = saved.Aside(pool / ".kept", git.Repository.discover(top).common_dir).of_task(slug(task))
+    members = leases.Leases(pool, None).load()
+    places += [
+        str(each.path) for each in members if each.given_up and saved.Owner.of(each.key).task == slug(task)
+    ]
     return f"look at what was put aside as it lay: {', '.join(places)}" if places else ""
 
 

@@ -62,11 +62,18 @@ def collect(command: cmd.Collect, edges: Edges, clock: Callable[[], float]) -> m
     )
 
 
-def given_up(command: cmd.Collect, text: str, at: float) -> m.Collected:
-    """Answers for work that can't be collected, whatever is tried: nothing of it comes in, and the attempt may end."""
+def given_up(command: cmd.Collect, text: str, at: float, edges: Edges) -> m.Collected:
+    """Answers for work that can't be collected, whatever is tried: nothing of it comes in, and the attempt may end.
+
+    That is noted with the worktree, which is then set aside at once, by this daemon or the next: it may live but a moment.
+    """
+    try:
+        edges.pool.give_up(lease_key(command))
+    except OSError as error:  # it is then set aside later
+        _log.warning("collect.not_noted", task=command.task, attempt=command.attempt, reason=str(error))
     problem = (
-        f"What it left can't be collected: {text} What lies in {command.worktree} is saved as soon as that can be done, else set"
-        " aside whole, and it is told where."
+        f"What it left can't be collected: {text.rstrip('.')}. All of it is kept, in {command.worktree} or where swarm show"
+        f" {command.task} tells."
     )
     return m.Collected(at=at, **command.about, head=command.base, commits=0, touched=(), problem=problem)
 

@@ -51,12 +51,14 @@ def refusal(run: str, holds: Sequence[Holding]) -> Refused:
 @dataclass(frozen=True, slots=True)
 class Ground:
     """What the journal says of a run, taken down at one moment: `live` are tasks with an attempt under way, `work` the commits of
-    attempts that have not landed, by task, `staging` where staging stands, `worktrees` the names of its folders."""
+    attempts that have not landed, by task, `working` the leases of attempts under way, `staging` where staging stands, `worktrees`
+    the names of its folders."""
 
     run: str
     base: str
     staging: tuple[str, ...]
     live: tuple[str, ...]
+    working: tuple[str, ...]
     work: dict[str, tuple[str, ...]]
     worktrees: tuple[str, ...]
 
@@ -74,6 +76,7 @@ def ground(run: Run) -> Ground:
         base=run.base_commit,
         staging=tuple({run.published, run.staging} - {run.base_commit}),
         live=tuple(run.live),
+        working=tuple(f"{run.id}/{name}/{each.n}" for name in run.live if (each := run.tasks[name].live)),
         work=work,
         worktrees=run.worktree_names(),
     )
@@ -101,7 +104,7 @@ class Discarder:
         for name, text, commits in there:
             if name not in found and alone.intersection(commits):
                 found[name] = Holding(name, text)
-        for name, text in (*self._dirty(of), *self.pool.aside.of(of.run)):
+        for name, text in (*self._dirty(of), *self._uncollected(of), *self.pool.aside.of(of.run)):
             found.setdefault(name, Holding(name, text))
         return list(found.values())
 
@@ -132,6 +135,12 @@ class Discarder:
         for tree in self._worktrees(of.run, of.worktrees):
             if tree.path.is_dir() and opened.is_dirty(tree):
                 yield f"worktree/{tree.path.name}", f"there are changes in {tree.path}"
+
+    def _uncollected(self, of: Ground) -> Iterator[tuple[str, str]]:
+        """Lists what lies in worktrees of the pool that was not collected: git could not read it, or it came later."""
+        for key, path in self.pool.held(of.run, of.working):
+            task = key.partition("/")[2].rpartition("/")[0]
+            yield f"worktree/pool/{path.name}", f"what {task} left in {path} is on no branch"
 
     def _worktrees(self, run: str, names: Collection[str]) -> list[linked.LinkedTree]:
         """Lists the worktrees that were made for the run, for staging and to look into attempts, as far as git knows them."""

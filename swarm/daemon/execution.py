@@ -210,12 +210,14 @@ class Execution:
         at = self.clock()
         if isinstance(command, cmd.GiveBackWorktree):
             self._returns[lease_key(command)] += 1
-            if lacks or self.closing or self._returns[lease_key(command)] < RETURNS_MAX:
+            hopeless = self.edges.pool.is_given_up(lease_key(command))
+            tries_left = self._returns[lease_key(command)] < RETURNS_MAX
+            if lacks or (not hopeless and (self.closing or tries_left)):
                 self.loop.call_soon_threadsafe(self.loop.call_later, AGAIN_S, self.carry_out, command)
                 return None
             return self._set_aside(command, text)
         if isinstance(command, cmd.Collect) and command.gives_up and not (lacks or self.closing):
-            return collecting.given_up(command, text, at)
+            return collecting.given_up(command, text, at, self.edges)
         if isinstance(command, cmd.AttemptCommand):
             may_run = isinstance(command, cmd.StartWorker) and self.workers.may_run(command)
             return m.CommandFailed(

@@ -74,6 +74,7 @@ class Keeper:
         if kept:  # only now: what was staged in it is nowhere else before
             linked.copy_index(upkeep.leases.work(member), tree.admin / "index")
         member.collected, member.kept = kept and not found.unread, found.head
+        member.given_up = False
         member.stood, member.seen = tree.head() or "", fingerprint(tree.admin / "index")
         upkeep.leases.save(member)
         crash_at("collect.marked")
@@ -159,12 +160,33 @@ class Keeper:
             member.admin = None
         return place
 
-    def _save_work(self, saver: Saver, member: Member, tree: LinkedTree, at: float) -> str | None:
+    def holds(self, member: Member) -> bool:
+        """Tells whether in a member lies what stands nowhere else; so it is where that can't be told. Saves nothing, and counts
+        nothing that a person moved to another place."""
+        tree = self.upkeep.seated(member)
+        if tree is None or tree.path != member.path or member.filling:
+            return False
+        if self.upkeep.leases.may_hold_somebody(member):
+            return True
+        try:
+            if not self.is_dirty(member, tree):
+                return False
+            return self._nowhere_else(member, self._found(member, tree, member.since)[1])
+        except (git.GitError, OSError):
+            return True
+
+    def _found(self, member: Member, tree: LinkedTree, at: float) -> tuple[LinkedTree, Collected]:
         tree, _ = self.upkeep.relink_if_pruned(member, tree, member.base)
         self.take_home(member, tree)
         message = "Work found in the worktree"
-        found = self._collector(member, tree, member.base, message, None, at, git.Reader()).collect()
-        if found.work is None or (self._is_known(member, found.work) and not found.unread):
+        return tree, self._collector(member, tree, member.base, message, None, at, git.Reader()).collect()
+
+    def _nowhere_else(self, member: Member, found: Collected) -> bool:
+        return found.unread or not (found.work is None or self._is_known(member, found.work))
+
+    def _save_work(self, saver: Saver, member: Member, tree: LinkedTree, at: float) -> str | None:
+        tree, found = self._found(member, tree, at)
+        if found.work is None or not self._nowhere_else(member, found):
             return None
         try:
             branch = saver.keep(self._owner(member), found.work, where=tree.path, at=at).branch

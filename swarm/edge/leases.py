@@ -36,7 +36,7 @@ class Member:
     what of its doings with git could not be taken over, and where it is kept. `off`, which only this daemon
     knows, lists the tracked paths that are not as in `base`; None where nobody has looked. `listing` and
     `refusals`, which are this daemon's too, know in which folders nothing but what is tracked lies, and how often git failed at
-    what was done with it.
+    what was done with it. `given_up` tells that what its worker left can't be collected, whatever is tried.
     """
 
     number: int
@@ -56,6 +56,7 @@ class Member:
     filling: bool = False
     refused: str = ""
     refusals: int = 0
+    given_up: bool = False
     since: float = 0.0
     off: tuple[str, ...] | None = None
     listing: Listing = field(default_factory=Listing)
@@ -127,6 +128,7 @@ class Leases:
                 "seen": member.seen,
                 "filling": member.filling,
                 "refused": member.refused,
+                "given_up": member.given_up,
                 "since": member.since,
             }
         )
@@ -211,6 +213,7 @@ def _member(read: dict[str, Any], number: int, root: Path) -> Member:
         seen=str(read.get("seen", "")),
         filling=bool(read.get("filling", False)),
         refused=str(read.get("refused", "")),
+        given_up=bool(read.get("given_up", False)),
         since=float(read["since"]),
     )
 

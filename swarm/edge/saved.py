@@ -211,6 +211,17 @@ class Aside:
             if text.startswith(f"{run}/")
         ]
 
+    def of_owner(self, owner: Owner) -> str | None:
+        """Gives the folder that was put here last of an attempt; None where there is none."""
+        began = f"{owner.run}/{owner.task}/{owner.attempt}:"
+        try:
+            notes = [Path(each.path) for each in os.scandir(self.folder) if each.name.endswith(".txt")]
+        except FileNotFoundError:
+            return None
+        mine = [each for each in notes if each.read_text("utf-8", "replace").startswith(began)]
+        latest = max(mine, key=lambda each: each.stat().st_mtime_ns, default=None)
+        return str(latest.with_suffix("")) if latest is not None else None
+
     def of_task(self, task: str) -> list[str]:
         """Lists the folders that lie here of a task of any run."""
         notes = sorted(self.folder.glob("*.txt"))

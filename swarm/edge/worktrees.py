@@ -117,7 +117,7 @@ class Pool:
             if not (member.at_base and member.swept and member.base == base and self._upkeep.is_fit(member)):
                 self._upkeep.stand_at(member, base)
             member.collected = member.swept = member.at_base = False
-            member.off, member.refused, member.refusals = None, "", 0
+            member.off, member.refused, member.refusals, member.given_up = None, "", 0, False
             self._upkeep.furnish(member)
             member.filling = False
             self._leases.save(member)
@@ -129,11 +129,11 @@ class Pool:
         left.
 
         What is in it and was not collected is saved first; gives the branch that keeps it, or the folder where it
-        lies where no branch can. A key that has no lease is no error.
+        lies where no branch can. A key that has no lease is no error: what was set aside of it is told.
         """
         member = self._by_key(key)
         if member is None:
-            return None
+            return self.aside.of_owner(Owner.of(key))
         with member.lock, _explained(f"The worktree of {key} could not be taken back"):
             if member.key != key:
                 return None
@@ -149,7 +149,32 @@ class Pool:
             if member.swept:
                 member.since = time.time()
                 self._leases.save(member)
-        return place
+        return place or self.aside.of_owner(Owner.of(key))
+
+    def give_up(self, key: str) -> None:
+        """Notes that what the worker of `key` left can't be collected, whatever is tried. Raises OSError."""
+        member = self._by_key(key)
+        if member is not None:
+            with member.lock:
+                member.given_up = True
+                self._leases.save(member)
+
+    def is_given_up(self, key: str) -> bool:
+        """Tells whether `give_up` was called of what `key` still has."""
+        member = self._by_key(key)
+        return member is not None and member.given_up
+
+    def held(self, run: str, but: Collection[str]) -> list[tuple[str, Path]]:
+        """Lists, with who has it, each worktree that attempts of a run other than `but` still have, in which something lies that
+        stands nowhere else. What git can't read counts."""
+        found = []
+        for member in self._sorted():
+            key = member.key
+            if Owner.of(key).run == run and key not in but:
+                with member.lock:
+                    if member.key == key and self._keeper.holds(member):
+                        found.append((key, member.path))
+        return found
 
     def set_aside(self, key: str, why: str) -> str | None:
         """Ends the lease of `key` where `give_back` can't, whatever is tried: the folder is kept whole, what git knows of it in a
@@ -471,8 +496,15 @@ class Pool:
         """Gives back what attempts of a run still have, and removes what was set aside of it, for good."""
         for member in self._sorted():
             if Owner.of(member.key).run == run and member.key:
-                self.give_back(member.key)
+                self._give_back_or_set_aside(member.key)
         self.aside.drop(run)
+
+    def _give_back_or_set_aside(self, key: str) -> None:
+        """Ends a lease also where git can't read what lies there: else its run could never be given up."""
+        try:
+            self.give_back(key)
+        except git.GitError as problem:
+            self.set_aside(key, problem.cause)
 
     @property
     def trash(self) -> Path:

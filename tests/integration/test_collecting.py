@@ -21,6 +21,7 @@ from swarm.core.admission import Pressure
 from swarm.core.model import Limits, attempt_branch
 from swarm.core.places import Places
 from swarm.daemon import execution, reconcile
+from swarm.daemon.discarding import Ground
 from swarm.daemon.execution import Execution
 from swarm.edge import git as edge_git
 from swarm.edge.place import places_of
@@ -275,6 +276,74 @@ def test_what_nobody_waits_for_is_saved_without_being_waited_for(
     asyncio.run(story())
 
 
+def _left_unreadable(ended: Ended) -> tuple[cmd.Collect, str]:
+    """Leaves a commit and a file that no git can take in; gives what collects it, and the commit."""
+    git(ended.worktree, "commit", "-q", "--allow-empty", "-m", "mine")
+    git(ended.repo, "config", "filter.broken.clean", "false")
+    git(ended.repo, "config", "filter.broken.required", "true")
+    (ended.worktree / ".gitattributes").write_text("odd filter=broken\n")
+    (ended.worktree / "odd").write_text("precious")
+    branch = attempt_branch("r", "t", 1)
+    where = str(ended.worktree)
+    command = cmd.Collect(**WHERE, base=ended.base, worktree=where, branch=branch, title="work")
+    return command, git(ended.worktree, "rev-parse", "HEAD")
+
+
+def _held(ended: Ended, working: tuple[str, ...] = ()) -> list[str]:
+    """Names what a discard of the run says that it would lose."""
+    ground = Ground(
+        run="r", base=ended.base, staging=(), live=(), working=working, work={}, worktrees=("staging",)
+    )
+    return [each.name for each in ended.execution.discarder().holdings(ground)]
+
+
+def test_a_discard_counts_what_could_not_be_collected(repo: Path) -> None:
+    """What lies in a worktree, and git can't read or nobody has collected, is work that is nowhere else; what was collected is
+    not, nor what a worker is still at. A run that was given up all the same can be removed."""
+
+    async def story() -> None:
+        async with a_worker_that_ended(repo) as ended:
+            assert _held(ended) == []
+            (ended.worktree / "new.py").write_text("new = 1\n")
+            assert _held(ended) == ["worktree/pool/1"]
+            assert _held(ended, working=("r/t/1",)) == []
+            await ended.collected()
+            assert _held(ended) == []
+            command, _ = _left_unreadable(ended)
+            assert _held(ended) == ["worktree/pool/1"]
+            await ended.answer(dataclasses.replace(command, gives_up=True))
+            assert _held(ended) == ["worktree/pool/1"]
+            ended.execution.edges.pool.drop("r")
+            assert [name for name in _held(ended) if not name.startswith("saved/")] == []
+            assert ended.leases() == {}
+
+    asyncio.run(story())
+
+
+def test_what_can_not_be_collected_is_set_aside_at_once(repo: Path) -> None:
+    """Once collecting has been given up the worktree is not tried to be saved again and again by daemons that may all end before
+    they have done so: also one that is about to end sets it aside, and the next one, which was told nothing, says where."""
+
+    async def story() -> None:
+        async with a_worker_that_ended(repo) as ended:
+            command, _ = _left_unreadable(ended)
+            await ended.answer(dataclasses.replace(command, gives_up=True))
+            assert ended.execution.edges.pool.is_given_up(execution.lease_key(command))
+            returning = cmd.GiveBackWorktree(**WHERE, worktree=str(ended.worktree), keep=False)
+            refused = edge_git.GitError(["git", "add"], 128, "refused")
+            ended.execution.closing = True
+            told = ended.execution._failed(returning, refused)
+            ended.execution.closing = False
+            assert isinstance(told, m.WorktreeReturned)
+            assert (Path(told.saved) / "odd").read_text() == "precious"
+            again = await ended.answer(returning)
+            assert isinstance(again, m.WorktreeReturned)
+            assert again.saved == told.saved
+            assert any(name.startswith("kept/") for name in _held(ended))
+
+    asyncio.run(story())
+
+
 def test_what_can_never_be_collected_is_told_in_the_end_and_kept(
     repo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,24 +353,12 @@ def test_what_can_never_be_collected_is_told_in_the_end_and_kept(
 
     async def story() -> None:
         async with a_worker_that_ended(repo) as ended:
-            git(ended.worktree, "commit", "-q", "--allow-empty", "-m", "mine")
-            mine = git(ended.worktree, "rev-parse", "HEAD")
-            git(repo, "config", "filter.broken.clean", "false")
-            git(repo, "config", "filter.broken.required", "true")
-            (ended.worktree / ".gitattributes").write_text("odd filter=broken\n")
-            (ended.worktree / "odd").write_text("precious")
-            command = cmd.Collect(
-                **WHERE,
-                base=ended.base,
-                worktree=str(ended.worktree),
-                branch=attempt_branch("r", "t", 1),
-                title="work",
-            )
+            command, mine = _left_unreadable(ended)
             assert isinstance(await ended.answer(command), m.CommandFailed)
             found = await ended.answer(dataclasses.replace(command, gives_up=True))
             assert isinstance(found, m.Collected)
             assert (found.head, found.touched, found.gone) == (ended.base, (), False)
-            assert "clean filter 'broken' failed" in found.problem
+            assert "its filter broken" in found.problem
             returned = await ended.answer(
                 cmd.GiveBackWorktree(**WHERE, worktree=str(ended.worktree), keep=False)
             )
