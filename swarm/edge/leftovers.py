@@ -233,8 +233,9 @@ class Collector:
         except (OSError, ValueError):
             self._replace_index(parent)
             return
-        if facts.hides:
-            self._show_hidden()
+        if facts.hides and not self._show_hidden():
+            self._replace_index(parent)
+            return
         if facts.unmerged:
             problems.append("Some paths were left unmerged; they are kept as they lie in the worktree.")
 
@@ -245,9 +246,13 @@ class Collector:
         else:
             self._git("read-tree", parent)
 
-    def _show_hidden(self) -> None:
-        """Takes assume-unchanged off everywhere, and skip-worktree where the file is there."""
-        listed = git.decode(self._git("ls-files", "-v", "-z").out).split("\0")
+    def _show_hidden(self) -> bool:
+        """Takes assume-unchanged off everywhere, and skip-worktree where the file is there; tells whether git can read the index:
+        of a split one the file may be gone that has its entries."""
+        asked = self._git("ls-files", "-v", "-z", ok=(0, 128))
+        if asked.code:
+            return False
+        listed = git.decode(asked.out).split("\0")
         names = [(line[0], line[2:]) for line in listed if line and (line[0].islower() or line[0] == "S")]
         valid = [name for tag, name in names if tag.islower()]
         skipped = [n for tag, n in names if tag in "Ss" and os.path.lexists(self.tree.path / n)]
@@ -255,6 +260,7 @@ class Collector:
             if chosen:
                 paths = git.encode("".join(name + "\0" for name in chosen))
                 self._git("update-index", option, "-z", "--stdin", input=paths)
+        return True
 
     def _add(self, problems: list[str], told: list[bytes], links: Collection[str]) -> tuple[list[str], bool]:
         """Takes every file into the index; gives the nested repositories that kept git from it, and whether some

@@ -40,6 +40,7 @@ SHARED_OBJECTS = "shared-objects"  # in the folder: where the repository's own o
 TIPS_MAX = 200
 
 _COPIED = ("config", "HEAD", "packed-refs", "shallow")
+_SHARED_INDEX = re.compile(r"sharedindex\.([0-9a-f]{40}|[0-9a-f]{64})")
 _NOT_COPIED = re.compile(r"heads/swarm/[^/]+/(task|saved)\Z")  # thousands, and of use to nobody inside
 
 
@@ -140,6 +141,7 @@ def _bring_record(folder: Path, admin: Path, tree: LinkedTree) -> None:
     if head:
         write_text(tree.admin / "HEAD", f"{head}\n")
     if is_file(admin / "index"):
+        _bring_shared_index(admin, tree)
         copy_index(admin / "index", tree.admin / "index")
     else:
         remove(tree.admin / "index")
@@ -151,6 +153,15 @@ def _bring_record(folder: Path, admin: Path, tree: LinkedTree) -> None:
         text = one_line(admin / name) if is_folder((admin / name).parent) else None
         if text is not None:
             write_text(tree.admin / name, f"{text}\n")
+
+
+def _bring_shared_index(admin: Path, tree: LinkedTree) -> None:
+    """Brings the file in which a split index (`core.splitIndex`) has most of its entries: git looks for it in the record."""
+    there = [name for name in os.listdir(admin) if _SHARED_INDEX.fullmatch(name) and is_file(admin / name)]
+    held = (admin / "index").read_bytes() if there else b""
+    for name in there:
+        if bytes.fromhex(name.partition(".")[2]) in held:
+            copy_index(admin / name, tree.admin / name)
 
 
 def _ends(tree: LinkedTree, objects: git.Objects, head: str | None, tips: list[str]) -> list[str]:

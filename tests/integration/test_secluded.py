@@ -128,6 +128,31 @@ def test_what_was_made_comes_home(repo: Path, pool: Pool, inside: Inside, base: 
     sh(repo, "fsck", "--strict")
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_split_index_comes_home(repo: Path, pool: Pool, inside: Inside, base: str, *, lost: bool) -> None:
+    """What was staged or committed where git keeps most of an index in another file (`core.splitIndex`) is collected, a file that
+    only the index knows among it; where that other file is gone or is a link, all that lies in the worktree is."""
+    sh(repo, "config", "core.splitIndex", "true")
+    inside.git("config", "core.splitIndex", "true")
+    inside.git("rm", "-q", "README.md")
+    inside.write("new", "1\n")
+    inside.git("add", "new")
+    inside.git("commit", "-qm", "mine")
+    inside.write("staged.log", "l\n")
+    (inside.folder / "info" / "exclude").write_text("*.log\n")
+    (repo / ".git" / "info" / "exclude").write_text("*.log\n")
+    inside.git("add", "-f", "staged.log")
+    shared = list(inside.admin.glob("sharedindex.*"))
+    assert shared
+    for path in shared if lost else ():
+        path.unlink()
+        path.symlink_to("/etc/hostname")
+    found = collect(pool, inside.tree, base)
+    kept = () if lost else ("staged.log",)
+    assert (found.touched, found.problem) == (("README.md", "new", *kept), "")
+    assert collect(pool, inside.tree, base) == found
+
+
 def test_coming_home_may_be_killed(
     repo: Path, pool: Pool, inside: Inside, base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
