@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import os
 import re
 import sys
 import tomllib
@@ -25,11 +26,12 @@ from swarm.core.model import Defaults, Role
 from swarm.core.model import Limits as MachineLimits
 from swarm.errors import UsageError
 from swarm.protocol import WORKER_ENVIRONMENT, printable
-from swarm.settings import Place, Settings
+from swarm.settings import Place, Settings, WorktreeSettings
 
 FILE_NAME = "swarm.toml"
 FILE_BYTES_MAX = 1024 * 1024
 PREFIX = "SWARM_"
+ROOT = ("worktrees", "root")
 FOLLOW_SHARE = 0.05  # a move of a large checkout takes a second, and the workers need the processor
 SAME_FAILURE_MAX = 3  # alike, after which one more would say nothing new
 
@@ -68,6 +70,8 @@ def load(top: Path | str, environ: Mapping[str, str], flags: Mapping[str, Any] |
     for place, value in _given(flags or {}):
         _put(data, place, value)
         places[place] = labels[place] = "flag"
+    if wrong := _wrong_root(Path(top), data.get(ROOT[0])):
+        problems.append((_place_of(ROOT, _Lines(text), labels), wrong))
     try:
         settings = Settings.model_validate(data)
     except ValidationError as error:
@@ -130,6 +134,43 @@ def _put(data: dict[str, Any], place: Place, value: Any) -> None:
             return
         data = inner
     data[place[-1]] = value
+
+
+# --- where worktrees may lie ------------------------------------------------------------------------------------------------
+
+
+def _wrong_root(top: Path, table: Any) -> str:
+    """Says why worktrees can't lie where their table says; "" where they can, or where that is no text, which whoever checks types
+    finds."""
+    default = WorktreeSettings.model_fields[ROOT[1]].default
+    root = table.get(ROOT[1], default) if isinstance(table, dict) else default
+    if not isinstance(root, str) or not root:
+        return ""
+    place = os.path.realpath(top / os.path.expanduser(root))
+    if place == os.path.realpath(top):
+        return f"{root!r} is the checkout itself, in which the worktrees would show as your own files; name a folder for them"
+    if ".git" in Path(os.path.normpath(root)).parts or _is_in_git_folder(top, place):
+        return (
+            f"{root!r} is in the git folder, which is hidden from a worker in the sandbox: what it writes there is lost; name a"
+            " folder beside the code, such as '.worktrees', or one outside the repository"
+        )
+    there = place
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there):
+        return f"{root!r} can't be a folder, since {there} is a file; name another, or move that away"
+    return ""
+
+
+def _is_in_git_folder(top: Path, place: str) -> bool:
+    """Tells whether a path is in the git folder of the checkout at `top`, which may lie elsewhere and be named in a file."""
+    dot = top / ".git"
+    try:
+        named = dot.read_text("utf-8", "surrogateescape") if dot.is_file() else ""
+    except OSError:
+        named = ""
+    folder = os.path.realpath(top / named.removeprefix("gitdir:").strip() if named else dot)
+    return place == folder or place.startswith(folder + os.sep)
 
 
 # --- the environment --------------------------------------------------------------------------------------------------------
@@ -229,17 +270,18 @@ def _problems(error: ValidationError, lines: _Lines, labels: Mapping[Place, str]
     found = []
     for item in error.errors(include_url=False, include_context=False):
         loc = tuple(str(part) for part in item["loc"])
-        key = ".".join(loc)
         text = _say(item, loc)
-        label = next((labels[loc[:end]] for end in range(len(loc), 0, -1) if loc[:end] in labels), None)
-        if label == "flag":
-            place = f"flag for {key}"
-        elif label is not None:
-            place = f"environment {label}"
-        else:
-            place = f"{lines.of(loc)}: {key}"
-        found.append((place, text))
+        found.append((_place_of(loc, lines, labels), text))
     return found
+
+
+def _place_of(loc: Place, lines: _Lines, labels: Mapping[Place, str]) -> str:
+    """Says where the value of a setting comes from."""
+    key = ".".join(loc)
+    label = next((labels[loc[:end]] for end in range(len(loc), 0, -1) if loc[:end] in labels), None)
+    if label == "flag":
+        return f"flag for {key}"
+    return f"environment {label}" if label is not None else f"{lines.of(loc)}: {key}"
 
 
 def _say(item: Any, loc: Place) -> str:

@@ -271,7 +271,7 @@ class WorktreeSettings(_Table):
     root: str = Field(
         default=".worktrees",
         min_length=1,
-        description="Folder of the worktrees, from the top of the repository.",
+        description="Folder of the worktrees, from the top of the repository, or with a leading `~` from your home; not in `.git`.",
     )
     setup: str = Field(
         default="", description='Shell command that makes a fresh worktree ready, for example "npm ci".'
@@ -305,6 +305,14 @@ class WorktreeSettings(_Table):
         default=[".gradle", ".next", ".nox", ".tox", ".venv", "node_modules", "target", "venv"],
         description="Names of folders that can be made again; of those, only what git ignores is ever removed.",
     )
+
+    @field_validator("root")
+    @classmethod
+    def _at_home(cls, root: str) -> str:
+        found = os.path.expanduser(root)
+        if found.startswith("~"):
+            raise ValueError(f"{root!r} begins with a home folder that nobody has; write out where it is")
+        return found
 
     @field_validator("regenerable")
     @classmethod

@@ -205,6 +205,66 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path, text: str, place: str, s
     assert said in found[place]
 
 
+@pytest.mark.parametrize(
+    ("root", "said"),
+    [
+        (".git/wt", "is in the git folder, which is hidden from a worker in the sandbox"),
+        ("sub/../.git", "is in the git folder"),
+        ("sub/.git/wt", "is in the git folder"),
+        ("link/wt", "is in the git folder"),
+        ("file", "file is a file"),
+        ("file/wt", "file is a file"),
+        (".", "is the checkout itself"),
+        ("sub/..", "is the checkout itself"),
+        ("~nobody-of-this-name/wt", "begins with a home folder that nobody has"),
+        (".git-worktrees", ""),
+        ("new/folder", ""),
+        ("../beside", ""),
+        ("sub", ""),
+    ],
+)
+@pytest.mark.parametrize("git_folder", ["folder", "named in a file"])
+def test_where_worktrees_can_not_lie_is_refused(
+    tmp_path: Path, git_folder: str, root: str, said: str
+) -> None:
+    """A root in the git folder, wherever that is and whatever leads there, the checkout itself and a file are named with their line
+    and what is wrong with them; any other place is taken."""
+    top, folder = tmp_path / "top", tmp_path / "elsewhere.git"
+    top.mkdir()
+    (top / "sub").mkdir()
+    (top / "file").touch()
+    if git_folder == "folder":
+        folder = top / ".git"
+    else:
+        (top / ".git").write_text("gitdir: ../elsewhere.git\n")
+    folder.mkdir()
+    (top / "link").symlink_to(folder)
+    (top / "swarm.toml").write_text(f'[worktrees]\nroot = "{root}"\n')
+    if not said:
+        assert config.load(top, {}).worktrees.root == root
+        return
+    with pytest.raises(config.SettingsError) as refused:
+        config.load(top, {})
+    ((place, text),) = refused.value.problems
+    assert place == "swarm.toml:2: worktrees.root"
+    assert said in text
+
+
+def test_a_default_that_can_not_be_is_refused_too(tmp_path: Path) -> None:
+    """Where a file has the name of the folder for worktrees, no daemon comes up to find that out at every start of a task."""
+    (tmp_path / ".worktrees").touch()
+    assert "is a file" in problems(tmp_path, "")["swarm.toml: worktrees.root"]
+    found = problems(tmp_path, "", {"SWARM_WORKTREES__ROOT": ".git/wt"})
+    assert list(found) == ["environment SWARM_WORKTREES__ROOT"]
+
+
+def test_a_root_may_begin_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leading `~` is the user's home, as in the settings of git."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "swarm.toml").write_text('[worktrees]\nroot = "~/wt"\n')
+    assert config.load(tmp_path, {}).worktrees.root == str(tmp_path / "home" / "wt")
+
+
 def test_a_file_that_is_no_text_is_refused_with_its_line(tmp_path: Path) -> None:
     """Bytes that are not UTF-8 are told with their line, and a folder in the file's place is not taken for an empty file."""
     (tmp_path / "swarm.toml").write_bytes(b'agent = "a"\nstrays = "\xff"\n')
