@@ -62,7 +62,10 @@ RESUME = "/v1/resume"  # POST PauseRequest -> {}
 SETTINGS = "/v1/settings"  # GET -> SettingsAnswer
 SCALE = "/v1/scale"  # POST ScaleRequest -> {"workers_max": n}
 TELL = "/v1/tell"  # POST TellRequest -> TellAnswer
-FINISH = "/v1/finish"  # POST FinishRequest -> a status document with FinishFacts under "finish"
+# POST FinishRequest -> a status document with FinishFacts under "finish". Who closes the connection before takes it back, where
+# nothing has been carried over yet.
+FINISH = "/v1/finish"
+TAKE_BACK = "/v1/take-back"  # POST {"key"} -> {"heard": bool}; what came of it is the answer to the FINISH with that key
 QA = "/v1/qa"  # POST {"run", "rounds", "partial"} -> {"run", "task"}; the caller then waits for the run
 RECOVER = "/v1/recover"  # POST {"dry_run": bool} -> {"found": [Finding]}
 CLEAN = "/v1/clean"  # POST {"force": bool} -> {"worktrees": [Cleaned]}

@@ -222,7 +222,8 @@ class TellAnswer(TypedDict):
 
 class FinishRequest(TypedDict):
     """Staging is wanted on `into` (None: the run's base branch); `partial` allows tasks that have not landed. With `propose` the
-    client will propose it there: all that finishing asks for is looked at, and nothing is moved."""
+    client will propose it there: all that finishing asks for is looked at, and nothing is moved. By its `key`, which nobody else
+    uses, it can be taken back."""
 
     run: str | None
     into: str | None
@@ -230,6 +231,7 @@ class FinishRequest(TypedDict):
     preview: bool
     partial: bool
     propose: NotRequired[bool]
+    key: NotRequired[str]
 
 
 class FinishFacts(TypedDict):

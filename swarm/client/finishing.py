@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
+import threading
 import time
+from concurrent.futures import Future
 from typing import Any
 
 import click
 
 from swarm import protocol
-from swarm.client import naming, proposing, telling
+from swarm.client import failure, naming, proposing, telling
 from swarm.client.connection import Connection
-from swarm.client.options import SETTINGS, command, refuse_inside_worker, run_option
+from swarm.client.options import SETTINGS, command, ended_by_signals, refuse_inside_worker, run_option
 from swarm.client.session import Session
-from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, EXIT_REFUSED, UsageError
+from swarm.errors import EXIT_INTERRUPTED, EXIT_NOT_LANDED, EXIT_OK, EXIT_REFUSED, SwarmError, UsageError
+
+
+class CutShort(KeyboardInterrupt):
+    """A finish that a person interrupted, with what came of it."""
 
 
 @command("finish", shows=True, steers=True)
@@ -46,6 +54,8 @@ def finish(
     Never forced: the branch moves only from where it was looked at, and a checkout of it only where nothing that changes is dirty.
     Then the command of [deploy] runs, if there is one; where it fails, finish again runs it again. With --pr nothing is merged
     and deployed: staging is pushed, and what lands later goes into the same pull request by --pr again.
+
+    Ctrl-C takes it back, as long as nothing has been moved, and ends with 130; what came of it is told.
     """
     if stage_only + preview + propose > 1:
         raise UsageError(
@@ -59,7 +69,11 @@ def finish(
         "partial": partial,
         "propose": propose,
     }
-    run_id, document = finished(session, run, wanted)
+    try:
+        run_id, document = finished(session, run, wanted, ended_by_signals())
+    except CutShort as interrupted:
+        failure.say(protocol.printable(str(interrupted), keep_newlines=True))
+        return EXIT_INTERRUPTED
     if session.as_json:
         session.json(document)
     else:
@@ -69,18 +83,25 @@ def finish(
     return EXIT_OK if telling.finished_well(document) else EXIT_NOT_LANDED
 
 
-def finished(session: Session, run: str | None, wanted: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def finished(
+    session: Session,
+    run: str | None,
+    wanted: dict[str, Any],
+    interruptible: contextlib.AbstractContextManager[None] | None = None,
+) -> tuple[str, dict[str, Any]]:
     """Has a run finished and deployed; gives its id and the status document with what came of it. `wanted` is what
-    `shapes.FinishRequest` has besides the run."""
+    `shapes.FinishRequest` has besides the run and its key. Raises `CutShort` at a Ctrl-C while the daemon works at it, and where
+    signals are that while it is `interruptible`."""
     if wanted["propose"]:
         from swarm.client import offline
 
         offline.check_forge()
-    run_id, document = session.with_daemon(
-        lambda daemon, _: _ask_to_finish(daemon, run, wanted),
-        before_start=lambda: session.check_run(run),
-        ends="answered",
-    )
+    with interruptible or contextlib.nullcontext():
+        run_id, document = session.with_daemon(
+            lambda daemon, _: _ask_to_finish(daemon, run, wanted),
+            before_start=lambda: session.check_run(run),
+            ends="answered",
+        )
     if wanted["propose"]:
         proposing.propose(session, run_id, document)
     _deploy(session, run_id, document["finish"])
@@ -100,8 +121,45 @@ def _deploy(session: Session, run: str, facts: dict[str, Any]) -> None:
 
 def _ask_to_finish(daemon: Connection, run: str | None, wanted: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     run_id = str(naming.run_of(daemon.get(protocol.STATUS, {"view": protocol.VIEW_SUMMARY}), run)["id"])
-    body = {"run": run_id, **wanted}
-    return run_id, daemon.post(protocol.FINISH, body, timeout_s=protocol.FINISH_TIMEOUT_S)
+    key = secrets.token_hex(8)
+    answer: Future[dict[str, Any]] = Future()
+
+    def ask() -> None:
+        try:
+            body = {"run": run_id, "key": key, **wanted}
+            answer.set_result(daemon.post(protocol.FINISH, body, timeout_s=protocol.FINISH_TIMEOUT_S))
+        except BaseException as error:
+            answer.set_exception(error)
+
+    # Signals come to the main thread, so whatever they interrupt, the answer is read to its end.
+    threading.Thread(target=ask, name="finish", daemon=True).start()
+    try:
+        return run_id, answer.result()
+    except KeyboardInterrupt:
+        raise CutShort(_taken_back(daemon, run_id, key, answer)) from None
+
+
+def _taken_back(daemon: Connection, run: str, key: str, answer: Future[dict[str, Any]]) -> str:
+    """Takes a finish back, where that can still be done, and says what came of it."""
+    try:
+        daemon.post(protocol.TAKE_BACK, {"key": key})
+        facts = answer.result(timeout=protocol.ANSWER_TIMEOUT_S)["finish"]
+    except SwarmError as error:
+        return f"Interrupted. {error}"
+    except TimeoutError:
+        late = SwarmError(
+            f"The daemon has not said yet what came of the finish of run {run}.",
+            "It may be carried over just now.",
+            "swarm status",
+        )
+        return f"Interrupted. {late}"
+    if facts["outcome"] not in ("finished", "staged"):
+        return f"Interrupted. {facts['text']}"
+    too_late = f"Interrupted, but it was too late to take it back: {facts['text']}"
+    if facts["outcome"] == "staged":
+        return too_late
+    step = f"swarm finish --run {naming.shell_word(run)} runs it"
+    return str(SwarmError(too_late, "A [deploy] command was not run.", step))
 
 
 @click.group("worktrees", invoke_without_command=True, context_settings=SETTINGS)

@@ -148,6 +148,7 @@ class Api:
         self.sampler: Sampler[tuple[str, str]] = Sampler()
         self._large = asyncio.Semaphore(door.LARGE_AT_ONCE)
         self.submitter = service.submitter
+        self._wishes = closings.Wishes()
 
     @property
     def swarm(self) -> Swarm:
@@ -570,8 +571,14 @@ class Api:
         """Merges staging into the target, or says what that would do."""
         body = await self._body(request)
         run = self._run(body.get("run"))
-        facts = await closings.Closing(self.coordinator, self.edges).finish(run, body)
+        closing, take_back = closings.Closing(self.coordinator, self.edges), self.service.execution.take_back
+        with self._wishes.of(str(body.get("key") or ""), request.receive) as unwanted:
+            facts = await closing.finish(run, body, unwanted, take_back)
         return Document({**await self.document(run.id, summary=False), "finish": facts})
+
+    async def take_back(self, request: Request) -> Response:
+        """Has a finish given up that is not being carried over yet; what comes of it is the answer to whoever asked for it."""
+        return Document({"heard": self._wishes.take_back((await self._body(request))["key"])})
 
     # --- undoing
 
@@ -768,6 +775,7 @@ _ROUTES: dict[str, tuple[Answer, str]] = {
     protocol.TELL: (Api.tell, "POST"),
     protocol.QA: (Api.qa, "POST"),
     protocol.FINISH: (Api.finish, "POST"),
+    protocol.TAKE_BACK: (Api.take_back, "POST"),
     protocol.RECOVER: (Api.recover, "POST"),
     protocol.CLEAN: (Api.clean, "POST"),
     protocol.DISCARD: (Api.discard, "POST"),

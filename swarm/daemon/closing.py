@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from swarm.core import messages as m
@@ -18,7 +18,7 @@ from swarm.core.model import GOOD_ENDS, OUR_BRANCHES, Reason, Standing, TaskSpec
 from swarm.core.run import Run
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.edges import Edges
-from swarm.daemon.finishing import Finisher, Origin, Outlook, conflict_reason
+from swarm.daemon.finishing import TAKEN_BACK, Finisher, Origin, Outlook, conflict_reason
 from swarm.daemon.usable import not_usable
 from swarm.edge.lookout import Lookout
 from swarm.errors import Refused, SwarmError, UsageError
@@ -27,6 +27,39 @@ from swarm.worker.agents import COMMAND, missing
 
 NEWS_S = 30.0  # several looks of the watch, also on a busy machine
 _requests = itertools.count(1)
+
+
+class Wishes:
+    """The finishes that are asked for at present, by the key of who asks: they may want it no more."""
+
+    def __init__(self) -> None:
+        self._unwanted: dict[str, asyncio.Event] = {}
+
+    @contextmanager
+    def of(
+        self, key: str, receive: Callable[[], Awaitable[MutableMapping[str, Any]]]
+    ) -> Iterator[asyncio.Event]:
+        """Gives what is set once a finish is taken back, or once whoever asks has closed the connection that `receive` is of."""
+
+        async def hear() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            unwanted.set()
+
+        unwanted = self._unwanted[key] = asyncio.Event()
+        hearing = asyncio.ensure_future(hear())
+        try:
+            yield unwanted
+        finally:
+            hearing.cancel()
+            self._unwanted.pop(key, None)
+
+    def take_back(self, key: str) -> bool:
+        """Says that a finish is wanted no more; tells whether it is asked for at all."""
+        unwanted = self._unwanted.get(key)
+        if unwanted is not None:
+            unwanted.set()
+        return unwanted is not None
 
 
 class Closing:
@@ -99,8 +132,31 @@ class Closing:
 
     # --- finishing
 
-    async def finish(self, run: Run, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        """Merges staging into the target, or says what that would do."""
+    async def finish(
+        self,
+        run: Run,
+        wanted: Mapping[str, Any],
+        unwanted: asyncio.Event,
+        take_back: Callable[[str], None],
+    ) -> dict[str, Any]:
+        """Merges staging into the target, or says what that would do. Once it is `unwanted` it is given up: at once while nothing
+        has been asked of the machine, and then by `take_back` of the request, which goes through where it is too late."""
+        try:
+            facts, request, outlook = await _heeding(self._ready(run, wanted), unwanted, asyncio.Task.cancel)
+        except asyncio.CancelledError:
+            mine = asyncio.current_task()
+            if not unwanted.is_set() or (mine is not None and mine.cancelling()):
+                raise
+            raise _finish_error(run, str(wanted.get("into") or run.base_branch), TAKEN_BACK) from None
+        if request is None:
+            return dict(facts)
+        return dict(facts) | await self._finished(run, request, outlook, unwanted, take_back)
+
+    async def _ready(
+        self, run: Run, wanted: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], m.FinishRequested | None, Outlook]:
+        """Looks at all that finishing asks for; gives what it would do, and the request for the machine, None where nothing is to
+        be merged."""
         target, preview = wanted.get("into") or run.base_branch, bool(wanted.get("preview"))
         if not target:
             raise UsageError(
@@ -131,12 +187,13 @@ class Closing:
             if preview and not why and not outlook.nothing:
                 reason = await _in_thread(lambda: finisher.obstacle(target, outlook, stage_only=stage_only))
                 why = reason.text if reason is not None else ""
-            return facts | {
+            facts |= {
                 "outcome": "preview" if preview or not outlook.nothing else "nothing",
                 "commit": outlook.new if preview else staging,
                 "text": _preview_text(run, target, outlook),
                 "refused": why,
             }
+            return facts, None, outlook
         request = m.FinishRequested(
             at=self._coordinator.now(),
             run=run.id,
@@ -145,7 +202,7 @@ class Closing:
             stage_only=stage_only,
             commit=staging,
         )
-        return facts | await self._finished(run, request, outlook)
+        return facts, request, outlook
 
     async def _wait_for_turn(self, run: Run) -> None:
         """Waits for a finish that goes on already, such as one that a daemon which was killed had begun; one that can't go on at
@@ -173,10 +230,18 @@ class Closing:
         }
         return causes.get(state, "it has not been reviewed")
 
-    async def _finished(self, run: Run, wanted: m.FinishRequested, outlook: Outlook) -> dict[str, Any]:
+    async def _finished(
+        self,
+        run: Run,
+        wanted: m.FinishRequested,
+        outlook: Outlook,
+        unwanted: asyncio.Event,
+        take_back: Callable[[str], None],
+    ) -> dict[str, Any]:
         coordinator, key = self._coordinator, wanted.request
-        await coordinator.ask(wanted)
-        await coordinator.until(lambda: key in coordinator.finished)
+        await coordinator.ask(wanted)  # whatever happens meanwhile: what is in the inbox is carried out
+        ending = coordinator.until(lambda: key in coordinator.finished)
+        await _heeding(ending, unwanted, lambda _: take_back(key))
         if key not in coordinator.finished:
             raise SwarmError("The daemon stopped while it was finishing.", "", "swarm finish again")
         ended = coordinator.finished.pop(key)
@@ -248,6 +313,21 @@ def _facts(run: Run, target: str, old: str | None, outlook: Outlook) -> dict[str
         "paths": list(outlook.paths)[:1000],
         "conflicts": list(outlook.conflict),
     }
+
+
+async def _heeding(
+    work: Coroutine[Any, Any, Any], unwanted: asyncio.Event, give_up: Callable[[asyncio.Task[Any]], object]
+) -> Any:
+    """Waits for work, and has it given up once it is unwanted."""
+    doing, heard = asyncio.ensure_future(work), asyncio.ensure_future(unwanted.wait())
+    try:
+        await asyncio.wait({doing, heard}, return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            give_up(doing)
+        return await doing
+    finally:
+        heard.cancel()
+        doing.cancel()
 
 
 async def _in_thread(work: Callable[[], Any]) -> Any:

@@ -27,7 +27,7 @@ from swarm.core.model import Limits, Readings, Reason
 from swarm.daemon import collecting
 from swarm.daemon.discarding import Discarder
 from swarm.daemon.edges import Edges, lease_key
-from swarm.daemon.finishing import Finisher
+from swarm.daemon.finishing import Finisher, Hold
 from swarm.daemon.gauge import NO_ROOM, Gauge
 from swarm.daemon.landing import Lander
 from swarm.daemon.threads import Threads
@@ -67,6 +67,7 @@ class Execution:
     _tasks: dict[asyncio.Task[None], str] = field(default_factory=dict)  # and the run that each is about
     _discarding: set[str] = field(default_factory=set)
     _verifying: dict[tuple[str, str, int], asyncio.Task[Any]] = field(default_factory=dict)
+    _finishing: dict[str, Hold] = field(default_factory=dict)  # by request
     _returns: Counter[str] = field(default_factory=Counter)  # failed ones
     _numbers: Iterator[int] = field(default_factory=itertools.count)
     _under_way: dict[int, str] = field(
@@ -258,6 +259,13 @@ class Execution:
             running.cancel()
         self.loop.call_later(DROPPED_S, self.edges.pool.read_no_more, f"{run}/{task}/{attempt}")
 
+    def take_back(self, request: str) -> None:
+        """Has a finish given up that nobody wants any more, unless it is being carried over. One that the end of the daemon cuts
+        short is left to the next."""
+        hold = self._finishing.get(request)
+        if hold is not None and not self.closing:
+            hold.take_back()
+
     async def close(self, *, leave: bool, late: bool = False) -> None:
         """Stops carrying out: what is under way in threads is finished, suites are ended or, with `leave`, left running. Where it
         is `late`, a git that still reads what a worker left is ended; the next daemon collects that."""
@@ -377,11 +385,18 @@ class Execution:
                 return None  # nobody wants to know any more
         return m.StagingSeen(at=self.clock(), run=command.run, command="LookAtStaging", seen=seen)
 
-    async def _finish(self, command: cmd.Finish) -> m.Event:
-        finisher = Finisher(
-            self.edges.repository, self.edges.landing, self.edges.refs, self.edges.places, self._verifier()
-        )
-        return await finisher.finish(command, self.in_thread, self.clock, self.edges.places.nonce_head)
+    def _finish(self, command: cmd.Finish) -> Coroutine[Any, Any, m.Event]:
+        """Finishes; from the moment that the command is given it can be taken back."""
+        hold = self._finishing[command.request] = Hold()
+        return self._finish_held(command, hold)
+
+    async def _finish_held(self, command: cmd.Finish, hold: Hold) -> m.Event:
+        edges = self.edges
+        finisher = Finisher(edges.repository, edges.landing, edges.refs, edges.places, self._verifier())
+        try:
+            return await finisher.finish(command, self.in_thread, self.clock, edges.places.nonce_head, hold)
+        finally:
+            del self._finishing[command.request]
 
     async def _discard(self, command: cmd.Discard) -> m.Event:
         """Removes a run once nothing of it is under way any more, so that nothing is written after it."""

@@ -5,14 +5,17 @@ checked out moves along by a two-way `read-tree`, which leaves edits in other pa
 overwrite any; files first, branch second. A kill in between is completed by doing the same again: the request's own time gives
 the same commit, and a file that is the new one already is not taken for the user's.
 
+Until then it may be taken back by whoever asked for it; from the first file on it is carried through.
+
 Rules for editing: refuse first, then act; nothing is written in the user's repository before every check has passed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +33,7 @@ from swarm.edge.merging import Conflict
 from swarm.errors import Refused, UsageError
 
 _UNMERGED = frozenset({"DD", "AU", "UD", "UA", "DU", "AA", "UU"})
+TAKEN_BACK = Reason("taken_back", "it was taken back before anything was merged", {"exit_code": 4})
 _LOCKED = re.compile(r"Unable to create '(.+\.lock)': File exists")
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 
@@ -55,6 +59,41 @@ class Origin(NamedTuple):
 
     branch: str
     commit: str
+
+
+class Hold:
+    """A finish as whoever asked for it has hold of it: they may take it back until it is carried over. For the loop alone."""
+
+    def __init__(self) -> None:
+        self.taken_back = False
+        self._carried = False
+        self._suites: asyncio.Task[Reason | None] | None = None
+
+    def take_back(self) -> None:
+        """Has the finish given up, and its suites ended; where it is being carried over already, it goes through."""
+        if self._carried:
+            return
+        self.taken_back = True
+        if self._suites is not None:
+            self._suites.cancel()
+
+    def let_go(self) -> bool:
+        """Tells whether the finish is to be carried over; if it is, it can't be taken back any more."""
+        self._carried = not self.taken_back
+        return self._carried
+
+    async def through(self, suites: Coroutine[Any, Any, Reason | None]) -> Reason | None:
+        """Waits for suites, which are ended once the finish is taken back; gives why it is refused."""
+        self._suites = asyncio.ensure_future(suites)
+        if self.taken_back:
+            self._suites.cancel()
+        try:
+            return await self._suites
+        except asyncio.CancelledError:
+            mine = asyncio.current_task()
+            if not self.taken_back or (mine is not None and mine.cancelling()):
+                raise
+            return TAKEN_BACK
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +158,10 @@ class Finisher:
             )
 
     async def finish(
-        self, command: cmd.Finish, in_thread: InThread, clock: Callable[[], float], nonce: str
+        self, command: cmd.Finish, in_thread: InThread, clock: Callable[[], float], nonce: str, hold: Hold
     ) -> m.Event:
-        """Carries a finish out; `Finished`, or `FinishRefused` with the reason. Doing it again after a crash completes it."""
+        """Carries a finish out; `Finished`, or `FinishRefused` with the reason, also where it was taken back by its `hold`.
+        Doing it again after a crash completes it."""
         outlook: Outlook = await in_thread(
             lambda: self.outlook(
                 command.run,
@@ -143,9 +183,11 @@ class Finisher:
         if reason is not None:
             return self._refused(command, clock(), reason)
         if outlook.merged and command.suites:
-            reason = await self._verify(command, outlook, nonce)
+            reason = await hold.through(self._verify(command, outlook, nonce))
             if reason is not None:
                 return self._refused(command, clock(), reason)
+        if not hold.let_go():
+            return self._refused(command, clock(), TAKEN_BACK)
         reason = await in_thread(lambda: self._carry_over(command, outlook, checkouts))
         if reason is not None:
             return self._refused(command, clock(), reason)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.conftest import git, wait_until
@@ -397,3 +399,61 @@ def test_a_finish_waits_for_one_that_goes_on(swarm: Swarm) -> None:
     swarm.look_again()
     assert [each["outcome"] for each in said] == ["finished", "nothing"]
     assert {each["commit"] for each in said} == {git(swarm.top, "rev-parse", "main")}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_finish_that_is_interrupted_is_taken_back(swarm: Swarm, number: signal.Signals) -> None:
+    """A `swarm finish` that is interrupted or killed while its merge is verified merges nothing, ends the suites, and says so where
+    it can; the next one goes through."""
+    began, first = swarm.outside / "began", swarm.outside / "first"
+    suite = f"test ! -e mine || test -e {swarm.gate('go')} || {{ echo $$ > {first}; mv {first} {began}; sleep 500; }}"
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [swarm.task("a")], verify=[suite])))
+    swarm.wait("r")
+    mine = commit(swarm.top, "mine", "mine\n")
+    finishing = swarm.spawn("finish")
+    wait_until(began.exists, at_most_s=120)
+    swarm.look_again()
+    os.kill(finishing.pid, number)
+    err = finishing.communicate(timeout=200)[1]
+    wait_until(lambda: len(swarm.events("FinishRefused")) == 1, at_most_s=120)
+    assert [each["reason"]["code"] for each in swarm.events("FinishRefused")] == ["taken_back"]
+    if number is not signal.SIGKILL:
+        assert finishing.returncode == 130
+        assert "Run r was not finished: it was taken back" in err
+        assert "main stays as it was" in err
+    wait_until(lambda: not psutil.pid_exists(int(began.read_text())), at_most_s=120)
+    assert git(swarm.top, "rev-parse", "main") == mine
+    assert snapshot(swarm.top) == swarm.before
+    swarm.open("go")
+    swarm("finish")
+    assert git(swarm.top, "log", "-1", "--format=%s", "main") == "Merge run r"
+    swarm.look_again()
+
+
+def test_a_finish_that_is_interrupted_too_late_says_what_it_did(swarm: Swarm) -> None:
+    """Once the files of the checkout are being written a `swarm finish` that is interrupted goes through, says so, and that
+    nothing was deployed; the exit code is 130 all the same."""
+    armed, began, script = (swarm.outside / name for name in ("armed", "began", "smudge"))
+    script.write_text(
+        f"#!/bin/sh\nif rm {armed} 2>/dev/null; then touch {began}; until [ -e {swarm.gate('go')} ]; do sleep 0.05; done; fi\n"
+        "exec cat\n"
+    )
+    script.chmod(0o755)
+    git(swarm.top, "config", "filter.slow.smudge", str(script))
+    commit(swarm.top, ".gitattributes", "*.txt filter=slow\n")
+    swarm.look_again()
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [swarm.task("t", "echo new > new.txt", claims=["new.txt"])])))
+    swarm.wait("r")
+    armed.touch()
+    finishing = swarm.spawn("finish")
+    wait_until(began.exists, at_most_s=120)
+    os.kill(finishing.pid, signal.SIGINT)
+    swarm.open("go")
+    err = finishing.communicate(timeout=200)[1]
+    swarm.look_again()
+    assert finishing.returncode == 130
+    assert f"too late to take it back: main stands at {swarm.staging('r')[:12]}" in err
+    assert "Next: swarm finish --run r" in err
+    assert git(swarm.top, "rev-parse", "main") == swarm.staging("r")

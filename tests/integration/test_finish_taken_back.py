@@ -1,0 +1,70 @@
+"""When a finish can be taken back, and what becomes of what it is at just then."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from swarm.core.model import Reason
+from swarm.daemon.finishing import TAKEN_BACK, Hold
+
+
+async def _suites(began: asyncio.Event, ended: list[str]) -> Reason | None:
+    began.set()
+    try:
+        await asyncio.Event().wait()
+    finally:
+        ended.append("suites")
+    return None
+
+
+def test_what_is_taken_back_ends_its_suites_and_is_not_carried_over() -> None:
+    """Suites that run are ended, the reason says that it was taken back, and nothing is carried over after it."""
+
+    async def take_back() -> None:
+        hold, began, ended = Hold(), asyncio.Event(), list[str]()
+        waiting = asyncio.ensure_future(hold.through(_suites(began, ended)))
+        await began.wait()
+        hold.take_back()
+        assert await waiting == TAKEN_BACK
+        assert ended == ["suites"]
+        assert not hold.let_go()
+
+    asyncio.run(take_back())
+
+
+def test_what_is_taken_back_before_its_suites_begins_none() -> None:
+    """A finish that was taken back while it was looked at runs no suite."""
+
+    async def take_back() -> None:
+        hold, began = Hold(), asyncio.Event()
+        hold.take_back()
+        assert await hold.through(_suites(began, [])) == TAKEN_BACK
+        assert not began.is_set()
+
+    asyncio.run(take_back())
+
+
+def test_what_is_carried_over_is_not_taken_back() -> None:
+    """From the first file on there is no way back: it is told as what it becomes."""
+    hold = Hold()
+    assert hold.let_go()
+    hold.take_back()
+    assert not hold.taken_back
+
+
+def test_a_daemon_that_ends_is_nobody_who_takes_it_back() -> None:
+    """When the task is cancelled itself, by a daemon that ends, that goes through: the next daemon goes on with the finish."""
+
+    async def end() -> None:
+        hold, began, ended = Hold(), asyncio.Event(), list[str]()
+        waiting = asyncio.ensure_future(hold.through(_suites(began, ended)))
+        await began.wait()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert ended == ["suites"]
+        assert not hold.taken_back
+
+    asyncio.run(end())
