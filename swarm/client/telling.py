@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     Document = Mapping[str, Any]
 
 SAID_MAX = 300  # characters shown of what a worker said last
+ELSEWHERE_MAX = 10  # tasks named in a summary that left something in a stash or elsewhere
+LEFT_ELSEWHERE = "what it left elsewhere (a stash, another branch, a tag, a merge half done)"
 
 # --- how a run ended --------------------------------------------------------------------------------------------------------
 
@@ -80,6 +82,7 @@ def result_text(run: Document, elapsed_s: float | None, *, top: str = "", daemon
             names += [str(task.get("id", "?"))] if task["state"] == "failed" else []
             why = reason_text(task.get("reason"), task["state"]) or "no reason known"
             lines.append(f"  {name} {task['state']}: {why}")
+    lines += _left_elsewhere(run)
     staging = run.get("staging") or {}
     branch = printable(staging.get("branch") or "")
     if branch and (run.get("counts") or {}).get("landed"):
@@ -101,6 +104,19 @@ def result_text(run: Document, elapsed_s: float | None, *, top: str = "", daemon
             f"  Again: {'' if daemon_stays else 'swarm start, then '}swarm retry --failed{chosen(run)}"
         )
     return "\n".join(lines) + "\n"
+
+
+def _left_elsewhere(run: Document) -> list[str]:
+    """Names the tasks of which something was left in a stash or elsewhere, whatever became of them, save where that is told."""
+    found = []
+    for task in run.get("tasks") or []:
+        kept = [str(each["besides"]) for each in task.get("attempts") or [] if each.get("besides")]
+        if kept and kept[-1] not in str((task.get("reason") or {}).get("text")):
+            name = printable(task.get("id", "?"))
+            look = f"swarm show {called(run, str(task.get('id', '?')))}"
+            found.append(f"  {name}: {LEFT_ELSEWHERE} is kept on {printable(kept[-1])}: {look}")
+    more = [f"  and {len(found) - ELSEWHERE_MAX} more tasks of which something is kept so"]
+    return found[:ELSEWHERE_MAX] + (more if len(found) > ELSEWHERE_MAX else [])
 
 
 def _merging(run: Document, branch: str) -> str:
@@ -556,6 +572,7 @@ def attempt_facts(attempt: Document, top: str) -> Iterator[tuple[str, str]]:
         ("said", _first_lines(attempt.get("summary"))),
         ("changed", _listed(attempt.get("touched"))),
         ("kept in", short_path(attempt["saved"], top) if attempt.get("saved") else ""),
+        ("besides", _besides(attempt)),
         ("strays", _listed(attempt.get("strays"))),
         ("not needed", _claimed_for_nothing(attempt)),
         ("cost", f"{attempt['cost_usd']:.2f} USD" if attempt.get("cost_usd") is not None else ""),
@@ -570,6 +587,15 @@ def attempt_facts(attempt: Document, top: str) -> Iterator[tuple[str, str]]:
     together = [printable(str(name)) for name in attempt.get("batch") or []]
     if together:
         yield "batch", f"{', '.join(together)}: verified together, as the candidate of {together[-1]}"
+
+
+def _besides(attempt: Document) -> str:
+    """Says how to look at what was left in a stash or elsewhere; "" where nothing was."""
+    branch = attempt.get("besides")
+    if not branch:
+        return ""
+    look = f"git log --stat --diff-merges=first-parent {str(attempt.get('base') or '')[:12]}..{branch}"
+    return f"{LEFT_ELSEWHERE}: {look}"
 
 
 def _first_lines(text: Any) -> str:

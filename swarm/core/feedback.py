@@ -40,8 +40,16 @@ def text(attempt: Attempt, reason: Reason) -> str:
         for suite in attempt.suites
         if suite.outcome != "passed"
     )
-    more = _versions(attempt, reason.facts) + _partners(reason.facts)
+    more = _besides(attempt) + _versions(attempt, reason.facts) + _partners(reason.facts)
     return f"Attempt {attempt.n} did not land: {reason.text}{more}{tails}"
+
+
+def _besides(attempt: Attempt) -> str:
+    """Tells how to see what was left in a stash or elsewhere that nobody takes it from; "" where nothing was."""
+    if not attempt.besides:
+        return ""
+    look = f"git log --stat --diff-merges=first-parent {attempt.base}..{attempt.besides}"
+    return f"\nWhat it left elsewhere (a stash, another branch, a tag, a merge half done) did not count, and is kept: {look}"
 
 
 def _partners(facts: Mapping[str, Any]) -> str:

@@ -414,7 +414,8 @@ class Collected(AttemptEvent):
 
     `problem` is a sentence where the worktree was in a state that can't be submitted (unmerged paths, …). `gone` tells that there
     was no worktree any more: whatever was done in it is not the worker's fault. `brought_in` tells that no `BroughtIn` follows,
-    since the commits are in the landing repository already. `noticed` is what the settings want told of what came in. Of a task
+    since the commits are in the landing repository already. `besides` is the branch that keeps the commits that the worker left
+    elsewhere: in a stash, on another branch, under a tag. `noticed` is what the settings want told of what came in. Of a task
     that is asked for one it has the `answer`, and the `plan` that this was read as; then `problem` says what is wrong with that.
     """
 
@@ -424,6 +425,7 @@ class Collected(AttemptEvent):
     problem: str = ""
     gone: bool = False
     brought_in: bool = False
+    besides: str = ""
     noticed: tuple[str, ...] = ()
     answer: str = ""
     plan: PlanSpec | None = None
@@ -574,7 +576,8 @@ FACTS: dict[str, str] = {
     "RunFinished": "staging is on `target` at `commit`",
     "RunBeingDiscarded": "a run was given up for good; `lost` names the work that was nowhere else",
     "RunDiscarded": "nothing of the run is left, and its id is free again",
-    "WorkSaved": "what lay in the worktree of an attempt and had not been collected is kept at `place`, a branch or a folder",
+    "WorkSaved": "what lay in the worktree of an attempt and had not been collected, or what it left in a stash, on another branch "
+    "or under a tag, is kept at `place`, a branch or a folder",
     "Mended": "something that a crash or a person left was mended: `kind`, `text` says what was found, `remedy` what was done",
     "SpaceReclaimed": "idle worktrees held more than `disk_budget_bytes` that can be made again: of it `paths` were removed, the "
     "oldest, `size_bytes` in all",

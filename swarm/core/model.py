@@ -571,7 +571,7 @@ class Attempt:
     `search` goes on while it is found out what the attempt is red together with; then it has left the merge queue.
     `batch` names the tasks, its own among them, that are verified together, as the candidate of the last (see `batch`).
     `answer` is what it gave where its task is asked for one. `saved` is the branch or folder that keeps what lay in its worktree
-    and was not collected.
+    and was not collected, `besides` the branch that keeps what it left in a stash, on another branch or under a tag.
     """
 
     n: int
@@ -586,6 +586,7 @@ class Attempt:
     worktree: str | None = None
     returned: bool = False
     saved: str = ""
+    besides: str = ""
     pid: int | None = None
     sandbox: str = ""
     started_at: float | None = None

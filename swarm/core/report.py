@@ -531,6 +531,7 @@ def attempt_document(run: Run, task: Task, attempt: Attempt, live: Live) -> dict
         "exit_code": attempt.exit_code,
         "touched": list(attempt.touched),
         "saved": attempt.saved or None,
+        "besides": attempt.besides or None,
         "strays": list(attempt.strays),
         "foreseen": [{"with": other, "path": path} for other, path in attempt.foreseen],
         "unused": list(unused(task.spec.claims, attempt.touched)) if attempt.step is Step.LANDED else [],

@@ -89,6 +89,9 @@ def collected(turn: Turn, event: m.Collected) -> None:
     """Judges what the worker left: it goes into the merge queue, or the attempt ends."""
     run, task, attempt = live(turn, event, Step.COLLECTING)
     attempt.head, attempt.commits, attempt.touched = event.head, event.commits, event.touched
+    if event.besides:
+        attempt.besides = event.besides
+        turn.tell("WorkSaved", run, task, attempt=attempt.n, place=event.besides)
     if attempt.ending in ("cancelled", "stopped"):
         ended_on_request(turn, run, task, attempt)
     elif attempt.ending == memory.SHORT:
@@ -141,7 +144,10 @@ def _worker_failure(task: Task, attempt: Attempt, problem: str, roles: tuple[Rol
         return reviewing.failure(attempt)
     may_be_empty = task.spec.allow_empty or ownership.changes_nothing(roles, task.spec.role)
     if not attempt.touched and not may_be_empty:
-        return Reason("empty", "the worker changed nothing, and the task does not say allow_empty")
+        text = "the worker changed nothing, and the task does not say allow_empty"
+        if attempt.besides:
+            text += f"; what it left elsewhere (a stash, another branch, a tag, a merge half done) is kept on {attempt.besides}"
+        return Reason("empty", text)
     return None
 
 

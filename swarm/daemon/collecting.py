@@ -55,6 +55,7 @@ def collect(command: cmd.Collect, edges: Edges, clock: Callable[[], float]) -> m
         touched=found.touched,
         problem=answer.problem if answer is not None else problem,
         gone=found.work is None,
+        besides=found.besides,
         brought_in=brought_in,
         noticed=judged.noticed,
         answer=answer.text if answer is not None else "",

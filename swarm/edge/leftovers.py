@@ -68,7 +68,8 @@ class Collected:
 
     `leftover` tells that something was not committed by the worker. `problem` says why it can't be
     submitted, or "". `work` is all that there was, None where the worktree was gone; `unread` tells that not every
-    file of it could be read.
+    file of it could be read. `besides` is the branch that keeps commits which `head` does not come from: of a stash, another
+    branch, a tag.
     """
 
     head: str
@@ -78,6 +79,7 @@ class Collected:
     problem: str = ""
     work: Work | None = None
     unread: bool = False
+    besides: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,15 +117,16 @@ class Saver:
         finally:
             refs.close()
 
-    def keep_besides(self, owner: Owner, work: Work | None, *, where: Path, at: float) -> bool:
+    def keep_besides(self, owner: Owner, work: Work | None, *, where: Path, at: float) -> tuple[bool, str]:
         """Keeps what of `work` the commit of its files does not have. Tells whether all of it is kept: there may be too many refs,
-        and then it must stay where it lies."""
-        if work is not None and (work.staged or work.others):
-            try:
-                self.keep(owner, work, where=where, at=at)
-            except TooManySaved:
-                return False
-        return True
+        and then it must stay where it lies; and on which branch commits are that lead to nothing of it, "" where there are none."""
+        if work is None or not (work.staged or work.others):
+            return True, ""
+        try:
+            made = self.keep(owner, work, where=where, at=at)
+        except TooManySaved:
+            return False, ""
+        return True, made.branch if work.others else ""
 
     def _holds(self, each: SavedWork, work: Work) -> bool:
         """Tells whether all of `work` is in a ref already; what was staged is known only the first time."""

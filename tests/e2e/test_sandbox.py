@@ -54,6 +54,22 @@ def test_it_is_told_what_is_in_force(shut_in: Swarm) -> None:
     assert "NO SANDBOX" in shut_in("status").out
 
 
+def test_what_was_left_in_a_stash_is_told_to_whoever_comes_next(shut_in: Swarm) -> None:
+    """Who stashes all it did has changed nothing, and is told where that is kept; the next attempt can take it from there."""
+    again = (
+        'git checkout -q "$(git rev-parse "$branch^2")^3" -- g && grep -q "$branch" "$SWARM_FEEDBACK_FILE"'
+    )
+    work = (
+        "if [ $SWARM_ATTEMPT = 1 ]; then echo precious > g; git stash -q -u;"
+        f" else branch=swarm/$SWARM_RUN/saved/$SWARM_TASK/1-1; {again}; fi"
+    )
+    run = shut_in.run(shut_in.plan("r", [shut_in.task("t", work, claims=["g"], attempts=2)]))
+    first, second = task_of(run, "t")["attempts"]
+    assert (first["reason"]["code"], first["besides"]) == ("empty", "swarm/r/saved/t/1-1")
+    assert (second["touched"], second["besides"]) == (["g"], None)
+    assert "git log --stat --diff-merges=first-parent" in shut_in("show", "t").out
+
+
 @pytest.fixture
 def without_bubblewrap(tmp_path: Path) -> str:
     """A PATH on which all programs are but bubblewrap."""

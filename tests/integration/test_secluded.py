@@ -12,6 +12,7 @@ import pytest
 
 from swarm.edge import git, secluded
 from swarm.edge.keeping import REFUSALS
+from swarm.edge.saved import saved
 from swarm.edge.secluded import SHARED_OBJECTS
 from swarm.edge.worktrees import Pool
 from tests.integration.test_worktrees import collect, open_pool, sh
@@ -118,6 +119,7 @@ def test_what_was_made_comes_home(repo: Path, pool: Pool, inside: Inside, base: 
     found = collect(pool, inside.tree, base)
     assert (found.touched, found.problem, found.commits) == (("loose", "new"), "", 2)
     assert "mine" in sh(repo, "log", "--format=%s", found.head)
+    assert found.besides == "swarm/r/saved/t/1-1"
     kept = sh(repo, "log", "--format=%s", "refs/heads/swarm/r/saved/t/1-1")
     assert "aside" in kept
     assert aside in sh(repo, "rev-list", "refs/heads/swarm/r/saved/t/1-1")
@@ -126,6 +128,16 @@ def test_what_was_made_comes_home(repo: Path, pool: Pool, inside: Inside, base: 
     assert sh(inside.tree, "rev-parse", "--path-format=absolute", "--git-common-dir") == str(repo / ".git")
     assert collect(pool, inside.tree, base) == found
     sh(repo, "fsck", "--strict")
+
+
+def test_what_was_only_staged_is_not_told_as_left_elsewhere(pool: Pool, inside: Inside, base: str) -> None:
+    """An earlier state of a file that was staged and then edited on is kept, as work is; nobody has to be told of each."""
+    inside.write("new", "1\n")
+    inside.git("add", "new")
+    inside.write("new", "2\n")
+    found = collect(pool, inside.tree, base)
+    assert (found.touched, found.besides) == (("new",), "")
+    assert saved(pool.common)
 
 
 @pytest.mark.parametrize("lost", [False, True])

@@ -384,6 +384,27 @@ def test_where_the_rest_of_a_worktree_is_kept_is_told() -> None:
     assert story.attempt("a").saved == "/kept/a"
 
 
+@pytest.mark.parametrize("touched", [(), ("a",)])
+def test_what_was_left_elsewhere_is_told(touched: tuple[str, ...]) -> None:
+    """Commits that a worker left in a stash or on another branch are told as a fact, and stay known with the attempt, whatever
+    becomes of it; where it changed nothing else, that is said with why it failed, and the next attempt is told how to see them."""
+    story = a_story(a_plan(a_task("a", attempts=2)))
+    story.up("a")
+    story.exit("a")
+    command = story.sole(cmd.Collect, "a")
+    assert isinstance(command, cmd.Collect)
+    branch, head = "swarm/plan/saved/a/1-1", "h" if touched else command.base
+    turn = story.send(
+        m.Collected(**story.where(command), head=head, commits=len(touched), touched=touched, besides=branch)
+    )
+    assert [fact.data["place"] for fact in turn.facts if fact.type == "WorkSaved"] == [branch]
+    attempt = story.task("a").attempts[0]
+    assert attempt.besides == branch
+    told = [attempt.reason.text, *story.task("a").feedback] if attempt.reason is not None else []
+    assert [branch in each for each in told] == ([] if touched else [True, True])
+    assert [f"{attempt.base}..{branch}" in each for each in told] == ([] if touched else [False, True])
+
+
 def test_worktrees_are_kept_where_that_is_asked() -> None:
     """With `keep` the worktree of an attempt that did not land stays; that of a landed one goes back."""
     story = a_story(

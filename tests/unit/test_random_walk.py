@@ -408,6 +408,7 @@ class World:
             touched=touched,
             problem=problem,
             brought_in=command.bring_in and not problem and self.chance(50),
+            besides=f"swarm/{command.run}/saved/t/2-1" if command.attempt == 2 else "",
             answer="found" if asked else "",
             plan=random_plan(self.random, "drafted") if asked == PLAN and not problem else None,
         )

@@ -184,6 +184,23 @@ def test_who_waits_for_whom_is_told_with_the_claims() -> None:
     assert "c waits" not in told
 
 
+def test_what_was_left_in_a_stash_is_told_with_what_shows_it() -> None:
+    """`show` gives the command to look at what an attempt left elsewhere, and the end of a run names each such task, also one that
+    landed, but once."""
+    branch = "swarm/modernise/saved/a/1-1"
+    attempt = an_attempt(besides=branch, base="b" * 40)
+    landed = a_task("a", "landed", attempts=[attempt])
+    look = f"git log --stat --diff-merges=first-parent {'b' * 12}..{branch}"
+    assert look in telling.task_text(landed, now=NOW)
+    told = f"{telling.LEFT_ELSEWHERE} is kept on {branch}: swarm show a"
+    assert f"  a: {told}\n" in telling.result_text(a_run(landed), 1.0)
+    reason = {"code": "empty", "text": f"the worker changed nothing; it is kept on {branch}"}
+    failed = a_task("a", "failed", reason=reason, attempts=[attempt])
+    assert telling.result_text(a_run(failed), 1.0).count(branch) == 1
+    many = telling.result_text(a_run(*[landed] * (telling.ELSEWHERE_MAX + 2)), 1.0)
+    assert (many.count(branch), "and 2 more tasks" in many) == (telling.ELSEWHERE_MAX, True)
+
+
 def test_a_claim_that_was_not_needed_is_shown() -> None:
     """`show` says of an attempt that landed what it claimed for nothing."""
     attempt = an_attempt(unused=["docs/**"])
@@ -254,7 +271,7 @@ def test_no_text_of_others_reaches_the_terminal_as_a_command() -> None:
     evil = {"code": EVIL, "text": EVIL}
     attempt = an_attempt(
         state=EVIL, agent=EVIL, branch=EVIL, worktree=EVIL, base=EVIL, head=EVIL, reason=evil, touched=[EVIL], strays=[EVIL],
-        suites=[{"name": EVIL, "outcome": EVIL}],
+        suites=[{"name": EVIL, "outcome": EVIL}], besides=EVIL,
     )  # fmt: skip
     tasks = [
         a_task(
