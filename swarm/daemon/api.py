@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -65,13 +66,14 @@ class Document(JSONResponse):
 
 class Daemon(Protocol):
     """What the API asks of the daemon that serves it; `changing` counts the requests for a change that are being
-    answered, `used` tells that one has been."""
+    answered, `used` tells that one has been, `wishes` are the finishes that are asked for."""
 
     coordinator: Coordinator
     execution: Execution
     submitter: Submitter
     changing: int
     used: asyncio.Event
+    wishes: closings.Wishes
 
     @property
     def closed(self) -> bool:
@@ -148,7 +150,6 @@ class Api:
         self.sampler: Sampler[tuple[str, str]] = Sampler()
         self._large = asyncio.Semaphore(door.LARGE_AT_ONCE)
         self.submitter = service.submitter
-        self._wishes = closings.Wishes()
 
     @property
     def swarm(self) -> Swarm:
@@ -572,13 +573,13 @@ class Api:
         body = await self._body(request)
         run = self._run(body.get("run"))
         closing, take_back = closings.Closing(self.coordinator, self.edges), self.service.execution.take_back
-        with self._wishes.of(str(body.get("key") or ""), request.receive) as unwanted:
-            facts = await closing.finish(run, body, unwanted, take_back)
+        with self.service.wishes.of(str(body.get("key") or secrets.token_hex(8)), request.receive) as wish:
+            facts = await closing.finish(run, body, wish, take_back)
         return Document({**await self.document(run.id, summary=False), "finish": facts})
 
     async def take_back(self, request: Request) -> Response:
         """Has a finish given up that is not being carried over yet; what comes of it is the answer to whoever asked for it."""
-        return Document({"heard": self._wishes.take_back((await self._body(request))["key"])})
+        return Document({"heard": self.service.wishes.take_back((await self._body(request))["key"])})
 
     # --- undoing
 

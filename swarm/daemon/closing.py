@@ -18,7 +18,7 @@ from swarm.core.model import GOOD_ENDS, OUR_BRANCHES, Reason, Standing, TaskSpec
 from swarm.core.run import Run
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.edges import Edges
-from swarm.daemon.finishing import TAKEN_BACK, Finisher, Origin, Outlook, conflict_reason
+from swarm.daemon.finishing import STOPPED, TAKEN_BACK, Finisher, Origin, Outlook, conflict_reason
 from swarm.daemon.usable import not_usable
 from swarm.edge.lookout import Lookout
 from swarm.errors import Refused, SwarmError, UsageError
@@ -29,37 +29,61 @@ NEWS_S = 30.0  # several looks of the watch, also on a busy machine
 _requests = itertools.count(1)
 
 
+class Wish:
+    """A finish that somebody asks for: `unwanted` is set once it is to be given up, for the reason `why`."""
+
+    def __init__(self) -> None:
+        self.unwanted = asyncio.Event()
+        self.why = TAKEN_BACK
+
+    def give_up(self, why: Reason) -> None:
+        """Says that it is to be given up; the first reason stands."""
+        if not self.unwanted.is_set():
+            self.why = why
+            self.unwanted.set()
+
+
 class Wishes:
     """The finishes that are asked for at present, by the key of who asks: they may want it no more."""
 
     def __init__(self) -> None:
-        self._unwanted: dict[str, asyncio.Event] = {}
+        self._wishes: dict[str, Wish] = {}
+        self._answered = asyncio.Event()
 
     @contextmanager
-    def of(
-        self, key: str, receive: Callable[[], Awaitable[MutableMapping[str, Any]]]
-    ) -> Iterator[asyncio.Event]:
-        """Gives what is set once a finish is taken back, or once whoever asks has closed the connection that `receive` is of."""
+    def of(self, key: str, receive: Callable[[], Awaitable[MutableMapping[str, Any]]]) -> Iterator[Wish]:
+        """Gives the wish for a finish, which is given up once it is taken back, or once whoever asks has closed the connection that
+        `receive` is of."""
 
         async def hear() -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
-            unwanted.set()
+            wish.give_up(TAKEN_BACK)
 
-        unwanted = self._unwanted[key] = asyncio.Event()
+        wish = self._wishes[key] = Wish()
         hearing = asyncio.ensure_future(hear())
         try:
-            yield unwanted
+            yield wish
         finally:
             hearing.cancel()
-            self._unwanted.pop(key, None)
+            self._wishes.pop(key, None)
+            self._answered.set()
 
     def take_back(self, key: str) -> bool:
         """Says that a finish is wanted no more; tells whether it is asked for at all."""
-        unwanted = self._unwanted.get(key)
-        if unwanted is not None:
-            unwanted.set()
-        return unwanted is not None
+        wish = self._wishes.get(key)
+        if wish is not None:
+            wish.give_up(TAKEN_BACK)
+        return wish is not None
+
+    async def end(self) -> None:
+        """Has all given up that are not being carried over yet, and waits until each is answered: else the next daemon would merge
+        what nobody waits for any more."""
+        while self._wishes:
+            self._answered.clear()
+            for wish in self._wishes.values():
+                wish.give_up(STOPPED)
+            await self._answered.wait()
 
 
 class Closing:
@@ -136,21 +160,21 @@ class Closing:
         self,
         run: Run,
         wanted: Mapping[str, Any],
-        unwanted: asyncio.Event,
-        take_back: Callable[[str], None],
+        wish: Wish,
+        take_back: Callable[[str, Reason], None],
     ) -> dict[str, Any]:
-        """Merges staging into the target, or says what that would do. Once it is `unwanted` it is given up: at once while nothing
-        has been asked of the machine, and then by `take_back` of the request, which goes through where it is too late."""
+        """Merges staging into the target, or says what that would do. Once the `wish` for it is given up it is: at once while
+        nothing has been asked of the machine, and then by `take_back` of the request, which goes through where it is too late."""
         try:
-            facts, request, outlook = await _heeding(self._ready(run, wanted), unwanted, asyncio.Task.cancel)
+            facts, request, outlook = await _heeding(self._ready(run, wanted), wish, asyncio.Task.cancel)
         except asyncio.CancelledError:
             mine = asyncio.current_task()
-            if not unwanted.is_set() or (mine is not None and mine.cancelling()):
+            if not wish.unwanted.is_set() or (mine is not None and mine.cancelling()):
                 raise
-            raise _finish_error(run, str(wanted.get("into") or run.base_branch), TAKEN_BACK) from None
+            raise _finish_error(run, str(wanted.get("into") or run.base_branch), wish.why) from None
         if request is None:
             return dict(facts)
-        return dict(facts) | await self._finished(run, request, outlook, unwanted, take_back)
+        return dict(facts) | await self._finished(run, request, outlook, wish, take_back)
 
     async def _ready(
         self, run: Run, wanted: Mapping[str, Any]
@@ -235,15 +259,19 @@ class Closing:
         run: Run,
         wanted: m.FinishRequested,
         outlook: Outlook,
-        unwanted: asyncio.Event,
-        take_back: Callable[[str], None],
+        wish: Wish,
+        take_back: Callable[[str, Reason], None],
     ) -> dict[str, Any]:
         coordinator, key = self._coordinator, wanted.request
         await coordinator.ask(wanted)  # whatever happens meanwhile: what is in the inbox is carried out
         ending = coordinator.until(lambda: key in coordinator.finished)
-        await _heeding(ending, unwanted, lambda _: take_back(key))
+        await _heeding(ending, wish, lambda _: take_back(key, wish.why))
         if key not in coordinator.finished:
-            raise SwarmError("The daemon stopped while it was finishing.", "", "swarm finish again")
+            raise SwarmError(
+                "The daemon ended while it was finishing.",
+                "The next one goes on with it.",
+                "swarm start, then swarm status",
+            )
         ended = coordinator.finished.pop(key)
         if isinstance(ended, m.FinishRefused):
             raise _finish_error(run, wanted.target, ended.reason)
@@ -316,10 +344,10 @@ def _facts(run: Run, target: str, old: str | None, outlook: Outlook) -> dict[str
 
 
 async def _heeding(
-    work: Coroutine[Any, Any, Any], unwanted: asyncio.Event, give_up: Callable[[asyncio.Task[Any]], object]
+    work: Coroutine[Any, Any, Any], wish: Wish, give_up: Callable[[asyncio.Task[Any]], object]
 ) -> Any:
-    """Waits for work, and has it given up once it is unwanted."""
-    doing, heard = asyncio.ensure_future(work), asyncio.ensure_future(unwanted.wait())
+    """Waits for work, and has it given up once the wish for it is."""
+    doing, heard = asyncio.ensure_future(work), asyncio.ensure_future(wish.unwanted.wait())
     try:
         await asyncio.wait({doing, heard}, return_when=asyncio.FIRST_COMPLETED)
         if not doing.done():

@@ -259,12 +259,12 @@ class Execution:
             running.cancel()
         self.loop.call_later(DROPPED_S, self.edges.pool.read_no_more, f"{run}/{task}/{attempt}")
 
-    def take_back(self, request: str) -> None:
+    def take_back(self, request: str, why: Reason) -> None:
         """Has a finish given up that nobody wants any more, unless it is being carried over. One that the end of the daemon cuts
         short is left to the next."""
         hold = self._finishing.get(request)
         if hold is not None and not self.closing:
-            hold.take_back()
+            hold.take_back(why)
 
     async def close(self, *, leave: bool, late: bool = False) -> None:
         """Stops carrying out: what is under way in threads is finished, suites are ended or, with `leave`, left running. Where it

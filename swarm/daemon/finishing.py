@@ -34,6 +34,7 @@ from swarm.errors import Refused, UsageError
 
 _UNMERGED = frozenset({"DD", "AU", "UD", "UA", "DU", "AA", "UU"})
 TAKEN_BACK = Reason("taken_back", "it was taken back before anything was merged", {"exit_code": 4})
+STOPPED = Reason("stopped", "the daemon was stopped before anything was merged")
 _LOCKED = re.compile(r"Unable to create '(.+\.lock)': File exists")
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
 
@@ -65,35 +66,35 @@ class Hold:
     """A finish as whoever asked for it has hold of it: they may take it back until it is carried over. For the loop alone."""
 
     def __init__(self) -> None:
-        self.taken_back = False
+        self.why: Reason | None = None  # once it is taken back
         self._carried = False
         self._suites: asyncio.Task[Reason | None] | None = None
 
-    def take_back(self) -> None:
+    def take_back(self, why: Reason) -> None:
         """Has the finish given up, and its suites ended; where it is being carried over already, it goes through."""
         if self._carried:
             return
-        self.taken_back = True
+        self.why = why
         if self._suites is not None:
             self._suites.cancel()
 
-    def let_go(self) -> bool:
-        """Tells whether the finish is to be carried over; if it is, it can't be taken back any more."""
-        self._carried = not self.taken_back
-        return self._carried
+    def let_go(self) -> Reason | None:
+        """Gives why the finish is not to be carried over; None where it is, and then it can't be taken back any more."""
+        self._carried = self.why is None
+        return self.why
 
     async def through(self, suites: Coroutine[Any, Any, Reason | None]) -> Reason | None:
         """Waits for suites, which are ended once the finish is taken back; gives why it is refused."""
         self._suites = asyncio.ensure_future(suites)
-        if self.taken_back:
+        if self.why is not None:
             self._suites.cancel()
         try:
             return await self._suites
         except asyncio.CancelledError:
             mine = asyncio.current_task()
-            if not self.taken_back or (mine is not None and mine.cancelling()):
+            if self.why is None or (mine is not None and mine.cancelling()):
                 raise
-            return TAKEN_BACK
+            return self.why
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +187,8 @@ class Finisher:
             reason = await hold.through(self._verify(command, outlook, nonce))
             if reason is not None:
                 return self._refused(command, clock(), reason)
-        if not hold.let_go():
-            return self._refused(command, clock(), TAKEN_BACK)
+        if (reason := hold.let_go()) is not None:
+            return self._refused(command, clock(), reason)
         reason = await in_thread(lambda: self._carry_over(command, outlook, checkouts))
         if reason is not None:
             return self._refused(command, clock(), reason)

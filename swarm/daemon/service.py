@@ -34,6 +34,7 @@ from swarm.core.state import next_base, wants_readings
 from swarm.crashpoints import crash_at
 from swarm.daemon import api, door, rebuild, reconcile, recovery, refounding, threads
 from swarm.daemon.backlog import Backlog
+from swarm.daemon.closing import Wishes
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution
 from swarm.daemon.foreseeing import Foreseeing
@@ -97,6 +98,7 @@ class Service:
         self.coordinator = coordinator
         self.execution = execution
         self.submitter = Submitter(coordinator, execution.edges)
+        self.wishes = Wishes()
         self.ending: asyncio.Task[None] | None = None
         self.leave_workers = False
         self.late = False
@@ -168,6 +170,10 @@ class Service:
 
     async def _stop(self, mode: str) -> None:
         coordinator = self.coordinator
+        if mode != "drain" and coordinator.stuck is None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(NOW_S):
+                    await self.wishes.end()
         if mode == "leave-workers" or coordinator.stuck is not None:
             self.leave_workers = True
             self.over.set()
@@ -188,7 +194,9 @@ class Service:
         """Whether there is something to wait for: workers and what they leave, or, draining, all that is under way."""
         for run in self.coordinator.swarm.runs.values():
             moving = run.live or run.publishing_commit is not None or run.following is not None
-            if drain and moving and not run.held_up():  # what waits for a person is not waited for
+            finishing = run.finish is not None and "Finish" not in run.failures
+            # What waits for a person is not waited for.
+            if drain and (moving or finishing) and not run.held_up():
                 return True
             if any((a := run.tasks[name].live) and a.step in WORKER_STEPS for name in run.live):
                 return True

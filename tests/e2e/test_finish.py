@@ -431,6 +431,54 @@ def test_a_finish_that_is_interrupted_is_taken_back(swarm: Swarm, number: signal
     swarm.look_again()
 
 
+@pytest.mark.parametrize("mode", [(), ("--now",), ("--leave-workers",)])
+def test_a_finish_is_given_up_by_a_stop_and_not_gone_on_with(swarm: Swarm, mode: tuple[str, ...]) -> None:
+    """A daemon that is stopped while the merge of a finish is verified says that nothing was merged, and the next daemon merges
+    nothing by itself: whoever asked was told to ask again."""
+    began = swarm.outside / "began"
+    suite = f"test ! -e mine || test -e {swarm.gate('go')} || {{ touch {began}; sleep 500; }}"
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [swarm.task("a")], verify=[suite])))
+    swarm.wait("r")
+    mine = commit(swarm.top, "mine", "mine\n")
+    swarm.look_again()
+    finishing = swarm.spawn("finish")
+    wait_until(began.exists, at_most_s=120)
+    swarm("stop", *mode)
+    err = finishing.communicate(timeout=200)[1]
+    assert finishing.returncode == 1
+    assert "Run r was not finished: the daemon was stopped before anything was merged" in err
+    assert "Next: swarm finish again" in err
+    swarm.open("go")
+    swarm("start")
+    assert [each["reason"]["code"] for each in swarm.events("FinishRefused")] == ["stopped"]
+    assert git(swarm.top, "rev-parse", "main") == mine
+    swarm("finish")
+    assert git(swarm.top, "log", "-1", "--format=%s", "main") == "Merge run r"
+    swarm.look_again()
+
+
+def test_a_daemon_that_drains_finishes_first(swarm: Swarm) -> None:
+    """A finish under way is waited for by `swarm stop --drain`, as all that is."""
+    began = swarm.outside / "began"
+    suite = f"test ! -e mine || {{ touch {began}; until test -e {swarm.gate('go')}; do sleep 0.05; done; }}"
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [swarm.task("a")], verify=[suite])))
+    swarm.wait("r")
+    commit(swarm.top, "mine", "mine\n")
+    swarm.look_again()
+    finishing = swarm.spawn("finish")
+    wait_until(began.exists, at_most_s=120)
+    stopping = swarm.spawn("stop", "--drain")
+    wait_until(lambda: bool(swarm.events("StopRequested")), at_most_s=120)
+    swarm.open("go")
+    said = finishing.communicate(timeout=200)
+    assert finishing.returncode == 0, said
+    assert stopping.wait(timeout=200) == 0
+    assert git(swarm.top, "log", "-1", "--format=%s", "main") == "Merge run r"
+    swarm.look_again()
+
+
 def test_a_finish_that_is_interrupted_too_late_says_what_it_did(swarm: Swarm) -> None:
     """Once the files of the checkout are being written a `swarm finish` that is interrupted goes through, says so, and that
     nothing was deployed; the exit code is 130 all the same."""

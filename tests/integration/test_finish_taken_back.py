@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from swarm.core.model import Reason
-from swarm.daemon.finishing import TAKEN_BACK, Hold
+from swarm.daemon.finishing import STOPPED, TAKEN_BACK, Hold
 
 
 async def _suites(began: asyncio.Event, ended: list[str]) -> Reason | None:
@@ -26,10 +26,10 @@ def test_what_is_taken_back_ends_its_suites_and_is_not_carried_over() -> None:
         hold, began, ended = Hold(), asyncio.Event(), list[str]()
         waiting = asyncio.ensure_future(hold.through(_suites(began, ended)))
         await began.wait()
-        hold.take_back()
+        hold.take_back(TAKEN_BACK)
         assert await waiting == TAKEN_BACK
         assert ended == ["suites"]
-        assert not hold.let_go()
+        assert hold.let_go() == TAKEN_BACK
 
     asyncio.run(take_back())
 
@@ -39,8 +39,8 @@ def test_what_is_taken_back_before_its_suites_begins_none() -> None:
 
     async def take_back() -> None:
         hold, began = Hold(), asyncio.Event()
-        hold.take_back()
-        assert await hold.through(_suites(began, [])) == TAKEN_BACK
+        hold.take_back(STOPPED)
+        assert await hold.through(_suites(began, [])) == STOPPED
         assert not began.is_set()
 
     asyncio.run(take_back())
@@ -49,9 +49,9 @@ def test_what_is_taken_back_before_its_suites_begins_none() -> None:
 def test_what_is_carried_over_is_not_taken_back() -> None:
     """From the first file on there is no way back: it is told as what it becomes."""
     hold = Hold()
-    assert hold.let_go()
-    hold.take_back()
-    assert not hold.taken_back
+    assert hold.let_go() is None
+    hold.take_back(TAKEN_BACK)
+    assert hold.why is None
 
 
 def test_a_daemon_that_ends_is_nobody_who_takes_it_back() -> None:
@@ -65,6 +65,6 @@ def test_a_daemon_that_ends_is_nobody_who_takes_it_back() -> None:
         with pytest.raises(asyncio.CancelledError):
             await waiting
         assert ended == ["suites"]
-        assert not hold.taken_back
+        assert hold.why is None
 
     asyncio.run(end())
