@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,9 @@ from swarm.client.connection import Connection
 from swarm.client.options import SETTINGS, command, ended_by_signals, refuse_inside_worker, run_option
 from swarm.client.session import Session
 from swarm.errors import EXIT_INTERRUPTED, EXIT_NOT_LANDED, EXIT_OK, EXIT_REFUSED, SwarmError, UsageError
+
+if TYPE_CHECKING:
+    from swarm.settings import DeploySettings
 
 
 class CutShort(KeyboardInterrupt):
@@ -96,6 +99,7 @@ def finished(
         from swarm.client import offline
 
         offline.check_forge()
+    by = _deploying(session)
     with interruptible or contextlib.nullcontext():
         run_id, document = session.with_daemon(
             lambda daemon, _: _ask_to_finish(daemon, run, wanted),
@@ -104,19 +108,39 @@ def finished(
         )
     if wanted["propose"]:
         proposing.propose(session, run_id, document)
-    _deploy(session, run_id, document["finish"])
+    _deploy(session, run_id, document["finish"], by)
     return run_id, document
 
 
-def _deploy(session: Session, run: str, facts: dict[str, Any]) -> None:
-    """Runs what the settings say follows a finish; where staging was on the target already, unless it has succeeded."""
+def _deploying(session: Session) -> DeploySettings:
+    from swarm import config
+
+    return config.load(session.top, os.environ).deploy
+
+
+def _deploy(session: Session, run: str, facts: dict[str, Any], by: DeploySettings) -> None:
+    """Runs what the settings say follows a finish; where staging was on the target already, unless it has succeeded.
+
+    `by` is what they said before it: the merge may bring a swarm.toml that a worker wrote, and what that says is nobody's word yet.
+    """
     if facts["outcome"] not in ("finished", "nothing") or not facts["landed"]:
         return
     from swarm.client import offline
 
-    done = offline.deploy(session.top, session.state, run, str(facts["into"]), str(facts["commit"]))
+    done = offline.deploy(by, session.top, session.state, run, str(facts["into"]), str(facts["commit"]))
     if done is not None:
         facts["deploy"] = done
+    try:
+        now = _deploying(session)
+    except SwarmError as error:
+        session.note(f"The settings that this finish brought have an error: {error}")
+        return
+    if now.command != by.command:
+        shown = protocol.printable(repr(now.command))
+        session.note(
+            f"The settings that this finish brought have another command for [deploy], which was not run: {shown}. It counts from"
+            " the next swarm finish on."
+        )
 
 
 def _ask_to_finish(daemon: Connection, run: str | None, wanted: dict[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from swarm.core.state import Swarm
     from swarm.daemon.reconcile import Known
     from swarm.edge.git import Repository
-    from swarm.settings import Settings
+    from swarm.settings import DeploySettings, Settings
 
 SPEC_FOLDERS = (".auto-claude/specs", "specs", ".swarm/specs", ".")
 
@@ -429,13 +429,13 @@ def verify(top: Path, state: Path, run: str) -> dict[str, Any]:
 # --- deploying ------------------------------------------------------------------------------------------------------
 
 
-def deploy(top: Path, state: Path, run: str, target: str, commit: str) -> dict[str, Any] | None:
-    """Runs the deploy command of the settings, if there is one, for a finish that left `target` at `commit`."""
-    from swarm import config
+def deploy(
+    settings: DeploySettings, top: Path, state: Path, run: str, target: str, commit: str
+) -> dict[str, Any] | None:
+    """Runs the deploy command of these settings, if there is one, for a finish that left `target` at `commit`."""
     from swarm.core.places import Places
     from swarm.edge import deploy as deploying
 
-    settings = config.load(top, os.environ).deploy
     if not settings.command:
         return None
     done = deploying.deploy(

@@ -7,6 +7,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import git, is_gone, wait_until
 from tests.e2e.driver import PATIENCE_S, Swarm
 
@@ -173,6 +175,30 @@ def test_the_deploy_command_runs_once_after_a_finish(swarm: Swarm) -> None:
     swarm("start")
     swarm("discard", "r", "--force", "--yes", "staging")
     assert not Path(failed["deploy"]["log"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("brought", "said"),
+    [
+        (
+            '[deploy]\ncommand = "touch {outside}/theirs"\n',
+            "have another command for [deploy], which was not run",
+        ),
+        ("[limits]\nzork = 3\n", "have an error: "),
+    ],
+    ids=["command", "error"],
+)
+def test_a_finish_deploys_by_the_settings_before_it(swarm: Swarm, brought: str, said: str) -> None:
+    """What a worker wrote into swarm.toml is not run by the finish that brings it, nor read as an error of a finish that went
+    well; it is told."""
+    text = brought.format(outside=swarm.outside)
+    task = swarm.task("cfg", f"printf %s {shlex.quote(text)} > swarm.toml", claims=["swarm.toml"])
+    swarm.run(swarm.plan("r", [task]))
+    finished = swarm("finish")
+    assert said in finished.err
+    assert "Run r is on main" in finished.out
+    assert not (swarm.outside / "theirs").exists()
+    swarm.look_again()
 
 
 def test_a_deploy_whose_finish_was_killed_is_waited_for(swarm: Swarm) -> None:
