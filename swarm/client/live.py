@@ -6,9 +6,14 @@ Rules for editing: rich is loaded here and nowhere else. `view` is a pure functi
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -35,6 +40,8 @@ _STYLES = {
 }
 
 
+DEADLY = (signal.SIGTERM, signal.SIGHUP)
+SHOW_CURSOR = b"\x1b[?25h\n"  # and what comes next begins below the picture
 Picture = Callable[[Mapping[str, Any], float, int], RenderableType]  # of a document, now, in so many columns
 
 
@@ -46,20 +53,39 @@ class Screen:
         self._picture = picture or of_one(session.here)
         self._console = Console(no_color=not session.colour, highlight=False, soft_wrap=False)
         self._live = Live(console=self._console, auto_refresh=False, transient=not stays)
+        self._taken: list[signal.Signals] = []
 
     def __enter__(self) -> Screen:
+        if threading.current_thread() is threading.main_thread():  # others may handle no signals
+            for number in DEADLY:
+                if signal.getsignal(number) is signal.SIG_DFL:  # who ignores it, as nohup does, goes on
+                    signal.signal(number, _end_visibly)
+                    self._taken.append(number)
         self._live.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.__exit__(kind, error, trace)
+        try:
+            self._live.__exit__(kind, error, trace)
+        finally:
+            while self._taken:
+                signal.signal(self._taken.pop(), signal.SIG_DFL)
 
     def show(self, document: Mapping[str, Any]) -> None:
         """Draws a document."""
         drawn = self._picture(document, time.time(), self._console.width)
         self._live.update(_Fitting(drawn), refresh=True)
+
+
+def _end_visibly(number: int, _: FrameType | None) -> None:
+    """Ends the program by the signal that it got, as it would have ended anyway, and shows the cursor first. It is written past
+    all buffers: the signal may have come in the middle of a picture. The terminal may be gone."""
+    with contextlib.suppress(OSError, ValueError):
+        os.write(sys.stdout.fileno(), SHOW_CURSOR)
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
 
 
 class _Fitting:

@@ -678,6 +678,19 @@ def test_watching_shows_changes_until_ctrl_c(swarm: Swarm, repo: Path, environme
     assert "\x1b" not in plain.seen
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_live_view_that_is_killed_leaves_the_cursor_shown(
+    repo: Path, environment: dict[str, str], number: signal.Signals
+) -> None:
+    """A polite kill and a closed terminal end a live view by that very signal, and the last word about the cursor shows it."""
+    terminal = Terminal(repo, environment, "status", "--watch")
+    terminal.until("No runs yet")
+    assert "\x1b[?25l" in terminal.seen
+    os.kill(terminal.pid, number)
+    assert terminal.end() == -number
+    assert "\x1b[?25h" in terminal.seen.rpartition("\x1b[?25l")[2]
+
+
 def test_logs_are_followed_to_the_end_of_the_attempt(
     swarm: Swarm, repo: Path, environment: dict[str, str]
 ) -> None:
