@@ -93,23 +93,27 @@ def check(
     from swarm.edge import project
 
     readings = [read_plan(argument, top, settings) for argument in arguments]
-    if any(reading.plan is not None and reading.plan.base for _, reading in readings):
-        readings = _with_bases_looked_up(readings, top)
+    readings = _held_against(readings, top, settings)
     wanted = any(reading.plan is not None and discover.asks(reading.plan) for _, reading in readings)
     document = plans.check_document(readings, project.look(top) if wanted else None)
     return document, plans.check_text(document), 0 if document["ok"] else 2
 
 
-def _with_bases_looked_up(readings: list[tuple[str, Reading]], top: Path) -> list[tuple[str, Reading]]:
-    """Adds what `run` would say of what the plans start from; nothing where this is no repository."""
+def _held_against(
+    readings: list[tuple[str, Reading]], top: Path, settings: Settings
+) -> list[tuple[str, Reading]]:
+    """Adds what `run` would say of the repository that the plans are for; nothing where this is none that runs can be in."""
     from swarm.daemon import intake
     from swarm.edge import git
 
+    def held(reading: Reading) -> Reading:
+        return intake.with_hindrances(intake.with_base_looked_up(reading, repository), repository, settings)
+
     try:
         repository = git.Repository.discover(top)
+        return [(source, held(reading)) for source, reading in readings]
     except SwarmError:
         return readings
-    return [(source, intake.with_base_looked_up(reading, repository)) for source, reading in readings]
 
 
 def read_plan(argument: str | Mapping[str, Any], top: Path, settings: Settings) -> tuple[str, Reading]:
@@ -160,7 +164,8 @@ def check_plan(data: bytes, source: str, only: Iterable[str], top: Path, here: P
         Places(state)
     )  # then it may go on with a run, whose base is recorded, or the journal is to be rebuilt
     base = None if known else intake.checkout(repository, str(here))
-    intake.check(data, source, tuple(only), settings, base, os.environ)
+    root = repository.working_top() / settings.worktrees.root
+    intake.check(data, source, tuple(only), settings, base, os.environ, root)
 
 
 def check_write_back(path: Path) -> None:

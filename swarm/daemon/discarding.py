@@ -19,6 +19,7 @@ from swarm.core.places import Places
 from swarm.core.run import Run
 from swarm.crashpoints import crash_at
 from swarm.edge import discards, git, linked, opened
+from swarm.edge.ground import is_checkout
 from swarm.edge.landing import LandingRepository
 from swarm.edge.saved import saved
 from swarm.edge.worktrees import Pool
@@ -176,7 +177,8 @@ class Discarder:
         for tree in self._worktrees(run, command.worktrees):
             opened.remove(tree, lock=places.worktrees_lock, trash=self.pool.trash)
         folder = self._folder(run)
-        for path in folder.iterdir() if folder.is_dir() else ():
+        # What the user has there is theirs, also where it has such a name.
+        for path in folder.iterdir() if folder.is_dir() and not is_checkout(folder) else ():
             if path.name.partition(".")[0] in command.worktrees:
                 linked.remove(path)
         opened.remove_if_empty(folder)

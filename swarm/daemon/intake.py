@@ -6,7 +6,9 @@ Rules for editing: reads only, and says everything that can be said without know
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Collection, Mapping
+from pathlib import Path
 
 from swarm import config
 from swarm.core import discover, ownership
@@ -17,7 +19,7 @@ from swarm.core.check import Reading
 from swarm.core.document import Problem
 from swarm.core.model import PlanSpec, Role, staging_branch
 from swarm.daemon import usable
-from swarm.edge import git, orphans, project
+from swarm.edge import git, ground, orphans, project
 from swarm.errors import Refused, SwarmError, UsageError
 from swarm.settings import Settings
 from swarm.worker.agents import COMMAND, missing
@@ -33,14 +35,18 @@ def check(
     settings: Settings,
     repository: git.Repository | None,
     environ: Mapping[str, str],
+    root: Path | None = None,
 ) -> None:
-    """Raises `UsageError` or `Refused` for a plan that no daemon would take in. `repository` is given where it begins a new run."""
+    """Raises `UsageError` or `Refused` for a plan that no daemon would take in. `repository` is given where it begins a new run,
+    `root` is the folder in which its worktrees would lie."""
     plan = read(data, source, settings)
     check_only(plan, only)
     check_agents(plan, config.to_agents(settings), environ)
     check_ownership(plan, config.to_roles(settings))
     if repository is not None:
         base_of(plan, repository)
+        if root is not None:
+            check_ground(plan.id, root, repository.top)
 
 
 def read(data: bytes, source: str, settings: Settings) -> PlanSpec:
@@ -169,12 +175,8 @@ def base_of(plan: PlanSpec, repository: git.Repository) -> tuple[str, str]:
 
     Raises `Refused` where a branch is in the way, `UsageError` where the plan starts from nothing that is here.
     """
-    if repository.branch_commit("swarm") is not None:
-        raise Refused(
-            'A branch named "swarm" is in the way: git can\'t have it beside swarm/<run>/….',
-            "Nothing was submitted.",
-            "rename it: git branch -m swarm SOME-OTHER-NAME",
-        )
+    if found := _branch_in_the_way(plan.id, repository):
+        raise found
     _check_unused(plan.id, repository)
     if plan.base:
         commit = _base_commit(plan, repository)
@@ -186,6 +188,40 @@ def base_of(plan: PlanSpec, repository: git.Repository) -> tuple[str, str]:
             )
         return (plan.base if repository.branch_commit(plan.base) else "", commit)
     return repository.head_branch() or "", repository.head_commit()
+
+
+def _branch_in_the_way(run: str, repository: git.Repository) -> Refused | None:
+    """Gives the refusal of a run beside whose branches a branch of the user's can't be, None where there is none."""
+    for name in ("swarm", f"swarm/{run}"):
+        if repository.branch_commit(name) is not None:
+            return Refused(
+                f'A branch named "{name}" is in the way: git can\'t have it beside {name}/….',
+                "Nothing was submitted.",
+                f"rename it: git branch -m {name} SOME-OTHER-NAME",
+            )
+    return None
+
+
+def check_ground(run: str, root: Path, top: Path | None) -> None:
+    """Raises `Refused` where worktrees of a new run, which all lie below `root`, would be made in what is the user's. `top` is that
+    of the checkout."""
+    if refused := ground.in_the_way(Path(os.path.realpath(root)), run, top):
+        raise Refused(
+            refused.cause, "Nothing was submitted: git would hide what is in it.", refused.next_step
+        )
+
+
+def with_hindrances(reading: Reading, repository: git.Repository, settings: Settings) -> Reading:
+    """Adds a warning for what of the user's is in the way of a run: the plan is valid, and no daemon would take it in."""
+    plan = reading.plan
+    if plan is None:
+        return reading
+    root = Path(os.path.realpath(repository.working_top() / settings.worktrees.root))
+    found = _branch_in_the_way(plan.id, repository), ground.in_the_way(root, plan.id, repository.top)
+    warnings = (
+        Problem("", f"{each.cause} A run of this plan is refused: {each.next_step}") for each in found if each
+    )
+    return dataclasses.replace(reading, warnings=(*reading.warnings, *warnings))
 
 
 def _check_unused(run: str, repository: git.Repository) -> None:

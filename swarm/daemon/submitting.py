@@ -139,9 +139,11 @@ class Submitter:
         if known is not None:
             return known.base_branch, known.base_commit
         repository = self.edges.repository
+        root = self.edges.pool.root.parent
         base: tuple[str, str] = await _in_thread(
             lambda: intake.base_of(plan, intake.checkout(repository, here))
         )
+        await _in_thread(lambda: intake.check_ground(plan.id, root, repository.top))
         return base
 
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from swarm.edge import linked
+from swarm.edge import ground, linked
+from swarm.edge.ground import RECORDS
 from swarm.edge.listing import Listing
 from swarm.edge.proctable import boot_id
 
-RECORDS = ".pool"
 OWN = ".own"
 
 
@@ -188,8 +188,10 @@ class Leases:
         return self._paths.get(name) or self._paths.setdefault(name, self.folder / name)
 
     def hide(self) -> None:
-        """Keeps the folder that holds the pool out of the user's `git status`."""
+        """Keeps the folder that holds the pool out of the user's `git status`. Raises `Refused` where the folder is the user's."""
         above = self.root.parent
+        if self._top is not None and (found := ground.theirs(self.root)):
+            raise ground.refusal(self.root, found, "the worktrees of workers")
         if self._top is not None and self.root.is_relative_to(self._top):
             hide_folder(self.root if above == self._top else above)
             hide_folder(self.root)
@@ -227,11 +229,11 @@ def sign_of(path: Path) -> str:
 
 def hide_folder(folder: Path) -> None:
     """Writes a `.gitignore` into `folder` that ignores all in it, itself too; one that is there stays as it
-    is, save an empty one: that is ours, from a call that was killed before it wrote."""
+    is, save an empty one: that is ours, from a call that was killed before it wrote. A checkout gets none: it is its user's."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / ".gitignore"
-    if not path.exists() or path.stat().st_size == 0:
-        path.write_text("*\n", encoding="ascii")
+    path = folder / ground.HIDING
+    if (not path.exists() or path.stat().st_size == 0) and not ground.is_checkout(folder):
+        path.write_text(ground.ALL, encoding="ascii")
 
 
 def number_of(path: Path) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from swarm.core.model import Cleaned
-from swarm.edge import git, linked, saved, survey
+from swarm.edge import git, ground, linked, saved, survey
 from swarm.edge.leases import hide_folder
 from swarm.edge.leftovers import Work
 from swarm.edge.linked import LinkedTree
@@ -34,6 +34,8 @@ def open_at(path: Path, commit: str, common: Path, objects: git.Objects, *, lock
             return path  # filled: it is the user's
         if path.is_dir() and any(path.iterdir()):
             raise Refused(f"{path} is in the way.", "Nothing was made.", "move it away, or look into it")
+        if ground.is_checkout(path.parent):
+            raise ground.refusal(path.parent, ground.theirs(path.parent), "the worktree")
         hide_folder(path.parent.parent)
         with exclusive(lock) as held:
             name = f"{path.parent.name}-{path.name}"

@@ -22,7 +22,7 @@ from pathlib import Path
 from swarm.core.model import Cleaned, Finding
 from swarm.core.reclaiming import Holding
 from swarm.crashpoints import crash_at
-from swarm.edge import git, linked, regenerable, secluded, survey
+from swarm.edge import git, ground, linked, regenerable, secluded, survey
 from swarm.edge.follower import Follower
 from swarm.edge.furnish import USUAL, Bounds, Furnishing
 from swarm.edge.keeping import Keeper
@@ -514,9 +514,19 @@ class Pool:
     # --- the staging worktree -------------------------------------------------------------------------------
 
     def prepare_staging(self, path: Path, commit: str) -> None:
-        """Makes the staging worktree at `path`, detached at `commit`; see `Follower.prepare`."""
+        """Makes the staging worktree at `path`, detached at `commit`; see `Follower.prepare`. Raises `Refused` where the user has
+        something of their own there."""
+        if found := self._in_the_way(path):
+            raise ground.refusal(path.parent, found, "the staging worktree")
         self._hide_staging(path)
         self._follower.prepare(path, commit)
+
+    def _in_the_way(self, path: Path) -> str:
+        """Says what of the user's a staging worktree at `path` would be made in; one that is there is only looked after."""
+        if linked.find(path, self.common) is not None and os.path.lexists(path):
+            return ""
+        there = os.path.lexists(path) and not ground.is_checkout(path.parent)  # git has lost its record
+        return "" if there else ground.theirs(path.parent)
 
     def _hide_staging(self, path: Path) -> None:
         if self._top is not None and path.is_relative_to(self._top) and path.parent.parent != self._top:
@@ -526,12 +536,17 @@ class Pool:
     def mend_staging(self, path: Path, commit: str, going_to: str, *, dry_run: bool = False) -> list[Finding]:
         """Looks whether the staging worktree stands where it should, and makes one that is gone again; see `Follower.look`."""
         text, remedy = self._follower.look(path, commit, going_to)
+        if remedy and (found := self._in_the_way(path)):
+            refused = ground.refusal(path.parent, found, "the staging worktree")
+            return [Finding("staging", f"{text}. {refused.cause} Next: {refused.next_step}")]
         if remedy and not dry_run:
             self.prepare_staging(path, commit)
         return [Finding("staging", text, remedy, bool(remedy) and not dry_run)] if text else []
 
     def follow(self, path: Path, old: str, new: str, by_hand: Collection[str] = ()) -> str:
         """Moves the staging worktree from `old` to `new`; gives "" or why it was left, see `Follower.follow`."""
+        if found := self._in_the_way(path):
+            return ground.refusal(path.parent, found, "the staging worktree").cause
         self._hide_staging(path)  # all of it may have been deleted since
         return self._follower.follow(path, old, new, by_hand)
 

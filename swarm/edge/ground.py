@@ -1,0 +1,70 @@
+"""Where worktrees are to lie, and whether something of the user's lies there already: that is never written into.
+
+Hides by what a folder of ours is known: by the `.gitignore` that hides it, by the pool's records, or because nothing but linked
+worktrees is in it. Rules for editing: looks only; a checkout is never ours to write beside, whatever else lies in it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from shlex import quote
+
+from swarm.errors import Refused
+
+HIDING = ".gitignore"  # of a folder of ours in a checkout
+ALL = "*\n"  # what it says
+RECORDS = ".pool"  # the folder of the pool's records
+POOL = "pool"
+
+
+def is_checkout(folder: Path) -> bool:
+    """Tells whether a folder is the top of a worktree or of a repository: what is written there is seen by its user's git."""
+    return os.path.lexists(folder / ".git")
+
+
+def theirs(folder: Path) -> str:
+    """Says what of the user's lies where a folder of ours is to be; "" where nothing is, or what we made."""
+    if not os.path.lexists(folder):
+        return ""
+    if not folder.is_dir():
+        return "a file"
+    if is_checkout(folder):
+        return "a worktree of your own" if (folder / ".git").is_file() else "a repository of its own"
+    if (folder / RECORDS).is_dir() or _is_hidden(folder):
+        return ""
+    strange = [name for name in sorted(os.listdir(folder)) if not is_checkout(folder / name)]
+    return f"a folder of your own, with {strange[0]}" if strange else ""
+
+
+def in_the_way(root: Path, run: str, top: Path | None) -> Refused | None:
+    """Gives the refusal of a run whose staging worktree, or whose workers' worktrees, would lie in what is the user's; None where
+    nothing is in the way. `root` is the folder of all worktrees, `top` that of the checkout."""
+    if is_checkout(root) and root != top:
+        return refusal(root, "a worktree of your own", "worktrees", "set worktrees.root in swarm.toml")
+    for name, what, instead in (
+        (POOL, "the worktrees of workers", "set worktrees.root in swarm.toml"),
+        (run, f"the staging worktree of run {run}", "give the plan another name"),
+    ):
+        if found := theirs(root / name):
+            return refusal(root / name, found, what, instead)
+    return None
+
+
+def refusal(place: Path, found: str, what: str, instead: str = "") -> Refused:
+    """Says that `found` is at a place where `what` would be made, and how both can be."""
+    linked = (place / ".git").is_file()
+    move = f"{'git worktree move' if linked else 'mv'} {quote(str(place))} SOMEWHERE-ELSE"
+    return Refused(
+        f"{place} is in the way: it is {found}, and {what} would be made in it.",
+        "Nothing was made there: git would not show any more what you do in it.",
+        f"{instead}, or move it: {move}" if instead else move,
+    )
+
+
+def _is_hidden(folder: Path) -> bool:
+    """Tells whether a folder has our `.gitignore`, or the empty one of a call that was killed before it wrote."""
+    try:
+        return (folder / HIDING).read_text("utf-8", "replace") in ("", ALL)
+    except OSError:
+        return False
