@@ -28,6 +28,7 @@ from swarm.core.run import Run
 from swarm.core.state import IllegalEvent, StaleEvent, Turn, carried_out, go, run_commands, the_run
 
 AGENT = "by hand"  # stands where other attempts name their agent
+UNDER_WAY = {"rebase": "rebase --continue, or --abort", "bisect": "bisect reset"}  # and what ends it
 _LANDS = (Step.ADVANCING, Step.PUBLISHING)  # from here on a landing can't be called back
 
 
@@ -87,7 +88,10 @@ def explain(run: Run) -> Reason | None:
         return None
     seen, branch = astray.seen, staging_branch(run.id)
     found = seen.found or ""
-    if seen.kind is Standing.CHECKED_OUT:
+    if seen.kind is Standing.CHECKED_OUT and seen.where in UNDER_WAY:
+        text = f"a git {seen.where} that is under way in {seen.place} holds {branch}, so it can't move until that is over"
+        step = f"git -C {seen.place} {UNDER_WAY[seen.where]}"
+    elif seen.kind is Standing.CHECKED_OUT:
         text = f"{branch} is checked out in {seen.place}, so it can't move without putting that checkout out of step"
         step = f"git -C {seen.place} switch --detach"
     elif seen.kind is Standing.MOVED:

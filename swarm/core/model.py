@@ -393,7 +393,8 @@ class SuiteCount:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """How and where staging was found: `where` is branch or worktree, `found` the commit, `place` the checkout that has the branch.
+    """How and where staging was found: `where` is branch or worktree, `found` the commit, `place` the checkout that
+    has the branch, or in which a rebase or bisect (`where`) that is under way holds it.
 
     Of commits made by hand: `base` is the newest commit of staging that they contain, `title` the subject of the last,
     `commits` their number and `touched` the paths that they change.

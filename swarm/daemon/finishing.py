@@ -177,9 +177,8 @@ class Finisher:
         if outlook.nothing:
             await in_thread(lambda: self.refs.release(f"refs/heads/{command.target}", outlook.old))
             return self._finished(command, clock(), outlook.old)
-        checkouts: list[Path] = await in_thread(lambda: self.repository.worktrees_of_branch(command.target))
         reason = await in_thread(
-            lambda: self._obstacle(command.target, outlook, checkouts, stage_only=command.stage_only)
+            lambda: self.obstacle(command.target, outlook, stage_only=command.stage_only)
         )
         if reason is not None:
             return self._refused(command, clock(), reason)
@@ -189,7 +188,7 @@ class Finisher:
                 return self._refused(command, clock(), reason)
         if (reason := hold.let_go()) is not None:
             return self._refused(command, clock(), reason)
-        reason = await in_thread(lambda: self._carry_over(command, outlook, checkouts))
+        reason = await in_thread(lambda: self._carry_over(command, outlook))
         if reason is not None:
             return self._refused(command, clock(), reason)
         return self._finished(command, clock(), outlook.new)
@@ -215,14 +214,18 @@ class Finisher:
         )
 
     def obstacle(self, target: str, outlook: Outlook, *, stage_only: bool = False) -> Reason | None:
-        """Says for a preview what of the user's would be overwritten."""
+        """Says what stands in the way, before anything is written."""
         checkouts = self.repository.worktrees_of_branch(target)
         return self._obstacle(target, outlook, checkouts, stage_only=stage_only)
 
     def _obstacle(
         self, target: str, outlook: Outlook, checkouts: list[Path], *, stage_only: bool
     ) -> Reason | None:
-        """Says what would be overwritten, before anything is written."""
+        held = self.repository.holding(target)
+        if held is not None:
+            text = f"{target} is in the middle of a git {held.what} in {held.place}, whose end would move it again"
+            step = f"{held.ends}; then swarm finish again"
+            return Reason("in_use", text, {"exit_code": 4, "checkout": str(held.place), "next_step": step})
         if stage_only and not checkouts:
             return Reason(
                 "no_checkout",
@@ -235,7 +238,12 @@ class Finisher:
                 return _in_the_way(checkout, theirs)
         return None
 
-    def _carry_over(self, command: cmd.Finish, outlook: Outlook, checkouts: list[Path]) -> Reason | None:
+    def _carry_over(self, command: cmd.Finish, outlook: Outlook) -> Reason | None:
+        # Its verification may have taken long, and people go on working.
+        checkouts = self.repository.worktrees_of_branch(command.target)
+        reason = self._obstacle(command.target, outlook, checkouts, stage_only=command.stage_only)
+        if reason is not None:
+            return reason
         self.landing.hand_over(command.run, outlook.new, outlook.old)
         crash_at("finish.carried")
         moved: list[Path] = []

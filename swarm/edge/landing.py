@@ -560,7 +560,7 @@ class LandingRepository:
         """Brings `commit` into the user's repository and moves the staging branch there from `old`; already there is done.
 
         A branch that is not there is made at the run's base only; one that stands at a later landing of ours goes forward from
-        there. Raises `StagingBranchMoved` where it stands anywhere else or is checked out; it is never forced.
+        there. Raises `StagingBranchMoved` where it stands anywhere else, is checked out or being rebased; it is never forced.
         """
         branch = staging_branch(run)
         ref = f"refs/heads/{branch}"
@@ -577,6 +577,8 @@ class LandingRepository:
                 return
         for place in self._user.worktrees_of_branch(branch):
             raise StagingBranchMoved(branch, old, found, place)
+        if (held := self._user.holding(branch)) is not None:
+            raise StagingBranchMoved(branch, old, found, held.place)
         if commit != (found or old):
             self.hand_over(run, commit, found or old)
         crash_at("publish.carried")

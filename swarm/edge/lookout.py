@@ -35,6 +35,8 @@ class Lookout:
             return Seen(Standing.RESTORED, published)
         for checkout in self.user.worktrees_of_branch(branch):
             return Seen(Standing.CHECKED_OUT, found, place=str(checkout))
+        if (held := self.user.holding(branch)) is not None:
+            return Seen(Standing.CHECKED_OUT, found, where=held.what, place=str(held.place))
         if found != published and (astray := self._look_at_branch(run, published, found)) is not None:
             return astray
         if mend:

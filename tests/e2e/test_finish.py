@@ -327,6 +327,32 @@ def test_into_a_branch_that_is_checked_out_nowhere(swarm: Swarm) -> None:
     swarm.before["refs"].append(f"refs/heads/release {staging}")
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_a_branch_that_a_rebase_holds_is_not_moved(swarm: Swarm, late: bool) -> None:
+    """While a rebase of the target is under way, also one that began while its merge was verified, finish is refused with exit 4,
+    moves nothing, and says what ends it; then it goes through."""
+    top = shlex.quote(str(swarm.top))
+    begin = f"git -C {top} rebase -q --exec false HEAD~1"
+    suite = (
+        f'! test -e mine || test -e {swarm.gate("go")} || {{ ! env -i PATH="$PATH" HOME="$HOME" {begin}; }}'
+    )
+    landed(swarm, verify=[suite] if late else [])
+    mine = commit(swarm.top, "mine", "mine\n")
+    if not late:
+        git(swarm.top, *begin.split()[3:], check=False)
+        assert "is in the middle of a git rebase" in swarm("finish", "--preview", code=1).out
+    refused = swarm("finish", code=4).err
+    assert f"git -C {swarm.top} rebase --continue, or --abort" in refused
+    assert git(swarm.top, "rev-parse", "main") == mine
+    assert git(swarm.top, "status", "--porcelain") == ""
+    git(swarm.top, "rebase", "--abort")
+    swarm.look_again()
+    swarm.open("go")
+    swarm("finish")
+    assert git(swarm.top, "log", "-1", "--format=%s", "main") == "Merge run r"
+    swarm.look_again()
+
+
 def test_not_before_every_task_has_ended(swarm: Swarm) -> None:
     """While tasks are open finish is refused with exit 4; --partial takes what has landed, and the rest can be finished later."""
     plan = swarm.plan("r", [swarm.task("a"), swarm.task("b", gate="b")])

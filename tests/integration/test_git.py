@@ -286,6 +286,56 @@ def test_a_checkout_whose_git_folder_is_elsewhere_is_found(repo: Path, tmp_path:
     assert user.worktrees_of_branch("side") == [tmp_path / "side"]
 
 
+def begin(top: Path, what: str) -> str:
+    """Has something begin in the checkout at `top` that holds the branch which is checked out there; gives what ends it."""
+    if what == "bisect":
+        sh(top, "bisect", "start", "HEAD", "HEAD~2")
+        return "bisect reset"
+    backend = ["--apply"] if what == "apply" else ["--exec", "false"]
+    moves = ["--update-refs"] if what == "update-refs" else []
+    git.run("rebase", *backend, *moves, "aside", cwd=top, ok=range(256), user_config=True)
+    return "rebase --abort"
+
+
+@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.parametrize("what", ["merge", "apply", "bisect", "update-refs"])
+def test_what_is_under_way_in_a_checkout_holds_its_branch(
+    repo: Path, tmp_path: Path, what: str, linked: bool
+) -> None:
+    """A branch that a rebase, by either of git's ways, or a bisection began from is found to be held exactly as long as git refuses
+    to move it, in the main checkout and in another, asked from either; so is one that a rebase moves along."""
+    sh(repo, "branch", "aside")
+    for name, text in (("one", "1"), ("README.md", "mine")):
+        (repo / name).write_text(text)
+        sh(repo, "add", name)
+        sh(repo, "commit", "-q", "-m", name)
+    sh(repo, "branch", "below", "HEAD~1")
+    mine = sh(repo, "rev-parse", "HEAD")
+    sh(repo, "checkout", "-q", "aside")
+    (repo / "README.md").write_text("theirs")
+    sh(repo, "commit", "-q", "-a", "-m", "theirs")
+    other = tmp_path / "a b"
+    sh(repo, "worktree", "add", "-q", str(other), "main")
+    sh(repo, "checkout", "-q", "--detach")
+    top, asked = (other, repo) if linked else (repo, other)
+    if not linked:
+        sh(other, "checkout", "-q", "--detach")
+        sh(repo, "checkout", "-q", "main")
+    branch = "below" if what == "update-refs" else "main"
+    users = [git.Repository.discover(place) for place in (top, asked)]
+    ends = begin(top, what)
+    assert git.run("branch", "-f", branch, mine, cwd=asked, ok=range(256)).code != 0
+    for user in users:
+        assert user.worktrees_of_branch(branch) == []
+        held = user.holding(branch)
+        assert held is not None
+        assert held.place == top
+        assert ends.split()[0] in held.ends
+        assert user.holding("aside") is None
+    sh(top, *ends.split())
+    assert [user.holding(branch) for user in users] == [None, None]
+
+
 def test_the_folders_of_borrowed_objects_are_found(tmp_path: Path) -> None:
     """Each line names a folder, from the place of the objects on; comments, what is gone and rings are passed over, quotes are
     read, and so is what a folder borrows itself."""

@@ -6,9 +6,11 @@ import shutil
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from swarm.core.model import Seen, Standing
 from swarm.edge import git
-from swarm.edge.landing import LandingRepository
+from swarm.edge.landing import LandingRepository, StagingBranchMoved
 from swarm.edge.lookout import Lookout
 from tests.integration.test_landing import Yard, sh, work
 
@@ -35,3 +37,22 @@ def test_where_the_last_landing_left_it_is_as_left_whatever_the_landing_reposito
     founded.open_or_create()
     assert look(yard, founded, first) == Seen(Standing.AS_LEFT, first)
     founded.close()
+
+
+def test_a_branch_that_is_being_rebased_is_as_good_as_checked_out(repo: Path) -> None:
+    """While a rebase that somebody began on staging is under way, staging is neither published nor called as it was left."""
+    yard = Yard(repo)
+    first = yard.land(work(repo, yard.base, {"one": "1\n"}))
+    sh(repo, "checkout", "-q", "swarm/run/staging")
+    git.run("rebase", "--exec", "false", yard.base, cwd=repo, ok=range(256), user_config=True)
+    seen = look(yard, yard.landing, first)
+    assert seen == Seen(Standing.CHECKED_OUT, first, where="rebase", place=str(repo))
+    second = yard.land(work(repo, first, {"two": "2\n"}), "u", first, publish=False)
+    with pytest.raises(StagingBranchMoved):
+        yard.landing.publish("run", second, first)
+    assert sh(repo, "rev-parse", "swarm/run/staging") == first
+    sh(repo, "rebase", "--abort")
+    sh(repo, "checkout", "-q", "main")
+    yard.landing.publish("run", second, first)
+    assert look(yard, yard.landing, second) == Seen(Standing.AS_LEFT, second)
+    yard.landing.close()

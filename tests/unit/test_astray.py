@@ -7,7 +7,7 @@ import pytest
 from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core import report
-from swarm.core.astray import explain
+from swarm.core.astray import UNDER_WAY, explain
 from swarm.core.invariants import invariants
 from swarm.core.model import Seen, Standing
 from swarm.core.state import IllegalEvent, StaleEvent, pending_commands
@@ -217,7 +217,10 @@ def test_a_late_sight_of_commits_that_have_landed_means_nothing() -> None:
     assert story.run.astray is None
 
 
-@pytest.mark.parametrize("seen", [MOVED, AWAY])
+@pytest.mark.parametrize(
+    "seen",
+    [MOVED, AWAY, *(Seen(Standing.CHECKED_OUT, BASE, where=what, place="/away") for what in UNDER_WAY)],
+)
 def test_a_branch_that_was_moved_or_is_checked_out_holds_publishing_up(seen: Seen) -> None:
     """Nothing is merged or published until a look finds the branch as it was left, and it is told once."""
     story = advanced("b")
@@ -232,6 +235,16 @@ def test_a_branch_that_was_moved_or_is_checked_out_holds_publishing_up(seen: See
     looked(story, Seen(Standing.AS_LEFT, BASE))
     assert story.sole(cmd.Publish).old == BASE
     assert story.has(cmd.Merge, "b")
+
+
+@pytest.mark.parametrize(("what", "step"), [*UNDER_WAY.items()])
+def test_what_holds_the_branch_is_told_with_what_ends_it(what: str, step: str) -> None:
+    """A rebase or bisection that holds the staging branch is named, with where it is under way and what to type there."""
+    story = advanced()
+    published(story, Seen(Standing.CHECKED_OUT, BASE, where=what, place="/away"))
+    (told,) = story.told("StagingAstray")
+    assert f"a git {what} that is under way in /away" in told.data["text"]
+    assert told.data["text"].endswith(f"git -C /away {step}")
 
 
 def test_commits_made_while_the_branch_was_checked_out_are_not_taken_in_twice() -> None:

@@ -12,6 +12,7 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from swarm.edge.git.call import SETTINGS, GitError, decode, encode, last_line, program, run
 from swarm.edge.git.objects import Signature, is_object_id, write_commit
@@ -49,6 +50,20 @@ def probe() -> None:
             cause=f"This git can't merge in memory ({version}): {last_line(problem)}",
             next_step="install git 2.38 or newer",
         )
+
+
+class Held(NamedTuple):
+    """Where a branch is held by what is under way in a checkout, a `rebase` or a `bisect`: HEAD is detached there, and its end
+    moves the branch, or puts it back to where it stood. Git itself moves no such branch."""
+
+    place: Path
+    what: str
+
+    @property
+    def ends(self) -> str:
+        """What ends it."""
+        git = f"git -C {self.place}"
+        return f"{git} bisect reset" if self.what == "bisect" else f"{git} rebase --continue, or --abort"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,19 +188,56 @@ class Repository:
         """Tells without a process whether any worktree's HEAD may hold this text; where refs are kept otherwise any may."""
         if (self.common_dir / "reftable").is_dir():
             return True
+        return any(_first_line(f"{admin}/HEAD") == text for admin in self._admins())
+
+    def _admins(self) -> list[str]:
+        """Lists the folders in which git keeps what is each checkout's own, that of the main one first."""
+        top = str(self.common_dir)
         try:
-            folders = os.listdir(self.common_dir / "worktrees")
+            folders = os.listdir(f"{top}/worktrees")
         except FileNotFoundError:
             folders = []
-        top = str(self.common_dir)
-        return any(
-            _first_line(f"{head}/HEAD") == text for head in (top, *(f"{top}/worktrees/{n}" for n in folders))
-        )
+        return [top, *(f"{top}/worktrees/{name}" for name in folders)]
+
+    def holding(self, branch: str) -> Held | None:
+        """Finds the rebase or bisection under way that holds `branch` (without `refs/heads/`); one in a checkout whose folder is
+        gone holds nothing. Reads files, which are the same however refs are kept, and starts no process."""
+        for admin in self._admins():
+            what = _under_way(admin, branch)
+            place = self._checkout_of(admin) if what else None
+            if place is not None:
+                return Held(place, what)
+        return None
+
+    def _checkout_of(self, admin: str) -> Path | None:
+        if admin != str(self.common_dir):
+            place = Path(admin, _first_line(f"{admin}/gitdir")).parent  # which may be relative to it
+        elif self.git_dir == self.common_dir and self.top is not None:
+            place = self.top
+        else:  # we stand in a linked worktree, and have no need to know more than where to type git
+            place = self.common_dir.parent if self.common_dir.name == ".git" else self.common_dir
+        return Path(os.path.realpath(place)) if place.is_dir() else None
 
     def config(self, key: str) -> str | None:
         """Gives the value of a setting as git would use it in this repository, the user's own settings included, or None."""
         asked = run("config", "--get", key, git_dir=self.git_dir, user_config=True, ok=(0, 1))
         return asked.text if asked.code == 0 else None
+
+
+def _under_way(admin: str, branch: str) -> str:
+    """Tells what is under way in a checkout that holds a branch, as git's own `branch --force` looks at it; "" where nothing is."""
+    ref = f"refs/heads/{branch}"
+    if os.path.isdir(merge := f"{admin}/rebase-merge"):
+        # With --update-refs it moves other branches on its way: three lines for each, of which the first is the name.
+        moved = _first_line(f"{merge}/update-refs").split("\n")[::3]
+        if ref in (_first_line(f"{merge}/head-name"), *moved):
+            return "rebase"
+    apply = f"{admin}/rebase-apply"
+    is_rebase = os.path.isdir(apply) and not os.path.exists(f"{apply}/applying")  # else it is `git am`
+    if is_rebase and _first_line(f"{apply}/head-name") == ref:
+        return "rebase"
+    begun = os.path.exists(f"{admin}/BISECT_LOG")
+    return "bisect" if begun and _first_line(f"{admin}/BISECT_START") in (branch, ref) else ""
 
 
 def _first_line(path: Path | str) -> str:
