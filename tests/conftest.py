@@ -92,16 +92,17 @@ def repo(tmp_path: Path) -> Path:
     return top
 
 
-def wait_for_session(leader: subprocess.Popen[bytes]) -> None:
-    """Waits until nothing runs any more that a killed leader of a session had started: a git may still be at its work, and a daemon
-    ends such a one before it begins."""
+def wait_for_session(leader: subprocess.Popen[bytes], folder: Path) -> None:
+    """Waits until nothing runs any more that a killed leader of a session had started: a git, which has a session of its own and
+    `folder` in its arguments, may still be at its work, and a daemon ends such a one before it begins."""
 
     def members() -> list[int]:
         found = []
         for entry in Path("/proc").iterdir():
             with contextlib.suppress(OSError, IndexError):
                 state, _, group = (entry / "stat").read_text().rpartition(")")[2].split()[:3]
-                if entry.name.isdigit() and int(group) == leader.pid and state not in "ZX":
+                mine = int(group) == leader.pid or os.fsencode(folder) in (entry / "cmdline").read_bytes()
+                if entry.name.isdigit() and mine and state not in "ZX":
                     found.append(int(entry.name))
         return found
 

@@ -1018,7 +1018,7 @@ def test_killed_at_any_moment_nothing_is_lost_or_doubled(repo: Path) -> None:
         child.stdout.close()
         code = child.wait()
         killer.cancel()
-        wait_for_session(child)
+        wait_for_session(child, repo)
         if code == 0:
             break
         assert code == -signal.SIGKILL

@@ -668,7 +668,7 @@ def test_a_killed_daemon_leaves_a_pool_that_works(repo: Path, base: str, tmp_pat
         child.kill()
         child.wait()
         child.stdout.close()
-        wait_for_session(child)
+        wait_for_session(child, repo)
         pool = open_pool(repo)
         pool.sweep()
         for entry in pool.members():
