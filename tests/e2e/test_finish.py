@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -408,16 +409,23 @@ def test_a_target_that_moves_while_the_files_do_is_left(swarm: Swarm) -> None:
     swarm.look_again()
 
 
-def test_a_finish_waits_for_one_that_goes_on(swarm: Swarm) -> None:
-    """A second `swarm finish`, while the first verifies its merge, waits for that and finds everything done."""
+def finish_under_way(swarm: Swarm, *args: str) -> subprocess.Popen[str]:
+    """Begins a `swarm finish` of a run "r" whose merge is verified until the gate "go" is open."""
     began = swarm.outside / "began"
-    suite = f"test ! -e mine || {{ touch {began}; until [ -e {swarm.gate('go')} ]; do sleep 0.05; done; }}"
+    suite = f"test ! -e mine || {{ touch {began}; until test -e {swarm.gate('go')}; do sleep 0.05; done; }}"
     swarm("start")
     swarm("submit", str(swarm.plan("r", [swarm.task("a")], verify=[suite])))
     swarm.wait("r")
     commit(swarm.top, "mine", "mine\n")
-    first = swarm.spawn("finish", "--json")
+    swarm.look_again()
+    finishing = swarm.spawn("finish", *args)
     wait_until(began.exists, at_most_s=120)
+    return finishing
+
+
+def test_a_finish_waits_for_one_that_goes_on(swarm: Swarm) -> None:
+    """A second `swarm finish`, while the first verifies its merge, waits for that and finds everything done."""
+    first = finish_under_way(swarm, "--json")
     second = swarm.spawn("finish", "--json")
     wait_until(lambda: len(swarm.events("StagingLookAsked")) == 2, at_most_s=120)
     swarm.open("go")
@@ -486,15 +494,7 @@ def test_a_finish_is_given_up_by_a_stop_and_not_gone_on_with(swarm: Swarm, mode:
 
 def test_a_daemon_that_drains_finishes_first(swarm: Swarm) -> None:
     """A finish under way is waited for by `swarm stop --drain`, as all that is."""
-    began = swarm.outside / "began"
-    suite = f"test ! -e mine || {{ touch {began}; until test -e {swarm.gate('go')}; do sleep 0.05; done; }}"
-    swarm("start")
-    swarm("submit", str(swarm.plan("r", [swarm.task("a")], verify=[suite])))
-    swarm.wait("r")
-    commit(swarm.top, "mine", "mine\n")
-    swarm.look_again()
-    finishing = swarm.spawn("finish")
-    wait_until(began.exists, at_most_s=120)
+    finishing = finish_under_way(swarm)
     stopping = swarm.spawn("stop", "--drain")
     wait_until(lambda: bool(swarm.events("StopRequested")), at_most_s=120)
     swarm.open("go")
