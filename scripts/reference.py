@@ -28,8 +28,9 @@ In the environment the name of a setting is `SWARM_`, its section, two underscor
 """
 _CONFIG_ERRORS = """
 An unknown key, a value out of its limits and a file that can't be read end every command that needs settings with exit code 2;
-all errors are shown at once, each with its place and the nearest known name. In the environment a name that is far from every
-setting is taken to be somebody else's.
+all errors are shown at once, each with its place and the nearest known name. In the environment that goes for a name that is
+a setting's but for its underscores, its section or a slip (`SWARM_LIMITS_WORKERS_MAX`); one that is far from every setting is
+taken to be somebody else's.
 """
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import json
 import os
 import re
@@ -31,6 +32,7 @@ from swarm.settings import Place, Settings, WorktreeSettings
 FILE_NAME = "swarm.toml"
 FILE_BYTES_MAX = 1024 * 1024
 PREFIX = "SWARM_"
+WORDS_MAX = 16  # in the name of a variable that may be a setting written otherwise
 ROOT = ("worktrees", "root")
 FOLLOW_SHARE = 0.05  # a move of a large checkout takes a second, and the workers need the processor
 SAME_FAILURE_MAX = 3  # alike, after which one more would say nothing new
@@ -189,9 +191,39 @@ def _from_environment(
             problems.append((f"environment {name}", f"is a section: name a key of it, such as {name}__KEY"))
         elif kind is not None:
             yield name, place, environ[name]
+        elif meant := _meant(name):
+            problems.append((f"environment {name}", f"no such setting; did you mean {' or '.join(meant)}?"))
         elif len(place) > 1 or difflib.get_close_matches(place[0], Settings.model_fields, cutoff=0.75):
             known = [_variable(key) for key in _all_keys()]
             problems.append((f"environment {name}", f"no such setting{_nearest(name, known)}"))
+
+
+def _meant(name: str) -> list[str]:
+    """Gives the variables that one without a place of its own stands for: those spelled so but for underscores, else those whose
+    section was left out, else the nearest; none where it is somebody else's."""
+    words = [word for word in name[len(PREFIX) :].lower().split("_") if word]
+    keys = _all_keys()
+    found = [".".join(place) for place in _spellings(words)]
+    if not found and len(words) > 1:  # one word alone, such as SWARM_MODE, may be anybody's
+        found = [key for key in keys if key.endswith("." + "_".join(words))]
+    if not found:
+        near = {key.replace(".", "_"): key for key in keys}
+        found = [near[each] for each in difflib.get_close_matches("_".join(words), near, n=1, cutoff=0.85)]
+    return [_variable(key) for key in found]
+
+
+def _spellings(words: list[str]) -> Iterator[Place]:
+    """Yields the places of values whose names are made of these words: settings stand one to three levels deep."""
+    if len(words) > WORDS_MAX:
+        return
+    ends = range(1, len(words))
+    cuts = [(), *((end,) for end in ends), *itertools.combinations(ends, 2)]
+    for cut in cuts:
+        bounds = itertools.pairwise((0, *cut, len(words)))
+        place = tuple("_".join(words[start:end]) for start, end in bounds)
+        kind = _kind(place)
+        if kind is not None and not _is_table(kind):
+            yield place
 
 
 def _value_from_text(place: Place, text: str) -> Any:

@@ -15,6 +15,7 @@ from scripts.reference import PAGES, TOP
 from swarm import config
 from swarm.core.model import Defaults, Limits
 from swarm.errors import EXIT_USAGE
+from swarm.protocol import WORKER_ENVIRONMENT
 from swarm.settings import Settings
 
 
@@ -135,9 +136,42 @@ def test_names_of_workers_and_of_strangers_are_no_settings(tmp_path: Path) -> No
         "SWARM_TASK": "y",
         "SWARM_WORKTREE": "/w",
         "SWARM_CLUSTER_HOST": "h",
+        "SWARM_TASK_ID": "1",
+        "SWARM_MODE": "1",
+        "SWARM_" + "_".join(["limits"] * 5000): "1",
+        "SWARM_": "1",
         "SWARMING": "1",
     }
+    environ |= dict.fromkeys(WORKER_ENVIRONMENT, "1")
+    environ |= dict.fromkeys(
+        ("SWARM_EVENT", "SWARM_TARGET", "SWARM_COMMIT", "SWARM_CRASH", "SWARM_CRASH_LOG"), "1"
+    )
     assert config.load(tmp_path, environ) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("SWARM_LIMITS_WORKERS_MAX", "SWARM_LIMITS__WORKERS_MAX"),
+        ("SWARM_LIMITS___WORKERS_MAX", "SWARM_LIMITS__WORKERS_MAX"),
+        ("SWARM_LIMITS_WORKRS_MAX", "SWARM_LIMITS__WORKERS_MAX"),
+        ("SWARM_WORKERS_MAX", "SWARM_LIMITS__WORKERS_MAX"),
+        ("SWARM_VERIFY_SLOT", "SWARM_VERIFY__SLOTS"),
+        ("SWARM_SANDBOX_PATHS_WRITE", "SWARM_SANDBOX_PATHS__WRITE"),
+        ("SWARM_SANDBOX__NETWORK", "SWARM_SANDBOX_NETWORK"),
+        ("SWARM_AGENTS_MY_CODER_COMMAND", "SWARM_AGENTS__MY_CODER__COMMAND"),
+        ("SWARM_OWNERSHIP_ARCHITECT", "SWARM_OWNERSHIP__ARCHITECT"),
+        (
+            "SWARM_TIMEOUT_S",
+            "SWARM_LIMITS__TIMEOUT_S or SWARM_VERIFY__TIMEOUT_S or SWARM_QA__TIMEOUT_S or SWARM_DEPLOY__TIMEOUT_S",
+        ),
+    ],
+)
+def test_a_variable_that_looks_like_a_setting_is_an_error(name: str, meant: str, tmp_path: Path) -> None:
+    """What has the name of a setting but for its underscores, its section or a slip is told with the right spelling."""
+    assert problems(tmp_path, "", {name: "2"}) == {
+        f"environment {name}": f"no such setting; did you mean {meant}?"
+    }
 
 
 def test_every_error_is_told_at_once_with_its_place(tmp_path: Path) -> None:
