@@ -20,7 +20,7 @@ from swarm.core.run import Run
 
 Why = tuple[str, ...]
 _LIMITS = ("timeout_s", "no_output_s", "attempts", "priority", "memory_mb", "allow_empty")
-_BOX = re.compile(r"(?m)^(\s*(?:[-*+]|\d+[.)])\s+)\[[xX]\]")  # of a roadmap
+_BOX = re.compile(r"(?m)^(\s*(?:[-*+]|\d+[.)])\s+)\[(?:[xX]|[^\w\s\]])\]")  # of a roadmap
 WHY_MAX = 10  # reasons told of one task; the others are counted
 
 

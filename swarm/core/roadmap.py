@@ -18,7 +18,12 @@ from swarm.core.model import Defaults, PlanSpec, TaskSpec, TaskState, slug
 
 PRIORITY_FIRST = 1000  # a task's priority is this less the heading's number, and 0 without one
 
-_BOX = re.compile(r"(?P<indent>[ \t>]*)(?:[-*+]|\d+[.)])[ \t]+\[(?P<mark>[ xX])\][ \t]+(?P<text>.*\S)")
+# What other tools put into a box (`~`, `/`, `>`, …) differs from tool to tool; a letter or a digit is no box but a reference.
+_BOX = re.compile(
+    r"(?P<indent>[ \t>]*)(?:[-*+]|\d+[.)])[ \t]+\[(?P<mark>[ xX]|[^\w\s\]]?)\][ \t]+(?P<text>.*\S)"
+)
+_TICKS = frozenset("xX✓✔☑✅")
+_DROPPED = "-"
 _HEADING = re.compile(r"(#{1,6})[ \t]+(.*?)[ \t]*#*$")
 _PRIORITY = re.compile(r"\bpriority\b\W{0,3}(\d{1,4})\b", re.IGNORECASE)
 _FENCE = re.compile(r"[ \t]*(```+|~~~+)")
@@ -26,13 +31,13 @@ _FENCE = re.compile(r"[ \t]*(```+|~~~+)")
 
 @dataclass(slots=True)
 class Box:
-    """A check box: `offset` is where its mark stands in the text, `notes` the lines below it that belong to it."""
+    """A check box: `offset` is where its mark stands in the text, or belongs, `notes` are the lines below it that belong to it."""
 
     id: str
     text: str
     line: int
     offset: int
-    checked: bool
+    mark: str
     indent: int
     priority: int
     section: str
@@ -40,9 +45,14 @@ class Box:
     notes: list[str] = field(default_factory=list)
 
     @property
+    def checked(self) -> bool:
+        """Tells whether the box is ticked."""
+        return self.mark in _TICKS
+
+    @property
     def finished(self) -> bool:
-        """Tells whether the box and all boxes inside it are ticked."""
-        return self.checked and all(box.finished for box in self.inner)
+        """Tells whether nothing of it is to be done: it and all boxes inside it are ticked, or dropped."""
+        return self.mark == _DROPPED or (self.checked and all(box.finished for box in self.inner))
 
 
 def boxes(text: str) -> list[Box]:
@@ -73,13 +83,13 @@ def boxes(text: str) -> list[Box]:
             open_boxes = [one for one in open_boxes if one.indent < indent]
             section = " / ".join(title for _, title, _ in headings)
             priority = headings[-1][2] if headings else 0
-            mark = start + match.start("mark")
+            offset_of_mark = start + match.start("mark")
             box = Box(
                 "",
                 one_line(match["text"], 4000),
                 number,
-                mark,
-                match["mark"] != " ",
+                offset_of_mark,
+                match["mark"],
                 indent,
                 priority,
                 section,
@@ -108,14 +118,7 @@ def to_plan(
 ) -> tuple[PlanSpec, dict[str, str], list[Problem], list[Problem]]:
     """Gives the plan, the place of each task, errors and warnings."""
     found = boxes(text)
-    warnings = [
-        Problem(
-            f"line {box.line}",
-            f'contradiction: "{one_line(box.text, 60)}" is ticked while a box inside it is not; it is not finished',
-        )
-        for box in found
-        if box.checked and not box.finished
-    ]
+    warnings = [Problem(f"line {box.line}", text) for box in found if (text := _odd(box))]
     errors = (
         [] if found else [Problem("", "no task found: a roadmap has lines such as `- [ ] Add a login page`")]
     )
@@ -128,6 +131,18 @@ def to_plan(
         source=source,
     )
     return plan, {box.id: f"line {box.line}" for box in found}, errors, warnings
+
+
+def _odd(box: Box) -> str:
+    """Says what of a box may be meant otherwise than it is read; "" of a plain one."""
+    text = one_line(box.text, 60)
+    if box.checked and not box.finished:
+        return f'contradiction: "{text}" is ticked while a box inside it is not; it is not finished'
+    if box.mark == _DROPPED:
+        return f'"{text}" is marked [-], which is read as dropped: it is not run, as if it were finished; [ ] opens it'
+    if not box.checked and box.mark != " ":
+        return f'"{text}" has the unknown mark [{box.mark}]; it is read as open: [x] is finished, [-] dropped'
+    return ""
 
 
 def _task(box: Box, defaults: Defaults) -> TaskSpec:
@@ -154,26 +169,29 @@ def _task(box: Box, defaults: Defaults) -> TaskSpec:
 def _steps(box: Box, depth: int) -> list[str]:
     lines: list[str] = []
     for inner in box.inner:
-        lines.append(f"{'  ' * depth}- [{'x' if inner.checked else ' '}] {inner.text}")
+        lines.append(f"{'  ' * depth}- [{'x' if inner.checked else inner.mark or ' '}] {inner.text}")
         lines += [f"{'  ' * depth}  {note}" for note in inner.notes]
         lines += _steps(inner, depth + 1)
     return lines
 
 
 def write_back(text: str, states: Mapping[str, TaskState]) -> str:
-    """Ticks the boxes of tasks that have landed, with those inside them, and unticks those of tasks that have not."""
+    """Ticks the boxes of tasks that have landed, with those inside them, and unticks those of tasks that have not. What a person
+    has dropped stays so."""
     characters = list(text)
     for box in boxes(text):
         state = states.get(box.id)
         if state is TaskState.LANDED:
             _tick(box, characters)
-        elif state is not None and box.finished:
+        elif state is not None and box.checked and box.finished:
             characters[box.offset] = " "
     return "".join(characters)
 
 
 def _tick(box: Box, characters: list[str]) -> None:
+    if box.mark == _DROPPED:
+        return
     if not box.checked:
-        characters[box.offset] = "x"
+        characters[box.offset] = "x" if box.mark else "x]"
     for inner in box.inner:
         _tick(inner, characters)

@@ -598,6 +598,55 @@ def test_a_ticked_box_with_open_steps_is_not_finished() -> None:
     assert "line 1: contradiction" in told(reading)
 
 
+MARKS = """\
+- [-] dropped
+  - [ ] with it
+- [~] half
+- [/] begun
+- [>] moved
+- [] typed
+- [x] outer
+  - [-] not this
+- [✓] by hand
+- [1] a reference
+- [x](address) a link
+"""
+
+
+def test_other_marks_than_ticks_are_told_and_read_as_most_people_mean_them() -> None:
+    """[-] is dropped and not run, any other mark is open; both are warned of with their line. References and links are no boxes."""
+    reading = roadmap(MARKS)
+    assert {task.title: task.finished for task in the_plan(reading).tasks} == {
+        "dropped": True,
+        "half": False,
+        "begun": False,
+        "moved": False,
+        "typed": False,
+        "outer": True,
+        "by hand": True,
+    }
+    assert [each.place for each in reading.warnings if "mark" in each.text] == [
+        "line 1",
+        "line 3",
+        "line 4",
+        "line 5",
+        "line 6",
+    ]
+    assert 'line 3: "half" has the unknown mark [~]; it is read as open' in told(reading)
+    assert not any("contradiction" in each.text for each in reading.warnings)
+
+
+def test_what_a_person_dropped_is_not_written_over() -> None:
+    """A landed task's box gets its tick whatever stood in it; a dropped one stays dropped, also inside one that landed."""
+    text = MARKS.replace("[x] outer", "[>] outer")
+    ids = {task.title: task.id for task in the_plan(roadmap(text)).tasks}
+    states = dict.fromkeys((ids["half"], ids["typed"], ids["outer"]), TaskState.LANDED)
+    states[ids["dropped"]] = TaskState.PENDING
+    written = plan.write_back(text.encode(), states, source="ROADMAP.md").decode()
+    expected = text.replace("[~]", "[x]").replace("[]", "[x]").replace("[>] outer", "[x] outer")
+    assert written == expected
+
+
 def test_a_roadmap_is_written_back_by_its_boxes_alone() -> None:
     """A landed task's box and those inside it are ticked, one taken back is unticked, and no other byte changes."""
     ids = {task.title: task.id for task in the_plan(roadmap()).tasks}
