@@ -45,6 +45,7 @@ __all__ = [
     "write_back",
 ]
 
+NO_SUITE = "none"  # in the trailer of a landing, where the names of suites stand
 _LEFT_OUT = "\0 left out"  # stands for an entry whose error has been told
 F = TypeVar("F", bound="_Form")
 
@@ -472,7 +473,12 @@ class _Native:
             if form.run == _LEFT_OUT:
                 continue
             name = one_line(form.name or form.run, 80)
-            if name in found and form.name:
+            if name == NO_SUITE:
+                text = (
+                    f'"{NO_SUITE}" is what a landing says that no suite has verified: name this one otherwise'
+                )
+                self.errors.append(Problem(f"{place}[{index}]" + (".name" if form.name else ""), text))
+            elif name in found and form.name:
                 self.errors.append(Problem(f"{place}[{index}].name", f'there is a suite "{name}" already'))
             elif name in found:
                 if found[name].run == form.run:

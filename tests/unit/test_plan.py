@@ -406,6 +406,15 @@ def test_a_task_and_a_phase_may_not_share_an_id() -> None:
     assert "is taken by phases[0]" in errors(native({"id": "ui"}, phases=[{"id": "ui"}]))["tasks[0].id"]
 
 
+def test_no_suite_is_called_as_a_landing_without_any_says() -> None:
+    """A suite that is named "none", or whose command alone is that, is an error with its place, wherever suites stand."""
+    reading = native(
+        {"id": "a", "verify": ["true", {"name": "none", "run": "make"}]}, verify=["none", "none of them"]
+    )
+    assert set(errors(reading)) == {"verify[0]", "tasks[0].verify[1].name"}
+    assert all("name this one otherwise" in text for text in errors(reading).values())
+
+
 def test_suites_have_names_and_no_doubles() -> None:
     """A suite without a name is called by its command; the same command twice is one; one name for two is an error."""
     reading = native(
