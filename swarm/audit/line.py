@@ -17,7 +17,7 @@ from pathlib import Path
 
 from swarm.audit.breaches import Breach
 from swarm.audit.folding import Advance, Fold
-from swarm.core.astray import explain
+from swarm.core.astray import explain, way_back
 from swarm.core.model import Attempt, Step, staging_branch
 from swarm.core.run import Run
 from swarm.edge import git
@@ -253,9 +253,7 @@ def _published(line: Line, users: Mapping[str, str], common: Path, notes: list[s
     if stands is not None and git.contains(common, stands, run.published):
         notes.append(f"{reason.text}." if reason is not None else f"{text}: it has commits made by hand.")
         return
-    step = (
-        f"git branch --force {branch} {run.published} (after keeping commits of your own under another name)"
-    )
+    step = way_back(branch, stands, run.published) if stands else f"git branch {branch} {run.published}"
     by_hand = " A person moved it." if reason is not None else ""
     yield Breach("I1", f"{text}.{by_hand}", run=run.id, next_step=step)
 

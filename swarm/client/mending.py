@@ -13,6 +13,8 @@ from swarm.client.options import command, run_option
 from swarm.client.session import Session
 from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, NoDaemon, Refused, SwarmError, UsageError
 
+MOVED = "moved"  # of what is found: a staging branch that was moved by hand, and holds its run up until a person moves it back
+
 
 @command("audit", shows=True)
 @run_option
@@ -163,18 +165,19 @@ def recover(
     journal: bool,
     into: str | None,
     **which: int | None,
-) -> None:
+) -> int:
     """Bring worktrees, processes, refs and journal into agreement; or bring back the work of TASK.
 
     Every start does the former. It works with and without a daemon, after deleted folders, git worktree prune, a killed daemon, a
-    full disk; nothing that holds work is removed, and nothing that is not swarm's own is touched.
+    full disk; nothing that holds work is removed, and nothing that is not swarm's own is touched. Ends with 1 where a staging
+    branch was moved by hand: it stays where it is, and what moves it back is told.
 
     With TASK, what is kept of it is laid out in a worktree as it was when it was saved, untracked files and index too, and the path
     is printed. The newest recovery ref of the last attempt comes first, else the attempt's own branch.
     """
     if task is not None:
         _bring_back(session, task, run, into, which, dry_run=dry_run)
-        return
+        return EXIT_OK
     if into is not None or run is not None or any(each is not None for each in which.values()):
         raise UsageError("These options are about a task.", "Nothing was done.", "swarm recover TASK")
     daemon = session.daemon_or_none()
@@ -194,11 +197,12 @@ def recover(
         session.json(
             {"schema": protocol.SCHEMA, "dry_run": dry_run, "daemon": daemon is not None, "found": shown}
         )
-        return
-    for each in found:
-        session.line(_finding_line(each, dry_run))
-    if not found:
-        session.line("Everything is as the journal has it.")
+    else:
+        for each in found:
+            session.line(_finding_line(each, dry_run))
+        if not found:
+            session.line("Everything is as the journal has it.")
+    return EXIT_NOT_LANDED if any(each.get("kind") == MOVED for each in found) else EXIT_OK
 
 
 def recovered(session: Session, *, dry_run: bool) -> list[dict[str, Any]]:

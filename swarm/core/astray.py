@@ -95,12 +95,22 @@ def explain(run: Run) -> Reason | None:
         text = f"{branch} is checked out in {seen.place}, so it can't move without putting that checkout out of step"
         step = f"git -C {seen.place} switch --detach"
     elif seen.kind is Standing.MOVED:
-        text = f"{branch} was moved by hand: it stands at {found[:12]}, and the last landing left it at {run.published[:12]}"
-        # The commit is in the name, so typing it twice does no harm; what is there is kept before the branch moves.
-        step = f"git branch --force found-{found[:12]} {found} && git branch --force {branch} {run.published}"
+        text = moved(branch, found, run.published)
+        step = way_back(branch, found, run.published)
     else:
         return _explain_by_hand(run, astray)
     return Reason(seen.kind, f"{text}. Nothing lands until then: {step}", {"found": seen.found})
+
+
+def moved(branch: str, found: str, published: str) -> str:
+    """Says of a staging branch that it stands at `found`, off what has landed."""
+    return f"{branch} was moved by hand: it stands at {found[:12]}, and the last landing left it at {published[:12]}"
+
+
+def way_back(branch: str, found: str, published: str) -> str:
+    """Gives the commands that move such a branch back. What is there is kept first, under a name that has the commit in it, so that
+    typing them twice does no harm."""
+    return f"git branch --force found-{found[:12]} {found} && git branch --force {branch} {published}"
 
 
 def _explain_by_hand(run: Run, astray: Astray) -> Reason:

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarm import config, log
+from swarm.core import astray
 from swarm.core.entries import REJECT
 from swarm.core.model import (
     ATTEMPT_ENDS,
@@ -25,6 +27,7 @@ from swarm.core.model import (
     Attempt,
     Cleaned,
     Finding,
+    Standing,
     Step,
     staging_branch,
 )
@@ -149,7 +152,8 @@ def reconcile(must: Known, edges: Edges, *, dry_run: bool = False) -> list[Findi
     """Brings what there is into agreement with what there must be; gives what was found, in the order in which it was looked at."""
     found: list[Finding] = []
     locks, old = ((_stale_locks,), (_looks, _old_objects)) if must.alone else ((), (_looks,))
-    for step in (_programs, *locks, _processes, _worktrees, _landings, _staging, _branches, _orphans, *old):
+    staging = (_landings, _staging, _branches, _elsewhere)
+    for step in (_programs, *locks, _processes, _worktrees, *staging, _orphans, *old):
         try:
             found += step(must, edges, dry_run)
         except (SwarmError, OSError) as error:
@@ -281,6 +285,32 @@ def _branches(must: Known, edges: Edges, dry_run: bool) -> list[Finding]:
             remedy = "it is made again where the last landing left it"
             found.append(Finding("ref", f"branch {staging_branch(run)} is gone", remedy, not dry_run))
     return found
+
+
+def _elsewhere(must: Known, edges: Edges, _: bool) -> Iterator[Finding]:
+    """Tells of staging branches that a person moved or committed on, to whoever asks; a daemon looks at them by itself, and what is
+    theirs stays where it is. One ahead of what was taken down here is on its way."""
+    common = edges.repository.common_dir
+    there = git.refs_below(common, "refs/heads/swarm/") if must.asked else {}
+    for run, published in must.published.items():
+        branch = staging_branch(run)
+        stands = there.get(f"refs/heads/{branch}", published)
+        if stands == published:
+            continue
+        place, left = edges.landing.place(run, stands), edges.landing.place(run, published)
+        if place is not None and left is not None and place >= left:
+            continue
+        if git.contains(common, stands, published):
+            text = f"{branch} has commits made by hand, up to {stands[:12]}"
+            goes_on = "they land before anything else, at the latest with the next start"
+            yield Finding(Standing.BY_HAND, f"{text}: {goes_on}")
+            continue
+        held = edges.repository.worktrees_of_branch(branch)
+        first = f"git -C {shlex.quote(str(held[0]))} switch --detach && " if held else ""
+        step = f"{first}{astray.way_back(branch, stands, published)}"
+        yield Finding(
+            Standing.MOVED, f"{astray.moved(branch, stands, published)}. Nothing lands until then: {step}"
+        )
 
 
 def _is_tidied_up(must: Known, edges: Edges, run: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +47,16 @@ def found(swarm: Swarm, *args: str, code: int = 0) -> list[dict[str, Any]]:
     return list(document["found"])
 
 
-def check_mended(swarm: Swarm, *kinds: str) -> None:
+def check_mended(swarm: Swarm, *kinds: str, code: int = 0) -> None:
     """A dry run tells of these kinds and changes nothing; then they are mended, once, and told in the journal by a daemon."""
     before = git(swarm.top, "worktree", "list", "--porcelain"), git(swarm.top, "for-each-ref")
-    planned = found(swarm, "--dry-run")
+    planned = found(swarm, "--dry-run", code=code)
     assert {each["kind"] for each in planned if each["remedy"]} >= set(kinds), planned
     assert not any(each["mended"] for each in planned)
     assert (git(swarm.top, "worktree", "list", "--porcelain"), git(swarm.top, "for-each-ref")) == before
-    mended = [each for each in found(swarm) if each["mended"]]
+    mended = [each for each in found(swarm, code=code) if each["mended"]]
     assert {each["kind"] for each in mended} >= set(kinds)
-    assert not any(each["mended"] for each in found(swarm))
+    assert not any(each["mended"] for each in found(swarm, code=code))
     if swarm.status()["daemon"]["running"]:
         told = swarm.events("Mended")
         assert {each["text"] for each in mended} <= {each["text"] for each in told}
@@ -233,12 +234,66 @@ def test_what_landed_comes_back_although_its_branch_was_moved(swarm: Swarm, daem
     git(swarm.top, "reflog", "expire", "--expire=now", "--all")
     git(swarm.top, "gc", "-q", "--prune=now")
     swarm.look_again()
-    check_mended(swarm, "object", "staging")
+    check_mended(swarm, "object", "staging", code=1)
     assert git(staging(swarm), "rev-parse", "HEAD") == left
     git(swarm.top, "fsck", "--no-dangling")
     assert swarm.staging("r") == main
     git(swarm.top, "branch", "--force", "swarm/r/staging", left)
     assert swarm.content("r", "out-done") == "done\n"
+
+
+@WITH_AND_WITHOUT
+@pytest.mark.parametrize("to", ["back", "away", "back in a checkout"])
+def test_a_staging_branch_that_was_moved_is_told(swarm: Swarm, daemon: bool, to: str) -> None:
+    """Moved off what has landed, the staging branch stays where a person put it; recover and its dry run end with 1 and tell where
+    it stands and where it was left, as audit and finish do, and what they say to type keeps what is there and is enough."""
+    landed(swarm, daemon=daemon)
+    branch, left, target = "swarm/r/staging", swarm.staging("r"), git(swarm.top, "rev-parse", "main")
+    checkout = swarm.outside / "a checkout"
+    if to == "away":
+        target = git(swarm.top, "commit-tree", "-m", "of a person", "main^{tree}")
+    if to == "back in a checkout":
+        git(swarm.top, "worktree", "add", "-q", str(checkout), branch)
+        git(checkout, "reset", "-q", "--hard", "main")
+    else:
+        git(swarm.top, "branch", "--force", branch, target)
+    (told,) = found(swarm, "--dry-run", code=1)
+    assert (told["kind"], told["mended"]) == ("moved", False)
+    text, step = told["text"].split(". Nothing lands until then: ")
+    stands = f"it stands at {target[:12]}, and the last landing left it at {left[:12]}"
+    assert text == f"{branch} was moved by hand: {stands}"
+    assert found(swarm, code=1) == [told]
+    assert f"left    {told['text']}" in swarm("recover", code=1).out
+    assert told["text"] in swarm("doctor", code=None).out
+    assert swarm.staging("r") == target
+    way_back = step.removeprefix(f"git -C '{checkout}' switch --detach && ")
+    assert (way_back != step) == (to == "back in a checkout")
+    assert f"Next: {way_back}" in swarm("audit", code=1).out
+    if to != "back in a checkout":  # which is told first, and the move once that is settled
+        assert told["text"] in swarm("finish", "--partial", code=4).err
+    subprocess.run(step, shell=True, check=True, cwd=swarm.top)
+    assert (swarm.staging("r"), git(swarm.top, "rev-parse", f"found-{target[:12]}")) == (left, target)
+    swarm.look_again()
+    assert found(swarm) == []
+    swarm("audit")
+
+
+def test_commits_on_staging_that_no_daemon_has_seen_are_told(swarm: Swarm) -> None:
+    """What a person committed on staging while no daemon ran is theirs to keep and no fault: recover tells of it and ends with 0,
+    and the start that it names lands it."""
+    landed(swarm, daemon=False)
+    checkout = swarm.outside / "checkout"
+    git(swarm.top, "worktree", "add", "-q", str(checkout), "swarm/r/staging")
+    git(checkout, "commit", "-q", "--allow-empty", "-m", "by hand")
+    git(checkout, "switch", "-q", "--detach")
+    (told,) = found(swarm, "--dry-run")
+    assert (told["kind"], told["mended"]) == ("by_hand", False)
+    assert f"swarm/r/staging has commits made by hand, up to {swarm.staging('r')[:12]}" in told["text"]
+    assert found(swarm) == [told]
+    swarm("start")
+    swarm.wait_for_landed("r", "by-hand-1")
+    swarm.wait_for_follow("r")
+    assert found(swarm) == []
 
 
 @pytest.mark.parametrize("part", ["refs", "objects"])
