@@ -46,6 +46,7 @@ from swarm.edge.linked import remove
 from swarm.edge.remembered import Remembered
 from swarm.edge.suite_rooms import NO_ROOMS, Rooms
 from swarm.edge.worktrees import Pool
+from swarm.errors import SwarmError
 
 TAIL_BYTES = 6000
 TAIL_LINES = 60
@@ -57,6 +58,8 @@ SHARES = "shares"  # in the folder of a part: which test files it had
 OVER = "over"  # in a suite's folder: why it is being ended, that its time is over where it says nothing
 CHANGED = "changed"  # in a suite's folder: the tracked files that it left changed
 MULTIPLIED = "processes"  # … that it had too many of them
+LOST = "its worktree was deleted or moved away while it ran, by it or a suite beside it"
+NO_PLACE = "did not run: its worktree had been deleted or moved away by a suite beside it"
 _GRACE_S = 2.0
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
@@ -174,8 +177,14 @@ class _Bench:
             if (folder / VOID).exists():
                 self._void(folder)
         if any(process.started(folder / "worker") is not None for folder in folders):
-            mine = (entry for entry in self._verifier.scratch.members() if entry.key == self.key)
+            scratch = self._verifier.scratch
+            mine = (entry for entry in scratch.members() if entry.key == self.key)
             tree = next((entry.path for entry in mine if entry.head == self._candidate), None)
+            if tree is None and any(lease.key == self.key for lease in scratch.leases()):
+                for (
+                    folder
+                ) in folders:  # one of them deleted it: what they left of its files can't be told any more
+                    self._void(folder)
         else:
             self._recall(suites)
         if len(self._known) < len(suites):
@@ -292,7 +301,13 @@ class _Bench:
         """Runs one process of a suite, as soon as there is room for it."""
         in_thread, output, nonce = self._verifier.in_thread, folder / "output.log", self._name(folder)
         async with self._verifier.room:
-            identity = await in_thread(lambda: self._start(folder, run, env))
+            try:
+                identity = await in_thread(lambda: self._start(folder, run, env))
+            except SwarmError:
+                lost, changed = await in_thread(self._left)
+                if not lost:
+                    raise
+                return _End(SuiteResult(suite.name, "failed", note=NO_PLACE), folder, "", changed)
             crash_at("verify.started")
             multiplied = asyncio.Event()
             with self._verifier.bounding(output, identity, multiplied.set):
@@ -312,8 +327,8 @@ class _Bench:
             if over == MULTIPLIED:
                 said = "it had more processes than limits.processes_max and was ended"
                 result = replace(result, tail=f"{result.tail}\n({said})".lstrip(), note=said)
-            changed = await in_thread(lambda: self._verifier.scratch.changed(self.key))
-            return _End(result, folder, lacks, frozenset(changed))
+            lost, changed = await in_thread(self._left)
+            return _End(_in_lost(result) if lost else result, folder, lacks, changed)
 
     async def _wait(
         self, identity: process.Identity, worker: Path, timeout_s: float, multiplied: asyncio.Event
@@ -336,6 +351,11 @@ class _Bench:
             return None
         over.write_text(MULTIPLIED if multiplied.is_set() else "")
         return over.read_text()
+
+    def _left(self) -> tuple[bool, frozenset[str]]:
+        """Tells whether the worktree is lost, and which tracked files are changed in it."""
+        scratch = self._verifier.scratch
+        return scratch.is_lost(self.key), frozenset(scratch.changed(self.key))
 
     def _start(self, folder: Path, run: str, env: Mapping[str, str]) -> process.Identity:
         known = process.started(folder / "worker")
@@ -600,6 +620,14 @@ def _with_changed(result: SuiteResult, changed: tuple[str, ...]) -> SuiteResult:
     tail = result.tail or tail_of(Path(result.log))
     outcome = "failed" if result.outcome == "passed" else result.outcome
     return replace(result, outcome=outcome, changed=changed, tail=f"{tail}\n{said}".lstrip())
+
+
+def _in_lost(result: SuiteResult) -> SuiteResult:
+    """Fails a suite at whose end its worktree was lost: where it ran there is nothing that could land."""
+    outcome = "failed" if result.outcome == "passed" else result.outcome
+    tail = result.tail or tail_of(Path(result.log))
+    notes = "; ".join(filter(None, (result.note, LOST)))
+    return replace(result, outcome=outcome, note=notes, tail=f"{tail}\n({LOST})".lstrip())
 
 
 def tail_of(path: Path, *, lines: int = TAIL_LINES, most: int = TAIL_BYTES) -> str:

@@ -105,7 +105,16 @@ class Furnishing:
             wrong = self._carry_out([*prefix, "/bin/sh", "-c", self.setup], tree.path, env, log)
         finally:
             remove(own)
-            tree.name_record(tree.admin)  # not every sandbox can hold the file that does
+            lost = not tree.is_linked()
+            if not lost:
+                tree.name_record(tree.admin)  # not every sandbox can hold the file that does
+        if lost:
+            raise WorktreeSetupFailed(
+                f"The setup command of the worktrees deletes the worktree, or moves it away: {self.setup}",
+                _tail(log),
+                log,
+                "have it leave the folder that it runs in",
+            )
         if wrong:
             step = f"see {log}"
             if prefix:

@@ -16,7 +16,7 @@ import os
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from swarm.core.model import Cleaned, Finding
@@ -208,16 +208,32 @@ class Pool:
         return None if member is None else self._leases.own(member)
 
     def changed(self, key: str) -> list[str]:
-        """Lists the tracked paths that are no more as in the commit that the worktree of `key` was taken at, save those lent."""
+        """Lists the tracked paths that are no more as in the commit that the worktree of `key` was taken at, save those lent; all
+        of them where it is lost."""
         member = self._by_key(key)
         if member is None:
             return []
-        lent = (f":(top,exclude,literal){path}" for path in self.furnishing.paths)
-        asked = ("diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", "--ignore-submodules=all")
-        found = self._upkeep.tree(member).git(
-            *asked, member.base, "--", ":/", *lent, index=self._leases.index(member)
-        )
+        if self._is_lost(member):
+            asked = ("ls-tree", "-r", "--name-only", "-z", "--full-tree", member.base)
+            found = git.run(*asked, git_dir=self.common)
+        else:
+            lent = (f":(top,exclude,literal){path}" for path in self.furnishing.paths)
+            asked = ("diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", "--ignore-submodules=all")
+            tree = self._upkeep.tree(member)
+            tree.mend_head(member.base)
+            found = tree.git(*asked, member.base, "--", ":/", *lent, index=self._leases.index(member))
         return [path for path in git.decode(found.out).split("\0") if path]
+
+    def is_lost(self, key: str) -> bool:
+        """Tells whether the worktree of `key` is none any more: deleted, or moved, or its record gone from the repository."""
+        member = self._by_key(key)
+        return member is not None and self._is_lost(member)
+
+    def _is_lost(self, member: Member) -> bool:
+        tree = self._upkeep.tree(member)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            linked.give_rights_back(os.fsencode(member.path))
+        return not tree.is_linked()
 
     def collect(
         self, path: Path, base: str, *, key: str, message: str, identity: tuple[str, str] | None, at: float

@@ -149,6 +149,56 @@ def test_changed_files_are_not_forgotten_by_a_kill(swarm: Swarm, point: str) -> 
     assert swarm.landings("dirt") == []
 
 
+def test_a_suite_that_deletes_its_worktree_fails_and_the_queue_goes_on(swarm: Swarm) -> None:
+    """Without a sandbox a suite may delete the worktree that it runs in, or have git do so: it has failed, whatever it says, and so
+    has one that still ran there; it is said what happened, and what stands behind it lands. That the file `.git` is gone, or what
+    HEAD names, is nobody's business."""
+    here = '"$PWD"'
+    does = {
+        "deletes": [f"rm -rf {here}; true"],
+        "removes": [f"git worktree remove --force {here}"],
+        "links": [f"here={here}; cd ..; rm -rf $here; ln -s {swarm.top} $here"],
+        "beside": ["until ! [ -e README.md ]; do sleep 0.02; done", f"rm -rf {here}; true"],
+        "file": ["rm .git"],
+        "head": ['echo odd > "$(git rev-parse --git-dir)/HEAD"'],
+        "behind": ["true"],
+    }
+    tasks = [swarm.task(name, attempts=1, verify=suites) for name, suites in does.items()]
+    run = swarm.run(swarm.plan("gone", tasks), code=1)
+    ends = {name: task_of(run, name)["state"] for name in does}
+    lost = ("deletes", "removes", "links", "beside")
+    assert ends == {name: "failed" if name in lost else "landed" for name in does}
+    for name in lost:
+        assert code_of(run, name) == "verify_failed"
+        for suite in task_of(run, name)["attempts"][0]["suites"]:
+            assert suite["changed"][0] == "README.md"
+            assert "its worktree was deleted or moved away while it ran" in suite["note"]
+
+
+def test_a_suite_whose_worktree_is_deleted_before_it_starts_did_not_run(swarm: Swarm) -> None:
+    """Where one suite deletes the worktree, one that waits for room does not start in it, has failed, and it is said why."""
+    swarm("start", SWARM_VERIFY__SUITES_MAX="1")
+    suites = ['rm -rf "$PWD"; true', f"echo x >> {swarm.outside}/ran"]
+    run = swarm.run(swarm.plan("gone", [swarm.task("t", attempts=1, verify=suites)]), code=1)
+    assert code_of(run, "t") == "verify_failed"
+    _, second = task_of(run, "t")["attempts"][0]["suites"]
+    assert (second["outcome"], second["exit_code"]) == ("failed", None)
+    assert "did not run: its worktree had been deleted" in second["note"]
+    assert not (swarm.outside / "ran").exists()
+
+
+def test_a_deleted_worktree_is_not_forgotten_by_a_kill(swarm: Swarm) -> None:
+    """Where the daemon is killed when a suite has deleted its worktree, the next one still does not let it pass."""
+    swarm("start", SWARM_CRASH="verify.exited:kill:1")
+    daemon = psutil.Process(swarm.status()["daemon"]["pid"])
+    plan = swarm.plan("gone", [swarm.task("t", attempts=1, verify=['rm -rf "$PWD"; true'])])
+    swarm("submit", str(plan))
+    psutil.wait_procs([daemon], timeout=120)
+    swarm("start")
+    assert code_of(swarm.wait("gone", code=1), "t") == "verify_failed"
+    assert swarm.landings("gone") == []
+
+
 def test_a_killed_daemon_leaves_no_suite_unseen(swarm: Swarm) -> None:
     """Killed while two suites run, one of which ends meanwhile: the next daemon takes both outcomes and ends the one whose time is
     over, counting from its start. That one alone is then run once more."""

@@ -71,6 +71,13 @@ def fake_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # --- running ----------------------------------------------------------------------------------------------------------------
 
 
+def test_a_folder_that_git_can_not_run_in_is_named(repo: Path) -> None:
+    """Where the folder to run in is gone, or is none, that is said and which it is; it is not git that is missing."""
+    for folder, how in ((repo / "gone", "is gone"), (repo / "README.md", "is no folder")):
+        with pytest.raises(git.GitError, match=f"git status could not be started in {folder}, which {how}"):
+            git.run("status", cwd=folder)
+
+
 def test_output_error_and_status_are_values(repo: Path) -> None:
     """What git prints and its status come back; a status that was not expected raises with git's last line."""
     head = sh(repo, "rev-parse", "HEAD")

@@ -1336,6 +1336,18 @@ def test_a_setup_that_changes_what_git_sees_is_refused(repo: Path, base: str) ->
     pool.close()
 
 
+@pytest.mark.parametrize("setup", ['rm -rf "$PWD"', 'git worktree remove --force "$PWD"'])
+def test_a_setup_that_deletes_the_worktree_is_refused(repo: Path, base: str, setup: str) -> None:
+    """A setup after which there is no worktree is an error that says so; the next try has one again."""
+    pool = open_pool(repo, setup=setup)
+    with pytest.raises(WorktreeSetupFailed, match="deletes the worktree"):
+        pool.take("r/a/1", base)
+    pool.close()
+    pool = open_pool(repo)
+    assert (pool.take("r/a/1", base) / "src" / "a.py").exists()
+    pool.close()
+
+
 def test_a_setup_that_does_not_end_is_killed_with_its_children(repo: Path, base: str) -> None:
     """A setup over its time limit is an error, and nothing of it is left running."""
     pool = open_pool(

@@ -264,8 +264,16 @@ def spawn(
             start_new_session=True,
         )
     except OSError as problem:
-        cause = f"git could not be started: {problem}"
+        cause = _no_place(argv, cwd, problem) or f"git could not be started: {problem}"
         raise _not_started(argv, problem.errno, cause, "see to that, then again") from problem
+
+
+def _no_place(argv: Sequence[str], cwd: Path | str | None, problem: OSError) -> str:
+    """Says what is wrong with the folder in which git was to run, where that is what kept it; "" else."""
+    how = {errno.ENOENT: "is gone", errno.ENOTDIR: "is no folder", errno.EACCES: "may not be entered"}
+    if not cwd or str(cwd) != str(problem.filename) or problem.errno not in how:
+        return ""
+    return f"git {_command_name(argv)} could not be started in {cwd}, which {how[problem.errno]}."
 
 
 _readers: set[subprocess.Popen[bytes]] = set()
