@@ -131,6 +131,8 @@ POINTS: Mapping[str, Point] = {
     "follow.finishing": Point("finishing a killed move, killed itself, leaves files of two commits", "C20"),
     # --- staging is merged into the target
     "finish.carried": Point("objects in the user's repository that nothing names stop the finish", "C23"),
+    "finish.noted": Point("what was copied aside counts as moved, or stays for ever", "C20 C23"),
+    "finish.failed": Point("files of a move that failed count as the user's own changes", "C20 C23"),
     "finish.files": Point("files that were moved before the branch count as the user's own changes", "C20 C23"),
     "finish.moved": Point("a finish that was made is refused, or made twice", "C18 C23"),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Where things lie below the state folder `<git common dir>/swarm`; names only, nothing is made or looked at.
+"""Where things lie below the state folder `<git common dir>/swarm`; names only, nothing is made, and little looked at.
 
 Rules for editing: these places are part of the public contract (section 3) or are found again by a later version: none is moved
 without a migration.
@@ -189,9 +189,21 @@ class Places:
         """The folder of an attempt."""
         return _attempt(self.state, run, task, n)
 
+    def finishes(self, run: str) -> Path:
+        """The folders of all finishes of a run."""
+        return self.attempts / run / "finish"
+
     def finish(self, run: str, request: str) -> AttemptPlaces:
         """The folder of a finish."""
-        return AttemptPlaces(self.attempts / run / "finish" / slug(request))
+        return AttemptPlaces(self.finishes(run) / slug(request))
+
+    def move(self, run: str, request: str, number: int) -> Path:
+        """What a finish needs to put a checkout back whose files it moves, while it does."""
+        return self.finish(run, request).folder / "moves" / str(number)
+
+    def moves(self, run: str) -> list[Path]:
+        """Such places that are there, of any finish of a run: one that was killed left them."""
+        return sorted(self.finishes(run).glob("*/moves/*"))
 
     def hook(self, name: str) -> Path:
         """What a hook was told of last."""

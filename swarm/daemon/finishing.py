@@ -2,8 +2,8 @@
 
 The new commit is made in the landing repository and packed over, like every landing. A checkout that has the target
 checked out moves along by a two-way `read-tree`, which leaves edits in other paths alone and refuses where it would
-overwrite any; files first, branch second. A kill in between is completed by doing the same again: the request's own time gives
-the same commit, and a file that is the new one already is not taken for the user's.
+overwrite any; files first, branch second. Where not all files can be moved they are put back. A kill in between is completed by
+putting them back and doing the same again: the request's own time gives the same commit.
 
 Until then it may be taken back by whoever asked for it; from the first file on it is carried through.
 
@@ -15,7 +15,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+import shlex
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,9 +29,10 @@ from swarm.core.places import Places
 from swarm.crashpoints import crash_at
 from swarm.daemon.verification import Verifier
 from swarm.edge import git
+from swarm.edge.checkout import Move, same, unseen, within
 from swarm.edge.landing import Incoming, LandingRepository
 from swarm.edge.merging import Conflict
-from swarm.errors import Refused, UsageError
+from swarm.errors import Refused, SwarmError, UsageError
 
 _UNMERGED = frozenset({"DD", "AU", "UD", "UA", "DU", "AA", "UU"})
 TAKEN_BACK = Reason("taken_back", "it was taken back before anything was merged", {"exit_code": 4})
@@ -163,6 +165,9 @@ class Finisher:
     ) -> m.Event:
         """Carries a finish out; `Finished`, or `FinishRefused` with the reason, also where it was taken back by its `hold`.
         Doing it again after a crash completes it."""
+        reason: Reason | None = await in_thread(lambda: self._put_back_killed(command.run))
+        if reason is not None:
+            return self._refused(command, clock(), reason)
         outlook: Outlook = await in_thread(
             lambda: self.outlook(
                 command.run,
@@ -246,55 +251,97 @@ class Finisher:
             return reason
         self.landing.hand_over(command.run, outlook.new, outlook.old)
         crash_at("finish.carried")
-        moved: list[Path] = []
+        moves: list[Move] = []
         try:
-            for checkout in checkouts:
-                why = self._move_files(checkout, outlook)
+            for number, checkout in enumerate(checkouts):
+                aside = self.places.move(command.run, command.request, number)
+                move = Move(checkout, outlook.old, outlook.new, aside)
+                move.begin(outlook.paths)
+                moves.append(move)
+                crash_at("finish.noted")
+                why = move.make(self._look(checkout, outlook)[1])
                 if why:
-                    _move_back(moved, outlook)
-                    about = {
-                        "exit_code": 4,
-                        "checkout": str(checkout),
-                        "next_step": _step_after(checkout, why),
-                    }
-                    return Reason("dirty", f"{checkout}: {why}", about)
-                moved.append(checkout)
+                    crash_at("finish.failed")
+                    reason = self._why_not_moved(checkout, why, outlook)
+                    return self._put_back(moves, reason)
                 crash_at("finish.files")
-            if command.stage_only:
-                return None
-            self.refs.move(f"refs/heads/{command.target}", outlook.new, outlook.old)
+            if not command.stage_only:
+                self.refs.move(f"refs/heads/{command.target}", outlook.new, outlook.old)
         except git.RefMoved as error:
-            _move_back(moved, outlook)
-            return Reason(
-                "moved",
-                f"{command.target} moved to {error.found} meanwhile",
-                {"exit_code": 4, "found": error.found},
-            )
-        except BaseException:
-            _move_back(moved, outlook)
+            text = f"{command.target} moved to {error.found} meanwhile"
+            about = {"exit_code": 4, "found": error.found}
+            return self._put_back(moves, Reason("moved", text, about))
+        except BaseException as error:
+            reason = self._put_back(moves, Reason("error", str(error)))
+            if isinstance(error, SwarmError) and "left" in reason.facts:
+                raise SwarmError(reason.text, "", str(reason.facts["next_step"])) from error
             raise
         crash_at("finish.moved")
+        for move in moves:
+            move.forget()
         return None
 
-    def _move_files(self, checkout: Path, outlook: Outlook) -> str:
-        """Moves index and files from one commit to the other; gives git's reason where it refuses. Again is harmless."""
-        _, moved = self._look(checkout, outlook)
-        if moved:  # a kill may have left the index behind its files
-            told = git.encode("".join(f"{path}\0" for path in moved))
-            take_in = ("update-index", "--add", "--remove", "-z", "--stdin")
-            done = _in(checkout, *take_in, input=told, ok=range(256))
-            if done.code:
-                return git.last_line(done.err)
-        # A file that was only touched, or copied with all, is another for `read-tree`, which looks at no content.
-        _in(checkout, "update-index", "-q", "--refresh", ok=range(256))
-        return _read_tree(checkout, outlook.old, outlook.new)
+    def _put_back(self, moves: Sequence[Move], reason: Reason) -> Reason:
+        """Puts the checkouts back whose files were moved; gives the reason for it, with what could not be put back."""
+        left = [(move, paths) for move in moves if (paths := move.undo(self._entries(move.new)))]
+        return _with_left(reason, left) if left else reason
+
+    def _put_back_killed(self, run: str) -> Reason | None:
+        """Puts back what a daemon that was killed had moved of checkouts for a finish of this run, so that it begins anew; gives
+        what stops that. A checkout that stands at another commit by now, our own or one of the user's, is left as it is."""
+        for aside in self.places.moves(run):
+            move = Move.begun(aside)
+            if move is None:
+                continue
+            if not move.stands():
+                move.forget()
+                continue
+            lock = Path(
+                within(move.top, "rev-parse", "--path-format=absolute", "--git-path", "index.lock").text
+            )
+            if lock.exists():
+                text = f"files of {move.top} are still as a finish that was killed left them, and {lock} is there"
+                step = _step_for_lock(lock)
+                return Reason("dirty", text, {"exit_code": 4, "checkout": str(move.top), "next_step": step})
+            left = move.undo(self._entries(move.new))
+            if left:
+                killed = Reason(
+                    "dirty", f"a finish that was killed had moved files of {move.top}", {"exit_code": 4}
+                )
+                return _with_left(killed, [(move, left)])
+        return None
+
+    def _why_not_moved(self, checkout: Path, err: str, outlook: Outlook) -> Reason:
+        """Says why git did not move a checkout, by what it wrote about it, and what is to be done."""
+        why, about = git.last_line(err), {"exit_code": 4, "checkout": str(checkout)}
+        if (of_filter := git.of_filter(err)) is not None:
+            step = f"{of_filter[1]}; then swarm finish again"
+            return Reason(
+                "filter", f"{checkout}: {of_filter[0]}", about | {"exit_code": 1, "next_step": step}
+            )
+        if "not uptodate" in why and (hidden := self._hidden(checkout, outlook)):
+            text = f"{checkout} has changes of its own in {', '.join(list(hidden)[:5])}, which git was told not to look at"
+            step = f"{_have_looked_at(checkout, hidden)}, then commit or stash what is changed there; then swarm finish again"
+            return Reason("dirty", text, about | {"paths": list(hidden)[:100], "next_step": step})
+        fitting = _step_after(checkout, why)
+        if fitting is not None:
+            return Reason("dirty", f"{checkout}: {why}", about | {"next_step": fitting})
+        step = f"see to that, and what git -C {checkout} status says; then swarm finish again"
+        return Reason("error", f"{checkout}: {why}", about | {"exit_code": 1, "next_step": step})
+
+    def _hidden(self, checkout: Path, outlook: Outlook) -> dict[str, str]:
+        """Gives the files with changes that git's status does not show, each with the option that has git look at it."""
+        hidden = unseen(checkout, outlook.paths)
+        there = [path for path in hidden if os.path.lexists(checkout / path)]
+        plain = set(same(checkout, self._entries(outlook.old), there)) if there else set()
+        return {path: hidden[path] for path in there if path not in plain}
 
     def _look(self, checkout: Path, outlook: Outlook) -> tuple[dict[str, str], list[str]]:
         """Gives the paths that hold something of the user's own in this checkout and stop it from moving, as git's status has them,
-        and those that are the new ones already: a finish that was killed moved them, and nothing would be overwritten."""
+        and those that are the new ones already: nothing would be overwritten."""
         found = _changed(checkout, outlook.paths)
         whole = [path for path, code in found.items() if code in ("??", "!!") or " " in code]
-        moved = set(_same(checkout, self._entries(outlook.new), whole)) if whole else set()
+        moved = set(same(checkout, self._entries(outlook.new), whole)) if whole else set()
         return {path: code for path, code in found.items() if path not in moved}, sorted(moved)
 
     def _entries(self, commit: str) -> dict[str, str]:
@@ -335,7 +382,7 @@ def _changed(checkout: Path, paths: tuple[str, ...]) -> dict[str, str]:
     if not paths:
         return {}
     asked = ("status", "--porcelain", "-z", "--untracked-files=all", "--ignored=matching", "--no-renames")
-    found = _in(checkout, *asked)
+    found = within(checkout, *asked)
     wanted = set(paths)
     folders = {path.rpartition("/")[0] for path in paths}
     changed = {}
@@ -365,59 +412,56 @@ def _in_the_way(checkout: Path, theirs: Mapping[str, str]) -> Reason:
     return Reason("dirty", text, about)
 
 
-def _step_after(checkout: Path, why: str) -> str:
-    """Says what is to be done after git refused to move a checkout for a reason in its own words."""
+def _step_after(checkout: Path, why: str) -> str | None:
+    """Says what is to be done after git refused to move a checkout for something of the user's there, in its own words; None where
+    it is nothing of theirs."""
     lock = _LOCKED.search(why)
     if lock is not None:
-        why = "one that was killed left it"
-        return f"wait for the git that is at work there, or remove {lock[1]} if none is: {why}; then swarm finish again"
+        return _step_for_lock(Path(lock[1]))
     if "current index" in why:
         return _settle(checkout)
     if "ntracked working tree file" in why:
         return "move it out of the way there; then swarm finish again"
-    return "commit or stash what is changed there; then swarm finish again"
+    if "annot merge" in why:  # "Cannot merge.", of a file that is another than in the index
+        return "commit or stash what is changed there; then swarm finish again"
+    return None
+
+
+def _have_looked_at(checkout: Path, hidden: Mapping[str, str]) -> str:
+    """Gives the commands that have git look at files again, each of which comes with the option for it."""
+    paths: dict[str, list[str]] = {}
+    for path, option in hidden.items():
+        paths.setdefault(option, []).append(path)
+    words = (
+        ("git", "-C", str(checkout), "update-index", option, *each[:5]) for option, each in paths.items()
+    )
+    return " && ".join(map(shlex.join, words))
+
+
+def _step_for_lock(lock: Path) -> str:
+    why = "one that was killed left it"
+    return (
+        f"wait for the git that is at work there, or remove {lock} if none is: {why}; then swarm finish again"
+    )
 
 
 def _settle(checkout: Path) -> str:
     return f"settle and commit it there, or give it up, as git -C {checkout} status says; then swarm finish again"
 
 
-def _same(checkout: Path, entries: Mapping[str, str], paths: Sequence[str]) -> list[str]:
-    """Gives those of the paths whose files are what `entries`, by mode and object, say of them."""
-    files = {path: checkout / path for path in paths}
-    gone = [path for path, file in files.items() if not os.path.lexists(file) and path not in entries]
-    links = {path: os.readlink(file) for path, file in files.items() if file.is_symlink()}
-    plain = [
-        path for path, file in files.items() if path not in links and file.is_file() and "\n" not in path
-    ]
-    there = {path: f"120000 blob {_hash(checkout, '--stdin', os.fsencode(to))}" for path, to in links.items()}
-    told = git.encode("".join(f"{path}\n" for path in plain))
-    ids = _hash(checkout, "--stdin-paths", told).split() if plain else []
-    for path, oid in zip(plain, ids, strict=True):
-        there[path] = f"{'100755' if os.access(files[path], os.X_OK) else '100644'} blob {oid}"
-    return [*gone, *(path for path, facts in there.items() if entries.get(path) == facts)]
-
-
-def _hash(checkout: Path, how: str, told: bytes) -> str:
-    return _in(checkout, "hash-object", how, input=told).text
-
-
-def _in(checkout: Path, *args: str, input: bytes | None = None, ok: Collection[int] = (0,)) -> git.Outcome:
-    """Runs git in a checkout of the user's, by their settings; where it fails, it is for them to see to it there."""
-    try:
-        return git.run(*args, cwd=checkout, input=input, ok=ok, user_config=True)
-    except git.GitError as error:
-        error.next_step = (
-            error.next_step or f"see what git -C {checkout} status says, then swarm finish again"
+def _with_left(reason: Reason, left: Sequence[tuple[Move, Sequence[str]]]) -> Reason:
+    """Adds to a reason what of the files that had been moved is not as it was before."""
+    told, steps = [], []
+    for move, paths in left:
+        named = ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
+        told.append(
+            f"in {move.top} not put back, since it was changed meanwhile or can't be written: {named}"
         )
-        raise
-
-
-def _read_tree(checkout: Path, old: str, new: str) -> str:
-    done = _in(checkout, "read-tree", "-m", "-u", old, new, ok=range(256))
-    return "" if done.code == 0 else git.last_line(done.err)
-
-
-def _move_back(checkouts: list[Path], outlook: Outlook) -> None:
-    for checkout in checkouts:
-        _read_tree(checkout, outlook.new, outlook.old)
+        steps.append(
+            f"see what git -C {move.top} status says of it; what could not be put back is in {move.aside}"
+        )
+    about = {
+        "next_step": f"{'; '.join(steps)}; then swarm finish again",
+        "left": [p for _, each in left for p in each[:100]],
+    }
+    return Reason(reason.code, f"{reason.text.rstrip('.')}; {'; '.join(told)}", {**reason.facts, **about})

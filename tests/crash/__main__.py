@@ -32,8 +32,9 @@ from tests.crash.trial import Trial
 PROJECT = Path(__file__).resolve().parents[2]
 DEPTH_MAX = 5
 GIT_CALLS = 150  # a day calls git at least so often; with more, a fault might never fire
-# No day reaches these. They are killed in tests/e2e: `discard` in test_discard.py, the others in test_killed_mending.py.
-ELSEWHERE = ("discard.", "refound.", "worktree.followed", "worker.standing", "worker.stood")
+# No day reaches these. They are killed in tests/e2e: `discard` in test_discard.py, the others in test_killed_mending.py; the last
+# is in test_rules.py.
+ELSEWHERE = ("discard.", "refound.", "worktree.followed", "worker.standing", "worker.stood", "finish.failed")
 # Reached only where a daemon was killed at another point before.
 AFTER = {"follow.finishing": "follow.noted"}
 AGAIN_MAX = 3  # so often what has not fired is tried again

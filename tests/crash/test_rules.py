@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from tests.conftest import git, wait_until
-from tests.e2e.driver import Swarm, runs
+from tests.e2e.driver import Swarm, runs, snapshot
 
 
 def killed_at(swarm: Swarm, point: str, *command: str) -> None:
@@ -21,7 +21,7 @@ def killed_at(swarm: Swarm, point: str, *command: str) -> None:
     asked.kill()
 
 
-@pytest.mark.parametrize("point", ["finish.carried", "finish.files", "finish.moved"])
+@pytest.mark.parametrize("point", ["finish.carried", "finish.noted", "finish.files", "finish.moved"])
 def test_a_killed_finish_is_completed(swarm: Swarm, point: str) -> None:
     """A finish whose daemon was killed is completed by the next one, by itself: files that were moved before the branch are not
     the user's edits."""
@@ -37,6 +37,47 @@ def test_a_killed_finish_is_completed(swarm: Swarm, point: str) -> None:
     assert git(swarm.top, "merge-base", "main", swarm.staging("r")) == swarm.staging("r")
     assert git(swarm.top, "status", "--porcelain") == " M src/a.py"
     assert (swarm.top / "src" / "b.py").read_text() == "b = 1\n2\n"
+    swarm.look_again()
+
+
+def test_a_finish_that_was_killed_where_it_failed_is_put_back(swarm: Swarm) -> None:
+    """Files that were moved before a filter failed are put back by the next daemon, where the one that failed was killed before."""
+    for way, command in (("clean", "cat"), ("smudge", "cat"), ("required", "true")):
+        git(swarm.top, "config", f"filter.bad.{way}", command)
+    (swarm.top / ".git" / "info" / "attributes").write_text("src/new filter=bad\n")
+    work = "echo 2 >> src/b.py; rm README.md; echo new > src/new"
+    swarm.run(swarm.plan("r", [swarm.task("t", work, claims=["**"])]))
+    (swarm.top / "mine").write_text("mine\n")
+    git(swarm.top, "config", "filter.bad.smudge", "false")
+    swarm.look_again()
+    killed_at(swarm, "finish.failed", "finish")
+    assert git(swarm.top, "status", "--porcelain").splitlines() == [" D README.md", " M src/b.py", "?? mine"]
+    swarm("start")
+    wait_until(lambda: len(swarm.events("FinishRefused")) == 1)
+    assert swarm.events("FinishRefused")[0]["reason"]["code"] == "filter"
+    assert git(swarm.top, "status", "--porcelain") == "?? mine"
+    assert {**snapshot(swarm.top), "index": ""} == {**swarm.before, "index": ""}
+    git(swarm.top, "config", "filter.bad.smudge", "cat")
+    swarm("finish")
+    assert git(swarm.top, "rev-parse", "main") == swarm.staging("r")
+    assert git(swarm.top, "status", "--porcelain") == "?? mine"
+    swarm.look_again()
+
+
+def test_a_killed_finish_keeps_what_was_edited_since(swarm: Swarm) -> None:
+    """What the user made of the files of a finish that was killed on the way is theirs: it is named, the others are put back, and
+    main stays."""
+    swarm.run(swarm.plan("r", [swarm.task("t", "echo 2 >> src/b.py; echo new > new", claims=["**"])]))
+    killed_at(swarm, "finish.files", "finish")
+    edited = swarm.top / "src" / "b.py"
+    edited.write_text(edited.read_text() + "mine\n")
+    before = git(swarm.top, "rev-parse", "main")
+    swarm("start")
+    wait_until(lambda: len(swarm.events("FinishRefused")) == 1)
+    assert "src/b.py" in swarm.events("FinishRefused")[0]["reason"]["text"]
+    assert edited.read_text() == "b = 1\n2\nmine\n"
+    assert git(swarm.top, "status", "--porcelain") == " M src/b.py"
+    assert git(swarm.top, "rev-parse", "main") == before
     swarm.look_again()
 
 

@@ -150,6 +150,74 @@ def test_a_file_that_was_only_touched_stops_nothing(swarm: Swarm) -> None:
     swarm.look_again()
 
 
+def required_filter(swarm: Swarm, smudge: str) -> None:
+    """Sets the filter that the files named x* go through, and that must work."""
+    for way, command_of in (("clean", "cat"), ("smudge", smudge), ("required", "true")):
+        git(swarm.top, "config", f"filter.bad.{way}", command_of)
+
+
+def as_it_is(top: Path) -> dict[str, Any]:
+    """Gives what is in a checkout and its repository; of the index what is staged, and not what it remembers of the files."""
+    return snapshot(top) | {"index": git(top, "ls-files", "-s")}
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_a_filter_that_fails_leaves_the_checkout_as_it_was(swarm: Swarm, second: bool) -> None:
+    """Where a filter that must work fails while files are moved, finish says which, and what mends that, and every checkout is as
+    before: files that had been written, replaced and removed by then too. Once it is mended finish goes through."""
+    required_filter(swarm, "cat")
+    commit(swarm.top, ".gitattributes", "x* filter=bad\n")
+    git(swarm.top, "checkout", "-q", "-B", "main")
+    commit(swarm.top, "x-old", "old\n")
+    other = swarm.outside / "second"
+    if second:
+        git(swarm.top, "worktree", "add", "-q", "-f", str(other), "main")
+    work = "echo 2 >> src/b.py; rm README.md; echo 1 > new/x; echo 2 > x-old; echo 1 > z"
+    swarm.look_again()
+    landed(swarm, f"mkdir new; {work}", claims=["**"])
+    required_filter(swarm, "false")
+    if second:  # the first is moved, and back again
+        git(swarm.top, "config", "extensions.worktreeConfig", "true")
+        git(swarm.top, "config", "--worktree", "filter.bad.smudge", "cat")
+    swarm.look_again()
+    before = [as_it_is(top) for top in (swarm.top, other)[: 1 + second]]
+    refused = swarm("finish", code=1).err
+    assert "its filter bad, which your settings call required, fails" in refused
+    assert "git config filter.bad.required false" in refused
+    assert "stash" not in refused
+    assert "main stays as it was" in refused
+    assert [as_it_is(top) for top in (swarm.top, other)[: 1 + second]] == before
+    for top in (swarm.top, other)[: 1 + second]:
+        assert git(top, "status", "--porcelain") == ""
+    required_filter(swarm, "cat")
+    swarm("finish")
+    assert git(swarm.top, "rev-parse", "main") == swarm.staging("r")
+    for top in (swarm.top, other)[: 1 + second]:
+        assert git(top, "status", "--porcelain") == ""
+    assert list((swarm.top / ".git" / "swarm" / "attempts" / "r" / "finish").glob("*/moves/*")) == []
+    swarm.look_again()
+
+
+@pytest.mark.parametrize("flag", ["skip-worktree", "assume-unchanged"])
+def test_edits_that_git_is_told_not_to_see_are_told(swarm: Swarm, flag: str) -> None:
+    """A file with edits that git's status does not show stops finish, and it is said what has git look at it again."""
+    landed(swarm)
+    edited = swarm.top / "src" / "b.py"
+    edited.write_text("mine\n")
+    git(swarm.top, "update-index", f"--{flag}", "src/b.py")
+    swarm.look_again()
+    refused = swarm("finish", code=4).err
+    assert "changes of its own in src/b.py, which git was told not to look at" in refused
+    assert f"Next: git -C {swarm.top} update-index --no-{flag} src/b.py" in refused
+    assert snapshot(swarm.top) == swarm.before
+    git(swarm.top, "update-index", f"--no-{flag}", "src/b.py")
+    assert "commit or stash" in swarm("finish", code=4).err
+    git(swarm.top, "checkout", "-q", "src/b.py")
+    swarm("finish")
+    assert git(swarm.top, "status", "--porcelain") == ""
+    swarm.look_again()
+
+
 def test_what_would_be_overwritten_stops_it(swarm: Swarm) -> None:
     """Row 54: where a path that changes is dirty in the checkout, finish is refused with exit 4, names it, and moves nothing."""
     swarm("start")

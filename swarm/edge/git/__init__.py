@@ -18,6 +18,7 @@ from swarm.edge.git.call import (
     encode,
     end_readers,
     last_line,
+    of_filter,
     pipe,
     run,
 )
@@ -89,6 +90,7 @@ __all__ = [
     "last_line",
     "missing",
     "object_id",
+    "of_filter",
     "parse_commit",
     "pipe",
     "probe",

@@ -89,7 +89,7 @@ class GitError(SwarmError):
         self.errno = trouble.named_in(err)
         self.judgement = _judgement(err)
         if not cause:
-            cause, next_step = _of_filter(err) or (_failed(argv, code, self.err), next_step)
+            cause, next_step = of_filter(err) or (_failed(argv, code, self.err), next_step)
         super().__init__(cause, "", next_step)
 
 
@@ -129,7 +129,7 @@ def _failed(argv: Sequence[str], code: int | None, err: str) -> str:
     return f"git {_command_name(argv)} failed: {err or f'exit status {code}'}"
 
 
-def _of_filter(err: str) -> tuple[str, str] | None:
+def of_filter(err: str) -> tuple[str, str] | None:
     """Gives cause and next step where a filter that the user's settings call required did not do its work: until it does, nothing
     can be checked out, or nothing taken in, and git names no setting."""
     found = _FILTER.search(err)
