@@ -2,10 +2,10 @@
 
 Hides sessions, signals and process descriptors (pidfd); the process table is `proctable`'s. A worker is a small shell
 (`launcher.sh`) that leads a session of its own and runs the command in it. Three marks tell what belongs to a worker: its
-session, the environment variable `SWARM_NONCE`, and descent; two more serve where a process shed those: the inherited
-lock, and a working directory inside the worktree. A process that cleared its environment, left the session, lost its
-parent, closed the lock *and* changed its directory can't be told from anybody else's: only who waits outside of a sandbox
-for it (bubblewrap's pid namespace, `landlock`'s parent of all orphans) ends it.
+session, the environment variable `SWARM_NONCE`, and descent; one more serves where a process shed those: the inherited
+lock. A process that cleared its environment, left the session, lost its parent *and* closed the lock can't be told from
+anybody else's: only who waits outside of a sandbox for it (bubblewrap's pid namespace, `landlock`'s parent of all orphans)
+ends it.
 
 Rules for editing: no process is signalled by its bare number, which may have a new owner: always through a descriptor
 whose start time was compared. Never `preexec_fn` (it costs 25 ms with a large daemon, and deadlocks), never
@@ -315,26 +315,22 @@ _pid_space = PidSpace()
 # --- what belongs to a worker -------------------------------------------------------------------------------
 
 
-def members(
-    nonce: str, identity: Identity | None, *, worktree: Path | None = None, folder: Path | None = None
-) -> list[int]:
+def members(nonce: str, identity: Identity | None, *, folder: Path | None = None) -> list[int]:
     """Gives the pids of every live process that belongs to the worker, its launcher among them.
 
     By session, descent and environment; with `folder` (of the attempt) also whoever holds its lock once the launcher
-    is gone; with `worktree` also orphans without a terminal that work inside it. Without `identity` (the launcher was
-    killed before it wrote it) the environment alone decides. See the module's opening for what can't be found.
+    is gone. Without `identity` (the launcher was killed before it wrote it) the environment alone decides. See the
+    module's opening for what can't be found.
 
     Measured on 2 shared cores, CPU in all: 0.2 ms after a worker that this process started itself, 0.3 ms with 200
     and 1.5 ms with 2,000 processes older than it; each younger one adds 10 us if it is another worker's that was seen
     before, else 40 us. After a restart of the daemon, or 30,000 forks later, the older ones count 10 us each as well
     (2.3 ms with 200, 27 ms with 2,000).
     """
-    return sorted(tree_of(nonce, identity, worktree, folder))
+    return sorted(tree_of(nonce, identity, folder))
 
 
-def tree_of(
-    nonce: str, identity: Identity | None, worktree: Path | None = None, folder: Path | None = None
-) -> dict[int, Stat]:
+def tree_of(nonce: str, identity: Identity | None, folder: Path | None = None) -> dict[int, Stat]:
     """Gives what `members` does, with how each process stood when it was looked at."""
     if identity is None:
         table = proctable.table()
@@ -346,8 +342,6 @@ def tree_of(
     found = _with_descendants(table, found | _marked(table, nonce, found))
     if folder is not None and identity.pid not in found and _locked(folder):
         found = _with_descendants(table, found | _holding(table, folder / "lock", found))
-    if worktree is not None:
-        found = _with_descendants(table, found | _working_in(table, worktree, found))
     return found
 
 
@@ -484,31 +478,6 @@ def _has_open(pid: int, path: str) -> bool:
         return False
 
 
-def _working_in(table: Mapping[int, Stat], worktree: Path, known: Mapping[int, Stat]) -> dict[int, Stat]:
-    """Orphans that work inside the worktree. A shell or an editor of a person's has a terminal or a parent: left alone."""
-    top = os.fspath(worktree.resolve())
-    adopters = _ancestors() | {1}
-    found = {}
-    for pid, process in table.items():
-        if pid in known or process.terminal or process.parent not in adopters:
-            continue
-        place = link(f"/proc/{pid}/cwd").removesuffix(" (deleted)")
-        if place == top or place.startswith(f"{top}/"):
-            found[pid] = process
-    return found
-
-
-def _ancestors() -> set[int]:
-    """Who can have adopted an orphan of ours: whoever is above us; not we, whose children are git programs at work."""
-    above: set[int] = set()
-    pid = os.getppid()
-    while pid > 0 and pid not in above:
-        above.add(pid)
-        found = stat_of(pid)
-        pid = found.parent if found else 0
-    return above
-
-
 # --- ending -------------------------------------------------------------------------------------------------
 
 
@@ -516,7 +485,6 @@ def end_tree(
     identity: Identity | None,
     nonce: str,
     *,
-    worktree: Path | None = None,
     folder: Path | None = None,
     grace_s: float = 5.0,
     multiplies: bool = False,
@@ -531,7 +499,7 @@ def end_tree(
     killed, hangs in the kernel, or belongs to another user). Stopped processes are continued, so that they can end.
     The launcher goes last, so that it still writes the exit status. May be called again, and at any time.
     """
-    tree = _Tree(identity, nonce, worktree, folder)
+    tree = _Tree(identity, nonce, folder)
     if multiplies and identity is not None and _leads_its_group(identity):
         with suppress(OSError):
             os.killpg(identity.pid, signal.SIGKILL)
@@ -543,7 +511,6 @@ def end_tree(
 class _Tree:
     identity: Identity | None
     nonce: str
-    worktree: Path | None
     folder: Path | None
 
     @property
@@ -564,7 +531,7 @@ class _Tree:
         return {pid for pid in held if proctable.name_of(pid) in names}
 
     def find(self) -> dict[int, Stat]:
-        return tree_of(self.nonce, self.identity, self.worktree, self.folder)
+        return tree_of(self.nonce, self.identity, self.folder)
 
     def quiet(self) -> bool:
         """Whether nobody holds the lock: what forks and ends all the time is never seen in a pass over /proc."""

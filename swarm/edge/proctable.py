@@ -54,7 +54,6 @@ class Stat(NamedTuple):
     parent: int
     group: int
     session: int
-    terminal: int
     cpu_ticks: int
     threads: int
     start_ticks: int
@@ -83,7 +82,7 @@ def stat_of(pid: int) -> Stat | None:
     cpu = (
         int(f[11]) + int(f[12]) + int(f[13]) + int(f[14])
     )  # reaped children count, so that a sum never goes down
-    return Stat(f[0], int(f[1]), int(f[2]), int(f[3]), int(f[4]), cpu, int(f[17]), int(f[19]), int(f[21]))
+    return Stat(f[0], int(f[1]), int(f[2]), int(f[3]), cpu, int(f[17]), int(f[19]), int(f[21]))
 
 
 def name_of(pid: int) -> bytes:
