@@ -451,10 +451,10 @@ def plan_document(session: Session, run: str) -> dict[str, Any]:
     }
     if told["edited"]:
         from swarm import config
-        from swarm.client import offline
+        from swarm.client import planfiles
 
         settings = config.load(session.top, session.environ)
-        told["tasks"], told["errors"] = offline.read_edited(text, file.name, settings)
+        told["tasks"], told["errors"] = planfiles.read_edited(text, file.name, settings)
     return {**document, "plan": told}
 
 

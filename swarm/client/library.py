@@ -10,13 +10,13 @@
 part of it that is about the run. What goes wrong is raised as a `SwarmError` or one of its kinds; none of the methods prints,
 asks, or ends the program.
 
-Rules for editing: a method asks the daemon or `offline` as its command does, and decides nothing that the command does not.
+Rules for editing: a method asks the daemon, `offline` or `planfiles` as its command does, and decides nothing that the command does
+not.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
@@ -31,6 +31,7 @@ from swarm.client import (
     mending,
     naming,
     offline,
+    planfiles,
     progress,
     quality,
     reporting,
@@ -42,7 +43,7 @@ from swarm.client.connection import Connection, Stream
 from swarm.client.everywhere import Everywhere
 from swarm.client.options import refuse_inside_worker
 from swarm.client.session import Session
-from swarm.client.submitting import check_request, plan_file, request, submit_to
+from swarm.client.submitting import check_request, request, submit_to
 from swarm.errors import Refused, UsageError
 
 Document = dict[str, Any]
@@ -100,7 +101,7 @@ class Swarm:
 
         settings = config.load(self.top, self._session.environ)
         wanted = [plan if isinstance(plan, Mapping) else os.fspath(plan) for plan in plans]
-        return offline.check(wanted, self.top, settings)[0]
+        return planfiles.check(wanted, self.top, settings)[0]
 
     def simulate(
         self,
@@ -491,13 +492,9 @@ class Swarm:
         verify: Iterable[str],
         changed: bool,
     ) -> Document:
-        in_file = not isinstance(plan, Mapping)
-        if isinstance(plan, Mapping):
-            source, data = "plan.json", json.dumps(plan).encode()
-        else:
-            source, data = plan_file(self._session, os.fspath(plan))
+        given = planfiles.given(plan if isinstance(plan, Mapping) else os.fspath(plan), self.top)
         wanted: dict[str, Any] = {"only": only, "sequential": sequential, "fail_fast": fail_fast}
-        return request(self._session, source, data, **wanted, verify=verify, changed=changed, in_file=in_file)
+        return request(self._session, given, **wanted, verify=verify, changed=changed)
 
 
 def _awaited(

@@ -1,8 +1,8 @@
-"""What works without a daemon: checking plans, reading the journal, opening a worktree, the audit.
+"""What works without a daemon: reading the journal, opening a worktree, the audit.
 
-Rules for editing: this is the only part of the client that may use `core`, `edge` and `daemon/recovery` (`spawning` may as far as
-a daemon's process needs it, `schedules` to simulate), and it never writes to the journal. Imports that cost start-up time are
-inside the functions that need them.
+Rules for editing: this is the only part of the client that may use `core`, `edge` and `daemon/recovery` (`planfiles` may to read
+plans, `spawning` as far as a daemon's process needs it, `schedules` to simulate), and it never writes to the journal. Imports that
+cost start-up time are inside the functions that need them.
 """
 
 from __future__ import annotations
@@ -18,15 +18,12 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from swarm.core.check import Reading
     from swarm.core.model import Attempt, Finding, Task
     from swarm.core.run import Run
     from swarm.core.state import Swarm
     from swarm.daemon.reconcile import Known
     from swarm.edge.git import Repository
-    from swarm.settings import DeploySettings, Settings
-
-SPEC_FOLDERS = (".auto-claude/specs", "specs", ".swarm/specs", ".")
+    from swarm.settings import DeploySettings
 
 
 def checkout(top: Path) -> Path:
@@ -41,153 +38,6 @@ def new_project(path: Path) -> None:
     from swarm.edge import founding
 
     founding.found(path)
-
-
-# --- plans ----------------------------------------------------------------------------------------------------------
-
-
-def resolve_plan(argument: str, top: Path) -> Path:
-    """Finds the plan file that `argument` means: a file, a folder that holds one, or the number of a spec folder."""
-    from pathlib import Path
-
-    path = Path(argument)
-    if path.is_file():
-        return path
-    if path.is_dir():
-        return _plan_in(path)
-    from swarm.core import plan as plans
-
-    found = []
-    for place in SPEC_FOLDERS:
-        folder = top / place
-        if folder.is_dir():
-            names = [entry.name for entry in folder.iterdir() if entry.is_dir()]
-            found += [folder / name for name in plans.match_spec(argument, names)]
-    if len(found) == 1:
-        return _plan_in(found[0])
-    if found:
-        listed = ", ".join(str(each) for each in found)
-        raise UsageError(
-            f"{argument} means several folders: {listed}.", "Nothing was done.", "name one of them"
-        )
-    raise UsageError(
-        f"There is no plan {argument}.", "Nothing was done.", "give a file, a folder, or a spec's number"
-    )
-
-
-def _plan_in(folder: Path) -> Path:
-    from swarm.core import plan as plans
-
-    name = plans.choose_in_folder(entry.name for entry in folder.iterdir() if entry.is_file())
-    if name is None:
-        raise UsageError(f"{folder} holds no plan.", "Nothing was done.", "name the file itself")
-    return folder / name
-
-
-def check(
-    arguments: Iterable[str | Mapping[str, Any]], top: Path, settings: Settings
-) -> tuple[dict[str, Any], str, int]:
-    """Checks plans, named or as mappings, and runs none; gives the document, the text for people, and the exit code (0 or 2)."""
-    from swarm.core import discover
-    from swarm.core import plan as plans
-    from swarm.edge import project
-
-    readings = [read_plan(argument, top, settings) for argument in arguments]
-    readings = _held_against(readings, top, settings)
-    wanted = any(reading.plan is not None and discover.asks(reading.plan) for _, reading in readings)
-    document = plans.check_document(readings, project.look(top) if wanted else None)
-    return document, plans.check_text(document), 0 if document["ok"] else 2
-
-
-def _held_against(
-    readings: list[tuple[str, Reading]], top: Path, settings: Settings
-) -> list[tuple[str, Reading]]:
-    """Adds what `run` would say of the repository that the plans are for; nothing where this is none that runs can be in."""
-    from swarm.daemon import intake
-    from swarm.edge import git
-
-    def held(reading: Reading) -> Reading:
-        return intake.with_hindrances(intake.with_base_looked_up(reading, repository), repository, settings)
-
-    try:
-        repository = git.Repository.discover(top)
-        return [(source, held(reading)) for source, reading in readings]
-    except SwarmError:
-        return readings
-
-
-def read_plan(argument: str | Mapping[str, Any], top: Path, settings: Settings) -> tuple[str, Reading]:
-    """Reads a plan as far as it goes; gives its file too."""
-    from swarm import config
-    from swarm.core import plan as plans
-    from swarm.daemon import intake
-
-    if isinstance(argument, str):
-        path = resolve_plan(argument, top)
-        source, data = str(path), plan_bytes(path)
-    else:
-        source, data = "plan.json", json.dumps(argument).encode()
-    found = plans.read(data, source=source, defaults=config.to_defaults(settings))
-    return source, intake.with_foreign_claims(intake.with_unknown_agents(found, settings), settings)
-
-
-def read_edited(text: str, source: str, settings: Settings) -> tuple[list[str], list[str]]:
-    """Gives the tasks of a plan that came of a goal and was edited since, and what is wrong with it."""
-    from swarm.daemon import intake
-
-    reading = intake.drafted(text, source, settings)
-    names = [task.id for task in reading.plan.tasks] if reading.plan is not None else []
-    return names, [": ".join(filter(None, (each.place, each.text))) for each in reading.errors]
-
-
-def plan_bytes(path: Path) -> bytes:
-    """Reads a plan file, bounded; see `planfile.read`."""
-    from swarm.edge import planfile
-
-    return planfile.read(path)
-
-
-def check_plan(data: bytes, source: str, only: Iterable[str], top: Path, here: Path, state: Path) -> None:
-    """Raises what a daemon would answer to a plan that it can't take in, so that none is started for it.
-
-    `here` is the checkout that one stands in.
-    """
-    from swarm import config
-    from swarm.core.places import Places
-    from swarm.daemon import intake
-    from swarm.edge import git
-    from swarm.edge.journal import ever_used
-
-    repository = git.Repository.discover(top)
-    settings = config.load(repository.working_top(), os.environ)
-    known = ever_used(
-        Places(state)
-    )  # then it may go on with a run, whose base is recorded, or the journal is to be rebuilt
-    base = None if known else intake.checkout(repository, str(here))
-    root = repository.working_top() / settings.worktrees.root
-    intake.check(data, source, tuple(only), settings, base, os.environ, root)
-
-
-def check_write_back(path: Path) -> None:
-    """Raises `UsageError` where no progress can be written back to a plan file: a native plan holds no states."""
-    from swarm.core import plan as plans
-
-    plans.write_back(plan_bytes(path), {}, source=str(path))
-
-
-def write_back(path: Path, state: Path, states: Mapping[str, str]) -> None:
-    """Sets the states of tasks in a plan file of another system; see `planfile.write_back`."""
-    from swarm.core.model import TaskState
-    from swarm.edge import planfile
-
-    planfile.write_back(path, state, {task: TaskState(word) for task, word in states.items()})
-
-
-def plan_schema() -> dict[str, Any]:
-    """Gives the JSON Schema of a native plan."""
-    from swarm.core import plan as plans
-
-    return plans.schema()
 
 
 # --- the journal ----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from swarm import config
-from swarm.client import offline
+from swarm.client import offline, planfiles
 from swarm.core import check, discover, schedule
 from swarm.core.simulation import Assumed
 from swarm.edge import project
@@ -42,7 +42,7 @@ def simulate(
     `Assumed`; what earlier runs took that `state` knows fills in the rest. Raises `NotValid`, and `UsageError` for what makes
     no sense or is about tasks that are not in the plan."""
     _check(workers, wanted)
-    source, reading = offline.read_plan(argument, top, settings)
+    source, reading = planfiles.read(argument, top, settings)
     plan = reading.plan
     if reading.errors or plan is None:
         document = check.check_document([(source, reading)])

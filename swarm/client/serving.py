@@ -216,11 +216,11 @@ def schema(session: Session, what: str) -> None:
     import json
 
     from swarm import config as settings
-    from swarm.client import offline
+    from swarm.client import planfiles
 
     parts = {}
     if what in ("plan", "all"):
-        parts["plan"] = offline.plan_schema()
+        parts["plan"] = planfiles.schema()
     if what in ("config", "all"):
         parts["config"] = settings.schema()
     session.line(json.dumps(parts if what == "all" else parts[what], indent=2))

@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +19,9 @@ from swarm.client.connection import Connection
 from swarm.client.options import command, run_option, split
 from swarm.client.session import OutputClosed, Session
 from swarm.errors import EXIT_INTERRUPTED, EXIT_NOT_LANDED, EXIT_OK, SwarmError, UsageError
+
+if TYPE_CHECKING:
+    from swarm.client.planfiles import Given
 
 LEFT_OUT_SHOWN = 10  # tasks that are named
 
@@ -32,10 +35,10 @@ def check(session: Session, plans: tuple[str, ...]) -> int:
     waves, the critical path and how many workers can be of use.
     """
     from swarm import config
-    from swarm.client import offline
+    from swarm.client import planfiles
 
     settings = config.load(session.top, session.environ)
-    document, text, code = offline.check(list(plans), session.top, settings)
+    document, text, code = planfiles.check(list(plans), session.top, settings)
     if session.as_json:
         session.json(document)
     else:
@@ -117,11 +120,13 @@ def run(
 
 def _plan_to_write(body: dict[str, Any]) -> Path:
     """Gives the plan file, having made sure that it can hold states."""
-    from swarm.client import offline
+    import binascii
 
-    path = Path(body["plan"]["source"])
-    offline.check_write_back(path)
-    return path
+    from swarm.client import planfiles
+
+    plan = body["plan"]
+    planfiles.check_write_back(binascii.a2b_base64(plan["data_base64"]), plan["source"])
+    return Path(plan["source"])
 
 
 def _writing_back(
@@ -197,35 +202,31 @@ def _request(session: Session, plan: str, more: tuple[str, ...], wanted: dict[st
             "Nothing was done.",
             "swarm run PLAN --only TASK names single tasks",
         )
-    return request(session, *plan_file(session, plan), **{**wanted, "only": only + split(more)})
+    from swarm.client import planfiles
 
-
-def plan_file(session: Session, plan: str) -> tuple[str, bytes]:
-    """Finds a plan by path, folder or number; gives its path and what is in it. Raises `UsageError`."""
-    from swarm.client import offline
-
-    path = Path(offline.resolve_plan(plan, session.top))
-    return str(path), offline.plan_bytes(path)
+    given = planfiles.given(plan, session.top)
+    return request(session, given, **{**wanted, "only": only + split(more)})
 
 
 def request(
     session: Session,
-    source: str,
-    data: bytes,
+    given: Given,
     *,
     only: Iterable[str],
     sequential: bool,
     fail_fast: bool,
     verify: Iterable[str],
     changed: bool = False,
-    in_file: bool = True,
 ) -> dict[str, Any]:
-    """Makes the body of a submission, `shapes.SubmitRequest`; `in_file` tells that `source` is a file."""
+    """Makes the body of a submission, `shapes.SubmitRequest`."""
     import binascii
 
-    plan = {"source": source, "data_base64": binascii.b2a_base64(data, newline=False).decode()}
+    plan = {
+        "source": given.source,
+        "data_base64": binascii.b2a_base64(given.data, newline=False).decode(),
+    }
     return {
-        "plan": {**plan, "path": os.path.realpath(source)} if in_file else plan,
+        "plan": plan if given.path is None else {**plan, "path": given.path},
         "only": list(only),
         "sequential": sequential,
         "fail_fast": fail_fast,
@@ -286,12 +287,12 @@ def check_request(session: Session, body: dict[str, Any]) -> None:
     """Raises what a daemon would say against a submission, so that none is started for it."""
     import binascii
 
-    from swarm.client import offline
+    from swarm.client import planfiles
 
     plan = body["plan"]
     data = binascii.a2b_base64(plan["data_base64"])
     here = Path(session.place.here)
-    offline.check_plan(data, plan["source"], body["only"], session.top, here, session.state)
+    planfiles.check_submission(data, plan["source"], body["only"], session.top, here, session.state)
 
 
 class Submission:

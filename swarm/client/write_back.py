@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from swarm import protocol
-from swarm.client import naming, offline
+from swarm.client import naming, planfiles
 from swarm.client.connection import AnswerBroken, Connection, Stream
 from swarm.client.session import Session
 from swarm.errors import NoDaemon, SwarmError
@@ -60,7 +60,7 @@ class WriteBack:
             for thread in self._threads:
                 thread.join()
         tasks = naming.run_of(self._session.document(run=self._run), self._run).get("tasks") or []
-        offline.write_back(
+        planfiles.write_back(
             self._path, self._session.state, {str(task["id"]): str(task["state"]) for task in tasks}
         )
 
@@ -80,7 +80,7 @@ class WriteBack:
             with self._lock:
                 changed, self._changed = self._changed, {}
             try:
-                offline.write_back(self._path, self._session.state, changed)
+                planfiles.write_back(self._path, self._session.state, changed)
             except (SwarmError, OSError):
                 with self._lock:
                     self._changed = {**changed, **self._changed}

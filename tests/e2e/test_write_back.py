@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from swarm.client import offline
+from swarm.client import planfiles
 from tests.conftest import wait_until
 from tests.e2e.driver import PATIENCE_S, Swarm
 
@@ -92,7 +92,7 @@ def test_a_hundred_writers_lose_nothing(tmp_path: Path) -> None:
     plan.write_text(json.dumps({"feature": "f", "phases": [{"phase": 1, "subtasks": tasks}]}))
 
     def update(name: str) -> str:
-        offline.write_back(plan, tmp_path / "state", {name: "landed"})
+        planfiles.write_back(plan, tmp_path / "state", {name: "landed"})
         return plan.read_text()
 
     with ThreadPoolExecutor(10) as pool:

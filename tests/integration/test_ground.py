@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from swarm import config
-from swarm.client import offline
+from swarm.client import planfiles
 from swarm.core.places import Places
 from swarm.daemon import intake
 from swarm.daemon.reconcile import open_edges
@@ -33,14 +33,14 @@ def pool(repo: Path) -> Iterator[Pool]:
 
 def submit(repo: Path) -> None:
     """Holds the plan against the repository as a client does that would start a daemon for it."""
-    offline.check_plan(PLAN, "p.json", (), repo, repo, repo / ".git" / "swarm")
+    planfiles.check_submission(PLAN, "p.json", (), repo, repo, repo / ".git" / "swarm")
 
 
 def warnings(repo: Path) -> str:
     """Gives what `swarm check` warns of."""
     plan = repo.parent / "p.json"
     plan.write_bytes(PLAN)
-    document, _, code = offline.check([str(plan)], repo, config.load(repo, {}))
+    document, _, code = planfiles.check([str(plan)], repo, config.load(repo, {}))
     assert code == 0  # the plan itself is valid
     return "\n".join(each["text"] for each in document["plans"][0]["warnings"])
 

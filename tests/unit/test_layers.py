@@ -127,6 +127,14 @@ HOUSE: dict[str, tuple[str, ...]] = {
         "swarm.daemon.presence",
         "swarm.audit",
         "swarm.daemon.usable",  # which agents can be used here is looked at without asking one
+        "swarm.client",
+    ),
+    "swarm.client.planfiles": (
+        "swarm.errors",
+        "swarm.config",
+        "swarm.settings",
+        "swarm.core",
+        "swarm.edge",
         "swarm.daemon.intake",  # a daemon is started only for a plan that it would take in
         "swarm.client",
     ),
