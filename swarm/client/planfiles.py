@@ -39,18 +39,21 @@ def given(argument: str | Mapping[str, Any], top: Path) -> Given:
         return Given("plan.json", json.dumps(argument).encode(), None)
     path = _find(argument, top)
     data = planfile.read(path)
-    return Given(str(path), data, os.path.realpath(path))
+    if path.is_file():
+        return Given(str(path), data, os.path.realpath(path))
+    open_one = path.parts[1:2] in (("dev",), ("proc",))  # the number of `<(generate)` must not name the run
+    return Given("plan" if open_one else str(path), data, None)
 
 
 def _find(argument: str, top: Path) -> Path:
-    """Finds the plan file that `argument` means: a file, a folder that holds one, or the number of a spec folder."""
+    """Finds the plan file that `argument` means: a file or pipe, a folder that holds one, or the number of a spec folder."""
     from pathlib import Path
 
     path = Path(argument)
-    if path.is_file():
-        return path
     if path.is_dir():
         return _plan_in(path)
+    if path.exists():
+        return path
     from swarm.core import plan
 
     found = []

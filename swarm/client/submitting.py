@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import re
 import time
 from collections.abc import Iterable, Sequence
@@ -125,8 +124,19 @@ def _plan_to_write(body: dict[str, Any]) -> Path:
     from swarm.client import planfiles
 
     plan = body["plan"]
+    _need_file(plan, "--write-back")
     planfiles.check_write_back(binascii.a2b_base64(plan["data_base64"]), plan["source"])
     return Path(plan["source"])
+
+
+def _need_file(plan: dict[str, Any], option: str) -> None:
+    """Raises `UsageError` where a plan came through a pipe, in which nothing can be written or looked at again."""
+    if "path" not in plan:
+        raise UsageError(
+            f"{option} needs the plan in a file, and this one came through a pipe.",
+            "Nothing was done.",
+            "save it first",
+        )
 
 
 def _writing_back(
@@ -304,6 +314,8 @@ class Submission:
         self._watch = watch
         nothing = {"only": (), "sequential": False, "fail_fast": False, "verify": ()}
         self._body = _request(session, plan, (), nothing)
+        if watch:
+            _need_file(self._body["plan"], "--watch")
         check_request(session, self._body)
 
     def submit(self, daemon: Connection) -> None:
@@ -311,7 +323,7 @@ class Submission:
         answer = daemon.post(protocol.SUBMIT, self._body)
         self._session.line(_submitted(answer))
         if self._watch:
-            source = os.path.realpath(self._body["plan"]["source"])
+            source = self._body["plan"]["path"]
             daemon.post(protocol.WATCH, {"run": answer["run"], "source": source})
             self._session.line(f"What is added to {protocol.printable(source)} is taken in from now on.")
 

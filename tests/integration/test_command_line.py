@@ -183,6 +183,40 @@ def test_what_goes_wrong_has_its_exit_code_and_no_traceback(
     assert done.stdout == ""
 
 
+def test_a_plan_may_come_through_a_pipe(swarm: Swarm, repo: Path, environment: dict[str, str]) -> None:
+    """Checked, run and submitted it is what a file would be, and the same run each time; what would need the file again is
+    refused."""
+
+    def piped(*words: str) -> subprocess.CompletedProcess[str]:
+        read, write = os.pipe()
+        with os.fdopen(read), os.fdopen(write, "w") as pipe:
+            pipe.write(PLAN.replace('name = "demo"', ""))
+            pipe.close()
+            asked = [*PROGRAM, *words, f"/dev/fd/{read}"]
+            return subprocess.run(
+                asked,
+                cwd=repo,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=240,
+                pass_fds=(read,),
+            )
+
+    checked = piped("check", "--json")
+    assert json.loads(checked.stdout)["plans"][0]["id"] == "plan", checked.stderr
+    for words, option in ((["run", "--write-back"], "--write-back"), (["start", "--watch"], "--watch")):
+        done = piped(*words)
+        assert done.returncode == 2
+        assert f"{option} needs the plan in a file" in done.stderr
+        assert not (repo / ".git" / "swarm" / "daemon.json").exists()
+    ran = piped("run")
+    assert ran.returncode == 0, ran.stderr
+    assert swarm("start").returncode == 0
+    assert piped("submit").stdout == "plan: 0 added, 0 replaced, 2 unchanged\n"
+    assert "/dev/fd/99" in swarm("check", "/dev/fd/99").stderr
+
+
 def test_without_a_main_checkout_it_says_so(swarm: Swarm, repo: Path, tmp_path: Path) -> None:
     """In a bare repository and in its linked worktrees init writes nothing, run starts nothing, and both say what is missing."""
     git(tmp_path, "clone", "-q", "--bare", str(repo), "hidden/.bare")
