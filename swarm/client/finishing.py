@@ -132,8 +132,13 @@ def _deploy(session: Session, run: str, facts: dict[str, Any], by: DeploySetting
         facts["deploy"] = done
     try:
         now = _deploying(session)
-    except SwarmError as error:
-        session.note(f"The settings that this finish brought have an error: {error}")
+    except SwarmError as error:  # it was well before, so it came with the merge, which stands
+        wrong = error.cause.removeprefix("The settings have ")
+        brought = f"{facts['into']} has it all, and with it came settings that have {wrong}"
+        step = error.next_step or "see to it, then look with: swarm config"
+        session.note(
+            str(SwarmError(brought, "What reads the settings ends with 2 until that is mended.", step))
+        )
         return
     if now.command != by.command:
         shown = protocol.printable(repr(now.command))

@@ -184,7 +184,10 @@ def test_the_deploy_command_runs_once_after_a_finish(swarm: Swarm) -> None:
             '[deploy]\ncommand = "touch {outside}/theirs"\n',
             "have another command for [deploy], which was not run",
         ),
-        ("[limits]\nzork = 3\n", "have an error: "),
+        (
+            "[limits]\nzork = 3\n",
+            "main has it all, and with it came settings that have an error:\n  swarm.toml:2: limits.zork",
+        ),
     ],
     ids=["command", "error"],
 )
@@ -196,6 +199,7 @@ def test_a_finish_deploys_by_the_settings_before_it(swarm: Swarm, brought: str, 
     swarm.run(swarm.plan("r", [task]))
     finished = swarm("finish")
     assert said in finished.err
+    assert "Nothing was done" not in finished.err
     assert "Run r is on main" in finished.out
     assert not (swarm.outside / "theirs").exists()
     swarm.look_again()
