@@ -103,7 +103,7 @@ def collected(turn: Turn, event: m.Collected) -> None:
     elif providers.asks_for_later(attempt) and attempt.ending is None:
         providers.try_later(turn, run, task, attempt)
     else:
-        reason = _worker_failure(task, attempt, event.problem, turn.swarm.limits.roles)
+        reason = _worker_failure(task, attempt, event, turn.swarm.limits.roles)
         providers.judged(turn, run, task, attempt, reason)
         if reason is not None:
             failing.worker_failed(turn, run, task, attempt, reason)
@@ -125,7 +125,9 @@ def _submit(turn: Turn, run: Run, task: Task, attempt: Attempt, event: m.Collect
         merge_queue.enqueue(turn, run, task, attempt, event)
 
 
-def _worker_failure(task: Task, attempt: Attempt, problem: str, roles: tuple[Role, ...]) -> Reason | None:
+def _worker_failure(
+    task: Task, attempt: Attempt, event: m.Collected, roles: tuple[Role, ...]
+) -> Reason | None:
     """Says why what the worker did can't be submitted; None when it can."""
     if attempt.ending == "timeout":
         return Reason(
@@ -138,13 +140,15 @@ def _worker_failure(task: Task, attempt: Attempt, problem: str, roles: tuple[Rol
     if attempt.exit_code != 0:
         text = f"the worker ended with exit code {attempt.exit_code}"
         return Reason("worker_failed", text, {"exit_code": attempt.exit_code})
-    if problem:
-        return Reason("worker_failed", problem)
+    if event.problem:
+        return Reason("worker_failed", event.problem)
     if task.spec.qa == REVIEW:
         return reviewing.failure(attempt)
     may_be_empty = task.spec.allow_empty or ownership.changes_nothing(roles, task.spec.role)
     if not attempt.touched and not may_be_empty:
         text = "the worker changed nothing, and the task does not say allow_empty"
+        if event.ignored:
+            text += f"; what it changed, git ignores: {some(event.ignored)}"
         if attempt.besides:
             text += f"; what it left elsewhere (a stash, another branch, a tag, a merge half done) is kept on {attempt.besides}"
         return Reason("empty", text)

@@ -6,6 +6,7 @@ any other; why it must not is the event's `problem`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def collect(command: cmd.Collect, edges: Edges, clock: Callable[[], float]) -> m
     if command.bring_in and changed and not problem:
         brought_in, problem = _is_brought_in(command, found.head, edges)
     answer = answers.read(command, edges)
+    unseen = () if changed or problem or found.work is None or command.answer else _ignored(command, edges)
     return m.Collected(
         at=clock(),
         **command.about,
@@ -57,10 +59,24 @@ def collect(command: cmd.Collect, edges: Edges, clock: Callable[[], float]) -> m
         gone=found.work is None,
         besides=found.besides,
         brought_in=brought_in,
+        ignored=unseen,
         noticed=judged.noticed,
         answer=answer.text if answer is not None else "",
         plan=answer.plan if answer is not None else None,
     )
+
+
+def _ignored(command: cmd.Collect, edges: Edges) -> tuple[str, ...]:
+    """Lists what a worker that changed nothing else changed of what git ignores, as far as that can be said."""
+    try:
+        began_ns = os.stat(
+            edges.attempt(command).prompt
+        ).st_mtime_ns  # written when the worktree was ready for it
+        path = Path(command.worktree)
+        return edges.pool.ignored(path, command.base, key=lease_key(command), after_ns=began_ns)
+    except (SwarmError, OSError) as error:
+        _log.info("collect.not_looked", task=command.task, attempt=command.attempt, reason=str(error))
+        return ()
 
 
 def given_up(command: cmd.Collect, text: str, at: float, edges: Edges) -> m.Collected:

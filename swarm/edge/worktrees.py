@@ -22,12 +22,12 @@ from pathlib import Path
 from swarm.core.model import Cleaned, Finding
 from swarm.core.reclaiming import Holding
 from swarm.crashpoints import crash_at
-from swarm.edge import git, ground, linked, regenerable, secluded, survey
+from swarm.edge import git, ground, ignored, linked, regenerable, secluded, survey
 from swarm.edge.follower import Follower
 from swarm.edge.furnish import USUAL, Bounds, Furnishing
 from swarm.edge.keeping import Keeper
 from swarm.edge.leases import Lease, Leases, Member, WorktreeEntry, hide_folder, number_of
-from swarm.edge.leftovers import Collected
+from swarm.edge.leftovers import Collected, Lent
 from swarm.edge.linked import LinkedTree
 from swarm.edge.lockfile import exclusive
 from swarm.edge.saved import Aside, Owner, Saver
@@ -252,6 +252,15 @@ class Pool:
             return self._keeper.collect(
                 member, base, key=key, where=path, message=message, identity=identity, at=at, reader=reader
             )
+
+    def ignored(self, path: Path, base: str, *, key: str, after_ns: int) -> tuple[str, ...]:
+        """Lists the first files at `path` that git ignores and that the worker of `key` has changed, after `after_ns`; see
+        `ignored.changed`. Raises GitError and OSError."""
+        member = self._at(path, key, base)
+        with member.lock:
+            tree = self._upkeep.tree(member)
+            lent = Lent(self.furnishing.paths)
+            return ignored.changed(tree, lent, index=self._leases.index(member), after_ns=after_ns)
 
     @contextmanager
     def _reading(self, key: str) -> Iterator[git.Reader]:

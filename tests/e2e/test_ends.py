@@ -65,6 +65,24 @@ def test_doing_nothing_is_no_success_unless_declared(swarm: Swarm) -> None:
     assert len(git(swarm.top, "log", "-1", "--format=%P", landed).split()) == 2
 
 
+def test_what_git_ignores_is_told_where_nothing_else_changed(swarm: Swarm) -> None:
+    """A worker that wrote only ignored files is told which, and so is the next attempt; what lay there before is not named."""
+    exclude = swarm.top / ".git" / "info" / "exclude"
+    exclude.parent.mkdir(exist_ok=True)
+    before = exclude.read_text() if exclude.exists() else ""
+    exclude.write_text(f"{before}build/\n")
+    swarm.env["SWARM_WORKTREES__SETUP"] = "mkdir build && echo 1 > build/before"
+    first = "echo 1 > build/out"
+    second = f'grep -q "git ignores: build/out" "$SWARM_FEEDBACK_FILE" && echo 1 > {swarm.outside}/told'
+    work = f"if [ $SWARM_ATTEMPT = 1 ]; then {first}; else {second}; fi"
+    run = swarm.run(swarm.plan("r", [swarm.task("t", work, claims=["x"], attempts=2)]), code=1)
+    reasons = [each["reason"]["text"] for each in task_of(run, "t")["attempts"]]
+    assert reasons[0].endswith("; what it changed, git ignores: build/out")
+    assert "git ignores" not in reasons[1]
+    assert (swarm.outside / "told").exists()
+    exclude.write_text(before)
+
+
 def test_a_failure_is_told_and_blocks_only_what_needs_it(swarm: Swarm) -> None:
     """Rows 65, 67: what is independent of a failure lands, what needs it is blocked, both are counted, the exit code is 1."""
     plan = swarm.plan(

@@ -405,6 +405,22 @@ def test_what_was_left_elsewhere_is_told(touched: tuple[str, ...]) -> None:
     assert [f"{attempt.base}..{branch}" in each for each in told] == ([] if touched else [False, True])
 
 
+def test_what_git_ignores_is_told_where_nothing_else_changed() -> None:
+    """The first few paths are named with why the attempt failed, and to the next one."""
+    story = a_story(a_plan(a_task("a", attempts=2)))
+    story.up("a")
+    story.exit("a")
+    command = story.sole(cmd.Collect, "a")
+    assert isinstance(command, cmd.Collect)
+    paths = tuple(f"build/{n}" for n in range(7))
+    story.send(m.Collected(**story.where(command), head=command.base, commits=0, touched=(), ignored=paths))
+    reason = story.task("a").attempts[0].reason
+    assert reason is not None
+    assert reason.code == "empty"
+    for text in (reason.text, *story.task("a").feedback):
+        assert "git ignores: build/0, build/1, build/2, build/3, build/4 and 2 more" in text
+
+
 def test_worktrees_are_kept_where_that_is_asked() -> None:
     """With `keep` the worktree of an attempt that did not land stays; that of a landed one goes back."""
     story = a_story(
