@@ -2,7 +2,7 @@
 
 Hides `flock`. A lock is an open file description, so it excludes other threads as well as other processes,
 and nothing has to be swept after kill -9. Rules for editing: descriptors are opened close-on-exec, because
-a child that inherits one keeps the lock for its own life; only `hold_for_child` gives one away, on purpose.
+a child that inherits one keeps the lock for its own life.
 A lock file may be deleted by hand while somebody waits for it, so after locking the inode is compared with
 the path. A lock can't be taken twice by one thread: it would wait for itself.
 """
@@ -92,21 +92,6 @@ def _holding(path: Path, wait_s: float | None, kind: type[LockHeld]) -> Iterator
         # Unlocking, not just closing: a child of another thread that is between fork and exec has a copy
         # for a moment.
         fcntl.flock(descriptor, fcntl.LOCK_UN)
-        os.close(descriptor)
-
-
-@contextmanager
-def hold_for_child(path: Path) -> Iterator[int]:
-    """Locks `path` at once and yields the descriptor, to be handed to a child by `pass_fds`.
-
-    After the `with` block the lock belongs to the child and to every descendant that keeps the descriptor:
-    it is free when the last of them is gone. When no child was started it is free at once. Raises LockTaken
-    when somebody holds it.
-    """
-    descriptor = _lock(Path(path), 0.0)
-    try:
-        yield descriptor
-    finally:
         os.close(descriptor)
 
 

@@ -19,10 +19,8 @@ from swarm.edge.lockfile import (
     MergeLockHeld,
     exclusive,
     held,
-    hold_for_child,
     holder,
 )
-from tests.conftest import wait_until
 
 HOLD = """
 import sys
@@ -190,30 +188,6 @@ def test_a_child_started_while_holding_does_not_keep_the_lock(tmp_path: Path) ->
         assert str(tmp_path / "lock") not in files
     finally:
         child.communicate()
-
-
-def test_a_lock_held_for_a_child_lives_as_long_as_its_last_descendant(tmp_path: Path) -> None:
-    """The lock given to a child stays held by a grandchild that outlives it, and is free when that is
-    gone."""
-    path = tmp_path / "lock"
-    script = "exec 4<&0; cat <&4 & exit 0"  # the grandchild outlives the shell, until the pipe ends
-    reader, writer = os.pipe()
-    with hold_for_child(path) as descriptor:
-        child = subprocess.Popen(["/bin/sh", "-c", script], stdin=reader, pass_fds=(descriptor,))
-    os.close(reader)
-    assert child.wait() == 0
-    assert held(path)
-    with pytest.raises(LockTaken), hold_for_child(path):
-        pass
-    os.close(writer)
-    wait_until(lambda: not held(path))
-
-
-def test_a_lock_for_a_child_that_never_started_is_free(tmp_path: Path) -> None:
-    """Without a child the lock is free after the block."""
-    with hold_for_child(tmp_path / "lock"):
-        assert held(tmp_path / "lock")
-    assert not held(tmp_path / "lock")
 
 
 def test_missing_folders_are_made(tmp_path: Path) -> None:
