@@ -243,11 +243,8 @@ def test_an_older_daemon_cannot_write(path: Path) -> None:
         second.begin_epoch()
         with pytest.raises(JournalTaken, match="epoch 2"):
             first.append([event(2)])
-        with pytest.raises(JournalTaken):
-            first.set_meta("repository", "elsewhere")
         assert second.append([event(3)]) == 2
         assert [row.data["n"] for row in second.read()] == [1, 3]
-        assert first.meta("repository") is None
 
 
 def test_nobody_writes_without_an_epoch(path: Path) -> None:
@@ -269,18 +266,6 @@ def test_a_replaced_file_is_noticed(path: Path, journal: Journal) -> None:
         journal.append([event(2)])
     os.rename(path.with_name("away"), path)
     assert journal.append([event(2)]) == 2
-
-
-def test_settings_of_the_journal_are_kept(path: Path) -> None:
-    """Meta values survive a reopening, and the time of creation is there from the start."""
-    with Journal.open(path) as journal:
-        journal.begin_epoch()
-        journal.set_meta("repository", "/a")
-        journal.set_meta("repository", "/b")
-    with Journal.open(path, readonly=True) as journal:
-        assert journal.meta("repository") == "/b"
-        assert int(journal.meta("created") or 0) > 1_700_000_000
-        assert journal.meta("unknown") is None
 
 
 # --- opening ------------------------------------------------------------------------------------------------

@@ -218,17 +218,6 @@ class Journal:
             raise _damaged(self.path, f"it ends with record {tip[0]}, where {after} was the last")
         return tip
 
-    def set_meta(self, key: str, value: str) -> None:
-        """Keeps a setting of the journal itself (the repository's path, …) durably. Raises as `append` does."""
-
-        def work() -> None:
-            self._current_tip()
-            self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
-
-        with self._lock:
-            self._check_not_replaced()
-            self._durably(work)
-
     def _current_tip(self) -> tuple[int, int]:
         """Reads the number and checksum of the last record, where this is still the daemon's epoch."""
         epoch, seq, checksum = self._head()
@@ -397,11 +386,6 @@ class Journal:
     def epoch(self) -> int:
         """The epoch that the file stands at: how many daemons have begun one."""
         return self._whole_head(next(iter(self._all("SELECT epoch FROM head", ())), None))[0]
-
-    def meta(self, key: str) -> str | None:
-        """Gives a setting of the journal itself; None where it was never set."""
-        rows = self._all("SELECT value FROM meta WHERE key = ?", (key,))
-        return str(rows[0][0]) if rows else None
 
     def verify(self) -> list[str]:
         """Gives every difference between the file and what was written: damaged pages, changed or missing records.
@@ -631,6 +615,7 @@ def _first_schema(connection: sqlite3.Connection) -> None:
         "CREATE TABLE head (epoch INTEGER NOT NULL, seq INTEGER NOT NULL, checksum INTEGER NOT NULL) STRICT"
     )
     connection.execute("INSERT INTO head VALUES (0, 0, 0)")
+    # Nothing but the time of creation is in there, for whoever looks at a file by hand.
     connection.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID")
     connection.execute("INSERT INTO meta VALUES ('created', strftime('%s', 'now'))")
 
