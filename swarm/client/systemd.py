@@ -26,7 +26,6 @@ from swarm.errors import Refused, SwarmError, UsageError
 from swarm.protocol import printable
 
 SYSTEMCTL = ("systemctl", "--user")
-SYSTEMCTL_S = 60.0
 LOOK_S = 10.0
 MARK = "# Written by swarm service install; a unit that is changed by hand is not overwritten. "
 
