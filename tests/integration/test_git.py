@@ -247,7 +247,7 @@ def test_discover_from_everywhere(repo: Path, tmp_path: Path) -> None:
     for place in (repo, repo / "src", tmp_path / "link", tmp_path / "tree"):
         found = git.Repository.discover(place)
         assert found.common_dir == repo / ".git"
-        assert (found.object_format, found.is_bare, found.is_shallow) == ("sha1", False, False)
+        assert (found.object_format, found.is_bare) == ("sha1", False)
     linked = git.Repository.discover(tmp_path / "tree")
     assert (linked.top, linked.git_dir) == (tmp_path / "tree", repo / ".git" / "worktrees" / "tree")
 
@@ -617,9 +617,9 @@ def test_compare_and_swap(repo: Path, refs: git.Refs) -> None:
         refs.move("refs/heads/x", git.Refs(repo / ".git").read("refs/heads/main") or "", first)
     assert moved.value.found == second
     with pytest.raises(git.RefMoved):
-        refs.delete("refs/heads/x", first)
-    refs.delete("refs/heads/x", second)
-    refs.delete("refs/heads/x", second)
+        refs.commit([git.RefChange("refs/heads/x", None, first)])
+    refs.commit([git.RefChange("refs/heads/x", None, second)])
+    refs.commit([git.RefChange("refs/heads/x", None, second)])
     assert refs.read("refs/heads/x") is None
 
 

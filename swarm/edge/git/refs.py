@@ -167,10 +167,6 @@ class Refs:
         """
         self.commit((RefChange(ref, new, old),))
 
-    def delete(self, ref: str, old: str | None) -> None:
-        """Deletes one ref that stands at `old` (None: anywhere); already gone is done. Raises `RefMoved`, `GitError`."""
-        self.commit((RefChange(ref, None, old),))
-
     def commit(self, changes: Sequence[RefChange]) -> None:
         """Carries out all changes or none, in one transaction. Raises `RefMoved` for the first that is not at its `old`."""
         theirs = [each for each in changes if each.new is not None and not each.ref.startswith(self._ours)]

@@ -78,7 +78,6 @@ class Repository:
     common_dir: Path
     object_format: str
     is_bare: bool
-    is_shallow: bool
 
     @classmethod
     def discover(cls, path: Path | str) -> Repository:
@@ -86,7 +85,6 @@ class Repository:
         asked = run(
             "rev-parse",
             "--is-bare-repository",
-            "--is-shallow-repository",
             "--show-object-format",
             "--absolute-git-dir",
             "--path-format=absolute",
@@ -97,17 +95,16 @@ class Repository:
             ok=(0, 128),
         )
         lines = decode(asked.out).splitlines()
-        if len(lines) < 5:
+        if len(lines) < 4:
             raise _not_found(path, asked.err)
-        bare, shallow, object_format, git_dir, common = lines[:5]
-        top = "\n".join(lines[5:]) if asked.code == 0 else None
+        bare, object_format, git_dir, common = lines[:4]
+        top = "\n".join(lines[4:]) if asked.code == 0 else None
         return cls(
             top=Path(os.path.realpath(top)) if top else None,
             git_dir=Path(os.path.realpath(git_dir)),
             common_dir=Path(os.path.realpath(common)),
             object_format=object_format,
             is_bare=bare == "true",
-            is_shallow=shallow == "true",
         )
 
     def working_top(self) -> Path:
