@@ -112,19 +112,15 @@ def smooth(previous: float | None, now: float, dt_s: float, smoothing_s: float) 
     return previous + (now - previous) * -math.expm1(-max(0.0, dt_s) / smoothing_s)
 
 
-def width(
-    readings: Readings, *, limits: Limits, previous: int | None = None, smoothed_cpu: float | None = None
-) -> int:
+def width(readings: Readings, *, limits: Limits, previous: int | None = None) -> int:
     """Gives how many workers the machine allows in all; 0 where nothing may start.
 
     `previous` is the width given last: a wider one is given only for readings more than two points below the threshold, so that
-    a reading which sways about a threshold does not open and shut the door. None: no hysteresis. `smoothed_cpu` replaces the CPU
-    reading, in percent.
+    a reading which sways about a threshold does not open and shut the door. None: no hysteresis.
     """
     if readings.disk_free_bytes < limits.disk_free_bytes_min or _lacks_inodes(readings, limits):
         return 0
-    cpu = readings.cpu_percent if smoothed_cpu is None else smoothed_cpu
-    memory = readings.memory_percent
+    cpu, memory = readings.cpu_percent, readings.memory_percent
     now = _ladder(cpu, memory, limits)
     if previous is None or now <= previous:
         return now
@@ -166,27 +162,20 @@ def shortage(readings: Readings, limits: Limits) -> str:
 
 
 def decide(
-    readings: Readings | None,
+    readings: Readings,
     *,
     limits: Limits,
     running: int,
     ramp: Ramp | None = None,
     previous_step: int | None = None,
-    smoothed_cpu: float | None = None,
-    paused: bool = False,
 ) -> tuple[Decision, int | None]:
     """Decides how many more workers may start now; gives the step too, to be passed in as `previous_step` next time.
 
     A step is a width as `width` gives it; None forgets the hysteresis, as is right when the limits have changed. `ramp` is one
     brought up to now by `Ramp.at`; None lets any number start at once.
     """
-    if paused:
-        return Decision(0, "paused", 0), previous_step
-    if readings is None:
-        return Decision(0, "measuring", 0), previous_step
-    target = width(readings, limits=limits, previous=previous_step, smoothed_cpu=smoothed_cpu)
+    target = width(readings, limits=limits, previous=previous_step)
     free = target - running
-    cpu = readings.cpu_percent if smoothed_cpu is None else smoothed_cpu
     if free > 0 and ramp is not None:
         room = ramp.room(running)
         if room < 1:
@@ -194,7 +183,7 @@ def decide(
             reason = f"growing: {free} more in {in_s:.1f} s"
             return Decision(0, reason, target, ramp.reaches(running + 1, limits)), target
         free = min(free, room)
-    return Decision(max(0, free), _reason(readings, cpu, limits, running, target), target), target
+    return Decision(max(0, free), _reason(readings, limits, running, target), target), target
 
 
 def full_house(limits: Limits) -> Decision:
@@ -222,18 +211,18 @@ def _coming(target: int) -> Decision:
     return Decision(0, "a worktree is on its way back", target)
 
 
-def _reason(readings: Readings, cpu: float, limits: Limits, running: int, target: int) -> str:
+def _reason(readings: Readings, limits: Limits, running: int, target: int) -> str:
     """Says in a short sentence what the number of slots comes from."""
     if running >= limits.workers_max:
         return full_house(limits).reason
     if target == 0:
-        return _shut(readings, cpu, limits)
+        return _shut(readings, limits)
     if target < limits.workers_max:
-        return _narrow(readings, cpu, limits, target)
+        return _narrow(readings, limits, target)
     return f"{limits.workers_max - running} of {limits.workers_max} slots open"
 
 
-def _shut(readings: Readings, cpu: float, limits: Limits) -> str:
+def _shut(readings: Readings, limits: Limits) -> str:
     """Says why nothing may start."""
     if readings.disk_free_bytes < limits.disk_free_bytes_min:
         unit, name = (1e9, "GB") if limits.disk_free_bytes_min >= 1e8 else (1e6, "MB")
@@ -243,7 +232,7 @@ def _shut(readings: Readings, cpu: float, limits: Limits) -> str:
     if _lacks_inodes(readings, limits):
         return f"disk has {readings.disk_free_inodes} inodes free, {limits.disk_free_inodes_min} wanted"
     both = (
-        ("CPU", cpu, limits.cpu_percent_max),
+        ("CPU", readings.cpu_percent, limits.cpu_percent_max),
         ("memory", readings.memory_percent, limits.memory_percent_max),
     )
     for name, percent, most in both:
@@ -254,11 +243,13 @@ def _shut(readings: Readings, cpu: float, limits: Limits) -> str:
     return f"{name} {math.floor(percent)} % is not yet below {most - HYSTERESIS_POINTS:g} %"
 
 
-def _narrow(readings: Readings, cpu: float, limits: Limits, target: int) -> str:
+def _narrow(readings: Readings, limits: Limits, target: int) -> str:
     """Says which reading leaves how many slots, and below what there would be more of them."""
-    name, percent = max((("CPU", cpu), ("memory", readings.memory_percent)), key=lambda one: one[1])
+    name, percent = max(
+        (("CPU", readings.cpu_percent), ("memory", readings.memory_percent)), key=lambda one: one[1]
+    )
     text = f"{name} {math.floor(percent)} %: {target} of {limits.workers_max} slots"
-    if _ladder(cpu, readings.memory_percent, limits) > target:
+    if _ladder(readings.cpu_percent, readings.memory_percent, limits) > target:
         above = next((below for below, _ in limits.ladder if percent < below), percent)
         text += f" until below {above - HYSTERESIS_POINTS:g} %"
     return text

@@ -26,7 +26,7 @@ def readings(
 
 
 def decision(
-    now: Readings | None, running: int = 0, limits: Limits = LIMITS, previous: int | None = None
+    now: Readings, running: int = 0, limits: Limits = LIMITS, previous: int | None = None
 ) -> Decision:
     return decide(now, limits=limits, running=running, previous_step=previous)[0]
 
@@ -58,11 +58,6 @@ class TestWidth:
         assert width(readings(60), limits=Limits(workers_max=5)) == 3
         assert width(readings(75), limits=Limits(workers_max=1)) == 1
         assert width(readings(10), limits=Limits(workers_max=100, ladder=((50.0, 0.29),))) == 29
-
-    def test_smoothed(self) -> None:
-        """A smoothed CPU reading stands in for the raw one; memory is never smoothed."""
-        assert width(readings(cpu=99), limits=LIMITS, smoothed_cpu=60) == 3
-        assert width(readings(memory=99), limits=LIMITS, smoothed_cpu=60) == 0
 
     def test_disk(self) -> None:
         """With less disk than wanted nothing starts; with exactly that much it does."""
@@ -136,7 +131,6 @@ class TestDecision:
     @pytest.mark.parametrize(
         ("now", "running", "reason"),
         [
-            (None, 0, "measuring"),
             (readings(), 0, "4 of 4 slots open"),
             (readings(), 1, "3 of 4 slots open"),
             (readings(), 4, "all 4 slots taken"),
@@ -148,7 +142,7 @@ class TestDecision:
             (readings(disk=999_000_000), 0, "disk has 0.9 GB free, 1.0 GB wanted"),
         ],
     )
-    def test_reasons(self, now: Readings | None, running: int, reason: str) -> None:
+    def test_reasons(self, now: Readings, running: int, reason: str) -> None:
         """The reason is one short sentence that names the reading and the limit."""
         assert decision(now, running).reason == reason
 
@@ -166,13 +160,6 @@ class TestDecision:
             decision(readings(memory=69), previous=2).reason == "memory 69 %: 2 of 4 slots until below 68 %"
         )
         assert decision(readings(cpu=89, memory=20), previous=0).reason == "CPU 89 % is not yet below 88 %"
-
-    def test_paused(self) -> None:
-        """While paused nothing starts, and what the hysteresis remembers is kept."""
-        assert decide(readings(), limits=LIMITS, running=0, paused=True, previous_step=2) == (
-            Decision(0, "paused", 0),
-            2,
-        )
 
     def test_the_step_comes_back(self) -> None:
         """The step handed out is the one that the next decision asks for."""
