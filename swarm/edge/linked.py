@@ -209,14 +209,13 @@ def _move_in(made: Path, admin: Path) -> None:
     os.rename(made, admin)
 
 
-def follow_moved(common: Path, folders: Iterable[Path], *, lock: LockHeld) -> list[Path]:
-    """Points our records at those of these worktrees that were moved, with the repository or without it; gives them.
+def follow_moved(common: Path, folders: Iterable[Path], *, lock: LockHeld) -> None:
+    """Points our records at those of these worktrees that were moved, with the repository or without it.
 
     A folder names its record, and the record the place where the folder was: where nothing is left there, it was moved. Told by
     the record's name, since the folders of a moved repository still name the old place.
     """
     lock.require()
-    moved = []
     for folder in folders:
         named = Path((one_line(folder / ".git") or "").removeprefix("gitdir: "))
         admin = common / "worktrees" / named.name
@@ -227,8 +226,6 @@ def follow_moved(common: Path, folders: Iterable[Path], *, lock: LockHeld) -> li
         write_text(admin / "gitdir", f"{folder / '.git'}\n")
         crash_at("worktree.followed")
         write_text(admin / MARKER, f"{folder}\n")  # last: until then it is found again
-        moved.append(folder)
-    return moved
 
 
 def relink(tree: LinkedTree, commit: str, *, lock: LockHeld) -> LinkedTree:

@@ -35,12 +35,6 @@ def prune_if_many(git_dir: Path, *, lock: MergeLockHeld) -> int:
     return remove(find_if_many(git_dir), lock=lock)
 
 
-def prune(git_dir: Path, *, older_than: float, lock: MergeLockHeld) -> int:
-    """Removes the loose objects that nothing names and that were last written before `older_than`; gives how many went."""
-    lock.require()
-    return remove(find(git_dir, older_than=older_than), lock=lock)
-
-
 def find_if_many(git_dir: Path) -> list[Path]:
     """Lists what `prune_if_many` removes. True for as long as nobody brings in or merges."""
     looked = git_dir / _LOOKED

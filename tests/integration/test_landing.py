@@ -1060,7 +1060,7 @@ def grow_old(yard: Yard) -> float:
 
 def prune(yard: Yard, older_than: float) -> int:
     with exclusive(yard.lock, kind=MergeLockHeld) as held:
-        return pruning.prune(yard.path, older_than=older_than, lock=held)
+        return pruning.remove(pruning.find(yard.path, older_than=older_than), lock=held)
 
 
 def test_what_a_dropped_run_left_goes_when_it_is_old(yard: Yard) -> None:
