@@ -30,15 +30,12 @@ class Graph:
     """What a plan allows, by ids of tasks in plan order; tasks that are finished already take no part.
 
     `waves` are the tasks by the longest chain before them, `critical_path` is the longest chain, `widest` how many workers can
-    be of use at once, `cycles` the rings of needs, each a list of ids that ends as it began. `order` is every task, finished
-    ones too, so that each comes after what it needs, in plan order where that is free; tasks on or behind a cycle are left out.
+    be of use at once. Tasks on or behind a cycle are left out.
     """
 
     waves: list[list[str]]
     critical_path: list[str]
     widest: int
-    cycles: list[list[str]]
-    order: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +131,6 @@ def graph(plan: PlanSpec) -> Graph:
     """Works out the shape of a plan, in time linear in the tasks and their needs. Unknown needs are passed over."""
     net = _Net(plan)
     order = net.sorted()
-    cycles = _cycles(net, order)
     levels, before = _levels(net, order)
     waves: list[list[str]] = []
     specs: list[list[TaskSpec]] = []
@@ -150,8 +146,6 @@ def graph(plan: PlanSpec) -> Graph:
         waves=waves,
         critical_path=_longest(net, levels, before),
         widest=max(map(_width, specs), default=0),
-        cycles=cycles,
-        order=_task_ids(net, order),
     )
 
 
@@ -165,15 +159,11 @@ def longest_chain(plan: PlanSpec, takes_s: Callable[[TaskSpec], float]) -> tuple
 
 
 def order_and_cycles(plan: PlanSpec) -> tuple[list[str], list[list[str]]]:
-    """Gives `Graph.order` and `Graph.cycles` without the rest."""
+    """Gives every task, finished ones too, so that each comes after what it needs, in plan order where that is free; and the rings
+    of needs, each a list of ids that ends as it began. Tasks on or behind a ring are left out of the order."""
     net = _Net(plan)
     order = net.sorted()
-    return _task_ids(net, order), _cycles(net, order)
-
-
-def _task_ids(net: _Net, order: list[int]) -> list[str]:
-    tasks = net.plan.tasks
-    return [tasks[node].id for node in order if node < len(tasks)]
+    return [plan.tasks[node].id for node in order if node < len(plan.tasks)], _cycles(net, order)
 
 
 def _chains(net: _Net, order: list[int]) -> dict[int, int]:
