@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Annotated, Any, TypeVar
 
@@ -33,7 +33,6 @@ __all__ = [
     "Overlaps",
     "Problem",
     "Reading",
-    "as_dict",
     "check_document",
     "check_text",
     "choose_in_folder",
@@ -655,60 +654,3 @@ def _bounded(warnings: list[Problem]) -> Iterator[Problem]:
         elif seen[kind] == SAME_MAX + 1:
             more = totals[kind] - SAME_MAX
             yield Problem("", f"and {more} more of this kind: {kind}")
-
-
-def as_dict(plan: PlanSpec) -> dict[str, Any]:
-    """Gives a plan in its native form, unknown keys included; `read` makes the same plan of it again.
-
-    What a native plan cannot say of a task that another system finished is kept as the key `finished`.
-    """
-    top: dict[str, Any] = {**_kept(plan.extra, _TopForm), "name": plan.name, "base": plan.base}
-    top["verify"] = [_suite_dict(suite) for suite in plan.verify]
-    top["phases"] = [
-        {
-            **_kept(phase.extra, _PhaseForm),
-            "id": phase.id,
-            "title": phase.title,
-            "needs": [*phase.needs, *phase.phase_needs],
-            "parallel_safe": phase.parallel_safe,
-            "verify": [_suite_dict(suite) for suite in phase.verify],
-        }
-        for phase in plan.phases
-    ]
-    top["tasks"] = [_task_dict(task) for task in plan.tasks]
-    top["contracts"] = [asdict(contract) for contract in plan.contracts]
-    return {key: value for key, value in top.items() if value not in ("", [])}
-
-
-def _kept(extra: Mapping[str, Any], kind: type[_Form]) -> dict[str, Any]:
-    return {key: value for key, value in extra.items() if key not in kind.model_fields}
-
-
-def _suite_dict(suite: Suite) -> dict[str, Any]:
-    return {key: value for key, value in asdict(suite).items() if key != "asked"}
-
-
-def _task_dict(task: TaskSpec) -> dict[str, Any]:
-    made = {
-        **_kept(task.extra, _TaskForm),
-        "id": task.id,
-        "title": task.title,
-        "phase": task.phase or "",
-        "needs": [*task.needs, *task.phase_needs],
-        "claims": [{"path": claim.path, "mode": claim.mode.value} for claim in task.claims],
-        "reads": [*task.reads],
-        "prompt": task.prompt,
-        "run": task.run,
-        "agent": task.agent,
-        "verify": [_suite_dict(suite) for suite in task.verify],
-        "timeout_s": task.timeout_s,
-        "no_output_s": task.no_output_s,
-        "attempts": task.attempts,
-        "priority": task.priority,
-        "allow_empty": task.allow_empty,
-        "memory_mb": task.memory_mb,
-        "role": task.role,
-    }
-    if task.finished:
-        made["finished"] = True
-    return {key: value for key, value in made.items() if value not in ("", [])}

@@ -488,25 +488,6 @@ def test_a_sequential_phase_never_puts_a_task_before_what_it_needs() -> None:
     assert 'phase "one" goes one at a time' in warnings(reading)
 
 
-def test_the_native_form_of_a_plan_reads_as_the_same_plan() -> None:
-    """Written out by `as_dict` and read again, nothing is lost and nothing changes, unknown keys included."""
-    reading = read(FROM_THE_CONTRACT + '\nmood = "good"\n')
-    first = the_plan(reading)
-    again = the_plan(
-        plan.read(json.dumps(plan.as_dict(first)).encode(), source="plan.toml.json", defaults=Defaults())
-    )
-    for one, other in zip(first.tasks, again.tasks, strict=True):
-        assert one == other
-    assert (first.phases, first.verify, first.extra, first.id, first.base) == (
-        again.phases,
-        again.verify,
-        again.extra,
-        again.id,
-        again.base,
-    )
-    assert first.tasks[1].extra == {"mood": "good"}
-
-
 def test_the_schema_holds_every_key_and_no_private_name() -> None:
     """The published schema names all keys of plan, phase and task, lets texts stand for claims, and resolves its references."""
     made = plan.schema()
