@@ -100,11 +100,13 @@ class ClockSet(Event):
 class JournalRebuilt(Event):
     """The journal was rebuilt and lacks its end: what refs and folders prove to have happened after its last record. The runs that
     were `discarded` meanwhile are forgotten first. With `publish_first` no task of these runs starts before all that is on staging
-    is published."""
+    is published. With `by_hand_anew` commits made by hand whose attempt was lost are looked for and taken in once more; before it
+    their task was started as if a worker were to do it."""
 
     runs: tuple[FoundRun, ...]
     discarded: tuple[str, ...] = ()
     publish_first: bool = False
+    by_hand_anew: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

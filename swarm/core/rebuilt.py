@@ -14,7 +14,14 @@ from collections.abc import Iterable, Mapping
 
 from swarm.core import astray, discard, undoing
 from swarm.core import messages as m
-from swarm.core.lifecycle import end_attempt, ended_on_request, free_slot, hand_back, stays_landed
+from swarm.core.lifecycle import (
+    end_attempt,
+    end_task,
+    ended_on_request,
+    free_slot,
+    hand_back,
+    stays_landed,
+)
 from swarm.core.merge_queue import land
 from swarm.core.model import (
     TASK_ENDS,
@@ -61,6 +68,8 @@ def journal_rebuilt(turn: Turn, event: m.JournalRebuilt) -> None:
             attempt = task.live
             if attempt is not None and attempt.step in WORKER_STEPS:
                 _lose(turn, run, task, attempt)
+        if event.by_hand_anew:
+            _look_anew(turn, run)
     turn.tell(
         "JournalRebuilt",
         None,
@@ -204,6 +213,7 @@ def _wait_to_be_published(turn: Turn, run: Run, task: Task, attempt: Attempt, la
     attempt.search = None
     run.line.append((name, landing.commit))
     attempt.step, attempt.ended_at, attempt.reason, attempt.retry_at = Step.PUBLISHING, None, None, None
+    attempt.suspended_at = None
     attempt.candidate = landing.commit
     attempt.suites = tuple(SuiteResult(name=suite, outcome="passed") for suite in landing.verified)
     run.live[name] = None
@@ -220,6 +230,15 @@ def _reopen(run: Run, task: Task) -> None:
         if other.state is TaskState.BLOCKED:
             run.set_state(other, TaskState.PENDING)
             other.reason, other.ended_at = None, None
+
+
+def _look_anew(turn: Turn, run: Run) -> None:
+    """Has staging looked at as if nothing were known of what people did to it, where an attempt to take that in was lost."""
+    for name, task in run.tasks.items():
+        if task.spec.by_hand and task.state is TaskState.READY:  # no worker can do it
+            end_task(turn, run, task, TaskState.CANCELLED, LOST)
+            if run.astray is not None and run.astray.task == name:
+                run.astray, run.looking = None, ""
 
 
 def _lose(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:

@@ -66,7 +66,9 @@ def rebuild(places: Places, repository: git.Repository, *, dry_run: bool = False
         # What is forgotten is told before what is found: a later run may have the id of a discarded one.
         for runs, discarded in (((), gone), (beyond, ())):
             if runs or discarded:
-                event = m.JournalRebuilt(at=time.time(), runs=runs, discarded=discarded, publish_first=True)
+                event = m.JournalRebuilt(
+                    at=time.time(), runs=runs, discarded=discarded, publish_first=True, by_hand_anew=True
+                )
                 turn = machine.step(swarm, event)
                 records += [record("event", *m.parts_of(event))]
                 records += [record("fact", *m.parts_of(fact)) for fact in turn.facts]

@@ -9,7 +9,7 @@ from swarm.core import messages as m
 from swarm.core import report
 from swarm.core.astray import UNDER_WAY, explain
 from swarm.core.invariants import invariants
-from swarm.core.model import Seen, Standing
+from swarm.core.model import FoundAttempt, FoundRun, Seen, Standing
 from swarm.core.state import IllegalEvent, StaleEvent, pending_commands
 from tests.builders import BASE, a_plan, a_task
 from tests.stories import Story, a_story, snapshot
@@ -335,3 +335,21 @@ def test_the_way_back_can_be_pasted() -> None:
     assert reason is not None
     keep = f"git branch --force found-{THEIRS[:12]} {THEIRS}"
     assert reason.text.endswith(f": {keep} && git branch --force swarm/plan/staging {BASE}")
+
+
+def test_a_journal_that_lost_its_end_takes_commits_by_hand_in_once_more() -> None:
+    """Of commits by hand on their way the journal lost what became of the attempt: no worker is started for them, as they are
+    nobody's to make; they are found again where they are, and land."""
+    story = advanced("b")
+    published(story, by_hand())
+    forgotten = FoundAttempt("by-hand-1", 2)  # there was a second attempt behind the end that was lost
+    here = FoundRun("plan", BASE, story.run.staging, (), (forgotten,))
+    story.send(m.JournalRebuilt(at=story.now, runs=(here,), by_hand_anew=True))
+    story.commands = list(pending_commands(story.swarm))
+    assert story.state("by-hand-1") == "cancelled"
+    assert invariants(story.swarm) == []
+    looked(story, by_hand())
+    bring_in(story, "by-hand-2")
+    story.merge("by-hand-2")
+    story.advance("by-hand-2")
+    assert [task for task in story.states() if story.has(cmd.TakeWorktree, task)] == ["b"]

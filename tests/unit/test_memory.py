@@ -11,7 +11,7 @@ from swarm.core import memory
 from swarm.core import messages as m
 from swarm.core.admission import Pressure
 from swarm.core.invariants import invariants
-from swarm.core.model import Limits, Readings, Reason, Step
+from swarm.core.model import FoundLanding, FoundRun, Limits, Readings, Reason, Step
 from swarm.core.report import Live, status
 from swarm.core.state import StaleEvent, next_deadline, pending_commands
 from tests.builders import BASE, CALM, a_plan, a_task, submitted
@@ -402,3 +402,14 @@ def test_journals_of_before_start_what_they_started() -> None:
     story.send(m.RunPrepared(at=story.now, run="plan", commit=BASE, worktree="/staging"))
     story.measure(on_8_gb(4.0))
     assert story.at_work() == ["a", "b"]
+
+
+def test_one_that_landed_behind_the_end_of_a_lost_journal_stands_still_no_more() -> None:
+    """A journal that lost its end knows a worker that stands still; staging proves that it went on and landed."""
+    story = a_busy_story("ab")
+    looks(story, 95.0)
+    assert still(story) == "b"
+    landing = FoundLanding("b", 1, "B", "c" * 40, "d" * 40)
+    story.send(m.JournalRebuilt(at=story.now, runs=(FoundRun("plan", BASE, "c" * 40, (landing,)),)))
+    assert story.attempt("b").step is Step.PUBLISHING
+    assert invariants(story.swarm) == []

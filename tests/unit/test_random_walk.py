@@ -214,14 +214,14 @@ class World:
             machine.step(again, m.event_from_json(json.loads(line)))
         assert _shape(again) == _shape(self.swarm)
         self.swarm = again
-        self.outstanding = {_key(command): command for command in pending_commands(again)}
+        self.outstanding.clear()
         self.now += 1.0
-        self.outstanding.pop(("MeasureHost", "", "", ""), None)
         # Somebody has changed the settings, or another version goes on.
         if self.random.random() < 0.4 or not self.newer:
             self.newer = True
             self.limits = self.some_limits()
         self.send(m.DaemonStarted(at=self.now, version="walk", pid=2, limits=self.limits))
+        self.outstanding = {_key(command): command for command in pending_commands(self.swarm)}
 
     # --- answers
 
@@ -382,6 +382,8 @@ class World:
         result = WorkerResult(
             retry_after_s=self.random.choice([None, 3.0]),
             rate_limited=self.random.choice([None, None, None, True, False]),
+            cost_usd=self.random.choice([None, 0.001, 0.25]),
+            tokens_in=self.random.choice([None, 7, 50]),
             tokens_out=self.random.choice([None, 100, 1000]),
         )
         if self.swarm.runs[command.run].tasks[command.task].spec.qa:
