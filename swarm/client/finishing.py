@@ -271,13 +271,24 @@ def _clean(session: Session, *, force: bool) -> int:
 @run_option
 @click.option("--attempt", type=click.IntRange(1), metavar="N", help="Which attempt; the last if not given.")
 def open_task(session: Session, task: str, run: str | None, attempt: int | None) -> None:
-    """Give a task's kept work a worktree again and print its path."""
-    from swarm.client import offline
+    """Give a task's kept work a worktree again and print its path.
+
+    Where its attempt left nothing on its branch but something in a stash or on another one, that is laid out, as by swarm recover.
+    """
+    from swarm.client import kept
 
     run_id, found = session.task(task, run)
     if attempt is not None:
         naming.attempt_of(found, attempt)
-    session.line(str(offline.open_worktree(session.top, session.state, run_id, str(found["id"]), attempt)))
+    place, newest, laid_out = kept.open_worktree(
+        session.top, session.state, run_id, str(found["id"]), attempt
+    )
+    if newest is not None and newest["elsewhere"]:
+        head = f"From {newest['branch']}" if laid_out else f"Besides, {telling.LEFT_ELSEWHERE}"
+        session.note(f"{protocol.printable(head)}:")
+        for line in telling.kept_text(newest, laid_out=laid_out):
+            session.note(line)
+    session.line(str(place))
 
 
 worktrees.add_command(open_task)

@@ -173,7 +173,9 @@ def recover(
     branch was moved by hand: it stays where it is, and what moves it back is told.
 
     With TASK, what is kept of it is laid out in a worktree as it was when it was saved, untracked files and index too, and the path
-    is printed. The newest recovery ref of the last attempt comes first, else the attempt's own branch.
+    is printed. The newest recovery ref of the last attempt comes first, else the attempt's own branch. Of a ref that keeps what a
+    worker left in a stash or on another branch, and nothing of its worktree, the newest of that is laid out; the others are named
+    with the git command that gets each.
     """
     if task is not None:
         _bring_back(session, task, run, into, which, dry_run=dry_run)
@@ -229,9 +231,10 @@ def _bring_back(
 ) -> None:
     from pathlib import Path
 
-    from swarm.client import offline
+    from swarm.client import kept as keeping
+    from swarm.client import telling
 
-    kept = offline.kept_work(session.top, task, run)
+    kept = keeping.work_of(session.top, task, run)
     fits = [
         each
         for each in kept
@@ -239,12 +242,13 @@ def _bring_back(
     ]
     if not fits:
         known = ", ".join(f"--attempt {each['attempt']} --saved {each['saved']}" for each in kept)
-        step = "; ".join(filter(None, (f"one of: {known}", offline.set_aside(session.top, kept[-1]["task"]))))
+        aside = keeping.set_aside(session.top, kept[-1]["task"])
+        step = "; ".join(filter(None, (f"one of: {known}", aside)))
         raise UsageError("That is not among what is kept on a branch.", "Nothing was done.", step)
     chosen = fits[-1]
     place = None
     if not dry_run:
-        place = str(offline.bring_back(session.top, session.state, chosen, Path(into) if into else None))
+        place = str(keeping.bring_back(session.top, session.state, chosen, Path(into) if into else None))
     if session.as_json:
         session.json({"schema": protocol.SCHEMA, "place": place, **chosen, "kept": kept})
         return
@@ -254,10 +258,14 @@ def _bring_back(
             session.note(
                 f"{'kept' if dry_run else 'also kept'}: {protocol.printable(each['branch'])} ({options})"
             )
-    if aside := offline.set_aside(session.top, chosen["task"]):
+            for line in telling.kept_text(each, laid_out=False):
+                session.note(line)
+    if aside := keeping.set_aside(session.top, chosen["task"]):
         session.note(f"Besides, {protocol.printable(aside)}")
     if place is not None:
         session.note(f"From {protocol.printable(chosen['branch'])}:")
+        for line in telling.kept_text(chosen, laid_out=True):
+            session.note(line)
         session.line(place)
 
 

@@ -1,8 +1,8 @@
-"""What works without a daemon: reading the journal, opening a worktree, the audit.
+"""What works without a daemon: reading the journal, looking at worktrees, the audit.
 
 Rules for editing: this is the only part of the client that may use `core`, `edge` and `daemon/recovery` (`planfiles` may to read
-plans, `spawning` as far as a daemon's process needs it, `schedules` to simulate), and it never writes to the journal. Imports that
-cost start-up time are inside the functions that need them.
+plans, `kept` to lay work out, `spawning` as far as a daemon's process needs it, `schedules` to simulate), and it never writes to
+the journal. Imports that cost start-up time are inside the functions that need them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 
-from swarm.errors import Refused, SwarmError, UsageError
+from swarm.errors import SwarmError, UsageError
 
 TYPE_CHECKING = False  # typing would cost more start-up time than this file
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from swarm.core.run import Run
     from swarm.core.state import Swarm
     from swarm.daemon.reconcile import Known
-    from swarm.edge.git import Repository
     from swarm.settings import DeploySettings
 
 
@@ -190,7 +189,7 @@ def _leave_out_returned(run: str, task: str, attempts: Iterable[dict[str, Any]])
                 attempt["worktree"] = None
 
 
-def _attempt(task: Task, n: int | None) -> Attempt | None:
+def attempt_of(task: Task, n: int | None) -> Attempt | None:
     if n is None:
         return task.attempt
     return next((each for each in task.attempts if each.n == n), None)
@@ -389,7 +388,8 @@ def worktrees(
     for found in survey.linked_worktrees(common):
         lease = leases.get(found.path)
         owner = owners.get(found.path) or (owners.get(lease.key) if lease is not None else None)
-        owner = owner or _of_saved(Path(found.path), owners)
+        if owner is None and Path(found.path).is_relative_to(root):
+            owner = _of_opened(Path(found.path), owners.values())
         if owner is not None or Path(found.path).is_relative_to(root):
             mine.append((found, owner or {"state": "unknown" if lease is None else "spare"}, lease))
     wanted = [
@@ -421,113 +421,19 @@ def worktrees(
     return rows
 
 
-def _of_saved(path: Path, owners: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Says of a worktree that holds what stands on a recovery ref, `<task>-<attempt>.<number>`, whose it is; None of any other."""
+def _of_opened(path: Path, owners: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Says of a worktree that was opened for kept work whose it is, by its name: `<task>-<attempt>`, with `.<number>` for what
+    stands on a recovery ref; None of any other."""
+    from swarm.core.model import slug
     from swarm.edge import saved
 
-    plain, dot, number = path.name.rpartition(".")
-    attempt = owners.get(str(path.with_name(plain))) if dot and number.isdigit() else None
-    if attempt is None:
-        return None
-    return {**attempt, "branch": saved.SavedWork(saved.owner_of_path(path), int(number), "").branch}
-
-
-def open_worktree(top: Path, state: Path, run: str, task: str, n: int | None) -> Path:
-    """Gives the kept work of an attempt a worktree of its own again, detached, and its path; where it has one, that.
-
-    It is an ordinary linked worktree; `git worktree remove` takes it away. Raises `Refused` while the attempt is under way.
-    """
-    from swarm.core.model import ATTEMPT_ENDS, opened_worktree
-    from swarm.edge import git
-
-    _, _, found = find(state, run, task)
-    attempt = _attempt(found, n)
-    if attempt is None:
-        raise UsageError(
-            f'Task "{task}" has had no attempt{"" if n is None else f" {n}"}.', "Nothing was done."
-        )
-    if attempt.step not in ATTEMPT_ENDS and attempt.head is None:
-        raise Refused(
-            f'Attempt {attempt.n} of "{task}" is at work.', "Nothing was done.", f"look in {attempt.worktree}"
-        )
-    repository = git.Repository.discover(top)
-    commit = repository.branch_commit(attempt.branch) or attempt.head or attempt.base
-    return _opened(repository, state, run, opened_worktree(attempt.branch), commit)
-
-
-def _opened(repository: Repository, state: Path, run: str, name: str, commit: str) -> Path:
-    from pathlib import Path
-
-    from swarm import config
-    from swarm.core.places import Places
-    from swarm.edge import git, opened
-    from swarm.edge.trouble import explained
-
-    root = repository.working_top() / config.load(repository.working_top(), os.environ).worktrees.root
-    objects = git.Objects(repository.common_dir)
-    place = Path(os.path.realpath(root)) / run / name
-    try:
-        with explained(f"The worktree {place} can't be made"):
-            return opened.open_at(
-                place, commit, repository.common_dir, objects, lock=Places(state).worktrees_lock
-            )
-    finally:
-        objects.close()
-
-
-def kept_work(top: Path, text: str, run: str | None) -> list[dict[str, Any]]:
-    """Lists all that is kept of a task, given as `task` or `run/task`, by its refs alone: the journal may be lost. The newest of
-    the newest attempt comes last. Raises `UsageError` where there is nothing, or tasks of several runs have that name."""
-    from swarm.edge import git, saved
-
-    common = git.Repository.discover(top).common_dir
-    found = [each for each in saved.kept(common, text) if run in (None, each.owner.run)]
-    if not found and run is None and "/" in text:
-        run, _, text = text.partition("/")
-        found = [each for each in saved.kept(common, text) if each.owner.run == run]
-    runs = sorted({each.owner.run for each in found})
-    if not found:
-        raise UsageError(
-            f"Nothing is kept of a task {text} on a branch.",
-            "Nothing was done.",
-            set_aside(top, text) or "swarm status; git branch --list 'swarm/*'",
-        )
-    if len(runs) > 1:
-        raise UsageError(
-            f"{text} is in several runs: {', '.join(runs)}.", "Nothing was done.", "say which: --run ID"
-        )
-    return [
-        {"run": each.owner.run, "task": each.owner.task, "attempt": each.owner.attempt, "saved": each.number}
-        | {"branch": each.branch, "commit": each.commit}
-        for each in found
-    ]
-
-
-def set_aside(top: Path, task: str) -> str:
-    """Says where worktrees of a task lie that were put aside as they were, or will be; "" where there are none."""
-    from swarm import config
-    from swarm.core.model import slug
-    from swarm.edge import git, leases, saved
-
-    pool = top / config.load(top, os.environ).worktrees.root / "pool"
-    places = saved.Aside(pool / ".kept", git.Repository.discover(top).common_dir).of_task(slug(task))
-    members = leases.Leases(pool, None).load()
-    places += [
-        str(each.path) for each in members if each.given_up and saved.Owner.of(each.key).task == slug(task)
-    ]
-    return f"look at what was put aside as it lay: {', '.join(places)}" if places else ""
-
-
-def bring_back(top: Path, state: Path, work: Mapping[str, Any], into: Path | None) -> Path:
-    """Lays kept work out again: in a worktree, as it lay when it was saved, or its files in the folder `into`; gives the place."""
-    from swarm.edge import git, saved
-
-    repository = git.Repository.discover(top)
-    if into is not None:
-        saved.write_files(repository.common_dir, work["commit"], into)
-        return into.resolve()
-    name = f"{work['task']}-{work['attempt']}" + (f".{work['saved']}" if work["saved"] else "")
-    return _opened(repository, state, work["run"], name, work["commit"])
+    mine = saved.owner_of_path(path)
+    number = path.suffix[1:]
+    for each in owners:
+        if each["task"] and saved.Owner(each["run"], slug(each["task"]), each["attempt"]) == mine:
+            branch = saved.SavedWork(mine, int(number), "").branch if number else each["branch"]
+            return {**each, "state": "open", "since": None, "branch": branch}
+    return None
 
 
 # --- recovery -------------------------------------------------------------------------------------------------------

@@ -598,6 +598,15 @@ def _besides(attempt: Document) -> str:
     return f"{LEFT_ELSEWHERE}: {look}"
 
 
+def kept_text(work: Mapping[str, Any], *, laid_out: bool) -> Iterator[str]:
+    """Tells what kept work has from a stash or from other branches, newest first: that it lies there now, or how to get it."""
+    for each in work["elsewhere"]:
+        what = "a stash" if each["kind"] == "stash" else "commits"
+        named = f'{what}, {each["commit"][:12]} "{printable(each["title"])}"'
+        here = laid_out and each["commit"] == work["shows"]
+        yield f"  laid out here: {named}" if here else f"  {named}: {printable(each['next'])}"
+
+
 def _first_lines(text: Any) -> str:
     """Gives what a worker said last, as far as it fits a line or two."""
     said = " ".join(str(text or "").split())
@@ -743,7 +752,7 @@ def worktree_owners(document: Document, *, root: str) -> dict[str, dict[str, Any
                         "state": str(attempt.get("state")),
                         "since": since,
                     }
-                elif attempt.get("worktree"):
+                elif ended is not None:
                     kept = f"{name}/{task.get('id')}/{attempt.get('n')}"  # as the pool calls who has it
                     owners[kept] = {**mine, "state": "kept", "since": ended}
     return owners

@@ -126,10 +126,11 @@ class Discarder:
             if ref not in known and f"/{of.run}/task/" not in ref:
                 tail = ref.partition(f"/{of.run}/")[2]
                 found.append((f"branch/{tail}", f"a branch of your own, swarm/{of.run}/{tail}", (commit,)))
-        for tree in self._worktrees(of.run, of.worktrees):
-            head = tree.head()
-            if head is not None and head not in (of.base, *staging):
-                found.append((f"worktree/{tree.path.name}", f"commits made in {tree.path}", (head,)))
+        stand = {tree.path: head for tree in self._worktrees(of.run, of.worktrees) if (head := tree.head())}
+        made = git.reached_by_none(self.repository.common_dir, [*stand.values()], besides="")
+        for path, head in stand.items():
+            if head in made:  # else it was only opened at what a branch has, which counts for itself
+                found.append((f"worktree/{path.name}", f"commits made in {path}", (head,)))
         return found
 
     def _dirty(self, of: Ground) -> Iterator[tuple[str, str]]:

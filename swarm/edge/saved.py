@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,7 @@ from swarm.errors import Refused
 
 PREFIX = "refs/heads/swarm/"
 UNOWNED = "unowned"  # in place of a run's id, for worktrees of which nobody knows any more whose they were
+STASH, COMMITS = "stash", "commits"  # what a worker may leave elsewhere
 NEARLY = 0.8  # of the most refs of a run: from here on it is told
 _REF = re.compile(re.escape(PREFIX) + r"([^/]+)/saved/([^/]+)/([0-9]+)-([0-9]+)\Z")
 _BRANCH = re.compile(re.escape(PREFIX) + r"([^/]+)/task/([^/]+)/([0-9]+)\Z")
@@ -193,7 +195,7 @@ class Aside:
         place = self.folder / f"{owner.task}-{secrets.token_hex(4)}"
         write_text(Path(f"{place}.txt"), f"{owner.run}/{owner.task}/{owner.attempt}: {why}\n")
         if staged:
-            write_files(self.common, staged, Path(f"{place}.staged"))
+            write_files(self.common, [staged], Path(f"{place}.staged"))
         if git_folder is not None:
             os.rename(git_folder, f"{place}.git")
         if modules is not None:
@@ -243,14 +245,26 @@ class Aside:
 def lay_out(tree: LinkedTree, objects: git.Objects, commit: str) -> None:
     """Puts saved work into a worktree as it was: HEAD where it stood, the index as it was, the files as they lay there.
 
-    The worktree is new, at any commit, and has no files yet. A commit that is not of our saving is checked out plainly.
+    The worktree is new, at any commit, and has no files yet. A commit that is neither of our saving nor a stash is checked out
+    plainly.
     """
     facts = objects.commit(commit)
     tree.git("checkout", "-q", "-f", "--detach", commit)
-    if not is_saved(facts):
+    if is_saved(facts):
+        index = staged_part(facts) or facts.parents[0]
+    elif is_stash(objects, facts):
+        index = facts.parents[1]
+        for untracked in layers(objects, commit)[1:]:
+            beside = tree.admin / "swarm-untracked"
+            try:
+                tree.git("read-tree", untracked, index=beside)
+                tree.git("checkout-index", "-a", "-q", "-f", index=beside)
+            finally:
+                remove(beside)
+    else:
         return
     tree.git("update-ref", "--no-deref", "HEAD", facts.parents[0])
-    tree.git("read-tree", staged_part(facts) or facts.parents[0])
+    tree.git("read-tree", index)
     tree.git("update-index", "-q", "--refresh", ok=(0, 1))
 
 
@@ -259,20 +273,65 @@ def is_saved(facts: git.CommitFacts) -> bool:
     return facts.message.startswith("Work saved before it was removed") and facts.committer[:2] == OURS
 
 
-def write_files(common: Path, commit: str, folder: Path) -> None:
-    """Writes the files of a commit into `folder`, which is made; nothing may be in it yet. Raises `Refused`, GitError."""
+def write_files(common: Path, commits: Sequence[str], folder: Path) -> None:
+    """Writes the files of commits into `folder`, which is made; nothing may be in it yet. Raises `Refused`, GitError."""
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise Refused(f"{folder} is not empty.", "Nothing was written.", "name a folder that is new or empty")
     index = common / "swarm" / f"out-{secrets.token_hex(6)}.index"
     env = {"GIT_INDEX_FILE": os.fspath(index)}
     try:
-        git.run("read-tree", commit, git_dir=common, env=env)
-        git.run(
-            "checkout-index", "-a", "-q", git_dir=common, work_tree=folder, cwd=folder, env=env, user_config=True, timeout_s=1800
-        )  # fmt: skip
+        for commit in commits:
+            git.run("read-tree", commit, git_dir=common, env=env)
+            out = ("checkout-index", "-a", "-q")
+            git.run(
+                *out, git_dir=common, work_tree=folder, cwd=folder, env=env, user_config=True, timeout_s=1800
+            )
     finally:
         remove(index)
+
+
+class Left(NamedTuple):
+    """Commits that a worker left where its worktree does not lead: the last of them, STASH or COMMITS, its subject."""
+
+    commit: str
+    kind: str
+    title: str
+
+
+def elsewhere(objects: git.Objects, commit: str) -> list[Left]:
+    """Lists what a recovery ref at `commit` keeps besides what the worktree held, the newest first; nothing of any other commit."""
+    facts = objects.commit(commit)
+    if not is_saved(facts):
+        return []
+    others = [objects.commit(oid) for oid in facts.parents[1:] if oid != staged_part(facts)]
+    others.sort(key=lambda each: each.committer.at, reverse=True)
+    return [Left(each.oid, STASH if is_stash(objects, each) else COMMITS, each.subject) for each in others]
+
+
+def holds_more(objects: git.Objects, commit: str, branch: str | None) -> bool:
+    """Tells whether a recovery ref at `commit` has files or an index that neither the attempt's branch, at `branch`, has nor, where
+    it has none, the commit that its worktree stood at."""
+    facts = objects.commit(commit)
+    return bool(staged_part(facts)) or facts.tree != objects.tree_of(branch or facts.parents[0])
+
+
+def is_stash(objects: git.Objects, facts: git.CommitFacts) -> bool:
+    """Tells whether `git stash` made a commit: on what it stood on come the index and, with -u, the untracked files."""
+    if len(facts.parents) not in (2, 3):
+        return False
+    index = objects.commit(facts.parents[1])
+    untracked = [objects.commit(each) for each in facts.parents[2:]]
+    named = index.subject.startswith("index on ") and all(
+        each.subject.startswith("untracked files on ") for each in untracked
+    )
+    return named and index.parents == facts.parents[:1] and not any(each.parents for each in untracked)
+
+
+def layers(objects: git.Objects, commit: str) -> list[str]:
+    """Gives the commits whose files together are what `commit` keeps: of a stash, the untracked files too."""
+    facts = objects.commit(commit)
+    return [commit, *(facts.parents[2:] if is_stash(objects, facts) else ())]
 
 
 def kept(common: Path, task: str) -> list[SavedWork]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.conftest import git, wait_until
 from tests.e2e.driver import Swarm
 from tests.e2e.test_ends import task_of
 from tests.e2e.test_recover import WITH_AND_WITHOUT, found, looks_when_asked
+from tests.e2e.test_sandbox import needs_bubblewrap
 
 
 def kept(swarm: Swarm, *, daemon: bool) -> Path:
@@ -96,6 +98,71 @@ def test_the_work_of_a_task_comes_back(swarm: Swarm) -> None:
     assert swarm("recover", "t").code == 0
     shutil.rmtree(swarm.top / ".git" / "swarm")
     swarm.left_broken = {"I13", "I20"}  # a worktree and branches of which nothing is known any more
+
+
+STASHES = "echo 1 > new; echo 2 > added; git add added; echo more >> README.md; git stash -q -u"
+BRANCHES = (
+    "git switch -q -c other; echo 3 > h; git add h; GIT_COMMITTER_DATE=2020-01-01T00:00:00Z git commit -q -m elsewhere;"
+    " git checkout -q --detach HEAD^"
+)
+
+
+@needs_bubblewrap
+@pytest.mark.parametrize("how", ["recover", "into", "open"])
+def test_what_was_left_in_a_stash_is_laid_out(swarm: Swarm, how: str) -> None:
+    """The work of who stashed all of it lies there as it lay before the stash, untracked files and index too, and as files."""
+    swarm.shut_in().run(swarm.plan("r", [swarm.task("t", STASHES, claims=["**"], attempts=1)]), code=1)
+    told = swarm("recover", "t", "--dry-run")
+    assert (told.out, "a stash, " in told.err, "git stash apply --index " in told.err) == ("", True, True)
+    args = {
+        "recover": ("recover", "t"),
+        "into": ("recover", "t", "--into"),
+        "open": ("worktrees", "open", "t"),
+    }
+    done = swarm(*args[how], *([str(swarm.outside / "out")] if how == "into" else []))
+    place = Path(done.out.strip())
+    assert "laid out here: a stash, " in done.err
+    assert (place / "new").read_text() + (place / "added").read_text() == "1\n2\n"
+    assert (place / "README.md").read_text().endswith("more\n")
+    if how != "into":
+        assert git(place, "status", "--porcelain").split("\n") == [" M README.md", "A  added", "?? new"]
+        (row,) = [row for row in swarm("worktrees", "--json").json["worktrees"] if row["path"] == str(place)]
+        whose = (row["state"], row["run"], row["task"], row["attempt"], row["branch"])
+        assert whose == ("open", "r", "t", 1, "swarm/r/saved/t/1-1")
+
+
+@needs_bubblewrap
+def test_the_newest_of_what_was_left_elsewhere_is_laid_out(swarm: Swarm) -> None:
+    """Of several places the newest is laid out and the others are named with the command that gets each; a branch alone is checked
+    out at its commits, and nobody is said to have made commits in a worktree in which none was made."""
+    plan = [
+        swarm.task("first"),  # so that the base of the others is a landing
+        swarm.task("both", f"{BRANCHES}; {STASHES}", claims=["**"], needs=["first"], attempts=1),
+        swarm.task("branch", f"{BRANCHES}; echo x > f", claims=["f"], needs=["first"], attempts=1),
+    ]
+    swarm.shut_in().run(swarm.plan("r", plan), code=1)
+    both = swarm("recover", "both", "--json").json
+    stash, commits = both["elsewhere"]
+    assert (stash["kind"], commits["kind"], commits["title"]) == ("stash", "commits", "elsewhere")
+    assert both["shows"] == stash["commit"]
+    assert (Path(both["place"]) / "new").exists()
+    told = swarm("recover", "both", "--into", str(swarm.outside / "out")).err
+    assert f'  commits, {commits["commit"][:12]} "elsewhere": {commits["next"]}\n' in told
+    subprocess.run(commits["next"], shell=True, check=True, cwd=swarm.top)
+    assert (swarm.top.parent / f"both-{commits['commit'][:7]}" / "h").read_text() == "3\n"
+    opened = swarm("worktrees", "open", "branch")
+    assert (Path(opened.out.strip()) / "f").exists()
+    assert "  commits, " in opened.err  # its branch has work of its own, and the other is named
+    place = Path(swarm("recover", "branch").out.strip())
+    assert (place / "h").read_text() == "3\n"
+    assert git(place, "status", "--porcelain") == ""
+    first = swarm("worktrees", "open", "first").out.strip()
+    assert all(row["state"] != "unknown" for row in swarm("worktrees", "--json").json["worktrees"])
+    git(Path(first), "commit", "-q", "--allow-empty", "-m", "mine")
+    held = swarm("discard", "r", "--dry-run").out
+    assert [line.split(":")[0] for line in held.splitlines() if "commits made in" in line] == [
+        "nowhere else  worktree/first-1"
+    ]
 
 
 @pytest.mark.parametrize("how", ["running", "killed"])

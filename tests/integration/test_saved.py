@@ -142,7 +142,7 @@ def test_files_that_git_would_pass_over_are_saved(
     mess(path)
     files = listing(path)
     branch = pool.give_back(KEY, at=AT)
-    write_files(pool.common, sh(repo, "rev-parse", str(branch)), repo.parent / "out")
+    write_files(pool.common, [sh(repo, "rev-parse", str(branch))], repo.parent / "out")
     assert listing(repo.parent / "out") == files
 
 
@@ -151,7 +151,7 @@ def test_files_are_written_into_a_new_folder_only(repo: Path, pool: Pool, base: 
     (repo.parent / "out").mkdir()
     (repo.parent / "out" / "mine").write_text("x")
     with pytest.raises(Refused):
-        write_files(pool.common, base, repo.parent / "out")
+        write_files(pool.common, [base], repo.parent / "out")
     assert listing(repo.parent / "out") == {"mine": "0 b'x'"}
 
 
@@ -210,7 +210,7 @@ def test_what_is_written_after_collection_is_saved(
     files = listing(path)
     branch = pool.give_back(KEY, at=AT)
     assert branch is not None
-    write_files(pool.common, sh(repo, "rev-parse", branch), repo.parent / "out")
+    write_files(pool.common, [sh(repo, "rev-parse", branch)], repo.parent / "out")
     assert listing(repo.parent / "out") == files
     assert found.touched == ("work",)
 

@@ -138,6 +138,13 @@ HOUSE: dict[str, tuple[str, ...]] = {
         "swarm.daemon.intake",  # a daemon is started only for a plan that it would take in
         "swarm.client",
     ),
+    "swarm.client.kept": (
+        "swarm.errors",
+        "swarm.core",
+        "swarm.config",
+        "swarm.edge",
+        "swarm.client",
+    ),
     "swarm.client.schedules": (
         "swarm.errors",
         "swarm.config",

@@ -605,15 +605,16 @@ def test_worktrees_are_told_by_who_is_in_them() -> None:
     branch = "swarm/modernise/task/b/1"
     at_work = an_attempt(worktree="/r/.worktrees/pool/1")
     ended = an_attempt(worktree="/r/.worktrees/pool/2", branch=branch, ended_at="2026-11-21T03:59:58.5Z")
-    document = a_document(
-        a_run(a_task("a", "running", attempts=[at_work]), a_task("b", "failed", attempts=[ended]))
-    )
+    nothing = an_attempt(branch=None, worktree=None, ended_at="2026-11-21T03:59:58.5Z")
+    tasks = a_task("a", "running", attempts=[at_work]), a_task("b", "failed", attempts=[ended])
+    document = a_document(a_run(*tasks, a_task("c", "failed", attempts=[nothing])))
     owners = telling.worktree_owners(document, root="/r/.worktrees")
     assert {path: (owner["state"], owner["task"]) for path, owner in owners.items()} == {
         "/r/.worktrees/modernise/staging": ("staging", None),
         "/r/.worktrees/modernise/b-1": ("open", "b"),
         "/r/.worktrees/pool/1": ("running", "a"),
         "modernise/b/1": ("kept", "b"),
+        "modernise/c/1": ("kept", "c"),  # so that one that is opened for it later is known
     }
 
 
