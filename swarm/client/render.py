@@ -339,13 +339,15 @@ def task_detail(task: Document, now: float) -> str:
     title = printable(task.get("title") or "")
     if state == "running":
         return f"{_work_text(attempt, now)}  {printable(attempt.get('doing') or '') or title}".rstrip()
+    if (
+        state == "ready" or (task.get("reason") or {}).get("code") == "stopped"
+    ):  # it is no failure: the text says it all
+        return printable((task.get("reason") or {}).get("text") or "") or title
     if state in ("landing", "queued"):
         step = state_text(attempt.get("state") or state)
         return f"{step}  {reason_text(attempt.get('reason'), state) or title}".rstrip()
     if state == "landed":
         return f"{printable(task.get('landed_commit') or '')[:9]}  {title}".strip()
-    if state == "ready":  # it is no failure: the text says it all
-        return printable((task.get("reason") or {}).get("text") or "") or title
     return reason_text(task.get("reason"), state) or title
 
 

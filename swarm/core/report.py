@@ -43,6 +43,7 @@ SCHEMA = 1
 LISTED = 20  # tasks of each kind in a summary
 LANDED_LISTED = 5
 NOTHING_BEGINS = "Until it can, nothing is begun."
+NO_DAEMON = Reason("stopped", "no daemon is at work; swarm start goes on")
 NO_SLOT_WANTED = "nothing waits for a slot"  # but a task that is ready waits for something else
 
 _PUBLIC_STEP = {
@@ -385,7 +386,7 @@ def task_document(swarm: Swarm, run: Run, task: Task, live: Live) -> dict[str, A
         "again_of": spec.again_of or None,
         "phase": spec.phase,
         "state": task.state.value,
-        "reason": _reason_document(_reason_of(swarm, run, task)),
+        "reason": _reason_document(_reason_of(swarm, run, task, running=live.running)),
         "needs": [*spec.needs, *spec.phase_needs],
         "claims": [{"path": claim.path, "mode": claim.mode.value} for claim in spec.claims],
         "reads": [*spec.reads],
@@ -402,10 +403,10 @@ def _reason_document(reason: Reason | None) -> dict[str, Any] | None:
     return {"code": reason.code, "text": reason.text, **reason.facts, **times}
 
 
-def _reason_of(swarm: Swarm, run: Run, task: Task) -> Reason | None:
-    """Says why a task is where it is; for one that waits, what for."""
+def _reason_of(swarm: Swarm, run: Run, task: Task, *, running: bool) -> Reason | None:
+    """Says why a task is where it is; for one that waits, what for; `running` is whether a daemon is."""
     if task.state is TaskState.READY and task.reason is None:
-        return _waits_for(swarm, run, task)
+        return _waits_for(swarm, run, task, running=running)
     if task.state is TaskState.PENDING:
         return _pending(run, task)
     attempt = task.live
@@ -424,18 +425,23 @@ def _reason_of(swarm: Swarm, run: Run, task: Task) -> Reason | None:
         return Reason("publish", run.failures["Publish"])
     if attempt is not None and attempt.step in (Step.PUBLISHING, Step.WAITING) and run.held_up():
         return explain(run)
+    if not running and task.state in (
+        TaskState.QUEUED,
+        TaskState.LANDING,
+    ):  # nobody merges, and nobody verifies
+        return NO_DAEMON
     if attempt is not None and attempt.reason is not None:
         return attempt.reason
     return task.reason
 
 
-def _waits_for(swarm: Swarm, run: Run, task: Task) -> Reason:
+def _waits_for(swarm: Swarm, run: Run, task: Task, *, running: bool) -> Reason:
     if swarm.paused or run.paused or task.paused:
         return Reason("paused", f"paused; swarm resume{_what_is_paused(swarm, run, task)} goes on")
     if not run.selected(task):
         return Reason("not_selected", "left out by --only")
-    if swarm.stopping:
-        return Reason("stopped", "no daemon is at work; swarm start goes on")
+    if swarm.stopping or not running:
+        return NO_DAEMON
     if not run.prepared:
         return Reason("preparing", "the run is being prepared")
     if run.behind:

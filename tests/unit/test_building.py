@@ -80,7 +80,7 @@ def test_the_whole_way_without_a_question() -> None:
     assert "it is in a.py" in story.task("architect").spec.prompt
     answer(story, "architect", TEXT, a_plan(*(a_task(name) for name in "abc"), name="other", verify=["make"]))
     assert (stage(story), story.at_work()) == ("building", ["a", "b"])
-    waits = report.status(story.swarm, report.Live())["runs"][0]["tasks"][-1]["reason"]
+    waits = report.status(story.swarm, report.Live(True))["runs"][0]["tasks"][-1]["reason"]
     assert waits["code"] == "width"
     assert [suite.run for suite in story.run.plan.verify] == ["make"]
     story.up("a", "b")

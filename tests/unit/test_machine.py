@@ -7,11 +7,12 @@ import json
 
 import pytest
 
+from swarm.client import render
 from swarm.core import commands as cmd
 from swarm.core import machine, report, scheduling
 from swarm.core import messages as m
 from swarm.core.invariants import invariants
-from swarm.core.model import Limits, PhaseSpec, WorkerResult
+from swarm.core.model import Limits, PhaseSpec, Step, WorkerResult
 from swarm.core.state import StaleEvent, Swarm, next_deadline, pending_commands
 from tests.builders import BASE, a_plan, a_task, submitted
 from tests.stories import Story, a_story, snapshot
@@ -364,6 +365,23 @@ def test_what_waits_is_told_by_whom_it_really_waits_for() -> None:
     (run,) = report.status(story.swarm, report.Live(running=True))["runs"]
     reasons = {task["id"]: task["reason"] for task in run["tasks"]}
     assert reasons["c"] == {"code": "claim", "text": "a holds x", "path": "x", "holder": "a"}
+
+
+def test_without_a_daemon_nothing_is_being_verified() -> None:
+    """What lands and what could start waits for a daemon where none is at work, as it is shown; a worker outlives its daemon."""
+    story = a_story(a_plan(a_task("a"), a_task("b"), verify=["make"]))
+    story.work("a")
+    story.merge("a")
+    assert story.attempt("a").step is Step.VERIFYING
+    for running in (True, False):
+        (run,) = report.status(story.swarm, report.Live(running=running))["runs"]
+        codes = {each["id"]: (each["reason"] or {}).get("code") for each in run["tasks"]}
+        shown = {each["id"]: render.task_detail(each, 0.0) for each in run["tasks"]}
+        assert shown["a"].startswith("verifying" if running else "no daemon is at work; swarm start goes on")
+        assert codes["a"] == (None if running else "stopped")
+        assert codes["b"] is None
+    ready = a_story(a_plan(a_task("a", claims=["x"]), a_task("b", claims=["x"])))
+    assert report.status(ready.swarm, report.Live())["runs"][0]["tasks"][1]["reason"]["code"] == "stopped"
 
 
 def test_a_ready_task_that_wants_no_slot_waits_all_the_same() -> None:
