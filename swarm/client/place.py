@@ -75,9 +75,9 @@ def _git_dir_at(folder: str) -> str | None:
     if _is_git_dir(dot):
         return os.path.realpath(dot)
     if os.path.isfile(dot):
-        text = _first_line(dot)
+        text = _content(dot)
         if text.startswith("gitdir:"):
-            pointed = os.path.realpath(os.path.join(folder, text[len("gitdir:") :].strip()))
+            pointed = os.path.realpath(os.path.join(folder, text[len("gitdir:") :].lstrip(" ")))
             if _is_git_dir(pointed):
                 return pointed
             raise UsageError(
@@ -96,7 +96,7 @@ def _is_git_dir(folder: str) -> bool:
 
 
 def _place(git_dir: str, here: str, environ: Mapping[str, str]) -> Place:
-    common = environ.get("GIT_COMMON_DIR") or _first_line(os.path.join(git_dir, "commondir"))
+    common = environ.get("GIT_COMMON_DIR") or _content(os.path.join(git_dir, "commondir"))
     common_dir = os.path.realpath(os.path.join(git_dir, common)) if common else git_dir
     top = _main_top(git_dir, common_dir, here)
     return Place(top, top if here == git_dir else here, common_dir)
@@ -131,10 +131,11 @@ def _core_settings(path: str) -> dict[str, str]:
     return found
 
 
-def _first_line(path: str) -> str:
+def _content(path: str) -> str:
+    """Reads what a file of git's says that holds one path, in which there may be line ends; "" where there is none."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.readline(8192).strip()
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return file.read(8192).rstrip("\r\n")
     except OSError:
         return ""
 

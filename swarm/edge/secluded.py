@@ -58,7 +58,7 @@ def make(folder: Path, tree: LinkedTree, *, in_place: bool) -> None:
     for part in ("objects/pack", "objects/info", "refs/heads", "refs/tags", "info", SHARED_OBJECTS):
         os.makedirs(folder / part, mode=0o700)
     shared = f"../{SHARED_OBJECTS}" if in_place else str(tree.common / "objects")
-    (folder / "objects" / "info" / "alternates").write_text(f"{shared}\n", errors="surrogateescape")
+    (folder / "objects" / "info" / "alternates").write_text(f"{quoted(shared)}\n", errors="surrogateescape")
     info = ((f"info/{name}", f"info/{name}") for name in ("exclude", "attributes", "grafts"))
     for name, target in [*((name, name) for name in _COPIED), *info]:
         if (tree.common / name).is_file():
@@ -71,6 +71,15 @@ def make(folder: Path, tree: LinkedTree, *, in_place: bool) -> None:
     copy_index(tree.admin / "index", admin / "index")
     if not in_place:
         tree.name_record(admin)
+
+
+def quoted(path: str) -> str:
+    """Writes a path as git reads it in a list of paths, one a line: quoted like a string of C where there is a line end in it."""
+    if "\n" not in path:
+        return path
+    for sign, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n")):
+        path = path.replace(sign, escaped)
+    return f'"{path}"'
 
 
 def show(folder: Path, refs: Mapping[str, str]) -> None:

@@ -203,6 +203,19 @@ def test_a_repository_with_sha256(tmp_path: Path, swarm_in: MakeSwarm) -> None:
     swarm.look_again()
 
 
+def test_a_path_of_several_lines(tmp_path: Path, swarm_in: MakeSwarm) -> None:
+    """In a repository whose path has line ends in it, as git allows, everything works, from a linked worktree too."""
+    swarm = swarm_in(a_repository(tmp_path / "new\nline" / "repo"), tmp_path / "outside")
+    lands(swarm)
+    assert "no commit" not in swarm("doctor", code=None).out
+    staging = swarm.wait_for_follow("r")
+    assert swarm("status", "--json", cwd=staging).json["runs"][0]["id"] == "r"
+    swarm("finish", cwd=staging)
+    swarm.look_again()
+    assert "as the journal has it" in swarm("recover").out
+    swarm("discard", "r")
+
+
 def test_a_path_too_long_for_a_socket(tmp_path: Path, swarm_in: MakeSwarm) -> None:
     """In a folder whose socket path would be over 107 bytes, with spaces in it, the daemon is found all the same."""
     with tempfile.TemporaryDirectory(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from swarm.client.place import locate
 from swarm.edge import git
 from swarm.edge.git import call
 from swarm.edge.git.refs import STALE_LOCK_S
@@ -250,6 +251,41 @@ def test_discover_from_everywhere(repo: Path, tmp_path: Path) -> None:
         assert (found.object_format, found.is_bare) == ("sha1", False)
     linked = git.Repository.discover(tmp_path / "tree")
     assert (linked.top, linked.git_dir) == (tmp_path / "tree", repo / ".git" / "worktrees" / "tree")
+
+
+@pytest.mark.parametrize(
+    "name", ["new\nline", "\n", "end\n", "car\rriage", "u\u2028line", "white \t"], ids=ascii
+)
+def test_a_repository_is_found_whatever_is_in_its_path(tmp_path: Path, name: str) -> None:
+    """Whatever ends a line in some list, git's or Python's, may be in the path of a repository, a linked worktree of it, a bare one
+    and a git folder that lies elsewhere: each is found where it is, as the command line finds it."""
+    top, tree, apart = (
+        tmp_path / name / name,
+        tmp_path / "trees" / name / "tree",
+        tmp_path / f"apart {name}dir",
+    )
+    top.mkdir(parents=True)
+    tree.parent.mkdir(parents=True)
+    sh(top, "init", "-q")
+    sh(top, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "first")
+    sh(top, "worktree", "add", "-q", "--detach", str(tree))
+    sh(tmp_path, "init", "-q", "--bare", f"{name}bare")
+    sh(tmp_path, "init", "-q", f"--separate-git-dir={apart}", "plain")
+    found = git.Repository.discover(top)
+    assert (found.top, found.git_dir, found.common_dir) == (top, top / ".git", top / ".git")
+    linked = git.Repository.discover(tree)
+    assert (linked.top, linked.common_dir, linked.git_dir.parent) == (
+        tree,
+        top / ".git",
+        top / ".git" / "worktrees",
+    )
+    bare = git.Repository.discover(tmp_path / f"{name}bare")
+    assert (bare.top, bare.git_dir, bare.is_bare) == (None, tmp_path / f"{name}bare", True)
+    plain = git.Repository.discover(tmp_path / "plain")
+    assert (plain.top, plain.common_dir) == (tmp_path / "plain", apart)
+    for here, as_found in ((top, found), (tree, linked), (tmp_path / "plain", plain)):
+        place = locate(str(here), {})
+        assert (place.here, place.common_dir) == (str(as_found.top), str(as_found.common_dir))
 
 
 def test_places_that_will_not_do(repo: Path, tmp_path: Path) -> None:

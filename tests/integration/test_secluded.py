@@ -102,6 +102,25 @@ def test_git_works_and_the_repository_does_not_change(repo: Path, inside: Inside
     sh(repo, "fsck", "--strict")
 
 
+@pytest.mark.parametrize("in_place", [True, False], ids=["in its place", "named"])
+def test_git_works_below_a_path_of_several_lines(tmp_path: Path, in_place: bool) -> None:
+    """There may be line ends in the path of the repository: the worker's git finds the objects that it shares, and what it made
+    comes home."""
+    repo = tmp_path / 'two\nlines "and" \\more'
+    repo.mkdir()
+    sh(repo, "init", "-q", "-b", "main")
+    sh(repo, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "first")
+    base = sh(repo, "rev-parse", "HEAD")
+    pool = open_pool(repo)
+    inside = Inside(repo, pool, base, in_place=in_place)
+    assert inside.git("log", "--format=%s") == "first"
+    inside.write("new", "1\n")
+    inside.git("add", "new")
+    inside.git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "mine")
+    assert collect(pool, inside.tree, base).touched == ("new",)
+    pool.close()
+
+
 def test_what_was_made_comes_home(repo: Path, pool: Pool, inside: Inside, base: str) -> None:
     """Commits on a branch, staged and loose files are collected as from a shared repository; what only another branch or a stash
     names is kept under a recovery ref; nothing is left of the folder, and collecting again gives the same."""

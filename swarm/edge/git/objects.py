@@ -110,7 +110,7 @@ def alternates(objects: Path) -> list[Path]:
 
 def _alternates_of(objects: Path) -> list[Path]:
     try:
-        lines = decode((objects / "info" / "alternates").read_bytes()).splitlines()
+        lines = decode((objects / "info" / "alternates").read_bytes()).split("\n")
     except OSError:
         return []
     named = [_unquoted(line) for line in lines if line and not line.startswith("#")]

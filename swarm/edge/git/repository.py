@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from swarm.edge.git.call import SETTINGS, GitError, decode, encode, last_line, program, run
+from swarm.edge.git.call import SETTINGS, GitError, Outcome, decode, encode, last_line, program, run
 from swarm.edge.git.objects import Signature, is_object_id, write_commit
 from swarm.edge.git.refs import read_ref
 from swarm.errors import Refused, SwarmError, UsageError
@@ -82,23 +82,15 @@ class Repository:
     @classmethod
     def discover(cls, path: Path | str) -> Repository:
         """Finds the repository that holds `path`. Raises `UsageError` where there is none or git refuses it."""
-        asked = run(
-            "rev-parse",
-            "--is-bare-repository",
-            "--show-object-format",
-            "--absolute-git-dir",
-            "--path-format=absolute",
-            "--git-common-dir",
-            "--show-toplevel",
-            cwd=path,
-            user_config=True,
-            ok=(0, 128),
-        )
-        lines = decode(asked.out).splitlines()
+        asked = _rev_parse(path, *_FACTS, *_PATHS)
+        lines = decode(asked.out).removesuffix("\n").split("\n")
         if len(lines) < 4:
             raise _not_found(path, asked.err)
-        bare, object_format, git_dir, common = lines[:4]
-        top = "\n".join(lines[4:]) if asked.code == 0 else None
+        (bare, object_format), places = lines[:2], lines[2:]
+        if len(places) != len(_PATHS) - (asked.code != 0):  # there is a line end in one of them
+            places = [decode(_rev_parse(path, each).out).removesuffix("\n") for each in _PATHS]
+        git_dir, common, *tops = places
+        top = tops[0] if tops and asked.code == 0 else None
         return cls(
             top=Path(os.path.realpath(top)) if top else None,
             git_dir=Path(os.path.realpath(git_dir)),
@@ -219,6 +211,19 @@ class Repository:
         """Gives the value of a setting as git would use it in this repository, the user's own settings included, or None."""
         asked = run("config", "--get", key, git_dir=self.git_dir, user_config=True, ok=(0, 1))
         return asked.text if asked.code == 0 else None
+
+
+_FACTS = ("--is-bare-repository", "--show-object-format")
+_ABSOLUTE = "--path-format=absolute"
+_PATHS = (
+    "--absolute-git-dir",
+    "--git-common-dir",
+    "--show-toplevel",
+)  # where there is no checkout, the last is none
+
+
+def _rev_parse(cwd: Path | str, *asked: str) -> Outcome:
+    return run("rev-parse", _ABSOLUTE, *asked, cwd=cwd, user_config=True, ok=(0, 128))
 
 
 def _under_way(admin: str, branch: str) -> str:
