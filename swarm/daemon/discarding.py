@@ -94,10 +94,11 @@ class Discarder:
     places: Places
 
     def holdings(self, of: Ground) -> list[Holding]:
-        """Lists what would be lost. Raises `Refused` where a branch of the run is checked out in a worktree of the user's own."""
+        """Lists what would be lost. Raises `Refused` where a branch of the run is checked out in a worktree of the user's own, or a
+        rebase or bisection under way holds it."""
         common = self.repository.common_dir
         branches = git.refs_below(common, f"refs/heads/swarm/{of.run}/")
-        self._refuse_checked_out(of, branches)
+        self._refuse_in_use(of, branches)
         there = self._commits(of, branches)
         every = [commit for _, _, commits in there for commit in commits]
         alone = git.reached_by_none(common, every, besides=f"refs/heads/swarm/{of.run}/*")
@@ -156,7 +157,7 @@ class Discarder:
     def _folder(self, run: str) -> Path:
         return Path(os.path.realpath(self.pool.root.parent)) / run
 
-    def _refuse_checked_out(self, of: Ground, branches: dict[str, str]) -> None:
+    def _refuse_in_use(self, of: Ground, branches: dict[str, str]) -> None:
         ours = {tree.path for tree in self._worktrees(of.run, of.worktrees)}
         for ref in branches:
             name = ref.removeprefix("refs/heads/")
@@ -167,6 +168,13 @@ class Discarder:
                         "Nothing was removed.",
                         f"git -C {place} switch to another branch, then discard again",
                     )
+            held = self.repository.holding(name)
+            if held is not None and not held.place.is_relative_to(self.pool.root):
+                raise Refused(
+                    f"{name} is in the middle of a git {held.what} in {held.place}, which could not be ended without it.",
+                    "Nothing was removed.",
+                    f"{held.ends}; then discard again",
+                )
 
     def remove(self, command: cmd.Discard) -> None:
         """Removes everything of a run that has come to rest."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 
+import pytest
+
 from tests.conftest import git, wait_until
 from tests.e2e.driver import PATIENCE_S, Swarm, common_dir, runs
 from tests.e2e.test_ends import task_of
@@ -120,6 +122,35 @@ def test_a_branch_that_is_checked_out_elsewhere_stops_it(swarm: Swarm) -> None:
     assert git(mine, "rev-parse", "--abbrev-ref", "HEAD") == "swarm/r/task/a/1"
     git(swarm.top, "worktree", "remove", str(mine))
     swarm("discard", "r", "--force", "--yes", "staging")
+    check_gone(swarm, "r")
+
+
+@pytest.mark.parametrize("what", ["rebase", "bisect"])
+@pytest.mark.parametrize("where", ["mine", "staging"])
+def test_a_branch_that_a_rebase_or_bisection_holds_stops_it(swarm: Swarm, what: str, where: str) -> None:
+    """A branch of the run that a rebase or bisection in some worktree will go back to stays, forced or not, until that is over."""
+    swarm.run(swarm.plan("r", [swarm.task("a"), swarm.task("b", needs=["a"])]))
+    swarm.wait_for_follow("r")
+    place = swarm.outside / "mine" if where == "mine" else swarm.top / ".worktrees" / "r" / "staging"
+    if where == "mine":
+        git(swarm.top, "worktree", "add", "-q", str(place), "swarm/r/staging")
+    else:
+        git(place, "switch", "-q", "swarm/r/staging")
+    if what == "rebase":
+        git(place, "rebase", "-q", "-r", "--exec", "false", "HEAD~1", check=False)
+    else:
+        git(place, "bisect", "start", "HEAD", "main")
+    for args in (["--dry-run"], ["--force", "--yes", "staging", "--yes", "worktree/staging"]):
+        refused = swarm("discard", "r", *args, code=4).err
+        assert f"in the middle of a git {what} in {place}" in refused
+    assert (
+        f"git -C {place} {'rebase --continue, or --abort' if what == 'rebase' else 'bisect reset'}" in refused
+    )
+    git(place, *(("rebase", "--abort") if what == "rebase" else ("bisect", "reset")))
+    git(place, "switch", "-q", "--detach")
+    swarm("discard", "r", "--force", "--yes", "staging")
+    if where == "mine":
+        git(swarm.top, "worktree", "remove", str(place))
     check_gone(swarm, "r")
 
 
