@@ -170,11 +170,21 @@ class UndoAnswer(TypedDict):
     still_on: list[str]
 
 
+class EndedAgain(TypedDict):
+    """A task that was to be tried again and came to nothing in the same moment: how it ended, why, what to type."""
+
+    task: str
+    state: str
+    text: str
+    next: str
+
+
 class TasksAnswer(TypedDict):
-    """The tasks that were changed."""
+    """The tasks that were changed; `ended` are those of a retry that no attempt can be made at."""
 
     run: str
     tasks: list[str]
+    ended: NotRequired[list[EndedAgain]]
 
 
 class PauseRequest(TypedDict):

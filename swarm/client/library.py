@@ -346,7 +346,8 @@ class Swarm:
     # --- steer ---
 
     def retry(self, *tasks: str, run: str | None = None) -> Document:
-        """Tries failed or cancelled tasks of a run again; without names every one. Gives `run` and `tasks`."""
+        """Tries failed or cancelled tasks of a run again; without names every one. Gives `run`, `tasks`, and those of them
+        that could not be tried, `ended`."""
         return self._steer(protocol.RETRY, {"run": run, "tasks": list(tasks), "failed": not tasks})
 
     def first(self, *tasks: str, run: str | None = None) -> Document:

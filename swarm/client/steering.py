@@ -13,7 +13,7 @@ from swarm.client.connection import Connection
 from swarm.client.naming import shell_word
 from swarm.client.options import command, run_option
 from swarm.client.session import Session
-from swarm.errors import Refused, SwarmError, UsageError
+from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, Refused, SwarmError, UsageError
 
 
 def _named(daemon: Connection, tasks: tuple[str, ...], run: str | None) -> dict[str | None, list[str]]:
@@ -38,17 +38,31 @@ def _listed(answer: Mapping[str, Any]) -> str:
 @click.argument("tasks", nargs=-1, metavar="TASK...")
 @click.option("--failed", is_flag=True, help="Every task of the run that failed or was cancelled.")
 @run_option
-def retry(session: Session, tasks: tuple[str, ...], failed: bool, run: str | None) -> None:
-    """Try failed or cancelled tasks again. What was blocked by them goes on when they have landed."""
+def retry(session: Session, tasks: tuple[str, ...], failed: bool, run: str | None) -> int:
+    """Try failed or cancelled tasks again. What was blocked by them goes on when they have landed.
+
+    Ends with 1 where one can't be tried, since a need of it has not landed or the budget is spent: it is said what to do.
+    """
     if bool(tasks) == failed:
         raise UsageError("Name tasks, or say --failed.", "Nothing was done.", "swarm retry --help")
     daemon = session.daemon()
     grouped = {run: []} if failed else _named(daemon, tasks, run)
+    code = EXIT_OK
     for each, names in grouped.items():
         answer = daemon.post(protocol.RETRY, {"run": each, "tasks": names, "failed": failed})
-        session.line(
-            f"Tried again: {_listed(answer)}" if answer["tasks"] else "There is nothing to try again."
-        )
+        ended = answer.get("ended") or []
+        gone = {one["task"] for one in ended}
+        tried = [name for name in answer["tasks"] if name not in gone]
+        if tried or not ended:
+            said = f"Tried again: {_listed({**answer, 'tasks': tried})}"
+            session.line(said if tried else "There is nothing to try again.")
+        for one in ended:
+            code = EXIT_NOT_LANDED
+            name, state = _listed({**answer, "tasks": [one["task"]]}), one["state"]
+            how = "is blocked again" if state == "blocked" else f"has {state} again"
+            session.line(f"{name} {how}, before any attempt: {protocol.printable(one['text'])}")
+            session.line(f"  Next: {protocol.printable(one['next'])}")
+    return code
 
 
 @command("first", steers=True)

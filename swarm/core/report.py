@@ -179,6 +179,23 @@ def called(swarm: Swarm, run: Run, task: str) -> str:
     return quote(task if meant(swarm) is run else f"{run.id}/{task}")
 
 
+def ended_again(swarm: Swarm, run: Run, names: Iterable[str]) -> list[dict[str, str]]:
+    """Lists those of the tasks, which were just tried again, that ended in the same moment: since a need of theirs did not land, or
+    with the budget spent."""
+    found = []
+    for task in (run.tasks[name] for name in names):
+        if task.state not in (TaskState.BLOCKED, TaskState.FAILED):
+            continue
+        facts = task.reason.facts if task.reason is not None else {}
+        needs = " ".join(called(swarm, run, need) for need in facts.get("needs", ()))
+        step = f"swarm retry {needs or f'--failed --run {quote(run.id)}'}"
+        if task.state is TaskState.FAILED:
+            step = f"a higher budget (swarm config), swarm stop, swarm start; then swarm retry {called(swarm, run, task.spec.id)}"
+        text = task.reason.text if task.reason is not None else ""
+        found.append({"task": task.spec.id, "state": task.state.value, "text": text, "next": step})
+    return found
+
+
 def run_document(
     swarm: Swarm, run: Run, live: Live, *, summary: bool = False, plain: Run | None = None
 ) -> dict[str, Any]:

@@ -418,7 +418,9 @@ class Api:
             await self.coordinator.ask(
                 m.TasksRetried(at=self.coordinator.now(), run=run.id, tasks=tuple(wanted))
             )
-        return Document({"run": run.id, "tasks": wanted})
+        return Document(
+            {"run": run.id, "tasks": wanted, "ended": report.ended_again(self.swarm, run, wanted)}
+        )
 
     def _check_retry(self, run: Run, task: Task) -> None:
         name, called = task.spec.id, report.called(self.swarm, run, task.spec.id)
@@ -463,7 +465,8 @@ class Api:
                 await self.coordinator.ask(m.PlanWatched(at=self.coordinator.now(), run=run.id, source=""))
         else:
             run, wanted = self._tasks(body["run"], body["tasks"])
-            self._check_open(run, wanted, "Nothing was cancelled.")
+            gone = "Nothing was cancelled; nothing more is done for what has ended, and finish merges without what did not land."
+            self._check_open(run, wanted, gone)
         if wanted:
             await self.coordinator.ask(
                 m.TasksCancelled(at=self.coordinator.now(), run=run.id, tasks=tuple(wanted))

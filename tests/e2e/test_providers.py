@@ -96,6 +96,11 @@ def test_a_run_over_its_budget_ends_and_can_go_on_with_another(swarm: Swarm) -> 
     exits = swarm.events("WorkerExited")
     assert sum(event["result"]["cost_usd"] for event in exits) == 1.2
     swarm.wait_for_rest()
+    swarm("start", "--workers", "1")
+    told = swarm("retry", "d", code=1).out
+    assert told.startswith("dear/d has failed again, before any attempt: the run is over its budget")
+    assert "Next: a higher budget" in told
+    swarm("stop")
     swarm("start", "--workers", "1", SWARM_LIMITS__BUDGET_USD="10")
     swarm("retry", "--failed")
     run = swarm.wait("dear")

@@ -59,7 +59,12 @@ def test_undo_takes_a_task_off_with_what_needed_it(swarm: Swarm) -> None:
     assert run["staging"]["verified"]
     swarm.wait_for_follow("off")
     assert "undone already" in swarm("undo", "base", "--yes").out
-    swarm("retry", "base", "top")
+    told = swarm("retry", "top", code=1).out
+    why = "base ended without landing\n  Next: swarm retry base\n"
+    assert told == f"off/top is blocked again, before any attempt: {why}"
+    refused = swarm("cancel", "top", code=4).err
+    assert "finish merges without what did not land" in refused
+    swarm("retry", "base")  # top goes on with it
     run = swarm.wait("off")
     assert [task["state"] for task in run["tasks"]] == ["landed"] * 3
     assert [swarm.content("off", f"out-{name}") for name in ("base", "top", "other")] == [
