@@ -218,6 +218,8 @@ def _run_lines(run: Document, now: float, width: int, colour: bool, top: str) ->
         yield cut(f"  {stage}: {goal_title(goal)}", width)
     if run.get("qa"):
         yield cut(f"  {qa_line(run)}", width)
+    if isinstance(run.get("finishing"), dict):
+        yield f"  {finishing_line(run, now)}"
     for problem in run.get("problems") or []:
         yield paint(f"  can't go on: {on_one_line(problem)}", "failed", colour)
     for state, line in row_lines(run, now, width):
@@ -292,6 +294,16 @@ def qa_line(run: Document) -> str:
         "void": f"The approval of {commit} is void: staging has moved since. Next: swarm qa{which}",
         "rejected": f"Not approved: {printable(qa.get('reason') or '')}.",
     }.get(str(qa.get("state")), f"Not reviewed yet. Next: swarm qa{which}")
+
+
+def finishing_line(run: Document, now: float) -> str:
+    """Says in one line how a finish stands that was asked for and has not ended."""
+    facts = run.get("finishing") or {}
+    into, asked = printable(facts.get("into") or ""), epoch(facts.get("asked_at"))
+    if facts.get("state") == "pending":
+        return f"a finish into {into} was under way when the daemon ended: the next one goes on with it"
+    since = "" if asked is None else f" for {duration(now - asked)}"
+    return f"a finish into {into} is under way{since}: Ctrl-C where it was typed, or swarm stop, gives it up"
 
 
 def task_rows(run: Document, now: float) -> Iterator[tuple[str, str, str]]:

@@ -107,6 +107,7 @@ class Session:
         was faster."""
         import time
 
+        from swarm import protocol
         from swarm.client import spawning
 
         deadline = time.monotonic() + spawning.READY_S
@@ -115,6 +116,12 @@ class Session:
             if not said.get("running"):
                 place.remember(self.place, self.environ)
                 self.note(f"Started the daemon (process {said['pid']}).")
+                for each in said.get("resumes") or ():
+                    run, into = protocol.printable(each["run"]), protocol.printable(each["into"])
+                    self.note(
+                        f"It goes on with a finish of run {run} into {into} that the last one was killed at; swarm stop gives it up"
+                        " while nothing is merged."
+                    )
                 return self.daemon(), True
             other = self.outlast(said.get("pid"), deadline)
             if other is not None:

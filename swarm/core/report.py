@@ -221,6 +221,7 @@ def run_document(
         "created_at": rfc3339(run.created_at),
         "ended_at": rfc3339(run.ended_at),
         "finished_commit": run.on_target,
+        "finishing": _finishing(run, live),
         "window": run.window or swarm.limits.verify_slots,
         "suites": [_suite_document(name, seen) for name, seen in run.suites_seen.items()],
         "qa": _qa(run),
@@ -263,6 +264,19 @@ def _spent_document(spent: Spent, most: budget.Budget) -> dict[str, Any]:
         "tokens": spent.tokens,
         "budget_usd": most.usd or None,
         "budget_tokens": most.tokens or None,
+    }
+
+
+def _finishing(run: Run, live: Live) -> dict[str, Any] | None:
+    """Says of a finish that was asked for and has not ended how it stands: `state` is under_way, or pending where no daemon is: the
+    next one goes on with it."""
+    if run.finish is None:
+        return None
+    return {
+        "state": "under_way" if live.running else "pending",
+        "into": run.finish.target,
+        "stage_only": run.finish.stage_only,
+        "asked_at": rfc3339(run.finish.at),
     }
 
 

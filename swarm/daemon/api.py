@@ -576,7 +576,11 @@ class Api:
         body = await self._body(request)
         run = self._run(body.get("run"))
         closing, take_back = closings.Closing(self.coordinator, self.edges), self.service.execution.take_back
-        with self.service.wishes.of(str(body.get("key") or secrets.token_hex(8)), request.receive) as wish:
+        key, looks = (
+            str(body.get("key") or secrets.token_hex(8)),
+            bool(body.get("preview") or body.get("propose")),
+        )
+        with self.service.wishes.of(key, request.receive, run.id, looks=looks) as wish:
             facts = await closing.finish(run, body, wish, take_back)
         return Document({**await self.document(run.id, summary=False), "finish": facts})
 

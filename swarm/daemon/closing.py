@@ -30,11 +30,21 @@ _requests = itertools.count(1)
 
 
 class Wish:
-    """A finish that somebody asks for: `unwanted` is set once it is to be given up, for the reason `why`."""
+    """A finish of a run that somebody asks for: `unwanted` is set once it is to be given up, for the reason `why`; with `looks` it
+    is only to be told what finishing would do. `others` tells whether anybody else asks for one and still wants it."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, run: str = "", *, looks: bool = False, others: Callable[[Wish], bool] | None = None
+    ) -> None:
+        self.run = run
+        self.looks = looks
         self.unwanted = asyncio.Event()
         self.why = TAKEN_BACK
+        self._others = others
+
+    def others(self) -> bool:
+        """Tells whether another one of this run goes on when this is given up."""
+        return self._others is not None and self._others(self)
 
     def give_up(self, why: Reason) -> None:
         """Says that it is to be given up; the first reason stands."""
@@ -51,16 +61,18 @@ class Wishes:
         self._answered = asyncio.Event()
 
     @contextmanager
-    def of(self, key: str, receive: Callable[[], Awaitable[MutableMapping[str, Any]]]) -> Iterator[Wish]:
-        """Gives the wish for a finish, which is given up once it is taken back, or once whoever asks has closed the connection that
-        `receive` is of."""
+    def of(
+        self, key: str, receive: Callable[[], Awaitable[MutableMapping[str, Any]]], run: str, *, looks: bool
+    ) -> Iterator[Wish]:
+        """Gives the wish for a finish of a run, which is given up once it is taken back, or once whoever asks has closed the
+        connection that `receive` is of."""
 
         async def hear() -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
             wish.give_up(TAKEN_BACK)
 
-        wish = self._wishes[key] = Wish()
+        wish = self._wishes[key] = Wish(run, looks=looks, others=self._others)
         hearing = asyncio.ensure_future(hear())
         try:
             yield wish
@@ -68,6 +80,10 @@ class Wishes:
             hearing.cancel()
             self._wishes.pop(key, None)
             self._answered.set()
+
+    def _others(self, wish: Wish) -> bool:
+        alike = (each for each in self._wishes.values() if each.run == wish.run and not each.looks)
+        return any(each is not wish and not each.unwanted.is_set() for each in alike)
 
     def take_back(self, key: str) -> bool:
         """Says that a finish is wanted no more; tells whether it is asked for at all."""
@@ -165,16 +181,40 @@ class Closing:
     ) -> dict[str, Any]:
         """Merges staging into the target, or says what that would do. Once the `wish` for it is given up it is: at once while
         nothing has been asked of the machine, and then by `take_back` of the request, which goes through where it is too late."""
+        before = run.finished_commit, run.finished_from
         try:
             facts, request, outlook = await _heeding(self._ready(run, wanted), wish, asyncio.Task.cancel)
         except asyncio.CancelledError:
             mine = asyncio.current_task()
             if not wish.unwanted.is_set() or (mine is not None and mine.cancelling()):
                 raise
-            raise _finish_error(run, str(wanted.get("into") or run.base_branch), wish.why) from None
+            return await self._given_up(run, wanted, wish, take_back, before)
         if request is None:
             return dict(facts)
         return dict(facts) | await self._finished(run, request, outlook, wish, take_back)
+
+    async def _given_up(
+        self,
+        run: Run,
+        wanted: Mapping[str, Any],
+        wish: Wish,
+        take_back: Callable[[str, Reason], None],
+        before: tuple[str | None, str],
+    ) -> dict[str, Any]:
+        """Says what came of a finish that was given up before anything was asked of the machine for it: a refusal, but where an
+        older one has gone through that. One that nobody else waits for, since the daemon it was asked of was killed, is taken back
+        with it, unless it is too late for that."""
+        older, target = run.finish, str(wanted.get("into") or run.base_branch)
+        goes_on = not wish.looks and wish.others()
+        if older is not None and not wish.looks and not goes_on:
+            take_back(older.request, wish.why)
+            await self._coordinator.until(lambda: run.finish is not older or "Finish" in run.failures)
+        if goes_on or (run.finished_commit, run.finished_from) == before or run.finished_commit is None:
+            raise _finish_error(run, target, wish.why, goes_on=goes_on)
+        commit, into = run.finished_commit, older.target if older is not None else target
+        text = f"a finish of run {run.id} that was begun before went through: {_finished_text(run, into, 'finished', commit)}"
+        facts = _facts(run, into, None, Outlook(commit, commit, ()))
+        return facts | {"outcome": "finished", "commit": commit, "text": text}
 
     async def _ready(
         self, run: Run, wanted: Mapping[str, Any]
@@ -274,7 +314,12 @@ class Closing:
             )
         ended = coordinator.finished.pop(key)
         if isinstance(ended, m.FinishRefused):
-            raise _finish_error(run, wanted.target, ended.reason)
+            raise _finish_error(
+                run,
+                wanted.target,
+                ended.reason,
+                goes_on=ended.reason.code == TAKEN_BACK.code and wish.others(),
+            )
         outcome = "nothing" if outlook.nothing else "staged" if wanted.stage_only else "finished"
         text = _finished_text(run, wanted.target, outcome, ended.commit)
         return {"outcome": outcome, "commit": ended.commit, "text": text}
@@ -391,7 +436,8 @@ def _finished_text(run: Run, target: str, outcome: str, commit: str) -> str:
     return f"{target} stands at {commit[:12]}."
 
 
-def _finish_error(run: Run, target: str, reason: Reason) -> SwarmError:
+def _finish_error(run: Run, target: str, reason: Reason, *, goes_on: bool = False) -> SwarmError:
+    """Makes the error of a finish that was refused; another one `goes_on`, which somebody else asks for."""
     kind = Refused if reason.facts.get("exit_code") == 4 else SwarmError
     steps = {
         "conflict": f"git -C {run.worktree} merge {target}, settle and commit it there, then swarm finish again; "
@@ -403,4 +449,7 @@ def _finish_error(run: Run, target: str, reason: Reason) -> SwarmError:
     }
     consequence = f"{target} stays as it was; run {run.id} is kept."
     step = reason.facts.get("next_step") or steps.get(reason.code, "swarm finish again")
+    if goes_on:
+        consequence = f"Another swarm finish of run {run.id} goes on, and merges when its turn comes."
+        step = "Ctrl-C where that was typed, or swarm stop, gives it up too; swarm status shows it"
     return kind(f"Run {run.id} was not finished: {reason.text.rstrip('.')}.", consequence, step)

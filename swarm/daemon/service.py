@@ -37,6 +37,7 @@ from swarm.daemon.backlog import Backlog
 from swarm.daemon.closing import Wishes
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution
+from swarm.daemon.finishing import STOPPED
 from swarm.daemon.foreseeing import Foreseeing
 from swarm.daemon.hooks import Hooks
 from swarm.daemon.losses import Losses
@@ -99,6 +100,7 @@ class Service:
         self.execution = execution
         self.submitter = Submitter(coordinator, execution.edges)
         self.wishes = Wishes()
+        self.resumed = [run.finish for run in coordinator.swarm.runs.values() if run.finish is not None]
         self.ending: asyncio.Task[None] | None = None
         self.leave_workers = False
         self.late = False
@@ -173,7 +175,7 @@ class Service:
         if mode != "drain" and coordinator.stuck is None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(NOW_S):
-                    await self.wishes.end()
+                    await self._give_up_finishes()
         if mode == "leave-workers" or coordinator.stuck is not None:
             self.leave_workers = True
             self.over.set()
@@ -189,6 +191,18 @@ class Service:
             self.late = True
             _log.error("stop.late", mode=mode)
         self.over.set()
+
+    async def _give_up_finishes(self) -> None:
+        """Has all finishes given up that are not being carried over yet. One that nobody waits for, since the daemon that it was
+        asked of was killed, only by a person's word: a daemon that leaves by itself leaves it to the next."""
+        runs = self.coordinator.swarm.runs.values()
+        under_way = [] if self.leaving else [run.finish for run in runs if run.finish is not None]
+        for each in under_way:
+            self.execution.take_back(each.request, STOPPED)
+        await self.wishes.end()
+        await self.coordinator.until(
+            lambda: not any(run.finish in under_way and "Finish" not in run.failures for run in runs)
+        )
 
     def _busy(self, *, drain: bool) -> bool:
         """Whether there is something to wait for: workers and what they leave, or, draining, all that is under way."""
@@ -390,7 +404,8 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
         service.idle = loop.create_task(service.end_when_idle() if begins else service.end_when_answered())
     presence.watch(loop.add_reader, service.lose)
     places.failure.unlink(missing_ok=True)
-    starter.ready(presence.announce(ends_when_idle=ends_when_idle))
+    resumes = [{"run": each.run, "into": each.target} for each in service.resumed]
+    starter.ready({**presence.announce(ends_when_idle=ends_when_idle), "resumes": resumes})
     crash_at("daemon.announced")
     over = loop.create_task(service.over.wait())
     await asyncio.wait({turning, over, serving}, return_when=asyncio.FIRST_COMPLETED)

@@ -533,6 +533,82 @@ def test_a_finish_that_is_interrupted_is_taken_back(swarm: Swarm, number: signal
     swarm.look_again()
 
 
+def killed_in_finish(swarm: Swarm) -> str:
+    """Kills a daemon, and who asked it, while it verifies the merge of a finish of the run "r"; the suite goes on until the gate
+    "go" is open. Gives the commit that main stands at."""
+    asked = finish_under_way(swarm)
+    os.kill(asked.pid, signal.SIGSTOP)  # else it starts the next daemon by itself
+    swarm.end_daemon()
+    asked.kill()
+    asked.communicate(timeout=200)
+    return git(swarm.top, "rev-parse", "main")
+
+
+def test_a_finish_that_a_killed_daemon_had_begun_is_taken_back_with_the_next(swarm: Swarm) -> None:
+    """Ctrl-C on a finish that waits for one which the next daemon goes on with takes that back too, as it says; until then status
+    and the start say that it is under way, and nothing is merged afterwards, whatever is started."""
+    mine = killed_in_finish(swarm)
+    (run,) = swarm.status()["runs"]
+    assert (run["finishing"]["state"], run["finishing"]["into"]) == ("pending", "main")
+    assert (
+        "a finish into main was under way when the daemon ended: the next one goes on with it"
+        in swarm("status").out
+    )
+    finishing = swarm.spawn("finish")
+    wait_until(lambda: len(swarm.events("StagingLookAsked")) == 2, at_most_s=120)
+    assert swarm.status()["runs"][0]["finishing"]["state"] == "under_way"
+    assert "a finish into main is under way for" in swarm("status").out
+    os.kill(finishing.pid, signal.SIGINT)
+    err = finishing.communicate(timeout=200)[1]
+    assert finishing.returncode == 130
+    assert "It goes on with a finish of run r into main" in err
+    assert "it was taken back before anything was merged" in err
+    assert "main stays as it was" in err
+    assert [each["reason"]["code"] for each in swarm.events("FinishRefused")] == ["taken_back"]
+    assert swarm.status()["runs"][0]["finishing"] is None
+    swarm.open("go")
+    swarm("stop")
+    assert "It goes on" not in swarm("start").err
+    assert git(swarm.top, "rev-parse", "main") == mine
+    assert snapshot(swarm.top) == swarm.before
+    swarm("finish")
+    assert git(swarm.top, "log", "-1", "--format=%s", "main") == "Merge run r"
+    swarm.look_again()
+
+
+def test_a_finish_that_a_killed_daemon_had_begun_is_given_up_by_a_stop(swarm: Swarm) -> None:
+    """`swarm start` says that it goes on with it, `swarm stop` gives it up, and the next daemon merges nothing."""
+    mine = killed_in_finish(swarm)
+    assert "It goes on with a finish of run r into main" in swarm("start").err
+    swarm("stop")
+    assert [each["reason"]["code"] for each in swarm.events("FinishRefused")] == ["stopped"]
+    swarm.open("go")
+    assert "It goes on" not in swarm("start").err
+    assert git(swarm.top, "rev-parse", "main") == mine
+    assert snapshot(swarm.top) == swarm.before
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_of_two_finishes_one_is_taken_back_and_it_is_said_that_the_other_goes_on(
+    swarm: Swarm, first: bool
+) -> None:
+    """Ctrl-C on one of two, whichever is at work, does not say that main stays: the other goes on, and merges."""
+    asked = finish_under_way(swarm)
+    waits = swarm.spawn("finish")
+    wait_until(lambda: len(swarm.events("StagingLookAsked")) == 2, at_most_s=120)
+    taken, other = (asked, waits) if first else (waits, asked)
+    os.kill(taken.pid, signal.SIGINT)
+    err = taken.communicate(timeout=200)[1]
+    assert taken.returncode == 130
+    assert "Another swarm finish of run r goes on, and merges when its turn comes" in err
+    assert "stays as it was" not in err
+    swarm.open("go")
+    assert "Run r is on main" in other.communicate(timeout=200)[0]
+    assert other.returncode == 0
+    assert git(swarm.top, "log", "-1", "--format=%s", "main") == "Merge run r"
+    swarm.look_again()
+
+
 @pytest.mark.parametrize("mode", [(), ("--now",), ("--leave-workers",)])
 def test_a_finish_is_given_up_by_a_stop_and_not_gone_on_with(swarm: Swarm, mode: tuple[str, ...]) -> None:
     """A daemon that is stopped while the merge of a finish is verified says that nothing was merged, and the next daemon merges
