@@ -86,7 +86,7 @@ class Session:
         """Finds the daemon. Raises `NoDaemon` (exit 3) where none runs, and `Refused` inside a sandbox that does not show whether
         one does."""
         try:
-            return connection.find(self.place.state, self.environ)
+            return self._listening()
         except NoDaemon:
             if self.shut_in:
                 raise connection.not_shown() from None
@@ -95,9 +95,14 @@ class Session:
     def daemon_or_none(self) -> connection.Connection | None:
         """Finds the daemon, or gives None."""
         try:
-            return connection.find(self.place.state, self.environ)
+            return self._listening()
         except NoDaemon:
             return None
+
+    def _listening(self) -> connection.Connection:
+        daemon = connection.find(self.place.state, self.environ)
+        self.detail(f"The daemon of {self.place.top} is asked: process {daemon.pid}, at {daemon.path}.")
+        return daemon
 
     def start_daemon(
         self, *, workers: int | None = None, ends: str = "idle"
@@ -221,6 +226,7 @@ class Session:
 
         self.need_state()
         state = self.place.state
+        self.detail(f"The journal in {state} is read.")
         document: dict[str, Any] = offline.status(self.state) if full else offline.summary(state)
         if failed := offline.failure(state):
             document["daemon"]["failed"] = failed
@@ -346,9 +352,9 @@ class Session:
             self.note(text)
 
     def detail(self, text: str) -> None:
-        """Writes to stderr what only `-v` asks for."""
+        """Writes to stderr what only `-v` asks for, and the same thing once."""
         if self.verbose:
-            self.note(text)
+            self.note_once(text)
 
     @property
     def interactive(self) -> bool:

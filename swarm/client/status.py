@@ -37,8 +37,10 @@ def plain_request(arguments: list[str]) -> tuple[Session, str | None] | None:
             run = value
         elif word == "--json":
             session.as_json = True
-        elif word in ("-q", "--quiet", "-v", "--verbose"):
-            continue
+        elif word in ("-q", "--quiet"):
+            session.quiet = True
+        elif word in ("-v", "--verbose"):
+            session.verbose = True
         else:
             return None
     return (session, run) if seen_status else None

@@ -246,6 +246,19 @@ def test_without_a_home_status_of_all_says_why_it_knows_none(swarm: Swarm) -> No
     assert "neither HOME nor" in swarm("status", "--all", env={"HOME": "", "XDG_STATE_HOME": ""}).stdout
 
 
+@pytest.mark.parametrize("words", [("-v", "status"), ("claims", "-v")])
+def test_it_says_more_where_more_is_wanted(swarm: Swarm, repo: Path, words: tuple[str, ...]) -> None:
+    """With -v stderr tells what is asked: the journal, or the daemon with its process. Without it, or with -q, nothing is told."""
+    journal = swarm(*words)
+    assert journal.stderr == f"The journal in {repo}/.git/swarm is read.\n"
+    assert swarm(*words, "-q").stderr == ""
+    assert swarm("start").returncode == 0
+    pid = json.loads(swarm("status", "--json").stdout)["daemon"]["pid"]
+    asked = swarm(*words)
+    assert f"process {pid}" in asked.stderr
+    assert swarm(*(word for word in words if word != "-v")).stderr == ""
+
+
 def test_a_shell_can_complete_commands(repo: Path, environment: dict[str, str]) -> None:
     """What `swarm completion bash` prints makes bash complete commands and options, in a shell that sources it."""
     script = (
