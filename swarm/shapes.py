@@ -1,7 +1,7 @@
-"""The shapes of what goes over the wire: the body of each request and answer of `protocol`'s routes.
+"""The shapes of what goes over the wire: the bodies of `protocol`'s routes that are more than a field or two.
 
-Rules for editing: for the type checker and the reader only; nothing runs here. A field that an older client can't do without needs
-a new `protocol.API_VERSION`.
+Rules for editing: for the type checker, which holds the daemon's side to them, and the reader; nothing runs here. A field that an
+older client can't do without needs a new `protocol.API_VERSION`.
 """
 
 from __future__ import annotations
@@ -50,25 +50,32 @@ class SubmitRequest(TypedDict):
     here: NotRequired[str]
 
 
-class SubmitAnswer(TypedDict):
-    """What submitting changed; `verify` are the commands of the suites that every candidate has to pass, `again` the added tasks
-    that do work again, each with why, where that was asked for; `verify_found` are the suites that `verify = "auto"` found, each
-    with what it was told by. `verify_lifted` are the commands that verified the run before and do not any more, `no_effect` says
-    what of the plan comes too late. `left_out` are the tasks that the same file named before and does not any more, and that are
-    wanted all the same. `finished_before` is what a plan of another system says has been done: nothing of it is added.
+class SubmitNotes(TypedDict, total=False):
+    """What of an answer to a submission is there only where it says something.
+
+    `again` are the added tasks that do work again, each with why, where that was asked for; `verify_found` are the suites that
+    `verify = "auto"` found, each with what it was told by. `verify_lifted` are the commands that verified the run before and do
+    not any more, `no_effect` says what of the plan comes too late. `left_out` are the tasks that the same file named before and
+    does not any more, and that are wanted all the same. `finished_before` is what a plan of another system says has been done:
+    nothing of it is added.
     """
+
+    finished_before: list[str]
+    again: dict[str, list[str]]
+    verify_found: list[dict[str, str]]
+    verify_lifted: list[str]
+    no_effect: list[str]
+    left_out: list[str]
+
+
+class SubmitAnswer(SubmitNotes):
+    """What submitting changed; `verify` are the commands of the suites that every candidate has to pass."""
 
     run: str
     added: list[str]
     replaced: list[str]
     unchanged: int
-    verify: NotRequired[list[str]]
-    finished_before: NotRequired[list[str]]
-    again: NotRequired[dict[str, list[str]]]
-    verify_found: NotRequired[list[dict[str, str]]]
-    verify_lifted: NotRequired[list[str]]
-    no_effect: NotRequired[list[str]]
-    left_out: NotRequired[list[str]]
+    verify: list[str]
 
 
 class GoalRequest(TypedDict):
@@ -248,7 +255,8 @@ class FinishFacts(TypedDict):
     """What finishing did, or with `preview` would do. `commit` is where the target stands then, `old_commit` where it stood.
 
     `outcome` is finished, staged, preview, proposed or nothing (staging was on the target already); `missing` are tasks that did
-    not land; `paths` what changes on the target, `conflicts` where staging does not merge; `text` a sentence for people.
+    not land; `paths` what changes on the target, `conflicts` where staging does not merge; `text` a sentence for people. Of a
+    preview `refused` says why it would not be done, "" where it would.
     """
 
     run: str
@@ -261,6 +269,7 @@ class FinishFacts(TypedDict):
     paths: list[str]
     conflicts: list[str]
     text: str
+    refused: NotRequired[str]
 
 
 class StopRequest(TypedDict):

@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 import swarm as package
-from swarm import config, log, protocol
+from swarm import config, log, protocol, shapes
 from swarm.core import messages as m
 from swarm.core import plain, report, submission
 from swarm.core.merge_queue import can_go_first
@@ -203,8 +203,10 @@ class Api:
 
     async def ping(self, _: Request) -> Response:
         """Says who answers."""
-        about = {"api": protocol.API_VERSION, "version": package.__version__, "pid": self.swarm.pid}
-        return Document({**about, "seq": self.coordinator.seq})
+        api, version = protocol.API_VERSION, package.__version__
+        return Document(
+            shapes.PingAnswer(api=api, version=version, pid=self.swarm.pid, seq=self.coordinator.seq)
+        )
 
     async def status(self, request: Request) -> Response:
         """Gives the status document."""
@@ -235,13 +237,13 @@ class Api:
     async def settings(self, _: Request) -> Response:
         """Gives the settings in force: those that the daemon started with, and the width that it was scaled to since."""
         rows = {
-            key: {"key": key, "value": value, "source": source}
+            key: shapes.SettingRow(key=key, value=value, source=source)
             for key, value, source in config.flat(self.edges.settings)
         }
-        width = self.swarm.limits.workers_max
-        if rows["limits.workers_max"]["value"] != width:
-            rows["limits.workers_max"] |= {"value": width, "source": protocol.SCALED}
-        return Document({"settings": list(rows.values())})
+        key, width = "limits.workers_max", self.swarm.limits.workers_max
+        if rows[key]["value"] != width:
+            rows[key] = shapes.SettingRow(key=key, value=width, source=protocol.SCALED)
+        return Document(shapes.SettingsAnswer(settings=list(rows.values())))
 
     async def wait(self, request: Request) -> Response:
         """Answers when every task that takes part has ended, or its QA has, or when the time is over."""
@@ -265,7 +267,7 @@ class Api:
                 await self.coordinator.until(heard)
         if not over():
             found = problems()
-            return Document({"ended": False, "problems": found, "mark": report.mark(found)})
+            return Document(shapes.WaitAnswer(ended=False, problems=found, mark=report.mark(found)))
         return Document({**await self.document(run.id, summary=True), "ended": True})
 
     async def events(self, request: Request) -> Response:
@@ -288,7 +290,7 @@ class Api:
 
     async def submit(self, request: Request) -> Response:
         """Takes a plan in."""
-        body = await self._body(request)
+        body: shapes.SubmitRequest = await self._body(request)
         source = body["plan"]
         data = base64.b64decode(source["data_base64"])
         plan: PlanSpec = await self._thread(lambda: intake.read(data, source["source"], self.edges.settings))
@@ -312,7 +314,7 @@ class Api:
 
     async def add(self, request: Request) -> Response:
         """Adds one task to a run."""
-        body = await self._body(request)
+        body: shapes.AddRequest = await self._body(request)
         async with self.submitter.lock:
             run = self._run(body["run"])
             plan = await self._thread(lambda: self._with_task(run, body["task"]))
@@ -324,17 +326,17 @@ class Api:
             answer = await self.submitter.submit(
                 plan, only=only, sequential=run.sequential, fail_fast=run.fail_fast
             )
-        return Document({**answer, "task": spec.id})
+        return Document(shapes.AddAnswer(**answer, task=spec.id))
 
     async def goal(self, request: Request) -> Response:
         """Begins a run that goes for a goal."""
-        body = await self._body(request)
+        body: shapes.GoalRequest = await self._body(request)
         async with self.submitter.lock:
             return Document(await goals.Goals(self.coordinator, self.submitter).begin(body))
 
     async def approve(self, request: Request) -> Response:
         """Takes in that a person approves of the plan that a run came to."""
-        body = await self._body(request)
+        body: shapes.ApproveRequest = await self._body(request)
         run = self._run(body["run"])
         async with self.submitter.lock:
             return Document(await goals.Goals(self.coordinator, self.submitter).approve(run, body))
@@ -354,11 +356,11 @@ class Api:
 
     async def watch(self, request: Request) -> Response:
         """Has a plan file watched, from whose run it came; with an empty path not any more."""
-        body = await self._body(request)
+        body: shapes.WatchRequest = await self._body(request)
         run, source = self._run(body["run"]), str(body["source"])
         if source != run.watched:
             await self.coordinator.ask(m.PlanWatched(at=self.coordinator.now(), run=run.id, source=source))
-        return Document({"run": run.id, "source": source})
+        return Document(shapes.WatchRequest(run=run.id, source=source))
 
     def _with_task(self, run: Run, table: dict[str, Any]) -> PlanSpec:
         """Reads one task as a plan of its own, its needs held against the run."""
@@ -404,10 +406,10 @@ class Api:
 
     async def retry(self, request: Request) -> Response:
         """Tries failed tasks again."""
-        body = await self._body(request)
+        body: shapes.RetryRequest = await self._body(request)
         if body.get("failed"):
             if body["run"] is None and not any(map(meant.to_retry, self.swarm.runs.values())):
-                return Document({"run": "", "tasks": []})
+                return Document(shapes.TasksAnswer(run="", tasks=[]))
             run = meant.run_of(self.swarm, body["run"], fits=meant.to_retry)
             wanted = meant.to_retry(run)
         else:
@@ -418,9 +420,8 @@ class Api:
             await self.coordinator.ask(
                 m.TasksRetried(at=self.coordinator.now(), run=run.id, tasks=tuple(wanted))
             )
-        return Document(
-            {"run": run.id, "tasks": wanted, "ended": report.ended_again(self.swarm, run, wanted)}
-        )
+        ended = report.ended_again(self.swarm, run, wanted)
+        return Document({**shapes.TasksAnswer(run=run.id, tasks=wanted), "ended": ended})
 
     def _check_retry(self, run: Run, task: Task) -> None:
         name, called = task.spec.id, report.called(self.swarm, run, task.spec.id)
@@ -441,7 +442,7 @@ class Api:
 
     async def first(self, request: Request) -> Response:
         """Lets tasks in the merge queue land before all others."""
-        body = await self._body(request)
+        body: shapes.FirstRequest = await self._body(request)
         run, wanted = self._tasks(body["run"], body["tasks"])
         late = [name for name in wanted if not can_go_first(run, name)]
         if late:
@@ -453,25 +454,26 @@ class Api:
         await self.coordinator.ask(
             m.FirstAsked(at=self.coordinator.now(), run=run.id, tasks=tuple(dict.fromkeys(wanted)))
         )
-        return Document({"run": run.id, "tasks": wanted})
+        return Document(shapes.TasksAnswer(run=run.id, tasks=wanted))
 
     async def cancel(self, request: Request) -> Response:
         """Cancels tasks, or a whole run."""
-        body = await self._body(request)
-        if body.get("tasks") is None:
+        body: shapes.CancelRequest = await self._body(request)
+        tasks = body.get("tasks")
+        if tasks is None:
             run = self._run(body["run"])
             wanted = [name for name, task in run.tasks.items() if task.state not in TASK_ENDS]
             if run.watched:  # or the next line that is added there would begin it anew
                 await self.coordinator.ask(m.PlanWatched(at=self.coordinator.now(), run=run.id, source=""))
         else:
-            run, wanted = self._tasks(body["run"], body["tasks"])
+            run, wanted = self._tasks(body["run"], tasks)
             gone = "Nothing was cancelled; nothing more is done for what has ended, and finish merges without what did not land."
             self._check_open(run, wanted, gone)
         if wanted:
             await self.coordinator.ask(
                 m.TasksCancelled(at=self.coordinator.now(), run=run.id, tasks=tuple(wanted))
             )
-        return Document({"run": run.id, "tasks": wanted})
+        return Document(shapes.TasksAnswer(run=run.id, tasks=wanted))
 
     def _check_open(self, run: Run, names: Iterable[str], consequence: str) -> None:
         for task in (run.tasks[name] for name in names):
@@ -493,7 +495,7 @@ class Api:
         return await self._pausing(request, m.Resumed)
 
     async def _pausing(self, request: Request, kind: type[m.Paused] | type[m.Resumed]) -> Response:
-        body = await self._body(request)
+        body: shapes.PauseRequest = await self._body(request)
         run, task = body.get("run"), body.get("task")
         if task is not None:
             found, names = self._tasks(run, [task])
@@ -511,7 +513,8 @@ class Api:
 
     async def scale(self, request: Request) -> Response:
         """Changes the width."""
-        width = (await self._body(request))["workers_max"]
+        body: shapes.ScaleRequest = await self._body(request)
+        width = body["workers_max"]
         if type(width) is not int or not 1 <= width <= 10_000:
             raise UsageError(
                 "The number of workers is a whole number from 1 to 10000.", "Nothing was changed."
@@ -521,7 +524,7 @@ class Api:
 
     async def tell(self, request: Request) -> Response:
         """Leaves a note for a task's next attempt."""
-        body = await self._body(request)
+        body: shapes.TellRequest = await self._body(request)
         run, names = self._tasks(body.get("run"), [body["task"]])
         text = str(body["text"])[:100_000]
         if not text.strip():
@@ -530,7 +533,7 @@ class Api:
             )
         event = m.TaskTold(at=self.coordinator.now(), run=run.id, task=names[0], text=text)
         await self.coordinator.ask(event)
-        return Document({"run": run.id, "task": names[0], "state": run.tasks[names[0]].state})
+        return Document(shapes.TellAnswer(run=run.id, task=names[0], state=run.tasks[names[0]].state))
 
     async def recover(self, request: Request) -> Response:
         """Holds worktrees, processes and refs against what the daemon knows, and mends what is not as it should be."""
@@ -550,7 +553,8 @@ class Api:
 
     async def stop(self, request: Request) -> Response:
         """Begins to stop; the caller waits for the process to end."""
-        mode = (await self._body(request))["mode"]
+        body: shapes.StopRequest = await self._body(request)
+        mode = body["mode"]
         if mode not in protocol.STOP_MODES:
             raise UsageError(f"{mode!r} is no way to stop: {', '.join(protocol.STOP_MODES)}.")
         if self.coordinator.stuck is not None and mode != "leave-workers":
@@ -573,7 +577,7 @@ class Api:
 
     async def finish(self, request: Request) -> Response:
         """Merges staging into the target, or says what that would do."""
-        body = await self._body(request)
+        body: shapes.FinishRequest = await self._body(request)
         run = self._run(body.get("run"))
         closing, take_back = closings.Closing(self.coordinator, self.edges), self.service.execution.take_back
         key, looks = (
@@ -592,7 +596,7 @@ class Api:
 
     async def undo(self, request: Request) -> Response:
         """Takes a landed task off staging again, or says what that would do."""
-        body = await self._body(request)
+        body: shapes.UndoRequest = await self._body(request)
         run, (name,) = self._tasks(body.get("run"), [body["task"]])
         task = run.tasks[name]
         attempt = task.live
@@ -629,7 +633,7 @@ class Api:
             by = (each for other in run.tasks.values() for each in other.attempts if each.candidate == undo)
             landings = [landing for each in by for _, landing in each.undoes]
             still_on = await self._thread(lambda: self._still_on(landings, undo))
-            return Document(_undo_facts(run, task, None) | {"still_on": still_on})
+            return Document({**_undo_facts(run, task, None), "still_on": still_on})
         raise Refused(
             f'Task "{task.spec.id}" {_stands(task)}; only what has landed can be undone.', "Nothing was done."
         )
@@ -700,7 +704,7 @@ def _paused(run: Run) -> list[str]:
     return [name for name, task in run.tasks.items() if task.paused and not run.discarding]
 
 
-def _undo_facts(run: Run, task: Task, change: Undoing | None) -> dict[str, Any]:
+def _undo_facts(run: Run, task: Task, change: Undoing | None) -> shapes.UndoAnswer:
     """Says what an undo means; of one that is under way what it takes off, of one that is over nothing."""
     live = task.live
     under_way = [name for name, _ in live.undoes] if live is not None else []
@@ -711,6 +715,7 @@ def _undo_facts(run: Run, task: Task, change: Undoing | None) -> dict[str, Any]:
         "cancelled": list(change.cancelled) if change is not None else [],
         "blocked": list(change.blocked) if change is not None else [],
         "commit": None,
+        "still_on": [],
     }
 
 

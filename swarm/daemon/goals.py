@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from swarm import shapes
 from swarm.core import building
 from swarm.core import goal as goals
 from swarm.core import messages as m
@@ -40,8 +41,8 @@ class Goals:
         self._submitter = submitter
         self._edges = submitter.edges
 
-    async def begin(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        """Begins a run for a goal; the same goal again is the same run. Gives `shapes.GoalAnswer`."""
+    async def begin(self, wanted: shapes.GoalRequest) -> shapes.GoalAnswer:
+        """Begins a run for a goal; the same goal again is the same run."""
         kind, text = str(wanted["kind"]), str(wanted["text"]).strip()
         if kind not in KINDS or not text:
             raise UsageError("There is no goal to go for.", "Nothing was begun.")
@@ -62,7 +63,7 @@ class Goals:
         await self._submitter.submit(plan, here=str(wanted.get("here") or ""), goal=goal)
         return {"run": run_id, "joined": False}
 
-    def _goal(self, kind: str, text: str, wanted: Mapping[str, Any]) -> Goal:
+    def _goal(self, kind: str, text: str, wanted: shapes.GoalRequest) -> Goal:
         if kind == "scout":
             return Goal(text)
         self._check_builders()
@@ -85,7 +86,7 @@ class Goals:
             rounds_max=rounds_max,
         )
 
-    def _scouts(self, goal: str, wanted: Mapping[str, Any]) -> list[TaskSpec]:
+    def _scouts(self, goal: str, wanted: shapes.GoalRequest) -> list[TaskSpec]:
         """Makes a task for each question."""
         most = self._coordinator.swarm.limits.workers_max
         asked = [str(each).strip() for each in wanted.get("questions") or () if str(each).strip()]
@@ -151,7 +152,7 @@ class Goals:
 
     # --- approvals
 
-    async def approve(self, run: Run, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    async def approve(self, run: Run, wanted: shapes.ApproveRequest) -> dict[str, Any]:
         """Takes an approval of a run's plan in, and with `build` begins to carry out what is approved of."""
         way, digest, build = run.way, str(wanted.get("digest") or ""), bool(wanted.get("build"))
         if way is None or way.plan is None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from swarm import config
+from swarm import config, shapes
 from swarm.core import again, discover, submission
 from swarm.core import messages as m
 from swarm.core.model import PhaseSpec, PlanSpec, Suite, TaskState, staging_branch
@@ -43,8 +43,8 @@ class Submitter:
         changed: bool = False,
         only: tuple[str, ...] = (),
         **options: Any,
-    ) -> dict[str, Any]:
-        """Gives what that changed, `shapes.SubmitAnswer`. Raises `Refused` or `UsageError`; the lock is held.
+    ) -> shapes.SubmitAnswer:
+        """Gives what that changed. Raises `Refused` or `UsageError`; the lock is held.
 
         `here` is the checkout in which somebody asks, `only` and `options` are those of `PlanSubmitted`. With `if_new` the machine
         is told only of a plan that adds, replaces or finishes something; with `changed` what has landed is done again where what it
@@ -52,18 +52,19 @@ class Submitter:
         """
         intake.check_agents(plan, self.edges.agents, self.edges.environ)
         intake.check_ownership(plan, config.to_roles(self.edges.settings))
-        found: dict[str, Any] = {}
+        found: shapes.SubmitNotes = {}
         if discover.asks(plan):
             there = intake.checkout(self.edges.repository, here)
             suites = await _in_thread(lambda: intake.suites_of(there))
-            plan, found = discover.filled_in(plan, suites), {"verify_found": discover.document(suites)}
+            plan, found["verify_found"] = discover.filled_in(plan, suites), discover.document(suites)
         known = self._coordinator.swarm.runs.get(plan.id)
         if known is not None:
             plan = _as_asked_before(known, plan)
-            found |= await _in_thread(lambda: _late(known, plan, self.edges))
+            found.update(await _in_thread(lambda: _late(known, plan, self.edges)))
             outdated = await self._outdated(known, plan) if changed else {}
             plan = again.carried_on(known, plan, outdated)
-            found |= {"again": again.told(plan, outdated)} if changed else {}
+            if changed:
+                found["again"] = again.told(plan, outdated)
         change = self._checked(plan)
         news = change.added or change.replaced or change.finished
         if known is None or not if_new or news or known.plan.verify != plan.verify:
@@ -173,9 +174,9 @@ def _as_asked_before(run: Run, plan: PlanSpec) -> PlanSpec:
     return dataclasses.replace(plan, verify=(*plan.verify, *kept))
 
 
-def _late(run: Run, plan: PlanSpec, edges: Edges) -> dict[str, Any]:
+def _late(run: Run, plan: PlanSpec, edges: Edges) -> shapes.SubmitNotes:
     """Says what a plan takes back of the verification of its run, and what of it comes too late for that."""
-    found: dict[str, Any] = {}
+    found: shapes.SubmitNotes = {}
     now = {suite.run for suite in plan.verify}
     if lifted := _shown(suite for suite in run.plan.verify if suite.run not in now):
         found["verify_lifted"] = lifted
