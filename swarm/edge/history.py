@@ -1,4 +1,4 @@
-"""What commits and trees tell: for `show`, `diff` and `report`. Reads only, through GitPython.
+"""What commits and trees tell, for `diff`. Reads only, through GitPython.
 
 Rules for editing: one `Repo` for one question, always closed, never handed to another thread (a shared one gave wrong objects and
 hung when this project tried it). A person's text is resolved to a commit id first and never reaches git where an option could
@@ -9,10 +9,8 @@ this module where it is used: GitPython takes 70 ms.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from git import Repo
@@ -23,26 +21,6 @@ from swarm.edge.git.call import environment
 from swarm.errors import SwarmError, UsageError
 
 DIFF_MAX_BYTES = 4 * 1024 * 1024
-COMMITS_LISTED_MAX = 100_000
-
-_TRAILER = re.compile(r"^(Swarm-(?:Run|Task|Attempt|Verified|Undo)): *(.*)$", re.MULTILINE)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One commit on the staging line: a landing has `task`, the undoing of one has `undone`, a person's commit neither.
-
-    `at` is seconds since the epoch; `verified` the suites that passed, empty for none.
-    """
-
-    commit: str
-    at: int
-    title: str
-    run: str | None = None
-    task: str | None = None
-    attempt: int | None = None
-    verified: tuple[str, ...] = ()
-    undone: str | None = None
 
 
 def commit_facts(path: Path, rev: str) -> CommitFacts:
@@ -50,26 +28,6 @@ def commit_facts(path: Path, rev: str) -> CommitFacts:
     with _opened(path) as repo:
         oid = _resolve(repo, rev)
         return parse_commit(oid, _output(repo, "cat-file", "commit", oid))
-
-
-def landed(path: Path, base: str, staging: str) -> list[Step]:
-    """Lists what happened on staging above `base`, oldest first. Raises `UsageError` where one of the two is no commit."""
-    with _opened(path) as repo:
-        span = f"{_resolve(repo, base)}..{_resolve(repo, staging)}"
-        out = _output(
-            *(
-                repo,
-                "log",
-                "--first-parent",
-                "--reverse",
-                "-z",
-                "--no-show-signature",
-                "--no-color",
-                "--encoding=UTF-8",
-            ),
-            *(f"--max-count={COMMITS_LISTED_MAX}", "--format=tformat:%H%n%ct%n%B", span, "--"),
-        )
-    return [_step(entry) for entry in decode(out).split("\0") if entry]
 
 
 def patch(
@@ -107,13 +65,6 @@ def diff_stat(path: Path, base: str, head: str) -> dict[str, tuple[int, int]]:
             added, deleted, name = entry.split("\t", 2)
             counts[name] = (0, 0) if added == "-" else (int(added), int(deleted))
     return counts
-
-
-def is_ancestor(path: Path, below: str, above: str) -> bool:
-    """Tells whether `below` is `above` or one of its ancestors. Raises `UsageError` where one of the two is no commit."""
-    with _opened(path) as repo:
-        ends = (_resolve(repo, below), _resolve(repo, above))
-        return not _output(repo, "rev-list", "--max-count=1", ends[0], f"^{ends[1]}", "--")
 
 
 @contextmanager
@@ -164,23 +115,6 @@ def _first_bytes(repo: Repo, args: Sequence[str], most: int) -> bytes:
                 stream.close()
         if process.proc is not None:
             process.proc.wait()
-
-
-def _step(entry: str) -> Step:
-    oid, at, message = entry.lstrip("\n").split("\n", 2)
-    told = dict(_TRAILER.findall(message))
-    verified = told.get("Swarm-Verified", "none")
-    attempt = told.get("Swarm-Attempt", "")
-    return Step(
-        commit=oid,
-        at=int(at),
-        title=message.partition("\n")[0],
-        run=told.get("Swarm-Run"),
-        task=told.get("Swarm-Task"),
-        attempt=int(attempt) if attempt.isdigit() else None,
-        verified=() if verified == "none" else tuple(part.strip() for part in verified.split(",")),
-        undone=told.get("Swarm-Undo"),
-    )
 
 
 def _decoded(variables: Mapping[bytes, bytes]) -> dict[str, str]:

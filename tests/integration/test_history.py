@@ -11,8 +11,6 @@ import pytest
 from swarm.edge import history
 from swarm.errors import UsageError
 
-LANDING = "Land {0}: title of {0}\n\nSwarm-Run: run\nSwarm-Task: {0}\nSwarm-Attempt: 2\nSwarm-Verified: {1}\n"
-
 
 def diff_text(*asked: object, **more: object) -> str:
     """The patch as text."""
@@ -28,22 +26,6 @@ def commit(repo: Path, path: str, text: str | bytes, message: str) -> str:
     sh(repo, "add", "-A")
     sh(repo, "commit", "-q", "-m", message)
     return sh(repo, "rev-parse", "HEAD")
-
-
-def test_staging_line_is_told(repo: Path) -> None:
-    """Landings, undoings and a person's commits are told apart, oldest first, with their trailers."""
-    base = sh(repo, "rev-parse", "HEAD")
-    one = commit(repo, "one", "1", LANDING.format("süß one", "unit, e2e"))
-    two = commit(repo, "two", "2", LANDING.format("two", "none"))
-    person = commit(repo, "three", "3", "by hand")
-    undo = commit(repo, "four", "4", "Undo two\n\nSwarm-Undo: two\n")
-    steps = history.landed(repo, base, "main")
-    assert [step.commit for step in steps] == [one, two, person, undo]
-    assert (steps[0].task, steps[0].attempt, steps[0].verified) == ("süß one", 2, ("unit", "e2e"))
-    assert (steps[1].task, steps[1].run, steps[1].verified) == ("two", "run", ())
-    assert (steps[2].task, steps[2].undone, steps[2].title) == (None, None, "by hand")
-    assert steps[3].undone == "two"
-    assert history.landed(repo, "main", "main") == []
 
 
 def test_facts_of_a_commit(repo: Path) -> None:
@@ -63,8 +45,7 @@ def test_text_that_names_no_commit_is_refused(repo: Path, rev: str) -> None:
     for ask in (
         lambda: history.commit_facts(repo, rev),
         lambda: diff_text(repo, rev, "main"),
-        lambda: history.landed(repo, "main", rev),
-        lambda: history.is_ancestor(repo, rev, "main"),
+        lambda: history.diff_stat(repo, "main", rev),
     ):
         with pytest.raises(UsageError, match="names no commit"):
             ask()
@@ -139,14 +120,6 @@ def test_worktrees_and_bare_repositories_are_read_alike(repo: Path, tmp_path: Pa
     long = commit(tmp_path / "long", "n", "1", "first")
     assert history.commit_facts(tmp_path / "long", "main").oid == long
     assert len(long) == 64
-
-
-def test_ancestors(repo: Path) -> None:
-    """A commit is its own ancestor and that of what was built on it, and not the other way round."""
-    commit(repo, "n", "1", "second")
-    assert history.is_ancestor(repo, "main~1", "main")
-    assert history.is_ancestor(repo, "main", "main")
-    assert not history.is_ancestor(repo, "main", "main~1")
 
 
 def test_threads_ask_at_once(repo: Path) -> None:
