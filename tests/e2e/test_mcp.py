@@ -131,10 +131,8 @@ def test_an_error_is_told_in_words(swarm: Swarm) -> None:
     async def story() -> None:
         async with a_client(swarm) as call:
             assert "There is no plan nothing" in await call("submit", plan="nothing")
-            assert "No daemon runs" in await call("cancel", run="x") or "no run" in await call(
-                "cancel", run="x"
-            )
-            assert "is not in a git repository" in await call("status", directory="/") or True
+            assert "There is no run x" in await call("cancel", run="x")
+            assert "is not in a git repository" in await call("status", directory="/")
             assert (await call("status"))["runs"] == []
 
     carry_out(story)
