@@ -14,6 +14,7 @@ from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.lifecycle import begin_in_queue, end_attempt, end_task
 from swarm.core.model import (
+    MOVING_STEPS,
     Astray,
     Reason,
     Seen,
@@ -29,7 +30,6 @@ from swarm.core.state import IllegalEvent, StaleEvent, Turn, carried_out, go, ru
 
 AGENT = "by hand"  # stands where other attempts name their agent
 UNDER_WAY = {"rebase": "rebase --continue, or --abort", "bisect": "bisect reset"}  # and what ends it
-_LANDS = (Step.ADVANCING, Step.PUBLISHING)  # from here on a landing can't be called back
 
 
 def look(turn: Turn, run: Run) -> None:
@@ -150,7 +150,11 @@ def _settled(turn: Turn, run: Run, seen: Seen) -> None:
     run.astray = None
     turn.tell("StagingSettled", run)
     attempt = task.live if task is not None else None
-    if task is None or task.state is TaskState.LANDED or (attempt is not None and attempt.step in _LANDS):
+    if (
+        task is None
+        or task.state is TaskState.LANDED
+        or (attempt is not None and attempt.step in MOVING_STEPS)
+    ):
         return
     reason = Reason("withdrawn", "its commits were taken off staging again by hand")
     if attempt is not None:
@@ -176,7 +180,11 @@ def _taken_in(turn: Turn, run: Run, seen: Seen) -> str:
     name = _bearer(run)
     task = run.tasks[name] if name else None
     attempt = task.live if task is not None else None
-    if task is None or task.state is TaskState.LANDED or (attempt is not None and attempt.step in _LANDS):
+    if (
+        task is None
+        or task.state is TaskState.LANDED
+        or (attempt is not None and attempt.step in MOVING_STEPS)
+    ):
         task = _new_task(run, seen)
     elif attempt is not None:
         reason = Reason("superseded", f"more was committed by hand: {seen.found[:12]}")

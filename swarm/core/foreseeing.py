@@ -16,7 +16,7 @@ from swarm.core.model import Mode, Step
 from swarm.core.run import Run
 from swarm.core.state import Swarm, Turn, live
 
-STAGING = "staging"
+STAGING = "staging"  # stands where others are named by run and task
 PATHS_TOLD = 50
 
 

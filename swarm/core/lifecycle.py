@@ -9,6 +9,7 @@ from __future__ import annotations
 from swarm.core import budget, feedback, ownership
 from swarm.core.model import (
     GOOD_ENDS,
+    MOVING_STEPS,
     TASK_ENDS,
     UP_STEPS,
     WORKER_STEPS,
@@ -286,5 +287,5 @@ def cancel(turn: Turn, run: Run, tasks: list[Task], text: str) -> None:
             end_worker(turn, run, task, attempt, "cancelled")
             if attempt.step is Step.COLLECTING:  # what it left is kept, but need not be on its branch
                 turn.dropped.append((run.id, task.spec.id, attempt.n))
-        elif attempt.step not in (Step.ADVANCING, Step.PUBLISHING):
+        elif attempt.step not in MOVING_STEPS:
             cancel_in_queue(turn, run, task, attempt, text)

@@ -15,12 +15,11 @@ from dataclasses import dataclass
 
 from swarm.core import messages as m
 from swarm.core.lifecycle import begin_in_queue, cancel, end_attempt, end_task
-from swarm.core.model import Attempt, Reason, Step, Task, TaskState
+from swarm.core.model import MOVING_STEPS, Attempt, Reason, Step, Task, TaskState
 from swarm.core.run import Run
 from swarm.core.state import IllegalEvent, Turn, go, kept_run, some
 
 AGENT = "undo"  # stands where other attempts name their agent
-_LANDS = (Step.ADVANCING, Step.PUBLISHING)  # from here on a landing can't be called back
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +42,9 @@ def outlook(run: Run, name: str) -> Undoing:
     waiting = (TaskState.PENDING, TaskState.READY)
     return Undoing(
         undone=tuple(each for each in reversed(order) if each in landed),
-        cancelled=tuple(each for each, attempt in live if attempt.step not in _LANDS),
+        cancelled=tuple(each for each, attempt in live if attempt.step not in MOVING_STEPS),
         blocked=tuple(each for each in needing if run.tasks[each].state in waiting),
-        landing=tuple(each for each, attempt in live if attempt.step in _LANDS),
+        landing=tuple(each for each, attempt in live if attempt.step in MOVING_STEPS),
     )
 
 

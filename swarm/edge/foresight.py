@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from swarm.core.foreseeing import STAGING
 from swarm.edge import git, submodules
 from swarm.edge.leftovers import Lent, too_large
 from swarm.edge.linked import LinkedTree, remove
@@ -40,7 +41,6 @@ _LEFT_S = 600.0  # a folder of this age belongs to a look that was killed
 _PREFIX = "swarm-look-"
 _OURS = ("-c", "user.name=swarm", "-c", "user.email=swarm@localhost")
 _CHANGED = ("-z", "-o", "-m", "--exclude-standard")
-STAGING = "staging"
 
 
 class Work(NamedTuple):

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from swarm import config
+from swarm.core.foreseeing import STAGING
 from swarm.daemon import foreseeing, reconcile
 from swarm.edge import foresight
-from swarm.edge.foresight import STAGING, Foreseen, Work, look
+from swarm.edge.foresight import Foreseen, Work, look
 from swarm.edge.git import GitEnded, Reader, Repository
 from swarm.edge.place import places_of
 from tests.conftest import git, is_gone, wait_until
