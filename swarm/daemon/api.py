@@ -180,9 +180,6 @@ class Api:
         self.service.stay()
         return Document({})
 
-    async def _thread(self, work: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(None, work)
-
     async def _body(self, request: Request) -> Any:
         size = int(request.headers.get("content-length", "0") or 0)
         if size > protocol.REQUEST_BYTES_MAX:
@@ -221,8 +218,8 @@ class Api:
         watches = {
             key[:2]: identity for key, identity in self.service.execution.workers.watcher.identities().items()
         }
-        samples = await self._thread(lambda: self.sampler.sample(watches)) if watches else {}
-        readings, why = await self._thread(self.service.execution.gauge.look)
+        samples = await asyncio.to_thread(lambda: self.sampler.sample(watches)) if watches else {}
+        readings, why = await asyncio.to_thread(self.service.execution.gauge.look)
         note = f"The machine can't be looked at: {why}." if why else self.edges.host.note
         note = " ".join(filter(None, (note, *self.service.notes())))
         said = await self.service.execution.workers.ears.said()
@@ -293,7 +290,9 @@ class Api:
         body: shapes.SubmitRequest = await self._body(request)
         source = body["plan"]
         data = base64.b64decode(source["data_base64"])
-        plan: PlanSpec = await self._thread(lambda: intake.read(data, source["source"], self.edges.settings))
+        plan: PlanSpec = await asyncio.to_thread(
+            lambda: intake.read(data, source["source"], self.edges.settings)
+        )
         extra = tuple(
             Suite(name=f"verify-{n}", run=text, asked=True)
             for n, text in enumerate(body.get("verify") or (), 1)
@@ -317,7 +316,7 @@ class Api:
         body: shapes.AddRequest = await self._body(request)
         async with self.submitter.lock:
             run = self._run(body["run"])
-            plan = await self._thread(lambda: self._with_task(run, body["task"]))
+            plan = await asyncio.to_thread(lambda: self._with_task(run, body["task"]))
             (spec,) = plan.tasks
             if body.get("id_from_title"):
                 spec = dataclasses.replace(spec, id=submission.id_of_title(run, spec))
@@ -547,7 +546,7 @@ class Api:
     async def _with_branch(self) -> list[str]:
         """Lists the runs whose staging branch is there: a look makes it again, and of a finished run it may be gone."""
         common = self.edges.repository.common_dir
-        there = await self._thread(lambda: git.refs_below(common, "refs/heads/swarm/"))
+        there = await asyncio.to_thread(lambda: git.refs_below(common, "refs/heads/swarm/"))
         runs = [run.id for run in self.swarm.runs.values() if run.prepared]
         return [run for run in runs if f"refs/heads/{staging_branch(run)}" in there]
 
@@ -619,7 +618,7 @@ class Api:
         )
         if change is not None and not landings:
             landings = [str(run.tasks[each].landed_commit) for each in change.undone]
-        facts["still_on"] = await self._thread(lambda: self._still_on(landings, facts["commit"]))
+        facts["still_on"] = await asyncio.to_thread(lambda: self._still_on(landings, facts["commit"]))
         return Document(facts)
 
     def _still_on(self, landings: Sequence[str], undo: str | None) -> list[str]:
@@ -632,7 +631,7 @@ class Api:
             undo = task.reason.facts["commit"]
             by = (each for other in run.tasks.values() for each in other.attempts if each.candidate == undo)
             landings = [landing for each in by for _, landing in each.undoes]
-            still_on = await self._thread(lambda: self._still_on(landings, undo))
+            still_on = await asyncio.to_thread(lambda: self._still_on(landings, undo))
             return Document({**_undo_facts(run, task, None), "still_on": still_on})
         raise Refused(
             f'Task "{task.spec.id}" {_stands(task)}; only what has landed can be undone.', "Nothing was done."
@@ -660,7 +659,7 @@ class Api:
         """Removes worktrees that nobody needs."""
         force = bool((await self._body(request)).get("force"))
         must = reconcile.known(self.swarm, self.edges.places, {}, alone=False)
-        done = await self._thread(lambda: reconcile.clean(must, self.edges, force=force))
+        done = await asyncio.to_thread(lambda: reconcile.clean(must, self.edges, force=force))
         return JSONResponse({"worktrees": plain.dump(done)})
 
     # --- discarding
@@ -670,7 +669,7 @@ class Api:
         body = await self._body(request)
         run = self._run(body["run"])
         discarder, ground = self.service.execution.discarder(), discarding.ground(run)
-        holds = [] if run.discarding else await self._thread(lambda: discarder.holdings(ground))
+        holds = [] if run.discarding else await asyncio.to_thread(lambda: discarder.holdings(ground))
         told = [{"name": each.name, "text": each.text} for each in holds]
         if body.get("dry_run"):
             return JSONResponse({"run": run.id, "holds": told, "discarded": False})

@@ -12,9 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from swarm import log
 from swarm.core import messages as m
@@ -130,8 +128,8 @@ class Backlog:
         """Submits the file as it is; gives why it can't be, or ""."""
         settings = self._submitter.edges.settings
         try:
-            data = await _in_thread(lambda: planfile.read(Path(source)))
-            plan = await _in_thread(lambda: intake.read(data, source, settings))
+            data = await asyncio.to_thread(lambda: planfile.read(Path(source)))
+            plan = await asyncio.to_thread(lambda: intake.read(data, source, settings))
             if plan.id != run.id:
                 return f"the plan in it is called {plan.id} now, and {run.id} is watched"
             async with self._submitter.lock:
@@ -159,7 +157,7 @@ class Backlog:
         states |= {name: run.tasks[name].state for name in before - landed if name in run.tasks}
         place, state = Path(run.watched), self._submitter.edges.places.state
         try:
-            await _in_thread(lambda: planfile.write_back(place, state, states))
+            await asyncio.to_thread(lambda: planfile.write_back(place, state, states))
         except (
             UsageError
         ) as error:  # a native plan holds no states, and a file that can't be read is told of above
@@ -167,7 +165,3 @@ class Backlog:
         except OSError as error:
             _log.warning("plan.not_ticked", run=run.id, reason=str(error))
         self._ticked[run.id] = landed
-
-
-async def _in_thread(work: Callable[[], Any]) -> Any:
-    return await asyncio.get_running_loop().run_in_executor(None, work)

@@ -238,10 +238,12 @@ class Closing:
             self._edges,
             run.published,
         )  # which moves on meanwhile, and what comes then nobody has approved
-        old = await _in_thread(lambda: edges.repository.branch_commit(target))
+        old = await asyncio.to_thread(lambda: edges.repository.branch_commit(target))
         finisher = Finisher(edges.repository, edges.landing, edges.refs, edges.places)
         at, origin = self._coordinator.now(), Origin(run.base_branch, run.base_commit)
-        outlook: Outlook = await _in_thread(lambda: finisher.outlook(run.id, staging, target, origin, at=at))
+        outlook: Outlook = await asyncio.to_thread(
+            lambda: finisher.outlook(run.id, staging, target, origin, at=at)
+        )
         facts = _facts(run, target, old, outlook)
         if wanted.get("propose") and outlook.conflict:
             raise _finish_error(run, target, conflict_reason(target, outlook))
@@ -249,7 +251,9 @@ class Closing:
         if preview or wanted.get("propose"):
             why = "" if not preview else self._unapproved(run)
             if preview and not why and not outlook.nothing:
-                reason = await _in_thread(lambda: finisher.obstacle(target, outlook, stage_only=stage_only))
+                reason = await asyncio.to_thread(
+                    lambda: finisher.obstacle(target, outlook, stage_only=stage_only)
+                )
                 why = reason.text if reason is not None else ""
             facts |= {
                 "outcome": "preview" if preview or not outlook.nothing else "nothing",
@@ -349,7 +353,7 @@ async def look_at_staging(coordinator: Coordinator, edges: Edges, run: Run, othe
                 await coordinator.ask(m.StagingLookAsked(at=coordinator.now(), run=run.id))
                 await coordinator.until(lambda: run.looking != "")
                 known = run.looking
-                seen = await _in_thread(lambda: lookout.look(run.id, run.published, worktree))
+                seen = await asyncio.to_thread(lambda: lookout.look(run.id, run.published, worktree))
                 if seen.known == known if known is not None else as_it_should_be(run, seen):
                     break
                 await coordinator.until(lambda known=known: known is None or run.looking != known)  # type: ignore[misc]
@@ -401,10 +405,6 @@ async def _heeding(
     finally:
         heard.cancel()
         doing.cancel()
-
-
-async def _in_thread(work: Callable[[], Any]) -> Any:
-    return await asyncio.get_running_loop().run_in_executor(None, work)
 
 
 def _nothing_text(run: Run, target: str) -> str:

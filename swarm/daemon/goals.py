@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,7 @@ class Goals:
                 "Nothing was begun.",
                 "give this one another id with --id",
             )
-        scouts = await _in_thread(lambda: self._scouts("" if kind == "scout" else text, wanted))
+        scouts = await asyncio.to_thread(lambda: self._scouts("" if kind == "scout" else text, wanted))
         goal = self._goal(kind, text, wanted)
         plan = PlanSpec(id=run_id, name=name, tasks=tuple(scouts))
         await self._submitter.submit(plan, here=str(wanted.get("here") or ""), goal=goal)
@@ -162,7 +161,9 @@ class Goals:
                 f"swarm status --run {run.id}",
             )
         path = building.draft(run, way, self._edges.places)
-        text = await _in_thread(lambda: _text(path, "" if way.approved else building.drafted(run, way)))
+        text = await asyncio.to_thread(
+            lambda: _text(path, "" if way.approved else building.drafted(run, way))
+        )
         found = (
             goals.digest(text) if text else way.approved
         )  # its file is gone: what was approved of stands in the journal
@@ -180,7 +181,7 @@ class Goals:
                 f"swarm plan {run.id} shows it, swarm plan {run.id} --approve approves of it",
             )
         if found != way.approved or (build and not way.taken_in):
-            plan = await _in_thread(lambda: self._plan(text, path)) if text else way.plan
+            plan = await asyncio.to_thread(lambda: self._plan(text, path)) if text else way.plan
             event = m.ApprovalGiven(
                 at=self._coordinator.now(), run=run.id, plan=plan, digest=found, build=build or way.taken_in
             )
@@ -205,7 +206,3 @@ def _text(path: Path, drafted: str) -> str:
         path.parent.mkdir(parents=True, exist_ok=True)
         linked.write_text(path, drafted)
     return text or drafted
-
-
-async def _in_thread(work: Callable[[], Any]) -> Any:
-    return await asyncio.get_running_loop().run_in_executor(None, work)

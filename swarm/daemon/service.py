@@ -153,10 +153,10 @@ class Service:
 
     async def recover(self, *, dry_run: bool = False) -> Sequence[Finding]:
         """Holds worktrees, processes and refs against what the daemon knows, and mends what is not as it should be."""
-        loop, edges = asyncio.get_running_loop(), self.execution.edges
-        before = await loop.run_in_executor(None, lambda: reconcile.running(edges.places))
+        edges = self.execution.edges
+        before = await asyncio.to_thread(lambda: reconcile.running(edges.places))
         must = reconcile.known(self.coordinator.swarm, edges.places, before, alone=False, asked=True)
-        found = await loop.run_in_executor(None, lambda: reconcile.reconcile(must, edges, dry_run=dry_run))
+        found = await asyncio.to_thread(lambda: reconcile.reconcile(must, edges, dry_run=dry_run))
         if not dry_run:
             self.tell_found(found)
         return found

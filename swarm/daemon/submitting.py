@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +55,12 @@ class Submitter:
         found: shapes.SubmitNotes = {}
         if discover.asks(plan):
             there = intake.checkout(self.edges.repository, here)
-            suites = await _in_thread(lambda: intake.suites_of(there))
+            suites = await asyncio.to_thread(lambda: intake.suites_of(there))
             plan, found["verify_found"] = discover.filled_in(plan, suites), discover.document(suites)
         known = self._coordinator.swarm.runs.get(plan.id)
         if known is not None:
             plan = _as_asked_before(known, plan)
-            found.update(await _in_thread(lambda: _late(known, plan, self.edges)))
+            found.update(await asyncio.to_thread(lambda: _late(known, plan, self.edges)))
             outdated = await self._outdated(known, plan) if changed else {}
             plan = again.carried_on(known, plan, outdated)
             if changed:
@@ -124,7 +124,7 @@ class Submitter:
         await look_at_staging(self._coordinator, self.edges, run, "Nothing was submitted")
         made = again.made(run, plan)
         staging, branch = run.published, run.base_branch
-        changed, ahead = await _in_thread(
+        changed, ahead = await asyncio.to_thread(
             lambda: (_changed(self.edges, made), _ahead(self.edges, staging, branch))
         )
         missing = {path for each in made for path in each.read(ahead)}
@@ -132,7 +132,7 @@ class Submitter:
             raise Refused(
                 f"{branch} has changes of {', '.join(sorted(missing)[:5])} that are not on staging of run {run.id}.",
                 "Nothing was submitted: tasks start from staging, and would be made from what is there.",
-                f"{await _in_thread(lambda: _merging(self.edges, run))}, then the same command again",
+                f"{await asyncio.to_thread(lambda: _merging(self.edges, run))}, then the same command again",
             )
         return again.outdated(run, plan, changed)
 
@@ -141,10 +141,10 @@ class Submitter:
             return known.base_branch, known.base_commit
         repository = self.edges.repository
         root = self.edges.pool.root.parent
-        base: tuple[str, str] = await _in_thread(
+        base: tuple[str, str] = await asyncio.to_thread(
             lambda: intake.base_of(plan, intake.checkout(repository, here))
         )
-        await _in_thread(lambda: intake.check_ground(plan.id, root, repository.top))
+        await asyncio.to_thread(lambda: intake.check_ground(plan.id, root, repository.top))
         return base
 
 
@@ -231,7 +231,3 @@ def _differs(run: Run, phase: PhaseSpec) -> bool:
         getattr(known, name) != getattr(phase, name)
         for name in ("needs", "phase_needs", "parallel_safe", "verify")
     )
-
-
-async def _in_thread(work: Callable[[], Any]) -> Any:
-    return await asyncio.get_running_loop().run_in_executor(None, work)
