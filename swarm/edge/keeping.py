@@ -62,11 +62,11 @@ class Keeper:
         if tree is None:
             if member.admin is not None and member.admin.is_dir():
                 self.take_home(member, upkeep.tree(member), asked_again=False)
-            return Collected(base, 0, False, (), member.refused or f"The worktree {member.path} is gone.")
+            return Collected(base, 0, (), member.refused or f"The worktree {member.path} is gone.")
         if upkeep.leases.may_hold_somebody(member):
             nothing = Work(base, upkeep.objects.tree_of(base))
             problem = f"{SOMEBODY}. All of it is set aside whole, and it is told where."
-            return Collected(base, 0, False, (), problem, nothing, unread=True)
+            return Collected(base, 0, (), problem, nothing, unread=True)
         tree, note = upkeep.relink_if_pruned(member, tree, base)
         note = self.take_home(member, tree) or note
         found = self._collector(member, tree, base, message, identity, at, reader).collect()

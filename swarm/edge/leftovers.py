@@ -66,15 +66,13 @@ class Work:
 class Collected:
     """What a worker did: `head` holds it (the base when nothing changed), `commits` more than the base.
 
-    `leftover` tells that something was not committed by the worker. `problem` says why it can't be
-    submitted, or "". `work` is all that there was, None where the worktree was gone; `unread` tells that not every
-    file of it could be read. `besides` is the branch that keeps commits which `head` does not come from: of a stash, another
-    branch, a tag.
+    `problem` says why it can't be submitted, or "". `work` is all that there was, None where the worktree was gone; `unread` tells
+    that not every file of it could be read. `besides` is the branch that keeps commits which `head` does not come from: of a stash,
+    another branch, a tag.
     """
 
     head: str
     commits: int
-    leftover: bool
     touched: tuple[str, ...]
     problem: str = ""
     work: Work | None = None
@@ -150,8 +148,8 @@ class Collector:
             staged = ""
         work = Work(parent, tree, staged, named)
         if not touched:
-            return Collected(self.base, 0, False, (), " ".join(problems), work, unread)
-        return Collected(head, commits, head != parent, touched, " ".join(problems), work, unread)
+            return Collected(self.base, 0, (), " ".join(problems), work, unread)
+        return Collected(head, commits, touched, " ".join(problems), work, unread)
 
     def _read(self, parent: str, problems: list[str]) -> tuple[str, bool]:
         """Commits all files; tells, too, whether one is left out."""

@@ -276,7 +276,7 @@ def test_what_the_machine_lacks_says_nothing_of_what_was_done(
         collect(pool, inside.tree, base)
     monkeypatch.undo()
     found = collect(pool, inside.tree, base)
-    assert (found.commits, found.leftover, found.problem) == (1, False, "")
+    assert (found.commits, found.problem) == (1, "")
 
 
 def test_what_a_killed_worker_did_is_saved(repo: Path, pool: Pool, inside: Inside) -> None:

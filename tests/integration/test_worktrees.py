@@ -905,7 +905,7 @@ def test_what_a_worker_left_is_one_commit_on_its_base(repo: Path, pool: Pool, ba
     (path / "debug.log").write_text("ignored")
     refs = sh(repo, "for-each-ref")
     found = collect(pool, path, base)
-    assert found == Collected(found.head, 1, True, ("new", "src/a.py", "src/b.py"), "")
+    assert found == Collected(found.head, 1, ("new", "src/a.py", "src/b.py"), "")
     assert sh(repo, "log", "-1", "--format=%an %ae %at %P %s", found.head) == (
         f"Ada ada@example.org 1700000000 {base} work"
     )
@@ -1044,10 +1044,10 @@ def test_the_workers_own_commits_count(pool: Pool, base: str) -> None:
         sh(path, "add", "-A")
         sh(path, "commit", "-qm", name)
     head = sh(path, "rev-parse", "HEAD")
-    assert collect(pool, path, base) == Collected(head, 2, False, ("one", "two"), "")
+    assert collect(pool, path, base) == Collected(head, 2, ("one", "two"), "")
     (path / "three").write_text("three")
     found = collect(pool, path, base)
-    assert (found.commits, found.leftover, found.touched) == (3, True, ("one", "three", "two"))
+    assert (found.commits, found.touched) == (3, ("one", "three", "two"))
     assert sh(path, "rev-parse", f"{found.head}^") == head
     assert sh(path, "rev-parse", "feature") == head
 
@@ -1058,7 +1058,7 @@ def test_no_change_is_the_base(pool: Pool, base: str, empty_commit: bool) -> Non
     path = pool.take("r/a/1", base)
     if empty_commit:
         sh(path, "commit", "-q", "--allow-empty", "-m", "done, honest")
-    assert collect(pool, path, base) == Collected(base, 0, False, (), "")
+    assert collect(pool, path, base) == Collected(base, 0, (), "")
 
 
 def test_an_unfinished_merge_is_a_problem_and_its_files_are_kept(repo: Path, pool: Pool, base: str) -> None:

@@ -148,13 +148,6 @@ class Repository:
         found = re.match(r"(.*) <(.*)> \d+ [+-]\d+$", asked.text, re.DOTALL) if asked.code == 0 else None
         return (found[1], found[2]) if found and found[1] and found[2] else None
 
-    def is_dirty(self) -> bool:
-        """Tells whether tracked files of this worktree differ from its HEAD."""
-        args = ("status", "--porcelain", "-z", "--untracked-files=no")
-        return bool(
-            run(*args, git_dir=self.git_dir, work_tree=self.working_top(), cwd=self.top, user_config=True).out
-        )
-
     def worktrees_of_branch(self, branch: str) -> list[Path]:
         """Lists the worktrees that have `branch` (without `refs/heads/`) checked out; one whose folder is gone is no checkout."""
         if not self._is_some_head(f"ref: refs/heads/{branch}"):
@@ -206,11 +199,6 @@ class Repository:
         else:  # we stand in a linked worktree, and have no need to know more than where to type git
             place = self.common_dir.parent if self.common_dir.name == ".git" else self.common_dir
         return Path(os.path.realpath(place)) if place.is_dir() else None
-
-    def config(self, key: str) -> str | None:
-        """Gives the value of a setting as git would use it in this repository, the user's own settings included, or None."""
-        asked = run("config", "--get", key, git_dir=self.git_dir, user_config=True, ok=(0, 1))
-        return asked.text if asked.code == 0 else None
 
 
 _FACTS = ("--is-bare-repository", "--show-object-format")

@@ -382,11 +382,6 @@ class Journal:
         found = self._all("SELECT * FROM journal WHERE seq = ?", (seq,))
         return found[0] if found else None
 
-    @property
-    def epoch(self) -> int:
-        """The epoch that the file stands at: how many daemons have begun one."""
-        return self._whole_head(next(iter(self._all("SELECT epoch FROM head", ())), None))[0]
-
     def verify(self) -> list[str]:
         """Gives every difference between the file and what was written: damaged pages, changed or missing records.
 
