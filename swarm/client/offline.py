@@ -78,6 +78,25 @@ def summary(state: str) -> dict[str, Any]:
     return report.status(swarm_of(Path(state)), report.Live(), summary=True)
 
 
+def workers_left(state: str) -> list[dict[str, Any]]:
+    """Lists the workers that live, as far as the summary names them, while no daemon runs: `run`, `task`, `attempt`, `pid`."""
+    from pathlib import Path
+
+    from swarm.core.places import Places
+    from swarm.edge import process
+
+    found = []
+    for run in summary(state)["runs"]:
+        for task in run["tasks"]:
+            for attempt in task["attempts"][-1:]:
+                folder = Places(Path(state)).attempt(run["id"], task["id"], attempt["n"]).worker
+                worker = None if attempt["ended_at"] else process.identity(folder)
+                if worker is not None and process.alive(worker):
+                    about = {"run": run["id"], "task": task["id"], "attempt": attempt["n"]}
+                    found.append({**about, "pid": worker.pid})
+    return found
+
+
 def journal_mark(state: str) -> object:
     """Tells whether what `status` and `summary` give has changed; None where that can't be said."""
     from swarm.edge import last_status

@@ -121,14 +121,34 @@ def stop(session: Session, mode: str | None) -> None:
     """Stop the background service of this repository.
 
     Nothing new starts, workers get a grace time, and everything known is kept: after swarm start it goes on. A service that does
-    not answer is killed by --now; its workers then go on, and the next one adopts them.
+    not answer is killed by --now; its workers then go on, and the next one adopts them. Where none runs, workers that the last one
+    left are named.
     """
     daemon = session.daemon_or_none()
     if daemon is None:
-        session.line("No daemon runs.")
+        session.line(_without_daemon(session))
         return
     end(session, daemon, mode or "graceful")
     session.line("Stopped. What it knows is kept; swarm start goes on with it.")
+
+
+def _without_daemon(session: Session) -> str:
+    """Says that no daemon runs, which workers go on all the same, and what to do about them."""
+    from swarm.client import offline
+
+    try:
+        left = offline.workers_left(session.place.state)
+    except (SwarmError, OSError):  # of a journal that can't be read `status` tells
+        left = []
+    if not left:
+        return "No daemon runs."
+    goes, them = ("goes", "it") if len(left) == 1 else ("go", "them")
+    told = [f"No daemon runs; {protocol.counted(len(left), 'worker')} that the last one left {goes} on:"]
+    for each in left:
+        name = protocol.printable(f"{each['run']}/{each['task']}")
+        told.append(f"  {name}, attempt {each['attempt']}: process {each['pid']}")
+    told.append(f"  Next: swarm start, which takes {them} over; swarm stop --now then ends {them}")
+    return "\n".join(told)
 
 
 def end(session: Session, daemon: Connection, mode: str) -> None:

@@ -128,6 +128,9 @@ def test_workers_outlive_the_daemon(swarm: Swarm, how: str) -> None:
     else:
         swarm("stop", "--leave-workers")
     assert swarm.status()["daemon"]["running"] is False
+    told = swarm("stop", "--now").out
+    assert "2 workers that the last one left go on" in told
+    assert f"\n  r/long, attempt 1: process {pid}\n" in told
     swarm.open("ended")
     wait_until(lambda: any(span.task == "ended" and span.end < float("inf") for span in swarm.spans()))
     swarm("start")
