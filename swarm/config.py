@@ -377,6 +377,7 @@ def to_limits(settings: Settings) -> MachineLimits:
         verify_again=True,
         same_failure_max=SAME_FAILURE_MAX,
         tell_unused=True,
+        tell_ends=True,
         name_partners=True,
         heads_wait=True,
         own_steps=True,

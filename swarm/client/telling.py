@@ -382,9 +382,19 @@ def _ended(word: str) -> Any:
     return lambda event: word + _why(event)
 
 
+def _end_of_attempt(event: Document) -> str:
+    """Says how an attempt ended whose task gets another, in the word that `show` has for it."""
+    end = event.get("end") or "handed_back"
+    return (
+        state_text(end) if end == "handed_back" else f"attempt {event.get('attempt', '?')} {state_text(end)}"
+    )
+
+
 def _why(event: Document) -> str:
     code, text = printable(event.get("code") or ""), printable(event.get("text") or "")
-    told = not code or event.get("type") == f"Task{code.capitalize()}"  # by the word before
+    told = (
+        not code or event.get("type") == f"Task{code.capitalize()}" or event.get("end") == code
+    )  # by the word before
     return ("" if told else f" ({code})") + (f": {text}" if text else "")
 
 
@@ -415,7 +425,7 @@ _WORDS: dict[str, Any] = {
     "TaskStarted": lambda event: f"started, attempt {event.get('attempt', 1)}",
     "TaskQueued": lambda _: "is in the merge queue",
     "TaskLanded": lambda event: f"landed{_slowest(event)}{_notes(event)}",
-    "TaskHandedBack": lambda event: f"handed back{_why(event)}",
+    "TaskHandedBack": lambda event: f"{_end_of_attempt(event)}{_why(event)}",
     "TaskFailed": _ended("failed"),
     "TaskBlocked": _ended("blocked"),
     "TaskCancelled": _ended("cancelled"),

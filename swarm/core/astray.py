@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from swarm.core import commands as cmd
 from swarm.core import messages as m
-from swarm.core.lifecycle import begin_in_queue, end_attempt, end_task
+from swarm.core.lifecycle import begin_in_queue, end_attempt, end_task, tell_handed_back
 from swarm.core.model import (
     MOVING_STEPS,
     Astray,
@@ -189,7 +189,7 @@ def _taken_in(turn: Turn, run: Run, seen: Seen) -> str:
     elif attempt is not None:
         reason = Reason("superseded", f"more was committed by hand: {seen.found[:12]}")
         end_attempt(turn, run, task, attempt, Step.HANDED_BACK, reason)
-        turn.tell("TaskHandedBack", run, task, code=reason.code, text=reason.text)
+        tell_handed_back(turn, run, task, attempt, reason)
     _try(turn, run, task, seen)
     return task.spec.id
 

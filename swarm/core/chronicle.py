@@ -580,7 +580,8 @@ class Chronicle:
 
     def _handed_back(self, seq: int, at: float, record: Record) -> None:
         course, code = self._course(seq, record), str(record["code"])
-        attempt = self._end(course, seq, at, "handed_back", code, str(record["text"]))
+        end = str(record.get("end", "handed_back"))
+        attempt = self._end(course, seq, at, end, code, str(record["text"]))
         if attempt is not None:
             attempt.keeps = code == "conflict" and self._keeps_claims
         if isinstance(

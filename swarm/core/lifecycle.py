@@ -243,8 +243,14 @@ def hand_back(
         return
     earlier = task.feedback[:1] if reason.code in _INTERRUPTIONS else ()
     task.feedback = (*earlier, feedback.text(attempt, reason))
-    turn.tell("TaskHandedBack", run, task, code=reason.code, text=reason.text, **reason.facts)
+    tell_handed_back(turn, run, task, attempt, reason)
     ready(turn, run, task, not_before, reason if not_before is not None else None)
+
+
+def tell_handed_back(turn: Turn, run: Run, task: Task, attempt: Attempt, reason: Reason) -> None:
+    """Tells why an attempt did not land, and by which end, of a task that gets another."""
+    end = {"end": attempt.step.value} if turn.swarm.limits.tell_ends else {}
+    turn.tell("TaskHandedBack", run, task, code=reason.code, text=reason.text, **reason.facts, **end)
 
 
 def ended_on_request(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:

@@ -550,7 +550,8 @@ FACTS: dict[str, str] = {
     "StrayFound": "the attempt changed `paths` outside its claims; `policy` says what follows",
     "ChangeNoticed": "the attempt changed what the settings want told: `texts` say what",
     "TaskQueued": "the worker's work is committed as `head` and waits to land",
-    "TaskHandedBack": "the attempt did not land and the task gets another: `code` and `text` say why; of a conflict `versions` has "
+    "TaskHandedBack": "the attempt did not land and the task gets another: `code` and `text` say why, `end` is the state that the "
+    "attempt ended in (`handed_back`, `failed`, `lost`; none in older journals); of a conflict `versions` has "
     "the blobs of each of its paths: `base`, `staging` and `own`; `partners` are the landings with which alone it is red",
     "ClaimUnused": "the attempt changed nothing under `paths`, which it had claimed",
     "TaskLanded": "the landing `commit` is on staging in the user's repository; `verified` names the suites that passed; "

@@ -285,6 +285,7 @@ class Limits:
     for a claim go before later ones that overlap it; `verify_again` has suites that did not pass run once more on the same commit
     before that counts; `same_failure_max` is how often a task's verification may fail in one and the same way before it is not
     tried again, 0 for any number; `tell_unused` has claims told that nothing was changed under. All off as in journals of 0.1.0.
+    `tell_ends` has it told of an attempt whose task gets another which end it came to; off likewise.
     `name_partners` has it found out together with which landings work is red, where it is green without them; off likewise.
     `keep_claims` has a task keep its claims, and the paths of the conflict, from a conflict to its next attempt, and run alone only
     after a second one; off likewise: alone after the first. `alone_comes_back` has one that is to run alone, and waits for such
@@ -330,6 +331,7 @@ class Limits:
     verify_again: bool = False
     same_failure_max: int = 0
     tell_unused: bool = False
+    tell_ends: bool = False
     verify_slots: int = 1
     hold_agents: bool = False
     breaker_failures: int = 0

@@ -48,6 +48,27 @@ def test_a_worker_that_fails_is_tried_again_until_its_attempts_are_used_up() -> 
     assert "exit code 7" in story.task("a").feedback[0]
 
 
+@pytest.mark.parametrize("tell_ends", [True, False])
+def test_the_end_that_an_attempt_came_to_is_told_as_it_is_shown(*, tell_ends: bool) -> None:
+    """The fact that a task gets another attempt names the end of the last one, which is the state that it is shown with; not in
+    journals that were begun without."""
+    limits = Limits(ramp_per_s=1000.0, tell_ends=tell_ends)
+    story = a_story(a_plan(a_task("a", attempts=4)), bench=Story(limits))
+    story.fail("a", code=7)
+    story.up("a")
+    story.exit("a")
+    story.collect("a", (), 0)
+    story.up("a")
+    story.exit("a", code=None)
+    story.collect("a")
+    story.work("a")
+    story.conflict("a")
+    ends = [attempt.step.value for attempt in story.task("a").attempts[:4]]
+    assert ends == ["failed", "failed", "lost", "handed_back"]
+    told = [fact.data.get("end") for fact in story.told("TaskHandedBack")]
+    assert told == (ends if tell_ends else [None] * 4)
+
+
 def test_only_an_attempt_that_was_held_against_the_task_makes_the_next_a_second_one() -> None:
     """A worker is told whether an earlier attempt counted; one that asked for later did not."""
     story = a_story(a_plan(a_task("a", attempts=3)))

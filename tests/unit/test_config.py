@@ -54,6 +54,7 @@ def test_without_a_file_everything_is_the_default(tmp_path: Path) -> None:
         verify_again=True,
         same_failure_max=3,
         tell_unused=True,
+        tell_ends=True,
         name_partners=True,
         heads_wait=True,
         own_steps=True,

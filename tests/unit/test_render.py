@@ -466,6 +466,14 @@ def test_events_are_one_line_each() -> None:
         "text": "a ended without landing",
     }
     assert telling.event_text(blocked) == f"{clock} b blocked: a ended without landing"
+    again = {"at": at, "type": "TaskHandedBack", "task": "a", "attempt": 1, "text": "why"}
+    for words, more in {
+        "handed back (empty): why": {"code": "empty"},  # of an older journal
+        "handed back (conflict): why": {"code": "conflict", "end": "handed_back"},
+        "attempt 1 failed (empty): why": {"code": "empty", "end": "failed"},
+        "attempt 1 lost: why": {"code": "lost", "end": "lost"},
+    }.items():
+        assert telling.event_text({**again, **more}) == f"{clock} a {words}"
     suites = [{"name": "unit", "outcome": "passed"}, {"name": "lint", "outcome": "failed"}]
     verified = {"at": at, "type": "Verified", "task": "a", "candidate": "c0ffee", "suites": suites}
     assert telling.event_text(verified) == f"{clock} a verified: unit passed, lint failed"
