@@ -62,12 +62,16 @@ def _documents(common: Path, found: Iterable[SavedWork]) -> list[dict[str, Any]]
 
 def _document(objects: Objects, work: SavedWork, own: str | None) -> dict[str, Any]:
     """Describes kept work: whose, its branch, `elsewhere` what its worker left in a stash or on other branches, newest first, each
-    with the command that gets it, and `shows` the commit that is laid out: its own where a worktree held something that is not
-    `own`, the attempt's branch, else the newest from elsewhere."""
+    with the command that gets it, and `shows` the commit that is laid out.
+
+    That is its own where a worktree held something that is not on the branch of its attempt, `own`, else the newest from elsewhere.
+    Where there is such a branch only a stash counts: other commits may be what a merge that was left unfinished names.
+    """
     from swarm.edge import saved
 
     left = saved.elsewhere(objects, work.commit)
-    shows = left[0].commit if left and not saved.holds_more(objects, work.commit, own) else work.commit
+    wanted = [each.commit for each in left if own is None or each.kind == saved.STASH]
+    shows = wanted[0] if wanted and not saved.holds_more(objects, work.commit, own) else work.commit
     return {
         "run": work.owner.run,
         "task": work.owner.task,

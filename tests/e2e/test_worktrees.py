@@ -139,6 +139,8 @@ def test_the_newest_of_what_was_left_elsewhere_is_laid_out(swarm: Swarm) -> None
         swarm.task("first"),  # so that the base of the others is a landing
         swarm.task("both", f"{BRANCHES}; {STASHES}", claims=["**"], needs=["first"], attempts=1),
         swarm.task("branch", f"{BRANCHES}; echo x > f", claims=["f"], needs=["first"], attempts=1),
+        swarm.task("alone", BRANCHES, claims=["h"], needs=["first"], attempts=1),
+        swarm.task("merge", f"{BRANCHES}; git merge -q --no-ff --no-commit other", claims=["h"], attempts=1),
     ]
     swarm.shut_in().run(swarm.plan("r", plan), code=1)
     both = swarm("recover", "both", "--json").json
@@ -153,9 +155,14 @@ def test_the_newest_of_what_was_left_elsewhere_is_laid_out(swarm: Swarm) -> None
     opened = swarm("worktrees", "open", "branch")
     assert (Path(opened.out.strip()) / "f").exists()
     assert "  commits, " in opened.err  # its branch has work of its own, and the other is named
-    place = Path(swarm("recover", "branch").out.strip())
+    recovered = swarm("recover", "branch")
+    assert "  commits, " in recovered.err
+    assert git(Path(recovered.out.strip()), "status", "--porcelain") == "?? f"
+    place = Path(swarm("recover", "alone").out.strip())
     assert (place / "h").read_text() == "3\n"
     assert git(place, "status", "--porcelain") == ""
+    place = Path(swarm("recover", "merge").out.strip())
+    assert git(place, "status", "--porcelain") == "?? h"  # as the worktree lay, and not what is merged there
     first = swarm("worktrees", "open", "first").out.strip()
     assert all(row["state"] != "unknown" for row in swarm("worktrees", "--json").json["worktrees"])
     git(Path(first), "commit", "-q", "--allow-empty", "-m", "mine")
