@@ -10,6 +10,7 @@ from swarm.client import offline
 
 TYPE_CHECKING = False  # typing would cost more start-up time than this file
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
     from typing import Any
 
@@ -18,33 +19,59 @@ if TYPE_CHECKING:
 
 def patch(top: Path, state: Path, run: str, task: str, *, attempt: int | None = None, binary: bool) -> bytes:
     """Gives what a task changed: its landing where it has landed, else the work of its newest attempt that kept any; of an
-    `attempt` that is named only what that one did."""
+    `attempt` that is named only what that one did. Where nothing is kept yet, what the worker that runs has changed so far; raises
+    `SwarmError` where that can't be told now."""
     from swarm.edge import history
 
     made = _work(state, run, task, attempt)
-    return b"" if made is None else history.patch(top, *_ends(made), binary=binary)
+    if made is not None:
+        return history.patch(top, *_ends(made), binary=binary)
+    works = at_work(state, run, task, attempt)
+    return b"" if works is None else offline.so_far(top, state, works, binary=binary)[0]
 
 
 def document(top: Path, state: Path, run: str, task: str, *, attempt: int | None = None) -> dict[str, Any]:
     """Gives what `patch` does as a document: whose work it is, from which commit to which, each file with its lines, and the patch
-    as text, in which what is no UTF-8 is replaced. Where nothing was changed `attempt`, `base` and `head` are null."""
+    as text, in which what is no UTF-8 is replaced. Where nothing was changed `attempt`, `base` and `head` are null; `head` alone
+    where the worker still runs."""
     from swarm.edge import history
 
     found: dict[str, Any] = {"schema": protocol.SCHEMA, "run": run, "task": task}
     made = _work(state, run, task, attempt)
     if made is None:
-        nothing = {"attempt": None, "landed": False, "base": None, "head": None}
-        return {**found, **nothing, "files": [], "patch": ""}
+        works = at_work(state, run, task, attempt)
+        if works is None:
+            nothing = {"attempt": None, "landed": False, "base": None, "head": None}
+            return {**found, **nothing, "files": [], "patch": ""}
+        so_far, lines = offline.so_far(top, state, works, binary=True)
+        ends = {"attempt": works.n, "landed": False, "base": works.base, "head": None}
+        return {**found, **ends, **_contents(lines, so_far)}
     base, head = (history.commit_facts(top, end).oid for end in _ends(made))
-    lines = history.diff_stat(top, base, head).items()
+    lines = history.diff_stat(top, base, head)
     return {
         **found,
         "attempt": made.n,
         "landed": made.landed_commit is not None,
         "base": base,
         "head": head,
-        "files": [{"path": path, "added": added, "deleted": deleted} for path, (added, deleted) in lines],
-        "patch": history.patch(top, base, head, binary=True).decode("utf-8", "replace"),
+        **_contents(lines, history.patch(top, base, head, binary=True)),
+    }
+
+
+def at_work(state: Path, run: str, task: str, n: int | None) -> Attempt | None:
+    """Finds the attempt whose worker runs, where it is meant and nothing is kept yet of what is."""
+    attempt = offline.at_work(state, run, task)
+    if attempt is None or n not in (None, attempt.n):
+        return None
+    return attempt if _work(state, run, task, n) is None else None
+
+
+def _contents(lines: Mapping[str, tuple[int, int]], patch: bytes) -> dict[str, Any]:
+    return {
+        "files": [
+            {"path": path, "added": added, "deleted": deleted} for path, (added, deleted) in lines.items()
+        ],
+        "patch": patch.decode("utf-8", "replace"),
     }
 
 

@@ -382,6 +382,38 @@ def foresee(common: Path, document: Mapping[str, Any], *, lent: Iterable[str]) -
     return rows
 
 
+def at_work(state: Path, run: str, task: str) -> Attempt | None:
+    """Gives the attempt at a task whose worker runs, None where none does."""
+    from swarm.core.model import UP_STEPS
+
+    attempt = find(state, run, task)[2].live
+    return attempt if attempt is not None and attempt.step in UP_STEPS else None
+
+
+def so_far(
+    top: Path, state: Path, attempt: Attempt, *, binary: bool
+) -> tuple[bytes, dict[str, tuple[int, int]]]:
+    """Gives what the worker of an attempt has changed so far, as a patch, and for each file the lines added and deleted; files too
+    large to be read are named behind the patch. Raises `SwarmError` where that can't be told now."""
+    from swarm import config
+    from swarm.edge import foresight
+
+    lent = config.load(top, os.environ).worktrees
+    assert attempt.worktree is not None
+    work = foresight.Work("", attempt.worktree, attempt.base, attempt.base)
+    found = foresight.patch(state.parent, work, leave_out=(*lent.copied, *lent.share), binary=binary)
+    if isinstance(found, str):
+        raise SwarmError(
+            f"What attempt {attempt.n} has changed so far can't be told now: {found}.",
+            "Its worker goes on, and what it leaves is kept.",
+            f"git -C {attempt.worktree} status",
+        )
+    large = "".join(f"[too large to be shown: {path}]\n" for path in found.left_out)
+    return found.text + large.encode("utf-8", "surrogateescape"), found.lines | dict.fromkeys(
+        found.left_out, (0, 0)
+    )
+
+
 # --- worktrees ------------------------------------------------------------------------------------------------------
 
 

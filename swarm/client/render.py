@@ -53,6 +53,7 @@ _COLOURS = {
     "landed": "32",
 }
 STATE_WIDTH = 11  # of the longest state, behind a margin
+STRAYS_SHOWN = 3
 _ID_WIDTH_MAX = 24
 _ID_WIDTH_MIN = 8
 
@@ -384,6 +385,10 @@ def work_notes(attempt: Document) -> list[str]:
     if attempt.get("state") == "running" and attempt.get("foreseen"):
         others = dict.fromkeys(printable(each["with"]) for each in attempt["foreseen"])
         parts.append(f"would conflict with {', '.join(others)}")
+    if attempt.get("state") == "running" and attempt.get("strays"):
+        parts.append(
+            f"writes outside its claims: {', '.join(map(printable, attempt['strays'][:STRAYS_SHOWN]))}"
+        )
     if (attempt.get("n") or 1) > 1:
         parts.append(f"attempt {attempt['n']}")
     return [*parts, *_spent(attempt)]

@@ -142,7 +142,8 @@ def show(session: Session, task: str, run: str | None, whole: bool, attempt: int
 @run_option
 @click.option("--attempt", type=click.IntRange(1), metavar="N", help="Of which attempt; else what counts.")
 def diff(session: Session, task: str, run: str | None, attempt: int | None) -> None:
-    """Show what a task changed: its landing, else the work of its newest attempt that kept any.
+    """Show what a task changed: its landing, else the work of its newest attempt that kept any, else what its worker has changed so
+    far.
 
     With --json whose work it is, between which commits, each file with its lines added and deleted (0 of a binary one), and the
     patch as text, in which what is no UTF-8 is replaced.
@@ -160,6 +161,9 @@ def diff(session: Session, task: str, run: str | None, attempt: int | None) -> N
     if session.as_json:
         session.json(changes.document(*whose, attempt=attempt))
         return
+    works = changes.at_work(*whose[1:], attempt)
+    if works is not None:
+        session.note(f"Attempt {works.n} of {protocol.printable(task)} is at work; so far it has changed:")
     patch = changes.patch(*whose, attempt=attempt, binary=not on_terminal)
     if not patch:
         session.note(

@@ -15,7 +15,7 @@ from typing import Any
 from swarm.core import admission, budget, building, oversight, ownership, providers, suites, train
 from swarm.core.astray import explain
 from swarm.core.batch import spokesman
-from swarm.core.claims import unused
+from swarm.core.claims import strays, unused
 from swarm.core.commands import in_words as in_words
 from swarm.core.model import (
     ATTEMPT_ENDS,
@@ -71,7 +71,7 @@ _QUEUE_STATE = {
 class Live:
     """What only a running daemon can tell: samples are (CPU percent, resident bytes) of each worker by (run, task), `said` what
     those have said so far that can be understood, `readings` the newest look at the machine; `stuck` why nothing can be remembered
-    at present; `silences` for how long each has written nothing."""
+    at present; `silences` for how long each has written nothing, `changed` the paths that it has changed so far."""
 
     running: bool = False
     samples: Mapping[tuple[str, str], tuple[float | None, int]] = field(default_factory=dict)
@@ -80,6 +80,7 @@ class Live:
     stuck: str = ""
     said: Mapping[tuple[str, str], Said] = field(default_factory=dict)
     silences: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    changed: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
 
 
 def status(swarm: Swarm, live: Live, *, run: str | None = None, summary: bool = False) -> dict[str, Any]:
@@ -538,12 +539,15 @@ def _pending(run: Run, task: Task) -> Reason:
 def attempt_document(run: Run, task: Task, attempt: Attempt, live: Live) -> dict[str, Any]:
     """Gives one attempt of the status document."""
     cpu, rss, said, silent_s = None, None, None, None
+    touched, outside = attempt.touched, attempt.strays
     result: WorkerResult = attempt.result
     if attempt.step in UP_STEPS:
         cpu, rss = live.samples.get((run.id, task.spec.id), (None, None))
     if attempt.step is Step.RUNNING:
         silent_s = live.silences.get((run.id, task.spec.id))
         said = live.said.get((run.id, task.spec.id))
+        touched = live.changed.get((run.id, task.spec.id), ())
+        outside = strays(run.shown_claims(task), touched) if task.spec.claims else ()
     spent: WorkerResult | Said = result if said is None else said
     return {
         "n": attempt.n,
@@ -566,10 +570,10 @@ def attempt_document(run: Run, task: Task, attempt: Attempt, live: Live) -> dict
         "stood_still_s": round(attempt.stood_still_s, 3),
         "ended_at": rfc3339(attempt.ended_at),
         "exit_code": attempt.exit_code,
-        "touched": list(attempt.touched),
+        "touched": list(touched),
         "saved": attempt.saved or None,
         "besides": attempt.besides or None,
-        "strays": list(attempt.strays),
+        "strays": list(outside),
         "foreseen": [{"with": other, "path": path} for other, path in attempt.foreseen],
         "unused": list(unused(task.spec.claims, attempt.touched)) if attempt.step is Step.LANDED else [],
         "reason": _reason_document(attempt.reason),

@@ -225,7 +225,8 @@ class Api:
         said = await self.service.execution.workers.ears.said()
         quiet = self.service.execution.workers.oversight.silences()
         silences = {key[:2]: silent_s for key, silent_s in quiet.items()}
-        live = report.Live(True, samples, readings, note, self._stuck(), said, silences)
+        changed = await self.service.execution.workers.so_far.of(self.swarm, self.coordinator.now())
+        live = report.Live(True, samples, readings, note, self._stuck(), said, silences, changed)
         return report.status(self.swarm, live, run=run, summary=summary)
 
     def _stuck(self) -> str:

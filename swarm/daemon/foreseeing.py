@@ -22,7 +22,6 @@ from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution
 from swarm.edge import foresight, git
 
-SHARE = 0.05  # of the time in which it is looked: a look takes one core at most
 _log = log.get("foreseeing")
 
 
@@ -58,7 +57,7 @@ class Foreseeing:
             except (OSError, git.GitError) as error:
                 _log.warning("foreseeing.failed", reason=str(error))
                 continue
-            pause_s = pause_after(took_s, every_s=self._every_s)
+            pause_s = foresight.pause_after(took_s, every_s=self._every_s)
             self._say_what_was_not_seen(seen, took_s, pause_s)
             for work, found in zip(works, seen, strict=True):
                 self._tell(work, found)
@@ -106,11 +105,6 @@ class Foreseeing:
                 self._coordinator.post(
                     m.WorkCompared(at=at, run=work.run, task=work.task, attempt=n, other=other, paths=paths)
                 )
-
-
-def pause_after(took_s: float, *, every_s: float) -> float:
-    """Gives how long to wait after a look."""
-    return max(every_s, took_s / SHARE)
 
 
 def _name(work: AtRisk) -> str:

@@ -26,6 +26,7 @@ from swarm.daemon.edges import Edges, lease_key
 from swarm.daemon.listening import Ears
 from swarm.daemon.memory import MemoryWatch
 from swarm.daemon.oversight import Oversight
+from swarm.daemon.so_far import SoFar
 from swarm.daemon.watching import AnswerInThread, Key, Watched, Watcher, key_of
 from swarm.edge import contract, heard, process, sandbox, trouble
 from swarm.edge.proctable import Stat
@@ -54,6 +55,7 @@ class Workers:
     memory: MemoryWatch = field(init=False)
     ears: Ears = field(init=False)
     oversight: Oversight = field(init=False)
+    so_far: SoFar = field(init=False)
     _standstill: Standstill[Key] = field(default_factory=Standstill)
 
     def __post_init__(self) -> None:
@@ -73,6 +75,7 @@ class Workers:
             self.watcher, self.in_thread, self._tree_of, self.look, self.is_news, self.post, self.clock
         )
         self.ears = Ears(self.loop, self.clock, self.in_thread, self.edges.places)
+        self.so_far = SoFar(self.edges, self.in_thread)
 
     def close(self) -> None:
         """Looks after nobody any more; all of them go on."""
@@ -80,6 +83,7 @@ class Workers:
         self.oversight.close()
         self.watcher.close()
         self.ears.close()
+        self.so_far.close()
 
     def start(self, command: cmd.StartWorker) -> m.Event:
         """Starts a worker, once: one that a daemon which was killed, or a try that failed, has started is taken as it is."""

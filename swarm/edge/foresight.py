@@ -18,11 +18,11 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from swarm.core.foreseeing import STAGING
 from swarm.edge import git, submodules
@@ -32,6 +32,7 @@ from swarm.edge.survey import linked_worktrees
 
 TIME_MAX_S = 30.0  # of a look; some 30 ms are usual for each worktree
 _GIT_MAX_S = 10.0  # of one git in it: a worktree in which nothing comes to an end does not take all the time
+SHARE = 0.05  # of the time in which it is looked: a look takes one core at most
 BYTES_MAX = 16 << 20  # of what changed in one worktree, read into objects
 ALL_BYTES_MAX = 128 << 20  # in all of them together: the temporary folder may be memory
 _LEFT_OUT_MAX = 100  # files of one worktree: git holds every path against each
@@ -41,6 +42,8 @@ _LEFT_S = 600.0  # a folder of this age belongs to a look that was killed
 _PREFIX = "swarm-look-"
 _OURS = ("-c", "user.name=swarm", "-c", "user.email=swarm@localhost")
 _CHANGED = ("-z", "-o", "-m", "--exclude-standard")
+_GONE = "it is gone, or stands at no commit"
+_T = TypeVar("_T")
 
 
 class Work(NamedTuple):
@@ -81,18 +84,11 @@ def look(
     What `time_max_s` does not suffice for is told as such. Raises `OSError` where there is no room for the temporary folder, and
     `GitEnded` where the `reader` is ended.
     """
-    for left in left_behind():
-        with suppress(OSError):
-            remove(left)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    try:
-        trees = {found.path: found.tree for found in linked_worktrees(common)}
-        desk = _Desk(folder, common, leave_out, time.monotonic() + time_max_s, reader)
+    trees = {found.path: found.tree for found in linked_worktrees(common)}
+    with _desk(common, leave_out, time_max_s, reader) as desk:
         bytes_max = min(BYTES_MAX, ALL_BYTES_MAX // max(1, len(works)))
         seen = [desk.see(work, trees.get(work.worktree), bytes_max) for work in works]
         conflicts, unheld = _compare(desk, works, seen)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     found = []
     for work, each in zip(works, seen, strict=True):
         if isinstance(each, _Seen):
@@ -101,6 +97,59 @@ def look(
         else:
             found.append(Foreseen(work.name, None, {}, (), each))
     return found
+
+
+def changed(
+    common: Path,
+    works: Sequence[Work],
+    *,
+    leave_out: Sequence[str] = (),
+    time_max_s: float = TIME_MAX_S,
+    reader: git.Reader | None = None,
+) -> list[tuple[str, ...] | None]:
+    """Lists only the paths that each has changed so far, at half the cost of a whole look; None where that can't be told now.
+
+    Raises as `look` does.
+    """
+    trees = {found.path: found.tree for found in linked_worktrees(common)}
+    with _desk(common, leave_out, time_max_s, reader) as desk:
+        return [desk.changed(work, trees.get(work.worktree)) for work in works]
+
+
+class Patch(NamedTuple):
+    """What an attempt has changed so far: the patch, for each file the lines added and deleted, (0, 0) for a binary one, and the
+    paths that are too large to be in it."""
+
+    text: bytes
+    lines: dict[str, tuple[int, int]]
+    left_out: tuple[str, ...]
+
+
+def patch(common: Path, work: Work, *, leave_out: Sequence[str] = (), binary: bool) -> Patch | str:
+    """Gives what one has changed so far, with `binary` so that git can apply it; or says why that can't be told now. Raises as
+    `look` does."""
+    trees = {found.path: found.tree for found in linked_worktrees(common)}
+    with _desk(common, leave_out, TIME_MAX_S, None) as desk:
+        return desk.patch(work, trees.get(work.worktree), binary=binary)
+
+
+@contextmanager
+def _desk(
+    common: Path, leave_out: Sequence[str], time_max_s: float, reader: git.Reader | None
+) -> Iterator[_Desk]:
+    for left in left_behind():
+        with suppress(OSError):
+            remove(left)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    try:
+        yield _Desk(folder, common, leave_out, time.monotonic() + time_max_s, reader)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def pause_after(took_s: float, *, every_s: float) -> float:
+    """Gives how long to wait after a look, for the next not to be due too often, nor to cost too much."""
+    return max(every_s, took_s / SHARE)
 
 
 def left_behind() -> list[Path]:
@@ -188,26 +237,34 @@ class _Desk:
     def see(self, work: Work, tree: LinkedTree | None, bytes_max: int) -> _Seen | str:
         """Makes a commit of everything that lies in a worktree, save the largest files that go beyond `bytes_max`; says why where
         it can't be read, because it changes, is gone or is too much."""
-        try:
-            head = tree.head() if tree is not None else None
-            if tree is None or head is None:
-                return "it is gone, or stands at no commit"
-            index = self._copied(tree.admin / "index")
-            large = too_large(
-                tree.path,
-                self._in(tree, index, "ls-files", *_CHANGED, *self._lent.pathspecs()).out,
-                bytes_max,
+        return self._tried(lambda: self._see(work, tree, bytes_max))
+
+    def changed(self, work: Work, tree: LinkedTree | None) -> tuple[str, ...] | None:
+        """Lists the paths that are not as in the commit that the worktree began from; None where it can't be read."""
+        found = self._tried(lambda: self._changed(work, tree))
+        return None if isinstance(found, str) else found
+
+    def patch(self, work: Work, tree: LinkedTree | None, *, binary: bool) -> Patch | str:
+        """Gives what was changed in a worktree since it began; says why where it can't be read."""
+        seen = self.see(work, tree, BYTES_MAX)
+        if isinstance(seen, str):
+            return seen
+        how = ("diff-tree", "-r", "--no-ext-diff", "--no-textconv", work.base, seen.commit)
+        return self._tried(
+            lambda: Patch(
+                self._diff(*how, "-p", "-M", *(("--binary",) if binary else ())),
+                git.lines_of(self._diff(*how, "--numstat", "-z", "--no-renames")),
+                seen.uncompared,
             )
-            if len(large) > _LEFT_OUT_MAX:
-                return f"what has changed there is more than {bytes_max} bytes"
-            # Looked into as git does, a submodule would have the programs run that its worker's settings name.
-            inner = tuple(submodules.links(tree, index, work.base))
-            but = self._lent.within(tree.path).pathspecs(but=(*large, *inner))
-            self._in(tree, index, "add", "-A", "--ignore-errors", *but)
-            made = self._in(tree, index, "write-tree").text
-            commit = self._git(*_OURS, "commit-tree", made, "-p", head, "-m", "so far").strip()
-            listed = self._git("diff-tree", "-r", "-z", "--no-renames", "--name-only", work.base, commit)
-            return _Seen(commit, tuple(sorted({*filter(None, listed.split("\0")), *large})), tuple(large))
+        )
+
+    def _diff(self, *args: str) -> bytes:
+        return self._run(*args, git_dir=self._common, env=self._env, output=2 * BYTES_MAX).out
+
+    def _tried(self, read: Callable[[], _T]) -> _T | str:
+        """Reads; says why where that can't be done."""
+        try:
+            return read()
         except git.GitEnded:
             raise
         except _TimeIsUp:
@@ -216,6 +273,46 @@ class _Desk:
             return error.cause
         except OSError as error:
             return error.strerror or str(error)
+
+    def _changed(self, work: Work, tree: LinkedTree | None) -> tuple[str, ...] | str:
+        if tree is None:
+            return _GONE
+        index = self._copied(tree.admin / "index")
+        inner = tuple(submodules.links(tree, index, work.base))
+        but = self._lent.within(tree.path).pathspecs(but=inner)
+        against = (
+            "diff",
+            "--name-only",
+            "-z",
+            "--no-renames",
+            "--no-ext-diff",
+            "--ignore-submodules=all",
+            work.base,
+        )
+        found = self._in(tree, index, *against, *but).out
+        found += self._in(tree, index, "ls-files", "-z", "-o", "--exclude-standard", *but).out
+        return tuple(sorted({*filter(None, git.decode(found).split("\0"))}))
+
+    def _see(self, work: Work, tree: LinkedTree | None, bytes_max: int) -> _Seen | str:
+        head = tree.head() if tree is not None else None
+        if tree is None or head is None:
+            return _GONE
+        index = self._copied(tree.admin / "index")
+        large = too_large(
+            tree.path,
+            self._in(tree, index, "ls-files", *_CHANGED, *self._lent.pathspecs()).out,
+            bytes_max,
+        )
+        if len(large) > _LEFT_OUT_MAX:
+            return f"what has changed there is more than {bytes_max} bytes"
+        # Looked into as git does, a submodule would have the programs run that its worker's settings name.
+        inner = tuple(submodules.links(tree, index, work.base))
+        but = self._lent.within(tree.path).pathspecs(but=(*large, *inner))
+        self._in(tree, index, "add", "-A", "--ignore-errors", *but)
+        made = self._in(tree, index, "write-tree").text
+        commit = self._git(*_OURS, "commit-tree", made, "-p", head, "-m", "so far").strip()
+        listed = self._git("diff-tree", "-r", "-z", "--no-renames", "--name-only", work.base, commit)
+        return _Seen(commit, tuple(sorted({*filter(None, listed.split("\0")), *large})), tuple(large))
 
     def conflict(self, one: str, other: str) -> tuple[str, ...]:
         """Lists the paths in which two commits conflict; none where git can't say. Raises where that takes too long."""
@@ -248,13 +345,13 @@ class _Desk:
         ran = self._run(*args, git_dir=self._common, env=self._env)
         return git.decode(ran.out).removesuffix("\n")
 
-    def _run(self, *args: str, **where: Any) -> git.Outcome:
+    def _run(self, *args: str, output: int = _LISTED_BYTES_MAX, **where: Any) -> git.Outcome:
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise _TimeIsUp
         bounds: dict[str, Any] = {
             "timeout_s": min(left, _GIT_MAX_S),
-            "output_max_bytes": _LISTED_BYTES_MAX,
+            "output_max_bytes": output,
             "reader": self._reader,
         }
         return git.run(*args, **where, **bounds, ok=(0, 1))

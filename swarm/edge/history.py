@@ -16,7 +16,7 @@ from pathlib import Path
 from git import Repo
 from git.exc import GitCommandError, InvalidGitRepositoryError, NoSuchPathError
 
-from swarm.edge.git import CommitFacts, decode, parse_commit
+from swarm.edge.git import CommitFacts, lines_of, parse_commit
 from swarm.edge.git.call import environment
 from swarm.errors import SwarmError, UsageError
 
@@ -59,12 +59,7 @@ def diff_stat(path: Path, base: str, head: str) -> dict[str, tuple[int, int]]:
         out = _output(
             repo, "diff", "--numstat", "-z", "--no-renames", "--no-ext-diff", "--no-textconv", *ends, "--"
         )
-    counts: dict[str, tuple[int, int]] = {}
-    for entry in decode(out).split("\0"):
-        if entry:
-            added, deleted, name = entry.split("\t", 2)
-            counts[name] = (0, 0) if added == "-" else (int(added), int(deleted))
-    return counts
+    return lines_of(out)
 
 
 @contextmanager

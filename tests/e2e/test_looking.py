@@ -332,6 +332,28 @@ def test_show_and_diff_of_a_task(swarm: Swarm) -> None:
     assert git(clone, "write-tree") == git(swarm.top, "rev-parse", "swarm/r/staging^{tree}")
 
 
+def test_what_a_running_worker_writes_shows_at_once(swarm: Swarm) -> None:
+    """Paths that it has changed so far, and those outside its claims, stand in the status while it works; `diff` shows them."""
+    task = swarm.task("t", "echo x > mine; echo y > theirs", claims=["mine"], gate="go")
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [task])))
+
+    def seen() -> tuple[list[str], list[str]]:
+        (attempt,) = swarm.status()["runs"][0]["tasks"][0]["attempts"] or [{"touched": [], "strays": []}]
+        return attempt["touched"], attempt["strays"]
+
+    wait_until(lambda: seen() == (["mine", "theirs"], ["theirs"]))
+    assert "writes outside its claims: theirs" in swarm("status").out
+    so_far = swarm("diff", "t")
+    assert ("+x\n" in so_far.out, "Attempt 1 of t is at work" in so_far.err) == (True, True)
+    document = swarm("diff", "t", "--json").json
+    assert (document["attempt"], document["head"], document["patch"]) == (1, None, so_far.out)
+    assert [each["path"] for each in document["files"]] == ["mine", "theirs"]
+    swarm.open("go")
+    swarm.wait("r")
+    assert swarm("diff", "t").err == ""
+
+
 def test_diff_of_an_attempt_that_is_named(swarm: Swarm) -> None:
     """What an earlier attempt did can be looked at beside what landed; of one that kept nothing that is said, and one that there
     is none of is refused."""

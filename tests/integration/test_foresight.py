@@ -13,7 +13,7 @@ import pytest
 
 from swarm import config
 from swarm.core.foreseeing import STAGING
-from swarm.daemon import foreseeing, reconcile
+from swarm.daemon import reconcile
 from swarm.edge import foresight
 from swarm.edge.foresight import Foreseen, Work, look
 from swarm.edge.git import GitEnded, Reader, Repository
@@ -104,7 +104,54 @@ def test_nobody_notices_a_look(repo: Path, works: list[Work]) -> None:
     before = everything(repo.parent)
     (seen, *_) = look(repo / ".git", works)
     assert seen.changed == ("src/a.py", "src/b.py")
+    assert foresight.changed(repo / ".git", works)[0] == seen.changed
+    assert isinstance(foresight.patch(repo / ".git", works[0], binary=True), foresight.Patch)
     assert everything(repo.parent) == before
+
+
+def test_the_paths_alone_are_those_of_a_whole_look(repo: Path, works: list[Work]) -> None:
+    """What was committed, staged, deleted, only touched or never told to git, ignored or lent: the short look lists what the long
+    one does, and of a worktree that is gone nothing."""
+    one, two, three = works
+    write(one, "src/a.py", changed_line(3, "mine"))
+    git(Path(one.worktree), "commit", "-q", "-a", "-m", "mine")
+    write(one, "new", "x\n")
+    git(Path(one.worktree), "add", "new")
+    write(two, ".gitignore", "*.o\n")
+    write(two, "a.o", "ignored\n")
+    write(two, "lent", "lent\n")
+    (Path(two.worktree) / "src" / "b.py").unlink()
+    os.utime(Path(two.worktree) / "src" / "a.py", (1, 1))
+    git(repo, "worktree", "remove", "--force", three.worktree)
+    found = foresight.changed(repo / ".git", works, leave_out=("lent",))
+    assert found == [each.changed for each in look(repo / ".git", works, leave_out=("lent",))]
+    assert found == [("new", "src/a.py"), (".gitignore", "src/b.py"), None]
+
+
+def test_what_changed_so_far_is_a_patch_that_git_applies(
+    repo: Path, works: list[Work], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Committed or not, text or not, it leads from where the worktree began to what lies there; a file that is too large to be read
+    is named, and of a worktree that is gone the reason is given."""
+    one, two, _ = works
+    write(one, "src/a.py", changed_line(3, "mine"))
+    git(Path(one.worktree), "commit", "-q", "-a", "-m", "mine")
+    (Path(one.worktree) / "blob").write_bytes(bytes(range(256)) * 8)
+    found = foresight.patch(repo / ".git", one, binary=True)
+    assert isinstance(found, foresight.Patch)
+    assert (found.lines, found.left_out) == ({"blob": (0, 0), "src/a.py": (1, 1)}, ())
+    there = Path(two.worktree)
+    (there.parent / "patch").write_bytes(found.text)
+    git(there, "apply", "--index", "../patch")
+    git(Path(one.worktree), "add", "-A")
+    assert git(there, "write-tree") == git(Path(one.worktree), "write-tree")
+    monkeypatch.setattr(foresight, "BYTES_MAX", 3000)
+    (Path(one.worktree) / "large").write_bytes(bytes(4000))
+    found = foresight.patch(repo / ".git", one, binary=True)
+    assert isinstance(found, foresight.Patch)
+    assert found.left_out == ("large",)
+    git(repo, "worktree", "remove", "--force", one.worktree)
+    assert "gone" in str(foresight.patch(repo / ".git", one, binary=True))
 
 
 @pytest.fixture
@@ -255,5 +302,5 @@ def test_only_a_files_own_bytes_are_an_index(repo: Path, works: list[Work], tmp_
 
 def test_looking_takes_a_small_share_of_the_time() -> None:
     """After a short look the next comes when it is asked for, after a long one when that was a twentieth of the time."""
-    assert foreseeing.pause_after(0.1, every_s=30) == 30
-    assert foreseeing.pause_after(20, every_s=30) == pytest.approx(400)
+    assert foresight.pause_after(0.1, every_s=30) == 30
+    assert foresight.pause_after(20, every_s=30) == pytest.approx(400)

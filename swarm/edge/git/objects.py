@@ -366,6 +366,16 @@ def _parse_diffs(answer: bytes, headers: Iterable[str]) -> list[list[Change]]:
     return found
 
 
+def lines_of(out: bytes) -> dict[str, tuple[int, int]]:
+    """Reads what `diff --numstat -z --no-renames` says: lines added and deleted for each file, (0, 0) for a binary one."""
+    counts: dict[str, tuple[int, int]] = {}
+    for entry in decode(out).split("\0"):
+        if entry:
+            added, deleted, name = entry.split("\t", 2)
+            counts[name] = (0, 0) if added == "-" else (int(added), int(deleted))
+    return counts
+
+
 def files_of(changes: Iterable[Change]) -> tuple[str, ...]:
     """Gives the paths of changed files, without folders; a path that was a file on either side counts."""
     return tuple(
