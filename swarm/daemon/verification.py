@@ -160,9 +160,7 @@ class _Bench:
         self._candidate = candidate
         self._again = again
         self._tree = Path()
-        self._git_folder: Path | None = (
-            None  # stands in for the landing repository in front of suites that are shut in
-        )
+        self._git_folder: Path | None = None  # stands in for the landing repository in front of the suites
         self._keys: dict[int, str] = {}  # by which suites are remembered, by their number
         self._known: dict[int, SuiteResult] = {}  # those that need not run
         self._starting = threading.Lock()
@@ -195,10 +193,10 @@ class _Bench:
                 shutil.copyfile(failed.log, self._folder / SETUP_LOG)  # the next one takes its place
                 self._set_up_before()
                 return failed
-            if self._verifier.rooms.holds_suites:
-                self._git_folder = self._verifier.scratch.seclude(
-                    self.key, in_place=self._verifier.rooms.sandbox.moves, anew=tree is None
-                )
+            # Also where nothing shuts them in: `git config` or `git gc` in a worktree is for the repository that it belongs to.
+            rooms = self._verifier.rooms
+            in_place = rooms.holds_suites and rooms.sandbox.moves
+            self._git_folder = self._verifier.scratch.seclude(self.key, in_place=in_place, anew=tree is None)
             self.ready = True
         return None
 

@@ -12,7 +12,9 @@ import os
 import re
 import tempfile
 import threading
+import zlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +45,7 @@ _CONFIG = """[core]
 \tauto = false
 [swarm]
 \tcomplete = {object_format}
+\tmade = {made:08x}
 """
 _DRAFTS = (".config-", ".shallow-")  # of `_write_whole`
 _TASK_TRAILER = re.compile(r"^Swarm-Task: (.+)$", re.MULTILINE)
@@ -128,11 +131,14 @@ class LandingRepository:
     # --- its life -----------------------------------------------------------------------------------------------------------
 
     def open_or_create(self) -> None:
-        """Makes the repository, or completes one that was left half made; nothing is done where it is whole."""
+        """Makes the repository, or completes one that was left half made; nothing is done where it is whole. Settings that are not
+        its own, of what somebody did with git in a worktree of it, go."""
         config = self.path / "config"
-        wanted = _CONFIG.format(object_format=self._user.object_format)
-        text = config.read_text() if config.exists() else ""
-        if text.endswith(wanted) and (self.path / "HEAD").exists():
+        for theirs in ("info/attributes", "config.worktree"):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                (self.path / theirs).unlink()
+        text = config.read_text(errors="replace") if config.exists() else ""
+        if text and text == self._settings(text) and (self.path / "HEAD").exists():
             return
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         config.unlink(missing_ok=True)
@@ -146,7 +152,13 @@ class LandingRepository:
             cwd=folder,
         )
         crash_at("landing.made")
-        _write_whole(config, config.read_text() + wanted)
+        _write_whole(config, self._settings(config.read_text()))
+
+    def _settings(self, text: str) -> str:
+        """Gives what the settings must be, where `text` is what git wrote when it made the repository, or that and ours."""
+        made = text.partition(_CONFIG.partition("{")[0])[0]
+        checksum = zlib.crc32(made.encode(errors="replace"))
+        return made + _CONFIG.format(object_format=self._user.object_format, made=checksum)
 
     def close(self) -> None:
         """Ends all standing helpers."""

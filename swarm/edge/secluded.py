@@ -41,7 +41,8 @@ TIPS_MAX = 200
 
 _COPIED = ("config", "HEAD", "packed-refs", "shallow")
 _SHARED_INDEX = re.compile(r"sharedindex\.([0-9a-f]{40}|[0-9a-f]{64})")
-_NOT_COPIED = re.compile(r"heads/swarm/[^/]+/(task|saved)\Z")  # thousands, and of use to nobody inside
+# Thousands, and of use to nobody inside: the branches of attempts, and in the landing repository what it pins.
+_NOT_COPIED = re.compile(r"heads/swarm/[^/]+/(task|saved)\Z|\A\./attempts\Z")
 
 
 def can_stand_in(common: Path) -> bool:

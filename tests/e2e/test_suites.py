@@ -175,6 +175,25 @@ def test_a_suite_that_deletes_its_worktree_fails_and_the_queue_goes_on(swarm: Sw
             assert "its worktree was deleted or moved away while it ran" in suite["note"]
 
 
+def test_what_a_suite_does_with_git_is_its_own(swarm: Swarm) -> None:
+    """Also without a sandbox a suite may set what it likes in its repository, delete branches and objects there, and commit: the
+    landing repository has none of it, and what comes after lands by swarm's own settings."""
+    does = """
+        git config user.name Other; git config core.hooksPath hooks; git config core.bare true; git stash list
+        git commit -qm "by the suite" --allow-empty; git branch -D own/staging; git gc -q --prune=now
+        test "$(git config user.name)" = Other
+    """
+    tasks = [swarm.task("first", verify=[does]), swarm.task("second", needs=["first"], verify=["git fsck"])]
+    swarm("start")
+    landing = swarm.top / ".git" / "swarm" / "landing.git"
+    settings = (landing / "config").read_bytes()
+    run = swarm.run(swarm.plan("own", tasks))
+    swarm.check_landed(run)
+    assert (landing / "config").read_bytes() == settings
+    assert "by the suite" not in git(landing, "log", "--all", "--format=%s")
+    assert swarm("audit").code == 0
+
+
 def test_a_suite_whose_worktree_is_deleted_before_it_starts_did_not_run(swarm: Swarm) -> None:
     """Where one suite deletes the worktree, one that waits for room does not start in it, has failed, and it is said why."""
     swarm("start", SWARM_VERIFY__SUITES_MAX="1")

@@ -188,6 +188,43 @@ def test_half_made_repository_is_completed(repo: Path, tmp_path: Path) -> None:
         landing.close()
 
 
+@pytest.mark.parametrize(
+    "does",
+    [
+        ("config", "user.name", "Evil"),
+        ("config", "core.bare", "false"),
+        ("config", "core.hooksPath", "hooks"),
+        ("config", "core.filemode", "false"),
+        ("config", "--unset", "gc.auto"),
+        ("config", "extensions.worktreeConfig", "true"),
+    ],
+)
+def test_settings_of_others_go(yard: Yard, does: tuple[str, ...]) -> None:
+    """Settings that somebody left in the landing repository are gone when it is opened again, and what has landed is there."""
+    own = (yard.path / "config").read_text()
+    landed = yard.land(work(yard.repo, yard.base, {"n": "1"}))
+    sh(yard.path, *does)
+    (yard.path / "info").mkdir(exist_ok=True)
+    (yard.path / "info" / "attributes").write_text("* merge=ours\n")
+    (yard.path / "config.worktree").write_text("[user]\n\tname = Evil\n")
+    again = LandingRepository(yard.path, yard.user)
+    again.open_or_create()
+    assert (yard.path / "config").read_text() == own
+    assert not (yard.path / "info" / "attributes").exists()
+    assert not (yard.path / "config.worktree").exists()
+    assert again.staging("run") == landed
+    again.close()
+
+
+def test_settings_that_are_whole_stay(yard: Yard) -> None:
+    """Opening a landing repository that is as it was made writes nothing."""
+    before = (yard.path / "config").stat()
+    again = LandingRepository(yard.path, yard.user)
+    again.open_or_create()
+    assert (yard.path / "config").stat() == before
+    again.close()
+
+
 def test_seed_after_a_killed_seed(repo: Path, tmp_path: Path) -> None:
     """A seed that was killed after the cut, or after the objects came, is carried out again to the same end."""
     user = git.Repository.discover(repo)
