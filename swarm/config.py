@@ -151,6 +151,11 @@ def _wrong_root(top: Path, table: Any) -> str:
     place = os.path.realpath(top / os.path.expanduser(root))
     if place == os.path.realpath(top):
         return f"{root!r} is the checkout itself, in which the worktrees would show as your own files; name a folder for them"
+    if Path(os.path.realpath(top)).is_relative_to(place):
+        return (
+            f"{root!r} is {place}, in which the checkout itself lies: worktrees would be made among what else is there; name a"
+            f" folder for them alone, such as '../{Path(os.path.realpath(top)).name}-worktrees'"
+        )
     if ".git" in Path(os.path.normpath(root)).parts or _is_in_git_folder(top, place):
         return (
             f"{root!r} is in the git folder, which is hidden from a worker in the sandbox: what it writes there is lost; name a"
@@ -162,6 +167,16 @@ def _wrong_root(top: Path, table: Any) -> str:
     if not os.path.isdir(there):
         return f"{root!r} can't be a folder, since {there} is a file; name another, or move that away"
     return ""
+
+
+def refuse_root(settings: Settings, tracked: str) -> None:
+    """Raises `SettingsError` since the folder of the worktrees has the file `tracked`, a path from the top of the checkout."""
+    place = settings._sources.get(ROOT, FILE_NAME)
+    text = (
+        f"{settings.worktrees.root!r} has tracked files, such as {tracked}: worktrees would be made among them, and what a task"
+        " changes there could not land; name a folder for the worktrees alone, such as '.worktrees'"
+    )
+    raise SettingsError([(f"{place}: {'.'.join(ROOT)}", text)])
 
 
 def _is_in_git_folder(top: Path, place: str) -> bool:

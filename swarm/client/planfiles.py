@@ -109,9 +109,11 @@ def _held_against(
 
     try:
         repository = git.Repository.discover(top)
-        return [(source, held(reading)) for source, reading in readings]
+        held_ones = [(source, held(reading)) for source, reading in readings]
     except SwarmError:
         return readings
+    intake.check_root(settings, repository)
+    return held_ones
 
 
 def read(argument: str | Mapping[str, Any], top: Path, settings: Settings) -> tuple[str, Reading]:
@@ -149,6 +151,7 @@ def check_submission(
 
     repository = git.Repository.discover(top)
     settings = config.load(repository.working_top(), os.environ)
+    intake.check_root(settings, repository)
     known = ever_used(
         Places(state)
     )  # then it may go on with a run, whose base is recorded, or the journal is to be rebuilt

@@ -19,7 +19,7 @@ from pathlib import Path
 from swarm import config
 from swarm.core.model import COMMAND
 from swarm.core.places import Places
-from swarm.daemon import usable
+from swarm.daemon import intake, usable
 from swarm.edge import git, suite_rooms
 from swarm.edge.host import Host
 from swarm.edge.journal import open_to_read
@@ -50,6 +50,7 @@ def examine(top: Path, environ: Mapping[str, str]) -> list[Check]:
     try:
         repository = git.Repository.discover(top)
         settings = config.load(repository.working_top(), environ)
+        intake.check_root(settings, repository)
     except SwarmError as error:
         return [*found, Check("repository", "bad", error.cause, error.next_step)]
     places = Places(repository.common_dir / "swarm")

@@ -211,6 +211,13 @@ def check_ground(run: str, root: Path, top: Path | None) -> None:
         )
 
 
+def check_root(settings: Settings, repository: git.Repository) -> None:
+    """Raises `SettingsError` where worktrees would lie among files that git tracks."""
+    top = Path(os.path.realpath(repository.working_top()))
+    if found := ground.tracked(Path(os.path.realpath(top / settings.worktrees.root)), top):
+        config.refuse_root(settings, found)
+
+
 def with_hindrances(reading: Reading, repository: git.Repository, settings: Settings) -> Reading:
     """Adds a warning for what of the user's is in the way of a run: the plan is valid, and no daemon would take it in."""
     plan = reading.plan

@@ -32,7 +32,7 @@ from swarm.core.model import WORKER_STEPS, Finding
 from swarm.core.places import Places
 from swarm.core.state import next_base, wants_readings
 from swarm.crashpoints import crash_at
-from swarm.daemon import api, door, rebuild, reconcile, recovery, refounding, threads
+from swarm.daemon import api, door, intake, rebuild, reconcile, recovery, refounding, threads
 from swarm.daemon.backlog import Backlog
 from swarm.daemon.closing import Wishes
 from swarm.daemon.coordinator import Coordinator
@@ -301,6 +301,7 @@ def _serve_once(options: Options, environ: Mapping[str, str], starter: Starter) 
         places = presence.places
         process.mark_own_programs(places.nonce_head)
         settings = config.load(repository.working_top(), environ, options.flags)
+        intake.check_root(settings, repository)
         shut_in = sandbox.choose(settings, environ)
         os.chmod(places.state, 0o700)
         log.setup(places.log)

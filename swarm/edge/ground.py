@@ -10,12 +10,14 @@ import os
 from pathlib import Path
 from shlex import quote
 
+from swarm.edge import git
 from swarm.errors import Refused
 
 HIDING = ".gitignore"  # of a folder of ours in a checkout
 ALL = "*\n"  # what it says
 RECORDS = ".pool"  # the folder of the pool's records
 POOL = "pool"
+KEEPING = ".gitkeep"
 
 
 def is_checkout(folder: Path) -> bool:
@@ -35,6 +37,27 @@ def theirs(folder: Path) -> str:
         return ""
     strange = [name for name in sorted(os.listdir(folder)) if not is_checkout(folder / name)]
     return f"a folder of your own, with {strange[0]}" if strange else ""
+
+
+def others(root: Path) -> str:
+    """Names something of the user's in the folder of all worktrees; "" where there is nothing, or only what we made, linked
+    worktrees, and a file that keeps the folder in a commit."""
+    if not root.is_dir():
+        return ""
+    names = (name for name in sorted(os.listdir(root)) if name not in (HIDING, KEEPING))
+    return next((name for name in names if not is_checkout(root / name) and theirs(root / name)), "")
+
+
+def tracked(root: Path, top: Path) -> str:
+    """Names a file of the checkout at `top` that git tracks in the folder of all worktrees, from the top; "" where there is none.
+    Git is asked only where something of the user's is there."""
+    if not root.is_relative_to(top) or not others(root):
+        return ""
+    inside = root.relative_to(top).as_posix()
+    besides = (f":(top,exclude,literal){inside}/{name}" for name in (HIDING, KEEPING))
+    asked = ("ls-files", "-z", "--full-name", "--", f":(top,literal){inside}", *besides)
+    found = git.run(*asked, cwd=top, ok=(0, 128))  # 128: in a submodule
+    return git.decode(found.out).partition("\0")[0]
 
 
 def in_the_way(root: Path, run: str, top: Path | None) -> Refused | None:

@@ -193,7 +193,8 @@ class Leases:
         if self._top is not None and (found := ground.theirs(self.root)):
             raise ground.refusal(self.root, found, "the worktrees of workers")
         if self._top is not None and self.root.is_relative_to(self._top):
-            hide_folder(self.root if above == self._top else above)
+            if above != self._top:
+                hide_root(above)
             hide_folder(self.root)
 
 
@@ -225,6 +226,13 @@ def sign_of(path: Path) -> str:
     where nobody saw all of it end."""
     folder, name = os.path.split(path)
     return f"{folder}/{RECORDS}/{name}.inside-"
+
+
+def hide_root(folder: Path) -> None:
+    """Hides the folder of all worktrees; not one in which something of the user's is, which git would not show any more. What we
+    make in it is hidden by itself."""
+    if not ground.others(folder):
+        hide_folder(folder)
 
 
 def hide_folder(folder: Path) -> None:

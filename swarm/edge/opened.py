@@ -14,7 +14,7 @@ from pathlib import Path
 
 from swarm.core.model import Cleaned
 from swarm.edge import git, ground, linked, saved, survey
-from swarm.edge.leases import hide_folder
+from swarm.edge.leases import hide_root
 from swarm.edge.leftovers import Work
 from swarm.edge.linked import LinkedTree
 from swarm.edge.lockfile import exclusive
@@ -36,7 +36,7 @@ def open_at(path: Path, commit: str, common: Path, objects: git.Objects, *, lock
             raise Refused(f"{path} is in the way.", "Nothing was made.", "move it away, or look into it")
         if ground.is_checkout(path.parent):
             raise ground.refusal(path.parent, ground.theirs(path.parent), "the worktree")
-        hide_folder(path.parent.parent)
+        hide_root(path.parent.parent)
         with exclusive(lock) as held:
             name = f"{path.parent.name}-{path.name}"
             tree = linked.link(path, name, common, commit, user_config=True, lock=held)

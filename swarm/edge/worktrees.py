@@ -26,7 +26,7 @@ from swarm.edge import git, ground, ignored, linked, regenerable, secluded, surv
 from swarm.edge.follower import Follower
 from swarm.edge.furnish import USUAL, Bounds, Furnishing
 from swarm.edge.keeping import Keeper
-from swarm.edge.leases import Lease, Leases, Member, WorktreeEntry, hide_folder, number_of
+from swarm.edge.leases import Lease, Leases, Member, WorktreeEntry, hide_folder, hide_root, number_of
 from swarm.edge.leftovers import Collected, Lent
 from swarm.edge.linked import LinkedTree
 from swarm.edge.lockfile import exclusive
@@ -555,7 +555,7 @@ class Pool:
 
     def _hide_staging(self, path: Path) -> None:
         if self._top is not None and path.is_relative_to(self._top) and path.parent.parent != self._top:
-            hide_folder(path.parent.parent)
+            hide_root(path.parent.parent)
             hide_folder(path.parent)
 
     def mend_staging(self, path: Path, commit: str, going_to: str, *, dry_run: bool = False) -> list[Finding]:

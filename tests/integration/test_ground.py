@@ -164,3 +164,68 @@ def test_a_branch_in_the_way_is_known_before_the_run_begins(repo: Path, name: st
     git(repo, "branch", "-m", name, "another")
     submit(repo)
     assert warnings(repo) == ""
+
+
+# --- a folder that has other things in it ---------------------------------------------------------------------
+
+
+def test_a_folder_with_tracked_files_is_refused(repo: Path) -> None:
+    """Where git tracks files in the folder that `worktrees.root` names no run is taken in, the daemon does not start, and `check`
+    says so; also where an earlier version has hidden what is in it."""
+    (repo / "src" / ".gitignore").write_text("*\n")
+    (repo / "swarm.toml").write_text('[worktrees]\nroot = "src"\n')
+    found = edge.Repository.discover(repo)
+    settings = config.load(repo, {})
+    for asks in (
+        lambda: submit(repo),
+        lambda: planfiles.check([str(plan_file(repo))], repo, settings),
+        lambda: intake.check_root(settings, found),
+    ):
+        with pytest.raises(config.SettingsError, match=r"src/a\.py") as refused:
+            asks()
+        assert refused.value.exit_code == 2
+
+
+def plan_file(repo: Path) -> Path:
+    """Writes the plan to a file."""
+    path = repo.parent / "p.json"
+    path.write_bytes(PLAN)
+    return path
+
+
+@pytest.mark.parametrize("kept", [".gitkeep", ".gitignore"])
+def test_a_folder_that_is_only_kept_in_commits_is_taken(repo: Path, kept: str) -> None:
+    """A tracked file that keeps an empty folder in commits is no hindrance."""
+    (repo / "wt").mkdir()
+    (repo / "wt" / kept).write_text("*\n")
+    git(repo, "add", "-f", "wt")
+    (repo / "swarm.toml").write_text('[worktrees]\nroot = "wt"\n')
+    submit(repo)
+
+
+@pytest.mark.parametrize("root", ["mine", "../mine"])
+def test_what_lies_beside_worktrees_is_not_hidden(repo: Path, root: str) -> None:
+    """In a folder with files of the user's, inside the checkout or beside it, only what is made in it is hidden; one in which there
+    is nothing else is hidden as a whole."""
+    folder, base = repo / root, git(repo, "rev-parse", "HEAD").strip()
+    folder.mkdir()
+    (folder / "notes").write_text("mine")
+    pool = Pool(
+        edge.Repository.discover(repo), folder / "pool", lock=repo / ".git" / "swarm" / "locks" / "w.lock"
+    )
+    pool.take("r/a/1", base)
+    pool.prepare_staging(folder / "login" / "staging", base)
+    assert not (folder / ".gitignore").exists()
+    (folder / "later").write_text("mine too")
+    if root == "mine":
+        assert git(repo, "status", "--short", "-uall", "--", root).split() == [
+            "??",
+            "mine/later",
+            "??",
+            "mine/notes",
+        ]
+    (folder / "later").unlink()
+    (folder / "notes").unlink()
+    pool.prepare_staging(folder / "other" / "staging", base)
+    assert (folder / ".gitignore").exists()
+    pool.close()

@@ -251,6 +251,9 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path, text: str, place: str, s
         ("file/wt", "file is a file"),
         (".", "is the checkout itself"),
         ("sub/..", "is the checkout itself"),
+        ("..", "in which the checkout itself lies"),
+        ("sub/../..", "in which the checkout itself lies"),
+        ("/", "in which the checkout itself lies"),
         ("~nobody-of-this-name/wt", "begins with a home folder that nobody has"),
         (".git-worktrees", ""),
         ("new/folder", ""),
@@ -262,8 +265,8 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path, text: str, place: str, s
 def test_where_worktrees_can_not_lie_is_refused(
     tmp_path: Path, git_folder: str, root: str, said: str
 ) -> None:
-    """A root in the git folder, wherever that is and whatever leads there, the checkout itself and a file are named with their line
-    and what is wrong with them; any other place is taken."""
+    """A root in the git folder, wherever that is and whatever leads there, the checkout itself, what it lies in and a file are
+    named with their line and what is wrong with them; any other place is taken."""
     top, folder = tmp_path / "top", tmp_path / "elsewhere.git"
     top.mkdir()
     (top / "sub").mkdir()
