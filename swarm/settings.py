@@ -255,6 +255,9 @@ class PolicySettings(_Table):
         default=_POLICY.submodules,
         description="Changes of .gitmodules, which say where other repositories come from.",
     )
+    settings: Verdict = Field(
+        default=_POLICY.settings, description="Changes of swarm.toml, which holds commands that run as you."
+    )
     file_bytes_max: int = Field(
         default=_POLICY.file_bytes_max, ge=0, description="Largest file that may come in; 0: any size."
     )

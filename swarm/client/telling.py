@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     Document = Mapping[str, Any]
 
+SETTINGS = "swarm.toml"
 SAID_MAX = 300  # characters shown of what a worker said last
 ELSEWHERE_MAX = 10  # tasks named in a summary that left something in a stash or elsewhere
 LEFT_ELSEWHERE = "what it left elsewhere (a stash, another branch, a tag, a merge half done)"
@@ -581,6 +582,7 @@ def attempt_facts(attempt: Document, top: str) -> Iterator[tuple[str, str]]:
         ("doing", attempt.get("doing")),
         ("said", _first_lines(attempt.get("summary"))),
         ("changed", _listed(attempt.get("touched"))),
+        ("noticed", _brought_settings(attempt)),
         ("kept in", short_path(attempt["saved"], top) if attempt.get("saved") else ""),
         ("besides", _besides(attempt)),
         ("strays", _listed(attempt.get("strays"))),
@@ -597,6 +599,11 @@ def attempt_facts(attempt: Document, top: str) -> Iterator[tuple[str, str]]:
     together = [printable(str(name)) for name in attempt.get("batch") or []]
     if together:
         yield "batch", f"{', '.join(together)}: verified together, as the candidate of {together[-1]}"
+
+
+def _brought_settings(attempt: Document) -> str:
+    """Says that swarm's own settings are among what was changed; "" where they are not."""
+    return f"{SETTINGS} holds commands that run as you" if SETTINGS in (attempt.get("touched") or []) else ""
 
 
 def _besides(attempt: Document) -> str:

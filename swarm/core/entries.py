@@ -23,6 +23,10 @@ WARN: Final = "warn"
 REJECT: Final = "reject"
 TARGET_MAX_BYTES = 4096  # PATH_MAX on Linux: a longer link can be made nowhere
 TOLD = 5
+SETTINGS = "swarm.toml"
+COMMANDS = (
+    "holds swarm's settings, with commands that run as you: [deploy], [hooks], [agents], worktrees.setup"
+)
 _IGNORED_ON_HFS = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
 _DOT_GIT = frozenset({".git", "git~1"})  # the second is how Windows may abbreviate the first
 
@@ -36,6 +40,7 @@ class Policy:
     twins: Verdict = REJECT
     attributes: Verdict = WARN
     submodules: Verdict = WARN
+    settings: Verdict = WARN
     file_bytes_max: int = 100_000_000
     added_bytes_max: int = 1_000_000_000
     worktrees: str = ""
@@ -122,6 +127,13 @@ def _by_policy(entry: Entry, policy: Policy) -> Iterator[tuple[str, Verdict]]:
         yield f"{entry.path} says how git treats files", policy.attributes
     if name == ".gitmodules" and "/" not in entry.path:
         yield f"{entry.path} says where other repositories come from", policy.submodules
+    if brings_settings([entry.path]):
+        yield f"{entry.path} {COMMANDS}", policy.settings
+
+
+def brings_settings(paths: Iterable[str]) -> str:
+    """Names of these paths the one at which swarm's settings are read; "" where none is, also on a disk that sees no case."""
+    return next((path for path in paths if fold(path) == SETTINGS), "")
 
 
 def _leads(path: str, target: str) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 
 from swarm.core import messages as m
 from swarm.core.astray import as_it_should_be, explain
-from swarm.core.model import GOOD_ENDS, OUR_BRANCHES, Reason, Standing, TaskSpec
+from swarm.core.entries import COMMANDS, brings_settings
+from swarm.core.model import GOOD_ENDS, OUR_BRANCHES, Reason, Standing, TaskSpec, staging_branch
 from swarm.core.run import Run
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.edges import Edges
@@ -425,7 +426,10 @@ def _preview_text(run: Run, target: str, outlook: Outlook) -> str:
     how = "by a merge commit" if outlook.merged else "by moving it forward"
     number = len(outlook.paths)
     paths = "1 path changes" if number == 1 else f"{number} paths change"
-    return f"{target} would go from {outlook.old[:12]} to {outlook.new[:12]} {how}; {paths}."
+    settings = brings_settings(outlook.paths)
+    look = f"git diff {outlook.old[:12]} {staging_branch(run.id)} -- {settings}"
+    told = f" {settings} is among them, which {COMMANDS}; look first: {look}" if settings else ""
+    return f"{target} would go from {outlook.old[:12]} to {outlook.new[:12]} {how}; {paths}.{told}"
 
 
 def _finished_text(run: Run, target: str, outcome: str, commit: str) -> str:

@@ -255,6 +255,18 @@ def test_staged_only(swarm: Swarm) -> None:
     swarm.look_again()
 
 
+def test_settings_that_come_with_a_landing_are_told(swarm: Swarm) -> None:
+    """That work changes swarm.toml is told while the run is watched, by `show`, and by `finish --preview` with what shows it."""
+    task = swarm.task("t", "echo '[limits]' > swarm.toml", claims=["swarm.toml"])
+    said = swarm("run", str(swarm.plan("r", [task, swarm.task("other")])))
+    assert "noticed: swarm.toml holds swarm's settings, with commands that run as you" in said.out + said.err
+    assert "swarm.toml holds commands that run as you" in swarm("show", "t").out
+    assert "holds commands" not in swarm("show", "other").out
+    preview = swarm("finish", "--preview").out
+    look = preview.partition("look first: ")[2].splitlines()[0]
+    assert "+[limits]" in git(swarm.top, *look.split()[1:])
+
+
 @pytest.mark.parametrize("case", ["forward", "merge", "conflict"])
 def test_the_preview_is_what_happens(swarm: Swarm, case: str) -> None:
     """Row 50: --preview tells paths and outcome of a plain move, a merge and a conflict as they then happen, moving nothing."""

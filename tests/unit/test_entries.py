@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from swarm.core.entries import Entry, Policy, is_dot_git, judge, twins
+from swarm.core.entries import COMMANDS, Entry, Policy, is_dot_git, judge, twins
 
 MEGABYTE = 1_000_000
 
@@ -96,17 +96,20 @@ def test_sizes() -> None:
 
 
 def test_files_that_git_obeys() -> None:
-    """Changes of .gitattributes anywhere and of .gitmodules at the top come in and are told, or are refused, as it is set."""
+    """Changes of .gitattributes anywhere, of .gitmodules and swarm.toml at the top come in and are told, or are refused, as it is
+    set."""
     entries = [Entry("a/.gitattributes"), Entry(".gitModules"), Entry("a/.gitmodules")]
+    entries += [Entry("Swarm.toml"), Entry("a/swarm.toml")]
     found = judge(entries, (), Policy())
     assert found.refused == ()
     assert found.noticed == (
         "a/.gitattributes says how git treats files",
         ".gitModules says where other repositories come from",
+        f"Swarm.toml {COMMANDS}",
     )
-    strict = judge(entries, (), Policy(attributes="reject", submodules="reject"))
+    strict = judge(entries, (), Policy(attributes="reject", submodules="reject", settings="reject"))
     assert (strict.refused, strict.noticed) == (found.noticed, ())
-    assert judge(entries, (), Policy(attributes="allow", submodules="allow")) == ((), ())
+    assert judge(entries, (), Policy(attributes="allow", submodules="allow", settings="allow")) == ((), ())
 
 
 def test_twins() -> None:
