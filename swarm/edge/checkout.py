@@ -25,6 +25,7 @@ from swarm.edge import git, linked
 
 NOTE = "note.json"
 _Mark = tuple[int, ...]  # which file it is, and in which state
+_SIZE = 3  # where that has its bytes
 
 
 class _Seen(NamedTuple):
@@ -49,7 +50,7 @@ class Move:
         """Gives the move that a call which was killed had begun, by what lies in `aside`; None where that is nothing."""
         try:
             noted = json.loads((aside / NOTE).read_text("ascii"))
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):  # or a power cut left it empty
             return None
         return cls(Path(noted["top"]), noted["old"], noted["new"], aside)
 
@@ -166,6 +167,8 @@ class Move:
         if now is not None and each.path not in ours:
             return _are_alike(copy, file)
         if not _is_within(self.top, each.path) or (now is None and os.path.lexists(file)):
+            return False
+        if each.mark is None or os.lstat(copy).st_size != each.mark[_SIZE]:  # a power cut left it empty
             return False
         try:
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm.edge.checkout import Move
+from swarm.edge.checkout import NOTE, Move
 from tests.conftest import git
 
 OLD = {
@@ -198,6 +198,21 @@ def test_what_cannot_be_put_back_is_named_and_kept(repo: Path) -> None:
     assert made.undo(entries) == ["b.txt"]
     assert [path.read_text() for path in made.aside.iterdir()] == ["b\n"]
     assert (repo / "b.txt" / "mine").read_text() == "mine\n"
+
+
+def test_what_a_power_cut_left_empty_is_not_believed(repo: Path) -> None:
+    """A copy that has lost its content is put in the place of nothing; a note that has lost its own is none."""
+    made, paths, entries = move(repo, OLD, NEW)
+    made.begin(paths)
+    assert made.make([]) == ""
+    (made.aside / str(paths.index("a.txt"))).write_text("")
+    note = (made.aside / NOTE).read_text()
+    (made.aside / NOTE).write_text("")
+    assert Move.begun(made.aside) is None
+    (made.aside / NOTE).write_text(note)
+    assert made.undo(entries) == ["a.txt"]
+    assert (repo / "a.txt").read_text() == "a\n2\n"
+    assert (repo / "b.txt").read_text() == "b\n"
 
 
 def test_a_copy_that_fails_begins_nothing(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
