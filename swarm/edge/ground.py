@@ -36,7 +36,9 @@ def theirs(folder: Path) -> str:
     if (folder / RECORDS).is_dir() or _is_hidden(folder):
         return ""
     strange = [name for name in sorted(os.listdir(folder)) if not is_checkout(folder / name)]
-    return f"a folder of your own, with {strange[0]}" if strange else ""
+    if not strange or _is_hidden(folder):  # looked at once more: another thread may just have made it ours
+        return ""
+    return f"a folder of your own, with {strange[0]}"
 
 
 def others(root: Path) -> str:

@@ -15,6 +15,7 @@ from swarm.core.places import Places
 from swarm.daemon import intake
 from swarm.daemon.reconcile import open_edges
 from swarm.edge import git as edge
+from swarm.edge import ground
 from swarm.edge.worktrees import Pool
 from swarm.errors import Refused
 from tests.conftest import git
@@ -229,3 +230,17 @@ def test_what_lies_beside_worktrees_is_not_hidden(repo: Path, root: str) -> None
     pool.prepare_staging(folder / "other" / "staging", base)
     assert (folder / ".gitignore").exists()
     pool.close()
+
+
+def test_a_folder_that_becomes_ours_while_it_is_looked_at_is_not_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workers start at once, and one of them makes the pool between two looks of the other."""
+    look = os.listdir
+
+    def made_meanwhile(folder: Path) -> list[str]:
+        (folder / ground.HIDING).write_text(ground.ALL)
+        return look(folder)
+
+    monkeypatch.setattr(ground.os, "listdir", made_meanwhile)
+    assert ground.theirs(tmp_path) == ""
