@@ -33,6 +33,7 @@ from swarm.edge.journal import (
     TranscriptDamaged,
     record,
     salvage,
+    seal,
     snapshot,
     write_anew,
 )
@@ -170,6 +171,7 @@ def _replace_journal(places: Places, source: _Copy) -> None:
         path = Path(f"{places.journal}{suffix}")
         if path.exists() and (not suffix or path.stat().st_size):
             os.link(path, f"{kept}{suffix}")
+    seal.remove(places.journal)
     for suffix in ("-wal", "-shm"):  # SQLite would take the old one's for the new one's
         Path(f"{places.journal}{suffix}").unlink(missing_ok=True)
     os.replace(new, places.journal)

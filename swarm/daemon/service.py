@@ -569,7 +569,7 @@ def _leave_status(places: Places, coordinator: Coordinator) -> None:
     """Leaves the summary for `swarm status` without a daemon, which otherwise has to replay the journal. That is closed first: it
     is told by its files whether the summary still holds."""
     document = report.status(coordinator.swarm, report.Live(), summary=True)
-    coordinator.journal.close()
+    coordinator.journal.seal()
     last_status.leave(str(places.state), document)
 
 

@@ -122,6 +122,23 @@ def damaged_and_rebuilt(swarm: Swarm, how: str) -> None:
     assert [each.read_bytes() for each in kept] == ([damaged] if damaged is not None else [])
 
 
+def test_a_byte_that_no_record_has_is_missed_as_well(swarm: Swarm) -> None:
+    """Of a journal that a daemon closed, audit tells of a byte that was flipped where nothing stands, start refuses it, and recover
+    makes it whole."""
+    swarm.run(swarm.plan("r", [swarm.task("a")]))
+    swarm("stop")
+    journal = state(swarm) / "journal.sqlite"
+    content = journal.read_bytes()
+    at = content.index(bytes(200)) + 100
+    journal.write_bytes(content[:at] + b"X" + content[at + 1 :])
+    assert "I18" in swarm("audit", code=1).out
+    assert "a byte of it was changed" in swarm("start", code=1).err
+    assert "mended" in swarm("recover", "--journal").out
+    swarm("start")
+    swarm("stop")
+    swarm("audit")
+
+
 def test_with_both_copies_gone_staging_still_says_what_landed(swarm: Swarm) -> None:
     """Without journal and transcript the landing repository proves the landings: the plan goes on from there, nothing lands twice,
     and the number of no attempt is given again."""

@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 from swarm.crashpoints import crash_at
+from swarm.edge.journal import seal
 from swarm.edge.journal.rows import Record, Row, chained, data_of, fitting
 from swarm.errors import Refused, SwarmError
 
@@ -115,6 +116,7 @@ class Journal:
             connection = _connect(path)
             try:
                 _check_pages(connection, path)
+                _check_seal(connection, path)
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=FULL")
                 connection.execute(f"PRAGMA journal_size_limit={WAL_KEPT_BYTES}")
@@ -146,6 +148,13 @@ class Journal:
                 self.follower.close()
             self._connection.close()
             _drop(self._scratch)
+
+    def seal(self) -> None:
+        """Closes the file, and notes what it is to the byte: nothing is written any more until it is opened to be written."""
+        with self._lock:
+            last = _last(self._connection)
+            self.close()
+            seal.put(self.path, last)
 
     def __enter__(self) -> Journal:
         return self
@@ -390,6 +399,8 @@ class Journal:
         """
         problems: list[str] = []
         try:
+            if seal.is_broken(self.path, _last(self._connection)):
+                problems.append("it is not what was closed: a byte was changed since")
             pages = self._all("PRAGMA quick_check(20)", ())
             problems += [f"SQLite: {row[0]}" for row in pages if row[0] != "ok"]
             for problem in self._broken_links():
@@ -449,6 +460,7 @@ def write_anew(path: Path, rows: Iterable[tuple[Any, ...]]) -> None:
     """Makes a journal at `path` of rows of an earlier one, in place of what is there; whole when this returns."""
     for suffix in ("", "-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
+    seal.remove(path)
     with Journal.open(path) as journal:
         journal.begin_epoch()
 
@@ -492,6 +504,29 @@ def _refuse_absence(path: Path, *, must_exist: bool) -> None:
             "What happened so far can't be read; nothing was started anew.",
             "swarm recover --journal rebuilds it from what is written beside it and from the landing repository",
         )
+
+
+def _check_seal(connection: sqlite3.Connection, path: Path) -> None:
+    """Breaks the seal of a journal that is to be written. A large one is not read for it, as its pages are not."""
+    try:
+        if _size(path) <= CHECKED_ON_OPEN_BYTES and seal.is_broken(path, _last(connection)):
+            raise _damaged(path, "a byte of it was changed since it was closed")
+        seal.remove(path)
+    except OSError as error:
+        raise JournalStuck(
+            f"The journal {path} can't be written at present: {error.strerror}.",
+            "Nothing was begun.",
+            "swarm doctor checks the place.",
+        ) from error
+
+
+def _last(connection: sqlite3.Connection) -> str:
+    """Gives what stands for the last record: its number and checksum, "" where that can't be said."""
+    try:
+        ((seq, checksum),) = connection.execute("SELECT seq, checksum FROM head").fetchall()
+    except (*_ERRORS, ValueError):
+        return ""
+    return f"{seq}-{checksum}"
 
 
 def _size(path: Path) -> int:
