@@ -160,7 +160,7 @@ def test_what_is_said_of_tasks_that_have_ended(swarm: Swarm) -> None:
     tasks = [swarm.task("good"), swarm.task("bad", "exit 1", claims=["x"], attempts=1)]
     swarm("submit", str(swarm.plan("r", tasks)))
     ended = swarm("wait", code=1)
-    assert ended.out.splitlines()[-1] == "  Again: swarm retry --failed"
+    assert ended.out.splitlines()[-2] == "  Again: swarm retry --failed"
     assert swarm("tell", "bad", "x").out == "The next attempt at bad is told. Next: swarm retry bad\n"
     assert "swarm undo good, then swarm retry good" in swarm("tell", "r/good", "x").out.replace(
         "r/good", "good"

@@ -379,21 +379,21 @@ def test_a_round_of_qa_that_a_later_one_settled_failed_nobody() -> None:
 
 
 def test_the_end_of_a_run_says_where_the_work_is_and_what_to_type() -> None:
-    """Summary, each failure with its reason, the staging branch and its worktree, and the next commands."""
+    """Each failure with its reason, the staging branch and its worktree, the next commands, and the summary as the last line."""
     text = telling.result_text(
         a_run(a_task("a", "failed", reason=CONFLICT), a_task("b", "landed")), 2.0, top="/r"
     )
     assert text.splitlines() == [
-        "1 landed, 1 failed (conflict), 0 blocked in 2.0 s",
         "  a failed: conflict: conflicts with staging in src/auth.py",
         "Staging is the branch swarm/modernise/staging, checked out in .worktrees/modernise/staging.",
         "  Look:  git log --first-parent main..swarm/modernise/staging",
         "  Merge: swarm finish",
         "  Why:   swarm show a, swarm logs a",
         "  Again: swarm start, then swarm retry --failed",
+        "1 landed, 1 failed (conflict), 0 blocked in 2.0 s",
     ]
     stays = telling.result_text(a_run(a_task("a", "failed", reason=CONFLICT)), 2.0, daemon_stays=True)
-    assert stays.splitlines()[-1] == "  Again: swarm retry --failed"
+    assert stays.splitlines()[-2] == "  Again: swarm retry --failed"
 
 
 @pytest.mark.parametrize(
