@@ -35,17 +35,25 @@ def run_of(document: Mapping[str, Any], name: str | None) -> dict[str, Any]:
             f"Nothing was done. {near(name, ids) or _known(ids)}".rstrip(),
             "swarm status" if ids else BEGIN,
         )
-    if not runs:
-        raise UsageError("There is no run yet.", "Nothing was done.", BEGIN)
-    active = [run for run in runs if run.get("state") in ACTIVE]
-    unfinished = [run for run in runs if run.get("state") != "finished"]
-    for choice in (runs, active, () if active else unfinished):
-        if len(choice) == 1:
-            return choice[0]
-    names = ", ".join(printable(each) for each in _ids(active or unfinished or runs))
+    meant = runs_of(document, None)
+    if len(meant) == 1:
+        return meant[0]
+    names = ", ".join(printable(each) for each in _ids(meant))
     raise UsageError(
         f"There are several runs: {names}.", "Nothing was done.", "say which: --run ID on the command line"
     )
+
+
+def runs_of(document: Mapping[str, Any], name: str | None) -> list[dict[str, Any]]:
+    """Gives the runs that are meant, one at least: that called `name`, or with None all that are active, else all that are not
+    finished, else all. Raises `UsageError` where there is none."""
+    if name is not None:
+        return [run_of(document, name)]
+    runs: list[dict[str, Any]] = list(document.get("runs") or [])
+    if not runs:
+        raise UsageError("There is no run yet.", "Nothing was done.", BEGIN)
+    active = [run for run in runs if run.get("state") in ACTIVE]
+    return active or [run for run in runs if run.get("state") != "finished"] or runs
 
 
 def task_of(document: Mapping[str, Any], text: str, run: str | None = None) -> tuple[str, dict[str, Any]]:

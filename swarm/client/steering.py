@@ -13,7 +13,7 @@ from swarm.client.connection import Connection
 from swarm.client.naming import shell_word
 from swarm.client.options import command, run_option
 from swarm.client.session import Session
-from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, Refused, SwarmError, UsageError
+from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, SwarmError, UsageError
 
 
 def _named(daemon: Connection, tasks: tuple[str, ...], run: str | None) -> dict[str | None, list[str]]:
@@ -100,18 +100,19 @@ def cancel(session: Session, tasks: tuple[str, ...], run: str | None) -> None:
 @command("undo", shows=True, steers=True)
 @click.argument("task")
 @run_option
-@click.option("-y", "--yes", is_flag=True, help="Do not ask, also where other tasks go with it.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask at a terminal either.")
 def undo(session: Session, task: str, run: str | None, yes: bool) -> None:
     """Take a landed task off staging again, by a revert that is verified, with the landed tasks that needed it.
 
-    Its work is kept; swarm retry makes it anew. Says what goes with it and asks first.
+    Its work is kept; swarm retry makes it anew. Says what goes with it first, on stderr, and asks where there is a terminal.
     """
     daemon = session.daemon()
     body = {"run": run, "task": task, "preview": True}
     plan = daemon.post(protocol.UNDO, body)
-    others = [name for name in plan["undone"] if name != plan["task"]] + plan["cancelled"]
-    if not yes and plan["undone"]:
-        _confirm(session, plan, others)
+    if plan["undone"]:
+        _say_first(session, plan)
+        if session.asks and not yes and not click.confirm("Go on?", err=True):
+            raise SwarmError("Nothing was undone.")
     done = daemon.post(protocol.UNDO, {**body, "preview": False}, timeout_s=protocol.FINISH_TIMEOUT_S)
     if session.as_json:
         session.json({"schema": protocol.SCHEMA, **done})
@@ -137,8 +138,8 @@ def _still_there(done: Mapping[str, Any]) -> str:
     )
 
 
-def _confirm(session: Session, plan: Mapping[str, Any], others: list[str]) -> None:
-    """Says what an undo means and asks for it; where nobody can be asked, it is refused if other tasks go with it."""
+def _say_first(session: Session, plan: Mapping[str, Any]) -> None:
+    """Says what an undo means before it is done."""
     for what, names in (
         ("To be taken off staging again:", plan["undone"]),
         ("To be cancelled, because they need it:", plan["cancelled"]),
@@ -149,15 +150,6 @@ def _confirm(session: Session, plan: Mapping[str, Any], others: list[str]) -> No
     if plan.get("still_on"):
         session.note(
             f"It would stay on {', '.join(map(protocol.printable, plan['still_on']))} until the next swarm finish."
-        )
-    if session.asks:
-        if not click.confirm("Go on?", err=True):
-            raise SwarmError("Nothing was undone.")
-    elif others:
-        raise Refused(
-            f"Undoing {protocol.printable(plan['task'])} takes {', '.join(map(protocol.printable, others))} with it.",
-            "Nothing was undone.",
-            "say --yes",
         )
 
 

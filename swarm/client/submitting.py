@@ -17,7 +17,7 @@ from swarm.client import failure, naming, progress, telling
 from swarm.client.connection import Connection
 from swarm.client.options import command, run_option, split
 from swarm.client.session import OutputClosed, Session
-from swarm.errors import EXIT_INTERRUPTED, EXIT_NOT_LANDED, EXIT_OK, SwarmError, UsageError
+from swarm.errors import EXIT_INTERRUPTED, EXIT_NOT_LANDED, EXIT_OK, SwarmError, UsageError, WaitTimedOut
 
 if TYPE_CHECKING:
     from swarm.client.planfiles import Given
@@ -187,13 +187,19 @@ def _end(session: Session, document: dict[str, Any], run_id: str, elapsed_s: flo
     with contextlib.suppress(OutputClosed):  # how it ended is said by the exit code all the same
         if session.as_json:
             session.json(_full(session, document, run_id))
-        elif session.quiet:
-            session.line(telling.summary_line(ended, elapsed_s))
         else:
-            daemon = session.daemon_or_none()
-            stays = daemon is not None and not daemon.about.get("ends_when_idle")
-            session.out(telling.result_text(ended, elapsed_s, top=session.here, daemon_stays=stays))
+            _tell_end(session, ended, elapsed_s)
     return EXIT_OK if telling.all_landed(ended) else EXIT_NOT_LANDED
+
+
+def _tell_end(session: Session, ended: dict[str, Any], elapsed_s: float | None, title: str = "") -> None:
+    """Writes how a run ended, for people; `title` stands before its summary."""
+    if session.quiet:
+        session.line(f"{title}{telling.summary_line(ended, elapsed_s)}")
+    else:
+        daemon = session.daemon_or_none()
+        stays = daemon is not None and not daemon.about.get("ends_when_idle")
+        session.out(title + telling.result_text(ended, elapsed_s, top=session.here, daemon_stays=stays))
 
 
 def _full(session: Session, summary: dict[str, Any], run_id: str) -> dict[str, Any]:
@@ -442,18 +448,90 @@ def _check_numbers(attempts: int | None, timeout_s: float | None) -> None:
 def wait(session: Session, run: str | None, timeout_s: float | None) -> int:
     """Wait until every task of a run has ended.
 
-    What keeps the run from going on is told once, on stderr, and waited for all the same. The time in the summary is that of the
+    Without --run that is every run that is active; where none is, those that are not finished are told of. Then what did not land
+    in any of them counts.
+
+    What keeps a run from going on is told once, on stderr, and waited for all the same. The time in the summary is that of the
     run, from its beginning to its end, however long of it was waited for.
     """
     daemon = session.daemon_or_none()
-    if daemon is None:
-        document = session.journal_document()
-        found = naming.run_of(document, run)
-        if found.get("state") in naming.ACTIVE:
-            session.daemon()  # says that none runs, and what to type
-        return _end(session, {**document, "runs": [found]}, str(found["id"]), telling.run_time_s(found))
-    found = naming.run_of(session.document(full=False), run)
+    document = session.journal_document() if daemon is None else session.document(full=False)
+    meant = naming.runs_of(document, run)
+    if daemon is None and any(each.get("state") in naming.ACTIVE for each in meant):
+        daemon = session.daemon()  # says that none runs, and what to type
+    if len(meant) > 1:
+        return _wait_for_all(session, daemon, document, meant, timeout_s)
+    (found,) = meant
     run_id = str(found["id"])
+    if daemon is None:
+        return _end(session, {**document, "runs": meant}, run_id, telling.run_time_s(found))
     hindrances = progress.Hindrances(run_id, failure.say)
     document = progress.wait_for_end(session, daemon, run_id, timeout_s=timeout_s, hindrances=hindrances)
     return _end(session, document, run_id, telling.run_time_s(naming.run_of(document, run_id)))
+
+
+def _wait_for_all(
+    session: Session,
+    daemon: Connection | None,
+    document: dict[str, Any],
+    runs: list[dict[str, Any]],
+    timeout_s: float | None,
+) -> int:
+    """Waits for several runs, one after the other, and tells of each how it ended. Without a daemon all of them have ended.
+
+    Raises `WaitTimedOut` where some have not within `timeout_s`, when all that have are told of.
+    """
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    ended: list[dict[str, Any]] = []
+    late: list[str] = []
+    for run in runs:
+        run_id = str(run["id"])
+        if daemon is not None:
+            left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+            hindrances = None if late else progress.Hindrances(run_id, failure.say)
+            try:
+                found = progress.wait_for_end(
+                    session, daemon, run_id, timeout_s=left_s, hindrances=hindrances
+                )
+            except WaitTimedOut:
+                late.append(run_id)
+                continue
+            except UsageError as gone:  # it was discarded meanwhile; the others are waited for all the same
+                failure.say(str(gone))
+                continue
+            run = naming.run_of(found, run_id)
+        ended.append(run)
+        if not session.as_json:
+            with contextlib.suppress(OutputClosed):
+                _tell_end(session, run, telling.run_time_s(run), f"{protocol.printable(run_id)}: ")
+    if late:
+        raise WaitTimedOut(
+            f"{_called(late)} not ended within {timeout_s:g} s.",
+            "It goes on." if len(late) == 1 else "They go on.",
+            "swarm status, or swarm wait again",
+        )
+    if session.as_json:
+        with contextlib.suppress(OutputClosed):
+            session.json(_of_runs(session, document, ended))
+    landed = len(ended) == len(runs) and all(map(telling.all_landed, ended))
+    return EXIT_OK if landed else EXIT_NOT_LANDED
+
+
+def _called(late: Sequence[str]) -> str:
+    names = ", ".join(map(protocol.printable, late))
+    return f"Run {names} has" if len(late) == 1 else f"Runs {names} have"
+
+
+def _of_runs(session: Session, document: dict[str, Any], ended: list[dict[str, Any]]) -> dict[str, Any]:
+    """Gives the status document of these runs; where that can't be asked for any more, with them as they ended."""
+    try:
+        document = session.document()
+    except SwarmError:
+        document = {**document, "runs": ended}
+    ids = {each["id"] for each in ended}
+    return {
+        **document,
+        "runs": [each for each in document["runs"] if each["id"] in ids],
+        "merge_queue": [each for each in document["merge_queue"] if each["run"] in ids],
+        "claims": [each for each in document["claims"] if each["run"] in ids],
+    }

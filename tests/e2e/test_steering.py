@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 
 import pytest
 
 from tests.conftest import git, wait_until
-from tests.e2e.driver import PROJECT, Swarm, runs
+from tests.e2e.driver import PATIENCE_S, PROJECT, Swarm, runs
+from tests.e2e.test_behind_our_back import said_until
 from tests.e2e.test_ends import code_of, task_of
 
 
@@ -151,6 +153,34 @@ def test_exit_codes(swarm: Swarm) -> None:
     swarm("wait", "--run", "bad", code=1)
     swarm("wait", "--run", "good", code=0)
     swarm("stop", code=0)
+
+
+def test_a_wait_that_names_no_run_is_for_all_that_are_active(swarm: Swarm) -> None:
+    """Every active run is waited for within one time, and told of by its name; one that has ended is not. Where none is active,
+    those that are not finished are told of, with a daemon or without one."""
+    swarm.run(swarm.plan("old", [swarm.task("t", "exit 1", claims=["x"], attempts=1)]), code=1)
+    swarm("start")
+    swarm("pause")
+    for name in ("p", "q"):
+        swarm("submit", str(swarm.plan(name, [swarm.task(name)])))
+    late = swarm("wait", "--timeout", "0.2", code=124)
+    assert late.out == ""
+    assert "Runs p, q have not ended within 0.2 s." in late.err
+    children = [swarm.spawn("wait", "-q"), swarm.spawn("wait", "--json")]
+    for child in children:
+        said_until(child, "waited for all the same")
+    swarm("resume")
+    told, document = (child.communicate(timeout=PATIENCE_S)[0] for child in children)
+    assert [child.returncode for child in children] == [0, 0]
+    assert [line.partition(" landed")[0] for line in told.splitlines()] == ["p: 1", "q: 1"]
+    assert [run["id"] for run in json.loads(document)["runs"]] == ["p", "q"]
+    swarm("finish", "--run", "p")
+    swarm.look_again()
+    for _ in range(2):
+        lines = swarm("wait", code=1).out.splitlines()
+        assert [line.partition(":")[0] for line in lines if " landed, " in line] == ["old", "q"]
+        assert [run["id"] for run in swarm("wait", "--json", code=1).json["runs"]] == ["old", "q"]
+        swarm("stop")
 
 
 def test_what_is_said_of_tasks_that_have_ended(swarm: Swarm) -> None:

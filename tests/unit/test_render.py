@@ -677,6 +677,8 @@ def test_a_name_that_is_not_clear_is_never_guessed() -> None:
     ]
     with pytest.raises(UsageError, match="several runs: a, b"):
         naming.run_of(a_document(*done), None)
+    assert [run["id"] for run in naming.runs_of(a_document(*done), None)] == ["a", "b"]
+    assert [run["id"] for run in naming.runs_of(a_document(*done, a_run()), None)] == ["modernise"]
     with pytest.raises(UsageError) as caught:
         naming.run_of(a_document(*(a_run(id=f"run-{number}") for number in range(8))), "zzz")
     assert (

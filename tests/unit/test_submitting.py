@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from swarm.client import submitting
-from swarm.errors import UsageError
+from swarm.client import progress, submitting
+from swarm.client.connection import Connection
+from swarm.client.session import Session
+from swarm.errors import UsageError, WaitTimedOut
 
 
 def given(**more: Any) -> dict[str, Any]:
@@ -76,3 +78,28 @@ def test_what_is_lifted_and_what_comes_too_late_is_said() -> None:
     assert "t9 and 2 more; they are still wanted. Next: swarm cancel r/t0 r/t1 " in many
     late = submitting._submitted({**answer, "no_effect": ["that has no effect", "nor this"]})
     assert late.splitlines()[1:] == ["  warning: that has no effect", "  warning: nor this"]
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_of_several_runs_each_that_has_ended_is_told_of(
+    late: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also behind one that is late, or that was discarded meanwhile: then something did not land."""
+
+    def wait_for_end(_: object, __: object, run: str, **___: object) -> dict[str, Any]:
+        if run == "a":
+            raise WaitTimedOut("late") if late else UsageError("There is no run a.")
+        return {"runs": [{"id": run, "counts": {"landed": 2}}]}
+
+    monkeypatch.setattr(progress, "wait_for_end", wait_for_end)
+    session, daemon = Session(), cast(Connection, object())
+    session.quiet = True
+    runs = [{"id": "a"}, {"id": "b"}]
+    if late:
+        with pytest.raises(WaitTimedOut, match="Run a has not ended within 3 s"):
+            submitting._wait_for_all(session, daemon, {}, runs, 3.0)
+    else:
+        assert submitting._wait_for_all(session, daemon, {}, runs, None) == 1
+    told = capsys.readouterr()
+    assert told.out == "b: 2 landed, 0 failed, 0 blocked\n"
+    assert ("no run a" in told.err) is not late
