@@ -199,7 +199,8 @@ def _tell_end(session: Session, ended: dict[str, Any], elapsed_s: float | None, 
     else:
         daemon = session.daemon_or_none()
         stays = daemon is not None and not daemon.about.get("ends_when_idle")
-        session.out(title + telling.result_text(ended, elapsed_s, top=session.here, daemon_stays=stays))
+        text = telling.result_text(ended, elapsed_s, title=title, top=session.here, daemon_stays=stays)
+        session.out(text)
 
 
 def _full(session: Session, summary: dict[str, Any], run_id: str) -> dict[str, Any]:

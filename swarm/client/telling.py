@@ -70,9 +70,11 @@ def all_landed(run: Document) -> bool:
     return not any(ended.get(state) for state in ("failed", "blocked", "cancelled"))
 
 
-def result_text(run: Document, elapsed_s: float | None, *, top: str = "", daemon_stays: bool = False) -> str:
-    """Tells how a run ended: what did not land and why, where staging is, what to type next, and at the end its summary. Where the
-    daemon does not stay, one has to be started before anything can be tried again."""
+def result_text(
+    run: Document, elapsed_s: float | None, *, title: str = "", top: str = "", daemon_stays: bool = False
+) -> str:
+    """Tells how a run ended: what did not land and why, where staging is, what to type next, and at the end its summary behind
+    `title`. Where the daemon does not stay, one has to be started before anything can be tried again."""
     lines = []
     if (run.get("goal") or {}).get("stage") == "approval":
         lines.append(goal_text(run).rstrip())
@@ -104,7 +106,7 @@ def result_text(run: Document, elapsed_s: float | None, *, top: str = "", daemon
         lines.append(
             f"  Again: {'' if daemon_stays else 'swarm start, then '}swarm retry --failed{chosen(run)}"
         )
-    return "\n".join([*lines, summary_line(run, elapsed_s)]) + "\n"
+    return "\n".join([*lines, title + summary_line(run, elapsed_s)]) + "\n"
 
 
 def _left_elsewhere(run: Document) -> list[str]:
