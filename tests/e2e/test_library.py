@@ -72,7 +72,7 @@ def test_the_whole_job_is_done_by_a_program(swarm: Swarm) -> None:
     assert found["told"] == ["a", "b"]
     assert (found["output"], "+a" in found["diff"]) == ("said\n", True)
     assert found["shown"]["attempts"][0]["exit_code"] == 0
-    assert found["retried"] == {"run": "made", "tasks": ["bad"]}
+    assert found["retried"] == {"run": "made", "tasks": ["bad"], "ended": []}
     assert (found["again"]["landed"], found["again"]["failed"]) == (2, 1)
     assert (found["preview"], found["finished"]) == ("preview", "finished")
     assert found["simulated"][0]["counts"] == {"landed": 2, "failed": 1}
