@@ -11,7 +11,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
 
 TOP = Path(__file__).resolve().parents[1]
 MADE = "<!-- Made by scripts/reference.py from the code: edit there. -->\n"
@@ -116,6 +116,8 @@ def _type(kind: Any) -> str:
         return _type(next(each for each in get_args(kind) if each is not type(None)))
     if get_args(kind) and all(isinstance(arg, str) for arg in get_args(kind)):
         return ", ".join(f"`{arg}`" for arg in get_args(kind))
+    if get_origin(kind) is Union:
+        return " or ".join(_type(each) for each in get_args(kind))
     if get_origin(kind) is list:
         inner = get_args(kind)[0]
         return f"list of {'text' if inner is str else 'pairs'}"

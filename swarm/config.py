@@ -246,7 +246,8 @@ def _value_from_text(place: Place, text: str) -> Any:
     kind = _kind(place)
     if kind is str or get_origin(kind) is Literal:
         return text
-    if kind is bool and text.lower() in {"1", "on", "yes", "true", "0", "off", "no", "false"}:
+    switch = kind is bool or bool in get_args(kind)
+    if switch and text.lower() in {"1", "on", "yes", "true", "0", "off", "no", "false"}:
         return text.lower() in {"1", "on", "yes", "true"}
     try:
         return tomllib.loads(f"value = {text}")["value"]

@@ -391,9 +391,28 @@ class QaSettings(_Table):
         description="Most reviews until QA gives up; 0: swarm build has nothing reviewed, and swarm qa once.",
     )
     timeout_s: float = Field(default=_DEFAULTS.timeout_s, gt=0, description="Time for one review or repair.")
-    required: bool = Field(
-        default=False, description="Whether swarm finish refuses what the reviewer has not approved of."
+    required: Literal["auto"] | bool = Field(
+        default="auto",
+        description="Whether swarm finish refuses what the reviewer has not approved of; auto: as soon as reviewer or "
+        "reviewer_agent names one; false: it says that nobody approved, and merges.",
     )
+
+    @field_validator("required", mode="before")
+    @classmethod
+    def _one_of_three(cls, value: object) -> object:
+        if value != "auto" and not isinstance(value, bool):  # pydantic would make a sentence of each type
+            raise ValueError(f"should be 'auto', true or false, not {value!r:.60}")
+        return value
+
+    @property
+    def names_reviewer(self) -> bool:
+        """Whether these settings say who reviews; the default agent, which swarm build asks where they don't, is not meant."""
+        return bool(self.reviewer) or self.reviewer_agent not in ("", "command")
+
+    @property
+    def needs_approval(self) -> bool:
+        """Whether a finish is refused without an approval."""
+        return self.names_reviewer if self.required == "auto" else self.required
 
 
 class DeploySettings(_Table):

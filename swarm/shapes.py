@@ -256,7 +256,8 @@ class FinishFacts(TypedDict):
 
     `outcome` is finished, staged, preview, proposed or nothing (staging was on the target already); `missing` are tasks that did
     not land; `paths` what changes on the target, `conflicts` where staging does not merge; `text` a sentence for people. Of a
-    preview `refused` says why it would not be done, "" where it would.
+    preview `refused` says why it would not be done, "" where it would. `unapproved` says why no reviewer has approved of what
+    stands on staging, "" where one has, or none was to.
     """
 
     run: str
@@ -270,6 +271,7 @@ class FinishFacts(TypedDict):
     conflicts: list[str]
     text: str
     refused: NotRequired[str]
+    unapproved: NotRequired[str]
 
 
 class StopRequest(TypedDict):

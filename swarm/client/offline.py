@@ -549,13 +549,14 @@ def _without_daemon(
     top: Path, state: Path, work: Callable[[list[Finding], Known, Any], Any], dry_run: bool
 ) -> list[dict[str, Any]] | None:
     """Does what a daemon would, in its place; None where there has never been one. A landing repository that is gone or damaged
-    is founded again first, as at a start: `work` hears what was found of it."""
+    is founded again first, as at a start: `work` hears what was found of it. Raises `JournalDamaged` for a journal that is not
+    whole: what it says of worktrees and processes may be wrong."""
     from swarm import config
     from swarm.core.plain import dump
     from swarm.daemon import reconcile, refounding
     from swarm.daemon.presence import alone
     from swarm.edge import git
-    from swarm.edge.journal import ever_used
+    from swarm.edge.journal import ever_used, refuse_damaged
     from swarm.edge.place import places_of
     from swarm.edge.trouble import explained
 
@@ -564,6 +565,7 @@ def _without_daemon(
         return None
     repository = git.Repository.discover(top)
     with explained("What there is could not be held against the journal"), alone(places):
+        refuse_damaged(places)
         swarm = swarm_of(state)
         swarm.move_to(str(repository.working_top()))  # it may have been moved since a daemon ran last
         must = reconcile.known(swarm, places, reconcile.running(places), alone=True, asked=True)

@@ -194,6 +194,8 @@ def finish_text(document: Document) -> str:
             if facts.get("refused")
             else []
         )
+    if (why := facts.get("unapproved")) and facts.get("outcome") != "nothing" and not facts.get("refused"):
+        lines.append(f"No reviewer has approved of it, nor does qa.required ask for that: {printable(why)}.")
     if facts.get("deploy"):
         lines.append(_deployed(facts["deploy"], run))
     if missing:

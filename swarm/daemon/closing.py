@@ -245,7 +245,7 @@ class Closing:
         outlook: Outlook = await asyncio.to_thread(
             lambda: finisher.outlook(run.id, staging, target, origin, at=at)
         )
-        facts = _facts(run, target, old, outlook)
+        facts = _facts(run, target, old, outlook) | {"unapproved": self._doubt(run, staging)}
         if wanted.get("propose") and outlook.conflict:
             raise _finish_error(run, target, conflict_reason(target, outlook))
         stage_only = bool(wanted.get("stage_only"))
@@ -283,14 +283,19 @@ class Closing:
         if why:
             raise Refused(
                 f"Run {run.id} was not finished: {why}.",
-                "Nothing was merged: qa.required asks for an approval of exactly what stands on staging.",
+                "Nothing was merged: [qa] asks for an approval of exactly what stands on staging, unless qa.required = false.",
                 f"swarm qa --run {run.id}",
             )
 
     def _unapproved(self, run: Run) -> str:
         """Says what is missing where an approval is required; "" where nothing is."""
-        state = run.qa.state(run.published) if run.qa is not None else ""
-        if not self._edges.settings.qa.required or state == "approved":
+        return self._doubt(run, run.published) if self._edges.settings.qa.needs_approval else ""
+
+    def _doubt(self, run: Run, commit: str) -> str:
+        """Says why nobody has approved of a commit of staging; "" where somebody has, or nobody was to."""
+        qa = self._edges.settings.qa
+        state = run.qa.state(commit) if run.qa is not None else ""
+        if state == "approved" or not (run.qa is not None or qa.needs_approval or qa.names_reviewer):
             return ""
         causes = {
             "at_work": "its review is going on",

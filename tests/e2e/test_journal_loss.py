@@ -63,6 +63,10 @@ def refused(swarm: Swarm) -> str:
     assert "Traceback" not in done.err
     assert "swarm recover --journal" in done.err
     assert len(done.err.strip().splitlines()) >= 3
+    for words in (["recover"], ["recover", "--dry-run"]):
+        told = swarm(*words, code=1)
+        assert "swarm recover --journal" in told.err
+        assert "as the journal has it" not in told.out
     audited = swarm("audit", code=1)
     assert "Traceback" not in audited.err + audited.out
     return done.err
@@ -133,6 +137,7 @@ def test_a_byte_that_no_record_has_is_missed_as_well(swarm: Swarm) -> None:
     journal.write_bytes(content[:at] + b"X" + content[at + 1 :])
     assert "I18" in swarm("audit", code=1).out
     assert "a byte of it was changed" in swarm("start", code=1).err
+    assert "a byte was changed since" in swarm("recover", "--dry-run", code=1).err
     assert "mended" in swarm("recover", "--journal").out
     swarm("start")
     swarm("stop")

@@ -30,13 +30,13 @@ def rounds(run: dict[str, Any]) -> list[tuple[str, str, str | None]]:
 
 def test_staging_is_reviewed_mended_and_approved_before_it_is_finished(swarm: Swarm) -> None:
     """Reject, mend, approve: two rounds are recorded, the reviewer sees what landed and the base has not, the fixer changes what
-    its role owns, and a finish that wants an approval is refused until there is one of exactly what stands on staging."""
+    its role owns, and a finish is refused until there is an approval of exactly what stands on staging."""
     seen = swarm.outside / "seen"
     reviewer = (
         f"cat out-a >> {shlex.quote(str(seen))}; "
         f"if [ -e mended ]; then {verdict('approve')}; else {verdict('reject', 'not mended')}; fi"
     )
-    with_qa(swarm, reviewer, 'cp "$SWARM_FEEDBACK_FILE" mended', required="true")
+    with_qa(swarm, reviewer, 'cp "$SWARM_FEEDBACK_FILE" mended')
     swarm.env |= {"SWARM_OWNERSHIP__EDITOR": '["mended"]', "SWARM_OWNERSHIP__FIXER": '["mended"]'}
     swarm.run(swarm.plan("r", [swarm.task("a")], verify=["test -e out-a"]))
     refused = swarm("finish", code=4).err
@@ -65,6 +65,20 @@ def test_staging_is_reviewed_mended_and_approved_before_it_is_finished(swarm: Sw
     assert git(swarm.top, "rev-parse", "main") == swarm.staging("r")
     swarm.look_again()
     swarm("discard", "r", "--force", "--yes", "staging")
+
+
+def test_a_finish_that_needs_no_approval_says_that_there_is_none(swarm: Swarm) -> None:
+    """With qa.required = false what was not reviewed, or rejected, is merged, and that nobody approved is told."""
+    with_qa(swarm, verdict("reject", "No docs"), required="false")
+    swarm.run(swarm.plan("r", [swarm.task("a")]))
+    assert "it has not been reviewed" in swarm("finish", "--preview").out
+    swarm("qa", code=1)
+    done = swarm("finish", "--json").json["finish"]
+    assert done["outcome"] == "finished"
+    assert "No docs" in done["unapproved"]
+    assert git(swarm.top, "rev-parse", "main") == swarm.staging("r")
+    assert "approved" not in swarm("finish").out
+    swarm.look_again()
 
 
 def test_qa_goes_on_where_a_kill_left_it(swarm: Swarm) -> None:

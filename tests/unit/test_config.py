@@ -321,6 +321,32 @@ def test_an_error_shows_no_terminal_commands(tmp_path: Path) -> None:
     assert "\x1b" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("said", "needed"),
+    [
+        ("", False),
+        ('reviewer = "./look"', True),
+        ('reviewer_agent = "claude"', True),
+        ('reviewer_agent = "command"', False),
+        ("required = true", True),
+        ('reviewer = "./look"\nrequired = false', False),
+    ],
+)
+def test_who_names_a_reviewer_wants_to_hear_them(tmp_path: Path, said: str, needed: bool) -> None:
+    """An approval is needed as soon as somebody is named who may give one, unless the settings say otherwise."""
+    assert config.load(written(tmp_path, f"[qa]\n{said}\n"), {}).qa.needs_approval is needed
+
+
+def test_what_is_no_answer_to_whether_an_approval_is_needed_is_told_once(tmp_path: Path) -> None:
+    """Neither of the two types of the value makes a sentence of its own; the environment may say it as of every switch."""
+    with pytest.raises(config.SettingsError) as caught:
+        config.load(written(tmp_path, '[qa]\nrequired = "maybe"\n'), {})
+    assert str(caught.value).count("should be") == 1
+    (tmp_path / config.FILE_NAME).unlink()
+    for text, value in (("auto", "auto"), ("yes", True), ("0", False)):
+        assert config.load(tmp_path, {"SWARM_QA__REQUIRED": text}).qa.required == value
+
+
 def test_values_are_written_so_that_they_are_read_again() -> None:
     """What in_toml writes is TOML for the same value."""
     values: list[Any] = ['a"b\\c\n\x1b', 5, 1_000_000_000, 0.75, 90.0, True, [], [["x"], ["y"]], {"a b": 1}]

@@ -37,6 +37,7 @@ __all__ = [
     "open_to_read",
     "record",
     "record_of",
+    "refuse_damaged",
     "salvage",
     "write_anew",
 ]
@@ -65,3 +66,16 @@ def open_to_read(places: Places) -> Journal:
         journal.close()
         raise
     return journal
+
+
+def refuse_damaged(places: Places) -> None:
+    """Reads all of the journal, and raises `JournalDamaged` where it is not as it was written; a start reads what it needs."""
+    with open_to_read(places) as journal:
+        problems = journal.verify()
+    if problems:
+        more = f", and {len(problems) - 1} more (swarm audit lists them)" if problems[1:] else ""
+        raise JournalDamaged(
+            f"The journal is damaged: {problems[0]}{more}.",
+            "What happened so far can't be trusted from it; nothing was changed.",
+            "swarm recover --journal rebuilds it from what is written beside it; the damaged file is kept",
+        )
