@@ -550,10 +550,10 @@ def _without_daemon(
 ) -> list[dict[str, Any]] | None:
     """Does what a daemon would, in its place; None where there has never been one. A landing repository that is gone or damaged
     is founded again first, as at a start: `work` hears what was found of it. Raises `JournalDamaged` for a journal that is not
-    whole: what it says of worktrees and processes may be wrong."""
+    whole, or behind: what it says of worktrees and processes may be wrong."""
     from swarm import config
     from swarm.core.plain import dump
-    from swarm.daemon import reconcile, refounding
+    from swarm.daemon import rebuild, reconcile, refounding
     from swarm.daemon.presence import alone
     from swarm.edge import git
     from swarm.edge.journal import ever_used, refuse_damaged
@@ -574,6 +574,8 @@ def _without_daemon(
         edges = reconcile.open_edges(places, repository, settings, dict(os.environ), dry_run=dry_run)
         try:
             founded += [] if dry_run else refounding.refound(swarm, edges)
+            if not (dry_run and founded):  # then it has no line to hold against
+                rebuild.refuse_if_behind(swarm, edges.landing)
             done: list[dict[str, Any]] = dump(work(founded, must, edges))
         finally:
             edges.close()
