@@ -1,4 +1,4 @@
-"""The seal of a journal that was closed in good order: what its file is to the byte, so that a change is noticed where no record is.
+"""The seal of a journal that was closed in good order: what its file is to the byte, so that any change is noticed.
 
 Records tell by their checksums whether they are what was written; half a page in which none stands does not. Whoever writes breaks
 the seal first. It says nothing beside a `-wal` file that holds anything, since a daemon was killed, nor of a file that ends with
