@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from swarm.edge.git import call
 from swarm.edge.git.refs import STALE_LOCK_S
 from swarm.errors import Refused, SwarmError, UsageError
 from tests.adversity import need_to_trace
-from tests.conftest import wait_until
+from tests.conftest import is_gone, wait_until
 
 WHO = git.Signature("Ada", "ada@example.org", 1_700_000_000)
 
@@ -879,3 +880,32 @@ def test_a_git_that_reads_for_long_can_be_ended(repo: Path) -> None:
         with pytest.raises(git.GitEnded):
             git.run("hash-object", "endless", cwd=repo, reader=reader)
     assert not call._readers
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_git_is_being_started_leaves_none_running(
+    repo: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """Ctrl-C that comes before anybody has the new process in hand ends it too, and is not overlooked."""
+    started = []
+
+    class Interrupted(subprocess.Popen[bytes]):
+        """A child whose start a signal falls into."""
+
+        def __init__(self, *args: Any, **named: Any) -> None:
+            """Starts it."""
+            super().__init__(*args, **named)
+            started.append(self.pid)
+            signal.raise_signal(number)
+
+    os.mkfifo(repo / "endless")
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(subprocess, "Popen", Interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                git.run("hash-object", "endless", cwd=repo)
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
+    assert [is_gone(pid) for pid in started] == [True]

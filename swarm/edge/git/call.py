@@ -47,6 +47,7 @@ SETTINGS = (
     ("rerere.enabled", "false"),
     ("submodule.recurse", "false"),
 )
+_INTERRUPTING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # The three that say which settings files are the user's; any other GIT_* may come from a hook that started us.
 OURSELVES = {"NAME": "swarm", "EMAIL": "swarm@localhost"}
 _USERS_OWN = frozenset({"GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"})
@@ -337,8 +338,10 @@ def run(
     """
     argv = command(args, git_dir, work_tree)
     stdin = subprocess.DEVNULL if input is None else subprocess.PIPE
-    child = spawn(argv, cwd, environment(user_config, env), stdin)
+    child: subprocess.Popen[bytes] | None = None
     try:
+        with _uninterrupted():
+            child = spawn(argv, cwd, environment(user_config, env), stdin)
         with contextlib.nullcontext() if reader is None else reader.has(child, argv):
             out, err = _exchange(child, argv, input or b"", time.monotonic() + timeout_s, output_max_bytes)
             code = child.returncode
@@ -346,9 +349,30 @@ def run(
             if code not in ok or (code != 0 and trouble.named_in(err) is not None):
                 raise GitError(argv, code, err)
     except BaseException:
-        kill_group(child)
+        if child is not None:
+            kill_group(child)
         raise
     return Outcome(code, out, err)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Has Ctrl-C, and each signal that raises as it does, come at the end of the block: one that comes between the start of a child
+    and its being known would leave it running, with nobody to end it."""
+    if threading.current_thread() is not threading.main_thread():  # Python has signals raise in no other
+        yield
+        return
+    came: list[int] = []
+    before = {number: how for number in _INTERRUPTING if callable(how := signal.getsignal(number))}
+    for number in before:
+        signal.signal(number, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, how in before.items():
+            signal.signal(number, how)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def end_readers() -> None:
