@@ -154,6 +154,12 @@ _CLI_EXITS = """
 | 130 | interrupted |
 
 Errors go to stderr: the cause, what it means, what to do next. A task may be named `task` or `run/task`.
+
+With `--json` the same is on stdout too, as one document (`swarm schema error`):
+`{"schema": 1, "command": "wait", "exit_code": 124, "error": {"cause": "…", "consequence": "…", "next_step": "…"}}`. Beside these
+keys `run`, `wait`, `qa` and what begins with a goal have the status document of their runs as they stand then, and `check` has its
+`ok` and `plans`. `events` and `logs` print a line for each event, or line of output, and nothing else. Where a command that has
+printed its document ends with 1, 2 or 4, the document says why.
 """
 
 

@@ -23,7 +23,7 @@ def main() -> int:
     try:
         return _run(sys.argv[1:])
     except BaseException as error:  # every way out has its own exit code, and none shows a traceback
-        return failure.exit_code(error)
+        return failure.exit_code(error, sys.argv[1:])
     finally:
         gc.freeze()  # what is left goes with the process: nobody need look through it once more
 

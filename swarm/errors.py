@@ -16,10 +16,19 @@ EXIT_TIMED_OUT = 124
 EXIT_INTERRUPTED = 130
 
 
+TYPE_CHECKING = False  # typing would cost more start-up time than this file
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+
 class SwarmError(Exception):
-    """A failure with its cause, its consequence and the next step, each one sentence or empty."""
+    """A failure with its cause, its consequence and the next step, each one sentence or empty. `holds` is the document of what
+    holds all the same, where a command that prints one was asked for JSON."""
 
     exit_code = EXIT_NOT_LANDED
+    before_next = "Next: "  # what stands before the next step
+    holds: Mapping[str, Any] | None = None
 
     def __init__(self, cause: str, consequence: str = "", next_step: str = "") -> None:
         super().__init__(cause)
@@ -32,7 +41,7 @@ class SwarmError(Exception):
         if self.consequence:
             lines.append(f"  {self.consequence}")
         if self.next_step:
-            lines.append(f"  Next: {self.next_step}")
+            lines.append(f"  {self.before_next}{self.next_step}")
         return "\n".join(lines)
 
 
@@ -58,3 +67,15 @@ class WaitTimedOut(SwarmError):
     """A wait ended before what it waited for."""
 
     exit_code = EXIT_TIMED_OUT
+
+
+class Interrupted(SwarmError):
+    """A person broke a command off. What begins with a line end stands below the ^C that a terminal shows."""
+
+    exit_code = EXIT_INTERRUPTED
+
+
+class Detached(Interrupted):
+    """… and what it was about goes on; the next step says itself what each of its commands is for."""
+
+    before_next = ""

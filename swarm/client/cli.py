@@ -16,7 +16,7 @@ from swarm import __version__
 from swarm.client import commands, failure
 from swarm.client.options import SETTINGS
 from swarm.client.session import Session
-from swarm.errors import EXIT_INTERRUPTED, EXIT_OK, UsageError
+from swarm.errors import EXIT_OK, SwarmError, UsageError
 from swarm.protocol import printable
 
 
@@ -74,12 +74,13 @@ def program(
     ctx.obj = Session(os.curdir, as_json=as_json, quiet=quiet, verbose=verbose)
 
 
-def _in_our_words(error: click.ClickException) -> str:
+def _in_our_words(error: click.ClickException) -> SwarmError:
     """Gives what click refuses as every error is told: cause, consequence, next step."""
     ctx = error.ctx if isinstance(error, click.UsageError) else None
     path = ctx.command_path if ctx is not None else "swarm"
-    cause = printable(error.format_message())
-    return str(UsageError(cause, "Nothing was done.", f"{path} --help"))
+    told = UsageError(printable(error.format_message()), "Nothing was done.", f"{path} --help")
+    told.exit_code = error.exit_code
+    return told
 
 
 def run(arguments: list[str]) -> int:
@@ -90,11 +91,9 @@ def run(arguments: list[str]) -> int:
         error.show()
         return error.exit_code
     except click.ClickException as error:
-        failure.say(_in_our_words(error))
-        return error.exit_code
+        return failure.exit_code(_in_our_words(error), arguments)
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.Abort:
-        failure.say("Interrupted.")
-        return EXIT_INTERRUPTED
+        return failure.exit_code(KeyboardInterrupt(), arguments)
     return answer if isinstance(answer, int) else EXIT_OK

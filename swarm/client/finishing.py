@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from swarm import protocol
-from swarm.client import failure, naming, proposing, telling
+from swarm.client import naming, proposing, telling
 from swarm.client.connection import Connection
 from swarm.client.options import SETTINGS, command, ended_by_signals, refuse_inside_worker, run_option
 from swarm.client.session import Session
-from swarm.errors import EXIT_INTERRUPTED, EXIT_NOT_LANDED, EXIT_OK, EXIT_REFUSED, SwarmError, UsageError
+from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, EXIT_REFUSED, Interrupted, SwarmError, UsageError
 
 if TYPE_CHECKING:
     from swarm.settings import DeploySettings
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 class CutShort(KeyboardInterrupt):
     """A finish that a person interrupted, with what came of it."""
+
+    def __init__(self, told: SwarmError) -> None:
+        super().__init__(str(told))
+        self.told = told
 
 
 @command("finish", shows=True, steers=True)
@@ -75,8 +79,8 @@ def finish(
     try:
         run_id, document = finished(session, run, wanted, ended_by_signals())
     except CutShort as interrupted:
-        failure.say(protocol.printable(str(interrupted), keep_newlines=True))
-        return EXIT_INTERRUPTED
+        told = interrupted.told
+        raise Interrupted(told.cause, told.consequence, told.next_step) from None
     if session.as_json:
         session.json(document)
     else:
@@ -168,27 +172,26 @@ def _ask_to_finish(daemon: Connection, run: str | None, wanted: dict[str, Any]) 
         raise CutShort(_taken_back(daemon, run_id, key, answer)) from None
 
 
-def _taken_back(daemon: Connection, run: str, key: str, answer: Future[dict[str, Any]]) -> str:
+def _taken_back(daemon: Connection, run: str, key: str, answer: Future[dict[str, Any]]) -> SwarmError:
     """Takes a finish back, where that can still be done, and says what came of it."""
     try:
         daemon.post(protocol.TAKE_BACK, {"key": key})
         facts = answer.result(timeout=protocol.ANSWER_TIMEOUT_S)["finish"]
     except SwarmError as error:
-        return f"Interrupted. {error}"
+        return SwarmError(f"Interrupted. {error.cause}", error.consequence, error.next_step)
     except TimeoutError:
-        late = SwarmError(
-            f"The daemon has not said yet what came of the finish of run {run}.",
+        return SwarmError(
+            f"Interrupted. The daemon has not said yet what came of the finish of run {run}.",
             "It may be carried over just now.",
             "swarm status",
         )
-        return f"Interrupted. {late}"
     if facts["outcome"] not in ("finished", "staged"):
-        return f"Interrupted. {facts['text']}"
+        return SwarmError(f"Interrupted. {facts['text']}")
     too_late = f"Interrupted, but it was too late to take it back: {facts['text']}"
     if facts["outcome"] == "staged":
-        return too_late
+        return SwarmError(too_late)
     step = f"swarm finish --run {naming.shell_word(run)} runs it"
-    return str(SwarmError(too_late, "A [deploy] command was not run.", step))
+    return SwarmError(too_late, "A [deploy] command was not run.", step)
 
 
 @click.group("worktrees", invoke_without_command=True, context_settings=SETTINGS)

@@ -16,11 +16,11 @@ from typing import Any
 import click
 
 from swarm import protocol
-from swarm.client import failure, naming, progress, proposing, telling
+from swarm.client import naming, progress, proposing, telling
 from swarm.client.connection import Connection
 from swarm.client.options import command
 from swarm.client.session import OutputClosed, Session
-from swarm.errors import EXIT_INTERRUPTED, EXIT_NOT_LANDED, EXIT_OK, SwarmError, UsageError
+from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, Detached, SwarmError, UsageError
 
 PLANNED = ("approval", "approved", "building", "reviewing", "ready")  # stages in which there is a plan
 UNDER_WAY = ("researching", "planning", "building", "reviewing")
@@ -55,8 +55,7 @@ def scout(session: Session, questions: tuple[str, ...], show: str | None, run_id
     daemon, after, run = begin(session, goal_request(session, "scout", "\n".join(asked), asked, run_id))
     if detach:
         return _say_begun(session, run, f"swarm scout --show {run}")
-    if not _followed(session, daemon, run, after):
-        return EXIT_INTERRUPTED
+    _follow(session, daemon, run, after)
     return _show_findings(session, run)
 
 
@@ -113,8 +112,7 @@ def plan(
         daemon, after, known = begin(session, body)
         if detach:
             return _say_begun(session, known, f"swarm plan {known}")
-        if not _followed(session, daemon, known, after):
-            return EXIT_INTERRUPTED
+        _follow(session, daemon, known, after)
     shown = plan_document(session, known)
     asked = not approve and shown["stage"] == "approval" and _asks(session)
     agreed = _agreed(session, shown) if asked else shown if approve else None
@@ -178,11 +176,10 @@ def build(
         daemon, after = go_on(session, known, yes=yes, workers=workers)
     if detach:
         return _say_begun(session, known, f"swarm build {known}")
-    if not _followed(session, daemon, known, after):
-        return EXIT_INTERRUPTED
+    _follow(session, daemon, known, after)
     begun = built(session, known, yes=yes)
-    if begun is not None and not _followed(session, begun[0], known, begun[1]):
-        return EXIT_INTERRUPTED
+    if begun is not None:
+        _follow(session, begun[0], known, begun[1])
     return _end(session, known, time.monotonic() - began, github)
 
 
@@ -347,18 +344,18 @@ def nobody_approves(goal: dict[str, Any]) -> bool:
     return goal["stage"] in ("researching", "planning") and not (goal["builds"] and goal["approved"])
 
 
-def _followed(session: Session, daemon: Connection, run: str, after: int) -> bool:
-    """Shows progress until nothing of a run goes on; false where somebody did not want to wait."""
-    try:
-        progress.follow(session, daemon, run, after=after)
-    except (KeyboardInterrupt, click.Abort, OutputClosed):
-        name = protocol.printable(run)
-        failure.say(
-            f"\nDetached: run {name} goes on in the background.\n"
-            f"  Look: swarm status --watch   Wait: swarm wait --run {name}   End it: swarm cancel --run {name}"
-        )
-        return False
-    return True
+def _follow(session: Session, daemon: Connection, run: str, after: int) -> None:
+    """Shows progress until nothing of a run goes on. Raises `Detached` where somebody did not want to wait."""
+    with progress.telling_what_holds(session, run):
+        try:
+            progress.follow(session, daemon, run, after=after)
+        except (KeyboardInterrupt, click.Abort, OutputClosed):
+            name = protocol.printable(run)
+            raise Detached(
+                f"\nDetached: run {name} goes on in the background.",
+                "",
+                f"Look: swarm status --watch   Wait: swarm wait --run {name}   End it: swarm cancel --run {name}",
+            ) from None
 
 
 def _say_begun(session: Session, run: str, show: str) -> int:

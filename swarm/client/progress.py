@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from swarm import protocol
@@ -46,6 +46,36 @@ class Hindrances:
                     "  It is waited for all the same."
                 )
         self.mark, self._told = str(answer.get("mark") or ""), problems
+
+
+@contextlib.contextmanager
+def telling_what_holds(session: Session, *runs: str) -> Iterator[None]:
+    """Has an error out of a `with` block carry the status document of these runs as they stand then, for who asked for JSON."""
+    try:
+        yield
+    except SwarmError as error:
+        if session.as_json:
+            with contextlib.suppress(SwarmError):  # it can't be asked for: the error says enough
+                error.holds = of_runs(session, None, [{"id": run} for run in runs])
+        raise
+
+
+def of_runs(session: Session, document: dict[str, Any] | None, ended: list[dict[str, Any]]) -> dict[str, Any]:
+    """Gives the status document of these runs; where that can't be asked for any more the one there was, if any, with them as they
+    ended."""
+    try:
+        document = session.document()
+    except SwarmError:
+        if document is None:
+            raise
+        document = {**document, "runs": ended}
+    ids = {each["id"] for each in ended}
+    return {
+        **document,
+        "runs": [each for each in document["runs"] if each["id"] in ids],
+        "merge_queue": [each for each in document["merge_queue"] if each["run"] in ids],
+        "claims": [each for each in document["claims"] if each["run"] in ids],
+    }
 
 
 def wait_for_end(

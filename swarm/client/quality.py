@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from swarm import protocol
-from swarm.client import failure, naming, progress, telling
+from swarm.client import naming, progress, telling
 from swarm.client.connection import Connection
 from swarm.client.options import command, run_option
 from swarm.client.session import OutputClosed, Session
-from swarm.errors import EXIT_INTERRUPTED, EXIT_NOT_LANDED, EXIT_OK, SwarmError
+from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, Interrupted, SwarmError
 
 
 @command("verify", shows=True, steers=True)
@@ -47,12 +47,14 @@ def qa(session: Session, run: str | None, rounds: int | None, partial: bool) -> 
     """
     body = {"run": run, "rounds": rounds, "partial": partial}
     daemon, after, run_id = begin(session, body)
-    try:
-        document = progress.follow(session, daemon, run_id, after=after, until=protocol.UNTIL_REVIEWED)
-    except (KeyboardInterrupt, click.Abort, OutputClosed):
-        name = protocol.printable(run_id)
-        failure.say(f"\nDetached: the QA of run {name} goes on.\n  Next: swarm qa --run {name} waits again")
-        return EXIT_INTERRUPTED
+    with progress.telling_what_holds(session, run_id):
+        try:
+            document = progress.follow(session, daemon, run_id, after=after, until=protocol.UNTIL_REVIEWED)
+        except (KeyboardInterrupt, click.Abort, OutputClosed):
+            name = protocol.printable(run_id)
+            raise Interrupted(
+                f"\nDetached: the QA of run {name} goes on.", "", f"swarm qa --run {name} waits again"
+            ) from None
     reviewed = naming.run_of(document, run_id)
     if session.as_json:
         session.json(document)

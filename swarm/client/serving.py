@@ -230,17 +230,20 @@ def _setting(key: str, value: Any, source: str) -> dict[str, Any]:
 
 
 @command("schema", shows=True)
-@click.argument("what", type=click.Choice(["plan", "config", "all"]), default="all")
+@click.argument("what", type=click.Choice(["plan", "config", "error", "all"]), default="all")
 def schema(session: Session, what: str) -> None:
-    """Print the JSON Schema of plans and of swarm.toml, for editors and validators."""
+    """Print the JSON Schema of plans, of swarm.toml, and of what a command prints with --json when it fails, for editors and
+    validators."""
     import json
 
     from swarm import config as settings
-    from swarm.client import planfiles
+    from swarm.client import failure, planfiles
 
     parts = {}
     if what in ("plan", "all"):
         parts["plan"] = planfiles.schema()
     if what in ("config", "all"):
         parts["config"] = settings.schema()
+    if what in ("error", "all"):
+        parts["error"] = failure.schema()
     session.line(json.dumps(parts if what == "all" else parts[what], indent=2))

@@ -34,6 +34,8 @@ class OutputClosed(SystemExit):
 class Session:
     """What the commands share. `directory` is that of `-C`, or the current one; `found` the repository, where it is known."""
 
+    wrote = False  # whether this process has written a result, in whichever session
+
     def __init__(
         self,
         directory: str = ".",
@@ -313,6 +315,7 @@ class Session:
         self._write(lambda: sys.stdout.buffer.write(data))
 
     def _write(self, write: Callable[[], object]) -> None:
+        Session.wrote = True
         try:
             write()
             sys.stdout.flush()

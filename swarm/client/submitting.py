@@ -17,7 +17,15 @@ from swarm.client import failure, naming, progress, telling
 from swarm.client.connection import Connection
 from swarm.client.options import command, run_option, split
 from swarm.client.session import OutputClosed, Session
-from swarm.errors import EXIT_INTERRUPTED, EXIT_NOT_LANDED, EXIT_OK, SwarmError, UsageError, WaitTimedOut
+from swarm.errors import (
+    EXIT_NOT_LANDED,
+    EXIT_OK,
+    Detached,
+    Interrupted,
+    SwarmError,
+    UsageError,
+    WaitTimedOut,
+)
 
 if TYPE_CHECKING:
     from swarm.client.planfiles import Given
@@ -36,8 +44,12 @@ def check(session: Session, plans: tuple[str, ...]) -> int:
     from swarm import config
     from swarm.client import planfiles
 
-    settings = config.load(session.top, session.environ)
-    document, text, code = planfiles.check(list(plans), session.top, settings)
+    try:
+        settings = config.load(session.top, session.environ)
+        document, text, code = planfiles.check(list(plans), session.top, settings)
+    except SwarmError as error:
+        error.holds = {"schema": protocol.SCHEMA, "ok": False, "plans": []}
+        raise
     if session.as_json:
         session.json(document)
     else:
@@ -101,20 +113,21 @@ def run(
             workers=workers,
         )
     except (KeyboardInterrupt, click.Abort):
-        failure.say(
-            "\nInterrupted while the plan was being submitted; whether it was taken in is not known.\n"
-            "  Next: swarm status; the same command again submits nothing twice"
-        )
-        return EXIT_INTERRUPTED
+        raise Interrupted(
+            "\nInterrupted while the plan was being submitted; whether it was taken in is not known.",
+            "",
+            "swarm status; the same command again submits nothing twice",
+        ) from None
     if not session.as_json:
         session.note(_submitted(answer))
-    try:
-        with _writing_back(session, daemon, path, str(answer["run"]), after):
-            document = progress.follow(session, daemon, str(answer["run"]), after=after)
-    except (KeyboardInterrupt, click.Abort, OutputClosed):
-        _say_detached(str(answer["run"]))
-        return EXIT_INTERRUPTED
-    return _end(session, document, str(answer["run"]), time.monotonic() - began)
+    run_id = str(answer["run"])
+    with progress.telling_what_holds(session, run_id):
+        try:
+            with _writing_back(session, daemon, path, run_id, after):
+                document = progress.follow(session, daemon, run_id, after=after)
+        except (KeyboardInterrupt, click.Abort, OutputClosed):
+            raise _detached(run_id) from None
+    return _end(session, document, run_id, time.monotonic() - began)
 
 
 def _plan_to_write(body: dict[str, Any]) -> Path:
@@ -174,11 +187,12 @@ def submit_to(daemon: Connection, started: bool, body: dict[str, Any], workers: 
     return answer
 
 
-def _say_detached(run_id: str) -> None:
+def _detached(run_id: str) -> Detached:
     name = protocol.printable(run_id)
-    failure.say(
-        f"\nDetached: run {name} goes on in the background.\n"
-        f"  Look: swarm status --watch   Wait: swarm wait --run {name}   End it: swarm stop, or swarm cancel --run {name}"
+    return Detached(
+        f"\nDetached: run {name} goes on in the background.",
+        "",
+        f"Look: swarm status --watch   Wait: swarm wait --run {name}   End it: swarm stop, or swarm cancel --run {name}",
     )
 
 
@@ -458,14 +472,25 @@ def wait(session: Session, run: str | None, timeout_s: float | None) -> int:
     daemon = session.daemon_or_none()
     document = session.journal_document() if daemon is None else session.document(full=False)
     meant = naming.runs_of(document, run)
-    if daemon is None and any(each.get("state") in naming.ACTIVE for each in meant):
-        daemon = session.daemon()  # says that none runs, and what to type
-    if len(meant) > 1:
-        return _wait_for_all(session, daemon, document, meant, timeout_s)
-    (found,) = meant
+    with progress.telling_what_holds(session, *(str(each["id"]) for each in meant)):
+        if daemon is None and any(each.get("state") in naming.ACTIVE for each in meant):
+            daemon = session.daemon()  # says that none runs, and what to type
+        if len(meant) > 1:
+            return _wait_for_all(session, daemon, document, meant, timeout_s)
+        return _wait_for_one(session, daemon, document, meant[0], timeout_s)
+
+
+def _wait_for_one(
+    session: Session,
+    daemon: Connection | None,
+    document: dict[str, Any],
+    found: dict[str, Any],
+    timeout_s: float | None,
+) -> int:
+    """Waits for a run and tells how it ended; without a daemon it has. Raises `WaitTimedOut`."""
     run_id = str(found["id"])
     if daemon is None:
-        return _end(session, {**document, "runs": meant}, run_id, telling.run_time_s(found))
+        return _end(session, {**document, "runs": [found]}, run_id, telling.run_time_s(found))
     hindrances = progress.Hindrances(run_id, failure.say)
     document = progress.wait_for_end(session, daemon, run_id, timeout_s=timeout_s, hindrances=hindrances)
     return _end(session, document, run_id, telling.run_time_s(naming.run_of(document, run_id)))
@@ -513,7 +538,7 @@ def _wait_for_all(
         )
     if session.as_json:
         with contextlib.suppress(OutputClosed):
-            session.json(_of_runs(session, document, ended))
+            session.json(progress.of_runs(session, document, ended))
     landed = len(ended) == len(runs) and all(map(telling.all_landed, ended))
     return EXIT_OK if landed else EXIT_NOT_LANDED
 
@@ -521,18 +546,3 @@ def _wait_for_all(
 def _called(late: Sequence[str]) -> str:
     names = ", ".join(map(protocol.printable, late))
     return f"Run {names} has" if len(late) == 1 else f"Runs {names} have"
-
-
-def _of_runs(session: Session, document: dict[str, Any], ended: list[dict[str, Any]]) -> dict[str, Any]:
-    """Gives the status document of these runs; where that can't be asked for any more, with them as they ended."""
-    try:
-        document = session.document()
-    except SwarmError:
-        document = {**document, "runs": ended}
-    ids = {each["id"] for each in ended}
-    return {
-        **document,
-        "runs": [each for each in document["runs"] if each["id"] in ids],
-        "merge_queue": [each for each in document["merge_queue"] if each["run"] in ids],
-        "claims": [each for each in document["claims"] if each["run"] in ids],
-    }

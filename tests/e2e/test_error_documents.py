@@ -1,0 +1,114 @@
+"""What a program reads that asked for JSON and whose command failed."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swarm.errors import SwarmError
+from tests.e2e.driver import Done, Swarm
+
+
+def as_schema_says(swarm: Swarm, document: dict[str, Any]) -> None:
+    """Holds a document against what `swarm schema error` says of it."""
+    schema = swarm("schema", "error").json
+    assert set(schema["required"]) <= set(document)
+    assert document["schema"] == schema["properties"]["schema"]["const"]
+    parts = schema["properties"]["error"]
+    assert set(document["error"]) == set(parts["required"]) == set(parts["properties"])
+    assert all(isinstance(text, str) for text in document["error"].values())
+
+
+def told(swarm: Swarm, done: Done, command: str | None) -> dict[str, Any]:
+    """Gives the only document on stdout, having held it against what stderr says and the exit code."""
+    (line,) = done.out.splitlines()
+    document: dict[str, Any] = json.loads(line)
+    as_schema_says(swarm, document)
+    assert (document["command"], document["exit_code"]) == (command, done.code)
+    assert document["error"]["cause"]
+    if document["error"]["next_step"].startswith("Look: "):
+        assert document["error"]["next_step"] in done.err
+    else:
+        assert done.err.rstrip().endswith(str(SwarmError(*document["error"].values())))
+    return document
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "command", "cause"),
+    [
+        ("check nofile --json", 2, "check", "There is no plan nofile"),
+        ("--json check nofile", 2, "check", "There is no plan nofile"),
+        ("stop --json", 2, "stop", "No such option"),
+        ("--json scale 3", 2, "scale", "no document"),
+        ("statsu --json", 2, None, "Did you mean status?"),
+        ("--json", 2, None, "Missing command"),
+        ("worktrees --json --force", 2, "worktrees", "--force goes with --clean"),
+        ("wait --timeout soon --json", 2, "wait", "soon"),
+        ("-C nowhere status --json", 2, "status", "nowhere"),
+        ("status --run x --json", 2, "status", "There is no run x"),
+        ("show x --json", 2, "show", "There is no task x"),
+        ("add --json --title t --run true", 3, "add", "No daemon runs"),
+        ("discard x --json", 2, "discard", "There is no run x"),
+    ],
+)
+def test_what_is_refused_is_one_document(
+    swarm: Swarm, words: str, code: int, command: str | None, cause: str
+) -> None:
+    """With --json, wherever it stands, stdout has what stderr says, part by part, with the command and its exit code."""
+    assert cause in told(swarm, swarm(*words.split(), code=code), command)["error"]["cause"]
+
+
+def test_outside_a_repository_it_is_a_document_too(swarm: Swarm) -> None:
+    """Where there is no repository at all; but what prints lines prints none, and --json behind -- is no option."""
+    elsewhere = {"cwd": Path("/"), "GIT_CEILING_DIRECTORIES": "/"}
+    for words in (["status", "--json"], ["--json", "claims"]):
+        document = told(swarm, swarm(*words, code=2, **elsewhere), words[-1].replace("--json", "status"))
+        assert "is not in a git repository" in document["error"]["cause"]
+        assert "runs" not in document
+    for words in (["events", "--json"], ["logs", "x", "--json"], ["show", "--", "--json"]):
+        assert swarm(*words, code=2, **elsewhere).out == ""
+
+
+def test_a_check_that_could_not_be_made_is_not_ok(swarm: Swarm) -> None:
+    """Its document has what a check's always has, so that nobody takes it for a plan that is valid."""
+    document = swarm("check", "nofile", "--json", code=2).json
+    assert (document["ok"], document["plans"]) == (False, [])
+
+
+def test_a_wait_that_is_over_tells_what_holds(swarm: Swarm) -> None:
+    """A wait that timed out, for one run or for several, and a run that one detaches from, give the status document of these runs
+    with the error beside it; a finish that is refused gives the error."""
+    swarm("start")
+    swarm("submit", str(swarm.plan("one", [swarm.task("a", gate="go")])))
+    swarm.wait_for_gate("a")
+    late = told(swarm, swarm("wait", "--timeout", "0.1", "--json", code=124), "wait")
+    assert "has not ended within 0.1 s" in late["error"]["cause"]
+    (run,) = late["runs"]
+    assert (run["id"], run["state"], run["counts"]["running"]) == ("one", "active", 1)
+    assert set(late) == {*swarm.status(), "command", "exit_code", "error"}
+    refused = told(swarm, swarm("finish", "--json", code=4), "finish")
+    assert "runs" not in refused
+    child = swarm.spawn("run", str(swarm.plan("two", [swarm.task("b", gate="go")])), "--json")
+    swarm.wait_for_gate("b")
+    both = told(swarm, swarm("wait", "--timeout", "0.1", "--json", code=124), "wait")
+    assert [run["id"] for run in both["runs"]] == ["one", "two"]
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=240)
+    left = told(swarm, Done(child.returncode, out, err), "run")
+    assert left["exit_code"] == 130
+    assert left["error"]["cause"] == "Detached: run two goes on in the background."
+    assert [run["id"] for run in left["runs"]] == ["two"]
+    swarm.open("go")
+    assert swarm.wait("two")["counts"]["landed"] == 1
+
+
+def test_a_document_that_has_been_printed_stands_alone(swarm: Swarm) -> None:
+    """A run in which something did not land ends with 1 and its own document, which says so; nothing is added to it."""
+    done = swarm("run", str(swarm.plan("bad", [swarm.task("a", "exit 3", attempts=1)])), "--json", code=1)
+    (line,) = done.out.splitlines()
+    assert json.loads(line)["runs"][0]["counts"]["failed"] == 1
+    assert "error" not in json.loads(line)
