@@ -233,7 +233,11 @@ def _setting(key: str, value: Any, source: str) -> dict[str, Any]:
 @click.argument("what", type=click.Choice(["plan", "config", "error", "all"]), default="all")
 def schema(session: Session, what: str) -> None:
     """Print the JSON Schema of plans, of swarm.toml, and of what a command prints with --json when it fails, for editors and
-    validators."""
+    validators.
+
+    All of them are one document, which has each by its name and, as every document, "schema": 1. One alone is a JSON Schema and
+    nothing else; only with --json it has that key too, which strict validators don't know.
+    """
     import json
 
     from swarm import config as settings
@@ -246,4 +250,6 @@ def schema(session: Session, what: str) -> None:
         parts["config"] = settings.schema()
     if what in ("error", "all"):
         parts["error"] = failure.schema()
-    session.line(json.dumps(parts if what == "all" else parts[what], indent=2))
+    document = parts if what == "all" else parts[what]
+    numbered = what == "all" or session.as_json
+    session.line(json.dumps({"schema": protocol.SCHEMA, **document} if numbered else document, indent=2))

@@ -13,6 +13,18 @@ from swarm.errors import SwarmError
 from tests.e2e.driver import Done, Swarm
 
 
+def test_every_schema_has_its_number_and_one_alone_is_pure(swarm: Swarm) -> None:
+    """All schemas together are a document; one is a JSON Schema, without any key that a strict validator would not know."""
+    every = swarm("schema").json
+    assert every.pop("schema") == 1
+    assert swarm("--json", "schema", "all").json == {"schema": 1, **every}
+    assert set(every) == {"plan", "config", "error"}
+    for name, schema in every.items():
+        assert swarm("schema", name).json == schema
+        assert swarm("schema", name, "--json").json == {"schema": 1, **schema}
+        assert "schema" not in schema
+
+
 def as_schema_says(swarm: Swarm, document: dict[str, Any]) -> None:
     """Holds a document against what `swarm schema error` says of it."""
     schema = swarm("schema", "error").json
