@@ -197,7 +197,8 @@ def _command(click: Any, command: Any, path: str) -> list[str]:
 
 _EVENTS_HEAD = """
 `swarm events` shows the journal from its first record on; with `--json` one JSON object a line, with `-f` as it grows. Every object
-has `seq` (1, 2, 3, … without a gap), `at` (RFC 3339, UTC) and `type`, and `run`, `task` and `attempt` where it is about one.
+has `seq` (1, 2, 3, … without a gap), `at` (RFC 3339, UTC) and `type`, and `run`, `task` and `attempt` where it is about one. Fields
+that end in `_at` are times too.
 
 The journal holds two kinds of records under one numbering. *Facts* say what became of a task in words for people and programs.
 *Events* are what the decisions were made from; a replay of them gives the state of the daemon again. Fields that are empty are

@@ -108,10 +108,9 @@ def journal_mark(state: str) -> object:
 def lessons(state: Path) -> list[dict[str, Any]]:
     """Lists what runs taught; times are RFC 3339."""
     from swarm.core import lessons as taught
-    from swarm.core.plain import rfc3339
+    from swarm.core.plain import as_told
 
-    listed = taught.document(swarm_of(state).lessons)
-    return [{**each, "at": rfc3339(each["at"])} for each in listed]
+    return [as_told(each) for each in taught.document(swarm_of(state).lessons)]
 
 
 def failure(state: str) -> dict[str, Any]:
@@ -134,7 +133,7 @@ def copied(state: str) -> dict[str, str]:
 def events(state: Path, after: int) -> Iterator[dict[str, Any]]:
     """Gives the journal's records after a number, from the first on, as they are told."""
     from swarm.core.places import Places
-    from swarm.core.report import rfc3339
+    from swarm.core.plain import as_told
     from swarm.edge.journal import ever_used, open_to_read
 
     places = Places(state)
@@ -142,7 +141,7 @@ def events(state: Path, after: int) -> Iterator[dict[str, Any]]:
         return
     with open_to_read(places) as journal:
         for row in journal.read(after=after):
-            yield {"seq": row.seq, **row.data, "at": rfc3339(row.data["at"])}
+            yield {"seq": row.seq, **as_told(row.data)}
 
 
 def report(state: Path, run: str, now: float | None) -> dict[str, Any]:

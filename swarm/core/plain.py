@@ -145,3 +145,14 @@ def rfc3339(at: float | None) -> str | None:
         return None
     moment = datetime.fromtimestamp(at, timezone.utc)  # noqa: UP017  (datetime.UTC costs an import lookup)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def as_told(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Gives a record of the journal as it is told to people and programs: its times, which are `at` and what ends in `_at`, are
+    seconds there and RFC 3339 outside."""
+    return {
+        name: rfc3339(value)
+        if (name == "at" or name.endswith("_at")) and isinstance(value, (int, float))
+        else value
+        for name, value in record.items()
+    }

@@ -39,6 +39,7 @@ from swarm.core.model import (
     TaskState,
     staging_branch,
 )
+from swarm.core.plain import as_told
 from swarm.core.run import Run
 from swarm.core.state import IllegalEvent, Swarm
 from swarm.core.undoing import Undoing, outlook
@@ -276,7 +277,7 @@ class Api:
 
         async def lines() -> AsyncIterator[bytes]:
             async for batch in self.coordinator.events(after, follow=follow):
-                told = [json.dumps(shown(record)) for record in batch if run in (None, record.get("run"))]
+                told = [json.dumps(as_told(record)) for record in batch if run in (None, record.get("run"))]
                 if told:
                     yield "\n".join((*told, "")).encode()
                 if follow:
@@ -745,11 +746,6 @@ def _seconds(text: str | None, *, most: float) -> float:
     if math.isnan(asked):
         raise ValueError(f"{text} is no length of time")
     return min(asked, most)
-
-
-def shown(record: dict[str, Any]) -> dict[str, Any]:
-    """Gives a record of the journal as it is told: times as RFC 3339."""
-    return {**record, "at": report.rfc3339(record["at"])}
 
 
 # What is asked for when work is wanted; any other question starts nothing.

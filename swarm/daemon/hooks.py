@@ -20,7 +20,7 @@ from typing import Any
 from swarm import log
 from swarm.core.messages import FACTS
 from swarm.core.places import Places
-from swarm.core.plain import rfc3339
+from swarm.core.plain import as_told
 from swarm.daemon.coordinator import Coordinator
 from swarm.edge import place
 from swarm.edge.hook import Try
@@ -124,7 +124,7 @@ class _Hook:
         answers a byte at a time keeps that thread, and none is made beside it."""
         if self._thread is not None and self._thread.is_alive():
             return "an earlier try is still being answered, a byte at a time"
-        data = (json.dumps({**record, "at": rfc3339(record["at"])}) + "\n").encode()
+        data = (json.dumps(as_told(record)) + "\n").encode()
         facts = {"SWARM_EVENT": str(record["type"]), "SWARM_RUN": str(record.get("run") or "")}
         loop, ended, hook = asyncio.get_running_loop(), asyncio.Event(), self._hook
         self._try, said = Try(), [""]

@@ -57,6 +57,9 @@ class Workers:
     oversight: Oversight = field(init=False)
     so_far: SoFar = field(init=False)
     _standstill: Standstill[Key] = field(default_factory=Standstill)
+    _started_at: dict[Key, float] = field(
+        default_factory=dict
+    )  # of those that were started here and have not ended
 
     def __post_init__(self) -> None:
         limits = self.edges.settings.limits
@@ -92,11 +95,12 @@ class Workers:
         self.watcher.started(command, identity)
         self.ears.add(command)
         crash_at("worker.known")
+        started_at = self._started_at[key_of(command)] = self.clock()
         return m.WorkerStarted(
-            at=self.clock(),
+            at=started_at,
             **command.about,
             pid=identity.pid,
-            started_at=self.clock(),
+            started_at=started_at,
             sandbox=self.edges.sandbox.name if places.own.exists() else sandbox.NONE,
         )
 
@@ -223,9 +227,15 @@ class Workers:
             result=result,
             trouble=lacks,
             memory_bytes=self.memory.most_of(command),
-            ended_at=said.at if said is not None else None,
+            ended_at=self._ended_at(command, said),
             jitter=random.random(),  # noqa: S311  (nobody is to be kept from guessing it)
         )
+
+    def _ended_at(self, command: cmd.AttemptCommand, said: process.Exit | None) -> float | None:
+        """Tells when a worker ended by what its launcher wrote then, and never before it is said to have started: the clock of
+        files goes by ticks of some milliseconds, and a worker may have ended before its start was told."""
+        began = self._started_at.pop(key_of(command), None)
+        return None if said is None else max(said.at, began or 0.0)
 
     def end(self, command: cmd.EndWorker) -> None:
         """Ends a worker's whole tree; the watch answers, which is begun where there is none, as after a restart."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -191,8 +192,12 @@ def test_events_tell_everything_in_order(swarm: Swarm) -> None:
     assert [event["seq"] for event in during] == list(range(1, len(during) + 1))
     assert seen == during[: len(seen)]
     for event in during:
-        datetime.fromisoformat(event["at"].replace("Z", "+00:00"))
+        for name in (name for name in event if name == "at" or name.endswith("_at")):
+            datetime.fromisoformat(event[name].replace("Z", "+00:00"))
         assert event["type"]
+    (began,) = (event["started_at"] for event in during if event["type"] == "WorkerStarted")
+    (ended,) = (event["ended_at"] for event in during if event["type"] == "WorkerExited")
+    assert began <= ended
     (landed,) = [event for event in during if event["type"] == "TaskLanded"]
     assert (landed["run"], landed["task"], landed["attempt"]) == ("r", "t", 1)
     swarm("stop")
@@ -212,6 +217,25 @@ def test_events_tell_everything_in_order(swarm: Swarm) -> None:
     assert not (swarm.top / "-").exists()
     assert "Known: r." in swarm("report", "--run", "zzz", code=2).err
     assert "--json" in swarm("report", "--html", "-", "--json", code=2).err
+
+
+def test_a_worker_never_ends_before_it_started(swarm: Swarm) -> None:
+    """Where the clock of files is behind, by seconds here, the end of a worker is told as that of its start at the earliest."""
+    folder = swarm.outside / "behind"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(
+        "from swarm.edge import process\n"
+        "said = process.exit_of\n"
+        "def behind(folder):\n"
+        "    found = said(folder)\n"
+        "    return found and process.Exit(found.code, found.at - 10)\n"
+        "process.exit_of = behind\n"
+    )
+    behind = os.pathsep.join((str(folder), swarm.env["PYTHONPATH"]))
+    swarm.run(swarm.plan("r", [swarm.task("t")]), PYTHONPATH=behind)
+    (began,) = (event["started_at"] for event in swarm.events("WorkerStarted"))
+    (ended,) = (event["ended_at"] for event in swarm.events("WorkerExited"))
+    assert began == ended
 
 
 def test_logs_can_be_filtered_and_followed(swarm: Swarm) -> None:

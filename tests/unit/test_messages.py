@@ -184,3 +184,20 @@ def test_reasons_and_readings_keep_their_numbers() -> None:
     assert plain.load(Readings, json.loads(json.dumps(plain.dump(readings)))) == readings
     reason = Reason("conflict", "it conflicts", {"paths": ["a"], "n": 3})
     assert plain.load(Reason, json.loads(json.dumps(plain.dump(reason)))) == reason
+
+
+def test_the_times_of_every_event_are_told_as_such() -> None:
+    """Each float of an event is a time and named `at` or `…_at`, or has a unit, or is one that is known to have none; and what has
+    such a name is told as RFC 3339, the rest as it is."""
+    for kind in m.event_types():
+        for name, hint in typing.get_type_hints(kind).items():
+            if hint in (float, float | None):
+                assert name == "at" or name == "jitter" or name.endswith(("_at", "_s")), (
+                    f"{kind.__name__}.{name}"
+                )
+    record = {"type": "X", "at": 0, "ended_at": 1.5, "never_at": None, "said_at": "noon", "by_s": 2.0}
+    assert plain.as_told(record) == {
+        **record,
+        "at": "1970-01-01T00:00:00.000Z",
+        "ended_at": "1970-01-01T00:00:01.500Z",
+    }
