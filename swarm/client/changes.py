@@ -27,7 +27,12 @@ def patch(top: Path, state: Path, run: str, task: str, *, attempt: int | None = 
     if made is not None:
         return history.patch(top, *_ends(made), binary=binary)
     works = at_work(state, run, task, attempt)
-    return b"" if works is None else offline.so_far(top, state, works, binary=binary)[0]
+    if works is None:
+        return b""
+    so_far = offline.so_far(top, state, works, binary=binary)[0]
+    if _is_over(state, run, task, works):
+        return patch(top, state, run, task, attempt=attempt, binary=binary)
+    return so_far
 
 
 def document(top: Path, state: Path, run: str, task: str, *, attempt: int | None = None) -> dict[str, Any]:
@@ -44,6 +49,8 @@ def document(top: Path, state: Path, run: str, task: str, *, attempt: int | None
             nothing = {"attempt": None, "landed": False, "base": None, "head": None}
             return {**found, **nothing, "files": [], "patch": ""}
         so_far, lines = offline.so_far(top, state, works, binary=True)
+        if _is_over(state, run, task, works):
+            return document(top, state, run, task, attempt=attempt)
         ends = {"attempt": works.n, "landed": False, "base": works.base, "head": None}
         return {**found, **ends, **_contents(lines, so_far)}
     base, head = (history.commit_facts(top, end).oid for end in _ends(made))
@@ -59,11 +66,17 @@ def document(top: Path, state: Path, run: str, task: str, *, attempt: int | None
 
 
 def at_work(state: Path, run: str, task: str, n: int | None) -> Attempt | None:
-    """Finds the attempt whose worker runs, where it is meant and nothing is kept yet of what is."""
+    """Finds the attempt that is at work, or being collected, where it is meant and nothing is kept yet of what is."""
     attempt = offline.at_work(state, run, task)
     if attempt is None or n not in (None, attempt.n):
         return None
     return attempt if _work(state, run, task, n) is None else None
+
+
+def _is_over(state: Path, run: str, task: str, looked_at: Attempt) -> bool:
+    """Tells whether an attempt at work has come to its end since: its worktree may have been another's by the time of the look."""
+    attempt = offline.at_work(state, run, task)
+    return attempt is None or attempt.n != looked_at.n
 
 
 def _contents(lines: Mapping[str, tuple[int, int]], patch: bytes) -> dict[str, Any]:

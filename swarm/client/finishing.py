@@ -106,7 +106,7 @@ def finished(
     by = _deploying(session)
     with interruptible or contextlib.nullcontext():
         run_id, document = session.with_daemon(
-            lambda daemon, _: _ask_to_finish(daemon, run, wanted),
+            lambda daemon, _: _ask_to_finish(daemon, run, wanted, by),
             before_start=lambda: session.check_run(run),
             ends="answered",
         )
@@ -152,7 +152,9 @@ def _deploy(session: Session, run: str, facts: dict[str, Any], by: DeploySetting
         )
 
 
-def _ask_to_finish(daemon: Connection, run: str | None, wanted: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _ask_to_finish(
+    daemon: Connection, run: str | None, wanted: dict[str, Any], by: DeploySettings
+) -> tuple[str, dict[str, Any]]:
     run_id = str(naming.run_of(daemon.get(protocol.STATUS, {"view": protocol.VIEW_SUMMARY}), run)["id"])
     key = secrets.token_hex(8)
     answer: Future[dict[str, Any]] = Future()
@@ -169,11 +171,13 @@ def _ask_to_finish(daemon: Connection, run: str | None, wanted: dict[str, Any]) 
     try:
         return run_id, answer.result()
     except KeyboardInterrupt:
-        raise CutShort(_taken_back(daemon, run_id, key, answer)) from None
+        raise CutShort(_taken_back(daemon, run_id, key, answer, by)) from None
 
 
-def _taken_back(daemon: Connection, run: str, key: str, answer: Future[dict[str, Any]]) -> SwarmError:
-    """Takes a finish back, where that can still be done, and says what came of it."""
+def _taken_back(
+    daemon: Connection, run: str, key: str, answer: Future[dict[str, Any]], by: DeploySettings
+) -> SwarmError:
+    """Takes a finish back, where that can still be done, and says what came of it; `by` is what would deploy it."""
     try:
         daemon.post(protocol.TAKE_BACK, {"key": key})
         facts = answer.result(timeout=protocol.ANSWER_TIMEOUT_S)["finish"]
@@ -188,10 +192,10 @@ def _taken_back(daemon: Connection, run: str, key: str, answer: Future[dict[str,
     if facts["outcome"] not in ("finished", "staged"):
         return SwarmError(f"Interrupted. {facts['text']}")
     too_late = f"Interrupted, but it was too late to take it back: {facts['text']}"
-    if facts["outcome"] == "staged":
+    if facts["outcome"] == "staged" or not by.command:
         return SwarmError(too_late)
     step = f"swarm finish --run {naming.shell_word(run)} runs it"
-    return SwarmError(too_late, "A [deploy] command was not run.", step)
+    return SwarmError(too_late, "The command of [deploy] was not run.", step)
 
 
 @click.group("worktrees", invoke_without_command=True, context_settings=SETTINGS)

@@ -382,11 +382,11 @@ def foresee(common: Path, document: Mapping[str, Any], *, lent: Iterable[str]) -
 
 
 def at_work(state: Path, run: str, task: str) -> Attempt | None:
-    """Gives the attempt at a task whose worker runs, None where none does."""
-    from swarm.core.model import UP_STEPS
+    """Gives the attempt at a task whose worker runs, or has ended with what it left still in its worktree; None where none does."""
+    from swarm.core.model import UP_STEPS, Step
 
     attempt = find(state, run, task)[2].live
-    return attempt if attempt is not None and attempt.step in UP_STEPS else None
+    return attempt if attempt is not None and attempt.step in {*UP_STEPS, Step.COLLECTING} else None
 
 
 def so_far(

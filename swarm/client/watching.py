@@ -163,7 +163,10 @@ def diff(session: Session, task: str, run: str | None, attempt: int | None) -> N
         return
     works = changes.at_work(*whose[1:], attempt)
     if works is not None:
-        session.note(f"Attempt {works.n} of {protocol.printable(task)} is at work; so far it has changed:")
+        ended = (
+            "has ended, and is being collected; it" if works.step == "collecting" else "is at work; so far it"
+        )
+        session.note(f"Attempt {works.n} of {protocol.printable(task)} {ended} has changed:")
     patch = changes.patch(*whose, attempt=attempt, binary=not on_terminal)
     if not patch:
         session.note(

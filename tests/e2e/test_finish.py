@@ -661,9 +661,10 @@ def test_a_daemon_that_drains_finishes_first(swarm: Swarm) -> None:
     swarm.look_again()
 
 
-def test_a_finish_that_is_interrupted_too_late_says_what_it_did(swarm: Swarm) -> None:
+@pytest.mark.parametrize("deploys", [True, False])
+def test_a_finish_that_is_interrupted_too_late_says_what_it_did(swarm: Swarm, deploys: bool) -> None:
     """Once the files of the checkout are being written a `swarm finish` that is interrupted goes through, says so, and that
-    nothing was deployed; the exit code is 130 all the same."""
+    nothing was deployed where something would have been; the exit code is 130 all the same."""
     armed, began, script = (swarm.outside / name for name in ("armed", "began", "smudge"))
     script.write_text(
         f"#!/bin/sh\nif rm {armed} 2>/dev/null; then touch {began}; until [ -e {swarm.gate('go')} ]; do sleep 0.05; done; fi\n"
@@ -677,13 +678,15 @@ def test_a_finish_that_is_interrupted_too_late_says_what_it_did(swarm: Swarm) ->
     swarm("submit", str(swarm.plan("r", [swarm.task("t", "echo new > new.txt", claims=["new.txt"])])))
     swarm.wait("r")
     armed.touch()
-    finishing = swarm.spawn("finish")
+    finishing = swarm.spawn(
+        "finish", SWARM_DEPLOY__COMMAND=f"touch {swarm.outside}/deployed" if deploys else ""
+    )
     wait_until(began.exists, at_most_s=120)
     os.kill(finishing.pid, signal.SIGINT)
     swarm.open("go")
     err = finishing.communicate(timeout=200)[1]
     swarm.look_again()
-    assert finishing.returncode == 130
+    assert (finishing.returncode, (swarm.outside / "deployed").exists()) == (130, False)
     assert f"too late to take it back: main stands at {swarm.staging('r')[:12]}" in err
-    assert "Next: swarm finish --run r" in err
+    assert ("Next: swarm finish --run r" in err, "[deploy]" in err) == (deploys, deploys)
     assert git(swarm.top, "rev-parse", "main") == swarm.staging("r")

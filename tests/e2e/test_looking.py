@@ -378,6 +378,29 @@ def test_what_a_running_worker_writes_shows_at_once(swarm: Swarm) -> None:
     assert swarm("diff", "t").err == ""
 
 
+def test_what_a_worker_left_shows_while_it_is_collected(swarm: Swarm) -> None:
+    """Between the end of a worker and the commit of what it left `diff` shows that; it is not taken for nothing."""
+    first, begun, go = (swarm.outside / name for name in ("first", "begun", "go"))
+    slow = f"mkdir {first} 2>/dev/null && {{ touch {begun}; until [ -e {go} ]; do sleep 0.05; done; }}; cat"
+    git(swarm.top, "config", "filter.slow.clean", slow)
+    (swarm.top / ".git" / "info" / "attributes").write_text("mine filter=slow\n")
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [swarm.task("t", "echo x > mine", claims=["mine"])])))
+    wait_until(begun.exists)
+    left = swarm("diff", "t")
+    assert ("+x\n" in left.out, "Attempt 1 of t has ended, and is being collected" in left.err) == (
+        True,
+        True,
+    )
+    document = swarm("diff", "t", "--json").json
+    assert (document["attempt"], document["head"], document["patch"]) == (1, None, left.out)
+    go.touch()
+    swarm.wait("r")
+    git(swarm.top, "config", "--remove-section", "filter.slow")
+    (swarm.top / ".git" / "info" / "attributes").unlink()
+    assert "+x\n" in swarm("diff", "t").out
+
+
 def test_diff_of_an_attempt_that_is_named(swarm: Swarm) -> None:
     """What an earlier attempt did can be looked at beside what landed; of one that kept nothing that is said, and one that there
     is none of is refused."""
