@@ -55,6 +55,11 @@ def seen(turn: Turn, event: m.StagingSeen) -> None:
             raise StaleEvent(f"nobody asked how staging of run {run.id!r} stands")
         run.looking = None
     carried_out(turn, run, event.command)
+    take_in(turn, run, seen)
+
+
+def take_in(turn: Turn, run: Run, seen: Seen) -> None:
+    """Takes in how staging stands, and has it looked at on and on while it is not as it should be."""
     if run.discarding:
         return
     if as_it_should_be(run, seen):

@@ -193,8 +193,9 @@ class BringIn(AttemptCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merge(AttemptCommand):
-    """`CandidateMade`, `MergeConflicted` or `CommandFailed`. The same inputs give the same candidate. `batch` are the tasks that
-    are verified together, as the candidate of the last."""
+    """`CandidateMade`, `MergeConflicted`, `StagingFoundAstray` or `CommandFailed`. The same inputs give the same candidate. `batch`
+    are the tasks that are verified together, as the candidate of the last. With `left` it is looked first whether staging in the
+    user's repository still stands there."""
 
     onto: str
     head: str
@@ -204,6 +205,7 @@ class Merge(AttemptCommand):
     base: str
     by_hand: bool = False
     batch: tuple[str, ...] = ()
+    left: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +217,7 @@ class Revert(AttemptCommand):
     title: str
     verified: tuple[str, ...]
     at: float
+    left: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,8 +242,9 @@ class Verify(AttemptCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advance(AttemptCommand):
-    """`StagingAdvanced`, `StagingMoved` or `CommandFailed`. `head` and `base`, or for an undo the landings that it `reverts`, are
-    for the checks before the move. Of a batch, whose last candidate is `new`, `over` are all, as (candidate, onto, head, base)."""
+    """`StagingAdvanced`, `StagingMoved`, `StagingFoundAstray` (see `Merge`) or `CommandFailed`. `head` and `base`, or for an undo
+    the landings that it `reverts`, are for the checks before the move. Of a batch, whose last candidate is `new`, `over` are all,
+    as (candidate, onto, head, base)."""
 
     new: str
     old: str
@@ -248,6 +252,7 @@ class Advance(AttemptCommand):
     base: str
     reverts: tuple[str, ...] = ()
     over: tuple[tuple[str, str, str, str], ...] = ()
+    left: str = ""
 
 
 _IN_WORDS = {

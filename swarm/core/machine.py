@@ -239,5 +239,6 @@ _HANDLERS: dict[type[m.Event], Callable[[Turn, Any], None]] = {
     m.Verified: merge_queue.verified,
     m.StagingAdvanced: merge_queue.staging_advanced,
     m.StagingMoved: merge_queue.staging_moved,
+    m.StagingFoundAstray: merge_queue.found_astray,
     m.CommandFailed: failing.command_failed,
 }

@@ -201,12 +201,17 @@ def _merge(turn: Turn, run: Run, name: str) -> None:
     task = run.tasks[name]
     attempt = task.live
     assert attempt is not None
-    attempt.onto, attempt.clash = train.tail(run), None
+    attempt.onto, attempt.left, attempt.clash = train.tail(run), _left(run, task), None
     del run.queue[name]
     run.landing.append(name)
     run.set_state(task, TaskState.LANDING)
     attempt.to_pass = train.must_pass(run, name)
     go(turn, run, task, attempt, _making(attempt))
+
+
+def _left(run: Run, task: Task) -> str:
+    """Says where staging is to be found before anything lands on it; "" for what a person committed there, which is found there."""
+    return "" if task.spec.by_hand else run.published
 
 
 def _let_go(turn: Turn, run: Run) -> None:
@@ -246,6 +251,7 @@ def _judge(turn: Turn, run: Run) -> None:
             return
         if not train.red(last):
             for name, each in zip(attempt.batch or (task.spec.id,), batch.members(run, attempt), strict=True):
+                each.left = _left(run, run.tasks[name])
                 go(turn, run, run.tasks[name], each, Step.ADVANCING)
             return
         train.shorten(run, turn.swarm.limits)
@@ -426,6 +432,18 @@ def staging_moved(turn: Turn, event: m.StagingMoved) -> None:
     if attempt.step is Step.ADVANCING:
         attempt.onto, attempt.candidate, attempt.rebased = event.found, None, None
         go(turn, run, task, attempt, _making(attempt))
+
+
+def found_astray(turn: Turn, event: m.StagingFoundAstray) -> None:
+    """Sends a task back to its place in the queue, so that what a person did to staging comes first: once it had landed beside a
+    commit of theirs that conflicts with it, neither could be published."""
+    run, task, attempt = live(turn, event, Step.MERGING, Step.REVERTING, Step.ADVANCING)
+    if attempt.search is not None or not attempt.left:
+        raise StaleEvent(f"nobody asked how staging of run {run.id!r} stands")
+    together = attempt.batch or (task.spec.id,)
+    _wait_again(turn, run, [name for name in together if name in run.landing])
+    astray.take_in(turn, run, event.seen)
+    turn.stir(run)
 
 
 def publish(turn: Turn, run: Run) -> None:

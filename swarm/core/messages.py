@@ -521,6 +521,13 @@ class StagingMoved(AttemptEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StagingFoundAstray(AttemptEvent):
+    """Staging in the user's repository was not as left, so no candidate was made, or staging not moved to it."""
+
+    seen: Seen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CommandFailed(AttemptEvent):
     """A command could not be carried out for a reason that is not the attempt's doing; it is tried again, a few times.
 

@@ -571,6 +571,8 @@ class Attempt:
     and run once more on the same candidate, each with the time that it has then.
     `place` is its place in the merge queue, lower ones first, below 0 for those that go before all others. `clash` is a candidate
     ahead of it that it could not be merged onto, `passed_by` how many went ahead of it because of that.
+    `left` is where staging was published as its candidate was asked for, or staging to move to it; "" where nobody is to look
+    whether it still stands there.
     `foreseen` are those that its worker's changes so far would conflict with, each with a path.
     `search` goes on while it is found out what the attempt is red together with; then it has left the merge queue.
     `batch` names the tasks, its own among them, that are verified together, as the candidate of the last (see `batch`).
@@ -611,6 +613,7 @@ class Attempt:
     stood_still_s: float = 0.0
     rebased: str | None = None
     onto: str | None = None
+    left: str = ""
     candidate: str | None = None
     to_pass: tuple[Suite, ...] = ()
     again: tuple[Suite, ...] = ()

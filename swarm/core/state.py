@@ -306,6 +306,7 @@ def _merge(_: Swarm, run: Run, task: Task, attempt: Attempt) -> cmd.Command:
         base=_base(attempt),
         by_hand=task.spec.by_hand,
         batch=together(attempt),
+        left=attempt.left if attempt.search is None else "",
     )
 
 
@@ -336,6 +337,7 @@ def _revert(_: Swarm, run: Run, task: Task, attempt: Attempt) -> cmd.Command:
         title=task.spec.title,
         verified=tuple(suite.name for suite in attempt.to_pass),
         at=attempt.queued_at,
+        left=attempt.left,
     )
 
 
@@ -377,6 +379,7 @@ def _advance(_: Swarm, run: Run, task: Task, attempt: Attempt) -> cmd.Command | 
         base=_base(attempt),
         reverts=tuple(commit for _, commit in attempt.undoes),
         over=over,
+        left=attempt.left,
     )
 
 

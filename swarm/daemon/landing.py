@@ -45,6 +45,8 @@ class Lander:
 
     def merge(self, command: cmd.Merge) -> m.Event:
         """Makes the candidate that merges an attempt onto staging."""
+        if (astray := self._astray(command)) is not None:
+            return astray
         landing = self.edges.landing
         merged = landing.merge_attempt(command.onto, command.head, run=command.run, base=command.base)
         if isinstance(merged, Conflict):
@@ -78,6 +80,8 @@ class Lander:
 
     def revert(self, command: cmd.Revert) -> m.Event:
         """Makes the candidate that takes landings back."""
+        if (astray := self._astray(command)) is not None:
+            return astray
         landings = [commit for _, commit in command.landings]
         message = undo_message(command)
         made = self.edges.landing.revert(command.onto, landings, message=message, at=command.at)
@@ -106,6 +110,9 @@ class Lander:
     def advance(self, command: cmd.Advance) -> m.Event:
         """Moves staging to a candidate, in the landing repository, after the checks that it needs."""
         landing = self.edges.landing
+        not_done = landing.staging(command.run) == command.old
+        if not_done and (astray := self._astray(command)) is not None:
+            return astray
         if command.reverts:
             landing.check_revert(command.new, command.old, command.reverts)
         alone = (command.new, command.old, command.head, command.base)
@@ -116,6 +123,13 @@ class Lander:
         if found is not None:
             return m.StagingMoved(at=self.clock(), **command.about, found=found, candidate=command.new)
         return m.StagingAdvanced(at=self.clock(), **command.about, candidate=command.new)
+
+    def _astray(self, command: cmd.Merge | cmd.Revert | cmd.Advance) -> m.Event | None:
+        """Tells where a person did something to staging in the user's repository that is to come first."""
+        if not command.left:
+            return None
+        seen = self.lookout().look_before(command.run, command.left, self.edges.staging_worktree(command.run))
+        return m.StagingFoundAstray(at=self.clock(), **command.about, seen=seen) if seen is not None else None
 
     def publish(self, command: cmd.Publish) -> m.Event:
         """Moves staging in the user's repository."""

@@ -647,6 +647,11 @@ class LandingRepository:
         self._know_line(run)
         return self._lineage.place(run, commit)
 
+    def came_in(self, run: str, commit: str) -> bool:
+        """Tells whether a landing has brought `commit` in."""
+        self._know_line(run)
+        return self._lineage.came_in(run, commit)
+
     # --- questions ----------------------------------------------------------------------------------------------------------
 
     def touched_by(self, paths: Iterable[str], since: str, until: str) -> list[str]:

@@ -124,6 +124,12 @@ class LinkedTree:
         text = one_line(self.admin / "HEAD") or ""
         return text.removeprefix("ref: ") if text.startswith("ref: ") else None
 
+    def unfinished(self) -> str:
+        """Names the operation that somebody has begun here and not finished, such as a rebase; "" for none."""
+        return next(
+            (what for name, what in UNFINISHED.items() if os.path.lexists(f"{self.admin}/{name}")), ""
+        )
+
     def mend_head(self, commit: str) -> None:
         """Writes `commit` where HEAD holds neither an object nor the name of a ref: git would take it for no worktree."""
         text = one_line(self.admin / "HEAD") or ""
@@ -308,8 +314,11 @@ def of_another(tree: LinkedTree) -> bool:
 def find(path: Path, common: Path, *, user_config: bool = True) -> LinkedTree | None:
     """Finds our worktree at `path` by its record, or None."""
     claimed = (one_line(path / ".git") or "").removeprefix("gitdir: ")
-    for admin in [Path(claimed), *_folders(common / "worktrees")]:
-        if admin.parent == common / "worktrees" and one_line(admin / MARKER) == str(path):
+    records, named, here = f"{common}/worktrees", os.path.dirname(claimed), str(path)
+    if named == records and one_line(f"{claimed}/{MARKER}") == here:  # as nearly always, and asked for often
+        return LinkedTree(path, Path(claimed), common, user_config)
+    for admin in _folders(common / "worktrees"):
+        if one_line(admin / MARKER) == here:
             return LinkedTree(path, admin, common, user_config)
     return None
 

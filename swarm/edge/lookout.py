@@ -43,6 +43,31 @@ class Lookout:
             self.landing.mend(run, found)
         return self._look_at_worktree(run, published, worktree) or Seen(Standing.AS_LEFT, found)
 
+    def look_before(self, run: str, left: str, worktree: Path) -> Seen | None:
+        """Looks whether a person did something to the branch or in the worktree since staging was `left`, which is to come before
+        what lands next; None where they did not. Mostly that is a few small files read, and no process.
+
+        Who is in the midst of a rebase or merge there has not done it yet. A branch that is gone is publishing's to make again.
+        """
+        found = git.read_ref(self.user.common_dir, f"refs/heads/{staging_branch(run)}")
+        if found is None or (self._is_ours(run, found, left) and self._has_all_of(run, worktree)):
+            return None
+        seen = self.look(run, left, worktree)
+        return None if seen.kind in (Standing.AS_LEFT, Standing.RESTORED) else seen
+
+    def _has_all_of(self, run: str, worktree: Path) -> bool:
+        """Tells whether the landing repository has whatever was committed in the staging worktree."""
+        tree = linked.find(worktree, self.user.common_dir)
+        head = tree.head() if tree is not None else None
+        if tree is None or head is None or self._is_ours(run, head):
+            return True
+        return tree.branch() is not None or bool(tree.unfinished())
+
+    def _is_ours(self, run: str, commit: str, since: str = "") -> bool:
+        """Tells whether a commit is a landing, none before `since`, or what one brought in."""
+        place, least = self.landing.place(run, commit), self.landing.place(run, since) or 0
+        return self.landing.came_in(run, commit) if place is None else place >= least
+
     def _look_at_branch(self, run: str, published: str, found: str) -> Seen | None:
         """Says what was done to the branch that stands elsewhere than the last landing left it; None where it is on its way."""
         place, left = self.landing.place(run, found), self.landing.place(run, published)

@@ -76,15 +76,10 @@ def test_a_persons_commit_on_staging_lands_as_their_own(swarm: Swarm, where: str
         theirs = commit_on_branch(swarm, "hand", "theirs.txt", "mine\n", "Mend a thing")
     else:
         theirs = commit(tree, "theirs.txt", "mine\n", "Mend a thing")
-        swarm("finish", "--run", "hand", "--preview", "--partial")
     swarm.open("go")
     run = swarm.wait("hand")
     swarm.check_landed(run)
-    # On the branch it is found when the next landing is to be published, and that one has advanced by then.
-    theirs_first = ["first", "by-hand-1", "second"]
-    assert swarm.landings("hand") == (
-        theirs_first if where == "worktree" else ["first", "second", "by-hand-1"]
-    )
+    assert swarm.landings("hand") == ["first", "by-hand-1", "second"]
     task = task_of(run, "by-hand-1")
     assert (task["state"], task["title"], task["by_hand"]) == ("landed", "Mend a thing", True)
     assert not task_of(run, "second")["by_hand"]
@@ -100,6 +95,29 @@ def test_a_persons_commit_on_staging_lands_as_their_own(swarm: Swarm, where: str
     assert ("StagingAstray", "by_hand") in told
     assert ("StagingSettled", None) in told
     assert run["staging"]["reason"] is None
+    swarm("audit")
+
+
+@pytest.mark.parametrize("where", ["branch", "worktree"])
+def test_work_that_conflicts_with_what_a_person_committed_before_it_is_handed_back(
+    swarm: Swarm, where: str
+) -> None:
+    """A commit made by hand before a task on the same line has ended lands first, and the task meets it as it meets any landing: it
+    has its second chance, and nothing stands."""
+    task = swarm.task("second", "echo both > line.txt", gate="go", claims=["line.txt"], attempts=1)
+    run = up(swarm, "met", task)
+    if where == "branch":
+        commit_on_branch(swarm, "met", "line.txt", "mine\n", "Draw a line")
+    else:
+        commit(staging_tree(run), "line.txt", "mine\n", "Draw a line")
+    swarm.open("go")
+    run = swarm.wait("met")
+    swarm.check_landed(run)
+    assert swarm.landings("met") == ["first", "by-hand-1", "second"]
+    before, after = task_of(run, "second")["attempts"]
+    assert (before["reason"]["code"], before["reason"]["landings"]) == ("conflict", ["by-hand-1"])
+    assert after["state"] == "landed"
+    assert swarm.content("met", "line.txt") == "both\n"
     swarm("audit")
 
 
@@ -177,12 +195,16 @@ def test_commits_by_hand_that_do_not_pass_hold_landings_up_until_they_are_mended
 
 @pytest.mark.parametrize("way", ["merge", "take off"])
 def test_commits_by_hand_that_conflict_can_be_merged_or_taken_off(swarm: Swarm, way: str) -> None:
-    """A person's commit that conflicts with a landing which is not on the branch yet is held up with it; merging what it is told to
-    merge, or taking the commit off, lets both go on, and the commit is kept."""
+    """A person's commit that conflicts with a landing which is not on the branch yet, as after a kill in between, is held up with
+    it; merging what it is told to merge, or taking the commit off, lets both go on, and the commit is kept."""
+    swarm.env["SWARM_CRASH"] = "landing.advanced:kill:2"
     up(swarm, "clash", swarm.task("second", "echo swarm > clash.txt", gate="go"))
+    swarm.open("go")
+    wait_until(lambda: not swarm.status()["daemon"]["running"])
     left = swarm.staging("clash")
     theirs = commit_on_branch(swarm, "clash", "clash.txt", "person\n", "Mine")
-    swarm.open("go")
+    swarm.env.pop("SWARM_CRASH")
+    swarm("start")
     wait_until(lambda: state_of(swarm, "clash", "by-hand-1") == "failed")
     run = swarm.run_of("clash")
     reason = run["staging"]["reason"]["text"]

@@ -56,3 +56,35 @@ def test_a_branch_that_is_being_rebased_is_as_good_as_checked_out(repo: Path) ->
     yard.landing.publish("run", second, first)
     assert look(yard, yard.landing, second) == Seen(Standing.AS_LEFT, second)
     yard.landing.close()
+
+
+def before(yard: Yard, left: str) -> Seen | None:
+    with closing(git.Objects(yard.user.common_dir)) as objects:
+        tree = yard.repo / ".worktrees" / "run" / "staging"
+        return Lookout(yard.user, yard.landing, objects).look_before("run", left, tree)
+
+
+def test_before_a_landing_it_is_looked_for_commits_made_by_hand(
+    repo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What somebody committed on the branch, and a branch that was moved back, is found before the next landing; where nobody did
+    anything no git is run, and commits that have landed are not found again."""
+    yard = Yard(repo)
+    first = yard.land(work(repo, yard.base, {"one": "1\n"}))
+    assert before(yard, first) is None
+    with monkeypatch.context() as patch:
+        patch.setattr(git, "run", None)
+        assert before(yard, first) is None
+        assert before(yard, yard.base) is None  # published, and not yet told
+    sh(repo, "branch", "-f", "swarm/run/staging", yard.base)
+    assert before(yard, first) == Seen(Standing.MOVED, yard.base)
+    theirs = work(repo, first, {"two": "2\n"})
+    sh(repo, "branch", "-f", "swarm/run/staging", theirs)
+    found = before(yard, first)
+    assert found is not None
+    assert (found.kind, found.found, found.base, found.touched) == (Standing.BY_HAND, theirs, first, ("two",))
+    second = yard.land(theirs, "u", first, publish=False)
+    assert before(yard, first) is None  # it is on its way to be published
+    yard.landing.publish("run", second, theirs)
+    assert before(yard, second) is None
+    yard.landing.close()

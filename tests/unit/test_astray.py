@@ -84,6 +84,69 @@ def test_commits_by_hand_become_a_task_that_lands_before_the_others() -> None:
     assert not story.has(cmd.LookAtStaging)
 
 
+def found_astray(story: Story, kind: type[cmd.Merge | cmd.Advance], task: str, seen: Seen) -> None:
+    """Before this is done for a task, staging is found like this."""
+    command = story.sole(kind, task)
+    assert command.left == story.run.published
+    story.send(m.StagingFoundAstray(**story.where(command), seen=seen))
+    assert invariants(story.swarm) == []
+
+
+@pytest.mark.parametrize("kind", [cmd.Merge, cmd.Advance])
+def test_commits_by_hand_that_are_found_before_a_task_moves_staging_land_before_it(
+    kind: type[cmd.Merge | cmd.Advance],
+) -> None:
+    """A task in whose landing a person's commits are found goes back to its place, and meets them as it meets any other landing:
+    what conflicts is handed back, nothing stands."""
+    story = a_story(a_plan(a_task("a", attempts=1), verify=("make",)))
+    story.work("a")
+    if kind is cmd.Advance:
+        story.merge("a")
+        story.verify("a")
+    found_astray(story, kind, "a", by_hand())
+    assert story.state("a") == "queued"
+    assert not story.has(cmd.Merge)
+    assert not story.has(cmd.Advance)
+    bring_in(story, "by-hand-1")
+    assert story.sole(cmd.Merge, "by-hand-1").left == ""  # nobody looks for what is being taken in
+    story.send(
+        m.CandidateMade(
+            at=story.now,
+            run="plan",
+            task="by-hand-1",
+            attempt=1,
+            onto=story.run.staging,
+            candidate="c" * 40,
+            head=THEIRS,
+            verified=("make",),
+        )
+    )
+    story.verify("by-hand-1")
+    story.advance("by-hand-1")
+    story.publish()
+    story.conflict("a", "x", landings=["by-hand-1"])
+    assert story.states() == {"a": "running", "by-hand-1": "landed"}
+    assert story.sole(cmd.TakeWorktree, "a").base == story.run.published
+    assert len(story.told("StagingAstray")) == len(story.told("StagingSettled")) == 1
+
+
+def test_a_task_that_finds_the_staging_branch_moved_waits_until_it_is_back() -> None:
+    """It is not merged while that lasts, and by itself when it is over; what was found late changes nothing."""
+    story = a_story(a_plan(a_task("a"), a_task("b")))
+    story.work("a")
+    where = story.where(story.one(cmd.Merge, "a"))
+    story.send(m.StagingFoundAstray(**where, seen=MOVED))
+    with pytest.raises(StaleEvent):
+        story.send(m.StagingFoundAstray(**where, seen=MOVED))
+    story.work("b")
+    assert not story.has(cmd.Merge)
+    looked(story, Seen(Standing.AS_LEFT, BASE))
+    story.merge("a")
+    story.advance("a")
+    story.publish()
+    assert story.state("a") == "landed"
+
+
 def test_nothing_else_is_merged_before_commits_by_hand() -> None:
     """While a person's commits wait, the merge queue lets only them go on."""
     story = advanced("b")

@@ -10,7 +10,7 @@ from swarm.core import batch
 from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.invariants import invariants
-from swarm.core.model import Limits, Step, SuiteCount
+from swarm.core.model import Limits, Seen, Standing, Step, SuiteCount
 from swarm.core.state import StaleEvent, pending_commands
 from swarm.daemon.landing import landing_message
 from tests.builders import BASE, a_plan, a_task
@@ -271,3 +271,27 @@ def test_a_batch_is_one_in_the_train() -> None:
     story.advance("b")
     assert story.sole(cmd.Advance).new == story.attempt("d").candidate
     assert invariants(story.swarm) == []
+
+
+def test_all_of_a_batch_go_back_where_a_person_did_something_to_staging() -> None:
+    """A batch moves staging in one step, so that none of it lands before a person's commits, and all of it after them."""
+    story = made(*"ab")
+    story.verify("b")
+    advance = story.sole(cmd.Advance)
+    assert advance.left == story.run.published
+    seen = Seen(Standing.BY_HAND, "e" * 40, base=story.run.published, title="Mend it", commits=1)
+    story.send(m.StagingFoundAstray(**story.where(advance), seen=seen))
+    assert invariants(story.swarm) == []
+    assert (story.state("a"), story.state("b")) == ("queued", "queued")
+    assert not story.has(cmd.Merge)
+    story.send(m.BroughtIn(**story.where(story.sole(cmd.BringIn, "by-hand-1"))))
+    story.merge("by-hand-1")
+    story.advance("by-hand-1")
+    story.publish()
+    while story.has(cmd.Merge):
+        (merge,) = [c for c in story.commands if isinstance(c, cmd.Merge)]
+        story.merge(merge.task)
+    story.verify("b")
+    story.advance("b")
+    story.publish()
+    assert story.states() == {"first": "landed", "a": "landed", "b": "landed", "by-hand-1": "landed"}

@@ -69,6 +69,12 @@ def _key(command: cmd.Command) -> tuple[str, ...]:
     return (kind, *(str(getattr(command, name, "")) for name in ("run", "task", "attempt")))
 
 
+def _is_answered_by(wanted: cmd.Command, asked: cmd.Command) -> bool:
+    """Tells whether the answer to what was asked is one to what is wanted too: where staging was left by then is not in it."""
+    alike = isinstance(wanted, (cmd.Merge, cmd.Revert)) and isinstance(asked, (cmd.Merge, cmd.Revert))
+    return wanted == (dataclasses.replace(asked, left=wanted.left) if alike else asked)
+
+
 def _order(task: Task) -> tuple[int, int]:
     return -task.spec.priority, task.order
 
@@ -250,7 +256,8 @@ class World:
                 return
         else:
             event = dataclasses.replace(event, at=self.now)
-            if asked != self.outstanding[key] and key[0] in QUEUED:
+            found = isinstance(event, m.StagingFoundAstray)  # which is so whatever is asked for
+            if key[0] in QUEUED and not found and not _is_answered_by(self.outstanding[key], asked):
                 self.refused(event)
                 return
         del self.outstanding[key]
@@ -426,6 +433,8 @@ class World:
     def _on_Merge(self, command: cmd.Merge, where: dict[str, Any]) -> m.Event:
         run = self.swarm.runs[command.run]
         assert command.onto in self.ahead(run, command.task) or self.rebuilt
+        if (astray := self.astray(command, where)) is not None:
+            return astray
         if self.chance(20):
             return m.MergeConflicted(
                 **where,
@@ -444,6 +453,17 @@ class World:
             batch=command.batch,
         )
 
+    def astray(self, command: cmd.Merge | cmd.Revert | cmd.Advance, where: dict[str, Any]) -> m.Event | None:
+        """What a person did to staging is found before a candidate is made, or staging moves to it."""
+        if not command.left:
+            return None
+        seen = self.branches.get(command.run)
+        if (seen is None or seen.kind is Standing.AS_LEFT) and self.chance(5):
+            seen = self.meddle(command.run, self.left.get(command.run, BASE))
+        as_left = seen is None or seen.kind in (Standing.AS_LEFT, Standing.RESTORED)
+        landed = seen is not None and seen.found in self.swarm.runs[command.run].by_hand
+        return None if as_left or landed else m.StagingFoundAstray(**where, seen=seen)
+
     def ahead(self, run: Run, task: str) -> set[str | None]:
         """What a candidate may be made from: staging, or a candidate ahead of it; any landing, to find out why it was red."""
         if task in run.searching:
@@ -458,6 +478,8 @@ class World:
         assert [(name, run.tasks[name].landed_commit) for name, _ in command.landings] == list(
             command.landings
         )
+        if (astray := self.astray(command, where)) is not None:
+            return astray
         if self.chance(20):
             return m.MergeConflicted(
                 **where, onto=command.onto, paths=("a/1",), landings=("x",), versions=SIDES
@@ -488,6 +510,9 @@ class World:
 
     def _on_Advance(self, command: cmd.Advance, where: dict[str, Any]) -> m.Event:
         outside, task = self.outside, self.swarm.runs[command.run].tasks[command.task]
+        moved_already = outside.is_below(command.new, outside.staging[command.run])
+        if not moved_already and (astray := self.astray(command, where)) is not None:
+            return astray
         if not outside.is_below(command.new, outside.staging[command.run]) and self.chance(5):
             outside.staging[command.run] = self.commit(outside.staging[command.run])
         assert task.live is not None
