@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from swarm.core import goal as goals
-from swarm.core import lifecycle, reviewing, submission
+from swarm.core import lifecycle, reviewing, submission, suites
 from swarm.core import messages as m
 from swarm.core.goal import Way
 from swarm.core.model import (
@@ -178,7 +178,7 @@ def _wanted(turn: Turn, run: Run, way: Way, plan: PlanSpec) -> m.PlanSubmitted:
     """Makes the plan that the run is to have of one that came of its goal."""
     verify = (*way.goal.verify, *plan.verify)
     tasks = tuple(task if task.role else replace(task, role=goals.BUILDER) for task in plan.tasks)
-    wanted = replace(plan, id=run.id, base="", verify=verify, tasks=tasks)
+    wanted = suites.apart(replace(plan, id=run.id, base="", verify=verify, tasks=tasks))
     return m.PlanSubmitted(
         at=turn.at,
         run=run.id,

@@ -103,6 +103,9 @@ class Claim:
     mode: Mode = Mode.EXCLUSIVE
 
 
+NO_SUITE = "none"  # in the trailer of a landing, where the names of suites stand
+
+
 @dataclass(frozen=True, slots=True)
 class Suite:
     """One verification command; `shard` is into how many parts it is split. With `remember` it need not run again on a tree on

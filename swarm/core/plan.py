@@ -25,7 +25,18 @@ from swarm.core.document import MAX_BYTES, Problem, as_text, one_line
 from swarm.core.foreign import write_back
 from swarm.core.graph import Graph, Overlaps, graph, order_and_cycles, overlaps
 from swarm.core.layout import recognise
-from swarm.core.model import Claim, Contract, Defaults, Mode, PhaseSpec, PlanSpec, Suite, TaskSpec, slug
+from swarm.core.model import (
+    NO_SUITE,
+    Claim,
+    Contract,
+    Defaults,
+    Mode,
+    PhaseSpec,
+    PlanSpec,
+    Suite,
+    TaskSpec,
+    slug,
+)
 
 __all__ = [
     "MAX_BYTES",
@@ -44,7 +55,6 @@ __all__ = [
     "write_back",
 ]
 
-NO_SUITE = "none"  # in the trailer of a landing, where the names of suites stand
 _LEFT_OUT = "\0 left out"  # stands for an entry whose error has been told
 F = TypeVar("F", bound="_Form")
 

@@ -8,10 +8,40 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from swarm.core.model import Suite, SuiteResult
+from swarm.core.document import one_line
+from swarm.core.model import NO_SUITE, PlanSpec, Suite, SuiteResult
 from swarm.core.state import some
+from swarm.errors import UsageError
+
+NAME_MAX = 80  # characters of a command that names a suite
+
+
+def asked_for(commands: Iterable[str]) -> tuple[Suite, ...]:
+    """Makes the suites of `--verify`, named after their commands as a plan's are; `apart` keeps the names. Raises `UsageError`."""
+    found = dict.fromkeys(commands)
+    if not all(command.strip() for command in found):
+        raise UsageError("--verify wants a command, and one is empty.", "Nothing was begun.")
+    return tuple(Suite(one_line(command, NAME_MAX), command, asked=True) for command in found)
+
+
+def apart(plan: PlanSpec) -> PlanSpec:
+    """Gives a plan in which no suite of `--verify` has the name of another command's, nor that of none: a landing names what
+    passed, and what is known of a suite is known by its name."""
+    taken = {NO_SUITE: ""}
+    given = (plan.verify, *(phase.verify for phase in plan.phases), *(task.verify for task in plan.tasks))
+    for suite in (suite for suites in given for suite in suites if not suite.asked):
+        taken.setdefault(suite.name, suite.run)
+
+    def named(suite: Suite) -> Suite:
+        name, number = suite.name, 1
+        while taken.setdefault(name, suite.run) != suite.run:
+            number += 1
+            name = f"{suite.name} ({number})"
+        return replace(suite, name=name)
+
+    return replace(plan, verify=tuple(named(each) if each.asked else each for each in plan.verify))
 
 
 def slowest(results: Sequence[SuiteResult]) -> SuiteResult | None:

@@ -26,7 +26,7 @@ from starlette.routing import Route
 import swarm as package
 from swarm import config, log, protocol, shapes
 from swarm.core import messages as m
-from swarm.core import plain, report, submission
+from swarm.core import plain, report, submission, suites
 from swarm.core.merge_queue import can_go_first
 from swarm.core.model import (
     ATTEMPT_ENDS,
@@ -34,7 +34,6 @@ from swarm.core.model import (
     Attempt,
     Finding,
     PlanSpec,
-    Suite,
     Task,
     TaskState,
     staging_branch,
@@ -295,11 +294,8 @@ class Api:
         plan: PlanSpec = await asyncio.to_thread(
             lambda: intake.read(data, source["source"], self.edges.settings)
         )
-        extra = tuple(
-            Suite(name=f"verify-{n}", run=text, asked=True)
-            for n, text in enumerate(body.get("verify") or (), 1)
-        )
-        plan = dataclasses.replace(plan, verify=(*plan.verify, *extra), source=source.get("path", ""))
+        verify = (*plan.verify, *suites.asked_for(body.get("verify") or ()))
+        plan = dataclasses.replace(plan, verify=verify, source=source.get("path", ""))
         only = tuple(body.get("only") or ())
         intake.check_only(plan, only)
         async with self.submitter.lock:

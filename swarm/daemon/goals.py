@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from swarm import shapes
-from swarm.core import building
+from swarm.core import building, suites
 from swarm.core import goal as goals
 from swarm.core import messages as m
 from swarm.core.goal import Goal
-from swarm.core.model import COMMAND, PlanSpec, Suite, TaskSpec, slug
+from swarm.core.model import COMMAND, PlanSpec, TaskSpec, slug
 from swarm.core.run import Run
 from swarm.daemon import answers, closing, usable
 from swarm.daemon.coordinator import Coordinator
@@ -77,9 +77,7 @@ class Goals:
             builds=kind == "build",
             approved=bool(wanted.get("approved")),
             sequential=bool(wanted.get("sequential")),
-            verify=tuple(
-                Suite(f"verify-{n}", each, asked=True) for n, each in enumerate(wanted.get("verify") or (), 1)
-            ),
+            verify=suites.asked_for(wanted.get("verify") or ()),
             reviewer=reviewer,
             fixer=fixer,
             rounds_max=rounds_max,

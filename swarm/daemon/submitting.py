@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from swarm import config, shapes
-from swarm.core import again, discover, submission
+from swarm.core import again, discover, submission, suites
 from swarm.core import messages as m
 from swarm.core.model import PhaseSpec, PlanSpec, Suite, TaskState, staging_branch
 from swarm.core.run import Run
@@ -55,8 +55,8 @@ class Submitter:
         found: shapes.SubmitNotes = {}
         if discover.asks(plan):
             there = intake.checkout(self.edges.repository, here)
-            suites = await asyncio.to_thread(lambda: intake.suites_of(there))
-            plan, found["verify_found"] = discover.filled_in(plan, suites), discover.document(suites)
+            fitting = await asyncio.to_thread(lambda: intake.suites_of(there))
+            plan, found["verify_found"] = discover.filled_in(plan, fitting), discover.document(fitting)
         known = self._coordinator.swarm.runs.get(plan.id)
         if known is not None:
             plan = _as_asked_before(known, plan)
@@ -65,6 +65,7 @@ class Submitter:
             plan = again.carried_on(known, plan, outdated)
             if changed:
                 found["again"] = again.told(plan, outdated)
+        plan = suites.apart(plan)
         change = self._checked(plan)
         news = change.added or change.replaced or change.finished
         if known is None or not if_new or news or known.plan.verify != plan.verify:
@@ -191,8 +192,8 @@ def _late(run: Run, plan: PlanSpec, edges: Edges) -> shapes.SubmitNotes:
     return found
 
 
-def _shown(suites: Iterable[Suite]) -> list[str]:
-    return [" ".join(suite.run.split())[:SUITE_SHOWN] for suite in suites]
+def _shown(some: Iterable[Suite]) -> list[str]:
+    return [" ".join(suite.run.split())[:SUITE_SHOWN] for suite in some]
 
 
 def _merging(edges: Edges, run: Run) -> str:

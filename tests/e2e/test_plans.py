@@ -408,7 +408,7 @@ def test_what_a_plan_says_anew_of_its_run_holds_or_is_said_not_to(swarm: Swarm) 
     trailers = git(
         swarm.top, "log", "-1", "--format=%(trailers:key=Swarm-Verified,valueonly)", "swarm/r/staging"
     )
-    assert trailers.strip() == "verify-1"
+    assert trailers.strip() == "test -e out-a"
     problems = check(swarm, plan, code=2)["errors"]
     assert problems == [{"place": "base", "text": '"nowhere" is no branch or commit here'}]
     check(swarm, swarm.plan("r", ran, base="main"))

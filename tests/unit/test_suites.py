@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from swarm.core import commands as cmd
@@ -9,6 +11,8 @@ from swarm.core import messages as m
 from swarm.core.model import Suite, SuiteResult
 from swarm.core.suites import (
     Share,
+    apart,
+    asked_for,
     blamed,
     broken_runner,
     does_not_add_up,
@@ -19,8 +23,27 @@ from swarm.core.suites import (
     slowest,
     together,
 )
+from swarm.errors import UsageError
 from tests.builders import a_plan, a_task
 from tests.stories import a_story
+
+
+def test_what_verify_asks_for_is_named_after_its_command() -> None:
+    """As a suite of a plan is; no name is that of another command's anywhere in the plan, nor that of no suite at all."""
+    asked = asked_for(["make  test", "make  test", "none", "unit", "x" * 90 + "1", "x" * 90 + "2"])
+    assert [each.name for each in asked][:3] == ["make test", "none", "unit"]
+    plan = a_plan(a_task("a", verify=["make unit"]), verify=["lint"])
+    (of_task,) = (dataclasses.replace(each, name="unit") for each in plan.tasks[0].verify)
+    plan = dataclasses.replace(plan, tasks=(dataclasses.replace(plan.tasks[0], verify=(of_task,)),))
+    made = apart(dataclasses.replace(plan, verify=(*plan.verify, *asked)))
+    names = [each.name for each in made.verify]
+    assert names[:4] == ["lint", "make test", "none (2)", "unit (2)"]
+    assert names[5] == f"{names[4]} (2)"
+    assert apart(made) == made
+    same = dataclasses.replace(plan, verify=asked_for([plan.verify[0].run]))
+    assert [each.name for each in apart(same).verify] == [plan.verify[0].run]
+    with pytest.raises(UsageError):
+        asked_for(["make", " "])
 
 
 def test_the_slowest_of_several_is_named() -> None:
