@@ -405,6 +405,7 @@ def to_limits(settings: Settings) -> MachineLimits:
         alone_comes_back=True,
         priority_anew=True,
         over_keeps_none=True,
+        conflict_ends=True,
         settles_first=True,
         batches=settings.verify.mode == "batch",
         verify_slots=settings.verify.slots,

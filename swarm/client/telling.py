@@ -525,17 +525,8 @@ def task_text(document: Document, *, now: float, top: str = "") -> str:
         lines += _attempt_lines(attempt, now, top)
     if not task.get("attempts"):
         lines += ["", "  no attempt yet"]
-    return (
-        "\n".join(
-            [
-                *lines,
-                *_next_steps(
-                    task, run if isinstance(run, dict) else {"id": run, "meant": document.get("meant", True)}
-                ),
-            ]
-        )
-        + "\n"
-    )
+    of = run if isinstance(run, dict) else {"id": run, "meant": document.get("meant", True)}
+    return "\n".join([*lines, *_next_steps(task, of)]) + "\n"
 
 
 def task_facts(task: Document) -> Iterator[tuple[str, str]]:
@@ -558,8 +549,11 @@ def _next_steps(task: Document, run: Document) -> Iterator[str]:
         return
     name = called(run, str(task.get("id", "?")))
     yield ""
-    if any(attempt.get("head") not in (None, attempt.get("base")) for attempt in task.get("attempts") or []):
-        yield f"  Look:  swarm diff {name}, or swarm worktrees open {name}; its work is kept"
+    attempts = task.get("attempts") or []
+    kept = [each for each in attempts if each.get("head") not in (None, each.get("base"))]
+    if kept:
+        which = "" if kept[-1] is attempts[-1] else f" --attempt {kept[-1].get('n')}"
+        yield f"  Look:  swarm diff {name}, or swarm worktrees open {name}{which}; its work is kept"
     yield f"  Again: swarm retry {name}"
 
 

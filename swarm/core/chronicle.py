@@ -567,7 +567,8 @@ class Chronicle:
 
     def _over(self, course: Course, seq: int, at: float, state: str, record: Record) -> None:
         """Ends a task, and the attempt at it; one that had ended already only stands differently now."""
-        self._end(course, seq, at, state, str(record.get("code", "")), str(record.get("text", "")))
+        code = str(record.get("last", record.get("code", "")))
+        self._end(course, seq, at, state, code, str(record.get("text", "")))
         course.state = state
         self.undone += record.get("code") == UNDONE
         if course.good_at is None and state in ("landed", "answered"):

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from swarm.core.model import Attempt, Reason, Sides, SuiteResult
+from swarm.core.state import some
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
 _UUID = r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
@@ -29,6 +30,11 @@ _VARYING = (
         "#",
     ),
     (re.compile(r"[ \t]+"), " "),
+)
+# Ends of attempts whose work, if any, was never merged, so that they say nothing of a conflict before them.
+_BEFORE_MERGING = frozenset(
+    {"empty", "worker_failed", "timeout", "no_output", "over_memory", "lost", "spawn_failed"}
+    | {"stopped", "try_later", "machine"}
 )
 _BLANK = re.compile(r" ?\n\s*")
 
@@ -82,6 +88,27 @@ def conflict_facts(attempt: Attempt, versions: Sequence[Sides]) -> dict[str, Any
         {"path": each.path, "base": each.base, "staging": each.staging, "own": each.own} for each in versions
     ]
     return {"base": attempt.base, "head": attempt.submitted, "versions": told}
+
+
+def in_the_end(attempts: Sequence[Attempt], reason: Reason) -> Reason:
+    """Says why a task has failed whose newest attempt came to nothing for `reason`. Where the last of its work that could be merged
+    conflicted, that is what it comes down to: one that changed nothing since has not settled it, so that the conflict stands; one
+    that failed in another way is told with what it was to settle."""
+    for each in reversed(attempts):
+        code = each.reason.code if each.reason is not None else ""
+        if each.reason is not None and code == "conflict":
+            conflict = each.reason
+            break
+        if code not in _BEFORE_MERGING:
+            return reason
+    else:
+        return reason
+    if reason.code == "empty":
+        facts = {**conflict.facts, "last": reason.code}
+        return Reason("conflict", f"{conflict.text}; tried again, {reason.text}", facts)
+    was = f"{reason.text}; it was to settle that the work before it conflicts with staging"
+    paths = conflict.facts.get("paths") or ()
+    return Reason(reason.code, f"{was} in {some(paths)}" if paths else was, reason.facts)
 
 
 def normalised(output: str) -> str:

@@ -200,6 +200,8 @@ def held_against(turn: Turn, run: Run, task: Task, attempt: Attempt, end: Step, 
     end_attempt(turn, run, task, attempt, end, reason)
     tried = task.attempts[task.budget_from :]
     if sum(1 for each in tried if each.counts) >= task.spec.attempts:
+        if turn.swarm.limits.conflict_ends:
+            reason = feedback.in_the_end(tried, reason)
         end_task(turn, run, task, TaskState.FAILED, reason)
         return
     same, most = feedback.same_failures(tried), turn.swarm.limits.same_failure_max

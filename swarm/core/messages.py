@@ -571,7 +571,8 @@ FACTS: dict[str, str] = {
     "PlanApproved": "the plan that came of the run's goal, as named by `digest`, was approved of",
     "BuildReady": "all that the goal's plan asks for stands on staging, verified and reviewed as far as anybody is to review",
     "BuildStopped": "the build can't go on by itself: `text` says why",
-    "TaskFailed": "the task ended without landing: `code` and `text` say why; its work is kept",
+    "TaskFailed": "the task ended without landing: `code` and `text` say why; its work is kept; `last` is how its last attempt "
+    "ended where a conflict before that is why",
     "TaskCancelled": "the task was given up; its work is kept",
     "TaskBlocked": "something that the task needs ended without landing",
     "TaskRetried": "the task is tried again",

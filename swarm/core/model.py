@@ -293,7 +293,8 @@ class Limits:
     `keep_claims` has a task keep its claims, and the paths of the conflict, from a conflict to its next attempt, and run alone only
     after a second one; off likewise: alone after the first. `alone_comes_back` has one that is to run alone, and waits for such
     claims, start when they are free; before it nobody came back to it. `over_keeps_none` has one that fails over its budget then
-    give them back; before it they stayed taken.
+    give them back; before it they stayed taken. `conflict_ends` has one that fails told with the conflict that its last attempts
+    did not settle; before it the last of them alone was told of.
     `batches` lets several attempts be verified at once where little is red (opt-in). `by_priority` lets finished work of a higher
     priority land before others that wait; off as in journals of 0.1.0. `apart` has a task that shares a path with one at work start
     after a few later ones of its priority that share none; `apart_in_order` has these overlap none that they pass by. Off likewise.
@@ -358,6 +359,7 @@ class Limits:
     alone_comes_back: bool = False
     priority_anew: bool = False
     over_keeps_none: bool = False
+    conflict_ends: bool = False
     settles_first: bool = False
     expect_memory: bool = False
     memory_percent_suspend: float = 95.0

@@ -279,6 +279,34 @@ def test_a_conflict_that_stays_fails_and_keeps_the_work(swarm: Swarm) -> None:
     swarm.left_broken = {"I2"}  # the person's commit, in a repository where none has any business
 
 
+def test_a_second_chance_that_changes_nothing_leaves_the_conflict(swarm: Swarm) -> None:
+    """Row 120: a task whose second chance changes nothing has failed by the conflict; what to type shows the work of the first."""
+    edit = "sed -i s/^line$/$SWARM_TASK/ file.txt"
+    (swarm.top / "file.txt").write_text("line\n")
+    git(swarm.top, "add", "file.txt")
+    git(swarm.top, "commit", "-q", "-m", "A line")
+    swarm.look_again()
+    plan = swarm.plan(
+        "once", [swarm.task("t0", edit), swarm.task("t1", edit, gate="late", attempts=1, claims=["other"])]
+    )
+    swarm("start")
+    swarm("submit", str(plan))
+    swarm.wait_for_start("t1")
+    swarm.wait_for_landed("once", "t0")
+    swarm.open("late")
+    run = swarm.wait("once", code=1)
+    swarm.check_landed(run)
+    task = task_of(run, "t1")
+    reason = task["reason"]
+    assert (reason["code"], reason["paths"], reason["landings"]) == ("conflict", ["file.txt"], ["t0"])
+    assert [attempt["reason"]["code"] for attempt in task["attempts"]] == ["conflict", "empty"]
+    assert swarm("report", "--json").json["totals"]["in_vain"] == {"conflict": 1, "empty": 1}
+    shown = swarm("show", "t1").out
+    assert "swarm worktrees open t1 --attempt 1; its work is kept" in shown
+    opened = Path(swarm("worktrees", "open", "t1", "--attempt", "1").out.strip())
+    assert (opened / "file.txt").read_text() == "t1\n"
+
+
 def test_a_person_at_work_in_the_staging_worktree_is_not_disturbed(swarm: Swarm) -> None:
     """A dirty staging worktree is left as it is while landings go on, and status says that it does not follow."""
     plan = swarm.plan("edited", [swarm.task("a"), swarm.task("b", needs=["a"], gate="b")])

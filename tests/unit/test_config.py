@@ -50,6 +50,7 @@ def test_without_a_file_everything_is_the_default(tmp_path: Path) -> None:
         alone_comes_back=True,
         priority_anew=True,
         over_keeps_none=True,
+        conflict_ends=True,
         settles_first=True,
         verify_again=True,
         same_failure_max=3,

@@ -192,3 +192,77 @@ def test_older_journals_run_alone_at_once() -> None:
     story.conflict("x", "src/x")
     assert (story.task("x").alone, held(story)) == (True, {})
     assert Claim("src/**") in story.task("x").spec.claims
+
+
+ENDS = dataclasses.replace(KEEPING, conflict_ends=True)
+
+
+def tried_after_a_conflict(*ends: str, limits: Limits = ENDS) -> Story:
+    """Task `x`, whose work conflicted with that of `old` in src/x, and whose next attempts came to these ends."""
+    attempts = sum(end not in ("conflict", "stopped") for end in ends)
+    story = a_story(a_plan(a_task("x", attempts=attempts)), bench=Story(limits))
+    for end in ("conflict", *ends):
+        if end == "empty":
+            story.up("x")
+            story.exit("x")
+            story.collect("x", touched=())
+        elif end == "worker_failed":
+            story.fail("x")
+        else:
+            story.work("x", ["src/x"])
+            story.conflict("x", "src/x", landings=["old"])
+    assert story.state("x") == "failed"
+    return story
+
+
+@pytest.mark.parametrize(
+    "ends", [("empty",), ("empty", "empty"), ("worker_failed", "empty"), ("conflict", "empty")]
+)
+def test_work_that_conflicted_and_that_nothing_came_of_since_failed_by_the_conflict(
+    ends: tuple[str, ...],
+) -> None:
+    """A task whose second chance changes nothing has not settled the conflict: it fails as `conflict`, with the paths, the landings
+    that touched them and where its work is, and says what became of the second chance."""
+    story = tried_after_a_conflict(*ends)
+    reason = story.task("x").reason
+    assert reason is not None
+    assert reason.code == "conflict"
+    assert reason.text == (
+        "it conflicts with staging in src/x, changed there by old; tried again, the worker changed nothing,"
+        " and the task does not say allow_empty"
+    )
+    first = story.task("x").attempts[ends.count("conflict")]
+    assert (reason.facts["paths"], reason.facts["landings"]) == (["src/x"], ["old"])
+    assert reason.facts["head"] == first.head
+    failed = story.told("TaskFailed")[-1].data
+    assert (failed["code"], failed["paths"], failed["landings"]) == ("conflict", ["src/x"], ["old"])
+    assert failed["last"] == "empty"
+    last = story.attempt("x").reason
+    assert last is not None
+    assert last.code == "empty"  # of the attempt itself is told what it did
+
+
+def test_a_worker_that_fails_on_its_second_chance_failed_by_itself_and_the_conflict_is_told() -> None:
+    """Its exit code is what there is to look at; that there was a conflict to settle is said beside it."""
+    story = tried_after_a_conflict("worker_failed")
+    reason = story.task("x").reason
+    assert reason is not None
+    assert (reason.code, reason.facts) == ("worker_failed", {"exit_code": 1})
+    assert reason.text == (
+        "the worker ended with exit code 1; it was to settle that the work before it conflicts with staging in src/x"
+    )
+
+
+def test_work_that_has_merged_since_a_conflict_does_not_fail_by_it() -> None:
+    """Once the next attempt has merged, the conflict is settled, whatever its suites say; before the limit it was never told of."""
+    story = a_story(a_plan(a_task("x", verify=["make"], attempts=2)), bench=Story(ENDS))
+    story.work("x", ["src/x"])
+    story.conflict("x", "src/x", landings=["old"])
+    story.work("x", ["src/x"])
+    story.merge("x")
+    story.verify("x", "failed")
+    story.up("x")
+    story.exit("x")
+    story.collect("x", touched=())
+    assert (story.state("x"), story.why("x")) == ("failed", "empty")
+    assert tried_after_a_conflict("empty", limits=KEEPING).why("x") == "empty"

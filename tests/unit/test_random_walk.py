@@ -128,6 +128,7 @@ class World:
             same_failure_max=self.random.choice([0, 0, 1, 3]),
             tell_unused=self.random.random() < 0.5,
             tell_ends=self.random.random() < 0.5,
+            conflict_ends=self.random.random() < 0.5,
             keep_worktrees=self.random.random() < 0.2,
             follow_share=self.random.choice([0.0, 0.2]),
             budget_tokens=self.random.choice([0, 0, 0, 5_000]),

@@ -31,6 +31,7 @@ LIMITS = Limits(
     alone_comes_back=True,
     priority_anew=True,
     over_keeps_none=True,
+    conflict_ends=True,
     settles_first=True,
 )
 
