@@ -105,7 +105,8 @@ def _held_against(
     from swarm.edge import git
 
     def held(reading: Reading) -> Reading:
-        return intake.with_hindrances(intake.with_base_looked_up(reading, repository), repository, settings)
+        found = intake.with_astray(intake.with_base_looked_up(reading, repository), repository, settings)
+        return intake.with_hindrances(found, repository, settings)
 
     try:
         repository = git.Repository.discover(top)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from swarm.core import discover
@@ -19,11 +19,12 @@ from swarm.core.model import PlanSpec
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A plan as far as it could be read; it is valid when there are no errors."""
+    """A plan as far as it could be read; it is valid when there are no errors. `places` says where each task stands in the file."""
 
     plan: PlanSpec | None
     errors: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 # --- which file -------------------------------------------------------------------------------------------------------------

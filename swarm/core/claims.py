@@ -12,6 +12,7 @@ to the form of accents, because on some machines `A.py` and `a.py` are one file;
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ OPAQUE_PREFIX = "\0"  # a claim that starts so is an opaque token, compared for 
 _LOOKS_MAX = 200_000  # at claims and paths, to find out what was not needed
 _WILD = frozenset("*?[\\")
 _ESCAPABLE = frozenset("*?[]\\-!^")  # the last three mean something between `[` and `]`
+_ESCAPED = re.compile(r"\\([*?\[\]\\\-!^])")
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Hashable)
@@ -58,6 +60,16 @@ def normalise(path: str) -> str:
 def literal(path: str) -> str:
     """Writes the pattern that covers this very path (and what is below it), its wildcards escaped."""
     return "".join(f"\\{character}" if character in _WILD else character for character in path)
+
+
+def folders(pattern: str) -> tuple[str, ...]:
+    """Gives the names of the folders that all which a normalised pattern covers lies below, as far as no wildcard stands in one."""
+    names = []
+    for segment in pattern.split("/")[:-1]:
+        if not isinstance(_read_segment(segment), str):
+            break
+        names.append(_ESCAPED.sub(r"\1", segment))
+    return tuple(names)
 
 
 def _refuse_stray_backslash(path: str) -> None:

@@ -617,7 +617,7 @@ def _finish(
             "to a program that takes a prompt"
         )
         warnings.append(Problem("", text))
-    return Reading(plan, tuple(errors), tuple(_bounded(warnings)))
+    return Reading(plan, tuple(errors), tuple(_bounded(warnings)), places)
 
 
 def _same_branches(plan: PlanSpec, places: dict[str, str]) -> Iterator[Problem]:

@@ -83,6 +83,7 @@ def read_plan(text: str, source: str, edges: Edges) -> tuple[PlanSpec | None, st
     try:
         intake.check_agents(plan, edges.agents, edges.environ)
         intake.check_ownership(plan, config.to_roles(settings))
+        intake.check_paths(plan, edges.repository, settings)
         if discover.asks(plan):
             plan = discover.filled_in(plan, intake.suites_of(edges.repository))
     except SwarmError as error:

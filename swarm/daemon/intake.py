@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from swarm import config
-from swarm.core import discover, ownership
+from swarm.core import claims, discover, ownership
 from swarm.core import goal as goals
 from swarm.core import plan as plans
 from swarm.core.adapters import Agent
@@ -41,6 +41,8 @@ def check(
     `root` is the folder in which its worktrees would lie."""
     plan = read(data, source, settings)
     check_only(plan, only)
+    if repository is not None:
+        check_paths(plan, repository, settings)
     check_agents(plan, config.to_agents(settings), environ)
     check_ownership(plan, config.to_roles(settings))
     if repository is not None:
@@ -124,6 +126,50 @@ def check_ownership(plan: PlanSpec, roles: tuple[Role, ...]) -> None:
             "Nothing was submitted.",
             "give the task the `role` of the owner, or claim less; [ownership] in swarm.toml says what belongs to whom",
         )
+
+
+def check_paths(plan: PlanSpec, repository: git.Repository, settings: Settings) -> None:
+    """Raises `UsageError` where a task claims what is no part of the project: nothing that is changed there could land."""
+    wrong = [f"{task}: {text}" for task, text in _astray(plan, repository, settings)]
+    if wrong:
+        raise UsageError(
+            f"Tasks of the plan claim what is outside of the repository:\n{_some(wrong, 10)}",
+            "Nothing was submitted.",
+            "claim paths of files that git tracks, or is to track",
+        )
+
+
+def with_astray(reading: Reading, repository: git.Repository, settings: Settings) -> Reading:
+    """Adds an error for each claim through a link that leads out of the repository, or in the folder of the worktrees."""
+    plan, places = reading.plan, reading.places
+    if plan is None:
+        return reading
+    key = ".claims" if plan.format.startswith("native") else ""
+    errors = tuple(
+        Problem(f"{places[task]}{key}" if task in places else "", text)
+        for task, text in _astray(plan, repository, settings)
+    )
+    return dataclasses.replace(reading, errors=(*reading.errors, *errors))
+
+
+def _astray(plan: PlanSpec, repository: git.Repository, settings: Settings) -> Iterator[tuple[str, str]]:
+    """Gives the tasks that claim what is no part of the project, each with which claim that is and why. Looked at is the checkout
+    as it is: a link that leads out of it and comes later is not let land."""
+    top = Path(os.path.realpath(repository.working_top()))
+    root = Path(os.path.realpath(top / settings.worktrees.root))
+    below = [claims.fold(name) for name in root.relative_to(top).parts] if root.is_relative_to(top) else None
+    ways: dict[tuple[str, ...], str] = {}
+    for task in plan.tasks:
+        for path in (claim.path for claim in task.claims if not task.finished):
+            names = claims.folders(f"{path}/x")
+            above = claims.folders(path)
+            if below and [claims.fold(name) for name in names[: len(below)]] == below:
+                yield task.id, f'"{path}" is in {settings.worktrees.root}, where worktrees lie'
+                continue
+            if above not in ways:
+                ways[above] = ground.way_out(above, top, root)
+            if ways[above]:
+                yield task.id, f'"{path}" leaves the repository: {ways[above]}'
 
 
 def with_foreign_claims(reading: Reading, settings: Settings) -> Reading:

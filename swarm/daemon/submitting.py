@@ -52,6 +52,7 @@ class Submitter:
         """
         intake.check_agents(plan, self.edges.agents, self.edges.environ)
         intake.check_ownership(plan, config.to_roles(self.edges.settings))
+        await asyncio.to_thread(lambda: intake.check_paths(plan, self.edges.repository, self.edges.settings))
         found: shapes.SubmitNotes = {}
         if discover.asks(plan):
             there = intake.checkout(self.edges.repository, here)

@@ -7,6 +7,7 @@ worktrees is in it. Rules for editing: looks only; a checkout is never ours to w
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from shlex import quote
 
@@ -93,3 +94,21 @@ def _is_hidden(folder: Path) -> bool:
         return (folder / HIDING).read_text("utf-8", "replace") in ("", ALL)
     except OSError:
         return False
+
+
+def way_out(names: Iterable[str], top: Path, root: Path) -> str:
+    """Says where a path leaves the checkout at `top`, by the link of which folder; "" where it stays, or is not there yet.
+
+    In its git folder, and in `root`, the folder of all worktrees, it is out of it too. `top` and `root` are free of links.
+    """
+    path = top
+    for name in names:
+        path = path / name
+        if not path.is_symlink():
+            continue
+        leads = Path(os.path.realpath(path))
+        inside = leads.is_relative_to(top) and leads.relative_to(top).parts[:1] != (".git",)
+        if not inside or leads.is_relative_to(root):
+            return f"{path.relative_to(top)} is a link to {leads}"
+        path = leads
+    return ""

@@ -266,6 +266,36 @@ def test_every_error_at_once(swarm: Swarm) -> None:
     assert all(error["place"] for error in errors)
 
 
+def test_a_claim_by_a_link_that_leads_out_is_refused(swarm: Swarm) -> None:
+    """Through a link in the checkout that leads out of it, into .git or among the worktrees, and in their folder; with its place,
+    by check, run and a daemon. The link itself, and one to elsewhere in the checkout, may be claimed."""
+    links = {"out": "/etc", "hooks": ".git/hooks", "trees": ".worktrees", "in": "."}
+    for name, to in links.items():
+        (swarm.top / name).symlink_to(to)
+    swarm.look_again()
+    good = swarm.task("good", claims=["out", "in/out-x", "file", "[h]ooks/x", "**/passwd"])
+    wrong = ["out/passwd", "out/**", "in/out/x", "hooks/*", "trees/x", ".worktrees", ".worktrees/pool/**"]
+    plan = swarm.plan("out", [good, *(swarm.task(f"t{n}", claims=[claim]) for n, claim in enumerate(wrong))])
+    errors = check(swarm, plan, code=2)["errors"]
+    assert [each["place"] for each in errors] == [f"tasks[{n}].claims" for n in range(1, len(wrong) + 1)]
+    assert (
+        f'"out/passwd" leaves the repository: out is a link to {Path("/etc").resolve()}' in errors[0]["text"]
+    )
+    for claim, each in zip(wrong, errors, strict=True):
+        assert claim in each["text"]
+    assert 't0: "out/passwd"' in swarm("run", str(plan), code=2).err
+    assert not swarm.status()["daemon"]["running"]
+    swarm("start")
+    swarm("submit", str(plan), code=2)
+    swarm("submit", str(swarm.plan("fine", [swarm.task("a")])))
+    added = swarm("add", "--title", "b", "--run", "true", "--claim", "out/x", code=2)
+    assert "claim what is outside of the repository" in added.err
+    swarm.wait("fine")
+    for name in links:
+        (swarm.top / name).unlink()
+    swarm.look_again()
+
+
 def test_check_tells_how_wide_it_can_go(swarm: Swarm) -> None:
     """check gives waves, the critical path, and the widest useful number of workers, for people too."""
     tasks = [

@@ -13,7 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from swarm.core.claims import ClaimHeld, ClaimTable, Holding, literal, matches, normalise, overlap, strays
+from swarm.core.claims import (
+    ClaimHeld,
+    ClaimTable,
+    Holding,
+    folders,
+    literal,
+    matches,
+    normalise,
+    overlap,
+    strays,
+)
 from swarm.core.model import Claim, Mode
 
 # No example database and no deadline: a unit test writes no file and asserts no time.
@@ -457,3 +467,21 @@ class TestStrays:
             path for path in SOME_PATHS if not any(matches(pattern, path) for pattern in patterns)
         )
         assert strays(map(Claim, patterns), SOME_PATHS) == expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "above"),
+    [
+        ("a", ()),
+        ("a/b", ("a",)),
+        ("a/**", ("a",)),
+        ("A/b/*.c", ("A", "b")),
+        ("a/b*/c/d", ("a",)),
+        ("**/b/c", ()),
+        ("a\\[1\\]/b", ("a[1]",)),
+        ("a[12]/b", ()),
+    ],
+)
+def test_the_folders_above_all_that_a_pattern_covers(pattern: str, above: tuple[str, ...]) -> None:
+    """As they are written on the disk, up to the first wildcard."""
+    assert folders(normalise(pattern)) == above
