@@ -297,13 +297,13 @@ def qa_line(run: Document) -> str:
     }.get(str(qa.get("state")), f"Not reviewed yet. Next: swarm qa{which}")
 
 
-def finishing_line(run: Document, now: float) -> str:
-    """Says in one line how a finish stands that was asked for and has not ended."""
+def finishing_line(run: Document, now: float | None = None) -> str:
+    """Says in one line how a finish stands that was asked for and has not ended; with `now` for how long."""
     facts = run.get("finishing") or {}
     into, asked = printable(facts.get("into") or ""), epoch(facts.get("asked_at"))
     if facts.get("state") == "pending":
         return f"a finish into {into} was under way when the daemon ended: the next one goes on with it"
-    since = "" if asked is None else f" for {duration(now - asked)}"
+    since = "" if asked is None or now is None else f" for {duration(now - asked)}"
     return f"a finish into {into} is under way{since}: Ctrl-C where it was typed, or swarm stop, gives it up"
 
 

@@ -80,6 +80,17 @@ def test_what_is_held_is_told_as_in_the_terminal() -> None:
     assert found["notes"] == ["held: claude is held until 12:00"]
 
 
+def test_a_finish_under_way_is_told_and_not_asked_for_again() -> None:
+    """Of one that goes on the page says so, the same at any time, and does not say to type it."""
+    under_way = {"state": "under_way", "into": "main", "asked_at": "2026-11-21T03:59:00Z"}
+    landed = a_task("a", "landed", landed_commit="f" * 40)
+    document = a_document(a_run(landed, state="ended", finishing=under_way))
+    one, later = (picture.repository(document, "/r", now=NOW + s)["runs"][0] for s in (0, 100))
+    assert one["lines"][-1].startswith("a finish into main is under way: ")
+    assert one["type"] == ""
+    assert one == later
+
+
 def test_a_picture_in_which_nothing_happened_is_the_same() -> None:
     """Time that goes by is the page's to count: nobody is told of it."""
     document = a_document(a_run(a_task("a", "running", attempts=[an_attempt()])))

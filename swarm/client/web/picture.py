@@ -188,12 +188,13 @@ def _run(run: Document, top: str) -> Row:
     step = ""
     if render.plan_waits(run):
         step = f"swarm plan {name}"
-    elif state == "ended" and landed:
+    elif state == "ended" and landed and not run.get("finishing"):
         step = f"swarm finish --run {name}"
     goal = run.get("goal")
     lines = [
         *render.staging_lines(run, top),
         *(f"spent {text}" for text in [render.spent_text(run.get("spent"))] if text),
+        *([render.finishing_line(run)] if run.get("finishing") else []),
     ]
     return {
         "id": printable(run.get("id", "?")),
