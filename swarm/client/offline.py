@@ -47,13 +47,21 @@ def swarm_of(state: Path) -> Swarm:
     from swarm.core.places import Places
     from swarm.core.state import Swarm
     from swarm.daemon.recovery import restore
-    from swarm.edge.journal import ever_used, open_to_read
+    from swarm.edge.journal import JournalDamaged, ever_used, open_to_read, refuse_damaged
 
     places = Places(state)
     if not ever_used(places):
         return Swarm()
     with open_to_read(places) as journal:
-        return restore(places, journal, check=False)
+        try:
+            return restore(places, journal, check=False)
+        except JournalDamaged:
+            raise
+        except (
+            SwarmError
+        ):  # who only reads does not look at the checksums first: that takes as long as reading
+            refuse_damaged(places)
+            raise
 
 
 def status(state: Path) -> dict[str, Any]:
@@ -574,7 +582,7 @@ def _without_daemon(
         try:
             founded += [] if dry_run else refounding.refound(swarm, edges)
             if not (dry_run and founded):  # then it has no line to hold against
-                rebuild.refuse_if_behind(swarm, edges.landing)
+                rebuild.refuse_if_behind(swarm, edges.landing, repository)
             done: list[dict[str, Any]] = dump(work(founded, must, edges))
         finally:
             edges.close()

@@ -2,7 +2,8 @@
 
 Journal and transcript are two copies of one chain; whichever is whole for longer is taken. What lies beyond its end is proved by
 the landing repository (each landing names its run, task and attempt), by branches and by the folders of attempts, and becomes an
-event of its own. Where nothing lies beyond, the rebuilt state is exactly what it was, and workers that still run are adopted.
+event of its own. Where all of that is an older copy, the staging branches in the user's repository know what landed since. Where
+nothing lies beyond, the rebuilt state is exactly what it was, and workers that still run are adopted.
 
 Rules for editing: nothing is deleted: what is replaced is kept beside it, with the time in its name. Killed at any point, it
 can be done again. Only while no daemon runs.
@@ -10,16 +11,17 @@ can be done again. Only while no daemon runs.
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from swarm.core import machine
 from swarm.core import messages as m
-from swarm.core.model import Finding, FoundAttempt, FoundLanding, FoundRun, Step, slug
+from swarm.core.model import Finding, FoundAttempt, FoundLanding, FoundRun, Step, slug, staging_branch
 from swarm.core.places import Places
 from swarm.core.run import Run
 from swarm.core.state import Swarm
@@ -37,7 +39,8 @@ from swarm.edge.journal import (
     snapshot,
     write_anew,
 )
-from swarm.edge.landing import LandingRepository
+from swarm.edge.landing import Incoming, LandingRepository
+from swarm.edge.lockfile import MergeLockHeld, exclusive
 from swarm.errors import SwarmError
 from swarm.protocol import counted
 
@@ -62,6 +65,7 @@ def rebuild(places: Places, repository: git.Repository, *, dry_run: bool = False
         done = (run.id for run in swarm.runs.values() if discards.is_done(places, run.id, run.created_at))
         gone = tuple(dict.fromkeys((*discards.unknown(places, swarm), *done)))
         known = {name: run for name, run in swarm.runs.items() if name not in gone}
+        _take_up(gone, repository, places)
         beyond = look_beyond(known, LandingRepository(places.landing, repository), repository, places)
         records: list[Record] = []
         # What is forgotten is told before what is found: a later run may have the id of a discarded one.
@@ -186,10 +190,11 @@ def _put_snapshot_aside(places: Places, journal: Journal) -> None:
 # --- what lies beyond ---------------------------------------------------------------------------------------------------
 
 
-def refuse_if_behind(swarm: Swarm, landing: LandingRepository) -> None:
+def refuse_if_behind(swarm: Swarm, landing: LandingRepository, repository: git.Repository) -> None:
     """Raises `JournalDamaged` where staging holds landings that the journal does not know: it is an older one, or lost its end."""
-    for name, unknown in _unknown_landings(swarm.runs, landing).items():
-        if unknown:
+    found, further = _unknown_landings(swarm.runs, landing), _published_beyond(landing, repository)
+    for name in {**found, **further}:
+        if unknown := [*found.get(name, ()), *further.get(name, ())]:
             listed = ", ".join(each.task for each in unknown[:5]) + (" …" if len(unknown) > 5 else "")
             raise JournalDamaged(
                 f"Staging of {name} holds {counted(len(unknown), 'landing')} that the journal does not know: {listed}.",
@@ -258,38 +263,79 @@ def _moving(run: Run) -> set[str]:
 
 def _line(landing: LandingRepository, run: str, tip: str) -> Iterator[FoundLanding]:
     """Reads the landings and undos of a run off its staging line, oldest first."""
-    shown = git.run(
-        "log",
-        "--first-parent",
-        "--reverse",
-        f"--format={_FORMAT}",
-        f"{landing.base(run)}..{tip}",
-        git_dir=landing.path,
-    ).text
+    return filter(None, _commits(landing.path, run, str(landing.base(run)), tip))
+
+
+def _published_beyond(
+    landing: LandingRepository, repository: git.Repository
+) -> dict[str, list[FoundLanding]]:
+    """Gives what the staging branches in the user's repository hold beyond the landing repository, oldest first: all of ours is an
+    older copy then. What a person put on top of that is none of it: no landing of this run, or not in an unbroken line."""
+    branches = git.refs_below(repository.common_dir, "refs/heads/swarm/")
+    found = {}
+    for ref in git.refs_below(landing.path, "refs/bases/"):
+        name = ref.removeprefix("refs/bases/")
+        tip, there = landing.staging(name), branches.get(f"refs/heads/{staging_branch(name)}")
+        if tip is None or there in (None, tip) or landing.place(name, there) is not None:
+            continue
+        below = ("merge-base", "--is-ancestor", tip, there)
+        if git.run(*below, git_dir=repository.common_dir, ok=(0, 1, 128)).code == 0:
+            line = _commits(repository.common_dir, name, tip, there)
+            if ours := [*filter(None, itertools.takewhile(bool, line))]:
+                found[name] = ours
+    return found
+
+
+def _take_up(gone: Collection[str], repository: git.Repository, places: Places) -> None:
+    """Brings the landing repository on to where the user's staging branches show that it had come. May be killed and done again."""
+    landing = LandingRepository(places.landing, repository)
+    if not (landing.path / "HEAD").exists():
+        return
+    try:
+        landing.open_or_create()
+        for name, further in _published_beyond(landing, repository).items():
+            tip, base, last = landing.staging(name), landing.base(name), further[-1].commit
+            if name in gone or tip is None or base is None:
+                continue
+            landing.bring_in([Incoming(f"{name}/staging/0", last, base)])  # attempts count from 1
+            with exclusive(places.merge_lock, kind=MergeLockHeld) as held:
+                landing.advance(name, last, tip, lock=held)
+    finally:
+        landing.close()
+
+
+def _commits(git_dir: Path, run: str, since: str, tip: str) -> Iterator[FoundLanding | None]:
+    """Reads the first-parent line up to `tip`, oldest first; None for what is no landing or undo of the run."""
+    asked = ("log", "--first-parent", "--reverse", f"--format={_FORMAT}", f"{since}..{tip}")
+    shown = git.run(*asked, git_dir=git_dir).text
     for entry in shown.split("\0\0"):
         fields = entry.lstrip("\n").split("\0")
         if len(fields) != 4:
             continue
-        commit, parents, subject, trailers = fields
-        told = [line.split(": ", 1) for line in trailers.splitlines() if ": " in line]
-        undoes = tuple(task for name, task in told if name == "Swarm-Undo")
-        said = dict(told)
-        if said.get("Swarm-Run") != run:
-            continue
-        verified = said.get("Swarm-Verified", "none")
-        suites = () if verified == "none" else tuple(verified.split(", "))
-        if undoes:  # newest landing first, so that the last is the one that the others needed
-            yield FoundLanding(undoes[-1], 0, subject, commit, "", suites, undoes=undoes)
-        elif len(parents.split()) == 2 and said.get("Swarm-Attempt", "").isdigit():
-            yield FoundLanding(
-                task=said["Swarm-Task"],
-                attempt=int(said["Swarm-Attempt"]),
-                title=subject.removeprefix(f"Land {said['Swarm-Task']}: "),
-                commit=commit,
-                head=parents.split()[1],
-                verified=suites,
-                by_hand="Swarm-By-Hand" in said,
-            )
+        yield _as_landing(run, *fields)
+
+
+def _as_landing(run: str, commit: str, parents: str, subject: str, trailers: str) -> FoundLanding | None:
+    told = [line.split(": ", 1) for line in trailers.splitlines() if ": " in line]
+    undoes = tuple(task for name, task in told if name == "Swarm-Undo")
+    said = dict(told)
+    if said.get("Swarm-Run") != run:
+        return None
+    verified = said.get("Swarm-Verified", "none")
+    suites = () if verified == "none" else tuple(verified.split(", "))
+    if undoes:  # newest landing first, so that the last is the one that the others needed
+        return FoundLanding(undoes[-1], 0, subject, commit, "", suites, undoes=undoes)
+    if len(parents.split()) != 2 or not said.get("Swarm-Attempt", "").isdigit():
+        return None
+    return FoundLanding(
+        task=said["Swarm-Task"],
+        attempt=int(said["Swarm-Attempt"]),
+        title=subject.removeprefix(f"Land {said['Swarm-Task']}: "),
+        commit=commit,
+        head=parents.split()[1],
+        verified=suites,
+        by_hand="Swarm-By-Hand" in said,
+    )
 
 
 def _unknown_attempts(

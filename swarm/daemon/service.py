@@ -332,7 +332,7 @@ async def _serve(
         founded = refounding.set_aside(places)
         edges = reconcile.open_edges(places, repository, settings, environ, shut_in=shut_in)
         founded += refounding.refound(swarm, edges)
-        rebuild.refuse_if_behind(swarm, edges.landing)
+        rebuild.refuse_if_behind(swarm, edges.landing, repository)
         found = reconcile.reconcile(
             reconcile.known(swarm, places, reconcile.running(places), alone=True), edges
         )

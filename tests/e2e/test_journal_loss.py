@@ -126,6 +126,20 @@ def damaged_and_rebuilt(swarm: Swarm, how: str) -> None:
     assert [each.read_bytes() for each in kept] == ([damaged] if damaged is not None else [])
 
 
+def test_who_only_reads_says_what_mends_a_damaged_journal(swarm: Swarm) -> None:
+    """A command that needs no daemon, and meets a record that was changed, names the damage and not another version."""
+    swarm.run(swarm.plan("r", [swarm.task("a")]))
+    swarm("stop")
+    (state(swarm) / "journal.snapshot").unlink(missing_ok=True)
+    journal = state(swarm) / "journal.sqlite"
+    content = journal.read_bytes()
+    place = content.rindex(b"WorkerStarted")
+    journal.write_bytes(content[:place] + b"X" + content[place + 1 :])
+    assert "The journal is damaged" in (told := swarm("show", "a", code=1).err)
+    assert "swarm recover --journal" in told
+    swarm("recover", "--journal")
+
+
 def test_a_byte_that_no_record_has_is_missed_as_well(swarm: Swarm) -> None:
     """Of a journal that a daemon closed, audit tells of a byte that was flipped where nothing stands, start refuses it, and recover
     makes it whole."""
@@ -206,6 +220,43 @@ def test_an_older_copy_that_is_put_back_is_noticed(swarm: Swarm, tmp_path: Path,
     swarm.check_landed(run)
     swarm("stop")
     swarm("audit")
+
+
+def test_an_older_copy_of_everything_is_noticed(swarm: Swarm, tmp_path: Path) -> None:
+    """Where the landing repository is an older copy too, the staging branch still knows what landed and what was undone since: that
+    is refused, taken in, and neither done again nor taken for commits made by hand; those a person made on top are."""
+    swarm.run(swarm.plan("r", [swarm.task("a")], verify=["true"]))
+    swarm("stop")
+    shutil.copytree(state(swarm), tmp_path / "backup", symlinks=True)
+    plan = swarm.plan("r", [swarm.task(name) for name in ("a", "b", "c")], verify=["true"])
+    swarm.run(plan)
+    swarm("undo", "b", "--yes")
+    landed = swarm.landings("r")
+    swarm("stop")
+    known = tasks_of(swarm.status())
+    shutil.rmtree(state(swarm))
+    shutil.copytree(tmp_path / "backup", state(swarm), symlinks=True)
+    commit(swarm.top / ".worktrees" / "r" / "staging", "theirs", "mine\n", "Mine")
+    git(
+        swarm.top,
+        "update-ref",
+        "refs/heads/swarm/r/staging",
+        git(swarm.top / ".worktrees/r/staging", "rev-parse", "HEAD"),
+    )
+    assert "landings that the journal does not know" in refused(swarm)
+    told = swarm("recover", "--journal").out
+    assert "r/c is on staging" in told
+    assert "r/b taken off staging again" in told
+    starts = swarm.starts()
+    swarm("start")
+    swarm("submit", str(plan))
+    swarm.wait("r", code=1)
+    wait_until(lambda: swarm.landings("r") == [*landed, "by-hand-1"])
+    now = {
+        name: (state, commit) for name, state, commit, _ in tasks_of(swarm.status()) if name != "by-hand-1"
+    }
+    assert now == {name: (state, commit) for name, state, commit, _ in known}
+    assert swarm.starts() == starts
 
 
 @pytest.mark.parametrize("lost", ["journal", "both", "both, and its id is another's"])
