@@ -392,6 +392,7 @@ def to_limits(settings: Settings) -> MachineLimits:
         in_plan_order=True,
         verify_again=True,
         same_failure_max=SAME_FAILURE_MAX,
+        workers_alike=True,
         tell_unused=True,
         tell_ends=True,
         name_partners=True,

@@ -6,11 +6,12 @@ failure is compared by what is left of its output when all is taken out that dif
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from swarm.core.model import Attempt, Reason, Sides, SuiteResult
+from swarm.core.model import Attempt, Reason, Sides
 from swarm.core.state import some
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
@@ -111,6 +112,12 @@ def in_the_end(attempts: Sequence[Attempt], reason: Reason) -> Reason:
     return Reason(reason.code, f"{was} in {some(paths)}" if paths else was, reason.facts)
 
 
+def mark(output: str) -> str:
+    """Gives a short word, the same for outputs that differ in nothing but what does from one time to the next; "" for none."""
+    found = normalised(output)
+    return hashlib.sha256(found.encode("utf-8", "replace")).hexdigest()[:16] if found else ""
+
+
 def normalised(output: str) -> str:
     """Gives what a program printed without paths, times, addresses, numbers and ids, and without blanks that say nothing."""
     found = _ESCAPES.sub("", output)
@@ -119,21 +126,23 @@ def normalised(output: str) -> str:
     return _BLANK.sub("\n", found).strip()
 
 
-def same_failures(attempts: Sequence[Attempt]) -> int:
-    """Counts how many of the last attempts, the newest included, failed their verification in one and the same way."""
-    count = 0
+def same_failures(attempts: Sequence[Attempt], *, workers: bool) -> int:
+    """Counts how many of the last attempts, the newest included, failed in one and the same way: their verification or, with
+    `workers`, their worker. One that says nothing of its failure is not known to be like another."""
+    newest, count = _failure(attempts[-1], workers=workers), 0
     for attempt in reversed(attempts):
-        if attempt.reason is None or attempt.reason.code != "verify_failed":
-            break
-        if _failure(attempt.suites) != _failure(attempts[-1].suites):
+        if newest is None or _failure(attempt, workers=workers) != newest:
             break
         count += 1
     return count
 
 
-def _failure(suites: Sequence[SuiteResult]) -> frozenset[tuple[str, str, int | None, str]]:
-    return frozenset(
-        (suite.name, suite.outcome, suite.exit_code, normalised(suite.tail))
-        for suite in suites
-        if suite.outcome != "passed"
-    )
+def _failure(attempt: Attempt, *, workers: bool) -> object:
+    """Gives what one failure is told from another by; None where that can't be said."""
+    code = attempt.reason.code if attempt.reason is not None else ""
+    if code == "verify_failed":
+        bad = (suite for suite in attempt.suites if suite.outcome != "passed")
+        return frozenset((each.name, each.outcome, each.exit_code, normalised(each.tail)) for each in bad)
+    # A summary is what a worker chose to say, number for number; its output is what came.
+    said = " ".join(attempt.result.summary.split()) or attempt.output
+    return (attempt.exit_code, said) if workers and code == "worker_failed" and said else None

@@ -204,7 +204,8 @@ def held_against(turn: Turn, run: Run, task: Task, attempt: Attempt, end: Step, 
             reason = feedback.in_the_end(tried, reason)
         end_task(turn, run, task, TaskState.FAILED, reason)
         return
-    same, most = feedback.same_failures(tried), turn.swarm.limits.same_failure_max
+    limits = turn.swarm.limits
+    same, most = feedback.same_failures(tried, workers=limits.workers_alike), limits.same_failure_max
     if most and same >= most:
         text = f"{reason.text}, in the same way {same} times, so it is not tried again"
         end_task(turn, run, task, TaskState.FAILED, Reason(reason.code, text, reason.facts))

@@ -287,7 +287,8 @@ class Limits:
     for one that is on its way back; None: no start waits for that, as in journals of 0.1.0. `in_plan_order` lets a task that waits
     for a claim go before later ones that overlap it; `verify_again` has suites that did not pass run once more on the same commit
     before that counts; `same_failure_max` is how often a task's verification may fail in one and the same way before it is not
-    tried again, 0 for any number; `tell_unused` has claims told that nothing was changed under. All off as in journals of 0.1.0.
+    tried again, 0 for any number; `workers_alike` has that go for its worker too; `tell_unused` has claims told that nothing was
+    changed under. All off as in journals of 0.1.0.
     `tell_ends` has it told of an attempt whose task gets another which end it came to; off likewise.
     `name_partners` has it found out together with which landings work is red, where it is green without them; off likewise.
     `keep_claims` has a task keep its claims, and the paths of the conflict, from a conflict to its next attempt, and run alone only
@@ -334,6 +335,7 @@ class Limits:
     in_plan_order: bool = False
     verify_again: bool = False
     same_failure_max: int = 0
+    workers_alike: bool = False
     tell_unused: bool = False
     tell_ends: bool = False
     verify_slots: int = 1
@@ -578,6 +580,7 @@ class Attempt:
     ahead of it that it could not be merged onto, `passed_by` how many went ahead of it because of that.
     `left` is where staging was published as its candidate was asked for, or staging to move to it; "" where nobody is to look
     whether it still stands there.
+    `output` stands for the end of what its worker put out, where that failed.
     `foreseen` are those that its worker's changes so far would conflict with, each with a path.
     `search` goes on while it is found out what the attempt is red together with; then it has left the merge queue.
     `batch` names the tasks, its own among them, that are verified together, as the candidate of the last (see `batch`).
@@ -604,6 +607,7 @@ class Attempt:
     exited_at: float | None = None
     ended_at: float | None = None
     exit_code: int | None = None
+    output: str = ""
     ending: str | None = None
     head: str | None = None
     commits: int = 0

@@ -65,6 +65,7 @@ def worker_exited(turn: Turn, event: m.WorkerExited) -> None:
     run, task, attempt = live(turn, event, *UP_STEPS)
     attempt.suspended_at = None
     attempt.exit_code, attempt.result, attempt.exited_at = event.exit_code, event.result, event.at
+    attempt.output = event.output
     attempt.trouble, attempt.memory_bytes = event.trouble, max(attempt.memory_bytes, event.memory_bytes)
     budget.spend(turn.swarm, run, event.result, turn.at)
     if attempt.ending == "timeout" and _was_in_time(task, attempt, event):

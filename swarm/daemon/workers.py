@@ -18,6 +18,7 @@ from typing import Any
 from swarm import log
 from swarm.core import commands as cmd
 from swarm.core import messages as m
+from swarm.core.feedback import mark
 from swarm.core.model import Readings
 from swarm.core.streams import outcome
 from swarm.crashpoints import crash_at
@@ -27,6 +28,7 @@ from swarm.daemon.listening import Ears
 from swarm.daemon.memory import MemoryWatch
 from swarm.daemon.oversight import Oversight
 from swarm.daemon.so_far import SoFar
+from swarm.daemon.verification import tail_of
 from swarm.daemon.watching import AnswerInThread, Key, Watched, Watcher, key_of
 from swarm.edge import contract, heard, process, sandbox, trouble
 from swarm.edge.proctable import Stat
@@ -220,6 +222,7 @@ class Workers:
         words = self.ears.take(command, said.at if said is not None else at)
         if words is not None:
             code, result = outcome(words, code, result, at)
+        output = mark(tail_of(places.output)) if code else ""
         return m.WorkerExited(
             at=at,
             **command.about,
@@ -228,6 +231,7 @@ class Workers:
             trouble=lacks,
             memory_bytes=self.memory.most_of(command),
             ended_at=self._ended_at(command, said),
+            output=output,
             jitter=random.random(),  # noqa: S311  (nobody is to be kept from guessing it)
         )
 

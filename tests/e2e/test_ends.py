@@ -46,6 +46,23 @@ def test_any_command_is_a_worker(swarm: Swarm) -> None:
     assert left == "Ada <ada@example.org>"
 
 
+def test_a_worker_that_fails_in_the_same_way_three_times_has_failed(swarm: Swarm) -> None:
+    """Row 63: attempts that are left are not spent on what fails in the same way, by its output but for times and numbers, or by
+    what it says of itself; another approach each time is another way."""
+    says = """printf '{"summary": "%s"}' "$SAYS" > "$SWARM_RESULT_FILE"; exit 1"""
+    tasks = [
+        swarm.task("prints", "echo broken after $(date +%s%N) in process $$; exit 1", attempts=5),
+        swarm.task("says", f"SAYS='change the pattern'; echo of $(date); {says}", attempts=5),
+        swarm.task("searches", f"SAYS='approach '$SWARM_ATTEMPT; echo broken; {says}", attempts=4),
+    ]
+    run = swarm.run(swarm.plan("again", tasks), code=1)
+    assert [len(task["attempts"]) for task in run["tasks"]] == [3, 3, 4]
+    assert code_of(run, "prints") == code_of(run, "says") == "worker_failed"
+    text = "the worker ended with exit code 1, in the same way 3 times, so it is not tried again"
+    assert [task["reason"]["text"] for task in run["tasks"][:2]] == [text, text]
+    assert "3 times" not in task_of(run, "searches")["reason"]["text"]
+
+
 def test_doing_nothing_is_no_success_unless_declared(swarm: Swarm) -> None:
     """Rows 59 and 77: an undeclared empty result fails as `empty`; with allow_empty it lands a merge with the same tree."""
     plan = swarm.plan(

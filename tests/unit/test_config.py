@@ -54,6 +54,7 @@ def test_without_a_file_everything_is_the_default(tmp_path: Path) -> None:
         settles_first=True,
         verify_again=True,
         same_failure_max=3,
+        workers_alike=True,
         tell_unused=True,
         tell_ends=True,
         name_partners=True,

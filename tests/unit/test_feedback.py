@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.claims import unused
-from swarm.core.feedback import normalised
-from swarm.core.model import Claim, Limits, Sides
+from swarm.core.feedback import mark, normalised
+from swarm.core.model import Claim, Limits, Sides, WorkerResult
 from tests.builders import BASE, a_claim, a_plan, a_task
 from tests.stories import Story, a_story
 
@@ -86,6 +86,68 @@ def test_the_same_failure_three_times_is_enough() -> None:
         failed.data["text"]
         == "verification did not pass: make (failed), in the same way 3 times, so it is not tried again"
     )
+
+
+WORKERS = dataclasses.replace(NOW, workers_alike=True)
+
+
+def a_worker_failing(limits: Limits, *ends: tuple[int, str, str]) -> Story:
+    """Task `a`, whose workers ended with these exit codes, summaries and outputs."""
+    story = a_story(a_plan(a_task("a", attempts=9)), bench=Story(limits))
+    for code, summary, output in ends:
+        story.up("a")
+        where = story.where(story.sole(cmd.WatchWorker, "a"))
+        said = WorkerResult(summary=summary)
+        story.send(m.WorkerExited(**where, exit_code=code, result=said, output=mark(output)))
+        story.collect("a")
+    return story
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        [
+            (1, "I change the pattern", "one"),
+            (1, "I change the  pattern\n", "two"),
+            (1, "I change the pattern", ""),
+        ],
+        [(1, "", "pid 12: no such file"), (1, "", "pid 14: no such file"), (1, "", "pid 9: no such file")],
+    ],
+)
+def test_a_worker_that_fails_in_the_same_way_three_times_is_not_tried_again(
+    ends: list[tuple[int, str, str]],
+) -> None:
+    """Row 63: what a worker says it tried, or where it says nothing the end of its output, is the same three times: that is
+    enough, as it is of suites."""
+    assert a_worker_failing(WORKERS, *ends[:2]).state("a") == "running"
+    story = a_worker_failing(WORKERS, *ends)
+    assert (story.state("a"), story.why("a")) == ("failed", "worker_failed")
+    (failed,) = story.told("TaskFailed")
+    text = "the worker ended with exit code 1, in the same way 3 times, so it is not tried again"
+    assert failed.data["text"] == text
+    assert (
+        a_worker_failing(NOW, *ends).state("a") == "running"
+    )  # as journals have it that do not know the limit
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        [
+            (1, "the first way", ""),
+            (1, "the second way", ""),
+            (1, "way 3", ""),
+            (1, "way 4", ""),
+            (1, "way 5", ""),
+        ],
+        [(1, "", "boom"), (2, "", "boom"), (1, "", "boom"), (2, "", "boom")],
+        [(1, "", "boom"), (1, "", "bang"), (1, "", "boom"), (1, "", "boom")],
+        [(1, "", "")] * 5,
+    ],
+)
+def test_workers_that_fail_otherwise_or_say_nothing_are_tried_again(ends: list[tuple[int, str, str]]) -> None:
+    """Another way, another exit code or other words are news; of silence nobody knows whether it is the same."""
+    assert a_worker_failing(WORKERS, *ends).state("a") == "running"
 
 
 def test_another_failure_is_news() -> None:

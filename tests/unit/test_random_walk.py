@@ -126,6 +126,7 @@ class World:
             batches=self.random.random() < 0.5,
             by_priority=self.random.random() < 0.5,
             same_failure_max=self.random.choice([0, 0, 1, 3]),
+            workers_alike=self.random.random() < 0.5,
             tell_unused=self.random.random() < 0.5,
             tell_ends=self.random.random() < 0.5,
             conflict_ends=self.random.random() < 0.5,
