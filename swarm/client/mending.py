@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -280,7 +280,9 @@ def _finding_line(found: Mapping[str, Any], dry_run: bool) -> str:
 
 @command("discard", shows=True, steers=True)
 @click.argument("run")
-@click.option("--force", is_flag=True, help="Also what is nowhere else, once its names were typed.")
+@click.option(
+    "--force", is_flag=True, help="Also what is nowhere else, once its names were typed, or came on stdin."
+)
 @click.option(
     "--yes",
     "names",
@@ -293,7 +295,7 @@ def discard(session: Session, run: str, force: bool, names: tuple[str, ...], dry
     """End a run and remove its worktrees, branches and recovery refs.
 
     Refused while it holds work that is nowhere else: not landed, or on staging and not on your branch. With --force that is given
-    up, if each name of it is typed. The name of the run is free again afterwards.
+    up, if each name of it is typed, or read from stdin where that is no terminal. The name of the run is free again afterwards.
     """
     document = session.with_daemon(
         lambda daemon, _: _discard(session, daemon, run, force, names, dry_run),
@@ -328,7 +330,7 @@ def _discard(
     session: Session, daemon: Connection, run: str, force: bool, names: tuple[str, ...], dry_run: bool
 ) -> dict[str, Any]:
     body: dict[str, Any] = {"run": run, "force": force, "names": list(names), "dry_run": True}
-    if dry_run or (force and not names and session.interactive):
+    if dry_run or (force and not names):
         document: dict[str, Any] = daemon.post(protocol.DISCARD, body)
         if dry_run or not document["holds"]:
             return document if dry_run else _done(daemon, body)
@@ -343,13 +345,27 @@ def _done(daemon: Connection, body: Mapping[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _typed(session: Session, holds: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Has a person type the names of what is to be given up."""
+def _typed(session: Session, holds: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Has a person type the names of what is to be given up, in a line; without a terminal they are read from stdin, until all are
+    there. Raises `UsageError` for a quote that is not closed."""
     import shlex
+    import sys
 
     for each in holds:
         session.note(f"{protocol.printable(each['name'])}: {protocol.printable(each['text'])}")
-    typed: str = click.prompt(
-        "Type the names of all that is to be given up", default="", show_default=False, err=True
-    )
-    return shlex.split(typed)
+    try:
+        if sys.stdin is not None and sys.stdin.isatty():
+            asked = "Type the names of all that is to be given up"
+            return shlex.split(click.prompt(asked, default="", show_default=False, err=True))
+        typed: list[str] = []
+        for line in sys.stdin or ():
+            typed += shlex.split(line)
+            if {str(each["name"]) for each in holds} <= set(typed):
+                break
+        return typed
+    except ValueError as error:
+        raise UsageError(
+            f"The names can't be read: {error}.",
+            "Nothing was removed.",
+            "type them again, or give --yes NAME",
+        ) from None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 
 import pytest
 
 from tests.conftest import git, wait_until
-from tests.e2e.driver import PATIENCE_S, Swarm, common_dir, runs
+from tests.e2e.driver import PATIENCE_S, SWARM, Swarm, common_dir, runs
 from tests.e2e.test_ends import task_of
 
 
@@ -232,3 +234,45 @@ def test_who_only_asks_starts_no_work(swarm: Swarm) -> None:
     swarm.wait_for_gate("b")
     swarm.open("b")
     swarm.check_landed(swarm.wait("r"))
+
+
+def test_the_names_may_come_on_stdin(swarm: Swarm) -> None:
+    """Without a terminal --force reads the names from stdin, in one line or several; not all of them, or none, are refused with 4,
+    and a quote that is not closed with 2. It stops reading when it has all."""
+    tasks = [
+        swarm.task(name, f"echo {name} > {name}; exit 1", attempts=1, claims=[name]) for name in ("a", "b")
+    ]
+    swarm.run(swarm.plan("r", tasks), code=1)
+
+    def given(text: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*SWARM, "discard", "r", "--force"],
+            cwd=swarm.top,
+            env=swarm.env,
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+
+    for text, code in (("", 4), ("a\n", 4), ("a c\n", 4), ("a 'b", 2)):
+        done = given(text)
+        assert done.returncode == code, done.stderr
+        assert "Nothing was removed." in done.stderr
+    read, write = os.pipe()
+    with os.fdopen(read) as names, os.fdopen(write, "w") as open_one:
+        open_one.write("a\n'b'\n")
+        open_one.flush()
+        asked = [*SWARM, "discard", "r", "--force"]
+        done = subprocess.run(
+            asked,
+            cwd=swarm.top,
+            env=swarm.env,
+            stdin=names,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
+    assert done.returncode == 0, done.stderr
+    assert "is gone" in done.stdout
+    assert swarm.status()["runs"] == []
