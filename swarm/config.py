@@ -395,6 +395,7 @@ def to_limits(settings: Settings) -> MachineLimits:
         workers_alike=True,
         tell_unused=True,
         tell_ends=True,
+        tell_unchanged=True,
         name_partners=True,
         heads_wait=True,
         own_steps=True,

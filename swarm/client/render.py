@@ -52,6 +52,7 @@ _COLOURS = {
     "answered": "32",
     "landed": "32",
 }
+NO_CHANGE = ", no change"  # behind a landing that changes nothing
 STATE_WIDTH = 11  # of the longest state, behind a margin
 STRAYS_SHOWN = 3
 _ID_WIDTH_MAX = 24
@@ -360,8 +361,13 @@ def task_detail(task: Document, now: float) -> str:
         step = state_text(attempt.get("state") or state)
         return f"{step}  {reason_text(attempt.get('reason'), state) or title}".rstrip()
     if state == "landed":
-        return f"{printable(task.get('landed_commit') or '')[:9]}  {title}".strip()
+        return f"{landed_as(task)}  {title}".strip()
     return reason_text(task.get("reason"), state) or title
+
+
+def landed_as(task: Document) -> str:
+    """Gives the landing of a task for people, and that it changes nothing where that is so."""
+    return f"{printable(task.get('landed_commit') or '')[:9]}{NO_CHANGE if task.get('unchanged') else ''}"
 
 
 def _work_text(attempt: Document, now: float) -> str:

@@ -176,8 +176,9 @@ def facts(document: Document) -> list[tuple[str, str]]:
         ]
     if staging["first_landing_s"] is not None:
         said.append(("staging", f"{_first(staging)}, last after {span(staging['last_landing_s'])}"))
-        undone = f"; undone since: {totals['undone']}" if totals["undone"] else ""
-        said.append(("landings an hour", f"{document['velocity']['landed_per_hour']:,.0f}{undone}"))
+        of_them = {"without a change": totals["unchanged"], "undone since": totals["undone"]}
+        told = "".join(f"; {what}: {number}" for what, number in of_them.items() if number)
+        said.append(("landings an hour", f"{document['velocity']['landed_per_hour']:,.0f}{told}"))
     return [*said, *_tried(totals), *_costs(document["spent"])]
 
 

@@ -9,6 +9,7 @@ import time
 
 from swarm.client.naming import called, chosen, into, shell_word
 from swarm.client.render import (
+    NO_CHANGE,
     columns,
     counts,
     duration,
@@ -429,7 +430,9 @@ def _listed(paths: Any) -> str:
 _WORDS: dict[str, Any] = {
     "TaskStarted": lambda event: f"started, attempt {event.get('attempt', 1)}",
     "TaskQueued": lambda _: "is in the merge queue",
-    "TaskLanded": lambda event: f"landed{_slowest(event)}{_notes(event)}",
+    "TaskLanded": lambda event: (
+        f"landed{NO_CHANGE if event.get('unchanged') else ''}{_slowest(event)}{_notes(event)}"
+    ),
     "TaskHandedBack": lambda event: f"{_end_of_attempt(event)}{_why(event)}",
     "TaskFailed": _ended("failed"),
     "TaskBlocked": _ended("blocked"),
@@ -537,7 +540,7 @@ def task_facts(task: Document) -> Iterator[tuple[str, str]]:
         ("phase", task.get("phase")),
         ("needs", ", ".join(str(need) for need in task.get("needs") or [])),
         ("claims", claims),
-        ("landed as", task.get("landed_commit")),
+        ("landed as", f"{task.get('landed_commit') or ''}{NO_CHANGE if task.get('unchanged') else ''}"),
         ("told", "; ".join(str(text) for text in task.get("told") or [])),
     )
     return ((label, printable(value)) for label, value in pairs if value)

@@ -320,6 +320,7 @@ def _totals(chronicle: Chronicle, courses: Sequence[Course]) -> dict[str, Any]:
         "blocked": told["TaskBlocked"],
         "retried": told["TaskRetried"],
         "undone": chronicle.undone,
+        "unchanged": chronicle.unchanged,
         "flakes": told["SuiteFlaked"],
         "more_attempts": sum(max(0, sum(each.worker for each in course.tries) - 1) for course in courses),
         "candidates_verified": sum(attempt.verified for attempt in tries),

@@ -308,6 +308,7 @@ class Chronicle:
         self.told: Counter[str] = Counter()  # facts of the run, by type
         self.landings: list[Landing] = []
         self.undone = 0
+        self.unchanged = 0
         self.starts: list[float] = []
         self.only: tuple[str, ...] = ()
         self.sequential = False
@@ -564,6 +565,7 @@ class Chronicle:
         self._over(course, seq, at, "landed", record)
         course.title = course.title or str(record.get("title", ""))
         self.landings.append(Landing(course.id, seq, at, passed))
+        self.unchanged += bool(record.get("unchanged"))
 
     def _over(self, course: Course, seq: int, at: float, state: str, record: Record) -> None:
         """Ends a task, and the attempt at it; one that had ended already only stands differently now."""

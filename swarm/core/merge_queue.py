@@ -492,6 +492,8 @@ def land(turn: Turn, run: Run, task: Task) -> None:
     facts: dict[str, Any] = {"commit": attempt.candidate, "title": task.spec.title, "verified": verified}
     if attempt.batch and attempt.batch[-1] != task.spec.id:
         facts["verified_with"] = attempt.batch[-1]
+    if turn.swarm.limits.tell_unchanged and attempt.unchanged:
+        facts["unchanged"] = True
     longest = suites.slowest(attempt.suites)
     if longest is not None:
         facts |= {"bottleneck": longest.name, "verify_s": round(longest.duration_s, 3)}

@@ -564,7 +564,8 @@ FACTS: dict[str, str] = {
     "the blobs of each of its paths: `base`, `staging` and `own`; `partners` are the landings with which alone it is red",
     "ClaimUnused": "the attempt changed nothing under `paths`, which it had claimed",
     "TaskLanded": "the landing `commit` is on staging in the user's repository; `verified` names the suites that passed; "
-    "of several side by side `bottleneck` is the slowest, which took `verify_s`; `notes` tell what ran otherwise than asked",
+    "of several side by side `bottleneck` is the slowest, which took `verify_s`; `notes` tell what ran otherwise than asked; "
+    "`unchanged` tells that it changes nothing, as the task may (allow_empty)",
     "SuiteFlaked": "`suite` did not pass on a candidate (`outcome`) and passed on the same commit when it ran once more: that "
     "`flaked` times of the `ran` times it ran; `often` tells that this is too often to be chance",
     "TaskAnswered": "the task gave its answer, of which nothing lands; `agent` gave it",

@@ -289,7 +289,8 @@ class Limits:
     before that counts; `same_failure_max` is how often a task's verification may fail in one and the same way before it is not
     tried again, 0 for any number; `workers_alike` has that go for its worker too; `tell_unused` has claims told that nothing was
     changed under. All off as in journals of 0.1.0.
-    `tell_ends` has it told of an attempt whose task gets another which end it came to; off likewise.
+    `tell_ends` has it told of an attempt whose task gets another which end it came to, `tell_unchanged` of a landing that
+    it changes nothing; off likewise.
     `name_partners` has it found out together with which landings work is red, where it is green without them; off likewise.
     `keep_claims` has a task keep its claims, and the paths of the conflict, from a conflict to its next attempt, and run alone only
     after a second one; off likewise: alone after the first. `alone_comes_back` has one that is to run alone, and waits for such
@@ -338,6 +339,7 @@ class Limits:
     workers_alike: bool = False
     tell_unused: bool = False
     tell_ends: bool = False
+    tell_unchanged: bool = False
     verify_slots: int = 1
     hold_agents: bool = False
     breaker_failures: int = 0
@@ -645,6 +647,11 @@ class Attempt:
     search: Search | None = None
     batch: tuple[str, ...] = ()
     answer: str = ""
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether it is known to have changed nothing: of one that was found again after the journal was lost nobody knows."""
+        return not self.touched and (self.commits > 0 or self.head in (None, self.base))
 
     @property
     def submitted(self) -> str:

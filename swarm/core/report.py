@@ -423,6 +423,9 @@ def task_document(swarm: Swarm, run: Run, task: Task, live: Live) -> dict[str, A
         "claims": [{"path": claim.path, "mode": claim.mode.value} for claim in spec.claims],
         "reads": [*spec.reads],
         "landed_commit": task.landed_commit,
+        "unchanged": any(
+            each.unchanged for each in task.attempts if each.landed_commit and task.landed_commit
+        ),
         "attempts": [attempt_document(run, task, attempt, live) for attempt in task.attempts],
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from itertools import pairwise
@@ -73,8 +74,15 @@ def test_doing_nothing_is_no_success_unless_declared(swarm: Swarm) -> None:
             swarm.task("after", needs=["content"]),
         ],
     )
-    run = swarm.run(plan, code=1)
+    ran = swarm("run", str(plan), code=1)
+    run = swarm.run_of("empty")
     swarm.check_landed(run)
+    assert "content landed, no change (" in ran.out
+    assert f"{task_of(run, 'content')['landed_commit']}, no change\n" in swarm("show", "content").out
+    assert re.search(r"landed +content +\w{9}, no change  Task content\n", swarm("status").out)
+    assert "; without a change: 1\n" in swarm("report").out
+    assert swarm("report", "--json").json["totals"]["unchanged"] == 1
+    assert ran.out.count("no change") == swarm("status").out.count("no change") == 1
     assert code_of(run, "idle") == "empty"
     assert swarm.landings("empty") == ["content", "after"]
     landed = task_of(run, "content")["landed_commit"]

@@ -8,6 +8,7 @@ import pytest
 
 from swarm.core import commands as cmd
 from swarm.core import messages as m
+from swarm.core import report
 from swarm.core.model import Limits, Readings, Reason, Step, WorkerResult
 from swarm.core.state import StaleEvent, next_base, next_deadline, pending_commands
 from tests.builders import BASE, CALM, a_plan, a_task, submitted
@@ -109,15 +110,25 @@ def test_no_change_is_no_success() -> None:
     assert (story.state("a"), story.why("a")) == ("failed", "empty")
 
 
-def test_no_change_lands_where_it_is_allowed() -> None:
-    """With `allow_empty` a task that changes nothing lands a commit of its own and meets the needs of others."""
-    story = a_story(a_plan(a_task("a", allow_empty=True), a_task("b", needs=["a"])))
+@pytest.mark.parametrize("tells", [True, False])
+def test_no_change_lands_where_it_is_allowed(tells: bool) -> None:
+    """With `allow_empty` a task that changes nothing lands a commit of its own and meets the needs of others; that it changes
+    nothing is told, and never of one that does."""
+    limits = Limits(ramp_per_s=1000.0, tell_unchanged=tells)
+    story = a_story(a_plan(a_task("a", allow_empty=True), a_task("b", needs=["a"])), bench=Story(limits))
     story.work("a", touched=[])
     assert [c.head for c in story.commands if isinstance(c, cmd.Merge)] == [BASE]
     story.merge("a")
     story.advance("a")
     story.publish()
     assert story.states() == {"a": "landed", "b": "running"}
+    story.land("b")
+    assert [fact.data.get("unchanged") for fact in story.told("TaskLanded")] == [
+        True if tells else None,
+        None,
+    ]
+    (run,) = report.status(story.swarm, report.Live())["runs"]
+    assert [task["unchanged"] for task in run["tasks"]] == [True, False]
 
 
 def test_a_worktree_that_cannot_be_submitted_fails_the_attempt() -> None:

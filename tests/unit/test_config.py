@@ -57,6 +57,7 @@ def test_without_a_file_everything_is_the_default(tmp_path: Path) -> None:
         workers_alike=True,
         tell_unused=True,
         tell_ends=True,
+        tell_unchanged=True,
         name_partners=True,
         heads_wait=True,
         own_steps=True,

@@ -129,6 +129,7 @@ class World:
             workers_alike=self.random.random() < 0.5,
             tell_unused=self.random.random() < 0.5,
             tell_ends=self.random.random() < 0.5,
+            tell_unchanged=self.random.random() < 0.5,
             conflict_ends=self.random.random() < 0.5,
             keep_worktrees=self.random.random() < 0.2,
             follow_share=self.random.choice([0.0, 0.2]),

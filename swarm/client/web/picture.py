@@ -255,7 +255,7 @@ class _Rows:
         for run in self._runs:
             for each in _in(run, "landed"):
                 at = render.epoch(_last(each).get("ended_at"))
-                yield {**_row(run, each, text=printable(each.get("landed_commit") or "")[:9]), "at": at}
+                yield {**_row(run, each, text=render.landed_as(each)), "at": at}
 
     def queued(self, entry: Document) -> Row:
         """Gives a row of the merge queue: what is done with it, and why it waits."""
