@@ -129,7 +129,7 @@ def _explain_by_hand(run: Run, astray: Astray) -> Reason:
     why = task.reason.text if task.reason is not None else task.state.value
     undo = f"git branch --force {branch} {run.published}"
     if seen.where != "branch":
-        undo = f"git -C {run.worktree} checkout --detach {run.published}"
+        undo = f"git -C {run.shown_worktree} checkout --detach {run.published}"
     text += f", which did not land as task {astray.task}: {why}. Nothing lands until that is settled: commit a fix on top"
     onto = (task.reason.facts if task.reason is not None else {}).get("onto")
     if onto:

@@ -212,7 +212,7 @@ def run_document(
             "branch": staging_branch(run.id),
             "commit": run.published,
             "found": _stands(run),
-            "worktree": run.worktree,
+            "worktree": run.shown_worktree,
             "worktree_commit": run.followed,
             "worktree_reason": run.follow_reason,
             "reason": _reason_document(explain(run)),

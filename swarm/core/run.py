@@ -13,6 +13,7 @@ changes.
 from __future__ import annotations
 
 import heapq
+import posixpath
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -317,6 +318,11 @@ class Run:
         for suite in (*self.plan.verify, *phase, *task.spec.verify):
             found.setdefault(suite.run, suite)
         return tuple(found.values())
+
+    @property
+    def shown_worktree(self) -> str:
+        """The path of the staging worktree as people and git know it: the setting that moves worktrees may begin with `..`."""
+        return self.worktree and posixpath.normpath(self.worktree)
 
     def all_suites(self) -> tuple[Suite, ...]:
         """Gives what verifies staging as a whole: the plan's suites and those of all that has landed; the same command once."""

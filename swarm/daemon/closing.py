@@ -449,7 +449,7 @@ def _finish_error(run: Run, target: str, reason: Reason, *, goes_on: bool = Fals
     """Makes the error of a finish that was refused; another one `goes_on`, which somebody else asks for."""
     kind = Refused if reason.facts.get("exit_code") == 4 else SwarmError
     steps = {
-        "conflict": f"git -C {run.worktree} merge {target}, settle and commit it there, then swarm finish again; "
+        "conflict": f"git -C {run.shown_worktree} merge {target}, settle and commit it there, then swarm finish again; "
         "or add a task that does it: swarm add",
         "moved": "swarm finish again",
         "machine": "see to the machine, then swarm finish again",

@@ -201,8 +201,8 @@ def _merging(edges: Edges, run: Run) -> str:
     """Gives the command that brings the branch of a run onto its staging, also where the staging worktree stands elsewhere."""
     tree = linked.find(Path(run.worktree), edges.repository.common_dir)
     stands = tree is not None and tree.branch() is None and tree.head() == run.published
-    first = "" if stands else f"git -C {run.worktree} checkout --detach {staging_branch(run.id)} && "
-    return f"{first}git -C {run.worktree} merge --no-ff {run.base_branch}"
+    first = "" if stands else f"git -C {run.shown_worktree} checkout --detach {staging_branch(run.id)} && "
+    return f"{first}git -C {run.shown_worktree} merge --no-ff {run.base_branch}"
 
 
 def _changed(edges: Edges, made: list[again.Made]) -> dict[str, list[str]]:

@@ -323,7 +323,10 @@ class Checker:
         for name, run in self.runs.items():
             records = list(self.common.glob(f"worktrees/swarm-{name}-staging-*"))
             linked = (record / "gitdir" for record in records[:1])
-            place = next((Path(each.read_text()).parent for each in linked), self.top / ".worktrees/x/y")
+            place = next(
+                (Path(os.path.normpath(each.read_text())).parent for each in linked),
+                self.top / ".worktrees/x/y",
+            )
             roots.add((self.top, place.parent.parent / "pool"))
             stands = git(place, "rev-parse", "HEAD") if (place / ".git").exists() else "gone"
             ours = {"gone", *run.line} if run.prepared else ()  # anywhere else a person took it

@@ -291,3 +291,23 @@ def test_a_disk_budget_takes_the_oldest_that_can_be_made_again(swarm: Swarm) -> 
         (older / "notes" / "big").exists(),
     ]
     assert all([*left, (newer / "node_modules" / "big").exists(), (newer / "notes" / "big").exists()])
+
+
+def test_a_folder_of_worktrees_beside_the_checkout_is_shown_plainly(swarm: Swarm) -> None:
+    """Where `worktrees.root` begins with `..` no path in the status has that, of staging as little as of an attempt, and the list
+    of worktrees knows staging by it."""
+    root = {"SWARM_WORKTREES__ROOT": "../beside"}
+    swarm("start", **root)
+    swarm("submit", str(swarm.plan("r", [swarm.task("a", gate="go")])))
+    swarm.wait_for_gate("a")
+    run = swarm.run_of("r")
+    beside = (swarm.top.parent / "beside").resolve()
+    assert run["staging"]["worktree"] == str(beside / "r" / "staging")
+    assert Path(run["tasks"][0]["attempts"][0]["worktree"]).parent == beside / "pool"
+    swarm.open("go")
+    swarm.wait("r")
+    listed = swarm("worktrees", "--json", **root).json["worktrees"]
+    assert [each["path"] for each in listed if each["state"] == "staging"] == [str(beside / "r" / "staging")]
+    assert "/../" not in swarm("status", "--json").out + swarm("show", "a", "--json").out
+    swarm("stop")
+    assert swarm.run_of("r")["staging"]["worktree"] == str(beside / "r" / "staging")
