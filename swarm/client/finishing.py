@@ -107,7 +107,7 @@ def finished(
     with interruptible or contextlib.nullcontext():
         run_id, document = session.with_daemon(
             lambda daemon, _: _ask_to_finish(daemon, run, wanted, by),
-            before_start=lambda: session.check_run(run),
+            before_start=lambda: session.check_run(run, looks=bool(wanted.get("preview"))),
             ends="answered",
         )
     if wanted["propose"]:

@@ -440,7 +440,7 @@ class Swarm:
         body = {"run": run, "force": bool(given), "names": given, "dry_run": preview}
         return self._session.with_daemon(
             lambda daemon, _: self._posted(daemon, protocol.DISCARD, body, timeout_s=DAEMONS_TIMEOUT_S),
-            before_start=lambda: self._session.check_run(run),
+            before_start=lambda: self._session.check_run(run, looks=preview),
             ends="answered",
         )
 

@@ -299,7 +299,7 @@ def discard(session: Session, run: str, force: bool, names: tuple[str, ...], dry
     """
     document = session.with_daemon(
         lambda daemon, _: _discard(session, daemon, run, force, names, dry_run),
-        before_start=lambda: session.check_run(run),
+        before_start=lambda: session.check_run(run, looks=dry_run),
         ends="answered",
     )
     if session.as_json:

@@ -238,11 +238,22 @@ class Session:
             document["runs"] = [naming.run_of(document, run)]
         return document
 
-    def check_run(self, run: str | None) -> None:
-        """Raises `UsageError` where the journal knows no such run: then no daemon is started to say so."""
+    def check_run(self, run: str | None, *, looks: bool = False) -> None:
+        """Raises `UsageError` where the journal knows no such run: then no daemon is started to say so. For what only `looks`
+        raises `Refused` where a daemon that starts would go on with a finish."""
+        from swarm import protocol
         from swarm.client import naming
 
-        naming.run_of(self.journal_document(full=False), run)
+        document = self.journal_document(full=False)
+        naming.run_of(document, run)
+        for each in document["runs"] if looks else ():
+            if pending := each.get("finishing"):
+                which = f"run {protocol.printable(each['id'])} into {protocol.printable(pending['into'])}"
+                raise Refused(
+                    f"A finish of {which} was under way when the daemon ended, and the next one goes on with it.",
+                    "None was started to look: that would have moved files and branch.",
+                    "swarm start goes on with it; then again",
+                )
 
     def task(self, text: str, run: str | None = None) -> tuple[str, dict[str, Any]]:
         """Gives (run id, task) of the status document for `task` or `run/task`. Raises `UsageError` where that is not clear."""

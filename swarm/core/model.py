@@ -220,8 +220,8 @@ class Reason:
 class Finding:
     """Something that a crash, a full disk or a person left: `text` says what was found, `remedy` what is done about it.
 
-    `kind` is journal, staging, worktree, ref, object, process, lock, saved, by_hand or moved; what is moved keeps a run from going
-    on until a person has settled it. `mended` tells that it was carried out; without a remedy it is left as it is.
+    `kind` is journal, staging, worktree, ref, object, process, lock, finish, saved, by_hand or moved; what is moved keeps a run
+    from going on until a person has settled it. `mended` tells that it was carried out; without a remedy it is left as it is.
     """
 
     kind: str

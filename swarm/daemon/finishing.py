@@ -165,7 +165,7 @@ class Finisher:
     ) -> m.Event:
         """Carries a finish out; `Finished`, or `FinishRefused` with the reason, also where it was taken back by its `hold`.
         Doing it again after a crash completes it."""
-        reason: Reason | None = await in_thread(lambda: self._put_back_killed(command.run))
+        reason: Reason | None = await in_thread(lambda: self.put_back(command.run))
         if reason is not None:
             return self._refused(command, clock(), reason)
         outlook: Outlook = await in_thread(
@@ -286,7 +286,12 @@ class Finisher:
         left = [(move, paths) for move in moves if (paths := move.undo(self._entries(move.new)))]
         return _with_left(reason, left) if left else reason
 
-    def _put_back_killed(self, run: str) -> Reason | None:
+    def half_moved(self, run: str) -> list[Path]:
+        """Lists the checkouts in which a daemon that was killed had begun to move files for a finish of this run."""
+        moves = (Move.begun(aside) for aside in self.places.moves(run))
+        return [move.top for move in moves if move is not None and move.stands()]
+
+    def put_back(self, run: str) -> Reason | None:
         """Puts back what a daemon that was killed had moved of checkouts for a finish of this run, so that it begins anew; gives
         what stops that. A checkout that stands at another commit by now, our own or one of the user's, is left as it is."""
         for aside in self.places.moves(run):

@@ -36,6 +36,7 @@ from swarm.core.run import Run
 from swarm.core.state import Swarm
 from swarm.crashpoints import crash_at
 from swarm.daemon.edges import Edges
+from swarm.daemon.finishing import Finisher
 from swarm.daemon.verification import bench_key
 from swarm.edge import foresight, git, linked, opened, orphans, process, pruning
 from swarm.edge.furnish import Bounds
@@ -74,8 +75,8 @@ class Known:
     `up` the attempts whose workers
     run, as far as anybody knows, and where; `leases` who works in which worktree from which base, `ended`
     the attempts that need none any more, `runs` the ids of all runs; `nonces` the names of the workers that may live,
-    `verifying` those of whom suites may, `running` the names of what lived a moment before, `at` when all
-    this was so.
+    `verifying` those of whom suites may, `finishing` the targets of the runs whose finish was begun,
+    `running` the names of what lived a moment before, `at` when all this was so.
     """
 
     staging: dict[str, tuple[Path, str, str]] = field(default_factory=dict)
@@ -87,6 +88,7 @@ class Known:
     nonces: set[str] = field(default_factory=set)
     verifying: set[str] = field(default_factory=set)
     benches: set[str] = field(default_factory=set)
+    finishing: dict[str, str] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
     runs: list[str] = field(default_factory=list)
     running: Mapping[str, list[int]] = field(default_factory=dict)
@@ -111,6 +113,7 @@ def known(
         if run.prepared and not run.discarding:
             _take_down_staging(found, run)
         if run.finish is not None:
+            found.finishing[run.id] = run.finish.target
             found.verifying.add(f"{places.nonce_head}-{run.finish.request}")
             found.benches.add(bench_key(f"finish/{run.id}/{run.finish.request}"))
         for name, attempt in _attempts(run):
@@ -153,7 +156,7 @@ def reconcile(must: Known, edges: Edges, *, dry_run: bool = False) -> list[Findi
     found: list[Finding] = []
     locks, old = ((_stale_locks,), (_looks, _old_objects)) if must.alone else ((), (_looks,))
     staging = (_landings, _staging, _branches, _elsewhere)
-    for step in (_programs, *locks, _processes, _worktrees, *staging, _orphans, *old):
+    for step in (_programs, *locks, _processes, _finishes, _worktrees, *staging, _orphans, *old):
         try:
             found += step(must, edges, dry_run)
         except (SwarmError, OSError) as error:
@@ -226,6 +229,26 @@ def _workers(must: Known, places: Places) -> Iterator[Finding]:
         how = f"has ended with exit code {said.code}" if said is not None else "is gone without having ended"
         text = f"the worker of {run}/{task}, attempt {n}, {how}, and no daemon has taken that in"
         yield Finding("process", f"{text}; what it left is in {worktree}: swarm start goes on from there")
+
+
+def _finishes(must: Known, edges: Edges, dry_run: bool) -> Iterator[Finding]:
+    """Puts checkouts back that a finish which was killed has left half moved; a start goes on with those that it knows."""
+    finisher = Finisher(edges.repository, edges.landing, edges.refs, edges.places)
+    for run in must.runs if must.alone else ():
+        target = must.finishing.get(run)
+        if target is not None and not must.asked:
+            continue
+        tops = finisher.half_moved(run)
+        reason = finisher.put_back(run) if tops and not dry_run else None
+        if reason is not None:
+            yield Finding("finish", f"{reason.text}. Next: {reason.facts['next_step']}")
+        for top in tops if reason is None else ():
+            text = f"files of {top} are as a finish of run {run} left them that was killed"
+            yield Finding("finish", text, "they are put back", not dry_run)
+        if target is not None:
+            yield Finding(
+                "finish", f"a finish of run {run} into {target} has not ended: swarm start goes on with it"
+            )
 
 
 def _worktrees(must: Known, edges: Edges, dry_run: bool) -> list[Finding]:

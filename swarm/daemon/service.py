@@ -227,6 +227,10 @@ class Service:
             await asyncio.wait_for(self.used.wait(), NEVER_USED_S)
         while self.changing:
             await asyncio.sleep(LOOK_EVERY_S)
+        # One that an earlier daemon had begun: the start has said that it goes on with it.
+        await self.coordinator.until(
+            lambda: not any(run.finish for run in self.coordinator.swarm.runs.values())
+        )
         with contextlib.suppress(TimeoutError):  # what the answer was about may still have to be followed
             async with asyncio.timeout(STOP_S):
                 await self.coordinator.until(self._stands_still)
