@@ -228,7 +228,13 @@ def _workers(must: Known, places: Places) -> Iterator[Finding]:
         said = process.exit_of(places.attempt(run, task, n).worker)
         how = f"has ended with exit code {said.code}" if said is not None else "is gone without having ended"
         text = f"the worker of {run}/{task}, attempt {n}, {how}, and no daemon has taken that in"
-        yield Finding("process", f"{text}; what it left is in {worktree}: swarm start goes on from there")
+        if os.path.isdir(worktree):
+            yield Finding("process", f"{text}; what it left is in {worktree}: swarm start goes on from there")
+        else:
+            gone = f"its worktree {worktree} is gone, and with it what was on no branch"
+            yield Finding(
+                "process", f"{text}; {gone}: swarm start counts it as lost and tries the task again"
+            )
 
 
 def _finishes(must: Known, edges: Edges, dry_run: bool) -> Iterator[Finding]:

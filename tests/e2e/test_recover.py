@@ -160,6 +160,39 @@ def test_workers_that_are_gone_with_their_daemon_are_told(swarm: Swarm) -> None:
     assert [span.attempt for span in swarm.spans("r") if span.task == "works"] == [1]
 
 
+def test_a_worker_that_is_gone_with_its_worktree_is_told_as_that(swarm: Swarm) -> None:
+    """Of a worker that is gone and whose worktree was deleted and pruned nobody is sent there: what is gone is said, and that the
+    task is tried again, which the next start does. A worktree that is there is named as before."""
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [swarm.task(name, gate=name) for name in ("bare", "kept")])))
+    swarm.wait_for_gate("bare", "kept")
+    trees = {task["id"]: Path(task["attempts"][0]["worktree"]) for task in swarm.run_of("r")["tasks"]}
+    pids = swarm.launchers("r", "bare", "kept")
+    swarm.end_daemon()
+    for pid in pids.values():
+        tree = psutil.Process(pid)
+        for process in (tree, *tree.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+    wait_until(lambda: not any(map(runs, pids.values())))
+    shutil.rmtree(trees["bare"])
+    git(swarm.top, "worktree", "prune")
+    told = [each["text"] for each in found(swarm, "--dry-run") if each["kind"] == "process"]
+    (bare,) = (text for text in told if "r/bare" in text)
+    (kept,) = (text for text in told if "r/kept" in text)
+    assert f"its worktree {trees['bare']} is gone, and with it what was on no branch" in bare
+    assert "swarm start counts it as lost and tries the task again" in bare
+    assert f"what it left is in {trees['kept']}: swarm start goes on" in kept
+    again = [each["text"] for each in found(swarm) if each["kind"] == "process"]
+    assert not any("what it left is in" in text for text in again if "r/bare" in text)
+    swarm("start")
+    swarm.open("bare")
+    swarm.open("kept")
+    swarm.check_landed(swarm.wait("r"))
+    (task,) = (task for task in swarm.run_of("r")["tasks"] if task["id"] == "bare")
+    assert [each["state"] for each in task["attempts"]] == ["lost", "landed"]
+
+
 @WITH_AND_WITHOUT
 def test_a_branch_of_kept_work_that_was_deleted_is_made_again(swarm: Swarm, daemon: bool) -> None:
     """Finished work that has not landed stands on its branch again, after the branch was deleted and its objects pruned too."""
