@@ -19,7 +19,7 @@ from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
-from pydantic import Field
+from pydantic import Field, ValidationError
 from typing_extensions import TypedDict  # pydantic reads nested ones of typing from Python 3.12 on
 
 import swarm as package
@@ -496,7 +496,7 @@ TOOLS = (
 
 class _StrictTool(Tool):  # type: ignore[misc, unused-ignore]  # Any, where the package is not there
     """A tool that refuses an argument that it does not have. The package drops it: a `finish` that was to be a preview, by a name
-    that the model made up, would merge."""
+    that the model made up, would merge. What is missing or of another kind is told in words too, and not as pydantic does."""
 
     async def run(
         self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
@@ -513,7 +513,26 @@ class _StrictTool(Tool):  # type: ignore[misc, unused-ignore]  # Any, where the 
                     )
                 )
             )
-        return await super().run(arguments, context, convert_result)
+        try:
+            return await super().run(arguments, context, convert_result)
+        except ToolError as error:
+            if isinstance(error.__cause__, ValidationError):
+                raise ToolError(str(self._refused(error.__cause__))) from None
+            raise
+
+    def _refused(self, error: ValidationError) -> UsageError:
+        """Says what is wrong with arguments."""
+        missing, wrong = [], []
+        for each in error.errors(include_url=False, include_context=False, include_input=False):
+            name = ".".join(map(str, each["loc"]))
+            if each["type"] == "missing":
+                missing.append(name)
+            else:
+                wrong.append(f"{name}: {each['msg'][:1].lower()}{each['msg'][1:]}")
+        causes = [f"{self.name} needs {' and '.join(missing)}"] if missing else []
+        causes += [f"{self.name} can't take {'; '.join(wrong)}"] if wrong else []
+        takes = f"it takes {', '.join(self.parameters['properties'])}"
+        return UsageError(f"{printable('. '.join(causes))}.", "Nothing was done.", takes)
 
 
 def server() -> MCPServer[Any]:

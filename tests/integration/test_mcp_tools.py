@@ -36,3 +36,17 @@ def test_an_argument_that_a_tool_does_not_have_is_refused() -> None:
 def test_no_task_is_refused_in_words() -> None:
     """What is to be done is said in words or as a command."""
     assert "There is no task." in refusal("run_task", task=" \n")
+
+
+def test_arguments_that_are_missing_or_of_another_kind_are_told_in_words() -> None:
+    """All at once, with what the tool takes, and nothing of the package's own text."""
+    said = refusal("run_task")
+    assert said.startswith("run_task needs task.\n  Nothing was done.\n  Next: it takes task, ")
+    several = refusal("logs", lines="many", run=[1])
+    assert several.startswith("logs needs task. logs can't take ")
+    assert "lines: input should be a valid integer" in several
+    assert "run: input should be a valid string" in several
+    for text in (said, several, refusal("logs", task="a", lines=0), refusal("scout")):
+        assert "pydantic" not in text
+        assert "http" not in text
+        assert "Error executing" not in text
