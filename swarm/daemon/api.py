@@ -557,7 +557,7 @@ class Api:
         if self.coordinator.stuck is not None and mode != "leave-workers":
             raise SwarmError(
                 self.coordinator.stuck.cause,
-                "The end of a worker could not be remembered, so the daemon goes on.",
+                "What ends could not be remembered, so the daemon goes on.",
                 "see to that disk; or swarm stop --leave-workers, which has nothing to remember",
             )
         self.service.stop(mode)

@@ -26,6 +26,7 @@ from swarm.edge.worktrees import Pool
 from swarm.errors import Refused
 
 LISTED_MAX = 30  # of what would be lost
+STAGING = "staging"  # the name of what has landed, among what would be lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +43,12 @@ def refusal(run: str, holds: Sequence[Holding]) -> Refused:
     if len(holds) > LISTED_MAX:
         shown.append(f"  and {len(holds) - LISTED_MAX} more")
     name, names = shlex.quote(run), " ".join(f"--yes {shlex.quote(each.name)}" for each in holds)
+    landed = any(each.name == STAGING for each in holds)
+    saves = f"swarm finish --run {name}, or take out what is wanted" if landed else "take out what is wanted"
     return Refused(
         "\n".join([f"Run {run} holds work that is nowhere else:", *shown]),
         "Nothing was removed.",
-        f"swarm finish --run {name}, or take out what is wanted; to give it up: swarm discard {name} --force {names}",
+        f"{saves}; to give it up: swarm discard {name} --force {names}",
     )
 
 
@@ -116,7 +119,7 @@ class Discarder:
         known = {f"refs/heads/{staging_branch(of.run)}"}
         at = branches.get(f"refs/heads/{staging_branch(of.run)}")
         staging = tuple(dict.fromkeys((*of.staging, *((at,) if at and at != of.base else ()))))
-        found = [("staging", f"what has landed on staging is not on {target}", staging)]
+        found = [(STAGING, f"what has landed on staging is not on {target}", staging)]
         for name, heads in of.work.items():
             found.append((name, f"the work of {name} has not landed", heads))
         for each in saved(self.repository.common_dir, of.run):

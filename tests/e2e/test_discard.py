@@ -76,6 +76,7 @@ def test_work_that_is_nowhere_else_is_named_and_kept(swarm: Swarm) -> None:
     refused = swarm("discard", "r", code=4)
     names = [each["name"] for each in swarm("discard", "r", "--dry-run", "--json").json["holds"]]
     assert sorted(names) == ["kept", "staging", "worktree/staging"]
+    assert "swarm finish --run r" in refused.err
     for name in names:
         assert f"--yes {name}" in refused.err
     for some in ([], ["kept"], ["kept", "staging"], ["a", "nothing", "r"]):
@@ -105,7 +106,8 @@ def test_a_run_that_is_at_work_is_ended_first(swarm: Swarm) -> None:
     swarm("submit", str(swarm.plan("r", [swarm.task("t", gate="never"), swarm.task("after", needs=["t"])])))
     swarm("submit", str(swarm.plan("other", [swarm.task("o", gate="o")])))
     swarm.wait_for_start("t", "o")
-    assert "t: t is under way" in swarm("discard", "r", code=4).err
+    refused = swarm("discard", "r", code=4).err
+    assert ("t: t is under way" in refused, "swarm finish" in refused) == (True, False)
     swarm("discard", "r", "--force", "--yes", "t")
     check_gone(swarm, "r")
     swarm.open("o")
