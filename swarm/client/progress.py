@@ -89,7 +89,7 @@ def wait_for_end(
 ) -> dict[str, Any]:
     """Waits until every task of a run has ended, or its QA has, and gives its status document.
 
-    Raises `WaitTimedOut` (exit 124) after `timeout_s`, and `SwarmError` when the daemon ended before the run did.
+    Raises `WaitTimedOut` (exit 124) after `timeout_s`, and `NoDaemon` (exit 3) when the daemon ended before the run did.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
@@ -147,7 +147,7 @@ def _without_daemon(session: Session, daemon: Connection, run: str) -> dict[str,
         return None  # it has, or another one has taken over
     document = session.journal_document(run)
     if naming.run_of(document, run).get("state") in naming.ACTIVE:
-        raise SwarmError(
+        raise NoDaemon(  # not that the run has failed: it is open, and one is needed for it to go on
             f"The daemon ended before run {protocol.printable(run)} did.",
             "Nothing is lost: what is known is kept, and workers that still run are taken over.",
             "swarm start, then swarm status --watch",
@@ -189,6 +189,7 @@ class _Lines:
         self._until = until
         self._landed: set[str] = set()
         self._working: set[str] = set()
+        self._began = False
         self._total = 0
         self._before = 0
         self._document: dict[str, Any] | None = None
@@ -261,9 +262,11 @@ class _Lines:
 
     def _say_why_nothing_starts(self) -> None:
         """Says it once: a gate that was shut from the beginning does not change, so no event tells of it."""
-        if self._working or self._landed or self._hindrances.mark:
+        if self._began or self._landed or self._hindrances.mark:
             return
         document = self._session.document(run=self._run, full=False)
+        if not document["daemon"]["running"]:
+            return  # which is told by itself
         capacity = document.get("capacity") or {}
         if not capacity.get("slots_open") and not capacity.get("running"):
             self._session.line(f"nothing has started yet: {capacity.get('reason')}")
@@ -275,6 +278,7 @@ class _Lines:
             progress = ""
             if kind == "TaskStarted":
                 self._working.add(task)
+                self._began = True
             elif kind.startswith("Task"):
                 self._working.discard(task)
             if kind == "PlanDrafted":

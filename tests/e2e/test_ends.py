@@ -64,6 +64,26 @@ def test_a_worker_that_fails_in_the_same_way_three_times_has_failed(swarm: Swarm
     assert "3 times" not in task_of(run, "searches")["reason"]["text"]
 
 
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_a_run_whose_daemon_ends_has_not_failed(swarm: Swarm, how: str) -> None:
+    """Without a daemon a run does not go on, and is not over: exit 3 says so to whoever watches it, as to whoever begins to wait
+    then; and what had started is not said not to have."""
+    swarm("start")
+    watching = swarm.spawn("run", str(swarm.plan("cut", [swarm.task("t", gate="go")])))
+    swarm.wait_for_start("t")
+    if how == "stop":
+        swarm("stop", "--now")
+    else:
+        swarm.end_daemon()
+    out, err = watching.communicate(timeout=60)
+    assert watching.returncode == 3, err
+    assert "nothing has started" not in out + err
+    swarm("wait", code=3)
+    swarm.open("go")
+    swarm("start")
+    swarm.check_landed(swarm.wait("cut"))
+
+
 def test_doing_nothing_is_no_success_unless_declared(swarm: Swarm) -> None:
     """Rows 59 and 77: an undeclared empty result fails as `empty`; with allow_empty it lands a merge with the same tree."""
     plan = swarm.plan(
