@@ -94,12 +94,12 @@ class Workers:
         """Starts a worker, once: one that a daemon which was killed, or a try that failed, has started is taken as it is."""
         places = self.edges.attempt(command)
         identity = process.started(places.worker) or self._start_anew(command)
+        started_at = self._started_at[key_of(command)] = self.clock()  # before its end can be seen
         self.watcher.started(command, identity)
         self.ears.add(command)
         crash_at("worker.known")
-        started_at = self._started_at[key_of(command)] = self.clock()
         return m.WorkerStarted(
-            at=started_at,
+            at=self.clock(),
             **command.about,
             pid=identity.pid,
             started_at=started_at,
