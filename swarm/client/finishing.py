@@ -62,7 +62,8 @@ def finish(
     Then the command of [deploy] runs, if there is one; where it fails, finish again runs it again. With --pr nothing is merged
     and deployed: staging is pushed, and what lands later goes into the same pull request by --pr again.
 
-    Ctrl-C takes it back, as long as nothing has been moved, and ends with 130; what came of it is told.
+    Ctrl-C takes it back, as long as nothing has been moved, and ends with 130; what came of it is told. Done, it ends with 0, also
+    where other tasks of the run have failed: swarm wait ended with 1 then.
     """
     if stage_only + preview + propose > 1:
         raise UsageError(
