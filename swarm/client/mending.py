@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -297,11 +297,7 @@ def discard(session: Session, run: str, force: bool, names: tuple[str, ...], dry
     Refused while it holds work that is nowhere else: not landed, or on staging and not on your branch. With --force that is given
     up, if each name of it is typed, or read from stdin where that is no terminal. The name of the run is free again afterwards.
     """
-    document = session.with_daemon(
-        lambda daemon, _: _discard(session, daemon, run, force, names, dry_run),
-        before_start=lambda: session.check_run(run, looks=dry_run),
-        ends="answered",
-    )
+    document = _discard(session, run, force, names, dry_run)
     if session.as_json:
         session.json({"schema": protocol.SCHEMA, **document})
         return
@@ -327,15 +323,26 @@ def _say_what_stays(session: Session) -> None:
 
 
 def _discard(
-    session: Session, daemon: Connection, run: str, force: bool, names: tuple[str, ...], dry_run: bool
+    session: Session, run: str, force: bool, names: tuple[str, ...], dry_run: bool
 ) -> dict[str, Any]:
+    """Has a run discarded, or says what would be lost. A daemon that was started to say that may be gone when it has been read, so
+    it is asked for once more."""
+
+    def asked(ask: Callable[[Connection], dict[str, Any]]) -> dict[str, Any]:
+        return session.with_daemon(
+            lambda daemon, _: ask(daemon),
+            before_start=lambda: session.check_run(run, looks=dry_run),
+            ends="answered",
+        )
+
     body: dict[str, Any] = {"run": run, "force": force, "names": list(names), "dry_run": True}
     if dry_run or (force and not names):
-        document: dict[str, Any] = daemon.post(protocol.DISCARD, body)
-        if dry_run or not document["holds"]:
-            return document if dry_run else _done(daemon, body)
-        body["names"] = _typed(session, document["holds"])
-    return _done(daemon, body)
+        document: dict[str, Any] = asked(lambda daemon: dict(daemon.post(protocol.DISCARD, body)))
+        if dry_run:
+            return document
+        if document["holds"]:
+            body["names"] = _typed(session, document["holds"])
+    return asked(lambda daemon: _done(daemon, body))
 
 
 def _done(daemon: Connection, body: Mapping[str, Any]) -> dict[str, Any]:
