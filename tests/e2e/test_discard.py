@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from typing import Any
 
 import pytest
 
@@ -246,35 +247,21 @@ def test_the_names_may_come_on_stdin(swarm: Swarm) -> None:
     ]
     swarm.run(swarm.plan("r", tasks), code=1)
 
-    def given(text: str) -> subprocess.CompletedProcess[str]:
+    def given(**stdin: Any) -> subprocess.CompletedProcess[str]:
+        asked, limit = [*SWARM, "discard", "r", "--force"], PATIENCE_S
         return subprocess.run(
-            [*SWARM, "discard", "r", "--force"],
-            cwd=swarm.top,
-            env=swarm.env,
-            input=text,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
+            asked, cwd=swarm.top, env=swarm.env, capture_output=True, text=True, timeout=limit, **stdin
         )
 
     for text, code in (("", 4), ("a\n", 4), ("a c\n", 4), ("a 'b", 2)):
-        done = given(text)
+        done = given(input=text)
         assert done.returncode == code, done.stderr
         assert "Nothing was removed." in done.stderr
     read, write = os.pipe()
     with os.fdopen(read) as names, os.fdopen(write, "w") as open_one:
         open_one.write("a\n'b'\n")
         open_one.flush()
-        asked = [*SWARM, "discard", "r", "--force"]
-        done = subprocess.run(
-            asked,
-            cwd=swarm.top,
-            env=swarm.env,
-            stdin=names,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-        )
+        done = given(stdin=names)
     assert done.returncode == 0, done.stderr
     assert "is gone" in done.stdout
     assert swarm.status()["runs"] == []
