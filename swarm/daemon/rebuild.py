@@ -194,7 +194,9 @@ def refuse_if_behind(swarm: Swarm, landing: LandingRepository, repository: git.R
     """Raises `JournalDamaged` where staging holds landings that the journal does not know: it is an older one, or lost its end."""
     found, further = _unknown_landings(swarm.runs, landing), _published_beyond(landing, repository)
     for name in {**found, **further}:
-        if unknown := [*found.get(name, ()), *further.get(name, ())]:
+        known = _known_commits(swarm.runs[name]) if name in swarm.runs else set()
+        beyond = (each for each in further.get(name, ()) if each.commit not in known)
+        if unknown := [*found.get(name, ()), *beyond]:
             listed = ", ".join(each.task for each in unknown[:5]) + (" …" if len(unknown) > 5 else "")
             raise JournalDamaged(
                 f"Staging of {name} holds {counted(len(unknown), 'landing')} that the journal does not know: {listed}.",
