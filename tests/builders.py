@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from swarm.core import commands as cmd
@@ -83,8 +82,11 @@ class Bench:
         self.commands: list[cmd.Command] = []
         self.facts: list[m.Fact] = []
         self.events: list[m.Event] = []
-        limits = dataclasses.replace(limits or Limits(ramp_per_s=1000.0), in_plan_order=True)
-        self.send(m.DaemonStarted(at=0.0, version="test", pid=1, limits=limits))
+        self.send(
+            m.DaemonStarted(
+                at=0.0, version="test", pid=1, limits=limits or Limits(ramp_per_s=1000.0), rules=m.RULES
+            )
+        )
 
     def send(self, event: m.Event) -> Turn:
         turn = machine.step(self.swarm, event)

@@ -214,10 +214,21 @@ class Story(Bench):
         )
         return command
 
+    def red(self, task: str, *outcomes: str, tail: str = "") -> None:
+        """The suites of a candidate end otherwise than well, and what did so once more as it runs again; "failed" where
+        nothing else is said."""
+        self.verify(task, *(outcomes or ("failed",)), tail=tail)
+        self.verify(task, *({each for each in outcomes if each != "passed"} or ("failed",)), tail=tail)
+
     def advance(self, task: str) -> str:
         command = self.sole(cmd.Advance, task)
         self.send(m.StagingAdvanced(**self.where(command), candidate=command.new))
         return command.new
+
+    def moved(self, found: str, task: str | None = None) -> None:
+        """Staging was not where the candidate was built on."""
+        command = self.sole(cmd.Advance, task) if task else self.sole(cmd.Advance)
+        self.send(m.StagingMoved(**self.where(command), found=found, candidate=command.new))
 
     def publish(self) -> str:
         command = self.sole(cmd.Publish)

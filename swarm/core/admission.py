@@ -21,7 +21,7 @@ HYSTERESIS_POINTS = 2.0  # how far below a threshold a reading must be before th
 RELIEF_POINTS = 5.0  # how far the use of memory must have fallen before what was suspended goes on
 RELIEF_SHARE = 0.25  # … and what must be left of the time that is spent waiting for it
 RECENT_S = 60.0  # how long the room of workers that ended is kept for others without growing anew
-NOTHING_WAITS = "nothing waits"  # for a slot: kept as older journals have it
+NOTHING_WAITS = "nothing waits"  # for a slot
 _NEARLY = 1e-3  # of a worker: times since the epoch are exact to a quarter of a microsecond only
 
 

@@ -217,7 +217,6 @@ class House:
 
     def __init__(self) -> None:
         self._most = 0  # of workers at once; 0 while nobody has said, and then no slot is known to be free
-        self._beside = False
         self._workers: set[tuple[str, str]] = set()
         self._verified: dict[str, dict[str, None]] = {}  # by run, in the order in which they were made
         self.begin_anew()
@@ -228,9 +227,9 @@ class House:
         self.freed: dict[float, Cause] = {}  # what ended a time during which all was full, by when that was
         self._look(0.0, NOBODY)
 
-    def allow(self, at: float, most: int, *, beside: bool | None = None) -> None:
-        """Takes in that so many workers may live, and whether candidates are verified beside the first; None as before."""
-        self._most, self._beside = most, self._beside if beside is None else beside
+    def allow(self, at: float, most: int) -> None:
+        """Takes in that so many workers may live."""
+        self._most = most
         self._look(at, NOBODY)
 
     def take(self, kind: str, record: Record, at: float, cause: Cause) -> None:
@@ -261,7 +260,7 @@ class House:
                 del made[each]
 
     def _look(self, at: float, cause: Cause) -> None:
-        beside = sum(max(0, len(each) - 1) for each in self._verified.values()) if self._beside else 0
+        beside = sum(max(0, len(each) - 1) for each in self._verified.values())
         if len(self._workers) + beside >= self._most:
             self.full.begin(at)
         elif self.full.since is not None:
@@ -294,7 +293,6 @@ class Chronicle:
         self.stopped, self.paused = Spans(), Spans()
         self.workers: list[tuple[float, int]] = []
         self.house = House()
-        self._keeps_claims = False
         self._now = 0.0  # the newest time of the clock, jumps taken out
         self._jumped = 0.0
         self._begin_anew()
@@ -369,9 +367,7 @@ class Chronicle:
 
     def _daemon_started(self, _seq: int, at: float, record: Record) -> None:
         limits = record.get("limits") or {}
-        self._keeps_claims = bool(limits.get("keep_claims"))
-        beside = int(limits.get("verify_slots") or 1) > 1 or bool(limits.get("name_partners"))
-        self._allowed(at, int(limits.get("workers_max") or 0), beside)
+        self._allowed(at, int(limits.get("workers_max") or 0))
         self.stopped.end(at)
 
     def _daemon_stopped(self, _seq: int, at: float, _record: Record) -> None:
@@ -380,9 +376,9 @@ class Chronicle:
     def _limits_changed(self, _seq: int, at: float, record: Record) -> None:
         self._allowed(at, int(record["workers_max"]))
 
-    def _allowed(self, at: float, most: int, beside: bool | None = None) -> None:
+    def _allowed(self, at: float, most: int) -> None:
         self.workers.append((at, most))
-        self.house.allow(at, most, beside=beside)
+        self.house.allow(at, most)
 
     def _on_pause(self, seq: int, at: float, record: Record) -> None:
         if record.get("task"):
@@ -583,10 +579,10 @@ class Chronicle:
 
     def _handed_back(self, seq: int, at: float, record: Record) -> None:
         course, code = self._course(seq, record), str(record["code"])
-        end = str(record.get("end", "handed_back"))
+        end = str(record["end"])
         attempt = self._end(course, seq, at, end, code, str(record["text"]))
         if attempt is not None:
-            attempt.keeps = code == "conflict" and self._keeps_claims
+            attempt.keeps = code == "conflict"
         if isinstance(
             until := record.get("until"), float | int
         ):  # a time of the clock: its worker asked to be tried again then

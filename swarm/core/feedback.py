@@ -126,18 +126,18 @@ def normalised(output: str) -> str:
     return _BLANK.sub("\n", found).strip()
 
 
-def same_failures(attempts: Sequence[Attempt], *, workers: bool) -> int:
-    """Counts how many of the last attempts, the newest included, failed in one and the same way: their verification or, with
-    `workers`, their worker. One that says nothing of its failure is not known to be like another."""
-    newest, count = _failure(attempts[-1], workers=workers), 0
+def same_failures(attempts: Sequence[Attempt]) -> int:
+    """Counts how many of the last attempts, the newest included, failed in one and the same way: their verification or
+    their worker. One that says nothing of its failure is not known to be like another."""
+    newest, count = _failure(attempts[-1]), 0
     for attempt in reversed(attempts):
-        if newest is None or _failure(attempt, workers=workers) != newest:
+        if newest is None or _failure(attempt) != newest:
             break
         count += 1
     return count
 
 
-def _failure(attempt: Attempt, *, workers: bool) -> object:
+def _failure(attempt: Attempt) -> object:
     """Gives what one failure is told from another by; None where that can't be said."""
     code = attempt.reason.code if attempt.reason is not None else ""
     if code == "verify_failed":
@@ -145,4 +145,4 @@ def _failure(attempt: Attempt, *, workers: bool) -> object:
         return frozenset((each.name, each.outcome, each.exit_code, normalised(each.tail)) for each in bad)
     # A summary is what a worker chose to say, number for number; its output is what came.
     said = " ".join(attempt.result.summary.split()) or attempt.output
-    return (attempt.exit_code, said) if workers and code == "worker_failed" and said else None
+    return (attempt.exit_code, said) if code == "worker_failed" and said else None

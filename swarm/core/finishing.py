@@ -18,7 +18,7 @@ def requested(turn: Turn, event: m.FinishRequested) -> None:
         raise IllegalEvent(f"run {event.run!r} is being finished already")
     if not run.prepared:
         raise IllegalEvent(f"run {event.run!r} is not prepared yet")
-    run.finish, run.finish_from = event, event.commit or run.published
+    run.finish, run.finish_from = event, event.commit
     turn.commands.append(finish_command(run, event))
 
 

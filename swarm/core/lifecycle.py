@@ -200,13 +200,10 @@ def held_against(turn: Turn, run: Run, task: Task, attempt: Attempt, end: Step, 
     end_attempt(turn, run, task, attempt, end, reason)
     tried = task.attempts[task.budget_from :]
     if sum(1 for each in tried if each.counts) >= task.spec.attempts:
-        if turn.swarm.limits.conflict_ends:
-            reason = feedback.in_the_end(tried, reason)
-        end_task(turn, run, task, TaskState.FAILED, reason)
+        end_task(turn, run, task, TaskState.FAILED, feedback.in_the_end(tried, reason))
         return
-    limits = turn.swarm.limits
-    same, most = feedback.same_failures(tried, workers=limits.workers_alike), limits.same_failure_max
-    if most and same >= most:
+    same, most = feedback.same_failures(tried), turn.swarm.limits.same_failure_max
+    if same >= most > 0:
         text = f"{reason.text}, in the same way {same} times, so it is not tried again"
         end_task(turn, run, task, TaskState.FAILED, Reason(reason.code, text, reason.facts))
     else:
@@ -240,8 +237,7 @@ def hand_back(
     """
     over = budget.task_over(turn.swarm.limits, task)
     if over is not None:
-        if turn.swarm.limits.over_keeps_none:
-            run.release_claims(task)  # kept for an attempt that does not come now
+        run.release_claims(task)  # kept for an attempt that does not come now
         end_task(turn, run, task, TaskState.FAILED, over)
         return
     earlier = task.feedback[:1] if reason.code in _INTERRUPTIONS else ()
@@ -252,8 +248,8 @@ def hand_back(
 
 def tell_handed_back(turn: Turn, run: Run, task: Task, attempt: Attempt, reason: Reason) -> None:
     """Tells why an attempt did not land, and by which end, of a task that gets another."""
-    end = {"end": attempt.step.value} if turn.swarm.limits.tell_ends else {}
-    turn.tell("TaskHandedBack", run, task, code=reason.code, text=reason.text, **reason.facts, **end)
+    facts = {**reason.facts, "end": attempt.step.value}
+    turn.tell("TaskHandedBack", run, task, code=reason.code, text=reason.text, **facts)
 
 
 def ended_on_request(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:

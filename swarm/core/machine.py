@@ -6,8 +6,8 @@ neither changes anything: handlers check first.
 
 Rules for editing: a handler lies in the file of what it is about, as the table at the end says, reads top-down and ends where its
 event ends. What needs the world goes out as a command (`state`); how things end is in `lifecycle`, who starts next in `scheduling`,
-what must be true in `invariants`. Journals of other versions are replayed here: a change of what is decided hangs on a field of
-`Limits` whose default is the old decision, since every `DaemonStarted` has the limits that its daemon decided by.
+what must be true in `invariants`. A replay decides as the daemon did: a change of what is decided is one more of `messages.RULES`,
+which each `DaemonStarted` has, and what was decided by others is refused, unless the decision is made to hang on that number.
 """
 
 from __future__ import annotations
@@ -152,6 +152,10 @@ def _clock_set(turn: Turn, event: m.ClockSet) -> None:
 
 
 def _daemon_started(turn: Turn, event: m.DaemonStarted) -> None:
+    if event.rules != m.RULES:
+        raise IllegalEvent(
+            f"its daemon decided by rules {event.rules}, and this version decides by {m.RULES}"
+        )
     swarm = turn.swarm
     if event.at < swarm.last_at:  # the clock was set back, or the machine woke up, while no daemon ran
         clock_moved(swarm, event.at - swarm.last_at)
@@ -166,11 +170,9 @@ def _daemon_started(turn: Turn, event: m.DaemonStarted) -> None:
     swarm.ramp = admission.Ramp()
     memory.begun(turn)
     for run in swarm.runs.values():
-        run.in_plan_order = swarm.limits.in_plan_order
         if run.open_tasks or run.finished_commit is None:
             astray.look(turn, run)  # much may have been done by hand while no daemon ran
-            if swarm.limits.settles_first:
-                turn.stir(run)
+            turn.stir(run)  # what another budget means for it, before anything starts
 
 
 def _daemon_stopped(turn: Turn, _: m.DaemonStopped) -> None:

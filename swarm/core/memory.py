@@ -64,8 +64,6 @@ def expected_bytes(task: Task) -> int:
 
 def growing(swarm: Swarm) -> tuple[Expected, ...]:
     """Lists the workers, there or on their way, of which something is expected."""
-    if not swarm.limits.expect_memory:
-        return ()
     live = ((run, run.tasks[name]) for run in swarm.runs.values() for name in run.live)
     return tuple(
         (run.id, task.spec.id, task.live.n, expected_bytes(task))
@@ -76,7 +74,7 @@ def growing(swarm: Swarm) -> tuple[Expected, ...]:
 
 def lacks_room(swarm: Swarm, task: Task) -> str | None:
     """Says why a task waits for memory that it is expected to take; None where there is room, or nobody else takes any."""
-    expected = expected_bytes(task) if swarm.limits.expect_memory else 0
+    expected = expected_bytes(task)
     if not expected or not swarm.slots or swarm.readings is None:
         return None
     left = swarm.readings.memory_available_bytes - admission.to_grow(growing(swarm), swarm.taken)
@@ -108,7 +106,7 @@ def measured(turn: Turn, event: m.MemoryMeasured) -> None:
 def begun(turn: Turn) -> None:
     """Leaves the daemon that begins the time to look at the machine before the next move, on which an earlier one decided: there
     may be memory again."""
-    if turn.swarm.limits.look_first and turn.swarm.memory_at is not None:
+    if turn.swarm.memory_at is not None:
         _next_move(turn, SETTLE_S)
 
 

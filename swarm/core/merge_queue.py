@@ -57,8 +57,6 @@ def move(turn: Turn, run: Run) -> None:
         if run.landing:
             _let_go(turn, run)
             _judge(turn, run)
-        if not run.landing and not turn.swarm.limits.heads_wait:
-            _board(turn, run)
         if run.landing and (member := batch.next_member(run)) is not None:
             _merge(turn, run, member)
         if run.staging != run.published:
@@ -74,7 +72,7 @@ def enqueue(turn: Turn, run: Run, task: Task, attempt: Attempt, event: m.Collect
     attempt.queued_at = turn.at
     free_slot(turn, attempt)
     run.queued += 1
-    attempt.place = train.place(run, task) if turn.swarm.limits.by_priority else run.queued
+    attempt.place = train.place(run, task)
     run.line_up([task.spec.id])
     run.set_state(task, TaskState.QUEUED)
     turn.tell("TaskQueued", run, task, head=attempt.head, touched=len(attempt.touched))
@@ -143,8 +141,7 @@ def verify(turn: Turn) -> None:
     may_begin = not (swarm.stopping or swarm.trouble)
     if may_begin and searches:
         _search(turn, landed=train.PATIENCE * swarm.limits.verify_slots)
-    if swarm.limits.heads_wait:
-        _board_heads(turn)
+    _board_heads(turn)
     if may_begin:
         if searches:
             _search(turn)
@@ -288,8 +285,9 @@ def candidate_made(turn: Turn, event: m.CandidateMade) -> None:
 
 
 def _check_merged(attempt: Attempt, head: str) -> None:
-    """Raises `StaleEvent` where something else was merged, such as what was rebased before it was sent back to the queue. Events of
-    earlier versions do not say what was."""
+    """Raises `StaleEvent` where something else was merged, such as what was rebased before it was sent back to the
+    queue. An
+    undo merges nothing."""
     if head and head != attempt.submitted:
         raise StaleEvent(f"merged {head}, wanted {attempt.submitted}")
 
@@ -350,15 +348,14 @@ def _conflict(
         stays_landed(turn, run, task, attempt, Step.FAILED, reason)
         return
     attempt.counts = False
-    ends, keep = attempt.alone or task.spec.by_hand, turn.swarm.limits.keep_claims
+    ends = attempt.alone or task.spec.by_hand
     before = any(each.reason is not None and each.reason.code == "conflict" for each in _tried(task))
-    end_attempt(turn, run, task, attempt, Step.HANDED_BACK, reason, keep_claims=keep and not ends)
+    end_attempt(turn, run, task, attempt, Step.HANDED_BACK, reason, keep_claims=not ends)
     if ends:
         end_task(turn, run, task, TaskState.FAILED, reason)
         return
-    task.alone = before or not keep
-    if keep:
-        _hold(run, task, event.paths[:_PATHS_KEPT])
+    task.alone = before
+    _hold(run, task, event.paths[:_PATHS_KEPT])
     hand_back(turn, run, task, attempt, reason)
 
 
@@ -389,7 +386,7 @@ def verified(turn: Turn, event: m.Verified) -> None:
     for flake in train.take_in(run, attempt, event.suites):
         turn.tell("SuiteFlaked", run, task, **flake)
     red = train.red(attempt)
-    if red and turn.swarm.limits.verify_again and not attempt.again and searching.runs_again(attempt):
+    if red and not attempt.again and searching.runs_again(attempt):
         attempt.again = train.once_more(run, attempt, red)
         go(turn, run, task, attempt, Step.VERIFYING)
     elif attempt.search is not None:
@@ -417,9 +414,9 @@ def staging_advanced(turn: Turn, event: m.StagingAdvanced) -> None:
 
 
 def staging_moved(turn: Turn, event: m.StagingMoved) -> None:
-    """Merges anew onto what was found. Events of earlier versions do not say what staging was to move to."""
+    """Merges anew onto what was found."""
     run, task, attempt = live(turn, event, Step.ADVANCING)
-    if event.candidate and event.candidate != attempt.candidate:
+    if event.candidate != attempt.candidate:
         raise StaleEvent(f"staging was to move to {event.candidate}, wanted {attempt.candidate}")
     attempt.merge_moves += 1
     if len(attempt.batch) > 1:
@@ -492,12 +489,12 @@ def land(turn: Turn, run: Run, task: Task) -> None:
     facts: dict[str, Any] = {"commit": attempt.candidate, "title": task.spec.title, "verified": verified}
     if attempt.batch and attempt.batch[-1] != task.spec.id:
         facts["verified_with"] = attempt.batch[-1]
-    if turn.swarm.limits.tell_unchanged and attempt.unchanged:
+    if attempt.unchanged:
         facts["unchanged"] = True
     longest = suites.slowest(attempt.suites)
     if longest is not None:
         facts |= {"bottleneck": longest.name, "verify_s": round(longest.duration_s, 3)}
-    too_much = unused(task.spec.claims, attempt.touched) if turn.swarm.limits.tell_unused else ()
+    too_much = unused(task.spec.claims, attempt.touched)
     if too_much and attempt.touched:
         turn.tell("ClaimUnused", run, task, paths=list(too_much[:50]))
     notes = {suite.name: suite.note for suite in attempt.suites if suite.note}

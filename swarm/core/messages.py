@@ -53,15 +53,20 @@ class AttemptEvent(RunEvent):
     attempt: int
 
 
+RULES = 1  # those that `machine` decides by; each change of what is decided is one more
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DaemonStarted(Event):
     """A daemon took over; the limits it decides by are recorded so that a replay decides alike. `top` is the checkout that it works
     beside: where that is another than before, the repository was moved, and what was recorded below it went along. `sandbox` is
-    what workers are shut in by, `sandbox_why` why that is not more."""
+    what workers are shut in by, `sandbox_why` why that is not more. `rules` are those that it decided by; nothing said: those of a
+    version from before there was a first release."""
 
     version: str
     pid: int
     limits: Limits
+    rules: int = 0
     top: str = ""
     sandbox: str = ""
     sandbox_why: str = ""
@@ -168,10 +173,9 @@ class PlanSubmitted(RunEvent):
     """A plan came in. For a new run `base_branch` and `base_commit` say what it starts from.
 
     `only` limits the run to these tasks and what they need; `sequential` to one at a time; `fail_fast` cancels the rest at the
-    first failure. With a `goal` the run is new, and its tasks are the research that comes before a plan. With `finishes` a task
-    that has not started is finished before where the plan says so now; with `lifts` a plan without suites takes those off that
-    there were; with `ended` a task that has ended without landing is begun again by what the plan says of it now, where that is
-    something else.
+    first failure. With a `goal` the run is new, and its tasks are the research that comes before a plan. A task
+    that has not started is finished before where the plan says so now, and one that has ended without landing is begun again by
+    what the plan says of it now, where that is something else; a plan without suites takes those off that there were.
     """
 
     plan: PlanSpec
@@ -181,9 +185,6 @@ class PlanSubmitted(RunEvent):
     sequential: bool = False
     fail_fast: bool = False
     goal: Goal | None = None
-    finishes: bool = False
-    lifts: bool = False
-    ended: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,12 +267,12 @@ class QaRequested(RunEvent):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishRequested(RunEvent):
     """`swarm finish`: staging is wanted on `target`, a branch; `request` is the asker's own key, so that a repeat is the same.
-    `commit` is where staging stood when it was looked at and found approved; "" is where it stands now, as in older journals."""
+    `commit` is where staging stood when it was looked at and found approved."""
 
     request: str
     target: str
     stage_only: bool = False
-    commit: str = ""
+    commit: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -519,7 +520,7 @@ class StagingMoved(AttemptEvent):
     """Staging was not where the candidate was built on; it stands at `found`. `candidate` is where it was to move."""
 
     found: str
-    candidate: str = ""
+    candidate: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -560,7 +561,7 @@ FACTS: dict[str, str] = {
     "ChangeNoticed": "the attempt changed what the settings want told: `texts` say what",
     "TaskQueued": "the worker's work is committed as `head` and waits to land",
     "TaskHandedBack": "the attempt did not land and the task gets another: `code` and `text` say why, `end` is the state that the "
-    "attempt ended in (`handed_back`, `failed`, `lost`; none in older journals); of a conflict `versions` has "
+    "attempt ended in (`handed_back`, `failed`, `lost`); of a conflict `versions` has "
     "the blobs of each of its paths: `base`, `staging` and `own`; `partners` are the landings with which alone it is red",
     "ClaimUnused": "the attempt changed nothing under `paths`, which it had claimed",
     "TaskLanded": "the landing `commit` is on staging in the user's repository; `verified` names the suites that passed; "

@@ -284,34 +284,12 @@ class Limits:
     `ramp_per_s` is how many workers more than before may run for each second that has passed; replacing one that ended is free.
     `try_later_s` is how long a worker that exits 75 without saying is left alone; `lost_max`, `try_later_max` and `infra_max` bound
     what does not count as an attempt. `spare_worktrees` is how many worktrees more than workers there may be before a start waits
-    for one that is on its way back; None: no start waits for that, as in journals of 0.1.0. `in_plan_order` lets a task that waits
-    for a claim go before later ones that overlap it; `verify_again` has suites that did not pass run once more on the same commit
-    before that counts; `same_failure_max` is how often a task's verification may fail in one and the same way before it is not
-    tried again, 0 for any number; `workers_alike` has that go for its worker too; `tell_unused` has claims told that nothing was
-    changed under. All off as in journals of 0.1.0.
-    `tell_ends` has it told of an attempt whose task gets another which end it came to, `tell_unchanged` of a landing that
-    it changes nothing; off likewise.
-    `name_partners` has it found out together with which landings work is red, where it is green without them; off likewise.
-    `keep_claims` has a task keep its claims, and the paths of the conflict, from a conflict to its next attempt, and run alone only
-    after a second one; off likewise: alone after the first. `alone_comes_back` has one that is to run alone, and waits for such
-    claims, start when they are free; before it nobody came back to it. `over_keeps_none` has one that fails over its budget then
-    give them back; before it they stayed taken. `conflict_ends` has one that fails told with the conflict that its last attempts
-    did not settle; before it the last of them alone was told of.
-    `batches` lets several attempts be verified at once where little is red (opt-in). `by_priority` lets finished work of a higher
-    priority land before others that wait; off as in journals of 0.1.0. `apart` has a task that shares a path with one at work start
-    after a few later ones of its priority that share none; `apart_in_order` has these overlap none that they pass by. Off likewise.
-    `priority_anew` has a ready task that a plan makes less urgent start as such; before it went on waiting as what it had been.
-    `verify_slots` is how many candidates are verified at once, of all runs; the first of each run never waits for one, unless
-    `heads_wait`, which is off in journals of 0.1.0. `own_steps` has nothing else looked at where an attempt has come so far that
-    its worker may start, or runs: nobody waits for that; off likewise.
+    for one that is on its way back. `same_failure_max` is how often a task's verification, or its worker, may fail in one and the
+    same way before it is not tried again, 0 for any number. `batches` lets several attempts be verified at once where little is red
+    (opt-in). `verify_slots` is how many candidates are verified at once, of all runs.
     `follow_share` is the share of the time that moving the staging worktree may take while a run is at work, 0 for any.
-    With `hold_agents` a rate limit that one worker meets holds its whole agent; `breaker_failures` is how many first workers of an
-    agent must fail alike, each within `breaker_within_s`, for it to be stopped, 0 for never: both off as in journals of 0.1.0.
-    The budgets are of each run, of each task and of a day; 0: none.
-    `expect_memory` has a start wait for the memory that its task is expected to take; off as in journals of 0.1.0.
-    `disk_free_inodes_min` likewise has starts wait where fewer inodes are free; 0 as in journals of 0.1.0.
-    `look_first` has a daemon that begins suspend nobody for what an earlier one saw of memory before it looks itself; off likewise.
-    `settles_first` has it see what its settings, such as a lower budget, mean for each run before anything starts; off likewise.
+    `breaker_failures` is how many first workers of an agent must fail alike, each within `breaker_within_s`, for it to be stopped,
+    0 for never. The budgets are of each run, of each task and of a day; 0: none.
     From `memory_percent_suspend` or `memory_stall_percent_suspend` on workers are suspended, for at most `suspended_s_max`.
     """
 
@@ -332,16 +310,9 @@ class Limits:
     follow_share: float = 0.0
     grace_s: float = 5.0
     keep_worktrees: bool = False
-    spare_worktrees: int | None = None
-    in_plan_order: bool = False
-    verify_again: bool = False
-    same_failure_max: int = 0
-    workers_alike: bool = False
-    tell_unused: bool = False
-    tell_ends: bool = False
-    tell_unchanged: bool = False
+    spare_worktrees: int = 1
+    same_failure_max: int = 3
     verify_slots: int = 1
-    hold_agents: bool = False
     breaker_failures: int = 0
     breaker_within_s: float = 10.0
     budget_usd: float = 0.0
@@ -351,21 +322,7 @@ class Limits:
     day_budget_usd: float = 0.0
     day_budget_tokens: int = 0
     roles: tuple[Role, ...] = ()
-    name_partners: bool = False
-    heads_wait: bool = False
-    own_steps: bool = False
-    keep_claims: bool = False
     batches: bool = False
-    by_priority: bool = False
-    apart: bool = False
-    apart_in_order: bool = False
-    look_first: bool = False
-    alone_comes_back: bool = False
-    priority_anew: bool = False
-    over_keeps_none: bool = False
-    conflict_ends: bool = False
-    settles_first: bool = False
-    expect_memory: bool = False
     memory_percent_suspend: float = 95.0
     memory_stall_percent_suspend: float = 40.0
     suspended_s_max: float = 60.0

@@ -33,7 +33,7 @@ def asks_for_later(attempt: Attempt) -> bool:
 
 def exited(turn: Turn, attempt: Attempt, jitter: float) -> None:
     """Holds the agent of a worker that has met a limit; asked as soon as it has ended, so that no other starts meanwhile."""
-    if attempt.ending is not None or not _holds_all(turn.swarm, attempt):
+    if attempt.ending is not None or not _holds_all(attempt):
         return
     hold, until = turn.swarm.holds.get(attempt.agent), _until(turn.swarm, attempt, turn.at)
     if hold is not None and (hold.until is None or (not hold.step and hold.until >= until)):
@@ -50,7 +50,7 @@ def try_later(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:
     tried = task.attempts[task.budget_from :]
     earlier = sum(1 for e in tried if e.reason is not None and e.reason.code in ("try_later", "rate_limit"))
     attempt.counts = earlier >= limits.try_later_max
-    held = _holds_all(turn.swarm, attempt)
+    held = _holds_all(attempt)
     until = _until(turn.swarm, attempt, attempt.exited_at if held else turn.at)
     asked = f"the worker asked to be tried again later (exit code {attempt.exit_code})"
     if attempt.counts:
@@ -63,10 +63,10 @@ def try_later(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:
     hand_back(turn, run, task, attempt, reason, not_before=None if held else until)
 
 
-def _holds_all(swarm: Swarm, attempt: Attempt) -> bool:
+def _holds_all(attempt: Attempt) -> bool:
     """Tells whether a worker speaks for its whole agent. An agent program does: whoever it draws on refuses the next one too. A
     task's own command does where it says so, or knows when the limit is reset; else only that one task can't be done yet."""
-    if not swarm.limits.hold_agents or not asks_for_later(attempt):
+    if not asks_for_later(attempt):
         return False
     said = attempt.result
     if said.rate_limited is not None:

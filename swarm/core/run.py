@@ -30,7 +30,6 @@ from swarm.core.model import (
     Attempt,
     Claim,
     FoundAttempt,
-    Limits,
     Mode,
     PhaseSpec,
     PlanSpec,
@@ -137,7 +136,6 @@ class Run:
     open_tasks: int = 0
     only: frozenset[str] | None = None
     sequential: bool = False
-    in_plan_order: bool = False
     fail_fast: bool = False
     paused: bool = False
     watched: str = ""
@@ -450,9 +448,9 @@ class Run:
             return self.alone[0][0]
         return None
 
-    def pop(self, most: int, limits: Limits) -> Task | None:
+    def pop(self, most: int) -> Task | None:
         """Gives the best ready task whose turn has come, and parks those it passes over; None when there is none, or when `most`
-        have been passed over. One that runs alone and waited for a claim waits for its turn alone again, if the `limits` say so."""
+        have been passed over. One that is to run alone by now and waited for a claim waits for its turn alone."""
         while most > 0 and self.peek() is not None:
             alone = not self._open
             place = _FREE
@@ -464,8 +462,7 @@ class Run:
                 self._offer(place)
             task = self.tasks[name]
             if task.state is not TaskState.READY or task.not_before is not None or task.alone is not alone:
-                comes_back = limits.alone_comes_back or place[0].startswith(_GATE)
-                if task.state is TaskState.READY and task.alone and comes_back:
+                if task.state is TaskState.READY and task.alone:
                     self.push(task)
                 continue  # left over from an earlier time of being ready
             if not self.selected(task) or task.paused:
@@ -483,20 +480,19 @@ class Run:
             most -= 1
         return None
 
-    def apart(self, task: Task, limits: Limits) -> Task:
+    def apart(self, task: Task) -> Task:
         """Gives who starts now in the place of a task whose turn has come and which may conflict with what is at work: the first of
-        the next ones of the same priority that shares no path with anything; the task itself where none of a few does. With
-        `apart_in_order` none of them overlaps one that it passes by, which would have to wait for it."""
+        the next ones of the same priority that shares no path with anything; the task itself where none of a few does.
+        None of them overlaps one that it passes by, which would have to wait for it."""
 
         def alike(other: Task) -> bool:
             return other.spec.priority == task.spec.priority and not other.alone
 
-        looked, in_order = [task], limits.apart_in_order and self.in_plan_order
+        looked = [task]
         while alike(looked[-1]) and self._shares(looked[-1]) and len(looked) <= APART_MAX:
-            if in_order:
-                passed = looked[-1]
-                self.waiting.add(passed.spec.id, _key(passed), self.wanted_claims(passed))
-            other = self.pop(APART_MAX, limits)
+            passed = looked[-1]
+            self.waiting.add(passed.spec.id, _key(passed), self.wanted_claims(passed))
+            other = self.pop(APART_MAX)
             if other is None:
                 break
             looked.append(other)
@@ -518,7 +514,7 @@ class Run:
         holding = self.claims.first_conflict(claims, task.spec.id)
         if holding is not None:
             return InTheWay(holding.claim.path, str(holding.holder), waits=False)
-        if task.alone or not self.waiting or not self.in_plan_order or self.keeps(task):
+        if task.alone or not self.waiting or self.keeps(task):
             return None
         before = self.waiting.first(claims, _key(task))
         return None if before is None else InTheWay(before.path, before.task, waits=True)

@@ -46,7 +46,7 @@ def start_what_may(turn: Turn) -> None:
         if decision.slots_open < 1:
             _wait_for_room(turn, decision)
             return
-        task = _next_task(swarm, run)
+        task = _next_task(run)
         if task is not None and (lacks := memory.lacks_room(swarm, task)) is not None:
             run.push(task)
             swarm.wanted_bytes = memory.expected_bytes(task)
@@ -67,12 +67,10 @@ def start_what_may(turn: Turn) -> None:
         _measure(turn, target=swarm.step_of_ladder)
 
 
-def _next_task(swarm: Swarm, run: Run) -> Task | None:
+def _next_task(run: Run) -> Task | None:
     """Takes the task of a run whose turn it is out of those that are ready; None where none that was looked at may start."""
-    task = run.pop(LOOKS_MAX if run.in_plan_order else len(run.tasks), swarm.limits)
-    if task is None or not swarm.limits.apart:
-        return task
-    return run.apart(task, swarm.limits)
+    task = run.pop(LOOKS_MAX)
+    return None if task is None else run.apart(task)
 
 
 def _nothing_may_start(swarm: Swarm) -> admission.Decision | None:
@@ -88,10 +86,7 @@ def _nothing_may_start(swarm: Swarm) -> admission.Decision | None:
 
 def _worktrees_are_coming(swarm: Swarm) -> bool:
     """Tells whether a start had better wait for a worktree that is on its way back: making one costs as much as all its files."""
-    spare = swarm.limits.spare_worktrees
-    if spare is None:
-        return False
-    return len(swarm.slots) + len(swarm.coming) >= swarm.limits.workers_max + spare
+    return len(swarm.slots) + len(swarm.coming) >= swarm.limits.workers_max + swarm.limits.spare_worktrees
 
 
 def _watched(swarm: Swarm) -> bool:

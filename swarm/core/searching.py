@@ -28,7 +28,7 @@ def begin(turn: Turn, run: Run, task: Task, attempt: Attempt, reason: Reason) ->
     an agent's. A suite that did not end in time says too little for what it would cost to ask it again."""
     line = run.line_since(attempt.base)
     makes_sense = bool(attempt.touched) and not attempt.undoes and not task.spec.by_hand
-    if not (turn.swarm.limits.name_partners and line and makes_sense and reason.code == "verify_failed"):
+    if not (line and makes_sense and reason.code == "verify_failed"):
         return False
     attempt.search = Search(
         reason,

@@ -120,7 +120,7 @@ class World:
         self.limited_by: defaultdict[str, float] = defaultdict(float)
         self.shut_s = 0.0  # for how long there was no slot
         self.shut_until: dict[float, float] = {}  # … until the times at which something happened
-        self.send(m.DaemonStarted(at=0.0, version="", pid=0, limits=limits))
+        self.send(m.DaemonStarted(at=0.0, version="", pid=0, limits=limits, rules=m.RULES))
         self.send(m.PlanSubmitted(at=0.0, run=plan.id, plan=plan, base_branch="", base_commit=BASE))
         self.run = self.swarm.runs[plan.id]
 

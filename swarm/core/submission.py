@@ -44,10 +44,8 @@ class Change:
     finished: tuple[str, ...] = ()
 
 
-def would_change(
-    swarm: Swarm, run_id: str, plan: PlanSpec, *, finishes: bool = False, ended: bool = False
-) -> Change:
-    """Says what submitting `plan` would do, without doing it; `finishes` and `ended` as in `PlanSubmitted`."""
+def would_change(swarm: Swarm, run_id: str, plan: PlanSpec) -> Change:
+    """Says what submitting `plan` would do, without doing it."""
     run = swarm.runs.get(run_id)
     known = run.tasks if run is not None else {}
     before = run.finished_before if run is not None else {}
@@ -56,11 +54,11 @@ def would_change(
         task = known.get(spec.id)
         if task is None and spec.id not in before:
             added.append(spec.id)
-        elif finishes and task is not None and spec.finished and not (task.attempts or _is_ours(task)):
+        elif task is not None and spec.finished and not (task.attempts or _is_ours(task)):
             finished.append(spec.id)
         elif task is None or task.spec == spec or spec.finished or (run and spec.id in run.unplanned):
             unchanged += 1
-        elif task.attempts and not (ended and _may_begin_again(task)):
+        elif task.attempts and not _may_begin_again(task):
             refused.append(spec.id)
         else:
             replaced.append(spec.id)
@@ -122,7 +120,7 @@ def plan_submitted(turn: Turn, event: m.PlanSubmitted) -> None:
         run = _new_run(turn, event)
     elif not run.plan.name:  # it was known from the landing repository alone
         run.plan, run.base_branch = dataclasses.replace(plan, tasks=(), phases=()), event.base_branch
-    elif plan.verify or event.lifts:
+    else:
         run.plan = dataclasses.replace(run.plan, verify=plan.verify)
     run.take_turns(event.sequential)
     run.fail_fast = event.fail_fast
@@ -134,12 +132,12 @@ def plan_submitted(turn: Turn, event: m.PlanSubmitted) -> None:
     rebuilt.recall(turn, run, new)
     replaced, finished = set(change.replaced), set(change.finished)
     changed = {spec.id: spec for spec in plan.tasks if spec.id in replaced}
-    if changed and swarm.limits.priority_anew:
+    if changed:
         run.unfile(changed)
     retried = []
     for name, spec in changed.items():
         task = run.tasks[name]
-        if event.ended and task.state in (TaskState.FAILED, TaskState.CANCELLED):
+        if task.state in (TaskState.FAILED, TaskState.CANCELLED):
             retried.append(task)
         run.needs.forget(task.spec)
         task.spec, task.reason, task.ended_at = spec, None, None
@@ -187,7 +185,7 @@ def left_out(run: Run, plan: PlanSpec) -> tuple[str, ...]:
 
 def check(swarm: Swarm, event: m.PlanSubmitted) -> Change:
     """Says what a plan changes. Raises `IllegalEvent` where it can't be taken in; nothing has been changed yet."""
-    change = would_change(swarm, event.run, event.plan, finishes=event.finishes, ended=event.ended)
+    change = would_change(swarm, event.run, event.plan)
     if change.refused:
         raise IllegalEvent(f"{some(change.refused)} changed in the plan and started already")
     if change.unknown:
@@ -225,7 +223,6 @@ def _new_run(turn: Turn, event: m.PlanSubmitted) -> Run:
     run = Run(
         id=event.run,
         index=1 + max((each.index for each in swarm.runs.values()), default=-1),
-        in_plan_order=swarm.limits.in_plan_order,
         plan=dataclasses.replace(event.plan, tasks=(), phases=()),
         base_branch=event.base_branch,
         base_commit=event.base_commit,

@@ -240,8 +240,6 @@ def _probing(run: Run) -> int:
 
 def beside(swarm: Swarm) -> int:
     """Counts what is verified beside the first of each run: it takes the room of a worker."""
-    if swarm.limits.verify_slots < 2 and not swarm.limits.name_partners:
-        return 0
     found = 0
     for run in swarm.runs.values():
         if len(run.landing) > 1:

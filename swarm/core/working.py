@@ -44,7 +44,7 @@ def _concerns_nobody_else(turn: Turn, run: Run) -> bool:
     pass has a deadline, and who waits for the machine is told of it."""
     swarm = turn.swarm
     calm = not (swarm.trouble or swarm.discarding or run.discarding)
-    return swarm.limits.own_steps and calm and swarm.pressure is Pressure.NONE
+    return calm and swarm.pressure is Pressure.NONE
 
 
 def worker_started(turn: Turn, event: m.WorkerStarted) -> None:

@@ -106,7 +106,8 @@ def _step_through(swarm: Swarm, journal: Journal, after: int, *, check: bool) ->
             raise SwarmError(
                 f"Record {row.seq} of {journal.path} can't be taken in: {error}.",
                 "Nothing was started and nothing was changed.",
-                "start the version of swarm that wrote it, or keep the file and report this",
+                "start the version of swarm that wrote it. Without it: put journal.sqlite and transcript elsewhere, "
+                "and swarm recover --journal takes in all that has landed",
             ) from error
     return swarm
 

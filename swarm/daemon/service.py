@@ -36,6 +36,7 @@ from swarm.daemon import api, door, intake, rebuild, reconcile, recovery, refoun
 from swarm.daemon.backlog import Backlog
 from swarm.daemon.closing import Wishes
 from swarm.daemon.coordinator import Coordinator
+from swarm.daemon.edges import Edges
 from swarm.daemon.execution import Execution
 from swarm.daemon.finishing import STOPPED
 from swarm.daemon.foreseeing import Foreseeing
@@ -371,24 +372,30 @@ async def _serve(
             listener.close()
 
 
-async def _run(service: Service, presence: Presence, listener: socket.socket, starter: Starter) -> None:
-    coordinator, execution, loop = service.coordinator, service.execution, asyncio.get_running_loop()
-    places, settings = execution.edges.places, execution.edges.settings
-    _listen_to_signals(service, loop)
-    limits, shut_in = config.to_limits(settings), execution.edges.sandbox
+def _begin(coordinator: Coordinator, edges: Edges) -> None:
+    """Puts down by what this daemon decides, and what workers are shut in by; logs where that is nothing."""
+    shut_in, settings = edges.sandbox, edges.settings
     coordinator.begin(
         m.DaemonStarted(
             at=coordinator.now(),
             version=package.__version__,
             pid=os.getpid(),
-            limits=limits,
-            top=str(execution.edges.repository.working_top()),
+            limits=config.to_limits(settings),
+            rules=m.RULES,
+            top=str(edges.repository.working_top()),
             sandbox=shut_in.name,
             sandbox_why="; ".join(filter(None, (shut_in.why, suite_rooms.weaker(shut_in, settings)))),
         )
     )
     if not shut_in.shuts_in:
         _log.warning("sandbox.none", why=shut_in.why)
+
+
+async def _run(service: Service, presence: Presence, listener: socket.socket, starter: Starter) -> None:
+    coordinator, execution, loop = service.coordinator, service.execution, asyncio.get_running_loop()
+    places, settings = execution.edges.places, execution.edges.settings
+    _listen_to_signals(service, loop)
+    _begin(coordinator, execution.edges)
     crash_at("daemon.begun")
     service.tell_found(service.found)
     snapshots = recovery.Snapshots(places.snapshot, coordinator.journal)
@@ -400,7 +407,7 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
     turning = loop.create_task(coordinator.run())
     hooks = Hooks(coordinator, settings.hooks, places, execution.edges.repository.working_top())
     service.notes = lambda: hooks.notes
-    served = await _answer_at_sockets(service, presence, listener, shut_in)
+    served = await _answer_at_sockets(service, presence, listener, execution.edges.sandbox)
     serving = served[0][1]
     ends_when_idle = service.options.ends_when_idle
     service.announce = lambda ends: presence.announce(ends_when_idle=ends)

@@ -81,9 +81,6 @@ class Submitter:
                     plan=plan,
                     base_branch=base[0],
                     base_commit=base[1],
-                    finishes=True,
-                    lifts=True,
-                    ended=True,
                     **options,
                 )
             )
@@ -102,7 +99,7 @@ class Submitter:
         }
 
     def _checked(self, plan: PlanSpec) -> submission.Change:
-        change = submission.would_change(self._coordinator.swarm, plan.id, plan, finishes=True, ended=True)
+        change = submission.would_change(self._coordinator.swarm, plan.id, plan)
         if change.refused:
             raise _started(self._coordinator.swarm.runs[plan.id], change.refused)
         if change.unknown:

@@ -166,8 +166,8 @@ MUTANTS: dict[str, Mutant] = {
     "until-green": Mutant(
         "what is red runs again until it is green",
         "swarm/core/merge_queue.py",
-        "limits.verify_again and not attempt.again and",
-        "limits.verify_again and",
+        "if red and not attempt.again and",
+        "if red and",
         ("tests/unit/test_train.py::test_red_twice_is_handed_back",),
     ),
     "first-verdict-again": Mutant(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from swarm.edge.journal import Journal, record_of
 from tests.conftest import git, wait_until
 from tests.e2e.driver import Swarm, common_dir
 from tests.e2e.test_behind_our_back import commit
@@ -124,6 +125,27 @@ def damaged_and_rebuilt(swarm: Swarm, how: str) -> None:
     swarm("audit")
     kept = set(state(swarm).glob("journal.sqlite.damaged-*")) - earlier
     assert [each.read_bytes() for each in kept] == ([damaged] if damaged is not None else [])
+
+
+def test_what_another_version_decided_otherwise_is_refused_and_what_landed_is_not_lost(swarm: Swarm) -> None:
+    """A journal of other rules is left as it is, and what is said of it is a way on: with it aside, all that landed is known."""
+    swarm.run(swarm.plan("two", [swarm.task("a"), swarm.task("b", needs=["a"])]))
+    swarm("stop")
+    before, starts = tasks_of(swarm.status()), swarm.starts()
+    take_away(swarm, *KEPT)
+    with Journal.open(state(swarm) / "journal.sqlite") as journal:
+        journal.begin_epoch()
+        started = {"type": "DaemonStarted", "at": 1.0, "version": "0", "pid": 1, "limits": {}}
+        journal.append([record_of("event", started)])
+    told = swarm("start", code=1).err
+    assert "decided by rules 0" in told
+    assert "swarm recover --journal" in told
+    take_away(swarm, *KEPT)
+    swarm("recover", "--journal")
+    swarm.run(swarm.plan("two", [swarm.task("a"), swarm.task("b", needs=["a"])]))
+    assert [task[:3] for task in tasks_of(swarm.status())] == [task[:3] for task in before]
+    assert swarm.starts() == starts
+    swarm("audit")
 
 
 def test_who_only_reads_says_what_mends_a_damaged_journal(swarm: Swarm) -> None:

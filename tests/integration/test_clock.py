@@ -42,7 +42,7 @@ class World:
 async def _a_worker_that_runs(world: World, timeout_s: float) -> asyncio.Task[None]:
     coordinator = world.coordinator
     limits = Limits(ramp_per_s=1000.0)
-    coordinator.begin(m.DaemonStarted(at=coordinator.now(), version="1", pid=1, limits=limits))
+    coordinator.begin(m.DaemonStarted(at=coordinator.now(), version="1", pid=1, limits=limits, rules=m.RULES))
     turning = asyncio.create_task(coordinator.run())
     plan = a_plan(a_task("a", timeout_s=timeout_s), a_task("b"))
     await coordinator.ask(submitted(plan, at=coordinator.now()))

@@ -154,7 +154,7 @@ def test_values_of_the_core_are_kept_as_their_json() -> None:
         base_commit="c",
         only=("a",),
     )
-    for event in (submitted, m.DaemonStarted(at=2.0, version="1", pid=3, limits=Limits())):
+    for event in (submitted, m.DaemonStarted(at=2.0, version="1", pid=3, limits=Limits(), rules=m.RULES)):
         assert record("event", *m.parts_of(event)) == record_of("event", m.event_to_json(event))
     fact = m.Fact(
         type="TaskFailed",

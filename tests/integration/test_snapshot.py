@@ -51,7 +51,7 @@ def take(places: Places, journal: Journal, swarm: Swarm) -> None:
 def a_swarm(journal: Journal) -> Swarm:
     """A small history in the journal, and the swarm that it gives."""
     events: list[m.Event] = [
-        m.DaemonStarted(at=1.0, version="1", pid=1, limits=m.Limits()),
+        m.DaemonStarted(at=1.0, version="1", pid=1, limits=m.Limits(), rules=m.RULES),
         m.PlanSubmitted(
             at=2.0,
             run="r",
@@ -128,7 +128,7 @@ def test_a_snapshot_of_another_journal_is_not_used(places: Places, journal: Jour
     other.state.mkdir()
     with Journal.open(other.journal) as another:
         another.begin_epoch()
-        start = m.DaemonStarted(at=1.0, version="2", pid=1, limits=m.Limits())
+        start = m.DaemonStarted(at=1.0, version="2", pid=1, limits=m.Limits(), rules=m.RULES)
         another.append(
             [record_of("event", m.event_to_json(start)), record_of("fact", {"type": "F", "at": 1.0})]
         )
@@ -142,7 +142,7 @@ def test_a_journal_that_is_older_than_its_snapshot_is_refused(
     places: Places, journal: Journal, tmp_path: Path
 ) -> None:
     """Where the snapshot knows more records than the journal has, the journal has lost its end; nothing is rebuilt from it."""
-    start = m.DaemonStarted(at=1.0, version="1", pid=1, limits=m.Limits())
+    start = m.DaemonStarted(at=1.0, version="1", pid=1, limits=m.Limits(), rules=m.RULES)
     journal.append([record_of("event", m.event_to_json(start))])
     copy = Places(tmp_path / "copy")
     copy.state.mkdir()

@@ -130,7 +130,7 @@ async def _fills_up(disk: Path, journal: Journal) -> None:
     journal.begin_epoch()
     done: list[cmd.Command] = []
     coordinator = Coordinator(Swarm(), journal, done.append)
-    coordinator.begin(m.DaemonStarted(at=1.0, version="1", pid=1, limits=Limits()))
+    coordinator.begin(m.DaemonStarted(at=1.0, version="1", pid=1, limits=Limits(), rules=m.RULES))
     turning = asyncio.create_task(coordinator.run())
     ballast = fill(disk)
     big = a_plan(*(a_task(f"t{n}", title="x" * 1000) for n in range(100)))

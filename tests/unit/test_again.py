@@ -215,7 +215,7 @@ def test_states_that_were_written_back_are_no_changes() -> None:
     written = marked(PLAN, "schema", "client")
     for plan in (written, PLAN):
         assert outdated(story, plan) == {}
-        change = would_change(story.swarm, "plan", again.carried_on(story.run, plan, {}), finishes=True)
+        change = would_change(story.swarm, "plan", again.carried_on(story.run, plan, {}))
         assert (change.unchanged, change.finished) == (len(PLAN.tasks), ())
 
 
@@ -230,7 +230,7 @@ def test_what_is_done_again_is_not_finished_though_its_plan_says_so() -> None:
     assert not story.run.finished_before
 
     def comes_again(plan: PlanSpec) -> None:
-        change = would_change(story.swarm, "plan", again.carried_on(story.run, plan, {}), finishes=True)
+        change = would_change(story.swarm, "plan", again.carried_on(story.run, plan, {}))
         assert (change.unchanged, change.finished, change.refused) == (len(taken.tasks), (), ())
 
     for name in ("schema-2", "client-2", "pages-2"):

@@ -184,7 +184,7 @@ def test_commits_by_hand_that_do_not_do_fail_at_once_and_hold_the_others_up(how:
         story.conflict("by-hand-1", "x", landings=["a"])
     else:
         story.merge("by-hand-1")
-        story.verify("by-hand-1", "failed")
+        story.red("by-hand-1")
     assert (story.state("by-hand-1"), story.why("by-hand-1")) == (
         "failed",
         "conflict" if how == "conflict" else "verify_failed",
@@ -207,7 +207,7 @@ def failed() -> Story:
     published(story, by_hand())
     bring_in(story, "by-hand-1")
     story.merge("by-hand-1")
-    story.verify("by-hand-1", "failed")
+    story.red("by-hand-1")
     return story
 
 
@@ -342,10 +342,12 @@ def test_looks_are_taken_at_a_start_and_not_at_runs_that_are_over() -> None:
                 at=story.now, run="plan", command="LookAtStaging", seen=Seen(Standing.AS_LEFT, BASE)
             )
         )
-    start = m.DaemonStarted(at=story.now, version="2", pid=2, limits=story.swarm.limits)
+    start = m.DaemonStarted(at=story.now, version="2", pid=2, limits=story.swarm.limits, rules=m.RULES)
     story.send(start)
     looked(story, Seen(Standing.AS_LEFT, story.run.published))
-    story.send(m.FinishRequested(at=story.now, run="plan", request="1", target="main"))
+    story.send(
+        m.FinishRequested(at=story.now, run="plan", request="1", target="main", commit=story.run.published)
+    )
     story.send(m.Finished(at=story.now, run="plan", request="1", target="main", commit="f" * 40))
     story.send(start)
     assert not story.has(cmd.LookAtStaging)

@@ -49,12 +49,9 @@ def test_a_worker_that_fails_is_tried_again_until_its_attempts_are_used_up() -> 
     assert "exit code 7" in story.task("a").feedback[0]
 
 
-@pytest.mark.parametrize("tell_ends", [True, False])
-def test_the_end_that_an_attempt_came_to_is_told_as_it_is_shown(*, tell_ends: bool) -> None:
-    """The fact that a task gets another attempt names the end of the last one, which is the state that it is shown with; not in
-    journals that were begun without."""
-    limits = Limits(ramp_per_s=1000.0, tell_ends=tell_ends)
-    story = a_story(a_plan(a_task("a", attempts=4)), bench=Story(limits))
+def test_the_end_that_an_attempt_came_to_is_told_as_it_is_shown() -> None:
+    """The fact that a task gets another attempt names the end of the last one, which is the state that it is shown with."""
+    story = a_story(a_plan(a_task("a", attempts=4)))
     story.fail("a", code=7)
     story.up("a")
     story.exit("a")
@@ -67,7 +64,7 @@ def test_the_end_that_an_attempt_came_to_is_told_as_it_is_shown(*, tell_ends: bo
     ends = [attempt.step.value for attempt in story.task("a").attempts[:4]]
     assert ends == ["failed", "failed", "lost", "handed_back"]
     told = [fact.data.get("end") for fact in story.told("TaskHandedBack")]
-    assert told == (ends if tell_ends else [None] * 4)
+    assert told == ends
 
 
 def test_only_an_attempt_that_was_held_against_the_task_makes_the_next_a_second_one() -> None:
@@ -110,12 +107,10 @@ def test_no_change_is_no_success() -> None:
     assert (story.state("a"), story.why("a")) == ("failed", "empty")
 
 
-@pytest.mark.parametrize("tells", [True, False])
-def test_no_change_lands_where_it_is_allowed(tells: bool) -> None:
+def test_no_change_lands_where_it_is_allowed() -> None:
     """With `allow_empty` a task that changes nothing lands a commit of its own and meets the needs of others; that it changes
     nothing is told, and never of one that does."""
-    limits = Limits(ramp_per_s=1000.0, tell_unchanged=tells)
-    story = a_story(a_plan(a_task("a", allow_empty=True), a_task("b", needs=["a"])), bench=Story(limits))
+    story = a_story(a_plan(a_task("a", allow_empty=True), a_task("b", needs=["a"])))
     story.work("a", touched=[])
     assert [c.head for c in story.commands if isinstance(c, cmd.Merge)] == [BASE]
     story.merge("a")
@@ -123,10 +118,7 @@ def test_no_change_lands_where_it_is_allowed(tells: bool) -> None:
     story.publish()
     assert story.states() == {"a": "landed", "b": "running"}
     story.land("b")
-    assert [fact.data.get("unchanged") for fact in story.told("TaskLanded")] == [
-        True if tells else None,
-        None,
-    ]
+    assert [fact.data.get("unchanged") for fact in story.told("TaskLanded")] == [True, None]
     (run,) = report.status(story.swarm, report.Live())["runs"]
     assert [task["unchanged"] for task in run["tasks"]] == [True, False]
 
@@ -234,7 +226,7 @@ def test_try_later_waits_as_long_as_asked_and_costs_nothing() -> None:
     """Exit 75 makes the task ready again at the time the worker asked for, with the reason, and uses up no attempt."""
     story = a_story(a_plan(a_task("a", attempts=1), a_task("b", claims=["x"])))
     story.up("a")
-    story.exit("a", 75, WorkerResult(retry_after_s=100.0))
+    story.exit("a", 75, WorkerResult(retry_after_s=100.0, rate_limited=False))
     story.collect("a")
     reason = story.task("a").reason
     assert reason is not None
@@ -258,7 +250,7 @@ def test_try_later_is_bounded(asked: float | None, pause_s: float) -> None:
     """What a worker asks for is not believed blindly: nothing said waits 30 s, and nobody waits longer than a week."""
     story = a_story(a_plan(a_task("a")))
     story.up("a")
-    story.exit("a", 75, WorkerResult(retry_after_s=asked))
+    story.exit("a", 75, WorkerResult(retry_after_s=asked, rate_limited=False))
     story.collect("a")
     reason = story.task("a").attempts[0].reason
     assert reason is not None
@@ -507,10 +499,10 @@ def test_an_interruption_does_not_hide_what_was_wrong() -> None:
     story = a_story(a_plan(a_task("a", verify=["make"], attempts=3)))
     story.work("a")
     story.merge("a")
-    story.verify("a", "failed", tail="boom")
+    story.red("a", tail="boom")
     for _ in range(2):
         story.up("a")
-        story.exit("a", 75, WorkerResult(retry_after_s=0.0))
+        story.exit("a", 75, WorkerResult(retry_after_s=0.0, rate_limited=False))
         story.collect("a")
         story.wait(0.0)
     feedback = story.task("a").feedback
@@ -667,7 +659,9 @@ def test_a_graceful_stop_ends_workers_and_the_next_daemon_goes_on() -> None:
     assert story.swarm.capacity.reason == "stopping"
     story.take(cmd.GiveBackWorktree)
     story.send(m.DaemonStopped(at=story.now))
-    story.send(m.DaemonStarted(at=story.now, version="2", pid=2, limits=Limits(ramp_per_s=1000.0)))
+    story.send(
+        m.DaemonStarted(at=story.now, version="2", pid=2, limits=Limits(ramp_per_s=1000.0), rules=m.RULES)
+    )
     story.measure()
     assert story.at_work() == ["a", "c"]
     assert story.attempt("a").n == 2
@@ -690,7 +684,7 @@ def test_the_grace_of_a_stop_is_the_one_asked_for() -> None:
     story.up("a")
     story.send(m.StopRequested(at=story.now, end_workers=True, grace_s=0.0))
     assert story.sole(cmd.EndWorker).grace_s == 0.0
-    story.send(m.DaemonStarted(at=story.now, version="2", pid=2, limits=Limits(grace_s=9.0)))
+    story.send(m.DaemonStarted(at=story.now, version="2", pid=2, limits=Limits(grace_s=9.0), rules=m.RULES))
     assert [c.grace_s for c in pending_commands(story.swarm) if isinstance(c, cmd.EndWorker)] == [9.0]
 
 
@@ -699,7 +693,7 @@ def test_workers_are_adopted_by_the_next_daemon() -> None:
     story = a_story(a_plan(a_task("a", timeout_s=100.0)))
     story.up("a")
     story.now += 50.0
-    story.send(m.DaemonStarted(at=story.now, version="2", pid=2, limits=Limits()))
+    story.send(m.DaemonStarted(at=story.now, version="2", pid=2, limits=Limits(), rules=m.RULES))
     look = cmd.LookAtStaging(run="plan", published=BASE, known="")
     assert pending_commands(story.swarm) == [look, cmd.WatchWorker(run="plan", task="a", attempt=1)]
     assert next_deadline(story.swarm) == 100.0
@@ -713,7 +707,7 @@ def test_a_new_daemon_looks_at_the_machine_anew() -> None:
     story = a_busy_story("ab", busy(cpu=99.0))
     assert story.has(cmd.MeasureHost)
     story.take(cmd.MeasureHost)
-    story.send(m.DaemonStarted(at=story.now, version="2", pid=2, limits=Limits()))
+    story.send(m.DaemonStarted(at=story.now, version="2", pid=2, limits=Limits(), rules=m.RULES))
     assert story.sole(cmd.MeasureHost).target is None
 
 

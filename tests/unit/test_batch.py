@@ -16,9 +16,7 @@ from swarm.daemon.landing import landing_message
 from tests.builders import BASE, a_plan, a_task
 from tests.stories import Story, a_story
 
-BATCHES = Limits(
-    workers_max=12, ramp_per_s=1000.0, verify_again=True, heads_wait=True, name_partners=True, batches=True
-)
+BATCHES = Limits(workers_max=12, ramp_per_s=1000.0, batches=True)
 
 
 def waiting(*names: str, red_share: float = 0.04, limits: Limits = BATCHES) -> Story:
@@ -246,7 +244,7 @@ def test_what_moves_staging_can_not_be_called_back() -> None:
     story.verify("b")
     story.send(m.TasksCancelled(at=story.now, run="plan", tasks=("a", "b")))
     assert [story.attempt(name).step for name in "ab"] == [Step.ADVANCING] * 2
-    story.send(m.StagingMoved(**story.where(story.sole(cmd.Advance)), found="theirs"))
+    story.moved("theirs")
     (merge,) = [c for c in story.commands if isinstance(c, cmd.Merge)]
     assert (merge.task, merge.onto, merge.batch) == ("a", "theirs", ("a", "b"))
     assert story.run.staging != BASE

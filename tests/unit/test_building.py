@@ -155,7 +155,7 @@ def test_no_plan_says_that_research_is_finished() -> None:
     story = begun(scouts=5)
     assert not story.task("scout-5").attempts
     plan = a_plan(a_task("scout-5", finished=True), name="plan")
-    story.send(submitted(plan, at=story.now, finishes=True))
+    story.send(submitted(plan, at=story.now))
     assert (stage(story), story.state("scout-5")) == ("researching", "ready")
 
 

@@ -86,7 +86,7 @@ def test_a_daemon_that_starts_with_an_earlier_clock_goes_on() -> None:
     story.send(m.CommandFailed(**story.where(command), command="TakeWorktree", text="busy"))
     story.wait(0.1)
     story.now -= 1e9
-    story.send(m.DaemonStarted(at=story.now, version="2", pid=2, limits=Limits()))
+    story.send(m.DaemonStarted(at=story.now, version="2", pid=2, limits=Limits(), rules=m.RULES))
     due = next_deadline(story.swarm)
     assert due is not None
     assert due < story.now + 2.0

@@ -34,39 +34,13 @@ def problems(folder: Path, text: str, environ: dict[str, str] | None = None, **f
 
 
 def test_without_a_file_everything_is_the_default(tmp_path: Path) -> None:
-    """Nothing written gives the defaults, the machine's own among them, and each says that it is one.
-
-    Only what older journals do not know differs: the machine's own default is what they decided by.
-    """
+    """Nothing written gives the defaults, the machine's own among them, and each says that it is one."""
     settings = config.load(tmp_path, {})
     assert settings == Settings()
     assert config.to_limits(settings) == dataclasses.replace(
         Limits(),
-        spare_worktrees=1,
-        in_plan_order=True,
-        apart=True,
-        apart_in_order=True,
-        look_first=True,
-        alone_comes_back=True,
-        priority_anew=True,
-        over_keeps_none=True,
-        conflict_ends=True,
-        settles_first=True,
-        verify_again=True,
-        same_failure_max=3,
-        workers_alike=True,
-        tell_unused=True,
-        tell_ends=True,
-        tell_unchanged=True,
-        name_partners=True,
-        heads_wait=True,
-        own_steps=True,
-        keep_claims=True,
-        by_priority=True,
-        expect_memory=True,
         verify_slots=2,
         follow_share=0.05,
-        hold_agents=True,
         breaker_failures=3,
         disk_free_inodes_min=10_000,
     )

@@ -17,7 +17,7 @@ from tests.builders import BASE, a_claim, a_plan, a_task
 from tests.stories import Story, a_story
 
 quietly = settings(database=None, deadline=None, max_examples=300)
-NOW = Limits(ramp_per_s=1000.0, same_failure_max=3, tell_unused=True)
+NOW = Limits(ramp_per_s=1000.0, same_failure_max=3)
 
 # What one and the same failure prints at two times.
 ALIKE = [
@@ -71,7 +71,7 @@ def a_failing(limits: Limits, attempts: int, *tails: str) -> Story:
     for tail in tails:
         story.work("a")
         story.merge("a")
-        story.verify("a", "failed", tail=tail)
+        story.red("a", tail=tail)
     return story
 
 
@@ -84,11 +84,8 @@ def test_the_same_failure_three_times_is_enough() -> None:
     (failed,) = story.told("TaskFailed")
     assert (
         failed.data["text"]
-        == "verification did not pass: make (failed), in the same way 3 times, so it is not tried again"
+        == "verification did not pass, twice on the same commit: make (failed), in the same way 3 times, so it is not tried again"
     )
-
-
-WORKERS = dataclasses.replace(NOW, workers_alike=True)
 
 
 def a_worker_failing(limits: Limits, *ends: tuple[int, str, str]) -> Story:
@@ -119,15 +116,12 @@ def test_a_worker_that_fails_in_the_same_way_three_times_is_not_tried_again(
 ) -> None:
     """Row 63: what a worker says it tried, or where it says nothing the end of its output, is the same three times: that is
     enough, as it is of suites."""
-    assert a_worker_failing(WORKERS, *ends[:2]).state("a") == "running"
-    story = a_worker_failing(WORKERS, *ends)
+    assert a_worker_failing(NOW, *ends[:2]).state("a") == "running"
+    story = a_worker_failing(NOW, *ends)
     assert (story.state("a"), story.why("a")) == ("failed", "worker_failed")
     (failed,) = story.told("TaskFailed")
     text = "the worker ended with exit code 1, in the same way 3 times, so it is not tried again"
     assert failed.data["text"] == text
-    assert (
-        a_worker_failing(NOW, *ends).state("a") == "running"
-    )  # as journals have it that do not know the limit
 
 
 @pytest.mark.parametrize(
@@ -147,7 +141,7 @@ def test_a_worker_that_fails_in_the_same_way_three_times_is_not_tried_again(
 )
 def test_workers_that_fail_otherwise_or_say_nothing_are_tried_again(ends: list[tuple[int, str, str]]) -> None:
     """Another way, another exit code or other words are news; of silence nobody knows whether it is the same."""
-    assert a_worker_failing(WORKERS, *ends).state("a") == "running"
+    assert a_worker_failing(NOW, *ends).state("a") == "running"
 
 
 def test_another_failure_is_news() -> None:
@@ -155,8 +149,8 @@ def test_another_failure_is_news() -> None:
     assert a_failing(NOW, 9, "boom", "bang", "boom", "bang", "boom").state("a") == "running"
 
 
-def test_old_journals_try_on() -> None:
-    """Without the limit, as in journals that do not know it, a task is tried until its attempts are used up."""
+def test_without_a_limit_it_is_tried_on() -> None:
+    """Without the limit a task is tried until its attempts are used up."""
     without = dataclasses.replace(NOW, same_failure_max=0)
     assert a_failing(without, 9, *["boom"] * 8).state("a") == "running"
 
@@ -167,7 +161,7 @@ def test_retried_by_a_person_it_is_counted_anew() -> None:
     story.send(m.TasksRetried(at=story.now, run=story.run.id, tasks=("a",)))
     story.work("a")
     story.merge("a")
-    story.verify("a", "failed", tail="boom")
+    story.red("a", tail="boom")
     assert story.state("a") == "running"
 
 

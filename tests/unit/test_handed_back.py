@@ -9,11 +9,11 @@ import pytest
 from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.invariants import invariants
-from swarm.core.model import Claim, Limits, Mode, WorkerResult
+from swarm.core.model import Limits, Mode, WorkerResult
 from tests.builders import a_plan, a_task
 from tests.stories import Story, a_story
 
-KEEPING = Limits(workers_max=4, ramp_per_s=1000.0, keep_claims=True)
+KEEPING = Limits(workers_max=4, ramp_per_s=1000.0)
 
 
 def in_conflict(*others: str, claims: tuple[str, ...] = ("src/**",), path: str = "src/x") -> Story:
@@ -120,7 +120,7 @@ def test_an_earlier_task_that_waits_does_not_hold_up_the_one_it_waits_for() -> N
     """A task that comes first in the plan and wants what was kept waits for it, and not the other way round."""
     story = a_story(
         a_plan(a_task("n"), a_task("first", needs=["n"], claims=["src/x"]), a_task("x", claims=["src/**"])),
-        bench=Story(dataclasses.replace(KEEPING, workers_max=2, in_plan_order=True)),
+        bench=Story(dataclasses.replace(KEEPING, workers_max=2)),
     )
     story.up("x")
     story.land("n")
@@ -132,17 +132,15 @@ def test_an_earlier_task_that_waits_does_not_hold_up_the_one_it_waits_for() -> N
     story.land("x", "first")
 
 
-@pytest.mark.parametrize("comes_back", [True, False])
-def test_who_is_to_run_alone_waits_for_what_another_has_kept(comes_back: bool) -> None:
-    """A task whose turn alone has come may meet claims that another keeps, which waits for its agent: it starts once they are free.
-    In journals of before nobody came back to it."""
+def test_who_is_to_run_alone_waits_for_what_another_has_kept() -> None:
+    """A task whose turn alone has come may meet claims that another keeps, which waits for its agent: it starts
+    once they are free."""
     claims = {"x": "src/**", "y": "src/y", "z": "src/z"}
     tasks = [
         dataclasses.replace(a_task(name, claims=[path]), agent="one" if name == "x" else "two")
         for name, path in claims.items()
     ]
-    limits = dataclasses.replace(KEEPING, hold_agents=True, alone_comes_back=comes_back)
-    story = a_story(a_plan(*tasks), bench=Story(limits))
+    story = a_story(a_plan(*tasks), bench=Story(KEEPING))
     for _ in range(2):
         story.work("x", ["src/x"])
         story.conflict("x", "src/x")
@@ -159,19 +157,16 @@ def test_who_is_to_run_alone_waits_for_what_another_has_kept(comes_back: bool) -
     assert (story.at_work(), held(story)) == ([], {"y": ["src/y"]})
     story.wait(90.0)
     story.land("y")
-    assert story.at_work() == (["x"] if comes_back else [])
-    assert (invariants(story.swarm) == []) is comes_back
-    if comes_back:
-        story.land("x")
-        story.wait(1.0)  # the agent of z comes back one by one
-        story.land("z")
+    assert story.at_work() == ["x"]
+    assert invariants(story.swarm) == []
+    story.land("x")
+    story.wait(1.0)  # the agent of z comes back one by one
+    story.land("z")
 
 
-@pytest.mark.parametrize("gives_back", [True, False])
-def test_who_is_over_its_budget_after_a_conflict_keeps_no_claims(gives_back: bool) -> None:
-    """A task that fails since its next attempt would be over its budget lets others have what it claims. In journals of before it
-    kept that for ever."""
-    limits = dataclasses.replace(KEEPING, task_budget_tokens=5, over_keeps_none=gives_back)
+def test_who_is_over_its_budget_after_a_conflict_keeps_no_claims() -> None:
+    """A task that fails since its next attempt would be over its budget lets others have what it claims."""
+    limits = dataclasses.replace(KEEPING, task_budget_tokens=5)
     story = a_story(
         a_plan(a_task("x", claims=["src/**"]), a_task("y", claims=["src/y"])), bench=Story(limits)
     )
@@ -181,20 +176,11 @@ def test_who_is_over_its_budget_after_a_conflict_keeps_no_claims(gives_back: boo
     story.send(m.BroughtIn(**story.where(story.sole(cmd.BringIn, "x"))))
     story.conflict("x", "src/x")
     assert (story.state("x"), story.why("x")) == ("failed", "over_budget")
-    assert story.at_work() == (["y"] if gives_back else [])
-    assert (invariants(story.swarm) == []) is gives_back
+    assert story.at_work() == ["y"]
+    assert invariants(story.swarm) == []
 
 
-def test_older_journals_run_alone_at_once() -> None:
-    """Where the limits do not say so, the task gives its claims back and runs alone after the first conflict."""
-    story = a_story(a_plan(a_task("x", claims=["src/**"]), a_task("b")))
-    story.work("x")
-    story.conflict("x", "src/x")
-    assert (story.task("x").alone, held(story)) == (True, {})
-    assert Claim("src/**") in story.task("x").spec.claims
-
-
-ENDS = dataclasses.replace(KEEPING, conflict_ends=True)
+ENDS = dataclasses.replace(KEEPING)
 
 
 def tried_after_a_conflict(*ends: str, limits: Limits = ENDS) -> Story:
@@ -254,15 +240,14 @@ def test_a_worker_that_fails_on_its_second_chance_failed_by_itself_and_the_confl
 
 
 def test_work_that_has_merged_since_a_conflict_does_not_fail_by_it() -> None:
-    """Once the next attempt has merged, the conflict is settled, whatever its suites say; before the limit it was never told of."""
+    """Once the next attempt has merged, the conflict is settled, whatever its suites say."""
     story = a_story(a_plan(a_task("x", verify=["make"], attempts=2)), bench=Story(ENDS))
     story.work("x", ["src/x"])
     story.conflict("x", "src/x", landings=["old"])
     story.work("x", ["src/x"])
     story.merge("x")
-    story.verify("x", "failed")
+    story.red("x")
     story.up("x")
     story.exit("x")
     story.collect("x", touched=())
     assert (story.state("x"), story.why("x")) == ("failed", "empty")
-    assert tried_after_a_conflict("empty", limits=KEEPING).why("x") == "empty"

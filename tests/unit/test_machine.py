@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import pytest
@@ -13,7 +12,7 @@ from swarm.core import machine, report, scheduling
 from swarm.core import messages as m
 from swarm.core.invariants import invariants
 from swarm.core.model import Limits, PhaseSpec, Step, WorkerResult
-from swarm.core.state import StaleEvent, Swarm, next_deadline, pending_commands
+from swarm.core.state import IllegalEvent, StaleEvent, Swarm, next_deadline, pending_commands
 from tests.builders import BASE, a_plan, a_task, submitted
 from tests.stories import Story, a_story, snapshot
 
@@ -199,15 +198,14 @@ def test_higher_priority_starts_first_then_plan_order() -> None:
     assert story.at_work() == ["b", "d", "a"]
 
 
-@pytest.mark.parametrize("priority_anew", [True, False])
-def test_a_ready_task_that_a_plan_makes_less_urgent_waits_as_such(priority_anew: bool) -> None:
+def test_a_ready_task_that_a_plan_makes_less_urgent_waits_as_such() -> None:
     """Who waits for a slot when a plan says another priority starts by that, and by what it was no more."""
-    story = Story(Limits(workers_max=1, ramp_per_s=1000.0, priority_anew=priority_anew))
+    story = Story(Limits(workers_max=1, ramp_per_s=1000.0))
     tasks = [a_task("a", priority=9), a_task("b", priority=5), a_task("c", priority=3)]
     story = a_story(a_plan(*tasks), bench=story)
     story.send(submitted(a_plan(a_task("b", priority=1)), at=story.now))
     story.land("a")
-    assert story.at_work() == ["c" if priority_anew else "b"]
+    assert story.at_work() == ["c"]
 
 
 def test_two_runs_share_the_workers() -> None:
@@ -261,7 +259,7 @@ def test_a_task_that_waits_for_a_claim_goes_before_later_ones_that_overlap_it() 
     assert story.at_work() == ["other", "later"]
 
 
-APART = Limits(ramp_per_s=1000.0, in_plan_order=True, apart=True, workers_max=2)
+APART = Limits(ramp_per_s=1000.0, workers_max=2)
 
 
 def test_every_command_has_words_for_people() -> None:
@@ -274,33 +272,30 @@ def test_every_command_has_words_for_people() -> None:
     assert cmd.in_words("OfAnotherVersion") == "OfAnotherVersion"
 
 
-@pytest.mark.parametrize("apart", [True, False])
-def test_two_that_share_a_path_are_not_started_together_where_a_third_fits(apart: bool) -> None:
-    """Of three ready tasks and two slots the one that shares nothing with the first starts beside it; before `apart` it was the
-    second. The second starts when the first has landed, or beside it where nothing else is left."""
+def test_two_that_share_a_path_are_not_started_together_where_a_third_fits() -> None:
+    """Of three ready tasks and two slots the one that shares nothing with the first starts beside it. The
+    second starts when the first has landed, or beside it where nothing else is left."""
     tasks = [a_task("a", claims=["+log", "a"]), a_task("b", claims=["+log"]), a_task("c", claims=["c"])]
-    story = a_story(a_plan(*tasks), bench=Story(dataclasses.replace(APART, apart=apart)))
-    assert story.at_work() == (["a", "c"] if apart else ["a", "b"])
-    story.land("c" if apart else "b")
-    assert story.at_work() == (["a", "b"] if apart else ["a", "c"])
+    story = a_story(a_plan(*tasks), bench=Story(APART))
+    assert story.at_work() == ["a", "c"]
+    story.land("c")
+    assert story.at_work() == ["a", "b"]
 
 
-@pytest.mark.parametrize("in_order", [True, False])
-def test_who_shares_a_path_is_passed_over_by_none_that_it_would_have_to_wait_for(in_order: bool) -> None:
-    """What starts in its place overlaps it in nothing; before `apart_in_order` it could be what it waits for from then on."""
+def test_who_shares_a_path_is_passed_over_by_none_that_it_would_have_to_wait_for() -> None:
+    """What starts in its place overlaps it in nothing."""
     tasks = [
         a_task("a", claims=["+log"]),
         a_task("b", claims=["+log", "x"]),
         a_task("c", claims=["x"]),
         a_task("d"),
     ]
-    limits = dataclasses.replace(APART, apart_in_order=in_order)
-    story = a_story(a_plan(*tasks), bench=Story(limits))
-    assert story.at_work() == (["a", "d"] if in_order else ["a", "c"])
-    story.land("d" if in_order else "c")
-    assert story.at_work() == (["a", "b"] if in_order else ["a", "d"])
-    story.land("b" if in_order else "d")
-    assert story.at_work() == (["a", "c"] if in_order else ["a", "b"])
+    story = a_story(a_plan(*tasks), bench=Story(APART))
+    assert story.at_work() == ["a", "d"]
+    story.land("d")
+    assert story.at_work() == ["a", "b"]
+    story.land("b")
+    assert story.at_work() == ["a", "c"]
 
 
 def test_who_shares_a_path_is_passed_over_by_none_of_less_priority() -> None:
@@ -309,13 +304,19 @@ def test_who_shares_a_path_is_passed_over_by_none_of_less_priority() -> None:
     assert a_story(a_plan(*first, a_task("c")), bench=Story(APART)).at_work() == ["a", "b"]
 
 
-def test_a_journal_of_before_is_replayed_as_it_was_decided() -> None:
-    """Where the daemon decided without plan order, as in journals of 0.1.0, a later task that overlaps still starts first."""
-    story = Story()
-    story.send(m.DaemonStarted(at=story.now, version="0.1.0", pid=2, limits=Limits(ramp_per_s=1000.0)))
-    claims = {"first": ["a/1"], "wide": ["a/**"], "late": ["a/2"]}
-    story = a_story(a_plan(*(a_task(name, claims=each) for name, each in claims.items())), bench=story)
-    assert story.at_work() == ["first", "late"]
+@pytest.mark.parametrize("rules", [0, m.RULES - 1, m.RULES + 1])
+def test_what_was_decided_by_other_rules_is_refused(rules: int) -> None:
+    """A replay that decides otherwise than the daemon did would be about another world: nothing of it is taken in."""
+    story = a_story(a_plan(a_task("a")))
+    before = snapshot(story.swarm)
+    start = m.DaemonStarted(at=story.now, version="0", pid=2, limits=story.swarm.limits, rules=rules)
+    with pytest.raises(IllegalEvent, match=f"rules {rules}"):
+        machine.step(story.swarm, start)
+    assert snapshot(story.swarm) == before
+    (event,) = (m.event_to_json(event) for event in story.events if isinstance(event, m.DaemonStarted))
+    del event["rules"]
+    with pytest.raises(IllegalEvent, match="rules 0"):  # as in journals from before there were any
+        machine.step(story.swarm, m.event_from_json(event))
 
 
 def test_who_waits_keeps_back_only_what_comes_after_it() -> None:
@@ -390,7 +391,7 @@ def test_a_ready_task_that_wants_no_slot_waits_all_the_same() -> None:
     live = report.Live(running=True)
     assert story.state("b") == "ready"
     assert report.status(story.swarm, live)["capacity"]["reason"] == "nothing waits for a slot"
-    assert story.swarm.capacity.reason == "nothing waits"  # as journals have it
+    assert story.swarm.capacity.reason == "nothing waits"
     story.land("a", "b")
     assert report.status(story.swarm, live)["capacity"]["reason"] == "nothing waits"
 
@@ -571,7 +572,7 @@ def a_long_story() -> Story:
     story = a_story(a_plan(*tasks, phases=THEN))
     story.work("a", touched=["x", "stray"], commits=2)
     story.merge("a")
-    story.verify("a", "failed", tail="boom")
+    story.red("a", tail="boom")
     story.up("e")
     story.wait(4.0)
     story.exit("e", 143)
@@ -588,7 +589,9 @@ def a_long_story() -> Story:
     story.up("c")
     story.exit("c", 75, WorkerResult(retry_after_s=500.0, summary="busy"))
     story.collect("c")
-    story.send(m.FinishRequested(at=story.now, run="plan", request="r", target="main"))
+    story.send(
+        m.FinishRequested(at=story.now, run="plan", request="r", target="main", commit=story.run.published)
+    )
     return story
 
 

@@ -298,28 +298,25 @@ def test_a_restart_takes_a_worker_that_stands_still_for_what_it_is() -> None:
     assert kinds == {"a": cmd.WatchWorker, "b": cmd.ThawWorker}
 
 
-@pytest.mark.parametrize("look_first", [True, False])
-def test_a_daemon_that_begins_looks_before_anybody_stands_still(look_first: bool) -> None:
+def test_a_daemon_that_begins_looks_before_anybody_stands_still() -> None:
     """The next move of an earlier daemon was due while none ran: it is made after a look at the machine, which may have memory by
-    now. In journals of before it was made at once."""
+    now."""
     story = a_busy_story("abc")
     looks(story, 97.0)
     story.now += 30.0
-    limits = dataclasses.replace(story.swarm.limits, look_first=look_first)
-    story.send(m.DaemonStarted(at=story.now, version="0", pid=2, limits=limits))
+    story.send(m.DaemonStarted(at=story.now, version="0", pid=2, limits=story.swarm.limits, rules=m.RULES))
     story.wait(0.0)
-    assert still(story) == ("c" if look_first else "bc")
+    assert still(story) == "c"
     looks(story, 92.0)
     story.wait(20.0)
-    assert still(story) == ("c" if look_first else "bc")
+    assert still(story) == "c"
 
 
 def test_a_machine_still_short_of_memory_after_a_restart_suspends_the_next() -> None:
     """The look is waited for as long as it takes to settle, no longer."""
     story = a_busy_story("abc")
     looks(story, 97.0)
-    limits = dataclasses.replace(story.swarm.limits, look_first=True)
-    story.send(m.DaemonStarted(at=story.now, version="0", pid=2, limits=limits))
+    story.send(m.DaemonStarted(at=story.now, version="0", pid=2, limits=story.swarm.limits, rules=m.RULES))
     story.wait(1.9)
     assert still(story) == "c"
     story.wait(0.1)
@@ -358,7 +355,7 @@ def takes(story: Story, *taken_gb: tuple[str, float], left_gb: float) -> None:
 def test_ten_large_tasks_are_not_started_at_once() -> None:
     """Of ten tasks that are expected to take 2 GB, three start where 7.5 GB are left, and the reason says what is missing. A fourth
     starts when there is room for it besides what these still grow by."""
-    story = Story(Limits(ramp_per_s=1000.0, workers_max=10, expect_memory=True))
+    story = Story(Limits(ramp_per_s=1000.0, workers_max=10))
     story.send(submitted(a_plan(*(a_task(f"t{n}", memory_mb=2000) for n in range(10))), at=story.now))
     story.send(m.RunPrepared(at=story.now, run="plan", commit=BASE, worktree="/staging"))
     story.measure(on_8_gb(7.5))
@@ -388,20 +385,11 @@ def test_what_an_earlier_attempt_took_is_expected_of_the_next() -> None:
 
 def test_where_nobody_else_works_a_task_starts_whatever_it_is_expected_to_take() -> None:
     """Or it would never."""
-    story = Story(Limits(ramp_per_s=1000.0, workers_max=2, expect_memory=True))
+    story = Story(Limits(ramp_per_s=1000.0, workers_max=2))
     story.send(submitted(a_plan(a_task("a", memory_mb=90_000), a_task("b", memory_mb=1)), at=story.now))
     story.send(m.RunPrepared(at=story.now, run="plan", commit=BASE, worktree="/staging"))
     story.measure(on_8_gb(4.0))
     assert story.at_work() == ["a"]
-
-
-def test_journals_of_before_start_what_they_started() -> None:
-    """Where the limits don't say so nothing waits for memory that is expected to be taken."""
-    story = Story(Limits(ramp_per_s=1000.0, workers_max=2))
-    story.send(submitted(a_plan(*(a_task(name, memory_mb=90_000) for name in "ab")), at=story.now))
-    story.send(m.RunPrepared(at=story.now, run="plan", commit=BASE, worktree="/staging"))
-    story.measure(on_8_gb(4.0))
-    assert story.at_work() == ["a", "b"]
 
 
 def test_one_that_landed_behind_the_end_of_a_lost_journal_stands_still_no_more() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from swarm.core import commands as cmd
@@ -145,7 +147,7 @@ def test_publishing_a_commit_of_somebody_else_lands_only_what_is_in_it() -> None
     story.advance("a")  # its publish is under way
     story.merge("b")
     moved = story.sole(cmd.Advance, "b")
-    story.send(m.StagingMoved(**story.where(moved), found="theirs"))
+    story.send(m.StagingMoved(**story.where(moved), found="theirs", candidate=moved.new))
     assert [c.onto for c in story.commands if isinstance(c, cmd.Merge)] == ["theirs"]
     story.publish()
     assert story.states() == {"a": "landed", "b": "landing", "c": "pending"}
@@ -166,7 +168,7 @@ def test_what_waits_to_be_published_lands_with_a_commit_that_holds_it() -> None:
         story.merge(name)
         story.advance(name)
     story.merge("c")
-    story.send(m.StagingMoved(**story.where(story.sole(cmd.Advance, "c")), found="theirs"))
+    story.moved("theirs", "c")
     story.publish()
     assert story.states() == {"a": "landed", "b": "landing", "c": "landing"}
     assert story.publish() == "theirs"
@@ -259,11 +261,18 @@ def test_a_rebased_attempt_that_conflicts_again_is_not_rebased_again() -> None:
     assert story.task("a").attempts[0].step is Step.HANDED_BACK
 
 
-def test_after_a_conflict_the_task_runs_alone_after_the_others() -> None:
-    """A task in conflict waits until the others of the run are through, then runs with nothing beside it, told what was wrong."""
+def twice_in_conflict(story: Story, task: str, *paths: str, landings: Sequence[str] = ()) -> None:
+    """Has two attempts of a task conflict: from then on it runs alone."""
+    for _ in range(2):
+        story.work(task)
+        story.conflict(task, *paths, landings=landings)
+
+
+def test_after_a_second_conflict_the_task_runs_alone_after_the_others() -> None:
+    """A task twice in conflict waits until the others of the run are through, then runs with nothing beside it, told what was
+    wrong."""
     story = a_story(a_plan(a_task("a"), a_task("b"), a_task("c"), a_task("d", needs=["c"])))
-    story.work("a")
-    story.conflict("a", "src/x", landings=["old"])
+    twice_in_conflict(story, "a", "src/x", landings=["old"])
     assert story.state("a") == "ready"
     assert story.told("TaskHandedBack")[-1].data["paths"] == ["src/x"]
     assert story.told("TaskHandedBack")[-1].data["landings"] == ["old"]
@@ -279,7 +288,7 @@ def test_after_a_conflict_the_task_runs_alone_after_the_others() -> None:
     assert not story.has(cmd.TakeWorktree)
     story.publish()
     take = story.sole(cmd.TakeWorktree)
-    assert (take.task, take.attempt, take.base) == ("a", 2, story.run.published)
+    assert (take.task, take.attempt, take.base) == ("a", 3, story.run.published)
     story.send(m.WorktreeReady(**story.where(take), path="/pool/a"))
     (feedback,) = story.sole(cmd.StartWorker).feedback
     assert "conflicts with staging in src/x, changed there by old" in feedback
@@ -288,8 +297,7 @@ def test_after_a_conflict_the_task_runs_alone_after_the_others() -> None:
 def test_nothing_starts_beside_one_that_runs_alone() -> None:
     """While a task runs alone no other of its run starts, though slots are open; afterwards they do."""
     story = a_story(a_plan(a_task("a")))
-    story.work("a")
-    story.conflict("a")
+    twice_in_conflict(story, "a")
     story.submit(a_plan(a_task("a"), a_task("b")))
     assert story.at_work() == ["a"]
     story.land("a")
@@ -299,20 +307,17 @@ def test_nothing_starts_beside_one_that_runs_alone() -> None:
 def test_two_in_conflict_run_alone_one_after_the_other() -> None:
     """Several tasks in conflict take their turns alone, in plan order."""
     story = a_story(a_plan(a_task("a"), a_task("b")))
-    story.work("a")
-    story.conflict("a")
-    story.work("b")
-    story.conflict("b")
+    twice_in_conflict(story, "a")
+    twice_in_conflict(story, "b")
     assert story.at_work() == ["a"]
     story.land("a")
     assert story.at_work() == ["b"]
 
 
 def test_a_conflict_alone_fails_the_task() -> None:
-    """The second conflict ends the task as `conflict`, with the paths and the landings that touched them; its branch is kept."""
+    """The third conflict ends the task as `conflict`, with the paths and the landings that touched them; its branch is kept."""
     story = a_story(a_plan(a_task("a", attempts=1)))
-    story.work("a")
-    story.conflict("a", "x")
+    twice_in_conflict(story, "a", "x")
     story.work("a")
     story.conflict("a", "x", "y", landings=["b"])
     reason = story.task("a").reason
@@ -325,6 +330,7 @@ def test_a_conflict_alone_fails_the_task() -> None:
     assert [attempt.branch for attempt in story.task("a").attempts] == [
         "swarm/plan/task/a/1",
         "swarm/plan/task/a/2",
+        "swarm/plan/task/a/3",
     ]
 
 
@@ -357,7 +363,7 @@ def test_a_failed_verification_goes_back_with_its_output() -> None:
     story = a_story(a_plan(a_task("a", verify=["make test"])))
     story.work("a")
     story.merge("a")
-    story.verify("a", "failed", tail="E   assert 1 == 2")
+    story.red("a", tail="E   assert 1 == 2")
     assert story.run.staging == BASE
     take = story.sole(cmd.TakeWorktree)
     assert take.attempt == 2
@@ -374,8 +380,9 @@ def test_verification_that_never_passes_fails_the_task(outcome: str) -> None:
     for _ in range(2):
         story.work("a")
         story.merge("a")
-        story.verify("a", outcome)
-    assert (story.state("a"), story.why("a")) == ("failed", "verify_failed")
+        story.red("a", outcome)
+    why = "timeout" if outcome == "timeout" else "verify_failed"
+    assert (story.state("a"), story.why("a")) == ("failed", why)
     assert story.run.staging == BASE
 
 
@@ -386,6 +393,7 @@ def test_a_suite_that_is_missing_has_not_passed() -> None:
     story.merge("a")
     verify = story.sole(cmd.Verify)
     story.send(m.Verified(**story.where(verify), candidate=verify.candidate, suites=()))
+    story.verify("a", "failed")
     assert (story.state("a"), story.why("a")) == ("failed", "verify_failed")
 
 
@@ -395,7 +403,7 @@ def test_the_next_is_merged_when_the_one_before_fails_verification() -> None:
     story.work("a")
     story.work("b")
     story.merge("a")
-    story.verify("a", "failed")
+    story.red("a")
     assert [(c.task, c.onto) for c in story.commands if isinstance(c, cmd.Merge)] == [("b", BASE)]
 
 
@@ -420,7 +428,7 @@ def test_staging_that_moved_is_merged_onto_anew() -> None:
     story.work("a")
     story.merge("a")
     story.verify("a")
-    story.send(m.StagingMoved(**story.where(story.sole(cmd.Advance)), found="theirs"))
+    story.moved("theirs")
     assert [c.onto for c in story.commands if isinstance(c, cmd.Merge)] == ["theirs"]
     story.merge("a")
     story.verify("a")
@@ -447,7 +455,7 @@ def test_staging_that_moves_for_ever_is_given_up() -> None:
     story.work("a")
     for number in range(21):
         story.merge("a")
-        story.send(m.StagingMoved(**story.where(story.sole(cmd.Advance)), found=f"theirs{number}"))
+        story.moved(f"theirs{number}")
     assert (story.state("a"), story.why("a")) == ("failed", "conflict")
 
 
@@ -598,7 +606,7 @@ def test_a_follow_that_fails_is_tried_again() -> None:
         m.CandidateMade(at=1.0, run="plan", task="a", attempt=2, onto=BASE, candidate="c"),
         m.Verified(at=1.0, run="plan", task="a", attempt=1, candidate="c"),
         m.StagingAdvanced(at=1.0, run="plan", task="a", attempt=1, candidate="c"),
-        m.StagingMoved(at=1.0, run="plan", task="a", attempt=1, found="x"),
+        m.StagingMoved(at=1.0, run="plan", task="a", attempt=1, found="x", candidate="y"),
         m.RebaseConflicted(at=1.0, run="plan", task="a", attempt=1, onto=BASE, paths=("x",)),
         m.Published(at=1.0, run="plan", commit="c"),
         m.Followed(at=1.0, run="plan", commit="c"),
@@ -642,9 +650,8 @@ def test_what_has_landed_is_consistent() -> None:
     )
     story.work("a")
     story.merge("a")
-    story.verify("a", "failed")
-    story.work("c")
-    story.conflict("c")
+    story.red("a")
+    twice_in_conflict(story, "c")
     story.land("a", "b", "c")
     assert set(story.states().values()) == {"landed"}
     assert invariants(story.swarm) == []

@@ -137,9 +137,11 @@ def test_a_daemon_with_other_roles_forgets_the_old_bounds() -> None:
     story = a_role_story(of_role("architect", "a"), of_role("architect", "b"), of_role("architect", "c"))
     assert story.at_work() == ["a"]
     wider = dataclasses.replace(LIMITS, roles=(dataclasses.replace(ARCHITECT, max=2),))
-    story.send(m.DaemonStarted(at=story.now, version="next", pid=2, limits=wider))
+    story.send(m.DaemonStarted(at=story.now, version="next", pid=2, limits=wider, rules=m.RULES))
     story.measure()
     assert story.at_work() == ["a", "b"]
-    story.send(m.DaemonStarted(at=story.now, version="next", pid=2, limits=Limits(ramp_per_s=1000.0)))
+    story.send(
+        m.DaemonStarted(at=story.now, version="next", pid=2, limits=Limits(ramp_per_s=1000.0), rules=m.RULES)
+    )
     story.measure()
     assert story.at_work() == ["a", "b", "c"]

@@ -16,7 +16,7 @@ from swarm.core.state import Swarm, next_deadline
 from tests.builders import a_plan, a_task
 from tests.stories import Story, a_story, snapshot
 
-LIMITS = Limits(ramp_per_s=1000.0, workers_max=5, hold_agents=True, breaker_failures=3)
+LIMITS = Limits(ramp_per_s=1000.0, workers_max=5, breaker_failures=3)
 SAID_100 = WorkerResult(retry_after_s=100.0)
 
 
@@ -213,19 +213,11 @@ def test_a_hold_outlives_the_daemon() -> None:
         machine.step(again, m.event_from_json(json.loads(json.dumps(m.event_to_json(event)))))
     assert snapshot(again) == snapshot(story.swarm)
     story.now += 10.0
-    story.send(m.DaemonStarted(at=story.now, version="next", pid=2, limits=story.swarm.limits))
+    story.send(m.DaemonStarted(at=story.now, version="next", pid=2, limits=story.swarm.limits, rules=m.RULES))
     story.measure()
     assert story.at_work() == ["b"]
     story.wait(90.0)
     assert story.at_work() == ["b", "a"]
-
-
-def test_journals_of_before_decide_as_before() -> None:
-    """Without `hold_agents` a worker that asks for later puts off its own task alone."""
-    story = a_held_story(a_plan(*of_agent("mine", "a", "b")), Limits(ramp_per_s=1000.0, workers_max=1))
-    story.up("a")
-    limit(story, "a")
-    assert (story.swarm.holds, story.at_work(), story.why("a")) == ({}, ["b"], "try_later")
 
 
 # --- the breaker
@@ -277,7 +269,7 @@ def test_only_first_workers_that_all_fail_alike_at_once_stop_an_agent(how: str) 
 def test_a_new_daemon_looks_anew_and_keeps_what_was_stopped() -> None:
     """What workers of an agent showed counts for one daemon; an agent that was stopped stays so until a person resumes it."""
     story = a_held_story(a_plan(*of_agent("mine", *"abcd")), dataclasses.replace(LIMITS, workers_max=1))
-    restart = m.DaemonStarted(at=story.now, version="next", pid=2, limits=story.swarm.limits)
+    restart = m.DaemonStarted(at=story.now, version="next", pid=2, limits=story.swarm.limits, rules=m.RULES)
     story.fail("a", 9)
     story.fail("a", 9)
     story.send(restart)

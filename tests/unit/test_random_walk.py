@@ -100,48 +100,26 @@ class World:
         self.requests = 0
         self.branches: dict[str, Seen] = {}  # how each staging branch was last seen or put
         self.left: dict[str, str] = {}  # where we left it
-        self.newer = seed % 5 > 0  # else a version begins in which some could wait for ever, and this goes on
         self.limits = self.some_limits()
         self.swarm = Swarm()
-        self.send(m.DaemonStarted(at=self.now, version="walk", pid=1, limits=self.limits))
+        self.send(m.DaemonStarted(at=self.now, version="walk", pid=1, limits=self.limits, rules=m.RULES))
 
     def some_limits(self) -> Limits:
-        """Settings of a person's, by a version of swarm's."""
+        """Settings of a person's."""
         limits = Limits(
             workers_max=self.random.choice([1, 2, 4, 9]),
             strays=self.random.choice(["extend", "reject", "warn"]),
-            spare_worktrees=self.random.choice([None, 0, 1, 3]),
-            in_plan_order=self.random.random() < 0.8,
-            verify_again=self.random.random() < 0.8,
-            expect_memory=self.random.random() < 0.5,
+            spare_worktrees=self.random.choice([0, 1, 3]),
             verify_slots=self.random.choice([1, 1, 2, 3, 4]),
-            hold_agents=self.random.random() < 0.8,
             breaker_failures=self.random.choice([0, 2, 3]),
             roles=(Role("one", max=1), Role("two", ("a/2",), max=2)) if self.random.random() < 0.8 else (),
-            name_partners=self.random.random() < 0.8,
-            heads_wait=self.random.random() < 0.8,
-            own_steps=self.random.random() < 0.8,
-            look_first=self.random.random() < 0.8,
-            keep_claims=self.random.random() < 0.8,
             batches=self.random.random() < 0.5,
-            by_priority=self.random.random() < 0.5,
             same_failure_max=self.random.choice([0, 0, 1, 3]),
-            workers_alike=self.random.random() < 0.5,
-            tell_unused=self.random.random() < 0.5,
-            tell_ends=self.random.random() < 0.5,
-            tell_unchanged=self.random.random() < 0.5,
-            conflict_ends=self.random.random() < 0.5,
             keep_worktrees=self.random.random() < 0.2,
             follow_share=self.random.choice([0.0, 0.2]),
             budget_tokens=self.random.choice([0, 0, 0, 5_000]),
             task_budget_tokens=self.random.choice([0, 0, 0, 1_500]),
             day_budget_tokens=self.random.choice([0, 0, 0, 10_000]),
-            apart=self.random.random() < 0.5,
-            apart_in_order=True,  # without it one that is passed by may have to wait, see `check_turn`
-            alone_comes_back=self.newer,  # without it one that is to run alone may wait for ever
-            priority_anew=self.newer,  # without it one that was made less urgent may still start as what it was
-            over_keeps_none=True,  # without it claims may stay taken for ever, whatever version goes on
-            settles_first=self.newer,  # without it some may stand on what will not land until their run is looked at
         )
         if self.rush:
             slots = self.random.choice([2, 3, 4])
@@ -167,8 +145,7 @@ class World:
                 run = self.swarm.runs[str(fact.run)]
                 task = run.tasks[str(fact.task)]
                 self.taken[run.id, task.spec.id, len(task.attempts)] = run.wanted_claims(task)
-                if self.swarm.limits.priority_anew:
-                    self.check_turn(run, task.spec.id)
+                self.check_turn(run, task.spec.id)
                 hold = before.get(str(fact.data["agent"]))
                 assert hold is None or hold <= self.now, f"{fact.task} started while its agent was held"
                 roles = [role for role in self.swarm.limits.roles if role.name == task.spec.role]
@@ -186,7 +163,7 @@ class World:
             return  # it has kept its claims, and others wait for it
         for name, task in run.tasks.items():
             waits = task.state is TaskState.READY and task.not_before is None and not task.paused
-            kept = run.in_plan_order and run.selected(task) and not task.alone and not run.gate_shut(task)
+            kept = run.selected(task) and not task.alone and not run.gate_shut(task)
             if waits and kept and _order(task) < _order(mine):
                 pairs = [(a, b) for a in run.wanted_claims(task) for b in run.wanted_claims(mine)]
                 meet = [a for a, b in pairs if overlap(a.path, b.path) and {a.mode, b.mode} != {Mode.SHARED}]
@@ -226,11 +203,9 @@ class World:
         self.swarm = again
         self.outstanding.clear()
         self.now += 1.0
-        # Somebody has changed the settings, or another version goes on.
-        if self.random.random() < 0.4 or not self.newer:
-            self.newer = True
+        if self.random.random() < 0.4:  # somebody has changed the settings
             self.limits = self.some_limits()
-        self.send(m.DaemonStarted(at=self.now, version="walk", pid=2, limits=self.limits))
+        self.send(m.DaemonStarted(at=self.now, version="walk", pid=2, limits=self.limits, rules=m.RULES))
         self.outstanding = {_key(command): command for command in pending_commands(self.swarm)}
 
     # --- answers
@@ -667,7 +642,9 @@ class World:
                     rounds_max=self.random.randint(1, 4),
                 ),
                 m.StagingLookAsked(at=self.now, run=run.id),
-                m.FinishRequested(at=self.now, run=run.id, request=str(self.requests), target="main"),
+                m.FinishRequested(
+                    at=self.now, run=run.id, request=str(self.requests), target="main", commit=run.published
+                ),
                 m.StopRequested(at=self.now, end_workers=self.random.random() < 0.5),
                 m.DiscardRequested(at=self.now, run=run.id, lost=tuple(some)),
                 self.another_plan(run.id, some[0]),
@@ -701,9 +678,6 @@ class World:
             base_branch="main",
             base_commit=BASE,
             only=only,
-            finishes=self.requests % 2 == 0,
-            lifts=self.requests % 3 == 0,
-            ended=self.requests % 3 > 0,
         )
 
     def approvals(self, run: Run) -> list[m.ApprovalGiven]:
@@ -728,9 +702,7 @@ class World:
                     return
 
     def calm_down(self) -> None:
-        """From here on this version goes on, everything goes well, nothing is paused, and every deadline comes."""
-        if not self.newer:
-            self.crash()
+        """From here on everything goes well, nothing is paused, and every deadline comes."""
         self.kind = True
         self.weigh(50.0)
         for name, plan in self.plans.items():
@@ -746,7 +718,7 @@ class World:
         self.send(m.Resumed(at=self.now))
         if self.swarm.stopping:
             self.outstanding.pop(("MeasureHost", "", "", ""), None)
-            self.send(m.DaemonStarted(at=self.now, version="walk", pid=3, limits=self.limits))
+            self.send(m.DaemonStarted(at=self.now, version="walk", pid=3, limits=self.limits, rules=m.RULES))
             self.outstanding.pop(("MeasureHost", "", "", ""), None)
             self.outstanding |= {
                 _key(c): c for c in pending_commands(self.swarm) if isinstance(c, cmd.MeasureHost)

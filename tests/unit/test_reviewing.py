@@ -97,7 +97,7 @@ def test_a_verdict_counts_only_with_suites_that_pass() -> None:
         say(story, "qa-1", "approve")
         story.send(m.BroughtIn(**story.where(story.sole(cmd.BringIn, "qa-1"))))
         story.merge("qa-1")
-        story.verify("qa-1", "failed")
+        story.red("qa-1")
         story.take(cmd.GiveBackWorktree)
     assert (story.state("qa-1"), state(story)) == ("failed", "rejected")
     assert "did not pass" in qa(story).reason

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from swarm.core import commands as cmd
@@ -14,7 +12,7 @@ from swarm.core.state import IllegalEvent, pending_commands
 from tests.builders import BASE, a_plan, a_task
 from tests.stories import Story, a_story
 
-NAMING = Limits(workers_max=12, ramp_per_s=1000.0, verify_again=True, name_partners=True, heads_wait=True)
+NAMING = Limits(workers_max=12, ramp_per_s=1000.0)
 
 
 def red_after(*landed: str, attempts: int = 2, limits: Limits = NAMING) -> Story:
@@ -144,13 +142,6 @@ def test_a_suite_that_was_too_slow_is_not_asked_again() -> None:
     story.verify("x", "timeout")
     story.verify("x", "timeout")
     assert story.told("TaskHandedBack")[0].data["code"] == "timeout"
-
-
-def test_older_journals_name_nobody() -> None:
-    """Where the limits do not say so, work that is red is handed back at once, as it was."""
-    story = red_after("a", limits=dataclasses.replace(NAMING, name_partners=False))
-    assert story.state("x") == "running"
-    assert "partners" not in story.told("TaskHandedBack")[0].data
 
 
 def test_a_search_keeps_the_claims_and_holds_up_no_landing() -> None:

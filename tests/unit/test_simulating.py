@@ -16,7 +16,7 @@ WIDE = a_plan(*(a_task(f"t{n}") for n in range(8)))
 
 
 def shown(plan: PlanSpec, *workers: int, first: int = 12, width: int = 80, **assumed: object) -> str:
-    limits = Limits(ramp_per_s=1e6, heads_wait=True, breaker_failures=3, hold_agents=True)
+    limits = Limits(ramp_per_s=1e6, breaker_failures=3)
     what = Assumed(**assumed)  # type: ignore[arg-type]
     document = {**schedule.compare(plan, limits, what, workers), "assumed": dataclasses.asdict(what)}
     document["assumed"]["learned_attempts"] = 0

@@ -17,22 +17,7 @@ from tests.builders import a_plan, a_task
 
 LIMITS = Limits(
     ramp_per_s=1e6,
-    spare_worktrees=1,
-    in_plan_order=True,
-    verify_again=True,
     verify_slots=2,
-    name_partners=True,
-    heads_wait=True,
-    keep_claims=True,
-    by_priority=True,
-    apart=True,
-    apart_in_order=True,
-    look_first=True,
-    alone_comes_back=True,
-    priority_anew=True,
-    over_keeps_none=True,
-    conflict_ends=True,
-    settles_first=True,
 )
 
 
@@ -143,7 +128,7 @@ def test_a_breaker_leaves_the_rest_standing() -> None:
     tasks = [dataclasses.replace(a_task(f"t{n}"), agent="mine") for n in range(6)]
     assumed = Assumed(task_s=1, tasks_s={"long": 1000}, fails={task.id: ALWAYS for task in tasks})
     plan = a_plan(a_task("long", timeout_s=25, attempts=1), *tasks)
-    outcome = with_workers(3, plan, assumed, breaker_failures=3, hold_agents=True)
+    outcome = with_workers(3, plan, assumed, breaker_failures=3)
     assert (outcome.ended, outcome.makespan_s) == (False, 25)
     assert "ready" in states(outcome).values()
 
@@ -311,7 +296,7 @@ def test_of_named_widths_the_most_useful_is_told_in_full() -> None:
 def test_a_stand_is_never_the_best() -> None:
     """A run that comes to a stand early is no fast one."""
     tasks = [dataclasses.replace(a_task(f"t{n}", attempts=1), agent="mine") for n in range(4)]
-    limits = dataclasses.replace(LIMITS, breaker_failures=2, hold_agents=True)
+    limits = dataclasses.replace(LIMITS, breaker_failures=2)
     assumed = Assumed(task_s=1, tasks_s={"t0": 20}, fails={"t1": ALWAYS, "t2": ALWAYS})
     document = schedule.compare(a_plan(*tasks), limits, assumed, (1, 4))
     assert [each["ended"] for each in document["widths"]] == [True, False]

@@ -21,7 +21,8 @@ from tests.stories import Story, a_story, snapshot
 def test_scaling_up_starts_more_and_down_ends_nobody() -> None:
     """More slots are filled at once; fewer leave the running workers alone and start no new ones."""
     story = a_story(
-        a_plan(*(a_task(f"t{n}") for n in range(6))), bench=Story(Limits(workers_max=2, ramp_per_s=1000.0))
+        a_plan(*(a_task(f"t{n}") for n in range(6))),
+        bench=Story(Limits(workers_max=2, ramp_per_s=1000.0, spare_worktrees=9)),
     )
     story.send(m.LimitsChanged(at=story.now, workers_max=4))
     assert len(story.at_work()) == 4
@@ -297,9 +298,9 @@ def test_a_retry_gives_a_new_budget_and_keeps_the_numbers() -> None:
 
 
 def test_a_task_retried_after_a_conflict_runs_beside_others_again() -> None:
-    """A person's retry after a second conflict is an ordinary attempt."""
+    """A person's retry after a conflict alone is an ordinary attempt."""
     story = a_story(a_plan(a_task("a"), a_task("b")))
-    for _ in range(2):
+    for _ in range(3):
         story.work("a")
         story.conflict("a")
         if story.state("b") == "running":
@@ -394,7 +395,7 @@ STRANGERS: list[m.Event] = [
     m.RebaseConflicted(at=9.0, run="plan", task="a", attempt=9, onto="x", paths=("p",)),
     m.Verified(at=9.0, run="plan", task="a", attempt=1, candidate="other"),
     m.StagingAdvanced(at=9.0, run="plan", task="a", attempt=9, candidate="c"),
-    m.StagingMoved(at=9.0, run="plan", task="a", attempt=9, found="c"),
+    m.StagingMoved(at=9.0, run="plan", task="a", attempt=9, found="c", candidate="d"),
     m.CommandFailed(at=9.0, run="plan", task="a", attempt=1, command="Nothing", text="x"),
     m.RunCommandFailed(at=9.0, run="plan", command="Nothing", text="x"),
     m.RunPrepared(at=9.0, run="plan", commit="c", worktree="/w"),

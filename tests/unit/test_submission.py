@@ -41,7 +41,9 @@ def test_the_same_plan_after_its_end_keeps_the_end() -> None:
     plan = a_plan(a_task("a"))
     story = a_story(plan)
     story.land("a")
-    story.send(m.FinishRequested(at=story.now, run="plan", request="1", target="main"))
+    story.send(
+        m.FinishRequested(at=story.now, run="plan", request="1", target="main", commit=story.run.published)
+    )
     story.send(m.Finished(at=story.now, run="plan", request="1", target="main", commit="merged"))
     ended = story.run.ended_at
     story.now += 100.0
@@ -250,9 +252,9 @@ def test_what_has_not_started_and_is_finished_now_only_meets_needs() -> None:
     assert story.states()["a"] == "running"
     over = {name: a_task(name, phase=tasks[name].phase, finished=True) for name in "abdz"}
     plan = a_plan(*{**tasks, **over, "n": a_task("n")}.values(), phases=phases)
-    change = submission.would_change(story.swarm, "plan", plan, finishes=True)
+    change = submission.would_change(story.swarm, "plan", plan)
     assert (change.added, change.finished, change.unchanged) == (("n",), ("b", "d", "z"), 4)
-    story.send(submitted(plan, finishes=True))
+    story.send(submitted(plan))
     assert story.told("PlanAccepted")[-1].data["finished_before"] == 3
     assert story.states() == {"a": "running", "c": "ready", "e": "ready", "f": "pending", "n": "ready"}
     assert list(story.run.finished_before) == ["b", "d", "z"]
@@ -269,28 +271,19 @@ def test_what_a_finished_task_had_blocked_goes_on() -> None:
     story.send(m.TasksCancelled(at=story.now, run="plan", tasks=("b",)))
     story.land("a")
     assert story.states() == {"a": "landed", "b": "cancelled", "c": "blocked"}
-    story.send(submitted(a_plan(tasks[0], a_task("b", finished=True), tasks[2]), finishes=True))
+    story.send(submitted(a_plan(tasks[0], a_task("b", finished=True), tasks[2])))
     assert story.states() == {"a": "landed", "c": "running"}
     story.fail("c")
     story.fail("c")
-    story.send(submitted(a_plan(tasks[0], a_task("c", finished=True)), finishes=True))
+    story.send(submitted(a_plan(tasks[0], a_task("c", finished=True))))
     assert story.states() == {"a": "landed", "c": "failed"}
 
 
-def test_an_event_of_before_finishes_nothing() -> None:
-    """A journal of an older version is replayed as it was decided: the task is run all the same."""
-    story = a_story(a_plan(a_task("a"), a_task("b", needs=["a"])))
-    story.send(submitted(a_plan(a_task("a"), a_task("b", needs=["a"], finished=True))))
-    story.land("a")
-    assert story.states() == {"a": "landed", "b": "running"}
-
-
 def test_suites_that_are_taken_out_of_a_plan_verify_nothing_more() -> None:
-    """What is merged from then on has to pass none of them; in an event of an older version they stay."""
+    """What is merged from then on has to pass none of them."""
     story = a_story(a_plan(a_task("a", attempts=1), verify=["make"]))
-    story.submit(a_plan(a_task("a", attempts=1)))
     assert [suite.run for suite in story.run.plan.verify] == ["make"]
-    story.send(submitted(a_plan(a_task("a", attempts=1)), lifts=True))
+    story.submit(a_plan(a_task("a", attempts=1)))
     assert story.run.plan.verify == ()
     story.land("a")
     assert story.told("TaskLanded")[-1].data.get("verified", []) == []
@@ -312,10 +305,9 @@ def test_what_ended_without_landing_and_was_changed_is_begun_again() -> None:
     story.land("d")
     assert story.states() == {"a": "failed", "b": "blocked", "c": "failed", "d": "landed", "e": "running"}
     mended = a_plan(a_task("a", attempts=1, title="Mended", claims=["x"]), *tasks[1:])
-    assert submission.would_change(story.swarm, "plan", mended).refused == ("a",)
-    change = submission.would_change(story.swarm, "plan", mended, ended=True)
+    change = submission.would_change(story.swarm, "plan", mended)
     assert (change.replaced, change.refused, change.unchanged) == (("a",), (), 4)
-    story.send(submitted(mended, ended=True))
+    story.send(submitted(mended))
     assert not invariants(story.swarm)
     assert [fact.task for fact in story.told("TaskRetried")] == ["a"]
     assert story.states() == {"a": "running", "b": "pending", "c": "failed", "d": "landed", "e": "running"}
@@ -324,11 +316,11 @@ def test_what_ended_without_landing_and_was_changed_is_begun_again() -> None:
     assert story.run.shown_claims(again) == again.spec.claims
     story.fail("a")
     assert story.states()["b"] == "blocked"
-    story.send(submitted(a_plan(tasks[0], *tasks[1:]), ended=True))
+    story.send(submitted(a_plan(tasks[0], *tasks[1:])))
     story.land("a", "b")
     for name in ("d", "e"):
         other = a_plan(*(a_task(task.id, title="Other") if task.id == name else task for task in tasks))
-        assert submission.would_change(story.swarm, "plan", other, ended=True).refused == (name,)
+        assert submission.would_change(story.swarm, "plan", other).refused == (name,)
 
 
 def test_what_was_cancelled_at_work_is_begun_again_once_it_has_ended() -> None:
@@ -337,12 +329,12 @@ def test_what_was_cancelled_at_work_is_begun_again_once_it_has_ended() -> None:
     same, other = a_plan(a_task("a", attempts=1)), a_plan(a_task("a", attempts=1, title="Other"))
     story.up("a")
     story.send(m.TasksCancelled(at=story.now, run="plan", tasks=("a",)))
-    assert submission.would_change(story.swarm, "plan", other, ended=True).refused == ("a",)
+    assert submission.would_change(story.swarm, "plan", other).refused == ("a",)
     story.exit("a", 143)
     story.collect("a")
-    story.send(submitted(same, ended=True))
+    story.send(submitted(same))
     assert story.states() == {"a": "cancelled"}
-    story.send(submitted(other, ended=True))
+    story.send(submitted(other))
     assert story.states() == {"a": "running"}
     story.land("a")
 
@@ -352,11 +344,11 @@ def test_a_plan_has_no_say_in_tasks_of_our_own() -> None:
     asks = dataclasses.replace(a_task("s", attempts=1), answer="findings")
     story = a_story(a_plan(a_task("a"), asks), bench=Story(Limits(workers_max=1, ramp_per_s=1000.0)))
     over = a_plan(a_task("a", finished=True), a_task("s", finished=True))
-    assert submission.would_change(story.swarm, "plan", over, finishes=True).finished == ()
+    assert submission.would_change(story.swarm, "plan", over).finished == ()
     story.land("a")
     story.fail("s")
     other = a_plan(a_task("s", title="Other"))
-    assert submission.would_change(story.swarm, "plan", other, ended=True).refused == ("s",)
+    assert submission.would_change(story.swarm, "plan", other).refused == ("s",)
 
 
 # --- parts of a plan
@@ -450,7 +442,9 @@ def test_finishing_is_asked_and_answered_once() -> None:
     story = a_story(a_plan(a_task("a"), a_task("b"), verify=["make"]))
     story.land("a")
     landed = story.run.published
-    story.send(m.FinishRequested(at=story.now, run="plan", request="r1", target="main"))
+    story.send(
+        m.FinishRequested(at=story.now, run="plan", request="r1", target="main", commit=story.run.published)
+    )
     finish = story.sole(cmd.Finish)
     assert (finish.commit, finish.base, finish.target, finish.request) == (landed, BASE, "main", "r1")
     assert [suite.run for suite in finish.suites] == ["make"]
@@ -466,20 +460,39 @@ def test_finishing_is_asked_and_answered_once() -> None:
 def test_the_same_request_again_is_the_same() -> None:
     """A repeated request to finish with its own key sends nothing more; another one meanwhile is refused."""
     story = a_story(a_plan(a_task("a")))
-    story.send(m.FinishRequested(at=story.now, run="plan", request="r1", target="main"))
-    assert story.send(m.FinishRequested(at=story.now, run="plan", request="r1", target="main")).commands == []
+    story.send(
+        m.FinishRequested(at=story.now, run="plan", request="r1", target="main", commit=story.run.published)
+    )
+    assert (
+        story.send(
+            m.FinishRequested(
+                at=story.now, run="plan", request="r1", target="main", commit=story.run.published
+            )
+        ).commands
+        == []
+    )
     with pytest.raises(IllegalEvent, match="being finished already"):
-        story.send(m.FinishRequested(at=story.now, run="plan", request="r2", target="main"))
+        story.send(
+            m.FinishRequested(
+                at=story.now, run="plan", request="r2", target="main", commit=story.run.published
+            )
+        )
 
 
 def test_a_refused_finish_leaves_the_run_as_it_was() -> None:
     """After a refusal nothing is outstanding and the run can be finished later; staging it only does not count as finished."""
     story = a_story(a_plan(a_task("a")))
-    story.send(m.FinishRequested(at=story.now, run="plan", request="r1", target="main"))
+    story.send(
+        m.FinishRequested(at=story.now, run="plan", request="r1", target="main", commit=story.run.published)
+    )
     reason = Reason("dirty", "main has edits")
     story.send(m.FinishRefused(at=story.now, run="plan", request="r1", target="main", reason=reason))
     assert story.run.finished_commit is None
-    story.send(m.FinishRequested(at=story.now, run="plan", request="r2", target="main", stage_only=True))
+    story.send(
+        m.FinishRequested(
+            at=story.now, run="plan", request="r2", target="main", stage_only=True, commit=story.run.published
+        )
+    )
     story.send(m.Finished(at=story.now, run="plan", request="r2", target="main", commit="c", stage_only=True))
     assert story.run.finished_commit is None
 
@@ -489,4 +502,4 @@ def test_a_run_that_is_not_prepared_cannot_be_finished() -> None:
     story = Story()
     story.send(submitted(a_plan(a_task("a"))))
     with pytest.raises(IllegalEvent, match="not prepared"):
-        story.send(m.FinishRequested(at=1.0, run="plan", request="r1", target="main"))
+        story.send(m.FinishRequested(at=1.0, run="plan", request="r1", target="main", commit=BASE))

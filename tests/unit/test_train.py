@@ -16,7 +16,7 @@ from swarm.core.train import is_flaky
 from tests.builders import BASE, a_plan, a_task
 from tests.stories import Story, a_story, snapshot
 
-AGAIN = Limits(ramp_per_s=1000.0, verify_again=True)
+AGAIN = Limits(ramp_per_s=1000.0)
 
 
 def a_queue(*suites: str, attempts: int = 1) -> Story:
@@ -130,7 +130,7 @@ def test_a_candidate_that_is_made_anew_begins_at_the_first_time() -> None:
     story = a_queue("unit")
     story.verify("a", "failed")
     story.verify("a")
-    story.send(m.StagingMoved(**story.where(story.sole(cmd.Advance)), found="theirs"))
+    story.moved("theirs")
     story.merge("a")
     assert not story.verify("a", "failed").again
     assert story.verify("a").again
@@ -158,7 +158,7 @@ def test_one_flake_is_chance_and_one_in_twenty_is_not() -> None:
 
 # --- several candidates at once
 
-TRAIN = Limits(workers_max=12, ramp_per_s=1000.0, verify_again=True, verify_slots=2)
+TRAIN = Limits(workers_max=12, ramp_per_s=1000.0, verify_slots=2)
 
 
 def a_train(
@@ -219,14 +219,15 @@ def test_a_slot_that_is_free_goes_to_the_next() -> None:
 
 
 def test_red_behind_others_is_judged_when_they_have_landed() -> None:
-    """A candidate that is red twice is not handed back before those ahead of it have landed; then it is, without another look."""
+    """A candidate that is red twice is not judged before those ahead of it have landed; then it is looked for which of them it is
+    red with."""
     story = a_train("a", "b")
     story.verify("b", "failed")
     story.verify("b", "failed")
     assert (story.state("b"), story.attempt("b").step) == ("landing", Step.VERIFIED)
     story.verify("a")
     story.advance("a")
-    assert (story.state("b"), story.why("b")) == ("failed", "verify_failed")
+    assert (story.run.landing, story.run.searching) == ([], ["b"])
 
 
 def test_red_because_of_one_ahead_is_forgotten() -> None:
@@ -258,7 +259,7 @@ def test_what_stands_on_red_is_merged_anew_onto_the_one_ahead_of_it() -> None:
     story.take(cmd.Verify, "c")
     story.verify("a")
     story.advance("a")
-    assert story.state("b") == "failed"
+    assert story.run.searching == ["b"]
     assert (story.attempt("c").step, story.attempt("c").candidate) == (Step.VERIFYING, third)
 
 
@@ -333,7 +334,7 @@ def test_staging_that_moved_makes_the_whole_train_anew() -> None:
     """When staging is not where the first was made from, all are merged anew behind it."""
     story = a_train("a", "b")
     story.verify("a")
-    story.send(m.StagingMoved(**story.where(story.sole(cmd.Advance)), found="theirs"))
+    story.moved("theirs")
     assert [(c.task, c.onto) for c in story.commands if isinstance(c, cmd.Merge)] == [("a", "theirs")]
     assert story.attempt("b").step is Step.WAITING
     story.merge("a")
@@ -438,23 +439,24 @@ def test_a_daemon_that_begins_on_a_busy_machine_looks_at_it_before_it_waits_for_
     story.send(m.BroughtIn(**story.where(story.sole(cmd.BringIn, "b"))))
     assert not story.has(cmd.Merge, "b")
     story.take(cmd.MeasureHost)
-    story.send(m.DaemonStarted(at=story.now, version="next", pid=2, limits=limits))
+    story.send(m.DaemonStarted(at=story.now, version="next", pid=2, limits=limits, rules=m.RULES))
     story.exit("f", code=1)
     story.collect("f")
     assert story.attempt("f").n == 2
     assert story.state("f") == "running"
 
 
-def test_the_first_of_each_run_needs_no_slot() -> None:
-    """Each run verifies its first candidate, however many others do; further ones share the slots."""
+def test_the_first_of_each_run_waits_for_a_slot_too() -> None:
+    """Slots are those of all runs: what is first in its own run is made when one is free, before what comes behind others."""
     story = a_train("a", "b", slots=2)
     story.submit(a_plan(a_task("x", verify=["make"]), a_task("y", verify=["make"]), name="other"))
     story.work("x")
-    story.merge("x")
     story.work("y")
-    assert [c.task for c in story.commands if isinstance(c, cmd.Verify)] == ["a", "b", "x"]
-    story.verify("b")
+    assert [c.task for c in story.commands if isinstance(c, cmd.Verify)] == ["a", "b"]
     assert not story.has(cmd.Merge)
+    story.verify("b")
+    assert [c.task for c in story.commands if isinstance(c, cmd.Merge)] == ["x"]
+    story.merge("x")
     story.verify("a")
     assert [c.task for c in story.commands if isinstance(c, cmd.Merge)] == ["y"]
 
@@ -462,11 +464,11 @@ def test_the_first_of_each_run_needs_no_slot() -> None:
 # --- who goes first among those that wait
 
 
-def in_line(*priorities: int, by_priority: bool = True) -> list[str]:
+def in_line(*priorities: int) -> list[str]:
     """The order in which tasks of these priorities wait, that come in this order while another is verified."""
     names = [f"t{n}" for n in range(len(priorities))]
     tasks = [a_task(name, verify=["make"], priority=p) for name, p in zip(names, priorities, strict=True)]
-    limits = dataclasses.replace(TRAIN, workers_max=40, verify_slots=1, by_priority=by_priority)
+    limits = dataclasses.replace(TRAIN, workers_max=40, verify_slots=1)
     story = a_story(a_plan(a_task("now", verify=["make"], priority=99), *tasks), bench=Story(limits))
     story.up("now", *names)
     for name in ("now", *names):
@@ -479,9 +481,8 @@ def in_line(*priorities: int, by_priority: bool = True) -> list[str]:
 
 def test_finished_work_of_a_higher_priority_lands_first() -> None:
     """Of those that wait in the merge queue the one of higher priority goes first, else who came first; what is verified is not
-    interrupted. In older journals who came first goes first."""
+    interrupted."""
     assert in_line(0, 5, 0, 7, -3) == ["t3", "t1", "t0", "t2", "t4"]
-    assert in_line(0, 5, 0, 7, -3, by_priority=False) == ["t0", "t1", "t2", "t3", "t4"]
 
 
 def test_nobody_of_low_priority_waits_for_ever() -> None:
@@ -495,7 +496,7 @@ def test_the_highest_priority_still_goes_behind_what_goes_before_all_others() ->
         a_plan(
             *(a_task(name, verify=["make"], priority=p) for name, p in (("a", 0), ("b", 0), ("c", 10**6)))
         ),
-        bench=Story(dataclasses.replace(TRAIN, verify_slots=1, by_priority=True)),
+        bench=Story(dataclasses.replace(TRAIN, verify_slots=1)),
     )
     for name in ("a", "b", "c"):
         story.work(name)

@@ -65,10 +65,7 @@ class Simulated:
         limits = Limits(
             workers_max=queued + slots,
             ramp_per_s=1e6,
-            verify_again=True,
             verify_slots=slots,
-            name_partners=True,
-            heads_wait=True,
             batches=batches,
         )
         tasks = [a_task(name, verify=["make"], attempts=1) for name in names]

@@ -48,10 +48,9 @@ def test_the_machines_trouble_uses_up_no_attempt(failing: type[cmd.AttemptComman
     assert len(story.task("a").attempts) == 1
 
 
-@pytest.mark.parametrize("own_steps", [False, True])
-def test_a_worker_that_comes_up_after_all_lets_others_start(own_steps: bool) -> None:
+def test_a_worker_that_comes_up_after_all_lets_others_start() -> None:
     """That a worker runs concerns nobody else, unless its start had failed for want of what others wait for too."""
-    limits = Limits(workers_max=2, ramp_per_s=1000.0, own_steps=own_steps)
+    limits = Limits(workers_max=2, ramp_per_s=1000.0)
     story = a_story(a_plan(a_task("a"), a_task("b")), Story(limits))
     for task in ("a", "b"):
         story.send(m.WorktreeReady(**story.where(story.sole(cmd.TakeWorktree, task)), path=f"/pool/{task}"))
@@ -159,7 +158,7 @@ def test_a_next_daemon_knows_of_the_trouble() -> None:
     story = a_story(a_plan(a_task("a"), a_task("b")))
     story.up("b")
     fails(story, cmd.TakeWorktree, "a")
-    story.send(m.DaemonStarted(at=story.now, version="2", pid=2, limits=Limits()))
+    story.send(m.DaemonStarted(at=story.now, version="2", pid=2, limits=Limits(), rules=m.RULES))
     assert [type(c).__name__ for c in pending_commands(story.swarm)] == ["LookAtStaging", "WatchWorker"]
     assert story.swarm.capacity.reason == CLOSED
     story.take(cmd.TakeWorktree)
@@ -209,6 +208,7 @@ def test_a_verification_that_fails_on_a_full_disk_is_done_again() -> None:
     again = story.sole(cmd.Verify)
     assert again == command
     story.send(m.Verified(**story.where(again), candidate=again.candidate, suites=red, trouble=FULL))
+    story.verify("a", "failed")
     assert (story.state("a"), story.why("a")) == ("failed", "verify_failed")
     assert story.swarm.trouble == {}
 

@@ -110,7 +110,9 @@ def finish(story: Story, *, refused: bool = False) -> None:
     """A finish into main goes through, or is refused."""
     key = str(story.now)
     story.now += 1
-    story.send(m.FinishRequested(at=story.now, run="plan", request=key, target="main"))
+    story.send(
+        m.FinishRequested(at=story.now, run="plan", request=key, target="main", commit=story.run.published)
+    )
     if refused:
         why = Reason("dirty", "main has edits")
         story.send(m.FinishRefused(at=story.now, run="plan", request=key, target="main", reason=why))
@@ -152,7 +154,7 @@ def test_an_undo_that_does_not_do_changes_nothing(how: str) -> None:
     else:
         revert(story, "a")
         if how == "red":
-            story.verify("a", "failed")
+            story.red("a")
         else:
             story.send(m.TasksCancelled(at=story.now, run="plan", tasks=("a",)))
     assert story.states() == dict.fromkeys("ab", "landed")
