@@ -462,7 +462,7 @@ class Run:
                 self._offer(place)
             task = self.tasks[name]
             if task.state is not TaskState.READY or task.not_before is not None or task.alone is not alone:
-                if task.state is TaskState.READY and task.alone:
+                if task.state is TaskState.READY and task.not_before is None and task.alone:
                     self.push(task)
                 continue  # left over from an earlier time of being ready
             if not self.selected(task) or task.paused:

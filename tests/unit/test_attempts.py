@@ -257,6 +257,27 @@ def test_try_later_is_bounded(asked: float | None, pause_s: float) -> None:
     assert reason.facts["until"] == story.now + pause_s
 
 
+def test_one_that_is_to_run_alone_and_was_put_off_is_left_alone_until_then() -> None:
+    """Also where it still lies among those whose turn comes: a person had paused it and let it go on while it waited."""
+    story = a_story(a_plan(a_task("z"), a_task("a")), bench=Story(Limits(workers_max=1, ramp_per_s=1000.0)))
+    for _ in range(3):
+        story.send(m.Paused(at=story.now, run="plan", task="a"))
+        story.send(m.Resumed(at=story.now, run="plan", task="a"))
+    story.land("z")
+    for urgent in "bc":
+        story.submit(a_plan(a_task(urgent, priority=9)))
+        story.work("a")
+        story.conflict("a")
+        story.land(urgent)
+    story.up("a")
+    assert story.attempt("a").alone
+    story.exit("a", 75)
+    story.collect("a", touched=[])
+    assert (story.state("a"), story.at_work()) == ("ready", [])
+    story.wait(30.0)
+    story.land("a")
+
+
 def test_trying_later_for_ever_ends() -> None:
     """A worker that asks to be tried later more often than allowed has failed; a person's retry gives it all its chances again."""
     story = a_story(a_plan(a_task("a", attempts=1)), bench=Story(Limits(try_later_max=2, ramp_per_s=1000.0)))
