@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 
 from swarm.core import again
 from swarm.core.invariants import invariants
-from swarm.core.model import PhaseSpec, PlanSpec, TaskSpec
+from swarm.core.model import Defaults, PhaseSpec, PlanSpec, TaskSpec
+from swarm.core.plan import read
 from swarm.core.submission import would_change
 from tests.builders import a_plan, a_task
 from tests.stories import Story, a_story
@@ -250,3 +252,30 @@ def test_boxes_that_were_ticked_are_no_change() -> None:
     assert outdated(story, a_plan(ticked)) == {}
     other = dataclasses.replace(item, prompt="Do it\n- [x] first\n  1. [x] then [x]", finished=True)
     assert outdated(story, a_plan(other)) == {"item": ("the plan says something else",)}
+
+
+def test_keys_that_are_not_understood_are_no_change() -> None:
+    """What another tool notes beside a task, in keys of its own, is no change of the task: landed, at work or waiting."""
+    names = ("a", "b", "c")
+
+    def at(time: str) -> PlanSpec:
+        tasks = [
+            {"id": name, "description": name, "depends_on": [*names[:i][-1:]], "updated_at": time}
+            for i, name in enumerate(names)
+        ]
+        text = json.dumps(
+            {"feature": "plan", "at": time, "phases": [{"id": 1, "name": "one", "subtasks": tasks}]}
+        )
+        said = read(text.encode(), source="implementation_plan.json", defaults=Defaults(agent="claude")).plan
+        assert said is not None
+        return said
+
+    story = a_story(at("9:00"))
+    story.land("a")
+    assert story.states() == {"a": "landed", "b": "running", "c": "pending"}
+    assert story.task("a").spec.extra == {"updated_at": "9:00"}
+    later = at("9:05")
+    assert outdated(story, later) == {}
+    taken = again.carried_on(story.run, later, {})
+    change = would_change(story.swarm, story.run.id, taken)
+    assert (change.unchanged, change.refused, change.replaced) == (3, (), ())
