@@ -18,12 +18,13 @@ from swarm.audit.folding import Fold
 from swarm.core.model import ATTEMPT_ENDS, Attempt, Step, Task, TaskState, slug, staging_branch
 from swarm.core.run import Run
 from swarm.edge import git, orphans
-from swarm.edge.landing import LandingRepository, pin_ref
+from swarm.edge.landing import PINS, LandingRepository, is_old_finish, pin_ref
 from swarm.edge.saved import saved
 
 OURS = (
     "refs/heads/swarm/",
-    "refs/attempts/",
+    PINS,
+    "refs/finishes/",
     "refs/bases/",
     "refs/swarm/",
 )  # where refs of ours could be in a user's repository
@@ -133,7 +134,7 @@ def _founding(run: Run) -> str:
 
 
 def _pinned(fold: Fold, runs: Iterable[Run], pins: Mapping[str, str]) -> Iterator[Breach]:
-    """Whatever was brought in is pinned, and nothing is pinned that was not; `finish` pins targets under a name of its own."""
+    """Whatever was brought in is pinned, and nothing is pinned that was not."""
     assert fold.swarm is not None
     attempts = {
         pin_ref(f"{run.id}/{slug(name)}/{attempt.n}"): (run, name, attempt)
@@ -153,12 +154,7 @@ def _pinned(fold: Fold, runs: Iterable[Run], pins: Mapping[str, str]) -> Iterato
             yield Breach("I15", f"{text}, and {str(attempt.head)[:12]} was brought in.", run=run.id)
     founded = {_founding(run) for run in fold.swarm.runs.values()}
     for ref in pins:
-        if (
-            ref.startswith("refs/attempts/")
-            and ref not in attempts
-            and not ref.startswith(pin_ref("finish/"))
-            and ref not in founded
-        ):
+        if ref.startswith(PINS) and ref not in attempts and not is_old_finish(ref) and ref not in founded:
             yield Breach(
                 "I18", f"The landing repository has {ref}, an attempt that the journal does not know."
             )

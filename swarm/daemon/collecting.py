@@ -19,7 +19,7 @@ from swarm.crashpoints import crash_at
 from swarm.daemon import answers
 from swarm.daemon.edges import Edges, lease_key
 from swarm.edge import git, submitted
-from swarm.edge.landing import Incoming
+from swarm.edge.landing import Incoming, pin_ref
 from swarm.errors import SwarmError
 
 _log = log.get("collecting")
@@ -127,5 +127,5 @@ def _keep(branch: str, head: str, edges: Edges) -> None:
 
 
 def _copy_and_pin(command: cmd.Collect | cmd.BringIn, head: str, edges: Edges) -> None:
-    pin = f"{command.run}/{slug(command.task)}/{command.attempt}"
+    pin = pin_ref(f"{command.run}/{slug(command.task)}/{command.attempt}")
     edges.landing.bring_in([Incoming(pin, head, command.base)])

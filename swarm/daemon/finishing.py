@@ -30,7 +30,7 @@ from swarm.crashpoints import crash_at
 from swarm.daemon.verification import Verifier
 from swarm.edge import git
 from swarm.edge.checkout import Move, same, unseen, within
-from swarm.edge.landing import Incoming, LandingRepository
+from swarm.edge.landing import Incoming, LandingRepository, finish_ref
 from swarm.edge.merging import Conflict
 from swarm.errors import Refused, SwarmError, UsageError
 
@@ -122,7 +122,7 @@ class Finisher:
                 "name one with --into BRANCH",
             )
         landing = self.landing
-        landing.bring_in([Incoming(f"finish/{run}/{old[:16]}", old, staging)])
+        landing.bring_in([Incoming(finish_ref(run, old), old, staging)])
         landing.see_what_is_common(old, staging)
         if landing.is_ancestor(staging, old):
             return Outlook(old, old, ())

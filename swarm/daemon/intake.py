@@ -221,7 +221,7 @@ def base_of(plan: PlanSpec, repository: git.Repository) -> tuple[str, str]:
 
     Raises `Refused` where a branch is in the way, `UsageError` where the plan starts from nothing that is here.
     """
-    if found := _branch_in_the_way(plan.id, repository):
+    if found := _name_taken(plan.id) or _branch_in_the_way(plan.id, repository):
         raise found
     _check_unused(plan.id, repository)
     if plan.base:
@@ -234,6 +234,17 @@ def base_of(plan: PlanSpec, repository: git.Repository) -> tuple[str, str]:
             )
         return (plan.base if repository.branch_commit(plan.base) else "", commit)
     return repository.head_branch() or "", repository.head_commit()
+
+
+def _name_taken(run: str) -> Refused | None:
+    """Gives the refusal of a run whose id swarm has for what is of no run, None for any other."""
+    if run not in (ground.POOL, ground.UNOWNED):
+        return None
+    return Refused(
+        f'No run can be called "{run}": swarm has that name for what is of no run.',
+        "Nothing was submitted.",
+        "give the plan another name",
+    )
 
 
 def _branch_in_the_way(run: str, repository: git.Repository) -> Refused | None:
@@ -270,7 +281,11 @@ def with_hindrances(reading: Reading, repository: git.Repository, settings: Sett
     if plan is None:
         return reading
     root = Path(os.path.realpath(repository.working_top() / settings.worktrees.root))
-    found = _branch_in_the_way(plan.id, repository), ground.in_the_way(root, plan.id, repository.top)
+    found = (
+        _name_taken(plan.id),
+        _branch_in_the_way(plan.id, repository),
+        ground.in_the_way(root, plan.id, repository.top),
+    )
     warnings = (
         Problem("", f"{each.cause} A run of this plan is refused: {each.next_step}") for each in found if each
     )

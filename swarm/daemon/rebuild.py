@@ -39,7 +39,7 @@ from swarm.edge.journal import (
     snapshot,
     write_anew,
 )
-from swarm.edge.landing import Incoming, LandingRepository
+from swarm.edge.landing import PINS, Incoming, LandingRepository, is_old_finish, pin_ref
 from swarm.edge.lockfile import MergeLockHeld, exclusive
 from swarm.errors import SwarmError
 from swarm.protocol import counted
@@ -299,7 +299,7 @@ def _take_up(gone: Collection[str], repository: git.Repository, places: Places) 
             tip, base, last = landing.staging(name), landing.base(name), further[-1].commit
             if name in gone or tip is None or base is None:
                 continue
-            landing.bring_in([Incoming(f"{name}/staging/0", last, base)])  # attempts count from 1
+            landing.bring_in([Incoming(pin_ref(f"{name}/staging/0"), last, base)])  # attempts count from 1
             with exclusive(places.merge_lock, kind=MergeLockHeld) as held:
                 landing.advance(name, last, tip, lock=held)
     finally:
@@ -350,8 +350,9 @@ def _unknown_attempts(
     for ref, commit in git.refs_below(repository.common_dir, "refs/heads/swarm/").items():
         run, _, rest = ref.removeprefix("refs/heads/swarm/").partition("/task/")
         _note(heads, (run, *rest.split("/")), commit)
-    for ref, commit in git.refs_below(landing.path, "refs/attempts/").items():
-        _note(heads, ref.removeprefix("refs/attempts/").split("/"), commit)
+    for ref, commit in git.refs_below(landing.path, PINS).items():
+        if not is_old_finish(ref):
+            _note(heads, ref.removeprefix(PINS).split("/"), commit)
     known = {
         (run.id, slug(name)): len(task.attempts) for run in runs.values() for name, task in run.tasks.items()
     }
@@ -364,7 +365,7 @@ def _unknown_attempts(
 
 def _note(heads: dict[tuple[str, str, int], str | None], parts: Iterable[str], head: str | None) -> None:
     match tuple(parts):
-        case (run, task, n) if n.isdigit() and run != "finish":
+        case (run, task, n) if n.isdigit():
             heads[run, task, int(n)] = head or heads.get((run, task, int(n)))
 
 

@@ -18,6 +18,7 @@ HIDING = ".gitignore"  # of a folder of ours in a checkout
 ALL = "*\n"  # what it says
 RECORDS = ".pool"  # the folder of the pool's records
 POOL = "pool"
+UNOWNED = "unowned"  # in place of a run's id, for worktrees of which nobody knows any more whose they were
 KEEPING = ".gitkeep"
 
 

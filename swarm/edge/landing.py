@@ -47,14 +47,15 @@ _CONFIG = """[core]
 \tcomplete = {object_format}
 \tmade = {made:08x}
 """
+PINS = "refs/attempts/"  # of all work that was submitted
 _DRAFTS = (".config-", ".shallow-")  # of `_write_whole`
 _TASK_TRAILER = re.compile(r"^Swarm-Task: (.+)$", re.MULTILINE)
 
 
 class Incoming(NamedTuple):
-    """A submitted commit: the name to pin it under (below `refs/attempts/`), itself, and the staging commit it started from."""
+    """A submitted commit: the ref to pin it under, itself, and the staging commit it started from."""
 
-    pin: str
+    ref: str
     head: str
     base: str
 
@@ -98,7 +99,18 @@ def base_ref(run: str) -> str:
 
 def pin_ref(pin: str) -> str:
     """Names the ref that keeps a submitted commit in the landing repository."""
-    return f"refs/attempts/{pin}"
+    return f"{PINS}{pin}"
+
+
+def finish_ref(run: str, target: str) -> str:
+    """Names the ref that keeps the commit at which a finish found its target, in the landing repository."""
+    return f"refs/finishes/{run}/{target[:16]}"
+
+
+def is_old_finish(ref: str) -> bool:
+    """Tells whether a ref is one of a finish by an older version, which had them where those of a run called `finish` would be. No
+    attempt has a number that long."""
+    return re.fullmatch(rf"{PINS}finish/[^/]+/[0-9a-f]{{16}}", ref) is not None
 
 
 def lost_parts(path: Path) -> list[str]:
@@ -270,8 +282,11 @@ class LandingRepository:
 
     def drop(self, run: str) -> None:
         """Forgets a run: its staging, its base, and every commit that was pinned for it."""
-        prefixes = (f"refs/heads/{run}/", pin_ref(f"{run}/"), pin_ref(f"finish/{run}/"))
-        refs = [ref for prefix in prefixes for ref in git.refs_below(self.path, prefix)]
+        prefixes = (f"refs/heads/{run}/", pin_ref(f"{run}/"), finish_ref(run, ""))
+        refs = [
+            ref for prefix in prefixes for ref in git.refs_below(self.path, prefix) if not is_old_finish(ref)
+        ]
+        refs += filter(is_old_finish, git.refs_below(self.path, pin_ref(f"finish/{run}/")))
         self._refs.commit(
             [RefChange(ref, None, None) for ref in (*refs, base_ref(run)) if self._refs.read(ref)]
         )
@@ -284,14 +299,14 @@ class LandingRepository:
 
         Raises `GitError` for commits that are missing, damaged, or that git judges broken; then none is pinned.
         """
-        fresh = [item for item in items if self._refs.read(pin_ref(item.pin)) != item.head]
+        fresh = [item for item in items if self._refs.read(item.ref) != item.head]
         for item in fresh:
             self._know_line_of(item.base)
         odd = [item for item in fresh if not self._inward.carry_small(item.head, self._lineage.landed)]
         if odd:
             self._bring_in_packed(odd)
         crash_at("bring-in.carried")
-        self._refs.commit([RefChange(pin_ref(item.pin), item.head, None) for item in fresh])
+        self._refs.commit([RefChange(item.ref, item.head, None) for item in fresh])
         crash_at("bring-in.pinned")
 
     def _bring_in_packed(self, items: Sequence[Incoming]) -> None:

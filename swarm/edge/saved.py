@@ -21,12 +21,12 @@ from typing import NamedTuple
 from swarm.core.model import slug
 from swarm.crashpoints import crash_at
 from swarm.edge import git
+from swarm.edge.ground import UNOWNED
 from swarm.edge.leftovers import OURS, Work
 from swarm.edge.linked import LinkedTree, remove, write_text
 from swarm.errors import Refused
 
 PREFIX = "refs/heads/swarm/"
-UNOWNED = "unowned"  # in place of a run's id, for worktrees of which nobody knows any more whose they were
 STASH, COMMITS = "stash", "commits"  # what a worker may leave elsewhere
 NEARLY = 0.8  # of the most refs of a run: from here on it is told
 _REF = re.compile(re.escape(PREFIX) + r"([^/]+)/saved/([^/]+)/([0-9]+)-([0-9]+)\Z")

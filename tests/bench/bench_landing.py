@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from swarm.edge import git
-from swarm.edge.landing import Incoming, LandingRepository
+from swarm.edge.landing import Incoming, LandingRepository, pin_ref
 from swarm.edge.lockfile import MergeLockHeld, exclusive
 from swarm.edge.merging import Merged
 from tests.bench.measure import Bars, Variant, in_turn, options, scratch
@@ -85,7 +85,7 @@ class Ground:
             with exclusive(lock, kind=MergeLockHeld) as held:
                 began = time.perf_counter()
                 for number, head in enumerate(heads):
-                    tip = _land(landing, held, f"{RUN}/{number}/1", base, tip, head)
+                    tip = _land(landing, held, pin_ref(f"{RUN}/{number}/1"), base, tip, head)
                 took = time.perf_counter() - began
         finally:
             landing.close()

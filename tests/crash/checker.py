@@ -312,7 +312,7 @@ class Checker:
             again = f"refs/attempts/{run}/staging/0" in self.pins and not pinned
             if facts.get("pinned", pinned) != pinned and not again:
                 yield "I15", f"attempt {n} of {task} is not pinned in the landing repository"
-        pins = (re.fullmatch(r"refs/attempts/(?!finish/)(.*)/(.*)/([1-9]\d*)", each) for each in self.pins)
+        pins = (re.fullmatch(r"refs/attempts/(.*)/(.*)/([1-9]\d*)", each) for each in self.pins)
         folders = (each.parts[-5:-2] for each in self.state.glob("attempts/*/*/[0-9]*/worker/identity"))
         for run, task, n in [*(each.groups() for each in pins if each), *folders]:
             if (run, task, int(n)) not in self.known:

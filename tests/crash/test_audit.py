@@ -441,6 +441,10 @@ def unknown_pin(p: Planted) -> None:
     git(p.landing, "update-ref", f"refs/attempts/{RUN}/one/2", p.tip)
 
 
+def unknown_pin_of_a_run_called_finish(p: Planted) -> None:
+    git(p.landing, "update-ref", f"refs/attempts/finish/{RUN}/1", p.tip)
+
+
 BREACHES: list[tuple[Callable[[Planted], None], str]] = [
     (landed_twice, "I1"),
     (landing_lost, "I1"),
@@ -486,6 +490,7 @@ BREACHES: list[tuple[Callable[[Planted], None], str]] = [
     (journal_is_noise, "I18"),
     (unknown_worker, "I18"),
     (unknown_pin, "I18"),
+    (unknown_pin_of_a_run_called_finish, "I18"),
     (ref_of_nobody, "I20"),
     (settings_left, "I20"),
 ]
@@ -504,6 +509,12 @@ def test_a_breach_is_named_by_both(
     assert invariant in found, found
     second = checked(planted)
     assert invariant.replace("I6", "I7") in second, second
+
+
+def test_what_older_versions_kept_of_a_finish_is_no_breach(planted: Planted) -> None:
+    """They pinned the commit at which a finish found its target among the attempts, and it may lie there still."""
+    git(planted.landing, "update-ref", f"refs/attempts/finish/{RUN}/{planted.tip[:16]}", planted.tip)
+    assert audited(planted) == {}
 
 
 def older_beside_its_transcript(p: Planted, records: int) -> None:

@@ -351,19 +351,20 @@ def test_an_undo_and_a_persons_commit_are_known_from_staging(swarm: Swarm, tmp_p
     assert swarm.starts() == starts
 
 
-def test_work_that_the_rebuilt_journal_does_not_know_is_kept(swarm: Swarm, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["r", "finish"])
+def test_work_that_the_rebuilt_journal_does_not_know_is_kept(swarm: Swarm, tmp_path: Path, name: str) -> None:
     """A branch with an attempt's work outlives the loss: the next attempt gets the next number and does not write over it."""
-    swarm.run(swarm.plan("r", [swarm.task("a")]))
+    swarm.run(swarm.plan(name, [swarm.task("a")]))
     swarm("stop")
     copy = copy_of(swarm, tmp_path / "backup")
-    bad = swarm.plan("r", [swarm.task("a"), swarm.task("w", "echo work > w; exit 3", attempts=1)])
+    bad = swarm.plan(name, [swarm.task("a"), swarm.task("w", "echo work > w; exit 3", attempts=1)])
     swarm.run(bad, code=1)
     swarm("stop")
-    branch = "refs/heads/swarm/r/task/w/1"
+    branch = f"refs/heads/swarm/{name}/task/w/1"
     work = git(swarm.top, "rev-parse", branch)
     put_back(swarm, copy, *KEPT)
     told = swarm("recover", "--journal").out
-    assert "attempt 1 of r/w was begun, with work at" in told
+    assert f"attempt 1 of {name}/w was begun, with work at" in told
     run = swarm.run(bad, code=1)
     (task,) = [each for each in run["tasks"] if each["id"] == "w"]
     assert [(attempt["n"], attempt["state"]) for attempt in task["attempts"]] == [(1, "lost"), (2, "failed")]

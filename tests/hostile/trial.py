@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from swarm.edge import git
-from swarm.edge.landing import Incoming, LandingRepository
+from swarm.edge.landing import Incoming, LandingRepository, pin_ref
 from swarm.edge.lockfile import MergeLockHeld, exclusive
 from swarm.edge.merging import Conflict, Merged
 from tests.e2e.driver import snapshot
@@ -46,7 +46,7 @@ class Lander:
         self.lock = top.parent / "merge.lock"
 
     def bring_in(self, number: int, head: str, base: str) -> None:
-        self.landing.bring_in([Incoming(f"{RUN}/{number}/1", head, base)])
+        self.landing.bring_in([Incoming(pin_ref(f"{RUN}/{number}/1"), head, base)])
 
     def merge(self, onto: str, head: str, base: str) -> Merged | Conflict:
         return self.landing.merge_attempt(onto, head, run=RUN, base=base)

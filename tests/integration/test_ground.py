@@ -32,15 +32,15 @@ def pool(repo: Path) -> Iterator[Pool]:
     opened.close()
 
 
-def submit(repo: Path) -> None:
+def submit(repo: Path, plan: bytes = PLAN) -> None:
     """Holds the plan against the repository as a client does that would start a daemon for it."""
-    planfiles.check_submission(PLAN, "p.json", (), repo, repo, repo / ".git" / "swarm")
+    planfiles.check_submission(plan, "p.json", (), repo, repo, repo / ".git" / "swarm")
 
 
-def warnings(repo: Path) -> str:
+def warnings(repo: Path, said: bytes = PLAN) -> str:
     """Gives what `swarm check` warns of."""
     plan = repo.parent / "p.json"
-    plan.write_bytes(PLAN)
+    plan.write_bytes(said)
     document, _, code = planfiles.check([str(plan)], repo, config.load(repo, {}))
     assert code == 0  # the plan itself is valid
     return "\n".join(each["text"] for each in document["plans"][0]["warnings"])
@@ -165,6 +165,16 @@ def test_a_branch_in_the_way_is_known_before_the_run_begins(repo: Path, name: st
     git(repo, "branch", "-m", name, "another")
     submit(repo)
     assert warnings(repo) == ""
+
+
+@pytest.mark.parametrize("name", ["pool", "unowned"])
+def test_a_name_that_swarm_has_for_itself_is_refused(repo: Path, name: str) -> None:
+    """No run can be called as the folder of the pool, or as what stands for nobody's: it would be taken for that."""
+    plan = PLAN.replace(b"login", name.encode())
+    with pytest.raises(Refused, match=f'No run can be called "{name}"'):
+        submit(repo, plan)
+    assert f'No run can be called "{name}"' in warnings(repo, plan)
+    submit(repo, PLAN.replace(b"login", b"finish"))
 
 
 # --- a folder that has other things in it ---------------------------------------------------------------------

@@ -26,6 +26,7 @@ from swarm.edge.landing import (
     LandingCheckFailed,
     LandingRepository,
     StagingBranchMoved,
+    finish_ref,
     pin_ref,
     staging_ref,
 )
@@ -80,7 +81,7 @@ class Yard:
         self.lock = repo.parent / f"{repo.name}.lock"
 
     def bring(self, head: str, task: str = "t", base: str = "") -> None:
-        self.landing.bring_in([Incoming(f"run/{task}/1", head, base or self.base)])
+        self.landing.bring_in([Incoming(pin_ref(f"run/{task}/1"), head, base or self.base)])
 
     def candidate(self, head: str, task: str = "t", base: str = "") -> tuple[str, str]:
         onto = self.landing.staging("run")
@@ -322,11 +323,11 @@ def test_bring_in_survives_gc_in_the_users_repository(yard: Yard) -> None:
 def test_bring_in_twice_and_several_at_once(yard: Yard) -> None:
     """Several attempts come in by one call; those that are pinned already are left alone, even if gone from their origin."""
     heads = [work(yard.repo, yard.base, {f"n{k}": "x"}, name=f"t{k}") for k in range(3)]
-    items = [Incoming(f"run/t{k}/1", head, yard.base) for k, head in enumerate(heads)]
+    items = [Incoming(pin_ref(f"run/t{k}/1"), head, yard.base) for k, head in enumerate(heads)]
     yard.landing.bring_in(items[:2])
     yard.landing.bring_in(items)
     for item in items:
-        assert git.read_ref(yard.path, pin_ref(item.pin)) == item.head
+        assert git.read_ref(yard.path, item.ref) == item.head
     shutil.move(yard.repo / ".git" / "objects", yard.repo / ".git" / "hidden")
     yard.landing.bring_in(items)
 
@@ -976,7 +977,7 @@ def test_target_branch_can_be_merged_for_finish(yard: Yard) -> None:
     """A target that went on is brought in and merged with staging, and the result handed over without moving a branch."""
     staging = yard.land(work(yard.repo, yard.base, {"one": "1\n"}, name="one"), "one")
     target = work(yard.repo, yard.base, {"target": "t\n"}, name="target")
-    yard.landing.bring_in([Incoming("finish/1", target, yard.base)])
+    yard.landing.bring_in([Incoming(finish_ref("run", target), target, yard.base)])
     merged = yard.landing.merge(target, staging)
     assert isinstance(merged, Merged)
     commit = yard.landing.candidate(merged.tree, target, staging, message="Merge run\n", at=1)
@@ -993,7 +994,7 @@ def test_target_below_the_base_makes_history_come_in(repo: Path) -> None:
     sh(repo, "merge", "-q", "--ff-only", work(repo, target, {"m": "m\n"}, name="m"))
     yard = Yard(repo)
     staging = yard.land(work(repo, yard.base, {"one": "1\n"}, name="one"), "one")
-    yard.landing.bring_in([Incoming("finish/2", target, staging)])
+    yard.landing.bring_in([Incoming(finish_ref("run", target), target, staging)])
     assert yard.landing.is_ancestor(target, staging)
     assert sh(yard.landing.path, "rev-list", "--count", f"{target}..{staging}") == "3"
     yard.land(work(repo, yard.base, {"two": "2\n"}, name="two"), "two")
@@ -1008,7 +1009,7 @@ STORM = textwrap.dedent(
     import sys
     from pathlib import Path
     from swarm.edge import git
-    from swarm.edge.landing import Incoming, LandingRepository
+    from swarm.edge.landing import Incoming, LandingRepository, pin_ref
     from swarm.edge.lockfile import MergeLockHeld, exclusive
     repo, heads = Path(sys.argv[1]), sys.argv[2:]
     user = git.Repository.discover(repo)
@@ -1025,7 +1026,7 @@ STORM = textwrap.dedent(
         for n, head in enumerate(heads):
             if head in done:
                 continue
-            landing.bring_in([Incoming(f"run/t{n}/1", head, base)])
+            landing.bring_in([Incoming(pin_ref(f"run/t{n}/1"), head, base)])
             merged = landing.merge(staging, head, run="run", base=base)
             new = landing.candidate(merged.tree, staging, head, message=f"Land {n}\\n", at=1700000000 + n)
             landing.check(new, staging, head, base, run="run")
@@ -1108,7 +1109,7 @@ def test_what_a_dropped_run_left_goes_when_it_is_old(yard: Yard) -> None:
     dropped = work(yard.repo, yard.base, {"src/a.py": LINES + "dropped\n"}, name="dropped")
     yard.land(dropped)
     pinned = work(yard.repo, later, {"src/b.py": "pinned\n"}, name="pinned")
-    yard.landing.bring_in([Incoming("other/t/1", pinned, later)])
+    yard.landing.bring_in([Incoming(pin_ref("other/t/1"), pinned, later)])
     _, candidate = yard.candidate(work(yard.repo, yard.base, {"c": "c\n"}, name="c"), "c")
     _, young = yard.candidate(work(yard.repo, yard.base, {"d": "d\n"}, name="d"), "d")
     checkout = yard.repo.parent / "checkout"
@@ -1133,7 +1134,7 @@ def test_what_a_dropped_run_left_goes_when_it_is_old(yard: Yard) -> None:
     sh(yard.repo, "checkout", "-q", "--detach", pinned)
     sh(yard.repo, "merge", "-q", "-m", "both", work(yard.repo, yard.base, {"e": "e\n"}, name="e"))
     both = work(yard.repo, sh(yard.repo, "rev-parse", "HEAD"), {"f": "f\n"}, name="f")
-    yard.landing.bring_in([Incoming("other/t/2", both, later)])
+    yard.landing.bring_in([Incoming(pin_ref("other/t/2"), both, later)])
     yard.landing.seed("run", yard.base)
     yard.land(dropped, publish=False)
     yard.fsck()
@@ -1169,6 +1170,21 @@ def test_a_prune_that_is_killed_leaves_what_is_whole(yard: Yard, monkeypatch: py
     yard.landing.seed("run", yard.base)
     yard.land(head, publish=False)
     yard.fsck()
+
+
+def test_a_run_called_finish_is_a_run_like_any_other(yard: Yard) -> None:
+    """What is dropped of a run are its own commits and those of its finishes, also where older versions kept these: among those of
+    a run that is called `finish`, of which nothing goes."""
+    head = work(yard.repo, yard.base, {"a": "a\n"}, name="a")
+    old = pin_ref(f"finish/run/{head[:16]}")
+    kept = [pin_ref("finish/run/1"), pin_ref("finish/other/1"), finish_ref("finish", head)]
+    of_run = [pin_ref("run/t/1"), finish_ref("run", head), old]
+    yard.landing.bring_in([Incoming(ref, head, yard.base) for ref in (*kept, *of_run)])
+    yard.landing.drop("run")
+    assert set(git.refs_below(yard.path, "refs/")) == set(kept)
+    yard.landing.bring_in([Incoming(old, head, yard.base)])
+    yard.landing.drop("finish")
+    assert set(git.refs_below(yard.path, "refs/")) == {old}
 
 
 def test_nobody_looks_for_old_objects_more_than_once_a_day(
