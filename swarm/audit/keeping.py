@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 from swarm.audit.breaches import Breach
 from swarm.audit.folding import Fold
-from swarm.core.model import ATTEMPT_ENDS, Attempt, Step, Task, TaskState, slug, staging_branch
+from swarm.core.model import ATTEMPT_ENDS, Attempt, Step, Task, TaskState, staging_branch
 from swarm.core.run import Run
 from swarm.edge import git, orphans
-from swarm.edge.landing import PINS, LandingRepository, is_old_finish, pin_ref
+from swarm.edge.landing import PINS, LandingRepository, founding_ref, is_old_finish, pin_ref
 from swarm.edge.saved import saved
 
 OURS = (
@@ -113,7 +113,7 @@ def _kept_by_branch(
         return
     if attempt.step is Step.BRINGING_IN and task.spec.by_hand:
         return  # a person's commits are on their branch until this step has put them on one of ours
-    pinned = pins.get(pin_ref(f"{run.id}/{slug(task.spec.id)}/{attempt.n}")) == head
+    pinned = pins.get(pin_ref(run.id, task.spec.id, attempt.n)) == head
     if task.state is TaskState.LANDED and pinned:
         return  # a later attempt has landed; a person may tidy up the branches of earlier ones
     where = f"stands at {stands[:12]}" if stands else "is gone"
@@ -128,16 +128,11 @@ def _kept_by_branch(
     yield Breach("I15", f"{text}.", run=run.id, next_step=step)
 
 
-def _founding(run: Run) -> str:
-    """Names the pin of what staging was founded again from, where the landing repository was deleted."""
-    return pin_ref(f"{run.id}/staging/0")
-
-
 def _pinned(fold: Fold, runs: Iterable[Run], pins: Mapping[str, str]) -> Iterator[Breach]:
     """Whatever was brought in is pinned, and nothing is pinned that was not."""
     assert fold.swarm is not None
     attempts = {
-        pin_ref(f"{run.id}/{slug(name)}/{attempt.n}"): (run, name, attempt)
+        pin_ref(run.id, name, attempt.n): (run, name, attempt)
         for run in fold.swarm.runs.values()
         for name, task in run.tasks.items()
         for attempt in task.attempts
@@ -147,12 +142,12 @@ def _pinned(fold: Fold, runs: Iterable[Run], pins: Mapping[str, str]) -> Iterato
         if run.id not in looked_at or (run.id, name, attempt.n) not in fold.brought_in:
             continue
         again = (
-            attempt.step in ATTEMPT_ENDS and _founding(run) in pins
+            attempt.step in ATTEMPT_ENDS and founding_ref(run.id) in pins
         )  # then only what was live was brought in
         if pins.get(ref) != attempt.head and not (again and ref not in pins):
             text = f"The landing repository keeps {pins.get(ref, 'nothing')[:12]} for attempt {attempt.n} of {name}"
             yield Breach("I15", f"{text}, and {str(attempt.head)[:12]} was brought in.", run=run.id)
-    founded = {_founding(run) for run in fold.swarm.runs.values()}
+    founded = {founding_ref(run.id) for run in fold.swarm.runs.values()}
     for ref in pins:
         if ref.startswith(PINS) and ref not in attempts and not is_old_finish(ref) and ref not in founded:
             yield Breach(

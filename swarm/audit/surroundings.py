@@ -15,10 +15,11 @@ from pathlib import Path
 
 from swarm.audit.breaches import Breach
 from swarm.audit.folding import Fold
-from swarm.core.model import WORKER_STEPS, Attempt, Step
+from swarm.core.model import WORKER_STEPS, Attempt, Step, attempt_key
 from swarm.core.places import Places
 from swarm.core.run import Run
 from swarm.core.state import Swarm, pending_commands
+from swarm.daemon.verification import bench_key, finish_key
 from swarm.edge import git, linked, orphans
 from swarm.edge.follower import MOVE
 from swarm.edge.landing import LandingRepository
@@ -45,15 +46,15 @@ class Leases:
         for run in swarm.runs.values():
             for name, task in run.tasks.items():
                 for attempt in task.attempts:
-                    key = f"{run.id}/{name}/{attempt.n}"
+                    key = attempt_key(run.id, name, attempt.n)
                     if attempt.step in WORKER_STEPS and attempt.step is not Step.PREPARING:
                         working[key] = attempt
                     elif attempt.step is Step.PREPARING or not attempt.returned or fold.keeps_worktrees:
                         passing.add(key)
                     if attempt.step is Step.VERIFYING:
-                        verifying.add(f"verify/{key}")
+                        verifying.add(bench_key(key))
             if run.finish is not None:
-                verifying.add(f"verify/finish/{run.id}/{run.finish.request}")
+                verifying.add(bench_key(finish_key(run.id, run.finish.request)))
         return cls(working, frozenset(passing), frozenset(verifying))
 
 

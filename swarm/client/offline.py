@@ -203,14 +203,12 @@ def _leave_out_returned(run: str, task: str, attempts: Iterable[dict[str, Any]])
     """Leaves out the worktree of attempts that have ended and have it no more: somebody else may be at work in it by now."""
     from pathlib import Path
 
+    from swarm.core.model import attempt_key
     from swarm.edge.leases import Leases
 
     for attempt in attempts:
         if attempt["worktree"] and attempt["ended_at"]:
-            path, key = (
-                Path(attempt["worktree"]),
-                f"{run}/{task}/{attempt['n']}",
-            )  # as the pool calls who has it
+            path, key = Path(attempt["worktree"]), attempt_key(run, task, attempt["n"])
             if not any((lease.path, lease.key) == (path, key) for lease in Leases(path.parent, None).load()):
                 attempt["worktree"] = None
 

@@ -691,3 +691,8 @@ def opened_worktree(branch: str) -> str:
 def attempt_branch(run: str, task: str, n: int) -> str:
     """Names the branch that keeps an attempt's work, without `refs/heads/`."""
     return f"swarm/{run}/task/{slug(task)}/{n}"
+
+
+def attempt_key(run: str, task: str, n: int) -> str:
+    """Names an attempt as the pool does, to say who has a worktree."""
+    return f"{run}/{task}/{n}"

@@ -14,7 +14,6 @@ from swarm import log
 from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.entries import Judgement
-from swarm.core.model import slug
 from swarm.crashpoints import crash_at
 from swarm.daemon import answers
 from swarm.daemon.edges import Edges, lease_key
@@ -127,5 +126,5 @@ def _keep(branch: str, head: str, edges: Edges) -> None:
 
 
 def _copy_and_pin(command: cmd.Collect | cmd.BringIn, head: str, edges: Edges) -> None:
-    pin = pin_ref(f"{command.run}/{slug(command.task)}/{command.attempt}")
+    pin = pin_ref(command.run, command.task, command.attempt)
     edges.landing.bring_in([Incoming(pin, head, command.base)])

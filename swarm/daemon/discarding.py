@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.core import commands as cmd
-from swarm.core.model import GOOD_ENDS, staging_branch
+from swarm.core.model import GOOD_ENDS, attempt_key, staging_branch
 from swarm.core.places import Places
 from swarm.core.run import Run
 from swarm.crashpoints import crash_at
@@ -80,7 +80,9 @@ def ground(run: Run) -> Ground:
         base=run.base_commit,
         staging=tuple({run.published, run.staging} - {run.base_commit}),
         live=tuple(run.live),
-        working=tuple(f"{run.id}/{name}/{each.n}" for name in run.live if (each := run.tasks[name].live)),
+        working=tuple(
+            attempt_key(run.id, name, each.n) for name in run.live if (each := run.tasks[name].live)
+        ),
         work=work,
         worktrees=run.worktree_names(),
     )

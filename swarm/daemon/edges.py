@@ -14,6 +14,7 @@ from swarm import config
 from swarm.core import commands as cmd
 from swarm.core.adapters import Agent
 from swarm.core.entries import Policy
+from swarm.core.model import STAGING_WORKTREE, attempt_key
 from swarm.core.places import AttemptPlaces, Places
 from swarm.edge import git, sandbox
 from swarm.edge.host import Host
@@ -57,7 +58,7 @@ class Edges:
     def staging_worktree(self, run: str) -> Path:
         """Gives where a run's staging worktree is."""
         root = Path(self.settings.worktrees.root)
-        return self.repository.working_top() / root / run / "staging"
+        return self.repository.working_top() / root / run / STAGING_WORKTREE
 
     @property
     def policy(self) -> Policy:
@@ -73,4 +74,4 @@ class Edges:
 
 def lease_key(command: cmd.AttemptCommand) -> str:
     """Names the attempt that has a worktree of the pool."""
-    return f"{command.run}/{command.task}/{command.attempt}"
+    return attempt_key(command.run, command.task, command.attempt)

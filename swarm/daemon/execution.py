@@ -23,7 +23,7 @@ from swarm import log
 from swarm.core import admission
 from swarm.core import commands as cmd
 from swarm.core import messages as m
-from swarm.core.model import Limits, Readings, Reason
+from swarm.core.model import Limits, Readings, Reason, attempt_key
 from swarm.daemon import collecting
 from swarm.daemon.discarding import Discarder
 from swarm.daemon.edges import Edges, lease_key
@@ -257,7 +257,7 @@ class Execution:
         running = self._verifying.get((run, task, attempt))
         if running is not None:
             running.cancel()
-        self.loop.call_later(DROPPED_S, self.edges.pool.read_no_more, f"{run}/{task}/{attempt}")
+        self.loop.call_later(DROPPED_S, self.edges.pool.read_no_more, attempt_key(run, task, attempt))
 
     def take_back(self, request: str, why: Reason) -> None:
         """Has a finish given up that nobody wants any more, unless it is being carried over. One that the end of the daemon cuts

@@ -27,7 +27,7 @@ from swarm.core import suites
 from swarm.core.model import Reason, staging_branch
 from swarm.core.places import Places
 from swarm.crashpoints import crash_at
-from swarm.daemon.verification import Verifier
+from swarm.daemon.verification import Verifier, finish_key
 from swarm.edge import git
 from swarm.edge.checkout import Move, same, unseen, within
 from swarm.edge.landing import Incoming, LandingRepository, finish_ref
@@ -202,7 +202,7 @@ class Finisher:
         """The merge of staging with a target that has moved is new to everybody, so the suites run on it."""
         assert self.verifier is not None
         places = self.places.finish(command.run, command.request)
-        key = f"finish/{command.run}/{command.request}"
+        key = finish_key(command.run, command.request)
         results, lacks = await self.verifier.verify(
             key, f"{nonce}-{command.request}", places, outlook.new, command.suites
         )

@@ -39,7 +39,7 @@ from swarm.edge.journal import (
     snapshot,
     write_anew,
 )
-from swarm.edge.landing import PINS, Incoming, LandingRepository, is_old_finish, pin_ref
+from swarm.edge.landing import PINS, Incoming, LandingRepository, founding_ref, is_old_finish
 from swarm.edge.lockfile import MergeLockHeld, exclusive
 from swarm.errors import SwarmError
 from swarm.protocol import counted
@@ -299,7 +299,7 @@ def _take_up(gone: Collection[str], repository: git.Repository, places: Places) 
             tip, base, last = landing.staging(name), landing.base(name), further[-1].commit
             if name in gone or tip is None or base is None:
                 continue
-            landing.bring_in([Incoming(pin_ref(f"{name}/staging/0"), last, base)])  # attempts count from 1
+            landing.bring_in([Incoming(founding_ref(name), last, base)])
             with exclusive(places.merge_lock, kind=MergeLockHeld) as held:
                 landing.advance(name, last, tip, lock=held)
     finally:

@@ -15,7 +15,7 @@ from collections.abc import Collection
 from swarm import log
 from swarm.core import messages as m
 from swarm.core import reclaiming
-from swarm.core.model import ATTEMPT_ENDS, Step
+from swarm.core.model import ATTEMPT_ENDS, Step, attempt_key
 from swarm.core.reclaiming import Holding
 from swarm.core.state import Swarm
 from swarm.daemon.coordinator import Coordinator
@@ -80,7 +80,7 @@ class Reclaiming:
 def kept(swarm: Swarm) -> set[str]:
     """Names the attempts that have ended and may have kept their worktree."""
     return {
-        f"{run.id}/{name}/{attempt.n}"
+        attempt_key(run.id, name, attempt.n)
         for run in swarm.runs.values()
         for name, task in run.tasks.items()
         for attempt in task.attempts

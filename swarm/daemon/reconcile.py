@@ -29,6 +29,7 @@ from swarm.core.model import (
     Finding,
     Standing,
     Step,
+    attempt_key,
     staging_branch,
 )
 from swarm.core.places import Places
@@ -37,7 +38,7 @@ from swarm.core.state import Swarm
 from swarm.crashpoints import crash_at
 from swarm.daemon.edges import Edges
 from swarm.daemon.finishing import Finisher
-from swarm.daemon.verification import bench_key
+from swarm.daemon.verification import bench_key, finish_key
 from swarm.edge import foresight, git, linked, opened, orphans, process, pruning
 from swarm.edge.furnish import Bounds
 from swarm.edge.host import Host
@@ -115,19 +116,20 @@ def known(
         if run.finish is not None:
             found.finishing[run.id] = run.finish.target
             found.verifying.add(f"{places.nonce_head}-{run.finish.request}")
-            found.benches.add(bench_key(f"finish/{run.id}/{run.finish.request}"))
+            found.benches.add(bench_key(finish_key(run.id, run.finish.request)))
         for name, attempt in _attempts(run):
+            key = attempt_key(run.id, name, attempt.n)
             if attempt.step not in ATTEMPT_ENDS:
                 found.nonces.add(places.nonce(run.id, name, attempt.n))
             if attempt.step in UP_STEPS:
                 found.up.append((run.id, name, attempt.n, str(attempt.worktree)))
             if attempt.step is Step.VERIFYING:
                 found.verifying.add(places.nonce(run.id, name, attempt.n))
-                found.benches.add(bench_key(f"{run.id}/{name}/{attempt.n}"))
+                found.benches.add(bench_key(key))
             if attempt.step in ATTEMPT_ENDS and attempt.returned:
-                found.ended.add(f"{run.id}/{name}/{attempt.n}")
+                found.ended.add(key)
             elif attempt.worktree is not None and not attempt.returned:
-                found.leases[f"{run.id}/{name}/{attempt.n}"] = (Path(attempt.worktree), attempt.base)
+                found.leases[key] = (Path(attempt.worktree), attempt.base)
             unlanded = attempt.head not in (None, attempt.base) and attempt.step is not Step.LANDED
             if unlanded and not run.discarding:
                 assert attempt.head is not None

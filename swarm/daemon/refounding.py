@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 
 from swarm.core import commands as cmd
-from swarm.core.model import Attempt, Finding, Step, Task, slug
+from swarm.core.model import Attempt, Finding, Step, Task
 from swarm.core.places import Places
 from swarm.core.run import Run
 from swarm.core.state import COMMANDS, Swarm
@@ -21,7 +21,7 @@ from swarm.crashpoints import crash_at
 from swarm.daemon import recovery
 from swarm.daemon.edges import Edges
 from swarm.daemon.landing import landing_message, undo_message
-from swarm.edge.landing import Incoming, lost_parts, pin_ref
+from swarm.edge.landing import Incoming, founding_ref, lost_parts, pin_ref
 from swarm.edge.lockfile import MergeLockHeld, exclusive
 from swarm.edge.merging import Merged, Replayed
 from swarm.errors import Refused, SwarmError
@@ -73,9 +73,7 @@ def _is_there(run: Run, edges: Edges) -> bool:
 def _refound(swarm: Swarm, run: Run, edges: Edges) -> None:
     landing, base = edges.landing, run.base_commit
     landing.seed(run.id, base)
-    landing.bring_in(
-        [Incoming(pin_ref(f"{run.id}/staging/0"), run.published, base)]
-    )  # like attempts, which count from 1
+    landing.bring_in([Incoming(founding_ref(run.id), run.published, base)])
     crash_at("refound.carried")
     with exclusive(edges.places.merge_lock, kind=MergeLockHeld) as held:
         landing.advance(run.id, run.published, base, lock=held)
@@ -95,7 +93,7 @@ def _make_again(swarm: Swarm, run: Run, task: Task, attempt: Attempt, edges: Edg
     """Brings an attempt in once more, and makes what had been made of it. Raises `Refused` where that comes out otherwise."""
     landing = edges.landing
     if attempt.head is not None:
-        pin = pin_ref(f"{run.id}/{slug(task.spec.id)}/{attempt.n}")
+        pin = pin_ref(run.id, task.spec.id, attempt.n)
         landing.bring_in([Incoming(pin, attempt.head, attempt.base)])
     if attempt.rebased is not None:
         command = COMMANDS[Step.REBASING](swarm, run, task, attempt)

@@ -131,6 +131,11 @@ class Verifier:
         return Outcomes(results, lacks)
 
 
+def finish_key(run: str, request: str) -> str:
+    """Names a finish as `attempt_key` does an attempt."""
+    return f"finish/{run}/{request}"
+
+
 def bench_key(key: str) -> str:
     """Names who has the worktree in which something is verified."""
     return f"verify/{key}"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from swarm.core.entries import of_twins
-from swarm.core.model import staging_branch
+from swarm.core.model import slug, staging_branch
 from swarm.crashpoints import crash_at
 from swarm.edge import git, submitted
 from swarm.edge.carrying import Carrier, Packed, store_env, view_env
@@ -97,9 +97,14 @@ def base_ref(run: str) -> str:
     return f"refs/bases/{run}"
 
 
-def pin_ref(pin: str) -> str:
-    """Names the ref that keeps a submitted commit in the landing repository."""
-    return f"{PINS}{pin}"
+def pin_ref(run: str, task: str, n: int) -> str:
+    """Names the ref that keeps what an attempt submitted, in the landing repository."""
+    return f"{PINS}{run}/{slug(task)}/{n}"
+
+
+def founding_ref(run: str) -> str:
+    """Names the ref that keeps what staging was founded again from after a loss: attempts count from 1."""
+    return pin_ref(run, "staging", 0)
 
 
 def finish_ref(run: str, target: str) -> str:
@@ -282,11 +287,11 @@ class LandingRepository:
 
     def drop(self, run: str) -> None:
         """Forgets a run: its staging, its base, and every commit that was pinned for it."""
-        prefixes = (f"refs/heads/{run}/", pin_ref(f"{run}/"), finish_ref(run, ""))
+        prefixes = (f"refs/heads/{run}/", f"{PINS}{run}/", finish_ref(run, ""))
         refs = [
             ref for prefix in prefixes for ref in git.refs_below(self.path, prefix) if not is_old_finish(ref)
         ]
-        refs += filter(is_old_finish, git.refs_below(self.path, pin_ref(f"finish/{run}/")))
+        refs += filter(is_old_finish, git.refs_below(self.path, f"{PINS}finish/{run}/"))
         self._refs.commit(
             [RefChange(ref, None, None) for ref in (*refs, base_ref(run)) if self._refs.read(ref)]
         )

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from swarm.core.model import slug
+from swarm.core.model import STAGING_WORKTREE, slug
 from swarm.crashpoints import crash_at
 from swarm.edge import git
 from swarm.edge.ground import UNOWNED
@@ -43,7 +43,7 @@ class Owner(NamedTuple):
 
     @classmethod
     def of(cls, key: str) -> Owner:
-        """Reads the key of a lease, `run/task/attempt`; for any other text nobody is the owner."""
+        """Reads the key of a lease, as `attempt_key` makes it; for any other text nobody is the owner."""
         run, _, rest = key.partition("/")
         task, _, attempt = rest.rpartition("/")
         return (
@@ -56,8 +56,8 @@ class Owner(NamedTuple):
 def owner_of_path(path: Path) -> Owner:
     """Reads from where a worktree lay whose it was: `<run>/staging`, or `<run>/<task>-<attempt>` for an opened one."""
     match = re.fullmatch(r"([^.]+)-([0-9]+)(\.[0-9]+)?", path.name)
-    if path.name == "staging" or match is None:
-        return Owner(path.parent.name if path.name == "staging" else UNOWNED, slug(path.name), 0)
+    if path.name == STAGING_WORKTREE or match is None:
+        return Owner(path.parent.name if path.name == STAGING_WORKTREE else UNOWNED, slug(path.name), 0)
     return Owner(path.parent.name, slug(match[1]), int(match[2]))
 
 

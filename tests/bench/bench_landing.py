@@ -85,7 +85,7 @@ class Ground:
             with exclusive(lock, kind=MergeLockHeld) as held:
                 began = time.perf_counter()
                 for number, head in enumerate(heads):
-                    tip = _land(landing, held, pin_ref(f"{RUN}/{number}/1"), base, tip, head)
+                    tip = _land(landing, held, pin_ref(RUN, str(number), 1), base, tip, head)
                 took = time.perf_counter() - began
         finally:
             landing.close()

@@ -46,7 +46,7 @@ class Lander:
         self.lock = top.parent / "merge.lock"
 
     def bring_in(self, number: int, head: str, base: str) -> None:
-        self.landing.bring_in([Incoming(pin_ref(f"{RUN}/{number}/1"), head, base)])
+        self.landing.bring_in([Incoming(pin_ref(RUN, str(number), 1), head, base)])
 
     def merge(self, onto: str, head: str, base: str) -> Merged | Conflict:
         return self.landing.merge_attempt(onto, head, run=RUN, base=base)

@@ -22,6 +22,7 @@ from swarm.daemon import reconcile
 from swarm.daemon.reconcile import Known
 from swarm.edge import git, pruning
 from swarm.edge.landing import (
+    PINS,
     Incoming,
     LandingCheckFailed,
     LandingRepository,
@@ -81,7 +82,7 @@ class Yard:
         self.lock = repo.parent / f"{repo.name}.lock"
 
     def bring(self, head: str, task: str = "t", base: str = "") -> None:
-        self.landing.bring_in([Incoming(pin_ref(f"run/{task}/1"), head, base or self.base)])
+        self.landing.bring_in([Incoming(pin_ref("run", task, 1), head, base or self.base)])
 
     def candidate(self, head: str, task: str = "t", base: str = "") -> tuple[str, str]:
         onto = self.landing.staging("run")
@@ -323,7 +324,7 @@ def test_bring_in_survives_gc_in_the_users_repository(yard: Yard) -> None:
 def test_bring_in_twice_and_several_at_once(yard: Yard) -> None:
     """Several attempts come in by one call; those that are pinned already are left alone, even if gone from their origin."""
     heads = [work(yard.repo, yard.base, {f"n{k}": "x"}, name=f"t{k}") for k in range(3)]
-    items = [Incoming(pin_ref(f"run/t{k}/1"), head, yard.base) for k, head in enumerate(heads)]
+    items = [Incoming(pin_ref("run", f"t{k}", 1), head, yard.base) for k, head in enumerate(heads)]
     yard.landing.bring_in(items[:2])
     yard.landing.bring_in(items)
     for item in items:
@@ -368,7 +369,7 @@ def test_broken_trees_are_refused(yard: Yard, name: bytes) -> None:
     head = crafted(yard.repo, yard.base, b"100644 " + name + b"\0" + bytes.fromhex(blob))
     with pytest.raises(git.GitError):
         yard.bring(head)
-    assert git.read_ref(yard.path, pin_ref("run/t/1")) is None
+    assert git.read_ref(yard.path, pin_ref("run", "t", 1)) is None
 
 
 def test_unsorted_and_doubled_trees_are_refused(yard: Yard) -> None:
@@ -386,7 +387,7 @@ def test_commit_with_missing_parts_is_refused(yard: Yard) -> None:
     head = crafted(yard.repo, yard.base, b"100644 a\0" + bytes.fromhex("12" * 20))
     with pytest.raises(git.GitError):
         yard.bring(head)
-    assert git.read_ref(yard.path, pin_ref("run/t/1")) is None
+    assert git.read_ref(yard.path, pin_ref("run", "t", 1)) is None
 
 
 def test_damaged_object_is_refused(yard: Yard) -> None:
@@ -1026,7 +1027,7 @@ STORM = textwrap.dedent(
         for n, head in enumerate(heads):
             if head in done:
                 continue
-            landing.bring_in([Incoming(pin_ref(f"run/t{n}/1"), head, base)])
+            landing.bring_in([Incoming(pin_ref("run", f"t{n}", 1), head, base)])
             merged = landing.merge(staging, head, run="run", base=base)
             new = landing.candidate(merged.tree, staging, head, message=f"Land {n}\\n", at=1700000000 + n)
             landing.check(new, staging, head, base, run="run")
@@ -1109,7 +1110,7 @@ def test_what_a_dropped_run_left_goes_when_it_is_old(yard: Yard) -> None:
     dropped = work(yard.repo, yard.base, {"src/a.py": LINES + "dropped\n"}, name="dropped")
     yard.land(dropped)
     pinned = work(yard.repo, later, {"src/b.py": "pinned\n"}, name="pinned")
-    yard.landing.bring_in([Incoming(pin_ref("other/t/1"), pinned, later)])
+    yard.landing.bring_in([Incoming(pin_ref("other", "t", 1), pinned, later)])
     _, candidate = yard.candidate(work(yard.repo, yard.base, {"c": "c\n"}, name="c"), "c")
     _, young = yard.candidate(work(yard.repo, yard.base, {"d": "d\n"}, name="d"), "d")
     checkout = yard.repo.parent / "checkout"
@@ -1134,7 +1135,7 @@ def test_what_a_dropped_run_left_goes_when_it_is_old(yard: Yard) -> None:
     sh(yard.repo, "checkout", "-q", "--detach", pinned)
     sh(yard.repo, "merge", "-q", "-m", "both", work(yard.repo, yard.base, {"e": "e\n"}, name="e"))
     both = work(yard.repo, sh(yard.repo, "rev-parse", "HEAD"), {"f": "f\n"}, name="f")
-    yard.landing.bring_in([Incoming(pin_ref("other/t/2"), both, later)])
+    yard.landing.bring_in([Incoming(pin_ref("other", "t", 2), both, later)])
     yard.landing.seed("run", yard.base)
     yard.land(dropped, publish=False)
     yard.fsck()
@@ -1176,9 +1177,9 @@ def test_a_run_called_finish_is_a_run_like_any_other(yard: Yard) -> None:
     """What is dropped of a run are its own commits and those of its finishes, also where older versions kept these: among those of
     a run that is called `finish`, of which nothing goes."""
     head = work(yard.repo, yard.base, {"a": "a\n"}, name="a")
-    old = pin_ref(f"finish/run/{head[:16]}")
-    kept = [pin_ref("finish/run/1"), pin_ref("finish/other/1"), finish_ref("finish", head)]
-    of_run = [pin_ref("run/t/1"), finish_ref("run", head), old]
+    old = f"{PINS}finish/run/{head[:16]}"
+    kept = [pin_ref("finish", "run", 1), pin_ref("finish", "other", 1), finish_ref("finish", head)]
+    of_run = [pin_ref("run", "t", 1), finish_ref("run", head), old]
     yard.landing.bring_in([Incoming(ref, head, yard.base) for ref in (*kept, *of_run)])
     yard.landing.drop("run")
     assert set(git.refs_below(yard.path, "refs/")) == set(kept)
