@@ -179,8 +179,6 @@ def _known(run: Run, spec: TaskSpec, names: Mapping[str, str], planned: Mapping[
     landed = task is not None and task.state is TaskState.LANDED
     if task is not None and task.attempts and _says_the_same(task.spec, spec, planned, landed=landed):
         return task.spec
-    if task is not None:
-        spec = dataclasses.replace(spec, extra=task.spec.extra)
     if task is not None and task.spec.again_of:
         return _successor(spec, names, task.spec.needs[-1], task.spec.again_for)
     return dataclasses.replace(spec, needs=tuple(names.get(need, need) for need in spec.needs))
@@ -192,9 +190,8 @@ def _planned(run: Run) -> dict[str, str]:
 
 
 def _says_the_same(known: TaskSpec, spec: TaskSpec, planned: Mapping[str, str], *, landed: bool) -> bool:
-    """Tells whether a plan says of a task what is known already. What it reads changes nothing for its worker, nor do keys that are
-    not understood, in which other tools note things of their own, nor do its limits once it has landed; that it is finished, and
-    which boxes are ticked, is written into the plan by ourselves then."""
+    """Tells whether a plan says of a task what is known already. What it reads changes nothing for its worker, nor do its limits
+    once it has landed; that it is finished, and which boxes are ticked, is written into the plan by ourselves then."""
     if known == spec:
         return True
     if landed:
@@ -210,7 +207,6 @@ def _says_the_same(known: TaskSpec, spec: TaskSpec, planned: Mapping[str, str], 
         id=spec.id,
         needs=tuple(planned.get(need, need) for need in needs),
         reads=spec.reads,
-        extra=spec.extra,
         finished=spec.finished if landed or known.again_of else known.finished,
         allow_empty=spec.allow_empty if known.again_of else known.allow_empty,
         again_of="",

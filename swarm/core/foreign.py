@@ -4,7 +4,7 @@ What such a file says of phases, tasks, needs, files and states, once it is know
 from several hundred real files; docs/reference/plan.md tells them to users.
 
 Rules for editing: be lenient where a meaning is plain and say so, refuse where work could be lost or the wrong thing run. A text
-meant for people is never executed. Whatever is not understood is kept in `extra`.
+meant for people is never executed. Whatever is not understood stays in the file.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from swarm.core import claims, document, roadmap
 from swarm.core.document import Key, Problem, as_text, kind_of, one_line, place_at
 from swarm.core.layout import (
     FILE_KEYS,
-    LISTS,
     NAME_KEYS,
     NEED_KEYS,
     PHASE_KEYS,
@@ -99,7 +98,6 @@ def to_plan(layout: Layout, *, source: str, stem: str, defaults: Defaults) -> tu
         phases=tuple(phases),
         tasks=tuple(tasks),
         source=source,
-        extra={key: value for key, value in layout.top.items() if key not in ("phases", "features", *LISTS)},
     )
     return plan, {task.id: task.place for task in layout.tasks}
 
@@ -202,14 +200,12 @@ def _phase(layout: Layout, entry: Entry, names: _Names) -> PhaseSpec:
         layout.errors.append(
             Problem(f"{entry.place}.parallel_safe", f"should be true or false, not {kind_of(safe)}")
         )
-    known = {*PHASE_KEYS, *NEED_KEYS, *LISTS, "name", "title", "parallel_safe"}
     return PhaseSpec(
         id=entry.id,
         title=one_line(as_text(first(entry.raw, ("name", "title")) or entry.id)),
         needs=tuple(task_needs),
         phase_needs=tuple(needs),
         parallel_safe=safe is True,
-        extra={key: value for key, value in entry.raw.items() if key not in known},
     )
 
 
@@ -225,17 +221,6 @@ def _task(layout: Layout, entry: Entry, names: _Names, defaults: Defaults) -> Ta
     if unused and not finished:
         text = "kept and not used: this is a plan of another system; a native plan lists its tasks outside the phases"
         layout.warnings.append(Problem(f"{entry.place}.{unused[0]}", text))
-    known = {
-        *TASK_KEYS,
-        *NEED_KEYS,
-        *FILE_KEYS,
-        *STATE_KEYS,
-        *TITLE_KEYS,
-        *_TEXT_KEYS,
-        "priority",
-        "phase",
-        "phase_id",
-    }
     title = next(
         (str(raw[key]) for key in TITLE_KEYS if isinstance(raw.get(key), str) and raw[key].strip()), entry.id
     )
@@ -254,7 +239,6 @@ def _task(layout: Layout, entry: Entry, names: _Names, defaults: Defaults) -> Ta
         attempts=defaults.attempts,
         priority=_priority(raw.get("priority")),
         finished=finished,
-        extra={key: value for key, value in raw.items() if key not in known},
     )
 
 

@@ -127,7 +127,7 @@ class TaskSpec:
     satisfies needs and is never run. `by_hand` marks a task that no plan has: it takes in what a person committed on staging; `qa`
     one of a round of QA, "review" or "fix"; `answer` one whose answer counts in place of a change, "findings" or "plan".
     `contracts` is what was agreed with tasks beside it. `reads` are patterns of the files that it is made from; `again_of` is the
-    task of the plan that it does again, `again_for` why (see `again`). `extra` keeps the keys that were not understood.
+    task of the plan that it does again, `again_for` why (see `again`).
     """
 
     id: str
@@ -148,7 +148,6 @@ class TaskSpec:
     role: str = ""
     finished: bool = False
     by_hand: bool = False
-    extra: Mapping[str, Any] = field(default_factory=dict)
     qa: str = ""
     no_output_s: float = 0.0
     answer: str = ""
@@ -176,7 +175,6 @@ class PhaseSpec:
     phase_needs: tuple[str, ...] = ()
     parallel_safe: bool = True
     verify: tuple[Suite, ...] = ()
-    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +190,6 @@ class PlanSpec:
     phases: tuple[PhaseSpec, ...] = ()
     tasks: tuple[TaskSpec, ...] = ()
     source: str = ""
-    extra: Mapping[str, Any] = field(default_factory=dict)
     contracts: tuple[Contract, ...] = ()
 
 

@@ -81,7 +81,7 @@ SAME_MAX = 20  # warnings of one kind that are told one by one; the rest is coun
 
 
 class _Form(BaseModel):
-    """What all parts have in common: exact types, and keys that are not known are kept."""
+    """What all parts have in common: exact types, and keys that are not known are warned of."""
 
     model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
 
@@ -294,6 +294,7 @@ class _Native:
         rest = {key: value for key, value in self.root.items() if key not in ("tasks", "phases", "contracts")}
         top = self._form(_TopForm, rest, "") or _TopForm()
         self.defaults = top.defaults
+        self._unknown_in(top, "")
         self._unknown(self.defaults, "defaults")
         phase_forms = self._list("phases", _PhaseForm)
         task_forms = self._list("tasks", _TaskForm)
@@ -303,10 +304,10 @@ class _Native:
         for place, phase in phase_forms:
             needs, phase_needs = self._needs(phase.needs, f"{place}.needs", tasks, phases)
             verify = self._suites(phase.verify, f"{place}.verify")
-            extra = self._extra(phase, place)
+            self._unknown_in(phase, place)
             title = one_line(phase.title)
             self._phases.setdefault(
-                phase.id, PhaseSpec(phase.id, title, needs, phase_needs, phase.parallel_safe, verify, extra)
+                phase.id, PhaseSpec(phase.id, title, needs, phase_needs, phase.parallel_safe, verify)
             )
         for place, listed in self._nameless:
             self._needs(listed, place, tasks, phases)
@@ -327,8 +328,6 @@ class _Native:
             phases=tuple(self._phases.values()),
             tasks=tuple(specs.values()),
             source=source,
-            extra=self._extra(top, "")
-            | ({"defaults": top.defaults.model_extra} if top.defaults.model_extra else {}),
             contracts=contracts,
         )
 
@@ -415,6 +414,7 @@ class _Native:
         title = one_line(form.title) or form.id
         agent, prompt, run = self._work(form, place)
         verify = form.verify if form.verify is not None else given.verify
+        self._unknown_in(form, place)
         return TaskSpec(
             id=form.id,
             title=title,
@@ -434,7 +434,6 @@ class _Native:
             allow_empty=_first(form.allow_empty, given.allow_empty, False),
             memory_mb=_first(form.memory_mb, given.memory_mb, 0),
             role=_first(form.role, given.role, ""),
-            extra=self._extra(form, place),
         )
 
     def _work(self, form: _TaskForm, place: str) -> tuple[str, str, str]:
@@ -500,17 +499,13 @@ class _Native:
             )
         return tuple(found.values())
 
-    def _extra(self, form: _Form, place: str) -> dict[str, Any]:
-        """Gives the keys that are not known, as they were, and warns of them; claims and suites that have such keys too."""
+    def _unknown_in(self, form: _Form, place: str) -> None:
+        """Warns of keys that are not known, those of its claims and suites included: they stay in the file."""
         self._unknown(form, place)
-        extra = dict(form.model_extra or {})
         for key in ("claims", "verify"):
             parts: list[_Form] = (getattr(form, key) or []) if key in type(form).model_fields else []
             for index, part in enumerate(parts):
                 self._unknown(part, f"{place}.{key}[{index}]".lstrip("."))
-            if any(part.model_extra for part in parts):
-                extra[key] = [part.model_dump(mode="json") for part in parts]
-        return extra
 
     def _unknown(self, form: _Form, place: str) -> None:
         for key in form.model_extra or ():

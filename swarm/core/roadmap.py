@@ -162,7 +162,6 @@ def _task(box: Box, defaults: Defaults) -> TaskSpec:
         attempts=defaults.attempts,
         priority=box.priority,
         finished=box.finished,
-        extra={"section": box.section} if box.section else {},
     )
 
 

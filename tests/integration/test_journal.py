@@ -145,7 +145,7 @@ def test_reading_goes_over_many_chunks_while_records_are_added(journal: Journal)
 
 def test_values_of_the_core_are_kept_as_their_json() -> None:
     """A record made from what an event or a fact holds is the one made of its JSON form: tuples, plans, limits, words of a list."""
-    task = TaskSpec(id="a", title="A", claims=(Claim(path="x/**", mode=Mode.SHARED),), extra={"k": (1, None)})
+    task = TaskSpec(id="a", title="A", claims=(Claim(path="x/**", mode=Mode.SHARED),))
     submitted = m.PlanSubmitted(
         at=1.5,
         run="r",

@@ -333,7 +333,6 @@ def test_only_commands_are_run() -> None:
     assert run == {"command": ["make test"], "plain": ["npm test"], "assigned": ["CI=1 npm test"]}
     assert "Open the panel" in found["browser"].prompt
     assert "Log in" in found["e2e"].prompt
-    assert all(found[key].extra["verification"] == check for key, check in checks.items())
     assert "reads like a sentence" in told(reading)
     assert "another tree than the one that lands" in told(reading)
 
@@ -383,7 +382,6 @@ def test_feature_lists() -> None:
     assert [task.finished for task in spec.tasks] == [False, True, False]
     assert spec.tasks[0].priority > spec.tasks[1].priority
     assert "- Toggle" in spec.tasks[0].prompt
-    assert spec.tasks[0].extra == {"category": "ui"}
     later = the_plan(read([{"description": "New", "passes": False}, *features], "feature_list.json"))
     assert [task.id for task in later.tasks[1:]] == [task.id for task in spec.tasks]
     wrapped = the_plan(read({"features": features}, "feature_list.json"))
@@ -417,18 +415,6 @@ def test_an_announced_number_that_is_not_there_is_told() -> None:
     """A file that announces more tasks or phases than it holds may be cut, and says so."""
     reading = phased({"id": 1, "subtasks": [{"id": "a", "description": "x"}]}, total_phases=3)
     assert "total_phases: the file announces 3 and has 1" in told(reading)
-
-
-def test_unknown_keys_are_kept() -> None:
-    """What is not understood of plan, phase and task stays in `extra`."""
-    reading = phased(
-        {"id": 1, "mood": "a", "subtasks": [{"id": "a", "description": "x", "service": "b"}]},
-        qa_signoff={"x": [1]},
-    )
-    spec = the_plan(reading)
-    assert spec.extra["qa_signoff"] == {"x": [1]}
-    assert spec.phases[0].extra == {"mood": "a"}
-    assert spec.tasks[0].extra == {"service": "b"}
 
 
 # --- writing back -----------------------------------------------------------------------------------------------------------
@@ -579,7 +565,7 @@ def test_a_roadmap_becomes_tasks_in_the_order_of_its_priorities() -> None:
     docs = spec.tasks[2]
     assert "with many words" in docs.prompt
     assert "- [ ] text" in docs.prompt
-    assert spec.tasks[0].extra == {"section": "Roadmap / Priority 1 / Details"}
+    assert "Part of: Roadmap / Priority 1 / Details" in spec.tasks[0].prompt
     assert spec.format == "Markdown roadmap"
 
 
