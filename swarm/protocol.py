@@ -125,6 +125,13 @@ SOCKET_BYTES_MAX = 103 if sys.platform == "darwin" else 107  # sun_path less its
 SOCKET_NAME = "api.sock"
 DAEMON_FILE = "daemon.json"
 
+# Names that `core.places` has too, for who may not load that, or not yet; a test holds them to be the same.
+STATE_FOLDER = "swarm"  # in the common git folder
+JOURNAL_FILE = "journal.sqlite"
+TRANSCRIPT_FOLDER = "transcript"
+FAILURE_FILE = "failure.json"
+PLACE_FILE = "place.json"
+
 
 def socket_path(state: str, environ: Mapping[str, str]) -> str:
     """Gives the path of the daemon's socket for a state folder.

@@ -16,7 +16,7 @@ from swarm.audit import keeping, line, processes
 from swarm.audit.breaches import TITLES, Breach, Report
 from swarm.audit.folding import Fold, fold
 from swarm.audit.surroundings import Surroundings
-from swarm.core.places import Places
+from swarm.core.places import Places, state_of
 from swarm.core.run import Run
 from swarm.core.state import next_deadline
 from swarm.edge import git
@@ -58,7 +58,7 @@ def audit(top: Path, environ: Mapping[str, str], *, run: str | None = None, veri
     """
     began = time.monotonic()
     repository = git.Repository.discover(top)
-    places = places_of(repository.common_dir / "swarm")
+    places = places_of(state_of(repository.common_dir))
     if not ever_used(places):
         left = keeping.without_state(repository.common_dir)
         notes = [] if left else ["Nothing of swarm is in this repository."]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from swarm.audit.breaches import Breach
-from swarm.core.model import ATTEMPT_ENDS, WORKER_STEPS, Attempt, Step, slug
+from swarm.core.model import ATTEMPT_ENDS, WORKER_STEPS, Attempt, Step
 from swarm.core.places import Places
 from swarm.core.run import Run
 from swarm.edge import process
@@ -74,7 +74,7 @@ def _unheard_of(run: Run, places: Places) -> Iterator[Breach]:
     """A worker that was started and that the journal does not know: records are missing at its end."""
     for name, task in run.tasks.items():
         known = {attempt.n for attempt in task.attempts}
-        for folder in _folders(places.state / "attempts" / run.id / slug(name)):
+        for folder in _folders(places.attempts_of(run.id, name)):
             if (
                 folder.name.isdigit()
                 and int(folder.name) not in known

@@ -22,6 +22,7 @@ from swarm.core.state import Swarm, pending_commands
 from swarm.daemon.verification import bench_key, finish_key
 from swarm.edge import git, linked, orphans
 from swarm.edge.follower import MOVE
+from swarm.edge.ground import POOL
 from swarm.edge.landing import LandingRepository
 from swarm.edge.leases import Lease
 from swarm.edge.linked import LinkedTree
@@ -128,7 +129,7 @@ class Surroundings:
         roots = {tree.path.parent for tree in records if re.fullmatch(r"[0-9]+", tree.path.name)}
         for run in swarm.runs.values():
             if run.worktree:
-                roots.add(Path(run.worktree).parent.parent / "pool")
+                roots.add(Path(run.worktree).parent.parent / POOL)
         return sorted(roots)
 
     def _verification(self, leases: Leases) -> Iterator[Breach]:

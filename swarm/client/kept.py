@@ -100,9 +100,9 @@ def set_aside(top: Path, task: str) -> str:
     """Says where worktrees of a task lie that were put aside as they were, or will be; "" where there are none."""
     from swarm import config
     from swarm.core.model import slug
-    from swarm.edge import git, leases, saved
+    from swarm.edge import git, ground, leases, saved
 
-    pool = top / config.load(top, os.environ).worktrees.root / "pool"
+    pool = top / config.load(top, os.environ).worktrees.root / ground.POOL
     places = saved.Aside(pool / ".kept", git.Repository.discover(top).common_dir).of_task(slug(task))
     members = leases.Leases(pool, None).load()
     places += [

@@ -123,8 +123,10 @@ def lessons(state: Path) -> list[dict[str, Any]]:
 
 def failure(state: str) -> dict[str, Any]:
     """Gives what made the last daemon end by itself: `at`, `cause`, `next_step`; empty where it did not."""
+    from swarm.protocol import FAILURE_FILE
+
     try:
-        with open(os.path.join(state, "failure.json"), "rb") as file:
+        with open(os.path.join(state, FAILURE_FILE), "rb") as file:
             found: dict[str, Any] = json.load(file)
     except (OSError, ValueError):
         return {}
@@ -178,7 +180,7 @@ def find(state: Path, run: str, task: str) -> tuple[Swarm, Run, Task]:
 def task_document(state: Path, run: str, task: str) -> dict[str, Any]:
     """Gives everything known of a task: its place in the status document, what it was asked and told, and where its files are."""
     from swarm.core import report
-    from swarm.core.model import slug
+    from swarm.core.places import Places
 
     swarm, found, each = find(state, run, task)
     document = report.task_document(swarm, found, each, report.Live())
@@ -193,7 +195,7 @@ def task_document(state: Path, run: str, task: str) -> dict[str, Any]:
         "verify": [suite.run for suite in found.suites(each)],
         "told": list(each.told),
         "feedback": list(each.feedback),
-        "folder": str(state / "attempts" / run / slug(task)),
+        "folder": str(Places(state).attempts_of(run, task)),
     }
     meant = report.meant(swarm) is found
     return {"schema": report.SCHEMA, "run": run, "meant": meant, "task": document}
@@ -433,12 +435,13 @@ def worktrees(
     import time
     from pathlib import Path
 
-    from swarm.core.places import Places
+    from swarm.core.places import Places, state_of
     from swarm.core.report import rfc3339
     from swarm.edge import survey
+    from swarm.edge.ground import POOL
     from swarm.edge.worktrees import Pool
 
-    pool = Pool(common, root / "pool", lock=Places(common / "swarm").worktrees_lock)
+    pool = Pool(common, root / POOL, lock=Places(state_of(common)).worktrees_lock)
     leases = {str(member.path): member for member in pool.members()}
     mine = []
     for found in survey.linked_worktrees(common):

@@ -26,7 +26,7 @@ class Place:
         self.top = top
         self.here = here
         self.common_dir = common_dir
-        self.state = os.path.join(common_dir, "swarm")
+        self.state = os.path.join(common_dir, protocol.STATE_FOLDER)
 
 
 def locate(start: str, environ: Mapping[str, str]) -> Place:

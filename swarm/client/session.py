@@ -275,7 +275,7 @@ class Session:
         """Whether this is inside the sandbox, where the daemon may be asked how things stand, and its files are not there."""
         from swarm import protocol
 
-        is_there = os.path.exists(os.path.join(self.place.state, "journal.sqlite"))
+        is_there = os.path.exists(os.path.join(self.place.state, protocol.JOURNAL_FILE))
         return protocol.inside_worker(self.environ) and not is_there
 
     def task_document(self, run: str, task: str) -> dict[str, Any]:

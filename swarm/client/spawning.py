@@ -119,10 +119,10 @@ def _import_path() -> list[str]:
 
 
 def _start_log(top: Path) -> Any:
-    from swarm.core.places import Places
+    from swarm.core.places import Places, state_of
     from swarm.edge import git
 
-    places = Places(git.Repository.discover(top).common_dir / "swarm")
+    places = Places(state_of(git.Repository.discover(top).common_dir))
     places.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     return open(
         places.start_log, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)

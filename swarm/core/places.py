@@ -16,6 +16,11 @@ from swarm.core.model import slug
 _ATTEMPTS = "attempts"
 
 
+def state_of(common: Path) -> Path:
+    """Gives the state folder of a repository, by its common git folder."""
+    return common / "swarm"
+
+
 @dataclass(frozen=True)
 class AttemptPlaces:
     """The folder of one attempt: what its worker was given, what it said, and the output of it and of its verification."""
@@ -184,6 +189,10 @@ class Places:
     def attempts(self) -> Path:
         """The folders of all attempts: run, task, number."""
         return self.state / _ATTEMPTS
+
+    def attempts_of(self, run: str, task: str) -> Path:
+        """The folder of all attempts of a task."""
+        return self.attempts / run / slug(task)
 
     def attempt(self, run: str, task: str, n: int) -> AttemptPlaces:
         """The folder of an attempt."""

@@ -18,9 +18,10 @@ from pathlib import Path
 
 from swarm import config
 from swarm.core.model import COMMAND
-from swarm.core.places import Places
+from swarm.core.places import Places, state_of
 from swarm.daemon import intake, usable
 from swarm.edge import git, suite_rooms
+from swarm.edge.ground import POOL
 from swarm.edge.host import Host
 from swarm.edge.journal import open_to_read
 from swarm.edge.sandbox import choose
@@ -53,7 +54,7 @@ def examine(top: Path, environ: Mapping[str, str]) -> list[Check]:
         intake.check_root(settings, repository)
     except SwarmError as error:
         return [*found, Check("repository", "bad", error.cause, error.next_step)]
-    places = Places(repository.common_dir / "swarm")
+    places = Places(state_of(repository.common_dir))
     looks: tuple[Callable[[], Iterator[Check]], ...] = (
         lambda: _repository(repository),
         lambda: _room(repository, settings),
@@ -212,7 +213,7 @@ def _kept(repository: git.Repository, settings: Settings) -> Iterator[Check]:
             else ""
         )
         yield Check("recovery refs", "warn" if near else "ok", text, remedy)
-    aside = [path for path in (Path(root) / "pool" / ".kept").glob("*") if path.is_dir()]
+    aside = [path for path in (Path(root) / POOL / ".kept").glob("*") if path.is_dir()]
     for path in aside:
         yield Check(
             "set aside",

@@ -41,6 +41,7 @@ from swarm.daemon.finishing import Finisher
 from swarm.daemon.verification import bench_key, finish_key
 from swarm.edge import foresight, git, linked, opened, orphans, process, pruning
 from swarm.edge.furnish import Bounds
+from swarm.edge.ground import POOL
 from swarm.edge.host import Host
 from swarm.edge.landing import LandingRepository
 from swarm.edge.lockfile import MergeLockHeld, exclusive
@@ -422,7 +423,7 @@ def open_edges(
     )
     pool = furnished(
         repository,
-        top / trees.root / "pool",
+        top / trees.root / POOL,
         lock=places.worktrees_lock,
         saved_refs_max=limits.saved_refs_max,
         added_bytes_max=settings.policy.added_bytes_max,

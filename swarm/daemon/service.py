@@ -29,7 +29,7 @@ from swarm import config, log, protocol
 from swarm.core import memory, report
 from swarm.core import messages as m
 from swarm.core.model import WORKER_STEPS, Finding
-from swarm.core.places import Places
+from swarm.core.places import Places, state_of
 from swarm.core.state import next_base, wants_readings
 from swarm.crashpoints import crash_at
 from swarm.daemon import api, door, intake, rebuild, reconcile, recovery, refounding, threads
@@ -301,7 +301,7 @@ def _serve_once(options: Options, environ: Mapping[str, str], starter: Starter) 
     git.probe()
     with (
         explained("The daemon can't come up"),
-        hold(Places(repository.common_dir / "swarm"), environ) as presence,
+        hold(Places(state_of(repository.common_dir)), environ) as presence,
     ):
         places = presence.places
         process.mark_own_programs(places.nonce_head)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 
+from swarm.protocol import JOURNAL_FILE, PLACE_FILE, TRANSCRIPT_FOLDER
+
 TYPE_CHECKING = False  # typing would cost more start-up time than this file
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +49,7 @@ def mark(state: str) -> list[list[int]] | None:
 
 def _files(state: str) -> list[list[int]]:
     """Tells the state of the journal's files apart from any other. An empty -wal file, which reading may leave, is as none."""
-    journal, transcript = os.path.join(state, "journal.sqlite"), os.path.join(state, "transcript")
+    journal, transcript = os.path.join(state, JOURNAL_FILE), os.path.join(state, TRANSCRIPT_FOLDER)
     last = max(os.listdir(transcript), default="")
     found = [_file(journal), _file(os.path.join(transcript, last))]
     try:
@@ -65,7 +67,7 @@ def _file(path: str) -> list[int]:
 def copied(state: str) -> dict[str, str]:
     """Says of a state folder that came with a copy of another repository what it is: `cause`, `next_step`; empty of any other."""
     try:
-        with open(os.path.join(state, "place.json"), "rb") as file:
+        with open(os.path.join(state, PLACE_FILE), "rb") as file:
             if json.load(file).get("path") in (None, os.path.realpath(state)):
                 return {}
     except (OSError, ValueError, AttributeError):

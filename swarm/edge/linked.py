@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from swarm.core.places import state_of
 from swarm.crashpoints import crash_at
 from swarm.edge import git
 from swarm.edge.lockfile import LockHeld
@@ -470,7 +471,7 @@ def _record(path: Path, head: str) -> dict[str, str]:
 def _private(common: Path) -> Path:
     """Names the folder where records are made and unmade: on the repository's file system, and not read by
     git."""
-    return common / "swarm" / "linking"
+    return state_of(common) / "linking"
 
 
 def _has_reftable(common: Path) -> bool:

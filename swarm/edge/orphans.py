@@ -13,6 +13,7 @@ from pathlib import Path
 
 from swarm.core.model import STAGING_WORKTREE, staging_branch
 from swarm.edge import git, linked
+from swarm.edge.ground import POOL
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ def find(common: Path, runs: Collection[str], *, before: float) -> list[Orphan]:
     worktrees += [
         Orphan("worktree", f"nothing says whose {tree.path} is", removal_of_worktree(tree.path))
         for tree in trees
-        if tree.path.parent.name != "pool"  # which knows its own
+        if tree.path.parent.name != POOL  # which knows its own
         and not (tree.path.name == STAGING_WORKTREE and tree.path.parent.name in runs)
         and (tree.admin / "commondir").stat().st_mtime < before
     ]

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from swarm.core.adapters import Agent, expanded
-from swarm.core.places import AttemptPlaces
+from swarm.core.places import AttemptPlaces, state_of
 from swarm.edge import git, landlock
 from swarm.edge.leases import sign_of
 from swarm.edge.linked import give_rights_back, remove
@@ -295,8 +295,8 @@ def worker_room(
         if (common / "lfs").is_dir():  # large files that a worker adds lie nowhere else
             mounts.append(_write(common / "lfs"))
     else:
-        mounts = [Mount("empty folder", "", str(common / "swarm"))]
-    mounts += [_read(look), _read(look / DAEMON_FILE, common / "swarm" / DAEMON_FILE)]
+        mounts = [Mount("empty folder", "", str(state_of(common)))]
+    mounts += [_read(look), _read(look / DAEMON_FILE, state_of(common) / DAEMON_FILE)]
     mounts.append(_read(worktree / ".git"))
     mounts += [_read(path) for path in (places.prompt, places.feedback, *_earlier(places)) if path.exists()]
     mounts.append(_write(places.own))

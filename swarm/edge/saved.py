@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from swarm.core.model import STAGING_WORKTREE, slug
+from swarm.core.places import state_of
 from swarm.crashpoints import crash_at
 from swarm.edge import git
 from swarm.edge.ground import UNOWNED
@@ -278,7 +279,7 @@ def write_files(common: Path, commits: Sequence[str], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise Refused(f"{folder} is not empty.", "Nothing was written.", "name a folder that is new or empty")
-    index = common / "swarm" / f"out-{secrets.token_hex(6)}.index"
+    index = state_of(common) / f"out-{secrets.token_hex(6)}.index"
     env = {"GIT_INDEX_FILE": os.fspath(index)}
     try:
         for commit in commits:

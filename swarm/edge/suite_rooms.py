@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarm import protocol
+from swarm.core.places import state_of
 from swarm.edge import git
 from swarm.edge.leases import sign_of
 from swarm.edge.linked import LinkedTree
@@ -48,7 +49,7 @@ class Rooms:
             return cls()
         held = dataclasses.replace(shut_in, network=settings.sandbox_suites_network)
         kept = (top, top / settings.worktrees.root)
-        at = Path(protocol.socket_path(str(common / "swarm"), environ)).parent
+        at = Path(protocol.socket_path(str(state_of(common)), environ)).parent
         hidden = () if held.moves else (at,)  # where it would be seen, and written to
         suites, setup = settings.sandbox_suites, settings.sandbox_setup
         return cls(held, common, kept, hidden, environ, holds_suites=suites, holds_setup=setup)
@@ -82,7 +83,7 @@ class Rooms:
         """Makes the room of a setup command in `tree`, and gives what stands before it. Its git can read."""
         seen = (*(_read(folder) for folder in self.lent), _read(tree.common))
         mounts = (
-            *map(_hide, (self.common / "swarm", *self.hidden)),
+            *map(_hide, (state_of(self.common), *self.hidden)),
             *seen,
             _write(tree.path),
             _read(tree.path / ".git"),
