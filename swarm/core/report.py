@@ -39,7 +39,7 @@ from swarm.core.run import InTheWay, Run
 from swarm.core.state import Swarm
 from swarm.core.streams import Said
 
-SCHEMA = 1
+SCHEMA = 1  # a test holds these three to be what `protocol` has
 LISTED = 20  # tasks of each kind in a summary
 LANDED_LISTED = 5
 NOTHING_BEGINS = "Until it can, nothing is begun."

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from swarm import protocol
+from swarm.audit import breaches
+from swarm.core import account, report, schedule
 from swarm.core.places import Places, state_of
 
 
@@ -21,3 +23,10 @@ def test_names_in_the_state_folder_are_those_of_places() -> None:
             protocol.PLACE_FILE,
         )
     ]
+
+
+def test_documents_are_numbered_and_cut_alike() -> None:
+    """Every document has the schema that clients know, and what is shown of a summary is as long as what it lists."""
+    assert {each.SCHEMA for each in (account, breaches, report, schedule)} == {protocol.SCHEMA}
+    listed = report.LISTED, report.LANDED_LISTED
+    assert listed == (protocol.SUMMARY_LISTED, protocol.SUMMARY_LANDED)
