@@ -20,8 +20,7 @@ from swarm import config
 from swarm.core.model import COMMAND
 from swarm.core.places import Places, state_of
 from swarm.daemon import intake, usable
-from swarm.edge import git, suite_rooms
-from swarm.edge.ground import POOL
+from swarm.edge import git, ground, suite_rooms
 from swarm.edge.host import Host
 from swarm.edge.journal import open_to_read
 from swarm.edge.sandbox import choose
@@ -104,10 +103,8 @@ def _git() -> Check:
 def _repository(repository: git.Repository) -> Iterator[Check]:
     if repository.resolve("HEAD") is None:
         yield Check("repository", "bad", "it has no commit yet", "git commit --allow-empty -m 'first commit'")
-    elif repository.branch_commit("swarm") is not None:
-        yield Check(
-            "repository", "bad", 'a branch named "swarm" is in the way', "git branch -m swarm another-name"
-        )
+    elif refused := ground.branch_in_the_way(repository.common_dir, "", ""):
+        yield Check("repository", "bad", refused.cause, refused.next_step)
     else:
         yield Check("repository", "ok", f"{repository.top}, objects by {repository.object_format}")
     if repository.identity() is None:
@@ -213,7 +210,7 @@ def _kept(repository: git.Repository, settings: Settings) -> Iterator[Check]:
             else ""
         )
         yield Check("recovery refs", "warn" if near else "ok", text, remedy)
-    aside = [path for path in (Path(root) / POOL / ".kept").glob("*") if path.is_dir()]
+    aside = [path for path in (Path(root) / ground.POOL / ".kept").glob("*") if path.is_dir()]
     for path in aside:
         yield Check(
             "set aside",

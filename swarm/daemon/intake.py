@@ -26,6 +26,7 @@ from swarm.worker.agents import COMMAND, missing
 
 ERRORS_SHOWN = 20
 TASKS_SHOWN = 5
+_NOT_SUBMITTED = "Nothing was submitted."
 
 
 def check(
@@ -60,7 +61,7 @@ def read(data: bytes, source: str, settings: Settings) -> PlanSpec:
         listed = [": ".join(filter(None, (each.place, each.text))) for each in reading.errors]
         raise UsageError(
             f"The plan {source} is not valid:\n{_some(listed, ERRORS_SHOWN)}",
-            "Nothing was submitted.",
+            _NOT_SUBMITTED,
             f"mend it; swarm check {source} shows everything at once",
         )
     return reading.plan
@@ -93,7 +94,7 @@ def check_only(plan: PlanSpec, only: Collection[str]) -> None:
         others = " and others" if len(plan.tasks) > len(some) else ""
         raise UsageError(
             f"--only names no task of the plan: {', '.join(unknown)}.",
-            "Nothing was submitted.",
+            _NOT_SUBMITTED,
             f"it has {', '.join(some)}{others}; swarm check PLAN shows all",
         )
 
@@ -105,14 +106,14 @@ def check_agents(plan: PlanSpec, agents: Mapping[str, Agent], environ: Mapping[s
         raise UsageError(
             "Tasks of the plan want agents that can't be used here:\n"
             + _some([f"{each.name}: {each.reason}" for each in unusable], 10),
-            "Nothing was submitted.",
+            _NOT_SUBMITTED,
             "; ".join(each.remedy for each in unusable),
         )
     wrong = missing(plan.tasks, agents)
     if wrong:
         raise UsageError(
             f"Tasks of the plan can't be carried out:\n{_some(wrong, 10)}",
-            "Nothing was submitted.",
+            _NOT_SUBMITTED,
             "give them a `run`, or define the agent in swarm.toml and name it by `agent`",
         )
 
@@ -123,7 +124,7 @@ def check_ownership(plan: PlanSpec, roles: tuple[Role, ...]) -> None:
     if wrong:
         raise Refused(
             f"Tasks of the plan claim what is not theirs:\n{_some(wrong, 10)}",
-            "Nothing was submitted.",
+            _NOT_SUBMITTED,
             "give the task the `role` of the owner, or claim less; [ownership] in swarm.toml says what belongs to whom",
         )
 
@@ -134,7 +135,7 @@ def check_paths(plan: PlanSpec, repository: git.Repository, settings: Settings) 
     if wrong:
         raise UsageError(
             f"Tasks of the plan claim what is outside of the repository:\n{_some(wrong, 10)}",
-            "Nothing was submitted.",
+            _NOT_SUBMITTED,
             "claim paths of files that git tracks, or is to track",
         )
 
@@ -221,7 +222,7 @@ def base_of(plan: PlanSpec, repository: git.Repository) -> tuple[str, str]:
 
     Raises `Refused` where a branch is in the way, `UsageError` where the plan starts from nothing that is here.
     """
-    if found := _name_taken(plan.id) or _branch_in_the_way(plan.id, repository):
+    if found := _no_name(plan.id, repository):
         raise found
     _check_unused(plan.id, repository)
     if plan.base:
@@ -229,34 +230,22 @@ def base_of(plan: PlanSpec, repository: git.Repository) -> tuple[str, str]:
         if commit is None:
             raise UsageError(
                 f'The plan starts from "{plan.base}", which is no branch or commit here.',
-                "Nothing was submitted.",
+                _NOT_SUBMITTED,
                 "name another as its base, or none: then it starts from what is checked out",
             )
         return (plan.base if repository.branch_commit(plan.base) else "", commit)
     return repository.head_branch() or "", repository.head_commit()
 
 
-def _name_taken(run: str) -> Refused | None:
-    """Gives the refusal of a run whose id swarm has for what is of no run, None for any other."""
-    if run not in (ground.POOL, ground.UNOWNED):
-        return None
-    return Refused(
-        f'No run can be called "{run}": swarm has that name for what is of no run.',
-        "Nothing was submitted.",
-        "give the plan another name",
-    )
-
-
-def _branch_in_the_way(run: str, repository: git.Repository) -> Refused | None:
-    """Gives the refusal of a run beside whose branches a branch of the user's can't be, None where there is none."""
-    for name in ("swarm", f"swarm/{run}"):
-        if repository.branch_commit(name) is not None:
-            return Refused(
-                f'A branch named "{name}" is in the way: git can\'t have it beside {name}/….',
-                "Nothing was submitted.",
-                f"rename it: git branch -m {name} SOME-OTHER-NAME",
-            )
-    return None
+def _no_name(run: str, repository: git.Repository) -> Refused | None:
+    """Gives the refusal of a run that can't be called so here, None where it can."""
+    if run in (ground.POOL, ground.UNOWNED):
+        return Refused(
+            f'No run can be called "{run}": swarm has that name for what is of no run.',
+            _NOT_SUBMITTED,
+            "give the plan another name",
+        )
+    return ground.branch_in_the_way(repository.common_dir, run, _NOT_SUBMITTED)
 
 
 def check_ground(run: str, root: Path, top: Path | None) -> None:
@@ -281,11 +270,7 @@ def with_hindrances(reading: Reading, repository: git.Repository, settings: Sett
     if plan is None:
         return reading
     root = Path(os.path.realpath(repository.working_top() / settings.worktrees.root))
-    found = (
-        _name_taken(plan.id),
-        _branch_in_the_way(plan.id, repository),
-        ground.in_the_way(root, plan.id, repository.top),
-    )
+    found = _no_name(plan.id, repository), ground.in_the_way(root, plan.id, repository.top)
     warnings = (
         Problem("", f"{each.cause} A run of this plan is refused: {each.next_step}") for each in found if each
     )

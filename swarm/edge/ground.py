@@ -78,6 +78,19 @@ def in_the_way(root: Path, run: str, top: Path | None) -> Refused | None:
     return None
 
 
+def branch_in_the_way(common: Path, run: str, consequence: str) -> Refused | None:
+    """Gives the refusal of a run beside whose branches a branch of the user's can't be, None where there is none. `common` is the
+    common git folder; without a `run` only that is looked at which is in the way of all."""
+    for name in ("swarm", f"swarm/{run}") if run else ("swarm",):
+        if git.read_ref(common, f"refs/heads/{name}") is not None:
+            return Refused(
+                f'A branch named "{name}" is in the way: git can\'t have it beside {name}/….',
+                consequence,
+                f"rename it: git branch -m {name} SOME-OTHER-NAME",
+            )
+    return None
+
+
 def refusal(place: Path, found: str, what: str, instead: str = "") -> Refused:
     """Says that `found` is at a place where `what` would be made, and how both can be."""
     linked = (place / ".git").is_file()

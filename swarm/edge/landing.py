@@ -24,6 +24,7 @@ from swarm.crashpoints import crash_at
 from swarm.edge import git, submitted
 from swarm.edge.carrying import Carrier, Packed, store_env, view_env
 from swarm.edge.git import CommitFacts, Objects, RefChange, RefMoved, Refs, Repository, Signature
+from swarm.edge.ground import branch_in_the_way
 from swarm.edge.lineage import Lineage
 from swarm.edge.lockfile import MergeLockHeld
 from swarm.edge.merging import OURSELVES, Conflict, Merged, Merger, Replayed
@@ -223,7 +224,8 @@ class LandingRepository:
 
         Raises `Refused` where a branch of the user's is in the way, `GitError` where the base can't be read whole.
         """
-        self._refuse_branch_in_the_way(run)
+        if refused := branch_in_the_way(self._user.common_dir, run, "Nothing was started."):
+            raise refused
         found = self.staging(run)
         if found is not None:
             return found
@@ -251,15 +253,6 @@ class LandingRepository:
         return git.run(
             "rev-list", "--first-parent", "--reverse", f"{commit}..{staging_ref(run)}", git_dir=self.path
         ).text.split()
-
-    def _refuse_branch_in_the_way(self, run: str) -> None:
-        for name in ("swarm", f"swarm/{run}"):
-            if self._user_refs.read(f"refs/heads/{name}") is not None:
-                raise Refused(
-                    f"The branch {name} is in the way: branches below {name}/ can't be made beside it.",
-                    "Nothing was started.",
-                    f"git branch -m {name} another-name",
-                )
 
     def _tips(self) -> list[str]:
         out = git.run(

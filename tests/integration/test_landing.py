@@ -260,11 +260,11 @@ def test_branch_in_the_way_is_named(yard: Yard) -> None:
     """A branch called swarm, or swarm/<run>, refuses the run before anything is made."""
     sh(yard.repo, "branch", "-D", "swarm/run/staging")
     sh(yard.repo, "branch", "swarm")
-    with pytest.raises(Refused, match="branch swarm is in the way"):
+    with pytest.raises(Refused, match='branch named "swarm" is in the way'):
         yard.landing.seed("other", yard.base)
     sh(yard.repo, "branch", "-D", "swarm")
     sh(yard.repo, "branch", "swarm/other")
-    with pytest.raises(Refused, match="swarm/other is in the way"):
+    with pytest.raises(Refused, match='branch named "swarm/other" is in the way'):
         yard.landing.seed("other", yard.base)
     assert yard.landing.staging("other") is None
 
