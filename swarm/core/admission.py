@@ -166,8 +166,8 @@ def decide(
     *,
     limits: Limits,
     running: int,
-    ramp: Ramp | None = None,
-    previous_step: int | None = None,
+    ramp: Ramp | None,
+    previous_step: int | None,
 ) -> tuple[Decision, int | None]:
     """Decides how many more workers may start now; gives the step too, to be passed in as `previous_step` next time.
 

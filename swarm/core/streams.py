@@ -23,6 +23,7 @@ from swarm.core.rate_limits import Limit, limit_in
 TEXT_MAX = 1 << 20  # characters of one text, and of what a program says last, which may be an answer
 SUMMARY_MAX = 10_000  # … of which so many are the summary of an attempt
 DOING_MAX = 200  # characters of what it is doing
+_LINE_MAX = 120  # … of which so many are one line of what somebody said
 _SIGNALLED = 128  # exit codes from here on mean that a signal ended it
 
 
@@ -236,10 +237,10 @@ def _short(path: str, top: str) -> str:
     return path[len(top) + 1 :] if top and path.startswith(f"{top}/") else path
 
 
-def _line_of(text: str, most: int = 120) -> str:
+def _line_of(text: str) -> str:
     """Gives the first line that says anything, cut."""
     line = next((each.strip() for each in text.splitlines() if each.strip()), "")
-    return line if len(line) <= most else f"{line[: most - 1]}…"
+    return line if len(line) <= _LINE_MAX else f"{line[: _LINE_MAX - 1]}…"
 
 
 _VERBS = {

@@ -486,7 +486,7 @@ def end_tree(
     nonce: str,
     *,
     folder: Path | None = None,
-    grace_s: float = 5.0,
+    grace_s: float,
     multiplies: bool = False,
 ) -> bool:
     """Ends everything that belongs to the worker: SIGTERM, `grace_s` seconds, SIGKILL, until nothing is left.

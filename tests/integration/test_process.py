@@ -623,7 +623,7 @@ def test_what_multiplies_is_killed_before_anybody_looks_for_it(
     with monkeypatch.context() as patch:
         patch.setattr(os, "killpg", lambda *about: done.append("killed") or kill(*about))
         patch.setattr(process, "tree_of", lambda *about: done.append("looked") or look(*about))
-        assert process.end_tree(identity, place.nonce, folder=place.folder, multiplies=True)
+        assert process.end_tree(identity, place.nonce, folder=place.folder, grace_s=5, multiplies=True)
     assert done[0] == "killed"
     assert not running(up)
     stranger = subprocess.Popen(["sleep", "1000"], start_new_session=True)
@@ -655,7 +655,7 @@ def test_found_by_the_nonce_alone(place: Workplace) -> None:
     identity = place.start(place.python("if not os.fork(): os.setsid(); tell('up')\ntime.sleep(1000)"))
     place.told("up")
     wait_until(lambda: len(process.members(place.nonce, None)) == 3)
-    assert process.end_tree(None, place.nonce)
+    assert process.end_tree(None, place.nonce, grace_s=5)
     assert process.members(place.nonce, None) == []
     assert not process.alive(identity)
 
@@ -696,7 +696,7 @@ def test_another_boots_worker_is_gone(place: Workplace) -> None:
     """After a reboot a worker is not alive, has no members, and ending it is true, whoever has its pid now."""
     old = Identity("another-boot", os.getpid(), 1)
     assert process.members(place.nonce, old) == []
-    assert process.end_tree(old, place.nonce)
+    assert process.end_tree(old, place.nonce, grace_s=5)
 
 
 def test_pids_that_start_again_from_the_bottom(place: Workplace) -> None:
@@ -721,7 +721,7 @@ worker = process.start(top / "a", ["sh", "-c", "(setsid sleep 1000 &) ; echo up;
                        env={"PATH": "/usr/bin:/bin"}, nonce=sys.argv[2], output=top / "out")
 while not (top / "out").read_text() or len(process.members(sys.argv[2], worker)) < 3:
     pass
-assert process.end_tree(worker, sys.argv[2], folder=top / "a"), process.members(sys.argv[2], worker)
+assert process.end_tree(worker, sys.argv[2], folder=top / "a", grace_s=5), process.members(sys.argv[2], worker)
 process.reap(worker)
 print(process.exit_of(top / "a").code, process.members(sys.argv[2], worker))
 """

@@ -28,7 +28,7 @@ def readings(
 def decision(
     now: Readings, running: int = 0, limits: Limits = LIMITS, previous: int | None = None
 ) -> Decision:
-    return decide(now, limits=limits, running=running, previous_step=previous)[0]
+    return decide(now, limits=limits, running=running, ramp=None, previous_step=previous)[0]
 
 
 class TestWidth:
@@ -163,9 +163,9 @@ class TestDecision:
 
     def test_the_step_comes_back(self) -> None:
         """The step handed out is the one that the next decision asks for."""
-        _, step = decide(readings(memory=75), limits=LIMITS, running=0)
-        held, step = decide(readings(memory=69), limits=LIMITS, running=0, previous_step=step)
-        opened, _ = decide(readings(memory=67), limits=LIMITS, running=0, previous_step=step)
+        _, step = decide(readings(memory=75), limits=LIMITS, running=0, ramp=None, previous_step=None)
+        held, step = decide(readings(memory=69), limits=LIMITS, running=0, ramp=None, previous_step=step)
+        opened, _ = decide(readings(memory=67), limits=LIMITS, running=0, ramp=None, previous_step=step)
         assert (held.slots_open, opened.slots_open) == (2, 3)
 
     @quietly
@@ -183,7 +183,9 @@ class TestDecision:
         """Never negative, never more than the slots or the ramp leave, and always with a reason."""
         limits = Limits(workers_max=workers)
         ramp = Ramp(ceiling, since=100.0)
-        got, _ = decide(readings(cpu, memory, disk), limits=limits, running=running, ramp=ramp)
+        got, _ = decide(
+            readings(cpu, memory, disk), limits=limits, running=running, ramp=ramp, previous_step=None
+        )
         assert 0 <= got.slots_open <= max(0, got.target - running)
         assert got.slots_open <= max(0, math.floor(ceiling + 0.01) - running)
         assert 0 <= got.target <= workers
@@ -220,7 +222,9 @@ class House:
         started = 0
         while started < wanted:
             self.ramp = self.ramp.at(self.now, running=self.running, limits=self.limits)
-            self.last, _ = decide(readings(), limits=self.limits, running=self.running, ramp=self.ramp)
+            self.last, _ = decide(
+                readings(), limits=self.limits, running=self.running, ramp=self.ramp, previous_step=None
+            )
             if self.last.slots_open < 1:
                 break
             self.running += 1
@@ -233,7 +237,7 @@ class TestRamp:
     def test_open_slots(self) -> None:
         """The open slots are what the ramp leaves, where that is less than the width."""
         ramp = Ramp().at(5.0, running=1, limits=WIDE)
-        got, _ = decide(readings(), limits=WIDE, running=1, ramp=ramp)
+        got, _ = decide(readings(), limits=WIDE, running=1, ramp=ramp, previous_step=None)
         assert (got.slots_open, got.target, got.opens_at) == (4, 100, None)
 
     def test_growth(self) -> None:

@@ -248,7 +248,6 @@ def spawn(
     cwd: Path | str | None,
     environment: Mapping[bytes, bytes],
     stdin: int | IO[bytes],
-    stdout: int = subprocess.PIPE,
     stderr: int = subprocess.PIPE,
 ) -> subprocess.Popen[bytes]:
     """Starts a child in a session of its own. Raises `GitError` where the system refuses."""
@@ -257,7 +256,7 @@ def spawn(
         return subprocess.Popen(
             argv,
             stdin=stdin,
-            stdout=stdout,
+            stdout=subprocess.PIPE,
             stderr=stderr,
             cwd=cwd or "/",
             env=environment,
