@@ -8,6 +8,7 @@ from swarm.core import commands as cmd
 from swarm.core import machine
 from swarm.core import messages as m
 from swarm.core.model import Claim, Limits, Mode, PhaseSpec, PlanSpec, Readings, Suite, TaskSpec
+from swarm.core.plan import Reading
 from swarm.core.state import Swarm, Turn
 
 CALM = Readings(
@@ -116,3 +117,14 @@ class Bench:
     def one(self, kind: type[cmd.Command], task: str | None = None) -> cmd.Command:
         (found,) = self.take(kind, task)
         return found
+
+
+def the_plan(reading: Reading) -> PlanSpec:
+    """The plan that was read; one with errors fails the test with them."""
+    assert reading.plan is not None, reading.errors
+    return reading.plan
+
+
+def tasks_of(reading: Reading) -> dict[str, TaskSpec]:
+    """The tasks of the plan that was read, by their ids."""
+    return {task.id: task for task in the_plan(reading).tasks}

@@ -80,9 +80,9 @@ class Batches(Trial):
         self.until(lambda: set(EARLIER) <= set(swarm.landings(RUN)))
         swarm.open("head")
         for n, name in enumerate(TOGETHER):
-            self.until(lambda n=n: waiting(swarm) == set(TOGETHER[:n]) and verifying(swarm))  # type: ignore[misc]
+            self.until(lambda n=n: swarm.waiting() == set(TOGETHER[:n]) and verifying(swarm))  # type: ignore[misc]
             swarm.open(name)
-        self.until(lambda: waiting(swarm) == set(TOGETHER))
+        self.until(lambda: swarm.waiting() == set(TOGETHER))
         self.daemons.stop("--leave-workers")
         self.gathered = True
         swarm.open("batch")
@@ -91,11 +91,6 @@ class Batches(Trial):
         self.daemons.ensure()
         self.daemons.stop()
         return [*differences(swarm, run), *checks.broken(swarm)]
-
-
-def waiting(swarm: Swarm) -> set[str]:
-    """Names the tasks that wait in the merge queue."""
-    return {entry["task"] for entry in swarm.status()["merge_queue"] if entry["state"] == "waiting"}
 
 
 def verifying(swarm: Swarm) -> bool:

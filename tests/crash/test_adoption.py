@@ -18,10 +18,6 @@ from tests.e2e.driver import PROJECT, Swarm, common_dir, runs
 from tests.e2e.test_ends import task_of
 
 
-def the_run(swarm: Swarm) -> dict[str, Any]:
-    return dict(swarm.status()["runs"][0])
-
-
 def folder_of(swarm: Swarm, task: str, n: int = 1) -> Path:
     return common_dir(swarm.top) / "swarm" / "attempts" / "r" / task / str(n) / "worker"
 
@@ -54,9 +50,9 @@ def test_eight_workers_find_their_next_daemon(swarm: Swarm) -> None:
     for name in ("w4", "w5"):
         end_all(launchers[name])
     swarm("start", "--workers", "8")
-    wait_until(lambda: [len(task_of(the_run(swarm), name)["attempts"]) for name in ("w4", "w5")] == [2, 2])
+    wait_until(lambda: [len(task_of(swarm.the_run(), name)["attempts"]) for name in ("w4", "w5")] == [2, 2])
     for name in ("w0", "w1", "w6", "w7"):
-        (attempt,) = task_of(the_run(swarm), name)["attempts"]
+        (attempt,) = task_of(swarm.the_run(), name)["attempts"]
         assert (attempt["pid"], attempt["state"]) == (launchers[name], "running")
     for name in work:
         swarm.open(f"{name}-1")

@@ -9,16 +9,11 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from tests.adversity import bound, fill, need_to_trace, small_disk
 from tests.conftest import git, wait_until
 from tests.e2e.driver import PATIENCE_S, Swarm, common_dir, runs
 from tests.e2e.test_ends import task_of
-
-
-def the_run(swarm: Swarm) -> dict[str, Any]:
-    return dict(swarm.status()["runs"][0])
 
 
 def reason(swarm: Swarm) -> str:
@@ -113,7 +108,7 @@ def test_worktrees_on_a_full_disk_wait_for_room(repo: Path, swarm_in: Callable[.
         swarm("submit", str(swarm.plan("r", [swarm.task("a"), swarm.task("b")])))
         wait_until(lambda: "no space is left" in reason(swarm))
         assert swarm.starts() == []
-        assert the_run(swarm)["counts"]["failed"] == 0
+        assert swarm.the_run()["counts"]["failed"] == 0
         ballast.unlink()
         each_ran_once_and_landed(swarm, "a", "b")
         swarm.end()
@@ -156,7 +151,7 @@ def test_a_read_only_repository(repo: Path, swarm_in: Callable[..., Swarm], tmp_
         assert "bad   stale" in swarm("doctor", code=1).out
         assert swarm.status()["runs"][0]["counts"]["landed"] == 1
     swarm("start")
-    assert the_run(swarm)["counts"]["landed"] == 1
+    assert swarm.the_run()["counts"]["landed"] == 1
 
 
 def test_a_full_disk_keeps_a_daemon_from_coming_up(repo: Path, swarm_in: Callable[..., Swarm]) -> None:
@@ -245,7 +240,7 @@ def test_a_start_whose_journal_the_disk_does_not_take_says_so(swarm: Swarm) -> N
     assert "journal.sqlite can't be read or written: disk I/O error" in said
     assert "Next: see to that disk" in said
     swarm("start")
-    assert the_run(swarm)["counts"]["landed"] == 1
+    assert swarm.the_run()["counts"]["landed"] == 1
 
 
 def limit_descriptors(pid: int, most: int) -> None:

@@ -192,6 +192,19 @@ class Swarm:
         """Gives a run's part of the status document."""
         return next(dict(run) for run in self.status("--run", name)["runs"] if run["id"] == name)
 
+    def the_run(self) -> dict[str, Any]:
+        """Gives the only run, or the first."""
+        return dict(self.status()["runs"][0])
+
+    def waiting(self) -> set[str]:
+        """Names the tasks that wait in the merge queue."""
+        return {entry["task"] for entry in self.status()["merge_queue"] if entry["state"] == "waiting"}
+
+    def without_settings(self) -> None:
+        """Removes the settings, so that what is looked at in the end needs none of what they name."""
+        (self.top / "swarm.toml").unlink()
+        self.look_again()
+
     def launchers(self, run: str, *tasks: str) -> dict[str, int]:
         """Gives the process of the first attempt of each of these tasks, once status names them all: a worker is at work before
         its daemon has taken in that it is."""

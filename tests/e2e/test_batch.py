@@ -27,12 +27,8 @@ def behind_one(swarm: Swarm, name: str, suite: str) -> None:
     swarm("submit", str(swarm.plan(name, tasks, verify=[f"{noted(swarm)}; {held}; {suite}"])))
     wait_until(lambda: len(begun(swarm)) == 1)
     swarm.open("rest")
-    wait_until(lambda: waiting(swarm) == {"a", "b"})
+    wait_until(lambda: swarm.waiting() == {"a", "b"})
     swarm.open("first")
-
-
-def waiting(swarm: Swarm) -> set[str]:
-    return {entry["task"] for entry in swarm.status()["merge_queue"] if entry["state"] == "waiting"}
 
 
 def trailers(swarm: Swarm, run: dict[str, Any], name: str) -> dict[str, str]:

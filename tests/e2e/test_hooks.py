@@ -24,11 +24,6 @@ def hook(swarm: Swarm, command: str, *on: str) -> None:
     swarm.look_again()
 
 
-def no_hook(swarm: Swarm) -> None:
-    (swarm.top / "swarm.toml").unlink()
-    swarm.look_again()
-
-
 def told(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
@@ -46,7 +41,7 @@ def test_a_run_tells_its_hook_to_the_end(swarm: Swarm) -> None:
     assert got[-1]["type"] == "RunEnded"
     shown = {event["seq"]: event for event in swarm.events()}
     assert [shown[event["seq"]] for event in got] == got
-    no_hook(swarm)
+    swarm.without_settings()
 
 
 def test_what_a_killed_daemon_had_not_told_is_told_by_the_next(swarm: Swarm) -> None:
@@ -69,7 +64,7 @@ def test_what_a_killed_daemon_had_not_told_is_told_by_the_next(swarm: Swarm) -> 
     swarm("submit", str(swarm.plan("s", [swarm.task("c")])))
     wait_until(lambda: len(told(file)) > len(before), at_most_s=PATIENCE_S)
     assert [event["task"] for event in told(file)[len(before) :]] == ["c"]
-    no_hook(swarm)
+    swarm.without_settings()
 
 
 def test_a_hook_that_fails_is_said(swarm: Swarm) -> None:
@@ -89,7 +84,7 @@ def test_a_hook_that_fails_is_said(swarm: Swarm) -> None:
     good.touch()
     swarm("submit", str(swarm.plan("s", [swarm.task("b")])))
     wait_until(lambda: note() == "", at_most_s=PATIENCE_S)
-    no_hook(swarm)
+    swarm.without_settings()
 
 
 @contextlib.contextmanager
@@ -133,4 +128,4 @@ def test_an_address_that_never_ends_its_answer_is_left(swarm: Swarm) -> None:
         wait_until(lambda: "RunEnded" in note(), at_most_s=PATIENCE_S)
         assert "an earlier try is still being answered" in note()
         assert [b'"PlanDrafted"' in each.recv(1 << 16) for each in came] == [True]
-    no_hook(swarm)
+    swarm.without_settings()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import psutil
 import pytest
@@ -13,10 +12,6 @@ import pytest
 from tests.conftest import git, wait_until
 from tests.e2e.driver import PATIENCE_S, Swarm, runs, widest
 from tests.e2e.test_ends import task_of
-
-
-def the_run(swarm: Swarm) -> dict[str, Any]:
-    return dict(swarm.status()["runs"][0])
 
 
 def test_there_is_one_daemon(swarm: Swarm) -> None:
@@ -81,7 +76,7 @@ def test_a_stop_ends_workers_and_the_next_start_goes_on(swarm: Swarm, how: str) 
         swarm("stop", *(["--now"] if how == "now" else []))
     wait_until(lambda: not runs(daemon.pid) and not runs(worker))
     swarm.wait_for_rest()
-    stopped = the_run(swarm)
+    stopped = swarm.the_run()
     assert task_of(stopped, "t")["state"] == "ready"
     assert git(swarm.top, "show", "swarm/r/task/t/1:out") == "1"
     swarm("start")
@@ -134,7 +129,7 @@ def test_workers_outlive_the_daemon(swarm: Swarm, how: str) -> None:
     swarm.open("ended")
     wait_until(lambda: any(span.task == "ended" and span.end < float("inf") for span in swarm.spans()))
     swarm("start")
-    now = task_of(the_run(swarm), "long")["attempts"]
+    now = task_of(swarm.the_run(), "long")["attempts"]
     assert [(attempt["n"], attempt["pid"], attempt["state"]) for attempt in now] == [(1, pid, "running")]
     swarm.open("long")
     swarm.check_landed(swarm.wait("r"))
@@ -192,7 +187,7 @@ def test_interrupting_a_run_only_detaches(swarm: Swarm) -> None:
     out, err = running.communicate(timeout=PATIENCE_S)
     assert running.returncode == 130
     assert "swarm wait --run r" in out + err
-    assert task_of(the_run(swarm), "a")["state"] == "running"
+    assert task_of(swarm.the_run(), "a")["state"] == "running"
     joined = swarm.spawn("run", str(plan), "--json")
     wait_until(lambda: swarm.status()["daemon"]["running"])
     swarm.open("a")
@@ -207,7 +202,7 @@ def test_a_daemon_that_run_started_ends_by_itself(swarm: Swarm) -> None:
     swarm.check_landed(swarm.run(swarm.plan("r", [swarm.task("a")])))
     wait_until(lambda: not swarm.status()["daemon"]["running"])
     swarm.wait_for_rest()
-    assert the_run(swarm)["counts"]["landed"] == 1
+    assert swarm.the_run()["counts"]["landed"] == 1
     assert swarm("wait", "--run", "r").code == 0
 
 

@@ -54,10 +54,6 @@ def copied(source: Path, to: Path) -> None:
     shutil.copytree(source, to, symlinks=True, ignore=lambda *_: ["api.sock"], copy_function=copy)
 
 
-def the_run(swarm: Swarm) -> dict[str, object]:
-    return dict(swarm.status()["runs"][0])
-
-
 def lands_once(swarm: Swarm, *names: str) -> None:
     """Lets the workers go on and holds what comes of it: each ran once and landed once."""
     for name in names:
@@ -120,7 +116,7 @@ def test_a_daemon_whose_place_was_taken_ends_by_itself(swarm: Swarm, how: str) -
     pid = at_work(swarm, "a", "b")
     state = common_dir(swarm.top) / "swarm"
     aside = state.with_name("swarm-aside")
-    workers = [task_of(the_run(swarm), name)["attempts"][0]["pid"] for name in ("a", "b")]
+    workers = [task_of(swarm.the_run(), name)["attempts"][0]["pid"] for name in ("a", "b")]
     if how == "replaced":
         copied(state, aside)
         os.rename(state, state.with_name("swarm-old"))
@@ -141,14 +137,14 @@ def test_a_daemon_whose_place_was_taken_ends_by_itself(swarm: Swarm, how: str) -
         shutil.rmtree(state, ignore_errors=True)
         os.rename(state.with_name("swarm-old"), state)
     swarm("start")
-    assert [task_of(the_run(swarm), name)["attempts"][0]["pid"] for name in ("a", "b")] == workers
+    assert [task_of(swarm.the_run(), name)["attempts"][0]["pid"] for name in ("a", "b")] == workers
     lands_once(swarm, "a", "b")
 
 
 def test_a_daemon_that_another_has_followed_writes_nothing_more(swarm: Swarm) -> None:
     """A daemon in whose journal another epoch was begun ends at its next word, with nothing written and no worker ended."""
     pid = at_work(swarm, "a")
-    worker = task_of(the_run(swarm), "a")["attempts"][0]["pid"]
+    worker = task_of(swarm.the_run(), "a")["attempts"][0]["pid"]
     journal = common_dir(swarm.top) / "swarm" / "journal.sqlite"
     other = sqlite3.connect(journal, timeout=60, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -170,7 +166,7 @@ def test_a_copy_is_another_repository(swarm: Swarm, swarm_in: Callable[..., Swar
     """In a copy of a repository whose daemon is at work nobody speaks to that daemon, touches its worktrees or ends its workers;
     starting one there is refused, with the way on."""
     pid = at_work(swarm, "a")
-    worker = task_of(the_run(swarm), "a")["attempts"][0]["pid"]
+    worker = task_of(swarm.the_run(), "a")["attempts"][0]["pid"]
     copied(swarm.top, tmp_path / "copy")
     copy = swarm_in(tmp_path / "copy")
     state = common_dir(copy.top) / "swarm"

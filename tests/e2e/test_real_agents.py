@@ -92,11 +92,6 @@ def settings(swarm: Swarm, text: str) -> None:
     swarm.look_again()
 
 
-def no_settings(swarm: Swarm) -> None:
-    (swarm.top / "swarm.toml").unlink()
-    swarm.look_again()
-
-
 def asks(name: str, agent: str, **more: Any) -> dict[str, Any]:
     return {"id": name, "agent": agent, "prompt": f"make {name}.txt", "claims": [f"{name}.txt"], **more}
 
@@ -159,7 +154,7 @@ def test_codex_works_for_two_tasks_and_waits_for_a_limit(swarm: Swarm) -> None:
     assert {each["summary"] for each in landed} == {"All is done."}
     assert all(each["tokens_in"] for each in landed)
     assert swarm.content("r", "one.txt") == "one\n"
-    no_settings(swarm)
+    swarm.without_settings()
 
 
 def test_claude_code_settles_a_conflict_and_keeps_to_its_claim(swarm: Swarm) -> None:
@@ -199,7 +194,7 @@ def test_claude_code_settles_a_conflict_and_keeps_to_its_claim(swarm: Swarm) -> 
     assert attempts["inside"] == ["stray", None]
     assert sorted(str(swarm.content("r", "both.txt")).split()) == ["left", "right"]
     assert swarm.content("r", "elsewhere.txt") is None
-    no_settings(swarm)
+    swarm.without_settings()
 
 
 def test_claude_code_is_killed_and_goes_on(swarm: Swarm) -> None:
@@ -249,7 +244,7 @@ def test_a_budget_ends_a_run_of_claude_code(swarm: Swarm) -> None:
     assert [task["state"] for task in run["tasks"]] == ["landed", "failed"]
     assert run["tasks"][1]["reason"]["code"] == "over_budget"
     assert run["spent"]["tokens"] == 220
-    no_settings(swarm)
+    swarm.without_settings()
 
 
 def test_real_programs_go_the_whole_way(swarm: Swarm) -> None:
@@ -281,7 +276,7 @@ def test_real_programs_go_the_whole_way(swarm: Swarm) -> None:
     assert {"one", "two"} <= set(swarm.landings(run["id"], run["base"]["commit"]))
     assert [each["text"] for each in run["goal"]["findings"]] == ["All is done."] * 2
     assert git(swarm.top, "show", "main:two.txt") == "two"
-    no_settings(swarm)
+    swarm.without_settings()
 
 
 def test_the_inspector_drives_a_whole_run(swarm: Swarm) -> None:

@@ -22,13 +22,10 @@ from swarm.edge.git import call
 from swarm.edge.git.refs import STALE_LOCK_S
 from swarm.errors import Refused, SwarmError, UsageError
 from tests.adversity import need_to_trace
+from tests.conftest import git as sh
 from tests.conftest import is_gone, wait_until
 
 WHO = git.Signature("Ada", "ada@example.org", 1_700_000_000)
-
-
-def sh(cwd: Path, *args: str) -> str:
-    return subprocess.run(["git", *args], cwd=cwd, check=True, capture_output=True, text=True).stdout.strip()
 
 
 @pytest.fixture

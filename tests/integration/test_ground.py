@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,15 +20,6 @@ from swarm.errors import Refused
 from tests.conftest import git
 
 PLAN = json.dumps({"name": "login", "tasks": [{"id": "x", "run": "true", "claims": ["x"]}]}).encode()
-
-
-@pytest.fixture
-def pool(repo: Path) -> Iterator[Pool]:
-    """The pool of `repo`, where the daemon has it."""
-    lock = repo / ".git" / "swarm" / "locks" / "worktrees.lock"
-    opened = Pool(edge.Repository.discover(repo), repo / ".worktrees" / "pool", lock=lock)
-    yield opened
-    opened.close()
 
 
 def submit(repo: Path, plan: bytes = PLAN) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 from pathlib import Path
 
@@ -10,15 +9,12 @@ import pytest
 
 from swarm.edge import history
 from swarm.errors import UsageError
+from tests.conftest import git as sh
 
 
 def diff_text(*asked: object, **more: object) -> str:
     """The patch as text."""
     return history.patch(*asked, **more).decode("utf-8", "replace")  # type: ignore[arg-type]
-
-
-def sh(cwd: Path, *args: str) -> str:
-    return subprocess.run(["git", *args], cwd=cwd, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def commit(repo: Path, path: str, text: str | bytes, message: str) -> str:

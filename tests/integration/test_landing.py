@@ -35,16 +35,10 @@ from swarm.edge.lockfile import MergeLockHeld, exclusive
 from swarm.edge.merging import Conflict, Merged, Replayed
 from swarm.errors import Refused
 from tests.adversity import need_to_write
+from tests.conftest import git as sh
 from tests.conftest import wait_for_session
 
 LINES = "".join(f"line {n}\n" for n in range(20))
-
-
-def sh(cwd: Path, *args: str, ok: bool = True) -> str:
-    """Runs git as a user or a worker would."""
-    done = subprocess.run(["git", *args], cwd=cwd, check=False, capture_output=True, text=True)
-    assert done.returncode == 0 or not ok, done.stderr
-    return done.stdout.removesuffix("\n")
 
 
 def work(
@@ -315,7 +309,7 @@ def test_bring_in_survives_gc_in_the_users_repository(yard: Yard) -> None:
     sh(yard.repo, "branch", "-D", "topic")
     sh(yard.repo, "reflog", "expire", "--expire=now", "--all")
     sh(yard.repo, "gc", "-q", "--prune=now")
-    assert sh(yard.repo, "cat-file", "-t", head, ok=False) == ""
+    assert sh(yard.repo, "cat-file", "-t", head, check=False) == ""
     landed = yard.land(head)
     assert sh(yard.repo, "show", f"{landed}:n") == "precious"
     yard.fsck()

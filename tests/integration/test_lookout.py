@@ -12,7 +12,8 @@ from swarm.core.model import Seen, Standing
 from swarm.edge import git
 from swarm.edge.landing import LandingRepository, StagingBranchMoved
 from swarm.edge.lookout import Lookout
-from tests.integration.test_landing import Yard, sh, work
+from tests.conftest import git as sh
+from tests.integration.test_landing import Yard, work
 
 
 def look(yard: Yard, landing: LandingRepository, published: str) -> Seen:

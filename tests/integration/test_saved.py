@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,18 +14,12 @@ from swarm.edge.lockfile import exclusive
 from swarm.edge.saved import Aside, Owner, lay_out, saved, write_files
 from swarm.edge.worktrees import Pool
 from swarm.errors import Refused, SwarmError
-from tests.integration.test_worktrees import collect, listing, open_pool, sh, snapshot
+from tests.conftest import git as sh
+from tests.integration.conftest import open_pool
+from tests.integration.test_worktrees import collect, listing, snapshot
 
 KEY = "r/Task one/2"
 AT = 1_700_000_000.0
-
-
-@pytest.fixture
-def pool(repo: Path) -> Iterator[Pool]:
-    """The pool of `repo`."""
-    opened = open_pool(repo)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
@@ -236,7 +230,7 @@ def test_an_unfinished_merge_is_saved_with_its_other_side(repo: Path, pool: Pool
     sh(path, "checkout", "-q", "--detach", base)
     (path / "src" / "b.py").write_text("ours\n")
     sh(path, "commit", "-qam", "ours")
-    sh(path, "merge", theirs, ok=False)
+    sh(path, "merge", theirs, check=False)
     branch = pool.give_back(KEY, at=AT)
     assert "<<<<<<<" in sh(repo, "show", f"{branch}:src/b.py")
     assert theirs in sh(repo, "rev-list", str(branch)).split()
@@ -250,7 +244,7 @@ def test_commits_that_an_unfinished_rebase_set_aside_are_saved(repo: Path, pool:
         sh(path, "add", name)
         sh(path, "commit", "-qm", name)
     tip = sh(path, "rev-parse", "HEAD")
-    sh(path, "-c", "sequence.editor=sed -i 1i\\\\break", "rebase", "-i", base, ok=False)
+    sh(path, "-c", "sequence.editor=sed -i 1i\\\\break", "rebase", "-i", base, check=False)
     branch = pool.give_back(KEY, at=AT)
     assert tip in sh(repo, "rev-list", str(branch)).split()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,17 +14,11 @@ from swarm.edge.keeping import REFUSALS
 from swarm.edge.saved import saved
 from swarm.edge.secluded import SHARED_OBJECTS
 from swarm.edge.worktrees import Pool
-from tests.integration.test_worktrees import collect, open_pool, sh
+from tests.conftest import git as sh
+from tests.integration.conftest import open_pool
+from tests.integration.test_worktrees import collect
 
 KEY = "r/t/1"
-
-
-@pytest.fixture
-def pool(repo: Path) -> Iterator[Pool]:
-    """The pool of `repo`."""
-    opened = open_pool(repo)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
@@ -253,7 +246,7 @@ def test_broken_objects_are_refused_and_kept(repo: Path, pool: Pool, inside: Ins
     assert found.touched == ("new",)
     assert "can't be taken over" in found.problem
     assert collect(pool, inside.tree, base) == found
-    assert sh(repo, "cat-file", "-e", commit, ok=False) == ""
+    assert sh(repo, "cat-file", "-e", commit, check=False) == ""
     assert not inside.folder.exists()
     (kept,) = [place for place in (repo / ".worktrees" / "pool" / ".kept").iterdir() if place.is_dir()]
     assert (kept / "refs").is_dir()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from swarm.edge.leftovers import Collected
 from swarm.edge.worktrees import Pool
+from tests.conftest import git as sh
 from tests.integration.test_secluded import Inside
-from tests.integration.test_worktrees import collect, open_pool, sh
+from tests.integration.test_worktrees import collect
 
 KEY = "r/t/1"
 
@@ -40,14 +40,6 @@ def base(repo: Path, library: Path) -> str:
     sh(repo, "submodule", "--quiet", "add", str(library), "lib/one")
     sh(repo, "commit", "-qm", "with a submodule")
     return sh(repo, "rev-parse", "HEAD")
-
-
-@pytest.fixture
-def pool(repo: Path) -> Iterator[Pool]:
-    """The pool of `repo`."""
-    opened = open_pool(repo)
-    yield opened
-    opened.close()
 
 
 class Worker:

@@ -27,31 +27,11 @@ from swarm.edge.leftovers import Collected
 from swarm.edge.linked import remove
 from swarm.edge.worktrees import Pool, WorktreeFailed
 from swarm.errors import SwarmError, UsageError
+from tests.conftest import git as sh
 from tests.conftest import wait_for_session
+from tests.integration.conftest import open_pool
 
 ADA = ("Ada", "ada@example.org")
-
-
-def sh(cwd: Path, *args: str, ok: bool = True) -> str:
-    """Runs git as a worker would."""
-    done = subprocess.run(["git", *args], cwd=cwd, check=False, capture_output=True, text=True)
-    assert done.returncode == 0 or not ok, done.stderr
-    return done.stdout.removesuffix("\n")
-
-
-def open_pool(repo: Path, **settings: object) -> Pool:
-    """Opens the pool of a repository where the daemon would."""
-    root = settings.pop("root", repo / ".worktrees" / "pool")
-    lock = repo / ".git" / "swarm" / "locks" / "worktrees.lock"
-    return Pool(git.Repository.discover(repo), root, lock=lock, **settings)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-def pool(repo: Path) -> Iterator[Pool]:
-    """The pool of `repo`."""
-    opened = open_pool(repo)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
@@ -138,7 +118,7 @@ def test_a_worktree_stands_detached_and_clean_at_its_base(
     path = pool.take("run/t/1", base)
     assert listing(path) == pristine(repo, base, tmp_path)
     assert sh(path, "rev-parse", "HEAD") == base
-    assert sh(path, "symbolic-ref", "-q", "HEAD", ok=False) == ""
+    assert sh(path, "symbolic-ref", "-q", "HEAD", check=False) == ""
     assert sh(path, "status", "--porcelain", "--ignored") == ""
 
 
@@ -225,13 +205,13 @@ def _unfinished_merge(path: Path, repo: Path) -> None:
     sh(path, "checkout", "-q", "-b", "side", other)
     (path / "src" / "b.py").write_text("theirs\n")
     sh(path, "commit", "-qam", "theirs")
-    sh(path, "merge", "HEAD@{2}", ok=False)
+    sh(path, "merge", "HEAD@{2}", check=False)
     assert sh(path, "ls-files", "-u") != ""
 
 
 def _unfinished_rebase_and_bisect(path: Path, repo: Path) -> None:
     sh(path, "bisect", "start")
-    sh(path, "-c", "sequence.editor=sed -i 1i\\\nbreak", "rebase", "-i", "HEAD~1", ok=False)
+    sh(path, "-c", "sequence.editor=sed -i 1i\\\nbreak", "rebase", "-i", "HEAD~1", check=False)
 
 
 def _hiding_flags(path: Path, _repo: Path) -> None:
@@ -993,7 +973,7 @@ def test_nothing_is_read_where_somebody_may_be_left(repo: Path, pool: Pool, base
     assert kept.with_suffix(".git").is_dir()
     assert (kept / "secret").read_text() == "read through a link"
     assert not sh(repo, "for-each-ref", "refs/heads/swarm")
-    assert sh(repo, "cat-file", "-t", sh(repo, "hash-object", str(kept / "secret")), ok=False) == ""
+    assert sh(repo, "cat-file", "-t", sh(repo, "hash-object", str(kept / "secret")), check=False) == ""
     again = pool.take("r/a/2", base)
     assert not (again / "secret").exists()
     assert collect(pool, again, base).problem == ""

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from swarm.core import plan
-from swarm.core.model import Claim, Defaults, PhaseSpec, TaskSpec, TaskState
+from swarm.core.model import Claim, Defaults, PhaseSpec, TaskState
 from swarm.errors import UsageError
+from tests.builders import tasks_of, the_plan
 
 REAL = Path(__file__).parent.parent / "data" / "plans"
 AGENT = Defaults(agent="claude")
@@ -31,15 +32,6 @@ def phased(*phases: dict[str, Any], **top: Any) -> plan.Reading:
 
 def flat(*tasks: dict[str, Any], key: str = "tasks") -> plan.Reading:
     return read({"feature": "f", key: list(tasks)})
-
-
-def the_plan(reading: plan.Reading) -> plan.PlanSpec:
-    assert reading.plan is not None, reading.errors
-    return reading.plan
-
-
-def tasks_of(reading: plan.Reading) -> dict[str, TaskSpec]:
-    return {task.id: task for task in the_plan(reading).tasks}
 
 
 def phases_of(reading: plan.Reading) -> dict[str, PhaseSpec]:

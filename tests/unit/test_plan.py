@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from swarm.core import plan
 from swarm.core.model import Claim, Defaults, Mode, Suite, TaskSpec, slug
+from tests.builders import tasks_of, the_plan
 
 _KEYS = [
     "name",
@@ -100,15 +101,6 @@ def native(*tasks: dict[str, Any], **top: Any) -> plan.Reading:
     """Reads a native JSON plan of these tasks, each with a command and a claim of its own unless it says otherwise."""
     full = [{"run": "true", "claims": [f"{task.get('id', 'x')}.txt"], **task} for task in tasks]
     return read_json({"name": "p", **top, "tasks": full})
-
-
-def the_plan(reading: plan.Reading) -> plan.PlanSpec:
-    assert reading.plan is not None, reading.errors
-    return reading.plan
-
-
-def tasks_of(reading: plan.Reading) -> dict[str, TaskSpec]:
-    return {task.id: task for task in the_plan(reading).tasks}
 
 
 def errors(reading: plan.Reading) -> dict[str, str]:
