@@ -105,7 +105,8 @@ def test_what_swarm_made_is_no_hindrance(repo: Path, pool: Pool) -> None:
     """The pool, and what an earlier run of that name left, are ours."""
     base = git(repo, "rev-parse", "HEAD")
     pool.prepare_staging(repo / ".worktrees" / "login" / "staging", base)
-    pool.give_back("login/x/1") if pool.take("login/x/1", base) else None
+    pool.take("login/x/1", base)
+    pool.give_back("login/x/1")
     git(repo, "worktree", "remove", "--force", str(repo / ".worktrees" / "login" / "staging"))
     submit(repo)
 
