@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class Reclaimable:
     """A folder that can be made again: since when its worktree has been as it is, and the room that it takes."""
 
     path: str
@@ -18,11 +18,11 @@ class Holding:
     size_bytes: int
 
 
-def beyond(holdings: Iterable[Holding], budget_bytes: int) -> list[Holding]:
+def beyond(found: Iterable[Reclaimable], budget_bytes: int) -> list[Reclaimable]:
     """Lists what has to go, oldest first, until what is left takes no more than the budget; 0 is no budget."""
-    oldest_first = sorted(holdings, key=lambda each: (each.since, each.path))
+    oldest_first = sorted(found, key=lambda each: (each.since, each.path))
     over = sum(each.size_bytes for each in oldest_first) - budget_bytes
-    going: list[Holding] = []
+    going: list[Reclaimable] = []
     for each in oldest_first if budget_bytes else ():
         if over <= 0:
             break

@@ -667,7 +667,7 @@ class Api:
         body = await self._body(request)
         run = self._run(body["run"])
         discarder, ground = self.service.execution.discarder(), discarding.ground(run)
-        holds = [] if run.discarding else await asyncio.to_thread(lambda: discarder.holdings(ground))
+        holds = [] if run.discarding else await asyncio.to_thread(lambda: discarder.losses(ground))
         told = [{"name": each.name, "text": each.text} for each in holds]
         if body.get("dry_run"):
             return JSONResponse({"run": run.id, "holds": told, "discarded": False})

@@ -30,14 +30,14 @@ STAGING = "staging"  # the name of what has landed, among what would be lost
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class Loss:
     """Work of a run that is nowhere else: the name to type for giving it up, and what it is."""
 
     name: str
     text: str
 
 
-def refusal(run: str, holds: Sequence[Holding]) -> Refused:
+def refusal(run: str, holds: Sequence[Loss]) -> Refused:
     """Says what would be lost, and what to type where that is wanted."""
     shown = [f"  {each.name}: {each.text}" for each in holds[:LISTED_MAX]]
     if len(holds) > LISTED_MAX:
@@ -98,7 +98,7 @@ class Discarder:
     refs: git.Refs
     places: Places
 
-    def holdings(self, of: Ground) -> list[Holding]:
+    def losses(self, of: Ground) -> list[Loss]:
         """Lists what would be lost. Raises `Refused` where a branch of the run is checked out in a worktree of the user's own, or a
         rebase or bisection under way holds it."""
         common = self.repository.common_dir
@@ -107,12 +107,12 @@ class Discarder:
         there = self._commits(of, branches)
         every = [commit for _, _, commits in there for commit in commits]
         alone = git.reached_by_none(common, every, besides=f"refs/heads/swarm/{of.run}/*")
-        found = {name: Holding(name, f"{name} is under way") for name in of.live}
+        found = {name: Loss(name, f"{name} is under way") for name in of.live}
         for name, text, commits in there:
             if name not in found and alone.intersection(commits):
-                found[name] = Holding(name, text)
+                found[name] = Loss(name, text)
         for name, text in (*self._dirty(of), *self._uncollected(of), *self.pool.aside.of(of.run)):
-            found.setdefault(name, Holding(name, text))
+            found.setdefault(name, Loss(name, text))
         return list(found.values())
 
     def _commits(self, of: Ground, branches: dict[str, str]) -> list[tuple[str, str, tuple[str, ...]]]:

@@ -27,7 +27,7 @@ from swarm.core.model import Limits, Readings, Reason, attempt_key
 from swarm.daemon import collecting
 from swarm.daemon.discarding import Discarder
 from swarm.daemon.edges import Edges, lease_key
-from swarm.daemon.finishing import Finisher, Hold
+from swarm.daemon.finishing import Finisher, Grip
 from swarm.daemon.gauge import NO_ROOM, Gauge
 from swarm.daemon.landing import Lander
 from swarm.daemon.threads import Threads
@@ -67,7 +67,7 @@ class Execution:
     _tasks: dict[asyncio.Task[None], str] = field(default_factory=dict)  # and the run that each is about
     _discarding: set[str] = field(default_factory=set)
     _verifying: dict[tuple[str, str, int], asyncio.Task[Any]] = field(default_factory=dict)
-    _finishing: dict[str, Hold] = field(default_factory=dict)  # by request
+    _finishing: dict[str, Grip] = field(default_factory=dict)  # by request
     _returns: Counter[str] = field(default_factory=Counter)  # failed ones
     _numbers: Iterator[int] = field(default_factory=itertools.count)
     _under_way: dict[int, str] = field(
@@ -262,9 +262,9 @@ class Execution:
     def take_back(self, request: str, why: Reason) -> None:
         """Has a finish given up that nobody wants any more, unless it is being carried over. One that the end of the daemon cuts
         short is left to the next."""
-        hold = self._finishing.get(request)
-        if hold is not None and not self.closing:
-            hold.take_back(why)
+        grip = self._finishing.get(request)
+        if grip is not None and not self.closing:
+            grip.take_back(why)
 
     async def close(self, *, leave: bool, late: bool = False) -> None:
         """Stops carrying out: what is under way in threads is finished, suites are ended or, with `leave`, left running. Where it
@@ -387,14 +387,14 @@ class Execution:
 
     def _finish(self, command: cmd.Finish) -> Coroutine[Any, Any, m.Event]:
         """Finishes; from the moment that the command is given it can be taken back."""
-        hold = self._finishing[command.request] = Hold()
-        return self._finish_held(command, hold)
+        grip = self._finishing[command.request] = Grip()
+        return self._finish_held(command, grip)
 
-    async def _finish_held(self, command: cmd.Finish, hold: Hold) -> m.Event:
+    async def _finish_held(self, command: cmd.Finish, grip: Grip) -> m.Event:
         edges = self.edges
         finisher = Finisher(edges.repository, edges.landing, edges.refs, edges.places, self._verifier())
         try:
-            return await finisher.finish(command, self.in_thread, self.clock, edges.places.nonce_head, hold)
+            return await finisher.finish(command, self.in_thread, self.clock, edges.places.nonce_head, grip)
         finally:
             del self._finishing[command.request]
 

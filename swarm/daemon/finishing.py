@@ -64,8 +64,8 @@ class Origin(NamedTuple):
     commit: str
 
 
-class Hold:
-    """A finish as whoever asked for it has hold of it: they may take it back until it is carried over. For the loop alone."""
+class Grip:
+    """A finish as whoever asked for it has a grip on it: they may take it back until it is carried over. For the loop alone."""
 
     def __init__(self) -> None:
         self.why: Reason | None = None  # once it is taken back
@@ -161,11 +161,11 @@ class Finisher:
             )
 
     async def finish(
-        self, command: cmd.Finish, in_thread: InThread, clock: Callable[[], float], nonce: str, hold: Hold
+        self, command: cmd.Finish, in_thread: InThread, clock: Callable[[], float], nonce: str, grip: Grip
     ) -> m.Event:
-        """Carries a finish out; `Finished`, or `FinishRefused` with the reason, also where it was taken back by its `hold`.
+        """Carries a finish out; `Finished`, or `FinishRefused` with the reason, also where it was taken back by its `grip`.
         Doing it again after a crash completes it."""
-        reason: Reason | None = await in_thread(lambda: self.put_back(command.run))
+        reason: Reason | None = await in_thread(lambda: self.put_back_killed(command.run))
         if reason is not None:
             return self._refused(command, clock(), reason)
         outlook: Outlook = await in_thread(
@@ -188,10 +188,10 @@ class Finisher:
         if reason is not None:
             return self._refused(command, clock(), reason)
         if outlook.merged and command.suites:
-            reason = await hold.through(self._verify(command, outlook, nonce))
+            reason = await grip.through(self._verify(command, outlook, nonce))
             if reason is not None:
                 return self._refused(command, clock(), reason)
-        if (reason := hold.let_go()) is not None:
+        if (reason := grip.let_go()) is not None:
             return self._refused(command, clock(), reason)
         reason = await in_thread(lambda: self._carry_over(command, outlook))
         if reason is not None:
@@ -291,7 +291,7 @@ class Finisher:
         moves = (Move.begun(aside) for aside in self.places.moves(run))
         return [move.top for move in moves if move is not None and move.stands()]
 
-    def put_back(self, run: str) -> Reason | None:
+    def put_back_killed(self, run: str) -> Reason | None:
         """Puts back what a daemon that was killed had moved of checkouts for a finish of this run, so that it begins anew; gives
         what stops that. A checkout that stands at another commit by now, our own or one of the user's, is left as it is."""
         for aside in self.places.moves(run):

@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection
+from functools import partial
 
 from swarm import log
 from swarm.core import messages as m
 from swarm.core import reclaiming
 from swarm.core.model import ATTEMPT_ENDS, Step, attempt_key
-from swarm.core.reclaiming import Holding
+from swarm.core.reclaiming import Reclaimable
 from swarm.core.state import Swarm
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution
@@ -55,7 +56,7 @@ class Reclaiming:
             await asyncio.sleep(max(WAIT_S, SHARE * took_s))
             self._news = False
             ended, begun = kept(self._coordinator.swarm), time.monotonic()
-            gone: list[Holding] = await self._execution.in_thread(lambda ended=ended: self._reclaim(ended))  # type: ignore[misc]
+            gone: list[Reclaimable] = await self._execution.in_thread(partial(self._reclaim, ended))
             took_s = time.monotonic() - begun
             if gone:
                 paths, size_bytes = tuple(each.path for each in gone), sum(each.size_bytes for each in gone)
@@ -63,9 +64,11 @@ class Reclaiming:
                 self._coordinator.post(m.Reclaimed(at=at, paths=paths, size_bytes=size_bytes))
         self._looking = None
 
-    def _reclaim(self, ended: Collection[str]) -> list[Holding]:
+    def _reclaim(self, ended: Collection[str]) -> list[Reclaimable]:
         edges, names = self._execution.edges, self._settings.regenerable
-        found = {each: pool for pool in (edges.pool, edges.scratch) for each in pool.holdings(ended, names)}
+        found = {
+            each: pool for pool in (edges.pool, edges.scratch) for each in pool.reclaimable(ended, names)
+        }
         gone = []
         for each in reclaiming.beyond(found, self._settings.disk_budget_bytes):
             try:

@@ -75,7 +75,7 @@ class Merger:
         self._git_dir = git_dir
         self._objects = objects
         self._rules = MergeRules(objects)
-        self._helper = git.Standing(_STDIN, git_dir, unbuffered=True, renew_after=MERGES_PER_HELPER)
+        self._helper = git.Helper(_STDIN, git_dir, unbuffered=True, renew_after=MERGES_PER_HELPER)
 
     def close(self) -> None:
         """Ends the standing helper."""

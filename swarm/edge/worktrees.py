@@ -20,7 +20,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from swarm.core.model import Cleaned, Finding
-from swarm.core.reclaiming import Holding
+from swarm.core.reclaiming import Reclaimable
 from swarm.crashpoints import crash_at
 from swarm.edge import git, ground, ignored, linked, regenerable, secluded, survey
 from swarm.edge.follower import Follower
@@ -323,10 +323,10 @@ class Pool:
             self._remove(member)
         return len(free)
 
-    def holdings(self, ended: Collection[str], names: Collection[str]) -> list[Holding]:
+    def reclaimable(self, ended: Collection[str], names: Collection[str]) -> list[Reclaimable]:
         """Lists what can be made again of what nobody works in: free members as they are, and the folders of these `names` in
         those that were kept for attempts that have `ended`. A member that is busy, or can't be looked at, has none."""
-        found: list[Holding] = []
+        found: list[Reclaimable] = []
         for member in self._sorted():
             if member.lock.acquire(blocking=False):
                 try:
@@ -335,22 +335,22 @@ class Pool:
                     member.lock.release()
         return found
 
-    def _held(self, member: Member, ended: Collection[str], names: Collection[str]) -> list[Holding]:
+    def _held(self, member: Member, ended: Collection[str], names: Collection[str]) -> list[Reclaimable]:
         if member.key and member.key not in ended:
             return []
         try:
             if not self._upkeep.is_whole(member):
                 return []
             if not member.key:
-                return [Holding(str(member.path), member.since, survey.size(str(member.path))[0])]
+                return [Reclaimable(str(member.path), member.since, survey.size(str(member.path))[0])]
             found = regenerable.find(self._upkeep.tree(member), names, ours=self._leases.index(member))
         except (git.GitError, OSError):
             return []
-        return [Holding(str(path), member.since, size_bytes) for path, size_bytes in found]
+        return [Reclaimable(str(path), member.since, size_bytes) for path, size_bytes in found]
 
-    def reclaim(self, holding: Holding, ended: Collection[str], names: Collection[str]) -> bool:
-        """Removes what `holdings` listed, if it still may go; tells whether it did. Raises GitError, OSError."""
-        path = Path(holding.path)
+    def reclaim(self, found: Reclaimable, ended: Collection[str], names: Collection[str]) -> bool:
+        """Removes what `reclaimable` listed, if it still may go; tells whether it did. Raises GitError, OSError."""
+        path = Path(found.path)
         with self._choosing:
             member = next((m for m in self._members.values() if path.is_relative_to(m.path)), None)
             if member is None or (path == member.path and member.key):

@@ -294,7 +294,7 @@ def _held(ended: Ended, working: tuple[str, ...] = ()) -> list[str]:
     ground = Ground(
         run="r", base=ended.base, staging=(), live=(), working=working, work={}, worktrees=("staging",)
     )
-    return [each.name for each in ended.execution.discarder().holdings(ground)]
+    return [each.name for each in ended.execution.discarder().losses(ground)]
 
 
 def test_a_discard_counts_what_could_not_be_collected(repo: Path) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from swarm.core.model import Reason
-from swarm.daemon.finishing import STOPPED, TAKEN_BACK, Hold
+from swarm.daemon.finishing import STOPPED, TAKEN_BACK, Grip
 
 
 async def _suites(began: asyncio.Event, ended: list[str]) -> Reason | None:
@@ -23,13 +23,13 @@ def test_what_is_taken_back_ends_its_suites_and_is_not_carried_over() -> None:
     """Suites that run are ended, the reason says that it was taken back, and nothing is carried over after it."""
 
     async def take_back() -> None:
-        hold, began, ended = Hold(), asyncio.Event(), list[str]()
-        waiting = asyncio.ensure_future(hold.through(_suites(began, ended)))
+        grip, began, ended = Grip(), asyncio.Event(), list[str]()
+        waiting = asyncio.ensure_future(grip.through(_suites(began, ended)))
         await began.wait()
-        hold.take_back(TAKEN_BACK)
+        grip.take_back(TAKEN_BACK)
         assert await waiting == TAKEN_BACK
         assert ended == ["suites"]
-        assert hold.let_go() == TAKEN_BACK
+        assert grip.let_go() == TAKEN_BACK
 
     asyncio.run(take_back())
 
@@ -38,9 +38,9 @@ def test_what_is_taken_back_before_its_suites_begins_none() -> None:
     """A finish that was taken back while it was looked at runs no suite."""
 
     async def take_back() -> None:
-        hold, began = Hold(), asyncio.Event()
-        hold.take_back(STOPPED)
-        assert await hold.through(_suites(began, [])) == STOPPED
+        grip, began = Grip(), asyncio.Event()
+        grip.take_back(STOPPED)
+        assert await grip.through(_suites(began, [])) == STOPPED
         assert not began.is_set()
 
     asyncio.run(take_back())
@@ -48,23 +48,23 @@ def test_what_is_taken_back_before_its_suites_begins_none() -> None:
 
 def test_what_is_carried_over_is_not_taken_back() -> None:
     """From the first file on there is no way back: it is told as what it becomes."""
-    hold = Hold()
-    assert hold.let_go() is None
-    hold.take_back(TAKEN_BACK)
-    assert hold.why is None
+    grip = Grip()
+    assert grip.let_go() is None
+    grip.take_back(TAKEN_BACK)
+    assert grip.why is None
 
 
 def test_a_daemon_that_ends_is_nobody_who_takes_it_back() -> None:
     """When the task is cancelled itself, by a daemon that ends, that goes through: the next daemon goes on with the finish."""
 
     async def end() -> None:
-        hold, began, ended = Hold(), asyncio.Event(), list[str]()
-        waiting = asyncio.ensure_future(hold.through(_suites(began, ended)))
+        grip, began, ended = Grip(), asyncio.Event(), list[str]()
+        waiting = asyncio.ensure_future(grip.through(_suites(began, ended)))
         await began.wait()
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
         assert ended == ["suites"]
-        assert hold.why is None
+        assert grip.why is None
 
     asyncio.run(end())

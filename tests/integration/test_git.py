@@ -599,7 +599,7 @@ def test_helper_that_never_works_is_given_up(
 def test_helper_that_says_nothing_is_killed(repo: Path, fake_git: Path) -> None:
     """A helper that does not answer within the limit is killed, and the question raises."""
     fake_git.write_text("#!/bin/sh\nexec sleep 600\n")
-    helper = git.Standing(("cat-file", "--batch-command"), repo / ".git", limit_s=0.3)
+    helper = git.Helper(("cat-file", "--batch-command"), repo / ".git", limit_s=0.3)
     with pytest.raises(git.GitTimedOut):
         helper.ask(b"info x\n", lambda got: None)
     assert helper.pid() is None
@@ -608,7 +608,7 @@ def test_helper_that_says_nothing_is_killed(repo: Path, fake_git: Path) -> None:
 
 def test_helper_is_renewed(repo: Path) -> None:
     """A helper with a bounded life is replaced when it has answered so often, and answers alike."""
-    helper = git.Standing(("cat-file", "--batch-command"), repo / ".git", renew_after=2)
+    helper = git.Helper(("cat-file", "--batch-command"), repo / ".git", renew_after=2)
     pids = set()
     for _ in range(5):
         assert helper.ask(

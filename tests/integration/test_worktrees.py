@@ -1668,7 +1668,7 @@ def fill(folder: Path, size_bytes: int = 50_000) -> None:
 
 
 def reclaimable(pool: Pool, *ended: str) -> dict[str, int]:
-    return {os.path.relpath(each.path, pool.root): each.size_bytes for each in pool.holdings(ended, NAMES)}
+    return {os.path.relpath(each.path, pool.root): each.size_bytes for each in pool.reclaimable(ended, NAMES)}
 
 
 def test_only_what_git_ignores_whole_is_made_again(repo: Path, pool: Pool, base: str) -> None:
@@ -1708,7 +1708,7 @@ def test_what_is_reclaimed_is_gone_and_nothing_else(repo: Path, pool: Pool, base
     (path / "README.md").write_text("changed\n")
     (path / "new").write_text("untracked\n")
     pool.give_back("r/b/1")
-    modules, packages, free = pool.holdings(["r/a/1"], NAMES)
+    modules, packages, free = pool.reclaimable(["r/a/1"], NAMES)
     assert [modules.path, free.path] == [str(path / "node_modules"), str(other)]
     assert pool.reclaim(modules, ["r/a/1"], NAMES)
     assert not (path / "node_modules").exists()
@@ -1735,7 +1735,7 @@ def test_a_reclaim_that_was_cut_short_is_swept(
     """Killed while a folder is removed, no half of it stays in the worktree, and what is left of it goes at the next start."""
     path = pool.take("r/a/1", base)
     fill(path / "node_modules")
-    (found,) = pool.holdings(["r/a/1"], NAMES)
+    (found,) = pool.reclaimable(["r/a/1"], NAMES)
     monkeypatch.setattr("swarm.edge.upkeep._remove_quietly", lambda _: None)
     pool.reclaim(found, ["r/a/1"], NAMES)
     monkeypatch.undo()

@@ -54,7 +54,7 @@ from swarm.edge.git.refs import (
     refs_below,
 )
 from swarm.edge.git.repository import Repository, probe
-from swarm.edge.git.standing import Standing
+from swarm.edge.git.standing import Helper
 from swarm.edge.git.trees import GITLINK_MODE, TREE_MODE, TreeEntry
 
 __all__ = [
@@ -67,6 +67,7 @@ __all__ = [
     "GitEnded",
     "GitError",
     "GitTimedOut",
+    "Helper",
     "Objects",
     "Outcome",
     "Reader",
@@ -75,7 +76,6 @@ __all__ = [
     "Refs",
     "Repository",
     "Signature",
-    "Standing",
     "TreeEntry",
     "alternates",
     "branches_with",

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from swarm.edge.git.call import GitError, decode, encode, run
-from swarm.edge.git.standing import Standing
+from swarm.edge.git.standing import Helper
 from swarm.edge.git.trees import TREE_MODE, TreeEntry, read_tree, tree_body
 
 REMEMBERED_COMMITS = 500  # about 1.3 kB each
@@ -137,9 +137,9 @@ class Objects:
         self.git_dir = git_dir
         self.folder = os.fspath(folder) if folder is not None else os.path.join(git_dir, "objects")
         env = None if folder is None else {"GIT_OBJECT_DIRECTORY": self.folder}
-        self._contents = Standing(("cat-file", "--batch-command"), git_dir, env=env)
+        self._contents = Helper(("cat-file", "--batch-command"), git_dir, env=env)
         self._mark = f"end {secrets.token_hex(8)}\n".encode()
-        self._differences = Standing(_DIFF, git_dir, env=env)
+        self._differences = Helper(_DIFF, git_dir, env=env)
         self._commits: OrderedDict[str, CommitFacts] = OrderedDict()
         self._diffs: OrderedDict[tuple[str, str], list[Change]] = OrderedDict()
 

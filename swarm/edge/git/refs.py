@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from swarm.edge.git.call import GitError, run
 from swarm.edge.git.objects import is_object_id
-from swarm.edge.git.standing import Standing
+from swarm.edge.git.standing import Helper
 
 ZERO = "0" * 40
 STALE_LOCK_S = 10.0  # a git holds the lock of a ref for milliseconds; one that was killed, for ever
@@ -153,7 +153,7 @@ class Refs:
     def __init__(self, common_dir: Path | str, *, ours: str = "refs/heads/swarm/") -> None:
         self.common_dir = common_dir
         self._ours = ours
-        self._updates = Standing(("update-ref", "-m", _MESSAGE, "--stdin"), common_dir)
+        self._updates = Helper(("update-ref", "-m", _MESSAGE, "--stdin"), common_dir)
         self._note = os.path.join(common_dir, "swarm", "moving")
 
     def read(self, ref: str) -> str | None:

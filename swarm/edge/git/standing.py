@@ -26,7 +26,7 @@ class _Ended(Exception):
     """The helper is gone, or said something that is no answer."""
 
 
-class Standing:
+class Helper:
     """One `git <args>` that reads questions from stdin. Thread-safe; one question at a time.
 
     With `unbuffered` it runs under stdbuf, for commands that do not flush after each answer. After `renew_after` answers it
@@ -64,7 +64,7 @@ class Standing:
                 if self._fruitless >= FRUITLESS_MAX:
                     break
                 try:
-                    return self._ask_standing(question, length)
+                    return self._ask_child(question, length)
                 except _Ended:
                     self._end()
                 except BaseException:
@@ -84,7 +84,7 @@ class Standing:
         with self._lock:
             self._end(gently=True)
 
-    def _ask_standing(self, question: bytes, length: Callable[[bytearray], int | None]) -> bytes:
+    def _ask_child(self, question: bytes, length: Callable[[bytearray], int | None]) -> bytes:
         child = self._started()
         deadline = time.monotonic() + self._limit_s
         answer = self._talk(child, question, length, deadline)
