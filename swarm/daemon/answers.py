@@ -18,7 +18,7 @@ from swarm.core.places import AttemptPlaces
 from swarm.daemon import intake
 from swarm.daemon.edges import Edges
 from swarm.daemon.verification import tail_of
-from swarm.edge import contract, heard, linked
+from swarm.edge import contract, heard, whole
 from swarm.errors import SwarmError
 
 PRINTED_MAX = 100_000  # bytes from the end of what a command printed, where that is its answer
@@ -55,7 +55,7 @@ def read(command: cmd.Collect, edges: Edges) -> Answer | None:
     wanted = goals.plan_text(text)
     plan, problem = read_plan(wanted, goals.draft_name(wanted), edges)
     if not problem:
-        linked.write_text(places.draft(goals.draft_name(wanted)), wanted)
+        whole.write(places.draft(goals.draft_name(wanted)), wanted, durable=False)
     elif printed:
         problem = f"{problem}\n{_ALL_PRINTED}"
     return Answer(text, plan, problem)

@@ -22,7 +22,7 @@ from swarm.core.run import Run
 from swarm.daemon import answers, closing, usable
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.submitting import Submitter
-from swarm.edge import contract, linked, project
+from swarm.edge import contract, project, whole
 from swarm.errors import Refused, UsageError
 from swarm.settings import RoleSettings
 from swarm.worker.agents import missing
@@ -202,5 +202,5 @@ def _text(path: Path, drafted: str) -> str:
         raise UsageError(f"{path}: {problem}", "Nothing was done.")
     if drafted and not text:
         path.parent.mkdir(parents=True, exist_ok=True)
-        linked.write_text(path, drafted)
+        whole.write(path, drafted, durable=False)
     return text or drafted

@@ -40,7 +40,7 @@ from swarm.core.suites import (
 )
 from swarm.crashpoints import crash_at
 from swarm.daemon.oversight import Oversight
-from swarm.edge import contract, git, process, pytest_split, trouble
+from swarm.edge import contract, git, process, pytest_split, trouble, whole
 from swarm.edge.furnish import USUAL, Bounds, WorktreeSetupFailed
 from swarm.edge.linked import remove
 from swarm.edge.remembered import Remembered
@@ -352,7 +352,7 @@ class _Bench:
         if exited.done():
             exited.result()
             return None
-        over.write_text(MULTIPLIED if multiplied.is_set() else "")
+        whole.write(over, MULTIPLIED if multiplied.is_set() else "", durable=False)
         return over.read_text()
 
     def _left(self) -> tuple[bool, frozenset[str]]:
@@ -604,9 +604,7 @@ def _took_s(worker: Path) -> float:
 
 
 def _write_changed(folder: Path, paths: Sequence[str]) -> None:
-    draft = folder / f"{CHANGED}.new"
-    draft.write_bytes(git.encode("\0".join(paths)))
-    os.replace(draft, folder / CHANGED)
+    whole.write(folder / CHANGED, git.encode("\0".join(paths)), durable=False)
 
 
 def _read_changed(folder: Path) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from swarm.edge import git, linked
+from swarm.edge import git, linked, whole
 
 NOTE = "note.json"
 _Mark = tuple[int, ...]  # which file it is, and in which state
@@ -76,7 +76,7 @@ class Move:
                 "seen": seen,
                 "none_yet": none_yet,
             }
-            linked.write_text(self.aside / NOTE, json.dumps(noted))
+            whole.write(self.aside / NOTE, json.dumps(noted), durable=False)
         except BaseException:
             linked.remove(self.aside)
             raise

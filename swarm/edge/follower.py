@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.crashpoints import crash_at
-from swarm.edge import git, linked
+from swarm.edge import git, linked, whole
 from swarm.edge.linked import LinkedTree
 from swarm.edge.lockfile import exclusive
 from swarm.errors import SwarmError
@@ -52,7 +52,7 @@ class Follower:
         elif (tree.admin / "index").exists() and not (tree.admin / MOVE).exists():
             return
         if os.listdir(path) == [".git"]:  # nothing of a person's can lie there, so nothing is compared
-            linked.write_text(tree.admin / MOVE, f"- {commit}\n")
+            whole.write(tree.admin / MOVE, f"- {commit}\n", durable=False)
             tree.break_locks()
             tree.git("checkout", "-q", "-f", "--detach", commit)
             linked.remove(tree.admin / MOVE)
@@ -143,7 +143,7 @@ class Follower:
 
     def _move(self, tree: LinkedTree, old: str, new: str) -> str:
         note = tree.admin / MOVE
-        linked.write_text(note, f"{old} {new}\n")
+        whole.write(note, f"{old} {new}\n", durable=False)
         crash_at("follow.noted")
         asked = tree.git(*_FAST_FORWARD, new, ok=(0, 1, 128))  # moves HEAD last, and only from where it was
         if asked.code == 0:
@@ -182,7 +182,7 @@ class Follower:
 
     def _finish(self, tree: LinkedTree, old: str | None, new: str) -> list[str]:
         seen = tree.head()
-        linked.write_text(tree.admin / MOVE, f"{old or '-'} {new}\n")
+        whole.write(tree.admin / MOVE, f"{old or '-'} {new}\n", durable=False)
         tree.break_locks()
         index, older = tree.admin / "swarm-new", tree.admin / "swarm-old"
         for scratch in (index, older):

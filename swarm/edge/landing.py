@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 import threading
 import zlib
 from collections.abc import Iterable, Sequence
@@ -21,7 +20,7 @@ from typing import NamedTuple
 from swarm.core.entries import of_twins
 from swarm.core.model import slug, staging_branch
 from swarm.crashpoints import crash_at
-from swarm.edge import git, submitted
+from swarm.edge import git, submitted, whole
 from swarm.edge.carrying import Carrier, Packed, store_env, view_env
 from swarm.edge.git import CommitFacts, Objects, RefChange, RefMoved, Refs, Repository, Signature
 from swarm.edge.ground import branch_in_the_way
@@ -49,7 +48,7 @@ _CONFIG = """[core]
 \tmade = {made:08x}
 """
 PINS = "refs/attempts/"  # of all work that was submitted
-_DRAFTS = (".config-", ".shallow-")  # of `_write_whole`
+_DRAFTS = (".config-", ".shallow-")  # of older versions
 _TASK_TRAILER = re.compile(r"^Swarm-Task: (.+)$", re.MULTILINE)
 
 
@@ -170,7 +169,7 @@ class LandingRepository:
             cwd=folder,
         )
         crash_at("landing.made")
-        _write_whole(config, self._settings(config.read_text()))
+        whole.write(config, self._settings(config.read_text()), durable=True)
 
     def _settings(self, text: str) -> str:
         """Gives what the settings must be, where `text` is what git wrote when it made the repository, or that and ours."""
@@ -202,6 +201,7 @@ class LandingRepository:
         """
         lock.require()
         found = [each for each in self.path.glob(".*-*") if each.name.startswith(_DRAFTS)]
+        found += self.path.glob("*.new")  # of `whole`
         found += [each for each in self.path.glob("objects/*/tmp_*") if each.is_file()]
         found += [each for each in self._user_store.glob("??/tmp_obj_*_*") if _is_abandoned(each.name)]
         for each in found if not dry_run else ():
@@ -270,7 +270,9 @@ class LandingRepository:
         """Tells git that history ends at `base` here. Written before the commit comes, so that it is never seen uncut."""
         cuts = self._cuts()
         if base not in cuts:
-            _write_whole(self.path / "shallow", "".join(f"{cut}\n" for cut in sorted({*cuts, base})))
+            whole.write(
+                self.path / "shallow", "".join(f"{cut}\n" for cut in sorted({*cuts, base})), durable=True
+            )
             self._merger.close()  # a standing process knows only the cuts it started with
 
     def _cuts(self) -> set[str]:
@@ -354,7 +356,7 @@ class LandingRepository:
         Packed(self.path, users_view, {}).carry(cuts, [], keep=True)
         theirs = self._user_shallow()
         if theirs:
-            _write_whole(shallow, Path(theirs).read_text())
+            whole.write(shallow, Path(theirs).read_text(), durable=True)
         else:
             shallow.unlink()
         self._merger.close()
@@ -694,17 +696,3 @@ def _is_abandoned(name: str) -> bool:
     """Tells of a temporary name of `write_loose` whether its writer is gone; git's own have no process in theirs."""
     named = re.fullmatch(r"tmp_obj_([0-9]+)_[0-9]+", name)
     return named is not None and not os.path.exists(f"/proc/{named[1]}")
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Writes a file so that after a crash it is the old or the new one."""
-    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with open(fd, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(fd)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

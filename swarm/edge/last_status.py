@@ -22,10 +22,10 @@ NAME = "status.json"
 
 def leave(state: str, document: Mapping[str, Any]) -> None:
     """Leaves the summary in a state folder whose journal is closed, and stays so while this is called. Raises OSError."""
-    path = os.path.join(state, NAME)
-    with open(f"{path}.tmp", "w", encoding="utf-8") as file:
-        json.dump({"files": _files(state), "document": document}, file)
-    os.replace(f"{path}.tmp", path)
+    from swarm.edge import whole
+
+    text = json.dumps({"files": _files(state), "document": document})
+    whole.write(os.path.join(state, NAME), text, durable=False)
 
 
 def read(state: str) -> dict[str, Any] | None:

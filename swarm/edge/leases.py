@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from swarm.edge import ground, linked
+from swarm.edge import ground, linked, whole
 from swarm.edge.ground import RECORDS
 from swarm.edge.listing import Listing
 from swarm.edge.proctable import boot_id
@@ -133,11 +133,11 @@ class Leases:
             }
         )
         try:
-            linked.write_text(record, text)
+            whole.write(record, text, durable=False)
         except FileNotFoundError:
             self.hide()
             record.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            linked.write_text(record, text)
+            whole.write(record, text, durable=False)
 
     def load(self) -> list[Member]:
         """Reads all records."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.crashpoints import crash_at
-from swarm.edge import git, submodules
+from swarm.edge import git, submodules, whole
 from swarm.edge.indexfile import find, read_flags
 from swarm.edge.linked import (
     NAMED_BY,
@@ -33,7 +33,6 @@ from swarm.edge.linked import (
     open_up,
     remove,
     size_of,
-    write_text,
 )
 
 OURS = ("swarm", "swarm@localhost")
@@ -451,7 +450,7 @@ class Collector:
             if not os.path.lexists(self.tree.path / path / ".git"):
                 continue  # a link to a commit of a repository that is not here
             self.aside.mkdir(exist_ok=True, mode=0o700)
-            write_text(self.aside / f"{number}.path", path)
+            whole.write(self.aside / f"{number}.path", path, durable=False)
             os.rename(self.tree.path / path / ".git", self.aside / str(number))
         try:
             yield

@@ -15,17 +15,17 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from swarm.core.places import state_of
 from swarm.crashpoints import crash_at
-from swarm.edge import git
+from swarm.edge import git, whole
 from swarm.edge.lockfile import LockHeld
 from swarm.edge.trouble import raise_if_troubled
+from swarm.edge.whole import remove as remove
 
 MARKER = "swarm"  # a file in the admin folder; its text is the path of the worktree that we made
 _PARTS = frozenset({"HEAD", "gitdir", "commondir", MARKER})
@@ -136,7 +136,7 @@ class LinkedTree:
         text = one_line(self.admin / "HEAD") or ""
         if not git.is_object_id(text) and not text.startswith("ref: refs/"):
             remove(self.admin / "HEAD")
-            write_text(self.admin / "HEAD", f"{commit}\n")
+            whole.write(self.admin / "HEAD", f"{commit}\n", durable=False)
 
     def break_locks(self) -> None:
         """Removes the lock files that a killed git left here. No process may be at work in the worktree."""
@@ -148,7 +148,7 @@ class LinkedTree:
         if _has_reftable(self.common):
             self.git("update-ref", "--no-deref", "HEAD", commit)
         else:
-            write_text(f"{self.admin}/HEAD", f"{commit}\n")
+            whole.write(f"{self.admin}/HEAD", f"{commit}\n", durable=False)
 
     def purge(self, head: str) -> None:
         """Takes the record back to what it was when made, detached at `head`.
@@ -166,14 +166,14 @@ class LinkedTree:
                 name == "HEAD" and _has_reftable(self.common)
             ):
                 remove(self.admin / name)
-                write_text(self.admin / name, text + "\n")
+                whole.write(self.admin / name, text + "\n", durable=False)
         self.name_record(self.admin)
 
     def name_record(self, admin: Path) -> None:
         """Sees to it that the folder names this record: what is to be read by whoever works in it. Raises OSError."""
         if one_line(self.path / ".git") != f"gitdir: {admin}":
             remove(self.path / ".git")
-            write_text(self.path / ".git", f"gitdir: {admin}\n")
+            whole.write(self.path / ".git", f"gitdir: {admin}\n", durable=False)
 
 
 def link(
@@ -194,11 +194,11 @@ def link(
     made = _private(common) / admin.name
     made.mkdir(parents=True)
     for part, text in _record(path, commit).items():
-        write_text(made / part, text + "\n")
+        whole.write(made / part, text + "\n", durable=False)
     crash_at("worktree.drafted")
     # First the folder's side: a record whose folder does not point back is pruned by any gc that comes along.
     remove(path / ".git")
-    write_text(path / ".git", f"gitdir: {admin}\n")
+    whole.write(path / ".git", f"gitdir: {admin}\n", durable=False)
     crash_at("worktree.pointed")
     _move_in(made, admin)
     crash_at("worktree.linked")
@@ -229,10 +229,10 @@ def follow_moved(common: Path, folders: Iterable[Path], *, lock: LockHeld) -> No
         was = one_line(admin / MARKER) if named.parent.name == "worktrees" else None
         if was in (None, str(folder)) or os.path.lexists(str(was)):
             continue
-        write_text(folder / ".git", f"gitdir: {admin}\n")
-        write_text(admin / "gitdir", f"{folder / '.git'}\n")
+        whole.write(folder / ".git", f"gitdir: {admin}\n", durable=False)
+        whole.write(admin / "gitdir", f"{folder / '.git'}\n", durable=False)
         crash_at("worktree.followed")
-        write_text(admin / MARKER, f"{folder}\n")  # last: until then it is found again
+        whole.write(admin / MARKER, f"{folder}\n", durable=False)  # last: until then it is found again
 
 
 def relink(tree: LinkedTree, commit: str, *, lock: LockHeld) -> LinkedTree:
@@ -299,7 +299,7 @@ def disown(tree: LinkedTree, there: Path, *, lock: LockHeld) -> None:
     """Leaves a worktree that a person took to `there` to them: git goes on knowing it, we don't."""
     lock.require()
     if one_line(tree.admin / "gitdir") != f"{there / '.git'}":
-        write_text(tree.admin / "gitdir", f"{there / '.git'}\n")
+        whole.write(tree.admin / "gitdir", f"{there / '.git'}\n", durable=False)
     _unlink(tree.admin / MARKER)
 
 
@@ -322,21 +322,6 @@ def find(path: Path, common: Path, *, user_config: bool = True) -> LinkedTree | 
         if one_line(admin / MARKER) == here:
             return LinkedTree(path, admin, common, user_config)
     return None
-
-
-def remove(path: Path | str) -> None:
-    """Removes a file or a whole folder, whatever modes a worker gave it; one that is gone is no error.
-    OSError."""
-    try:
-        os.unlink(path)
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except OSError:
-        if not os.path.isdir(path) or os.path.islink(path):
-            raise
-        shutil.rmtree(path, onerror=_open_up)
-        if os.path.lexists(path):
-            shutil.rmtree(path)
 
 
 def open_up(top: Path) -> list[str]:
@@ -429,18 +414,10 @@ def size_of(path: Path) -> int:
     return found.st_size if stat.S_ISREG(found.st_mode) else 0
 
 
-def write_text(path: Path | str, text: str) -> None:
-    """Writes a small file in one step: its readers see the old or the new text. One thread at a time for one path."""
-    temporary = _free_beside(path)
-    with open(temporary, "x", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(text)
-    os.replace(temporary, path)
-
-
 def copy_index(source: Path, target: Path) -> None:
     """Copies an index with its time: git trusts an entry only when it is older than the index that lists
     it."""
-    temporary = _free_beside(target)
+    temporary = whole.draft_of(target)
     shutil.copyfile(source, temporary)
     times = os.stat(source)
     os.utime(temporary, ns=(times.st_atime_ns, times.st_mtime_ns))
@@ -449,18 +426,10 @@ def copy_index(source: Path, target: Path) -> None:
     os.replace(temporary, target)
 
 
-def _free_beside(path: Path | str) -> str:
-    """Names the file in which the next version of `path` is made: always the same, so that what a killed call left there goes, and
-    removed, because a worker may have put a link there."""
-    temporary = f"{path}.new"
-    remove(temporary)
-    return temporary
-
-
 def _link_by_git(path: Path, common: Path, commit: str, user_config: bool) -> LinkedTree:
     git.run("worktree", "add", "-q", "-f", "--no-checkout", "--detach", str(path), commit, git_dir=common)
     admin = Path((one_line(path / ".git") or "").removeprefix("gitdir: "))
-    write_text(admin / MARKER, f"{path}\n")
+    whole.write(admin / MARKER, f"{path}\n", durable=False)
     return LinkedTree(path, admin, common, user_config)
 
 
@@ -505,16 +474,3 @@ def _unlink(path: Path | str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         pass
-
-
-def _open_up(call: Callable[..., Any], path: str, _error: object) -> None:
-    """Answers a refused removal: opens the folder up and tries once more."""
-    try:
-        os.chmod(os.path.dirname(path), 0o700)
-        if os.path.isdir(path) and not os.path.islink(path):
-            os.chmod(path, 0o700)
-            shutil.rmtree(path)
-        else:
-            call(path)
-    except FileNotFoundError:
-        return

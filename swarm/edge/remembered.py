@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from swarm.core.model import Suite, SuiteResult
+from swarm.edge import whole
 from swarm.edge.furnish import Furnishing
 
 
@@ -56,9 +57,7 @@ class Remembered:
     def _note(self, passed: Iterable[tuple[str, SuiteResult]]) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for key, result in passed:
-            draft = self.folder / f".{key}.new"
-            draft.write_text(json.dumps(asdict(result)))
-            os.replace(draft, self.folder / key)
+            whole.write(self.folder / key, json.dumps(asdict(result)), durable=False)
         oldest = time.time() - self.for_s
         with os.scandir(self.folder) as entries:
             for entry in entries:

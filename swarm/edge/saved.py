@@ -21,10 +21,10 @@ from typing import NamedTuple
 from swarm.core.model import STAGING_WORKTREE, slug
 from swarm.core.places import state_of
 from swarm.crashpoints import crash_at
-from swarm.edge import git
+from swarm.edge import git, whole
 from swarm.edge.ground import UNOWNED
 from swarm.edge.leftovers import OURS, Work
-from swarm.edge.linked import LinkedTree, remove, write_text
+from swarm.edge.linked import LinkedTree, remove
 from swarm.errors import Refused
 
 PREFIX = "refs/heads/swarm/"
@@ -194,7 +194,7 @@ class Aside:
         held, the `git_folder` of its own that it had, and the git folders of its submodules, `modules`; gives where it lies now."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         place = self.folder / f"{owner.task}-{secrets.token_hex(4)}"
-        write_text(Path(f"{place}.txt"), f"{owner.run}/{owner.task}/{owner.attempt}: {why}\n")
+        whole.write(Path(f"{place}.txt"), f"{owner.run}/{owner.task}/{owner.attempt}: {why}\n", durable=False)
         if staged:
             write_files(self.common, [staged], Path(f"{place}.staged"))
         if git_folder is not None:

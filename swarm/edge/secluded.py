@@ -19,7 +19,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from swarm.edge import git, submodules, theirs
+from swarm.edge import git, submodules, theirs, whole
 from swarm.edge.carrying import carry_all
 from swarm.edge.linked import (
     MARKER,
@@ -33,7 +33,6 @@ from swarm.edge.linked import (
     one_line,
     open_up,
     remove,
-    write_text,
 )
 
 SHARED_OBJECTS = "shared-objects"  # in the folder: where the repository's own objects are seen
@@ -122,7 +121,7 @@ def come_home(folder: Path, tree: LinkedTree, objects: git.Objects) -> None:
         tips = [oid for oid in known if oid in made and oid != head]
         if tips:
             ends = _ends(tree, objects, head, tips)
-            write_text(tree.admin / TIPS, "".join(f"{oid}\n" for oid in ends))
+            whole.write(tree.admin / TIPS, "".join(f"{oid}\n" for oid in ends), durable=False)
     os.rename(folder, gone)
     remove(gone)
 
@@ -149,7 +148,7 @@ def _bring_record(folder: Path, admin: Path, tree: LinkedTree) -> None:
     """Brings HEAD, detached, the index, and what an unfinished merge or rebase names."""
     head = theirs.head(folder, admin)
     if head:
-        write_text(tree.admin / "HEAD", f"{head}\n")
+        whole.write(tree.admin / "HEAD", f"{head}\n", durable=False)
     if is_file(admin / "index"):
         _bring_shared_index(admin, tree)
         copy_index(admin / "index", tree.admin / "index")
@@ -162,7 +161,7 @@ def _bring_record(folder: Path, admin: Path, tree: LinkedTree) -> None:
     for name in NAMED_BY:
         text = one_line(admin / name) if is_folder((admin / name).parent) else None
         if text is not None:
-            write_text(tree.admin / name, f"{text}\n")
+            whole.write(tree.admin / name, f"{text}\n", durable=False)
 
 
 def _bring_shared_index(admin: Path, tree: LinkedTree) -> None:

@@ -14,6 +14,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from swarm.edge import whole
+
 
 def of(path: Path) -> Path:
     """Gives the file of the seal of a journal."""
@@ -26,9 +28,7 @@ def put(path: Path, last: object) -> None:
     with suppress(OSError):
         if _was_left(path):
             return
-        draft = Path(f"{of(path)}.new")
-        draft.write_text(_words(path, last), "ascii")
-        os.replace(draft, of(path))
+        whole.write(of(path), _words(path, last), durable=False)
 
 
 def is_broken(path: Path, last: object) -> bool:

@@ -36,6 +36,7 @@ from swarm.core import run as runs
 from swarm.core.claims import ClaimTable
 from swarm.core.state import Swarm
 from swarm.core.waiting import Waiting
+from swarm.edge import whole
 
 _MAGIC = b"swarm snapshot 1\n"
 _HEADER_MAX = 1 << 16
@@ -75,12 +76,7 @@ def encode(snapshot: Snapshot) -> bytes:
 
 def write(path: Path, content: bytes) -> None:
     """Puts a snapshot where the last one was: killed at any point, the old or the new one is there. Raises `OSError`."""
-    new = path.with_name(f"{path.name}.new")
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, path)
+    whole.write(path, content, durable=True, mode=0o600)
 
 
 def read(path: Path) -> Snapshot:
