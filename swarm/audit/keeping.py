@@ -141,9 +141,8 @@ def _pinned(fold: Fold, runs: Iterable[Run], pins: Mapping[str, str]) -> Iterato
     for ref, (run, name, attempt) in attempts.items():
         if run.id not in looked_at or (run.id, name, attempt.n) not in fold.brought_in:
             continue
-        again = (
-            attempt.step in ATTEMPT_ENDS and founding_ref(run.id) in pins
-        )  # then only what was live was brought in
+        # Then only what was live was brought in.
+        again = attempt.step in ATTEMPT_ENDS and founding_ref(run.id) in pins
         if pins.get(ref) != attempt.head and not (again and ref not in pins):
             text = f"The landing repository keeps {pins.get(ref, 'nothing')[:12]} for attempt {attempt.n} of {name}"
             yield Breach("I15", f"{text}, and {str(attempt.head)[:12]} was brought in.", run=run.id)

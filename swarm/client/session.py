@@ -261,9 +261,8 @@ class Session:
 
         some = self.document(run=run, full=False)
         self.heed_silence(some)
-        if (
-            len(some.get("runs") or []) == 1
-        ):  # then nothing that the summary leaves out can have the same name
+        # Then nothing that the summary leaves out can have the same name.
+        if len(some.get("runs") or []) == 1:
             try:
                 return naming.task_of(some, text, run)
             except UsageError:

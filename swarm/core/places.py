@@ -223,8 +223,7 @@ class Places:
         return self.state / "deploys" / run
 
 
-@lru_cache(
-    maxsize=512
-)  # each attempt is asked for some twenty times, and to join a path takes as long as a look at the disk
+# Each attempt is asked for some twenty times, and to join a path takes as long as a look at the disk.
+@lru_cache(maxsize=512)
 def _attempt(state: Path, run: str, task: str, n: int) -> AttemptPlaces:
     return AttemptPlaces(state / _ATTEMPTS / run / slug(task) / str(n))

@@ -162,9 +162,8 @@ class Goals:
         text = await asyncio.to_thread(
             lambda: _text(path, "" if way.approved else building.drafted(run, way))
         )
-        found = (
-            goals.digest(text) if text else way.approved
-        )  # its file is gone: what was approved of stands in the journal
+        # Its file is gone: what was approved of stands in the journal.
+        found = goals.digest(text) if text else way.approved
         if digest and found != digest:
             raise Refused(
                 "The plan was edited while you looked at it.",

@@ -244,9 +244,8 @@ def _unknown_landings(runs: Mapping[str, Run], landing: LandingRepository) -> di
         known = _known_commits(run) if run is not None else set()
         moving = _moving(run) if run is not None else set()
         unknown = [each for each in _line(landing, name, tip) if each.commit not in known]
-        if {
-            each.commit for each in unknown
-        } - moving:  # else it is what a kill between a move and its record leaves
+        # Else it is what a kill between a move and its record leaves.
+        if {each.commit for each in unknown} - moving:
             found[name] = unknown
     return found
 

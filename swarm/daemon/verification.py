@@ -184,9 +184,8 @@ class _Bench:
             mine = (entry for entry in scratch.members() if entry.key == self.key)
             tree = next((entry.path for entry in mine if entry.head == self._candidate), None)
             if tree is None and any(lease.key == self.key for lease in scratch.leases()):
-                for (
-                    folder
-                ) in folders:  # one of them deleted it: what they left of its files can't be told any more
+                # One of them deleted it: what they left of its files can't be told any more.
+                for folder in folders:
                     self._void(folder)
         else:
             self._recall(suites)

@@ -133,9 +133,8 @@ class Move:
         try:
             ours = set(same(self.top, entries, paths))
         except git.GitError:
-            ours = (
-                set()
-            )  # a filter that takes nothing in: what files should hold is asked of that for the way out
+            # A filter that takes nothing in: what files should hold is asked of that for the way out.
+            ours = set()
         return ours | {path for path in paths if path not in ours and self._is_beginning(path, entries)}
 
     def _is_beginning(self, path: str, entries: Mapping[str, str]) -> bool:
@@ -160,9 +159,8 @@ class Move:
     def _give_back(self, each: _Seen, copy: Path, ours: Collection[str]) -> bool:
         """Puts a file back that the move has removed or replaced; False where it is somebody's, or that can't be done."""
         now, file = _mark(self.top, each.path), self.top / each.path
-        if now == each.mark or not os.path.lexists(
-            copy
-        ):  # untouched, or put back by a call that was killed then
+        # Untouched, or put back by a call that was killed then.
+        if now == each.mark or not os.path.lexists(copy):
             return True
         if now is not None and each.path not in ours:
             return _are_alike(copy, file)

@@ -159,9 +159,8 @@ class Follower:
 
     def _give_way(self, tree: LinkedTree, old: str, new: str) -> str:
         """Takes the files of our move to where a person moved HEAD meanwhile, by a commit or otherwise; gives what to say."""
-        tree.git(
-            "read-tree", "-m", "-u", new, "HEAD", ok=(0, 128)
-        )  # what is not as we put it is left as it is
+        # What is not as we put it is left as it is.
+        tree.git("read-tree", "-m", "-u", new, "HEAD", ok=(0, 128))
         linked.remove(tree.admin / MOVE)
         return self._reason_to_leave(tree, old, new)
 

@@ -159,9 +159,8 @@ class LandingRepository:
             return
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         config.unlink(missing_ok=True)
-        for (
-            stale
-        ) in self.lock_files():  # of a git that was killed in this, and would keep the next from it for ever
+        # Of a git that was killed in this, and would keep the next from it for ever.
+        for stale in self.lock_files():
             stale.unlink(missing_ok=True)
         folder = os.fspath(self.path)
         git.run(

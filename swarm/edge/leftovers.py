@@ -44,9 +44,8 @@ SOON_S = (
 COMPLAINT_MAX = 200  # characters of git's complaint: the path in it may have thousands
 TOLD_MAX = 10  # paths for each of which the index is searched
 _TOLD = re.compile(rb"(?:add|remove) '(.+)'")
-_UNOPENED = re.compile(
-    r"^warning: could not open directory ", re.MULTILINE
-)  # git's dir.c: passed over, and no failure
+# Git's dir.c: passed over, and no failure.
+_UNOPENED = re.compile(r"^warning: could not open directory ", re.MULTILINE)
 _REFUSED = re.compile(r"error: |warning: (?=could not open directory )")
 
 
@@ -197,9 +196,8 @@ class Collector:
         if not self.index.exists():
             return ""
         asked = self._git("write-tree", ok=(0, 128))
-        if (
-            asked.code
-        ):  # once more: what fails but once says nothing of the index, and what is staged is nowhere else
+        # Once more: what fails but once says nothing of the index, and what is staged is nowhere else.
+        if asked.code:
             asked = self._git("write-tree", ok=(0, 128))
         return "" if asked.code else asked.text
 

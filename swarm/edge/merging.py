@@ -108,9 +108,8 @@ class Merger:
         status, tree, _rest = answer.split(b"\0", 2)
         if status == b"1":
             return Merged(tree.decode())
-        outcome = _ask_once(
-            self._git_dir, ours, theirs, rules
-        )  # with messages: they name paths that the versions may lack
+        # With messages: they name paths that the versions may lack.
+        outcome = _ask_once(self._git_dir, ours, theirs, rules)
         if isinstance(outcome, Merged):
             raise GitError(
                 ("git", "merge-tree"), 0, "", cause="git merge-tree gave two answers to one question."

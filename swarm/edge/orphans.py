@@ -39,9 +39,8 @@ def find(common: Path, runs: Collection[str], *, before: float) -> list[Orphan]:
     branches: dict[str, list[str]] = defaultdict(list)
     for ref in git.refs_below(common, "refs/heads/swarm/"):
         run, _, rest = ref.removeprefix("refs/heads/swarm/").partition("/")
-        if run not in runs and rest.startswith(
-            ("staging", "task/")
-        ):  # what was saved says by itself whose it is
+        # What was saved says by itself whose it is.
+        if run not in runs and rest.startswith(("staging", "task/")):
             branches[run].append(ref.removeprefix("refs/heads/"))
     refs = [
         Orphan(

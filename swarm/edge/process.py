@@ -128,9 +128,8 @@ def _spawn(
     process.returncode = 0
     crash_at("worker.spawned")
     found = stat_of(process.pid)
-    assert (
-        found is not None
-    )  # it is our child: even when it has ended already, its number stays taken until reaped
+    # It is our child: even when it has ended already, its number stays taken until reaped.
+    assert found is not None
     return Identity(boot_id(), process.pid, found.start_ticks)
 
 

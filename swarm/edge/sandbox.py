@@ -62,10 +62,8 @@ SECRETS = tuple(
     .local/share/opencode/auth.json
     """.split()  # noqa: SIM905 - one to a line is two pages
 )
-_WRITABLE_IN_HOME = (
-    ".cache",
-    ".npm",
-)  # empty folders of its own: shared ones would hand on what one worker puts there
+# Empty folders of its own: shared ones would hand on what one worker puts there.
+_WRITABLE_IN_HOME = (".cache", ".npm")
 # Whoever has the number of root writes to these without any of its rights, and it holds outside too: what the kernel starts on a
 # crash, for one. bubblewrap means to cover them and asks whether the folder is writable, which it never is.
 _KERNEL_SETTINGS = ("/proc/sys", "/proc/sysrq-trigger", "/proc/pressure")
@@ -347,10 +345,8 @@ def _arguments(program: str, mounts: Iterable[Mount], network: bool) -> Iterator
 
 def _rules(mounts: Iterable[Mount]) -> Iterator[tuple[str, str]]:
     """What is seen somewhere else than it lies is allowed where it lies, and what it would cover can't be read."""
-    yield (
-        "list",
-        "/",
-    )  # names can't be kept back one by one: not those in a folder of which anything is hidden
+    # Names can't be kept back one by one: not those in a folder of which anything is hidden.
+    yield ("list", "/")
     first = True
     for kind, source, target in mounts:
         if source != target:

@@ -181,9 +181,8 @@ def _not_started(argv: Sequence[str], why: int | None, cause: str, next_step: st
     return error
 
 
-_KEPT = frozenset(
-    {*_USERS_OWN, *_IDENTITY, NONCE_NAME}
-)  # NONCE_NAME tells whose a git is that outlived its daemon
+# NONCE_NAME tells whose a git is that outlived its daemon.
+_KEPT = frozenset({*_USERS_OWN, *_IDENTITY, NONCE_NAME})
 _WATCHED = ("PATH", "HOME", "XDG_CONFIG_HOME", *sorted(_KEPT))
 _WATCHED_SEALED = (NONCE_NAME,)
 
@@ -509,9 +508,8 @@ def pipe(
     producer_argv = command(first, git_dir, None)
     consumer_argv: list[str] = []
     consumer: subprocess.Popen[bytes] | None = None
-    with (
-        tempfile.TemporaryFile() as said
-    ):  # a file, so that a talkative producer can't block on a pipe nobody drains
+    # A file, so that a talkative producer can't block on a pipe nobody drains.
+    with tempfile.TemporaryFile() as said:
         producer = spawn(
             producer_argv, None, environment(False, first_env), subprocess.PIPE, stderr=said.fileno()
         )

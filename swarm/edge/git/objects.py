@@ -397,9 +397,8 @@ def parse_commit(oid: str, body: bytes) -> CommitFacts:
     fields: dict[str, list[str]] = {}
     name = ""
     for line in decode(head).split("\n"):
-        if not line.startswith(
-            " "
-        ):  # continued lines belong to signatures and mergetags, which nobody here reads
+        # Continued lines belong to signatures and mergetags, which nobody here reads.
+        if not line.startswith(" "):
             name, _, value = line.partition(" ")
             fields.setdefault(name, []).append(value)
     try:

@@ -202,10 +202,8 @@ class _Pickler(pickle.Pickler):
 
     def _odd(self, value: Any, kind: type[Any]) -> Any:
         if kind is ClaimTable or kind is Waiting:
-            return _made, (
-                kind.__name__,
-                None,
-            )  # filled from what is held and who waits, which makes the index again
+            # Filled from what is held and who waits, which makes the index again.
+            return _made, (kind.__name__, None)
         if kind is Counter:
             return _made, ("Counter", dict(value))
         if kind.__name__ in _ENUMS:
