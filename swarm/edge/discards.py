@@ -2,21 +2,27 @@
 
 So a journal that was put back from a backup is known to be older than a discard. A later run may have the same id, therefore the
 moment at which a run began names it as well. Rules for editing: a run is noted before anything of it is removed, and once more when
-all of it is; both stay noted.
+all of it is; both stay noted. Two runs may be removed at once, in two threads of the one daemon: what is read, changed and written
+by one is not written over by the other.
 """
 
 from __future__ import annotations
+
+import threading
 
 from swarm.core.places import Places
 from swarm.core.state import Swarm
 from swarm.edge.place import read, write_whole
 
+_noting = threading.Lock()
+
 
 def note(places: Places, run: str, created_at: float, *, done: bool) -> None:
     """Notes that a run is about to be removed, or that it has been."""
-    noted = read(places.discards)
-    noted.setdefault(run, {})[repr(created_at)] = done
-    write_whole(places.discards, noted)
+    with _noting:
+        noted = read(places.discards)
+        noted.setdefault(run, {})[repr(created_at)] = done
+        write_whole(places.discards, noted)
 
 
 def is_done(places: Places, run: str, created_at: float) -> bool:
