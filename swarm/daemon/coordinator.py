@@ -63,6 +63,14 @@ def _records(event: m.Event, turn: Turn) -> list[Record]:
     return records
 
 
+def _not_remembered(why: JournalStuck) -> SwarmError:
+    return SwarmError(
+        why.cause,
+        "The daemon can't take anything in until it can be remembered; nothing was changed.",
+        "see to that disk, then again; swarm status tells when it goes on",
+    )
+
+
 class Coordinator:
     """Owns the swarm and the journal. `carry_out` starts a command and returns at once; its answer comes by `post`. `drop` ends the
     verification of an attempt of which nobody wants to hear any more."""
@@ -133,17 +141,18 @@ class Coordinator:
         with contextlib.suppress(RuntimeError):
             self._put(event, None, self._loop.call_soon_threadsafe)
 
-    async def ask(self, event: m.Event) -> Turn:
+    async def ask(self, event: m.Event, *, gives_up: bool = False) -> Turn:
         """Takes an event in and waits until it is in the journal. Raises `IllegalEvent` where it can't happen, `SwarmError` where
-        nothing can be remembered at present."""
+        nothing can be remembered at present; who `gives_up` hears that also where it turns out meanwhile, of an event that may
+        be remembered later all the same."""
         if self.stuck is not None:
-            raise SwarmError(
-                self.stuck.cause,
-                "The daemon can't take anything in until it can be remembered; nothing was changed.",
-                "see to that disk, then again; swarm status tells when it goes on",
-            )
+            raise _not_remembered(self.stuck)
         answer: asyncio.Future[Turn] = self._loop.create_future()
         self._put(event, answer, self._loop.call_soon)
+        if gives_up:
+            await self.until(lambda: answer.done() or self.stuck is not None)
+            if self.stuck is not None and not answer.done():
+                raise _not_remembered(self.stuck)
         return await answer
 
     def _put(self, event: m.Event, answer: asyncio.Future[Turn] | None, call: Callable[..., object]) -> None:

@@ -177,13 +177,12 @@ class Service:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(NOW_S):
                     await self._give_up_finishes()
-        if mode == "leave-workers" or coordinator.stuck is not None:
+        ends, grace = mode != "drain", 0.0 if mode == "now" else None
+        asked = m.StopRequested(at=coordinator.now(), end_workers=ends, grace_s=grace)
+        if mode == "leave-workers" or not await self._remembered(asked):
             self.leave_workers = True
             self.over.set()
             return
-        grace = 0.0 if mode == "now" else None
-        ends = mode != "drain"
-        await coordinator.ask(m.StopRequested(at=coordinator.now(), end_workers=ends, grace_s=grace))
         crash_at("stop.requested")
         try:
             async with asyncio.timeout(NOW_S if mode == "now" else STOP_S if ends else None):
@@ -192,6 +191,15 @@ class Service:
             self.late = True
             _log.error("stop.late", mode=mode)
         self.over.set()
+
+    async def _remembered(self, event: m.Event) -> bool:
+        """Tells whether an event of a stop is in the journal; not where nothing can be remembered, which may turn out with it."""
+        try:
+            await self.coordinator.ask(event, gives_up=True)
+        except SwarmError as error:
+            _log.warning("stop.not_remembered", reason=error.cause)
+            return False
+        return True
 
     async def _give_up_finishes(self) -> None:
         """Has all finishes given up that are not being carried over yet. One that nobody waits for, since the daemon that it was
@@ -433,7 +441,7 @@ async def _run(service: Service, presence: Presence, listener: socket.socket, st
     if not turning.done():
         # Where it can't be remembered, or the journal is another's by now, it was like a crash.
         with contextlib.suppress(SwarmError, asyncio.CancelledError):
-            await coordinator.ask(m.DaemonStopped(at=coordinator.now()))
+            await coordinator.ask(m.DaemonStopped(at=coordinator.now()), gives_up=True)
         turning.cancel()
     crash_at("stop.told")
     for each, _ in served:

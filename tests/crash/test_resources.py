@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from tests.adversity import bound, fill, need_to_trace, small_disk
 from tests.conftest import git, wait_until
@@ -87,6 +90,32 @@ def test_a_change_is_refused_while_nothing_can_be_remembered(
         ballast.unlink()
         for child in asking:
             child.communicate(timeout=PATIENCE_S)
+        swarm("start")
+        swarm.open("a")
+        each_ran_once_and_landed(swarm, "a")
+        swarm.end()
+
+
+@pytest.mark.parametrize("how", ["--leave-workers", "--now", "--drain", "a signal"])
+def test_a_stop_is_what_finds_the_disk_full(repo: Path, swarm_in: Callable[..., Swarm], how: str) -> None:
+    """Where a stop is the first that can't be remembered the daemon ends all the same and leaves its workers; the next start goes
+    on with them."""
+    with on_a_disk_of_its_own(repo, "24m", ".git") as disk:
+        swarm = swarm_in(repo)
+        swarm("start")
+        swarm("submit", str(swarm.plan("r", [swarm.task("a", gate="a")])))
+        swarm.wait_for_gate("a")
+        worker = swarm.launchers("r", "a")["a"]
+        wait_until(lambda: swarm.status()["runs"][0]["tasks"][0]["state"] == "running")
+        ballast = fill(disk)
+        pid = swarm.status()["daemon"]["pid"]
+        if how == "a signal":
+            os.kill(pid, signal.SIGTERM)
+        else:
+            swarm("stop", how)
+        wait_until(lambda: not runs(pid))
+        assert runs(worker)
+        ballast.unlink()
         swarm("start")
         swarm.open("a")
         each_ran_once_and_landed(swarm, "a")

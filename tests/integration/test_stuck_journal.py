@@ -151,3 +151,27 @@ async def _fills_up(disk: Path, journal: Journal) -> None:
         ("PrepareRun", "other"),
     ]
     turning.cancel()
+
+
+def test_who_would_give_up_hears_that_the_event_itself_can_not_be_remembered(tmp_path: Path) -> None:
+    """Where the disk has become full unnoticed, who gives up is not kept until there is room: it hears why when that turns out, and
+    the loop goes on with the event afterwards. With room it is answered like anybody."""
+    with small_disk(tmp_path / "disk", "3m") as disk, Journal.open(disk / "journal.sqlite") as journal:
+        asyncio.run(_gives_up(disk, journal))
+
+
+async def _gives_up(disk: Path, journal: Journal) -> None:
+    journal.begin_epoch()
+    coordinator = Coordinator(Swarm(), journal, lambda _: None)
+    coordinator.begin(m.DaemonStarted(at=1.0, version="1", pid=1, limits=Limits()))
+    turning = asyncio.create_task(coordinator.run())
+    await coordinator.ask(m.Paused(at=2.0), gives_up=True)
+    ballast = fill(disk)
+    with pytest.raises(SwarmError, match="no room to write the journal"):
+        async with asyncio.timeout(120):
+            await coordinator.ask(m.StopRequested(at=3.0, end_workers=True), gives_up=True)
+    assert coordinator.seq == journal.last_seq() == 2
+    ballast.unlink()
+    await _settled(lambda: coordinator.stuck is None, coordinator)
+    assert coordinator.seq == journal.last_seq() == 3
+    turning.cancel()
