@@ -165,9 +165,9 @@ class Upkeep:
     def retire(self, member: Member) -> None:
         """Puts folder, record and index of a member out of the way, in this order, then deletes them.
         Idempotent."""
+        aside = self._put_in_trash(member.path)  # where that fails the member is as it was
         member.listing = Listing()
         member.at_base, member.swept, member.ready, member.off = False, False, "", None
-        aside = self._put_in_trash(member.path)
         crash_at("teardown.moved")
         with exclusive(self.lock) as held:
             for admin in self._admins(member):

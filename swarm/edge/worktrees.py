@@ -309,19 +309,20 @@ class Pool:
         with self._choosing:
             member = self._members.get(number_of(path)) if Path(path).parent == self.root else None
             if member is not None:
-                member.key = _RETIRING
+                key, member.key = member.key, _RETIRING
         if member is not None:
-            self._remove(member)
+            self._remove(member, back=key)
 
     def trim(self, keep: int) -> int:
         """Removes free members beyond `keep`; gives how many went."""
         with self._choosing:
             free = sorted((m for m in self._members.values() if not m.key), key=lambda m: m.number)[keep:]
-            for member in free:
-                member.key = _RETIRING
+        gone = 0
         for member in free:
-            self._remove(member)
-        return len(free)
+            if self._withdraw(member):
+                self._remove(member)
+                gone += 1
+        return gone
 
     def reclaimable(self, ended: Collection[str], names: Collection[str]) -> list[Reclaimable]:
         """Lists what can be made again of what nobody works in: free members as they are, and the folders of these `names` in
@@ -353,24 +354,35 @@ class Pool:
         path = Path(found.path)
         with self._choosing:
             member = next((m for m in self._members.values() if path.is_relative_to(m.path)), None)
-            if member is None or (path == member.path and member.key):
-                return False
-            if path == member.path:
-                member.key = _RETIRING
+        if member is None:
+            return False
         if path == member.path:
-            self._remove(member)
-            return True
+            if free := self._withdraw(member):
+                self._remove(member)
+            return free
         with member.lock:
             if path not in [Path(each.path) for each in self._held(member, ended, names)]:
                 return False
             self._upkeep.discard(path)
         return True
 
-    def _remove(self, member: Member) -> str | None:
-        """Removes a member for good; gives where what lay in it is kept, if anything did."""
-        with member.lock:
-            place = self._keeper.put_away(member)
-            self._upkeep.retire(member)
+    def _withdraw(self, member: Member) -> bool:
+        """Sees to it that nobody is given a free member any more, which is then to be removed; tells whether it was free."""
+        with self._choosing:
+            free = not member.key
+            member.key = member.key or _RETIRING
+        return free
+
+    def _remove(self, member: Member, *, back: str = "") -> str | None:
+        """Removes a member for good; gives where what lay in it is kept, if anything did. Where that fails it is
+        `back`'s again, "" for nobody's, and the next try finds what is left of it."""
+        try:
+            with member.lock:
+                place = self._keeper.put_away(member)
+                self._upkeep.retire(member)
+        except BaseException:
+            member.key = back
+            raise
         with self._choosing:
             self._members.pop(member.number, None)
         return place
@@ -509,10 +521,7 @@ class Pool:
                 done.append(Cleaned(str(member.path), False, "it has changes that are nowhere else"))
                 continue
             place = self.give_back(key) if key else None
-            with self._choosing:
-                ours = not member.key
-                member.key = _RETIRING if ours else member.key
-            if ours:
+            if self._withdraw(member):
                 place = self._remove(member) or place
                 done.append(Cleaned(str(member.path), True, saved=place or ""))
         return done

@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
+from swarm.core.model import Cleaned
 from swarm.edge import git, leases, linked
 from swarm.edge.follower import Follower
 from swarm.edge.furnish import Bounds, WorktreeSetupFailed
@@ -1727,6 +1728,37 @@ def test_what_is_reclaimed_is_gone_and_nothing_else(repo: Path, pool: Pool, base
     assert [entry.path for entry in pool.members()] == [path]
     assert not pool.trash.is_dir() or not any(pool.trash.iterdir())
     assert pool.sweep(dry_run=True) == []
+
+
+def test_a_member_that_could_not_be_removed_is_still_one(pool: Pool, base: str) -> None:
+    """Where the file system refuses its removal a free member is free as before, a leased one whose it was: it is listed, removed
+    by the next try, or taken by the next attempt, and no second one is made beside it."""
+    path, other = pool.take("r/a/1", base), pool.take("r/b/1", base)
+    pool.give_back("r/a/1")
+    (free,) = pool.holdings([], NAMES)
+    remove(pool.trash)
+    pool.trash.write_text("in the way\n")
+    for removal in (
+        lambda: pool.reclaim(free, [], NAMES),
+        lambda: pool.clean([], force=True),
+        lambda: pool.trim(0),
+        lambda: pool.teardown(other),
+    ):
+        with pytest.raises(OSError, match="trash"):
+            removal()
+        assert [(entry.path, entry.key) for entry in pool.members()] == [(path, ""), (other, "r/b/1")]
+    assert [each.path for each in pool.holdings([], NAMES)] == [free.path]
+    pool.trash.unlink()
+    assert pool.clean([], force=False) == [Cleaned(str(path), True)]
+    assert pool.take("r/c/1", base) == path
+    pool.give_back("r/c/1")
+    remove(pool.trash)
+    pool.trash.write_text("in the way\n")
+    with pytest.raises(OSError, match="trash"):
+        pool.trim(0)
+    pool.trash.unlink()
+    assert pool.take("r/d/1", base) == path
+    assert sh(path, "status", "--porcelain") == ""
 
 
 def test_a_reclaim_that_was_cut_short_is_swept(
