@@ -36,7 +36,8 @@ _log = log.get("hooks")
 
 
 class Hooks:
-    """The hooks of a daemon. `notes` are sentences on those that did not take what they were told last."""
+    """The hooks of a daemon. `notes` are sentences on those that did not take what they were told last, or can't be told
+    anything."""
 
     def __init__(
         self, coordinator: Coordinator, hooks: Mapping[str, HookSettings], places: Places, top: Path
@@ -64,7 +65,8 @@ class _Hook:
     def __init__(
         self, coordinator: Coordinator, name: str, hook: HookSettings, memory: Path, top: Path
     ) -> None:
-        self.note = ""
+        self._refused = ""  # by who is told, what it was told last
+        self._trouble = ""  # what keeps anything from being told
         self._coordinator = coordinator
         self._name, self._hook, self._memory, self._top = name, hook, memory, top
         self._wanted = frozenset(hook.on)
@@ -76,9 +78,29 @@ class _Hook:
         if told is None:  # or the first that happens would be forgotten by a crash
             self._remember()
 
+    @property
+    def note(self) -> str:
+        """Gives a sentence on what is wrong, "" where nothing is."""
+        return self._trouble or self._refused
+
     async def follow(self) -> None:
-        """Tells of all that is wanted, for ever."""
+        """Tells of all that is wanted, for ever. What keeps it from that, and is not who is told, is said; it is tried again until
+        it passes."""
         while True:
+            try:
+                await self._tell_what_is_new()
+                self._trouble = ""
+                await self._coordinator.until(lambda: self._coordinator.seq > self._seq)
+                await asyncio.sleep(EVERY_S)
+            except Exception as error:  # no thread to be had, the journal not to be read
+                trouble = f"Hook {self._name} can't be told of anything at present: {error}."
+                if trouble != self._trouble:
+                    _log.warning("hook.stands_still", hook=self._name, seq=self._seq, reason=repr(error))
+                self._trouble = trouble
+                await asyncio.sleep(AGAIN_S)
+
+    async def _tell_what_is_new(self) -> None:
+        while self._seq < self._coordinator.seq:
             async for batch in self._coordinator.events(self._seq, follow=False):
                 for record in batch:
                     if self._wants(record):
@@ -86,13 +108,10 @@ class _Hook:
                         self._seq = record["seq"]
                         self._remember()
                 self._seq = batch[-1]["seq"]
-            if self._seq >= self._coordinator.seq:
-                await self._coordinator.until(lambda: self._coordinator.seq > self._seq)
-                await asyncio.sleep(EVERY_S)
 
     async def has_caught_up(self) -> None:
-        """Waits until all that has happened has been told of."""
-        while self._seq < self._coordinator.seq:
+        """Waits until all that has happened has been told of, or nothing can be."""
+        while self._seq < self._coordinator.seq and not self._trouble:
             await asyncio.sleep(EVERY_S)
 
     def cut_short(self) -> None:
@@ -106,17 +125,17 @@ class _Hook:
 
     async def _tell(self, record: Mapping[str, Any]) -> None:
         tries = (
-            1 if self.note else TRIES
+            1 if self._refused else TRIES
         )  # while nobody takes anything it is not asked again and again for each
         for n in range(tries):
             problem = await self._in_thread(record)
             if not problem:
-                self.note = ""
+                self._refused = ""
                 return
             if n + 1 < tries:
                 await asyncio.sleep(AGAIN_S * 4**n)
         about = "/".join(str(record[name]) for name in ("run", "task") if record.get(name) is not None)
-        self.note = f"Hook {self._name} did not take {record['type']} of {about}: {problem}."
+        self._refused = f"Hook {self._name} did not take {record['type']} of {about}: {problem}."
         _log.warning("hook.given_up", hook=self._name, seq=record["seq"], reason=problem)
 
     async def _in_thread(self, record: Mapping[str, Any]) -> str:
