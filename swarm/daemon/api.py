@@ -47,7 +47,7 @@ from swarm.daemon import discarding, door, goals, intake, meant, reconcile
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution
 from swarm.daemon.submitting import Submitter
-from swarm.edge import git
+from swarm.edge import git, trouble
 from swarm.edge.usage import Sampler
 from swarm.errors import NoDaemon, Refused, SwarmError, UsageError
 
@@ -116,6 +116,10 @@ def application(service: Daemon, *, looks_only: bool = False) -> Starlette:
             except IllegalEvent as error:
                 refused = Refused(f"{error}.", "Nothing was changed.", "swarm status shows how things stand")
                 return Document(protocol.error_body(refused), protocol.error_status(refused))
+            except OSError as error:
+                _log.warning("request.failed", path=path, exc_info=error)
+                told = trouble.told(error, changes=method == "POST")
+                return Document(protocol.error_body(told), protocol.error_status(told))
             except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
                 wrong = UsageError(
                     f"The request can't be read: {type(error).__name__}: {str(error)[:200]}.",
@@ -658,7 +662,7 @@ class Api:
         force = bool((await self._body(request)).get("force"))
         must = reconcile.known(self.swarm, self.edges.places, {}, alone=False)
         done = await asyncio.to_thread(lambda: reconcile.clean(must, self.edges, force=force))
-        return JSONResponse({"worktrees": plain.dump(done)})
+        return Document({"worktrees": plain.dump(done)})
 
     # --- discarding
 
@@ -670,7 +674,7 @@ class Api:
         holds = [] if run.discarding else await asyncio.to_thread(lambda: discarder.losses(ground))
         told = [{"name": each.name, "text": each.text} for each in holds]
         if body.get("dry_run"):
-            return JSONResponse({"run": run.id, "holds": told, "discarded": False})
+            return Document({"run": run.id, "holds": told, "discarded": False})
         given_up = set(body.get("names") or ()) if body.get("force") else set()
         if {each.name for each in holds} - given_up:
             raise discarding.refusal(run.id, holds)
@@ -686,7 +690,7 @@ class Api:
                     "It is tried again until it succeeds.",
                 )
             raise SwarmError("The daemon stopped while it was discarding.", "The next one goes on with it.")
-        return JSONResponse({"run": run.id, "holds": told, "discarded": True})
+        return Document({"run": run.id, "holds": told, "discarded": True})
 
     # --- finding
 

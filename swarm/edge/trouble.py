@@ -67,6 +67,16 @@ def explained(what: str) -> Iterator[None]:
         raise SwarmError(f"{what}: {lacks}.", "Nothing was changed.", "see to that, then again") from error
 
 
+def told(error: OSError, *, changes: bool) -> SwarmError:
+    """Makes what the machine refused a daemon, while it answered somebody, an error that they are told; of a request that `changes`
+    something nobody knows how far it came."""
+    return SwarmError(
+        f"The daemon could not do it: {of(error) or error}.",
+        "What of it was done before that stays done." if changes else "Nothing was changed.",
+        "see to that, then again; swarm doctor looks at the machine",
+    )
+
+
 def of_disks(places: Iterable[Path]) -> str:
     """Says of the first of these places whose disk takes nothing more why that is; "" where all have room."""
     for place in places:

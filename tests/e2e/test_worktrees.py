@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,37 @@ def test_what_would_be_lost_is_left_and_can_be_brought_back(swarm: Swarm, daemon
     assert (row["state"], row["run"], row["task"], row["attempt"]) == ("open", "r", "t", 1)
     assert row["branch"] == forced[str(path)]["saved"]
     assert git(swarm.top, "show", f"{forced[str(opened)]['saved']}:mine") == "commit"
+
+
+def test_what_the_machine_refuses_is_told_by_the_daemon(swarm: Swarm) -> None:
+    """Where a worktree can't be removed the daemon says what it was that the machine refused, and goes on: with that out of the way
+    it is removed."""
+    path = kept(swarm, daemon=True)
+    trash = path.parent / ".trash"
+    if trash.exists():
+        trash.rmdir()
+    trash.write_text("in the way\n")
+    failed = swarm("worktrees", "--clean", code=1).err
+    assert "The daemon could not do it: [Errno 17] File exists" in failed
+    assert "What of it was done before that stays done." in failed
+    trash.unlink()
+    assert any(each["removed"] for each in cleaned(swarm).values())
+    assert not path.exists()
+
+
+def test_paths_that_are_no_text_go_through_the_daemon(
+    tmp_path: Path, repo: Path, swarm_in: Callable[..., Swarm]
+) -> None:
+    """In a repository below a folder whose name is no UTF-8 its worktrees are cleaned and told, and a run is discarded."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    swarm = swarm_in(shutil.move(repo, folder / "repo"))
+    path = kept(swarm, daemon=True)
+    assert cleaned(swarm)[str(path)]["removed"]
+    assert not path.exists()
+    holds = swarm("discard", "r", "--dry-run", "--json").json["holds"]
+    gone = swarm("discard", "r", "--force", *(f"--yes={each['name']}" for each in holds), "--json").json
+    assert gone["discarded"]
 
 
 def test_the_work_of_a_task_comes_back(swarm: Swarm) -> None:
