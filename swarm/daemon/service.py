@@ -62,6 +62,7 @@ API_THREADS = 6  # for what requests look up in files and processes
 M_ARENA_MAX = -8  # of malloc.h
 STOP_S = 60.0  # after this a stop goes on although something has not answered
 NOW_S = 20.0  # and one that is to be at once
+HASTE = {"drain": 0, "graceful": 1, "now": 2, "leave-workers": 2}  # of the modes of a stop
 _log = log.get("service")
 
 
@@ -103,6 +104,7 @@ class Service:
         self.wishes = Wishes()
         self.resumed = [run.finish for run in coordinator.swarm.runs.values() if run.finish is not None]
         self.ending: asyncio.Task[None] | None = None
+        self._ends_by = ""  # the mode of that
         self.leave_workers = False
         self.late = False
         self.lost = False  # its place was taken away: nothing is written any more
@@ -163,12 +165,16 @@ class Service:
         return found
 
     def stop(self, mode: str) -> None:
-        """Begins to stop; a second request only makes it faster. See `swarm stop` for the modes. Where nothing can be remembered,
-        workers are left to the next daemon, whatever was asked."""
+        """Begins to stop; a second request only makes it faster, one that would not is left to the first. See `swarm stop` for the
+        modes. Where nothing can be remembered, workers are left to the next daemon, whatever was asked."""
         _log.info("stop.requested", mode=mode)
         self.begins_again = False
-        if self.ending is not None:
+        if self.ending is not None and not self.ending.done():
+            if mode == self._ends_by or HASTE[mode] < HASTE[self._ends_by]:
+                _log.info("stop.goes_on", mode=self._ends_by)
+                return
             self.ending.cancel()
+        self._ends_by = mode
         self.ending = asyncio.get_running_loop().create_task(self._stop(mode))
 
     async def _stop(self, mode: str) -> None:

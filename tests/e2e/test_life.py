@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from tests.conftest import git, wait_until
-from tests.e2e.driver import PATIENCE_S, Swarm, runs, widest
+from tests.e2e.driver import PATIENCE_S, Swarm, common_dir, runs, widest
 from tests.e2e.test_ends import task_of
 
 
@@ -101,6 +101,35 @@ def test_a_drain_waits_for_workers(swarm: Swarm) -> None:
     swarm("start")
     swarm.check_landed(swarm.wait("r"))
     assert swarm.starts() == ["t", "after"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "taken"),
+    [
+        ((), ("--drain",), [True]),
+        ((), (), [True]),
+        (("--drain",), (), [False, True]),
+    ],
+)
+def test_a_second_stop_only_makes_it_faster(
+    swarm: Swarm, first: tuple[str, ...], second: tuple[str, ...], taken: list[bool]
+) -> None:
+    """A gentler stop, or the same, that comes while one is under way changes nothing of that; a stronger one takes its place."""
+    swarm.env["SWARM_LIMITS__GRACE_S"] = "3600"
+    deaf = swarm.task("t", "trap '' TERM", claims=["out"], gate="t")
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [deaf])))
+    swarm.wait_for_gate("t")
+    daemon_log = common_dir(swarm.top) / "swarm" / "log" / "daemon.log"
+    stopping = []
+    for args in (first, second):
+        stopping.append(swarm.spawn("stop", *args))
+        wait_until(lambda: daemon_log.read_text().count("stop.requested") == len(stopping))
+        wait_until(lambda: swarm.status()["daemon"]["stopping"])
+    swarm.open("t")
+    assert [each.wait(PATIENCE_S) for each in stopping] == [0, 0]
+    asked = [event for event in swarm.events() if event["type"] == "StopRequested"]
+    assert [event.get("end_workers", False) for event in asked] == taken
 
 
 @pytest.mark.parametrize("how", ["leave-workers", "kill"])
