@@ -85,7 +85,7 @@ def given_up(command: cmd.Collect, text: str, at: float, edges: Edges) -> m.Coll
     """
     try:
         edges.pool.give_up(lease_key(command))
-    except OSError as error:  # it is then set aside later
+    except (SwarmError, OSError) as error:  # it is then set aside later
         _log.warning("collect.not_noted", task=command.task, attempt=command.attempt, reason=str(error))
     problem = (
         f"What it left can't be collected: {text.rstrip('.')}. All of it is kept, in {command.worktree} or where swarm show"

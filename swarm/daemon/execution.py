@@ -155,15 +155,18 @@ class Execution:
             self._threads.do(self._answer, work, command, number)
 
     def _answer(self, work: Callable[[Any], m.Event | None], command: cmd.Command, number: int) -> None:
+        event = None
         try:
             event = work(command)
         except BaseException as error:
             event = self._failed(command, error)
-        run = self._under_way.pop(number)
-        if event is not None:
-            self.post(event)
-        if run in self._discarding:  # else nobody waits for it, and waking the loop costs more than all this
-            self.loop.call_soon_threadsafe(self._one_ended.set)
+        finally:
+            run = self._under_way.pop(number)
+            if event is not None:
+                self.post(event)
+            # Else nobody waits for it, and waking the loop costs more than all this.
+            if run in self._discarding:
+                self.loop.call_soon_threadsafe(self._one_ended.set)
 
     def make_ready(self, next_base: Callable[[], str | None]) -> None:
         """Has a worktree made ready for the next start, where there is nothing else to do; called when all is taken in."""
@@ -209,16 +212,15 @@ class Execution:
             "command.failed", command=kind, text=text, trouble=lacks, exc_info=None if expected else error
         )
         at = self.clock()
-        if isinstance(command, cmd.GiveBackWorktree):
-            self._returns[lease_key(command)] += 1
-            hopeless = self.edges.pool.is_given_up(lease_key(command))
-            tries_left = self._returns[lease_key(command)] < RETURNS_MAX
-            if lacks or (not hopeless and (self.closing or tries_left)):
-                self.loop.call_soon_threadsafe(self.loop.call_later, AGAIN_S, self.carry_out, command)
-                return None
-            return self._set_aside(command, text)
-        if isinstance(command, cmd.Collect) and command.gives_up and not (lacks or self.closing):
-            return collecting.given_up(command, text, at, self.edges)
+        try:
+            if isinstance(command, cmd.GiveBackWorktree):
+                return self._not_given_back(command, text, lacks)
+            if isinstance(command, cmd.Collect) and command.gives_up and not (lacks or self.closing):
+                return collecting.given_up(command, text, at, self.edges)
+        except Exception as unforeseen:  # answered all the same: a run waits for it, and its discard too
+            _log.error("command.not_given_up", command=kind, exc_info=unforeseen)
+            if isinstance(command, cmd.GiveBackWorktree):
+                return m.WorktreeReturned(at=at, **command.about)  # it stays leased, as below
         if isinstance(command, cmd.AttemptCommand):
             may_run = isinstance(command, cmd.StartWorker) and self.workers.may_run(command)
             return m.CommandFailed(
@@ -235,6 +237,18 @@ class Execution:
             return m.HostMeasured(at=at, readings=NO_ROOM, trouble=lacks or text)
         assert isinstance(command, cmd.RunCommand)
         return m.RunCommandFailed(at=at, run=command.run, command=kind, text=text, trouble=lacks)
+
+    def _not_given_back(
+        self, command: cmd.GiveBackWorktree, why: str, lacks: str
+    ) -> m.WorktreeReturned | None:
+        """Has a worktree given back again in a moment, or set aside where that can't succeed."""
+        self._returns[lease_key(command)] += 1
+        hopeless = self.edges.pool.is_given_up(lease_key(command))
+        tries_left = self._returns[lease_key(command)] < RETURNS_MAX
+        if lacks or (not hopeless and (self.closing or tries_left)):
+            self.loop.call_soon_threadsafe(self.loop.call_later, AGAIN_S, self.carry_out, command)
+            return None
+        return self._set_aside(command, why)
 
     def _set_aside(self, command: cmd.GiveBackWorktree, why: str) -> m.WorktreeReturned:
         """Answers for a worktree that can't be given back, whatever is tried: work that nobody has collected may lie in it."""

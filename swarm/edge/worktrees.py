@@ -152,7 +152,8 @@ class Pool:
         return place or self.aside.of_owner(Owner.of(key))
 
     def give_up(self, key: str) -> None:
-        """Notes that what the worker of `key` left can't be collected, whatever is tried. Raises OSError."""
+        """Notes that what the worker of `key` left can't be collected, whatever is tried. Raises OSError, and `Refused`
+        where something of the user's has taken the place of the pool."""
         member = self._by_key(key)
         if member is not None:
             with member.lock:

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import itertools
 import os
+import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from swarm import config
 from swarm.core import commands as cmd
@@ -24,7 +26,9 @@ from swarm.daemon import execution, reconcile
 from swarm.daemon.discarding import Ground
 from swarm.daemon.execution import Execution
 from swarm.edge import git as edge_git
+from swarm.edge.ground import HIDING, RECORDS
 from swarm.edge.place import places_of
+from swarm.edge.worktrees import Pool
 from tests.conftest import git
 
 WHERE = {"run": "r", "task": "t", "attempt": 1}
@@ -366,5 +370,60 @@ def test_what_can_never_be_collected_is_told_in_the_end_and_kept(
             assert (Path(returned.saved) / "odd").read_text() == "precious"
             assert git(repo, "branch", "--list", "--contains", mine, "swarm/r/saved/*")
             assert ended.leases() == {}
+
+    asyncio.run(story())
+
+
+def test_what_can_not_be_noted_is_given_up_all_the_same(repo: Path) -> None:
+    """Where somebody has something of their own in place of the pool's records, so that nothing can be noted there, collecting is
+    given up and told like any other."""
+
+    async def story() -> None:
+        async with a_worker_that_ended(repo) as ended:
+            command, _ = _left_unreadable(ended)
+            root = ended.worktree.parent
+            shutil.rmtree(root / RECORDS)
+            (root / HIDING).unlink()
+            (root / "mine").write_text("a person's\n")
+            found = await ended.answer(dataclasses.replace(command, gives_up=True))
+            assert isinstance(found, m.Collected)
+            assert "can't be collected" in found.problem
+            assert (ended.worktree / "odd").read_text() == "precious"
+            assert (root / "mine").read_text() == "a person's\n"
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("command", [cmd.Collect, cmd.GiveBackWorktree])
+def test_a_command_is_answered_although_its_failure_can_not_be_dealt_with(
+    repo: Path, monkeypatch: pytest.MonkeyPatch, command: type[cmd.Command]
+) -> None:
+    """Whatever goes wrong with giving a command up, it is answered, and a discard of its run waits no longer than for that."""
+
+    def broken(*_: object) -> None:
+        raise ValueError("nobody thought of that")
+
+    async def story() -> None:
+        async with a_worker_that_ended(repo) as ended:
+            collects, _ = _left_unreadable(ended)
+            asked: cmd.Command = dataclasses.replace(collects, gives_up=True)
+            if command is cmd.GiveBackWorktree:
+                asked = cmd.GiveBackWorktree(
+                    run="r", task="t", attempt=1, worktree=str(ended.worktree), keep=False
+                )
+            with monkeypatch.context() as patched, capture_logs() as logged:
+                patched.setattr(execution, "RETURNS_MAX", 0)
+                patched.setattr(Pool, "give_up", broken)
+                patched.setattr(Pool, "set_aside", broken)
+                found = await ended.answer(asked)
+            assert "command.not_given_up" in [each["event"] for each in logged]
+            if command is cmd.Collect:
+                assert isinstance(found, m.CommandFailed)
+                assert (found.command, found.task) == ("Collect", "t")
+            else:
+                assert isinstance(found, m.WorktreeReturned)
+                assert (found.saved, set(ended.leases())) == ("", {"r/t/1"})
+            discarded = await ended.answer(cmd.Discard(run="r", worktrees=(), created_at=1.0))
+            assert isinstance(discarded, m.Discarded)
 
     asyncio.run(story())
