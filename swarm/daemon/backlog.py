@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from pathlib import Path
 
 from swarm import log
@@ -41,6 +42,9 @@ class Backlog:
         self._notice: notice.Notice | None = None
         self._seen: dict[str, tuple[str, tuple[int, ...] | None]] = {}  # run: its file, as it was read last
         self._ticked: dict[str, frozenset[str]] = {}
+        self._unticked: dict[
+            str, tuple[str, float]
+        ] = {}  # run: why that failed last, and when it is tried again
         self._timer: asyncio.TimerHandle | None = None
         self._work: asyncio.Task[None] | None = None
 
@@ -153,6 +157,12 @@ class Backlog:
         landed = frozenset(name for name, task in run.tasks.items() if task.state is TaskState.LANDED)
         if landed == before:
             return
+        _, again_at = self._unticked.get(run.id, ("", 0.0))
+        if (
+            time.monotonic() < again_at
+        ):  # what the failed try left in the folder and took away again is noticed, too
+            self._look_after(LOOK_AGAIN_S)
+            return
         states = dict.fromkeys(landed - before, TaskState.LANDED)
         states |= {name: run.tasks[name].state for name in before - landed if name in run.tasks}
         place, state = Path(run.watched), self._submitter.edges.places.state
@@ -162,6 +172,11 @@ class Backlog:
             UsageError
         ) as error:  # a native plan holds no states, and a file that can't be read is told of above
             _log.info("plan.not_ticked", run=run.id, reason=error.cause)
-        except OSError as error:
-            _log.warning("plan.not_ticked", run=run.id, reason=str(error))
+        except (SwarmError, OSError) as error:
+            if str(error) != self._unticked.get(run.id, ("", 0.0))[0]:
+                _log.warning("plan.not_ticked", run=run.id, reason=str(error))
+            self._unticked[run.id] = str(error), time.monotonic() + LOOK_AGAIN_S
+            self._look_after(LOOK_AGAIN_S)
+            return
+        self._unticked.pop(run.id, None)
         self._ticked[run.id] = landed

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.adversity import bound
 from tests.conftest import wait_until
-from tests.e2e.driver import PATIENCE_S, Swarm, runs
+from tests.e2e.driver import PATIENCE_S, Swarm, common_dir, runs
 
 
 @pytest.fixture
@@ -61,6 +62,22 @@ def test_what_is_added_is_done_and_ticked_off(swarm: Swarm, roadmap: Path) -> No
     assert len(swarm.starts()) == len(set(swarm.starts())) == 3
     accepted = swarm.events("PlanAccepted")
     assert [event["added"] for event in accepted] == [1, 1, 1]  # what is ticked off is no new plan
+    (swarm.top / "swarm.toml").unlink()
+    swarm.look_again()
+
+
+def test_what_could_not_be_ticked_off_is_later(swarm: Swarm, roadmap: Path) -> None:
+    """Where the file can't be written when a task has landed, it is ticked off once it can, without anything else happening."""
+    folder = swarm.outside / "readable"
+    folder.mkdir()
+    roadmap = roadmap.rename(folder / "roadmap.md")
+    with bound(folder, folder, read_only=True):
+        swarm("start", "--watch", str(roadmap))
+        lands(swarm, 1)
+        log = common_dir(swarm.top) / "swarm" / "log" / "daemon.log"
+        wait_until(lambda: "plan.not_ticked" in log.read_text(), at_most_s=PATIENCE_S)
+        assert roadmap.read_text() == "# Road\n\n- [ ] First thing\n"
+    says(roadmap, "# Road\n\n- [x] First thing\n")
     (swarm.top / "swarm.toml").unlink()
     swarm.look_again()
 
