@@ -14,6 +14,13 @@ from swarm.client.session import Session
 from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, NoDaemon, Refused, SwarmError, UsageError
 
 MOVED = "moved"  # of what is found: a staging branch that was moved by hand, and holds its run up until a person moves it back
+_NOTHING = {
+    "kind": "",
+    "text": "",
+    "remedy": "",
+    "mended": False,
+    "failed": False,
+}  # a finding, as it is shown
 
 
 @command("audit", shows=True)
@@ -170,7 +177,7 @@ def recover(
 
     Every start does the former. It works with and without a daemon, after deleted folders, git worktree prune, a killed daemon, a
     full disk; nothing that holds work is removed, and nothing that is not swarm's own is touched. Ends with 1 where a staging
-    branch was moved by hand: it stays where it is, and what moves it back is told.
+    branch was moved by hand: it stays where it is, and what moves it back is told; and where something could not be looked at.
 
     With TASK, what is kept of it is laid out in a worktree as it was when it was saved, untracked files and index too, and the path
     is printed. The newest recovery ref of the last attempt comes first, else the attempt's own branch. Of a ref that keeps what a
@@ -195,7 +202,7 @@ def recover(
     nothing_yet = journal and dry_run  # that worktrees and refs could be held against
     found = [*rebuilt, *([] if nothing_yet else recovered(session, dry_run=dry_run))]
     if session.as_json:
-        shown = [{"kind": "", "text": "", "remedy": "", "mended": False, **each} for each in found]
+        shown = [{**_NOTHING, **each} for each in found]
         session.json(
             {"schema": protocol.SCHEMA, "dry_run": dry_run, "daemon": daemon is not None, "found": shown}
         )
@@ -204,7 +211,8 @@ def recover(
             session.line(_finding_line(each, dry_run))
         if not found:
             session.line("Everything is as the journal has it.")
-    return EXIT_NOT_LANDED if any(each.get("kind") == MOVED for each in found) else EXIT_OK
+    left = any(each.get("kind") == MOVED or each.get("failed") for each in found)
+    return EXIT_NOT_LANDED if left else EXIT_OK
 
 
 def recovered(session: Session, *, dry_run: bool) -> list[dict[str, Any]]:
@@ -271,6 +279,8 @@ def _bring_back(
 
 def _finding_line(found: Mapping[str, Any], dry_run: bool) -> str:
     text, remedy = (protocol.printable(found.get(name) or "") for name in ("text", "remedy"))
+    if found.get("failed"):
+        return f"failed  {text}"
     if found.get("mended"):
         return f"mended  {text}: {remedy}"
     if remedy and dry_run:

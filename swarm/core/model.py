@@ -217,14 +217,16 @@ class Reason:
 class Finding:
     """Something that a crash, a full disk or a person left: `text` says what was found, `remedy` what is done about it.
 
-    `kind` is journal, staging, worktree, ref, object, process, lock, finish, saved, by_hand or moved; what is moved keeps a run
-    from going on until a person has settled it. `mended` tells that it was carried out; without a remedy it is left as it is.
+    `kind` is journal, landing, staging, worktree, ref, object, process, lock, finish, saved, by_hand or moved; what is moved keeps
+    a run from going on until a person has settled it. `mended` tells that it was carried out; without a remedy it is left as it is.
+    With `failed` there was no looking to the end at what is of this kind, and `text` says why.
     """
 
     kind: str
     text: str
     remedy: str = ""
     mended: bool = False
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

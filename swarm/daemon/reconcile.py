@@ -13,7 +13,7 @@ import functools
 import os
 import shlex
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,6 +54,8 @@ from swarm.settings import Settings
 
 END_GRACE_S = 2.0  # for processes of attempts that have ended
 _log = log.get("reconcile")
+
+_Look = Callable[["Known", Edges, bool], Iterable[Finding]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +159,27 @@ def _attempts(run: Run) -> Iterator[tuple[str, Attempt]]:
 def reconcile(must: Known, edges: Edges, *, dry_run: bool = False) -> list[Finding]:
     """Brings what there is into agreement with what there must be; gives what was found, in the order in which it was looked at."""
     found: list[Finding] = []
-    locks, old = ((_stale_locks,), (_looks, _old_objects)) if must.alone else ((), (_looks,))
-    staging = (_landings, _staging, _branches, _elsewhere)
-    for step in (_programs, *locks, _processes, _finishes, _worktrees, *staging, _orphans, *old):
+    locks: tuple[tuple[str, _Look], ...] = (("lock", _stale_locks),) if must.alone else ()
+    old: tuple[tuple[str, _Look], ...] = (("object", _old_objects),) if must.alone else ()
+    for kind, look in (
+        ("process", _programs),
+        *locks,
+        ("process", _processes),
+        ("finish", _finishes),
+        ("worktree", _worktrees),
+        ("object", _landings),
+        ("staging", _staging),
+        ("ref", _branches),
+        ("ref", _elsewhere),
+        ("ref", _orphans),
+        ("object", _looks),
+        *old,
+    ):
         try:
-            found += step(must, edges, dry_run)
+            found += look(must, edges, dry_run)
         except (SwarmError, OSError) as error:
             text = error.cause if isinstance(error, SwarmError) else str(error)
-            found.append(Finding(step.__name__.strip("_"), f"this could not be looked at to its end: {text}"))
+            found.append(Finding(kind, f"not every {kind} could be looked at: {text}", failed=True))
     return found
 
 

@@ -82,8 +82,8 @@ MUTANTS: dict[str, Mutant] = {
     "no-looking-after": Mutant(
         "programs that a killed daemon had started go on beside the next one",
         "swarm/daemon/reconcile.py",
-        "for step in (_programs, *locks,",
-        "for step in (*locks,",
+        """        ("process", _programs),\n""",
+        "",
         ("tests/crash/test_rules.py::test_what_a_killed_daemon_had_started_is_ended",),
     ),
     "no-old-value": Mutant(

@@ -72,6 +72,27 @@ def test_nothing_is_found_where_all_is_well(swarm: Swarm, daemon: bool) -> None:
 
 
 @WITH_AND_WITHOUT
+def test_what_could_not_be_looked_at_is_no_success(swarm: Swarm, daemon: bool) -> None:
+    """Where the machine refuses something, the rest is mended all the same, and recover ends with 1 and says of which kind it was
+    and why; with that out of the way it ends with 0."""
+    landed(swarm, daemon=daemon)
+    pool = swarm.top / ".worktrees" / "pool"
+    for index in pool.glob(".*/*.index"):  # so that the spare worktrees are not whole, and are to go
+        index.unlink()
+    shutil.rmtree(pool / ".trash", ignore_errors=True)
+    (pool / ".trash").write_text("in the way\n")
+    shutil.rmtree(staging(swarm))
+    told = found(swarm, code=1)
+    (failed,) = [each for each in told if each["failed"]]
+    assert failed["kind"] == "worktree"
+    assert "not every worktree could be looked at: [Errno 17] File exists" in failed["text"]
+    assert "staging" in {each["kind"] for each in told if each["mended"]}
+    assert "failed  not every worktree" in swarm("recover", code=1).out
+    (pool / ".trash").unlink()
+    assert not any(each["failed"] for each in found(swarm))
+
+
+@WITH_AND_WITHOUT
 @pytest.mark.parametrize("pruned", [False, True], ids=["deleted", "pruned"])
 def test_worktrees_gone_altogether(swarm: Swarm, daemon: bool, pruned: bool) -> None:
     """Row 101: with `.worktrees` deleted, and perhaps pruned, recover makes the staging worktree again and the next run works."""
