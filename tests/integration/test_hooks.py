@@ -58,7 +58,7 @@ async def _lacks_threads(tmp_path: Path, journal: Journal, machine: NoThreads) -
     settings = {"mine": HookSettings(command=f"cat >> {file}", on=["PlanAccepted"])}
     journal.begin_epoch()
     coordinator = Coordinator(Swarm(), journal, lambda _: None)
-    coordinator.begin(m.DaemonStarted(at=1.0, version="1", pid=1, limits=Limits()))
+    coordinator.begin(m.DaemonStarted(at=1.0, version="1", pid=1, limits=Limits(), rules=m.RULES))
     turning = asyncio.create_task(coordinator.run())
     mine = hooks.Hooks(coordinator, settings, Places(tmp_path), tmp_path)
     await coordinator.ask(submitted(a_plan(a_task("a")), at=2.0))

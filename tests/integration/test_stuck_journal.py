@@ -163,7 +163,7 @@ def test_who_would_give_up_hears_that_the_event_itself_can_not_be_remembered(tmp
 async def _gives_up(disk: Path, journal: Journal) -> None:
     journal.begin_epoch()
     coordinator = Coordinator(Swarm(), journal, lambda _: None)
-    coordinator.begin(m.DaemonStarted(at=1.0, version="1", pid=1, limits=Limits()))
+    coordinator.begin(m.DaemonStarted(at=1.0, version="1", pid=1, limits=Limits(), rules=m.RULES))
     turning = asyncio.create_task(coordinator.run())
     await coordinator.ask(m.Paused(at=2.0), gives_up=True)
     ballast = fill(disk)
