@@ -214,6 +214,10 @@ class Places:
         """Such places that are there, of any finish of a run: one that was killed left them."""
         return sorted(self.finishes(run).glob("*/moves/*"))
 
+    def all_moves(self) -> list[Path]:
+        """Such places that are there, of any finish of any run."""
+        return sorted(self.attempts.glob("*/finish/*/moves/*"))
+
     def hook(self, name: str) -> Path:
         """What a hook was told of last."""
         return self.state / "hooks" / f"{slug(name)}.json"

@@ -230,7 +230,7 @@ class Closing:
         refuse_ours(target)
         await look_at_staging(self._coordinator, self._edges, run, f"Run {run.id} was not finished")
         if not preview:
-            await self._wait_for_turn(run)
+            await self._wait_for_turn()
             _check_ended(
                 run, "Nothing was merged: what they do would be left behind.", "swarm finish", wanted
             )
@@ -273,10 +273,13 @@ class Closing:
         )
         return facts, request, outlook
 
-    async def _wait_for_turn(self, run: Run) -> None:
-        """Waits for a finish that goes on already, such as one that a daemon which was killed had begun; one that can't go on at
-        present is not waited for."""
-        await self._coordinator.until(lambda: run.finish is None or "Finish" in run.failures)
+    async def _wait_for_turn(self) -> None:
+        """Waits for a finish that goes on already, of this run or of another, such as one that a daemon which was killed had begun:
+        it moves what this one is to be told of. One that can't go on at present is not waited for."""
+        runs = self._coordinator.swarm.runs.values()
+        await self._coordinator.until(
+            lambda: not any(each.finish is not None and "Finish" not in each.failures for each in runs)
+        )
 
     def _check_approved(self, run: Run) -> None:
         why = self._unapproved(run)

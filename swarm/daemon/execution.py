@@ -68,6 +68,7 @@ class Execution:
     _discarding: set[str] = field(default_factory=set)
     _verifying: dict[tuple[str, str, int], asyncio.Task[Any]] = field(default_factory=dict)
     _finishing: dict[str, Grip] = field(default_factory=dict)  # by request
+    _finish_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _returns: Counter[str] = field(default_factory=Counter)  # failed ones
     _numbers: Iterator[int] = field(default_factory=itertools.count)
     _under_way: dict[int, str] = field(
@@ -408,7 +409,9 @@ class Execution:
         edges = self.edges
         finisher = Finisher(edges.repository, edges.landing, edges.refs, edges.places, self._verifier())
         try:
-            return await finisher.finish(command, self.in_thread, self.clock, edges.places.nonce_head, grip)
+            return await finisher.finish(
+                command, self.in_thread, self.clock, edges.places.nonce_head, grip, self._finish_turn
+            )
         finally:
             del self._finishing[command.request]
 

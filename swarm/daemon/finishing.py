@@ -16,7 +16,7 @@ import asyncio
 import os
 import re
 import shlex
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -161,11 +161,30 @@ class Finisher:
             )
 
     async def finish(
-        self, command: cmd.Finish, in_thread: InThread, clock: Callable[[], float], nonce: str, grip: Grip
+        self,
+        command: cmd.Finish,
+        in_thread: InThread,
+        clock: Callable[[], float],
+        nonce: str,
+        grip: Grip,
+        turn: asyncio.Lock,
     ) -> m.Event:
         """Carries a finish out; `Finished`, or `FinishRefused` with the reason, also where it was taken back by its `grip`.
-        Doing it again after a crash completes it."""
-        reason: Reason | None = await in_thread(lambda: self.put_back_killed(command.run))
+        Doing it again after a crash completes it.
+
+        Whoever has the `turn` is the only one: of two that move one checkout each would take the files of the other for changes
+        of the user's, or put them back."""
+        if (reason := await grip.through(_taken(turn))) is not None:
+            return self._refused(command, clock(), reason)
+        try:
+            return await self._finish(command, in_thread, clock, nonce, grip)
+        finally:
+            turn.release()
+
+    async def _finish(
+        self, command: cmd.Finish, in_thread: InThread, clock: Callable[[], float], nonce: str, grip: Grip
+    ) -> m.Event:
+        reason: Reason | None = await in_thread(lambda: self.put_back_killed(self.places.all_moves()))
         if reason is not None:
             return self._refused(command, clock(), reason)
         outlook: Outlook = await in_thread(
@@ -291,10 +310,10 @@ class Finisher:
         moves = (Move.begun(aside) for aside in self.places.moves(run))
         return [move.top for move in moves if move is not None and move.stands()]
 
-    def put_back_killed(self, run: str) -> Reason | None:
-        """Puts back what a daemon that was killed had moved of checkouts for a finish of this run, so that it begins anew; gives
-        what stops that. A checkout that stands at another commit by now, our own or one of the user's, is left as it is."""
-        for aside in self.places.moves(run):
+    def put_back_killed(self, moves: Iterable[Path]) -> Reason | None:
+        """Puts back what a daemon that was killed had moved of checkouts, by these of `places.moves`, so that a finish begins anew;
+        gives what stops that. A checkout that stands at another commit by now, our own or one of the user's, is left as it is."""
+        for aside in moves:
             move = Move.begun(aside)
             if move is None:
                 continue
@@ -369,6 +388,11 @@ class Finisher:
         return m.FinishRefused(
             at=at, run=command.run, request=command.request, target=command.target, reason=reason
         )
+
+
+async def _taken(turn: asyncio.Lock) -> Reason | None:
+    await turn.acquire()
+    return None
 
 
 def conflict_reason(target: str, outlook: Outlook) -> Reason:

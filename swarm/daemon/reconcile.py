@@ -263,7 +263,7 @@ def _finishes(must: Known, edges: Edges, dry_run: bool) -> Iterator[Finding]:
         if target is not None and not must.asked:
             continue
         tops = finisher.half_moved(run)
-        reason = finisher.put_back_killed(run) if tops and not dry_run else None
+        reason = finisher.put_back_killed(edges.places.moves(run)) if tops and not dry_run else None
         if reason is not None:
             yield Finding("finish", f"{reason.text}. Next: {reason.facts['next_step']}")
         for top in tops if reason is None else ():
