@@ -170,6 +170,6 @@ class _Hook:
     def _remember(self) -> None:
         try:
             self._memory.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            place.write_whole(self._memory, {"seq": self._seq})
+            place.write_whole(self._memory, {"seq": self._seq}, durable=False)
         except OSError as error:
             _log.warning("hook.not_remembered", hook=self._name, reason=str(error))

@@ -67,7 +67,7 @@ class Presence:
         if path.parent.parent != self.places.state:
             protocol.private_folder(str(path.parent.parent))
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        write_whole(path.parent / protocol.DAEMON_FILE, {"socket": str(path)})
+        write_whole(path.parent / protocol.DAEMON_FILE, {"socket": str(path)}, durable=False)
         return self._bound(path)
 
     def _bound(self, path: Path) -> socket.socket:
@@ -91,7 +91,7 @@ class Presence:
 
     def _write(self) -> None:
         path = self.places.state / protocol.DAEMON_FILE
-        write_whole(path, self._about)
+        write_whole(path, self._about, durable=False)
         self._ours[path] = inode(path)
         if self._notice is not None:
             self._notice.watch(path)

@@ -605,7 +605,9 @@ def _leave_failure(places: Places, error: BaseException, at: float) -> None:
     if isinstance(error, SwarmError):
         cause, step = error.cause, error.next_step
     with contextlib.suppress(OSError):
-        write_whole(places.failure, {"at": report.rfc3339(at), "cause": cause, "next_step": step})
+        write_whole(
+            places.failure, {"at": report.rfc3339(at), "cause": cause, "next_step": step}, durable=False
+        )
 
 
 def main(arguments: list[str]) -> int:

@@ -22,7 +22,7 @@ def note(places: Places, run: str, created_at: float, *, done: bool) -> None:
     with _noting:
         noted = read(places.discards)
         noted.setdefault(run, {})[repr(created_at)] = done
-        write_whole(places.discards, noted)
+        write_whole(places.discards, noted, durable=True)
 
 
 def is_done(places: Places, run: str, created_at: float) -> bool:

@@ -21,6 +21,7 @@ from shlex import quote
 from typing import Any
 
 from swarm.core.places import Places
+from swarm.edge import whole
 from swarm.errors import Refused
 
 
@@ -40,7 +41,7 @@ def settle(state: Path) -> None:
         raise copied
     wanted = {"id": noted.get("id") or secrets.token_hex(8), "mark": _mark(state, noted), **here}
     if noted != wanted:
-        write_whole(where, wanted)
+        write_whole(where, wanted, durable=False)
 
 
 def of_another(state: Path) -> Refused | None:
@@ -81,11 +82,9 @@ def open_up(state: Path) -> bool:
     return False
 
 
-def write_whole(path: Path, document: Mapping[str, Any]) -> None:
-    """Writes a JSON file in one step: its readers see the old or the new one."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(document) + "\n", "utf-8")
-    os.replace(temporary, path)
+def write_whole(path: Path, document: Mapping[str, Any], *, durable: bool) -> None:
+    """Writes a JSON file in one step, as `whole.write` does."""
+    whole.write(path, json.dumps(document) + "\n", durable=durable)
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import pytest
 
 from swarm.core.places import Places
 from swarm.edge import discards
@@ -32,3 +35,23 @@ def test_runs_that_are_discarded_at_once_are_all_noted(tmp_path: Path) -> None:
         for moment in range(EACH)
         if not discards.is_done(places, name, float(moment))
     ] == []
+
+
+def test_a_note_that_the_disk_refuses_leaves_those_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A note is brought to the disk before it takes the place of the last, since torn by a power cut it would tell of no discard at
+    all. Where that fails it is an error, so that nothing is removed, and the last one stays."""
+    places = Places(tmp_path)
+    discards.note(places, "old", 1.0, done=True)
+
+    def refuse(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", refuse)
+        with pytest.raises(OSError, match="Input/output"):
+            discards.note(places, "new", 2.0, done=False)
+    assert discards.is_done(places, "old", 1.0)
+    discards.note(places, "new", 2.0, done=True)
+    assert discards.is_done(places, "new", 2.0)
