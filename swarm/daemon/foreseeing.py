@@ -10,9 +10,9 @@ costs nothing but itself.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from swarm import log
 from swarm.core import foreseeing
@@ -20,6 +20,7 @@ from swarm.core import messages as m
 from swarm.core.foreseeing import AtRisk
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution
+from swarm.daemon.looking import Looking
 from swarm.edge import foresight, git
 
 _log = log.get("foreseeing")
@@ -32,36 +33,38 @@ class Foreseeing:
         self._coordinator = coordinator
         self._execution = execution
         self._every_s = every_s
-        self._looking: asyncio.Task[None] | None = None
+        self._pause_s = every_s
+        self._looking = Looking("what conflicts so far", self._look_once, self._pause)
         self._reader = git.Reader()
         self._gaps: dict[str, tuple[str, tuple[str, ...]]] = {}  # in what was seen last
 
     def at_rest(self) -> None:
         """Sees to it that it is looked where there is anything to look at; called when all is taken in."""
-        if self._every_s and self._looking is None and foreseeing.at_risk(self._coordinator.swarm):
-            self._looking = asyncio.get_running_loop().create_task(self._look_on())
+        if self._every_s:
+            self._looking.begin()
 
     def close(self) -> None:
         """Looks no more; a look under way is ended."""
         self._reader.end()
-        if self._looking is not None:
-            self._looking.cancel()
+        self._looking.close()
 
-    async def _look_on(self) -> None:
-        pause_s = self._every_s
-        while foreseeing.at_risk(self._coordinator.swarm):
-            await asyncio.sleep(pause_s)
-            works = foreseeing.at_risk(self._coordinator.swarm)
-            try:
-                seen, took_s = await self._execution.in_thread(lambda works=works: self._look(works))  # type: ignore[misc]
-            except (OSError, git.GitError) as error:
-                _log.warning("foreseeing.failed", reason=str(error))
-                continue
-            pause_s = foresight.pause_after(took_s, every_s=self._every_s)
-            self._say_what_was_not_seen(seen, took_s, pause_s)
-            for work, found in zip(works, seen, strict=True):
-                self._tell(work, found)
-        self._looking = None
+    def _pause(self) -> float | None:
+        if foreseeing.at_risk(self._coordinator.swarm):
+            return self._pause_s
+        self._pause_s = self._every_s
+        return None
+
+    async def _look_once(self) -> None:
+        works = foreseeing.at_risk(self._coordinator.swarm)
+        try:
+            seen, took_s = await self._execution.in_thread(partial(self._look, works))
+        except (OSError, git.GitError) as error:
+            _log.warning("foreseeing.failed", reason=str(error))
+            return
+        self._pause_s = foresight.pause_after(took_s, every_s=self._every_s)
+        self._say_what_was_not_seen(seen, took_s, self._pause_s)
+        for work, found in zip(works, seen, strict=True):
+            self._tell(work, found)
 
     def _look(self, works: Sequence[AtRisk]) -> tuple[list[foresight.Foreseen], float]:
         """Looks; gives how long that took as well."""

@@ -20,6 +20,7 @@ from swarm.core.adapters import Agent
 from swarm.core.model import attempt_branch
 from swarm.core.places import Places
 from swarm.core.streams import Said
+from swarm.daemon.looking import Looking
 from swarm.daemon.watching import Key, key_of
 from swarm.edge import heard, process
 from swarm.errors import SwarmError
@@ -46,8 +47,7 @@ class Ears:
         self._in_thread = in_thread
         self._places = places
         self._heard: dict[Key, tuple[cmd.AttemptCommand, heard.Listener]] = {}
-        self._looking: asyncio.Task[None] | None = None
-        self._closed = False
+        self._looking = Looking("lingering", self._look, lambda: LOOK_EVERY_S if self._heard else None)
 
     def add(self, command: cmd.AttemptCommand) -> None:
         """Listens to a worker from now on, where it can be understood."""
@@ -56,7 +56,7 @@ class Ears:
         listener = heard.listener(self._places.attempt(*key_of(command)))
         if listener is not None:
             self._heard[key_of(command)] = command, listener
-            self._loop.call_soon_threadsafe(self._begin)
+            self._loop.call_soon_threadsafe(self._looking.begin)
 
     def take(self, command: cmd.AttemptCommand, at: float) -> Said | None:
         """Gives all that a worker said which ended `at` that time, None where it can't be understood; nobody listens any more."""
@@ -93,22 +93,14 @@ class Ears:
 
     def close(self) -> None:
         """Listens to nobody any more."""
-        self._closed = True
-        if self._looking is not None:
-            self._looking.cancel()
+        self._looking.close()
 
     def _listen(self) -> dict[tuple[str, str], Said]:
         at = self._clock()
         return {key[:2]: listener.listen(at) for key, (_, listener) in list(self._heard.items())}
 
-    def _begin(self) -> None:
-        if not self._closed and (self._looking is None or self._looking.done()):
-            self._looking = self._loop.create_task(self._look())
-
     async def _look(self) -> None:
-        while self._heard:
-            await asyncio.sleep(LOOK_EVERY_S)
-            await self._in_thread(self._end_lingering)
+        await self._in_thread(self._end_lingering)
 
     def _end_lingering(self) -> None:
         at = self._clock()

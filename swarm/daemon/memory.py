@@ -15,6 +15,7 @@ from swarm.core import messages as m
 from swarm.core.admission import Expected
 from swarm.core.memory import MB
 from swarm.core.model import Readings
+from swarm.daemon.looking import Looking
 from swarm.daemon.watching import Key, Watcher, key_of
 from swarm.edge import process, usage
 from swarm.edge.proctable import Stat
@@ -52,13 +53,12 @@ class MemoryWatch:
         self._told: set[Key] = set()
         self._most: dict[Key, int] = {}
         self._taken: dict[Key, int] = {}
-        self._looking: asyncio.Task[None] | None = None
+        self._looking = Looking("memory", self._look_once, lambda: LOOK_EVERY_S if self._watched else None)
 
     def watch(self, command: cmd.WatchWorker) -> None:
         """Has the machine looked at from now on as long as this worker runs, and the worker."""
         self._watched[key_of(command)] = command
-        if self._looking is None:
-            self._looking = asyncio.get_running_loop().create_task(self._look_on())
+        self._looking.begin()
 
     def most_of(self, command: cmd.AttemptCommand) -> int:
         """Gives the most that a worker, which has ended, was seen to take, in bytes; from any thread, once."""
@@ -72,17 +72,13 @@ class MemoryWatch:
 
     def close(self) -> None:
         """Looks at nobody any more; the next daemon will."""
-        if self._looking is not None:
-            self._looking.cancel()
+        self._looking.close()
 
-    async def _look_on(self) -> None:
-        while self._watched:
-            await asyncio.sleep(LOOK_EVERY_S)
-            self._watched = {key: each for key, each in self._watched.items() if self._watcher.watches(each)}
-            if self._watched:
-                looks = functools.partial(self._look, dict(self._watched), self._watcher.identities())
-                await self._in_thread(looks)
-        self._looking = None
+    async def _look_once(self) -> None:
+        self._watched = {key: each for key, each in self._watched.items() if self._watcher.watches(each)}
+        if self._watched:
+            looks = functools.partial(self._look, dict(self._watched), self._watcher.identities())
+            await self._in_thread(looks)
 
     def _look(self, watched: Mapping[Key, cmd.WatchWorker], known: Mapping[Key, process.Identity]) -> None:
         readings, why = self._look_at_machine()

@@ -18,6 +18,7 @@ from typing import Any
 from swarm import log
 from swarm.core import commands as cmd
 from swarm.core import messages as m
+from swarm.daemon.looking import Looking
 from swarm.daemon.watching import Key, Watcher, key_of
 from swarm.edge import output, process, usage
 
@@ -73,12 +74,12 @@ class Oversight:
         self._multiplied: set[Path] = set()  # outputs of suites that have too many processes
         self._counted_at = 0  # how many threads the machine had when processes were last counted
         self._soon = False
-        self._looking: asyncio.Task[None] | None = None
+        self._looking = Looking("workers and suites", self._look_once, self._pause_s)
 
     def watch(self, command: cmd.WatchWorker, path: Callable[[], Path]) -> None:
         """Has a worker looked after until it has ended; `path` gives its output. What was before is not held against it."""
         self._workers[key_of(command)] = _Seen(command, path, time.monotonic())
-        self._begin()
+        self._looking.begin()
 
     @contextlib.contextmanager
     def bounding(
@@ -87,7 +88,7 @@ class Oversight:
         """Has the output of a suite kept to its size meanwhile; `multiplied` is called, in the loop's own thread, where it has too
         many processes."""
         self._suites[path] = _Suite(identity, multiplied)
-        self._begin()
+        self._looking.begin()
         try:
             yield
         finally:
@@ -100,28 +101,25 @@ class Oversight:
 
     def close(self) -> None:
         """Looks after nobody any more; the next daemon will."""
-        if self._looking is not None:
-            self._looking.cancel()
+        self._looking.close()
 
-    def _begin(self) -> None:
-        if self._looking is None:
-            self._looking = asyncio.get_running_loop().create_task(self._look_on())
+    def _pause_s(self) -> float | None:
+        if not (self._workers or self._suites or self._last_look):
+            return None
+        return SOON_S if self._soon else LOOK_EVERY_S
 
-    async def _look_on(self) -> None:
-        while self._workers or self._suites or self._last_look:
-            await asyncio.sleep(SOON_S if self._soon else LOOK_EVERY_S)
-            workers, suites = dict(self._workers), {**self._last_look, **self._suites}
-            identities: Mapping[Key, process.Identity] = {}
-            if self._watcher is not None:
-                self._workers = {key: s for key, s in workers.items() if self._watcher.watches(s.command)}
-                identities = self._watcher.identities()
-            self._last_look.clear()  # what has ended may have written much since it was looked at
-            running = {path: suite.identity for path, suite in self._suites.items()}
-            await self._in_thread(functools.partial(self._look, workers, suites, identities, running))
-            for path in self._multiplied & self._suites.keys():
-                self._suites[path].multiplied()
-            self._multiplied.clear()
-        self._looking = None
+    async def _look_once(self) -> None:
+        workers, suites = dict(self._workers), {**self._last_look, **self._suites}
+        identities: Mapping[Key, process.Identity] = {}
+        if self._watcher is not None:
+            self._workers = {key: s for key, s in workers.items() if self._watcher.watches(s.command)}
+            identities = self._watcher.identities()
+        self._last_look.clear()  # what has ended may have written much since it was looked at
+        running = {path: suite.identity for path, suite in self._suites.items()}
+        await self._in_thread(functools.partial(self._look, workers, suites, identities, running))
+        for path in self._multiplied & self._suites.keys():
+            self._suites[path].multiplied()
+        self._multiplied.clear()
 
     def _look(
         self,

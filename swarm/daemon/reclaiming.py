@@ -8,7 +8,6 @@ in are looked into: free ones, and those kept for attempts that have ended. Thos
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Collection
 from functools import partial
@@ -21,6 +20,7 @@ from swarm.core.reclaiming import Reclaimable
 from swarm.core.state import Swarm
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution
+from swarm.daemon.looking import Looking
 from swarm.errors import SwarmError
 
 WAIT_S = 2.0
@@ -36,33 +36,30 @@ class Reclaiming:
         self._execution = execution
         self._settings = execution.edges.settings.worktrees
         self._news = False
-        self._looking: asyncio.Task[None] | None = None
+        self._took_s = 0.0
+        self._looking = Looking(
+            "idle worktrees", self._look, lambda: max(WAIT_S, SHARE * self._took_s) if self._news else None
+        )
         self.at_rest()
 
     def at_rest(self) -> None:
         """Sees to it that it is looked; called when all is taken in."""
         self._news = self._settings.disk_budget_bytes > 0
-        if self._news and self._looking is None:
-            self._looking = asyncio.get_running_loop().create_task(self._look_on())
+        self._looking.begin()
 
     def close(self) -> None:
         """Looks no more."""
-        if self._looking is not None:
-            self._looking.cancel()
+        self._looking.close()
 
-    async def _look_on(self) -> None:
-        took_s = 0.0
-        while self._news:
-            await asyncio.sleep(max(WAIT_S, SHARE * took_s))
-            self._news = False
-            ended, begun = kept(self._coordinator.swarm), time.monotonic()
-            gone: list[Reclaimable] = await self._execution.in_thread(partial(self._reclaim, ended))
-            took_s = time.monotonic() - begun
-            if gone:
-                paths, size_bytes = tuple(each.path for each in gone), sum(each.size_bytes for each in gone)
-                at = self._coordinator.now()
-                self._coordinator.post(m.Reclaimed(at=at, paths=paths, size_bytes=size_bytes))
-        self._looking = None
+    async def _look(self) -> None:
+        self._news = False
+        ended, begun = kept(self._coordinator.swarm), time.monotonic()
+        gone: list[Reclaimable] = await self._execution.in_thread(partial(self._reclaim, ended))
+        self._took_s = time.monotonic() - begun
+        if gone:
+            paths, size_bytes = tuple(each.path for each in gone), sum(each.size_bytes for each in gone)
+            at = self._coordinator.now()
+            self._coordinator.post(m.Reclaimed(at=at, paths=paths, size_bytes=size_bytes))
 
     def _reclaim(self, ended: Collection[str]) -> list[Reclaimable]:
         edges, names = self._execution.edges, self._settings.regenerable
