@@ -1735,7 +1735,7 @@ def test_a_member_that_could_not_be_removed_is_still_one(pool: Pool, base: str) 
     by the next try, or taken by the next attempt, and no second one is made beside it."""
     path, other = pool.take("r/a/1", base), pool.take("r/b/1", base)
     pool.give_back("r/a/1")
-    (free,) = pool.holdings([], NAMES)
+    (free,) = pool.reclaimable([], NAMES)
     remove(pool.trash)
     pool.trash.write_text("in the way\n")
     for removal in (
@@ -1747,7 +1747,7 @@ def test_a_member_that_could_not_be_removed_is_still_one(pool: Pool, base: str) 
         with pytest.raises(OSError, match="trash"):
             removal()
         assert [(entry.path, entry.key) for entry in pool.members()] == [(path, ""), (other, "r/b/1")]
-    assert [each.path for each in pool.holdings([], NAMES)] == [free.path]
+    assert [each.path for each in pool.reclaimable([], NAMES)] == [free.path]
     pool.trash.unlink()
     assert pool.clean([], force=False) == [Cleaned(str(path), True)]
     assert pool.take("r/c/1", base) == path
