@@ -81,7 +81,7 @@ def outdated(run: Run, plan: PlanSpec, changed: Mapping[str, Sequence[str]]) -> 
         if _landed(run.tasks.get(successors.get(spec.id, spec.id))) is not None
     }
     found: dict[str, Why] = {}
-    planned = _planned(run)
+    planned = _planned(run, plan)
     for name, spec in landed.items():
         known = run.tasks[successors.get(name, name)].spec
         why = [f"{path} has changed" for path in changed.get(name, ())]
@@ -130,19 +130,68 @@ def _needing(plan: PlanSpec) -> dict[str, list[str]]:
 
 def carried_on(run: Run, plan: PlanSpec, again: Mapping[str, Why]) -> PlanSpec:
     """Gives the plan as the run takes it in: the tasks of `again` as new ones, the others as they are known, with their needs."""
-    successors = newest(run)
+    known = newest(run)
+    successors = dict(known)
     taken = {*run.tasks, *run.finished_before, *run.phases, *(phase.id for phase in plan.phases)}
     taken.update(spec.id for spec in plan.tasks)
-    names, planned = dict(successors), _planned(run)
     for name in again:
-        names[name] = _free(name, taken)
+        successors[name] = _free(name, taken)
+    names, planned = _Names.of(plan, successors), _planned(run, plan)
     tasks = [
-        _successor(spec, names, successors.get(spec.id, spec.id), again[spec.id])
+        _successor(spec, names, known.get(spec.id, spec.id), again[spec.id])
         if spec.id in again
         else _known(run, spec, names, planned)
         for spec in plan.tasks
     ]
     return dataclasses.replace(plan, tasks=tuple(tasks))
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """The `newest` task for each that has one which does its work again, by the plan's id; `of_phase` are those ids by phase."""
+
+    newest: Mapping[str, str]
+    of_phase: Mapping[str | None, Sequence[str]]
+    phases: Mapping[str | None, PhaseSpec]
+
+    @classmethod
+    def of(cls, plan: PlanSpec, newest: Mapping[str, str]) -> _Names:
+        """Sorts them by phase."""
+        of_phase: dict[str | None, list[str]] = {}
+        for spec in plan.tasks:
+            if spec.id in newest:
+                of_phase.setdefault(spec.phase, []).append(spec.id)
+        return cls(newest, of_phase, {phase.id: phase for phase in plan.phases})
+
+    def needs(self, spec: TaskSpec) -> tuple[str, ...]:
+        """Gives what a task needs, the newest of each. Those that it needs by a phase are named too: a phase that has landed once
+        holds nobody up any more, whatever comes into it."""
+        own = self.phases.get(spec.phase, PhaseSpec(id=""))
+        more = (
+            name for phase in (*spec.phase_needs, *own.phase_needs) for name in self.of_phase.get(phase, ())
+        )
+        by_phases = (self.newest[name] for name in (*own.needs, *more) if name in self.newest)
+        return tuple(dict.fromkeys((*(self.newest.get(need, need) for need in spec.needs), *by_phases)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """The plan's `ids` of every task that does work again, the newest and those before, and which tasks are needed by a phase."""
+
+    ids: Mapping[str, str]
+    phase_of: Mapping[str, str | None]
+    phases: Mapping[str | None, PhaseSpec]
+
+    def needs(self, spec: TaskSpec, needs: Iterable[str]) -> tuple[str, ...]:
+        """Gives needs of a task as the plan has them in `spec`: without those that it has by a phase alone."""
+        own = self.phases.get(spec.phase, PhaseSpec(id=""))
+        by_phase = {*spec.phase_needs, *own.phase_needs}
+        named = (self.ids.get(need, need) for need in needs)
+        return tuple(
+            need
+            for need in named
+            if need in spec.needs or not (need in own.needs or self.phase_of.get(need) in by_phase)
+        )
 
 
 def told(plan: PlanSpec, again: Mapping[str, Why]) -> dict[str, list[str]]:
@@ -159,13 +208,12 @@ def _free(name: str, taken: set[str]) -> str:
     return f"{name[:190]}-{n}"
 
 
-def _successor(spec: TaskSpec, names: Mapping[str, str], before: str, why: Why) -> TaskSpec:
+def _successor(spec: TaskSpec, names: _Names, before: str, why: Why) -> TaskSpec:
     """Makes the task that does the work of one again: it may well come to what is there."""
-    needs = (*(names.get(need, need) for need in spec.needs), before)
     return dataclasses.replace(
         spec,
-        id=names[spec.id],
-        needs=tuple(dict.fromkeys(needs)),
+        id=names.newest[spec.id],
+        needs=tuple(dict.fromkeys((*names.needs(spec), before))),
         finished=False,  # that is said of the one before it
         again_of=spec.id,
         again_for=why,
@@ -173,23 +221,25 @@ def _successor(spec: TaskSpec, names: Mapping[str, str], before: str, why: Why) 
     )
 
 
-def _known(run: Run, spec: TaskSpec, names: Mapping[str, str], planned: Mapping[str, str]) -> TaskSpec:
+def _known(run: Run, spec: TaskSpec, names: _Names, planned: _Planned) -> TaskSpec:
     """Gives a task that is not done again: one on which work has started stays as it is where the plan says the same of it."""
-    task = run.tasks.get(names.get(spec.id, spec.id))
+    task = run.tasks.get(names.newest.get(spec.id, spec.id))
     landed = task is not None and task.state is TaskState.LANDED
     if task is not None and task.attempts and _says_the_same(task.spec, spec, planned, landed=landed):
         return task.spec
     if task is not None and task.spec.again_of:
         return _successor(spec, names, task.spec.needs[-1], task.spec.again_for)
-    return dataclasses.replace(spec, needs=tuple(names.get(need, need) for need in spec.needs))
+    return dataclasses.replace(spec, needs=names.needs(spec))
 
 
-def _planned(run: Run) -> dict[str, str]:
-    """Gives the plan's id of every task that does work again, the newest and those before."""
-    return {name: task.spec.again_of for name, task in run.tasks.items() if task.spec.again_of}
+def _planned(run: Run, plan: PlanSpec) -> _Planned:
+    ids = {name: task.spec.again_of for name, task in run.tasks.items() if task.spec.again_of}
+    return _Planned(
+        ids, {spec.id: spec.phase for spec in plan.tasks}, {phase.id: phase for phase in plan.phases}
+    )
 
 
-def _says_the_same(known: TaskSpec, spec: TaskSpec, planned: Mapping[str, str], *, landed: bool) -> bool:
+def _says_the_same(known: TaskSpec, spec: TaskSpec, planned: _Planned, *, landed: bool) -> bool:
     """Tells whether a plan says of a task what is known already. What it reads changes nothing for its worker, nor do its limits
     once it has landed; that it is finished, and which boxes are ticked, is written into the plan by ourselves then."""
     if known == spec:
@@ -205,7 +255,7 @@ def _says_the_same(known: TaskSpec, spec: TaskSpec, planned: Mapping[str, str], 
     as_planned = dataclasses.replace(
         known,
         id=spec.id,
-        needs=tuple(planned.get(need, need) for need in needs),
+        needs=planned.needs(spec, needs),
         reads=spec.reads,
         finished=spec.finished if landed or known.again_of else known.finished,
         allow_empty=spec.allow_empty if known.again_of else known.allow_empty,

@@ -6,6 +6,8 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 
+import pytest
+
 from swarm.core import again
 from swarm.core.invariants import invariants
 from swarm.core.model import Defaults, PhaseSpec, PlanSpec, TaskSpec
@@ -173,6 +175,33 @@ def test_what_needs_a_phase_is_done_again_with_any_of_its_tasks() -> None:
     )
     story = landed(plan)
     assert list(outdated(story, plan, a=["x"])) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("by", ["the task", "its phase", "a task of its phase"])
+def test_what_is_done_again_waits_for_what_it_needs_by_a_phase(by: str) -> None:
+    """It is made from what that comes to, as with a need of its own, and then says nothing new; also what has not begun."""
+    q = PhaseSpec(
+        id="q",
+        phase_needs=("p",) if by == "its phase" else (),
+        needs=("a",) if by == "a task of its phase" else (),
+    )
+    needs = ["p"] if by == "the task" else []
+    plan = a_plan(
+        reading(a_task("a", phase="p"), "x"),
+        a_task("b", phase="q", phase_needs=needs),
+        phases=(PhaseSpec(id="p"), q),
+    )
+    story = landed(plan)
+    submit(story, plan, a=["x"])
+    assert story.states() == {"a": "landed", "b": "landed", "a-2": "running", "b-2": "pending"}
+    submit(story, plan)
+    story.land("a-2")
+    assert story.states()["b-2"] == "running"
+    assert would_change(story.swarm, "plan", again.carried_on(story.run, plan, {})).refused == ()
+    story.land("b-2")
+    assert outdated(story, plan) == {}
+    other = a_plan(plan.tasks[0], dataclasses.replace(plan.tasks[1], title="Other"), phases=plan.phases)
+    assert outdated(story, other) == {"b": ("the plan says something else",)}
 
 
 def test_one_put_on_newer_staging_by_machine_was_made_from_the_older() -> None:
