@@ -163,11 +163,11 @@ class Discarder:
         return Path(os.path.realpath(self.pool.root.parent)) / run
 
     def _refuse_in_use(self, of: Ground, branches: dict[str, str]) -> None:
-        ours = {tree.path for tree in self._worktrees(of.run, of.worktrees)}
+        ours = {linked.place_of(tree.path) for tree in self._worktrees(of.run, of.worktrees)}
         for ref in branches:
             name = ref.removeprefix("refs/heads/")
             for place in self.repository.worktrees_of_branch(name):
-                if place not in ours and not place.is_relative_to(self.pool.root):
+                if linked.place_of(place) not in ours and not place.is_relative_to(self.pool.root):
                     raise Refused(
                         f"The branch {name} is checked out in {place}.",
                         "Nothing was removed.",

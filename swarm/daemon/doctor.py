@@ -23,6 +23,7 @@ from swarm.daemon import intake, usable
 from swarm.edge import git, ground, suite_rooms
 from swarm.edge.host import Host
 from swarm.edge.journal import open_to_read
+from swarm.edge.linked import place_of
 from swarm.edge.sandbox import choose
 from swarm.edge.saved import NEARLY, saved
 from swarm.edge.survey import linked_worktrees
@@ -197,7 +198,7 @@ def _agents(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
 def _kept(repository: git.Repository, settings: Settings) -> Iterator[Check]:
     common = repository.common_dir
     root = os.path.realpath(repository.working_top() / settings.worktrees.root)
-    ours = [each for each in linked_worktrees(common) if Path(each.path).is_relative_to(root)]
+    ours = [each for each in linked_worktrees(common) if place_of(Path(each.path)).is_relative_to(root)]
     branches = git.refs_below(common, "refs/heads/swarm/")
     yield Check("worktrees", "ok", f"{len(ours)} below {root}; {len(branches)} branches below swarm/")
     most = settings.limits.saved_refs_max

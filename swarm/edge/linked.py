@@ -285,6 +285,12 @@ def points_to(folder: Path) -> Path | None:
     return Path(text.removeprefix("gitdir: ")) if text.startswith("gitdir: ") else None
 
 
+def place_of(path: Path) -> Path:
+    """Gives where the folder of a worktree truly lies, also where a link leads to the folder above it: a record may name either way
+    there, since git writes some of them anew, and paths of the two ways are never equal."""
+    return Path(os.path.realpath(path.parent)) / path.name
+
+
 def tree_of_index(tree: LinkedTree) -> str:
     """Writes what the index of a record holds as a tree, also where its folder is gone; "" where it can't be."""
     index = tree.admin / "index"

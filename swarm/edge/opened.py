@@ -48,10 +48,11 @@ def open_at(path: Path, commit: str, common: Path, objects: git.Objects, *, lock
 
 def below(common: Path, folder: Path) -> list[LinkedTree]:
     """Lists the worktrees right below `folder` that git has a record of, whoever made them."""
-    ours = [tree for tree in linked.records(common) if tree.path.parent == folder]
-    known = {tree.path for tree in ours}
-    theirs = [found.tree for found in survey.linked_worktrees(common)]
-    return [*ours, *(tree for tree in theirs if tree.path.parent == folder and tree.path not in known)]
+    places: dict[Path, LinkedTree] = {}
+    for tree in (*linked.records(common), *(found.tree for found in survey.linked_worktrees(common))):
+        places.setdefault(linked.place_of(tree.path), tree)
+    folder = Path(os.path.realpath(folder))
+    return [tree for place, tree in places.items() if place.parent == folder]
 
 
 def is_dirty(tree: LinkedTree) -> bool:

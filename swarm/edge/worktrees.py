@@ -433,7 +433,7 @@ class Pool:
     def _records(self) -> list[LinkedTree]:
         """Lists the records of our worktrees below the folder that holds the pool."""
         trees = linked.records(self.common, user_config=self.user_config)
-        return [tree for tree in trees if tree.path.is_relative_to(self.root.parent)]
+        return [tree for tree in trees if linked.place_of(tree.path).is_relative_to(self.root.parent)]
 
     def _sweep_record(self, tree: LinkedTree, dry_run: bool) -> list[Finding]:
         there = self._upkeep.seat(tree)

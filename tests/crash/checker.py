@@ -327,7 +327,7 @@ class Checker:
                 (Path(os.path.normpath(each.read_text())).parent for each in linked),
                 self.top / ".worktrees/x/y",
             )
-            roots.add((self.top, place.parent.parent / "pool"))
+            roots.add((self.top, Path(os.path.realpath(place.parent.parent)) / "pool"))
             stands = git(place, "rev-parse", "HEAD") if (place / ".git").exists() else "gone"
             ours = {"gone", *run.line} if run.prepared else ()  # anywhere else a person took it
             if stands != run.stands and stands in ours:

@@ -45,6 +45,33 @@ def test_a_finished_run_goes_without_a_question(swarm: Swarm) -> None:
     assert "RunDiscarded" in [event["type"] for event in swarm.events()]
 
 
+@pytest.mark.parametrize("linked", ["the folder itself", "one above it"])
+def test_worktrees_that_lie_beyond_a_link(swarm: Swarm, linked: str) -> None:
+    """A link to the folder of worktrees, or in the way to it, is no matter: what was edited in staging is held, a run goes with
+    git's record of it, its id is free again, and of a record whose folder is gone it is told."""
+    elsewhere = swarm.top.parent / "elsewhere"
+    (elsewhere / "trees").mkdir(parents=True)
+    if linked == "the folder itself":
+        (swarm.top / ".worktrees").symlink_to(elsewhere / "trees")
+    else:
+        (swarm.top.parent / "way").symlink_to(elsewhere)
+        swarm.env |= {"SWARM_WORKTREES__ROOT": str(swarm.top.parent / "way" / "trees")}
+    swarm.run(swarm.plan("r", [swarm.task("a")]))
+    swarm("finish")
+    swarm.look_again()
+    (swarm.wait_for_follow("r") / "README.md").write_text("mine\n")
+    assert "there are changes in" in swarm("discard", "r", code=4).err
+    known = len(git(swarm.top, "worktree", "list").splitlines()) - 1
+    assert f"worktrees: {known} below" in swarm("doctor").out
+    swarm("discard", "r", "--force", "--yes", "worktree/staging")
+    check_gone(swarm, "r")
+    assert not (elsewhere / "trees" / "r").exists()
+    swarm.check_landed(swarm.run(swarm.plan("r", [swarm.task("b")])))
+    swarm("stop")
+    shutil.rmtree(swarm.run_of("r")["staging"]["worktree"])
+    assert any("which is gone" in each["text"] for each in swarm("recover", "--json").json["found"])
+
+
 def test_after_a_discard_every_start_goes_on(swarm: Swarm) -> None:
     """Nothing is left of a discarded run that a later start takes for a journal that lost its end, nor of a new one with its id.
     The spare worktrees that stay are told, and what old objects it left in the landing repository are removed."""
