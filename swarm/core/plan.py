@@ -116,7 +116,10 @@ class _TaskForm(_Form):
     id: _Id = Field(description="names the task, unique among tasks and phases")
     title: str = Field(default="", description="one line for people; the id where it is left out")
     phase: _Id | None = Field(default=None, description="the phase that the task belongs to")
-    needs: list[str] = Field(default=[], description="ids of tasks or phases that must have landed before")
+    needs: list[str] = Field(
+        default=[],
+        description="ids of tasks or phases that must have landed before; a phase that has landed stays so, whatever comes into it",
+    )
     claims: _Claims = Field(default=[], description="paths that the task alone may change while it goes on")
     reads: list[str] = Field(
         default=[],
