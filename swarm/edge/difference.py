@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.edge import git
-from swarm.edge.linked import LinkedTree
+from swarm.edge.linked import LinkedTree, size_of
 
 RESTORED_MAX = 100  # git holds every path that it is asked for against every path of the index
 COMPARED_MAX = 100  # files whose bytes are read here
@@ -64,6 +64,28 @@ def may_restore(paths: Sequence[str]) -> bool:
     """Tells whether `restore` does for these: not where they are many, nor where they decide what form other files have."""
     decides = any(path.rpartition("/")[2] == ".gitattributes" for path in paths)
     return len(paths) <= RESTORED_MAX and not decides
+
+
+def only_in_form(top: Path, changes: Iterable[git.Change], objects: git.Objects) -> list[git.Change]:
+    """Lists the changes that nobody made: the file is byte for byte the old blob, of which git would make another by the attributes
+    (line ends), so that it shows one right after a checkout. A file is read only where its size is not that of the new blob."""
+    same = [each for each in changes if each.old_mode == each.new_mode and each.new_mode.startswith("100")]
+    made = objects.sizes([each.new for each in same])
+    sizes = {each.path: size_of(top / each.path) for each in same}
+    other = [each for each in same if sizes[each.path] != made.get(each.new)]
+    were = objects.sizes([each.old for each in other])
+    return [
+        each
+        for each in other
+        if sizes[each.path] == were.get(each.old) and _is_blob(top / each.path, each.old)
+    ]
+
+
+def _is_blob(file: Path, oid: str) -> bool:
+    try:
+        return git.object_id(b"blob", file.read_bytes(), sha256=len(oid) == 64) == oid
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return False
 
 
 def _files_at(top: Path, path: str) -> Iterator[str]:

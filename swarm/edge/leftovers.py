@@ -19,6 +19,7 @@ from pathlib import Path
 
 from swarm.crashpoints import crash_at
 from swarm.edge import git, submodules, whole
+from swarm.edge.difference import only_in_form
 from swarm.edge.indexfile import find, read_flags
 from swarm.edge.linked import (
     NAMED_BY,
@@ -134,7 +135,7 @@ class Collector:
         staged, named = self._staged(), self._named(parent)
         self._mend_index(parent, problems)
         try:
-            head, unread = self._read(parent, problems)
+            head, unread = self._read(parent, staged, problems)
         except git.GitEnded as ended:
             problems.append(f"{ended.cause} What was not committed is left where it is.")
             head, unread = parent, True
@@ -149,8 +150,8 @@ class Collector:
             return Collected(self.base, 0, (), " ".join(problems), work, unread)
         return Collected(head, commits, touched, " ".join(problems), work, unread)
 
-    def _read(self, parent: str, problems: list[str]) -> tuple[str, bool]:
-        """Commits all files; tells, too, whether one is left out."""
+    def _read(self, parent: str, staged: str, problems: list[str]) -> tuple[str, bool]:
+        """Commits all files; tells, too, whether one is left out. `staged` is the tree that the worker left in the index."""
         told: list[bytes] = []
         links, moved = self._submodules_there(parent)
         nested, unread = self._add(problems, told, links)
@@ -164,6 +165,7 @@ class Collector:
         if nested or lent:
             head, unread_too = self._commit_without(parent, lent, nested, problems, links)
             unread = unread or unread_too
+        head = self._commit_as_it_was(parent, head, staged)
         inside = self._in_submodules(head, links, nested)
         problems += inside
         return head, unread or bool(inside)
@@ -344,6 +346,21 @@ class Collector:
             lent_paths = [f":(top,literal){path}" for path in lent]
             self._git("reset", "-q", self.base, "--", *lent_paths, ok=(0, 1))
         return self._commit(parent), unread
+
+    def _commit_as_it_was(self, parent: str, head: str, staged: str) -> str:
+        """Commits again without what only `add` has changed, in files that are as in the parent. What the worker itself staged it
+        meant: so line ends are made anew."""
+        if head == parent:
+            return head
+        tree_of, diff = self.objects.tree_of, self.objects.diff
+        meant = {change.path for change in diff(tree_of(parent), staged)} if staged else set()
+        changes = (each for each in diff(tree_of(parent), tree_of(head)) if each.path not in meant)
+        found = only_in_form(self.tree.path, changes, self.objects)
+        if not found:
+            return head
+        told = "".join(f"{each.old_mode} {each.old}\t{each.path}\0" for each in found)
+        self._git("update-index", "-z", "--index-info", input=git.encode(told))
+        return self._commit(parent)
 
     def _forget(self, paths: Sequence[str]) -> None:
         if paths:

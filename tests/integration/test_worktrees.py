@@ -395,6 +395,44 @@ def test_a_file_in_another_form_is_written_anew(repo: Path, pool: Pool, base: st
     assert listing(pool.take("r/b/1", newer)) == pristine(repo, newer, tmp_path)
 
 
+@pytest.mark.parametrize("new", [True, False], ids=["new", "used"])
+def test_what_a_checkout_shows_as_changed_is_nobodys_work(repo: Path, pool: Pool, new: bool) -> None:
+    """A file with line ends that its attributes would make others is as it was checked out, whatever git says of it: it is no work
+    of who has the worktree, beside other work as little as alone, however often that is collected, and nothing to be saved.
+    What a worker wrote to it, staged or committed of it is its work."""
+    (repo / "old.txt").write_bytes(b"a\r\nb\r\n")
+    (repo / "older.txt").write_bytes(b"c\r\n")
+    sh(repo, "add", "-A")
+    sh(repo, "commit", "-qm", "raw")
+    (repo / ".gitattributes").write_text("*.txt text\n")
+    sh(repo, "add", ".gitattributes")
+    sh(repo, "commit", "-qm", "text")
+    newer = sh(repo, "rev-parse", "HEAD")
+
+    def attempt(key: str, work: str) -> Collected:
+        path = pool.take(key, newer)
+        os.utime(path / "old.txt")  # so that git looks at it, also where its index is younger than the file
+        os.utime(path / "older.txt")
+        sh(path, "status")
+        subprocess.run(work, shell=True, cwd=path, check=True)
+        found = collect(pool, path, newer)
+        assert collect(pool, path, newer) == found
+        assert pool.give_back(key) is None
+        return found
+
+    if not new:
+        attempt("r/z/1", "true")
+    assert attempt("r/a/1", "true") == Collected(newer, 0, ())
+    assert attempt("r/b/1", "echo x > work").touched == ("work",)
+    assert attempt("r/c/1", "echo x > own; git add own; git commit -qm own -- own").touched == ("own",)
+    written = attempt("r/d/1", "printf 'a\\r\\nB\\r\\n' > old.txt")
+    assert written.touched == ("old.txt",)
+    assert sh(repo, "show", f"{written.head}:old.txt") == "a\nB"
+    assert attempt("r/e/1", "git add --renormalize old.txt").touched == ("old.txt",)
+    assert attempt("r/f/1", "git add -u; git commit -qm all").touched == ("old.txt", "older.txt")
+    assert attempt("r/g/1", "chmod +x old.txt").touched == ("old.txt",)
+
+
 def test_collected_work_is_taken_back_without_a_look_at_every_file(
     repo: Path, pool: Pool, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
