@@ -71,7 +71,8 @@ class Follow(RunCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finish(RunCommand):
-    """Merge staging at `commit` into `target`: `Finished` or `FinishRefused`."""
+    """Merge staging at `commit` into `target`: `Finished` or `FinishRefused`. The suites run on what a merge with a target that has
+    moved comes to; without one on `commit`, unless it has `passed` them."""
 
     request: str
     target: str
@@ -81,6 +82,7 @@ class Finish(RunCommand):
     at: float
     stage_only: bool = False
     suites: tuple[Any, ...] = ()
+    passed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

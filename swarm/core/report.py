@@ -216,7 +216,7 @@ def run_document(
             "worktree_commit": run.followed,
             "worktree_reason": run.follow_reason,
             "reason": _reason_document(explain(run)),
-            "verified": _verified(run) and _stands(run) == run.published,
+            "verified": run.has_passed(run.published) and _stands(run) == run.published,
             "bottleneck": _bottleneck(run),
         },
         "created_at": rfc3339(run.created_at),
@@ -351,14 +351,6 @@ def _stands(run: Run) -> str | None:
     if run.astray is not None and run.astray.seen.kind is Standing.MOVED:
         return run.astray.seen.found
     return run.published
-
-
-def _verified(run: Run) -> bool:
-    """Tells whether suites passed on the commit that staging stands at; an unmoved staging has not been verified."""
-    for name, commit in (*run.undone[-1:], *run.landed[-1:]):
-        if commit == run.published:
-            return any(a.candidate == commit and a.suites for a in run.tasks[name].attempts)
-    return False
 
 
 def _bottleneck(run: Run) -> dict[str, Any] | None:

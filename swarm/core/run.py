@@ -17,6 +17,7 @@ import posixpath
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
 from swarm.core.claims import ClaimTable
@@ -329,6 +330,25 @@ class Run:
             for suite in self.suites(self.tasks[name]):
                 found.setdefault(suite.run, suite)
         return tuple(found.values())
+
+    def has_passed(self, commit: str) -> bool:
+        """Tells whether suites passed on a commit where staging stood, and all of the plan among them as they are now: some may
+        have been given after it had landed. An unmoved staging has not been verified."""
+        for name, landed in chain(reversed(self.undone), reversed(self.landed)):
+            if landed == commit:
+                tries = (each for each in self.tasks[name].attempts if each.candidate == commit)
+                return any(each.suites and not self._never_run(each) for each in tries)
+        return False
+
+    def _never_run(self, attempt: Attempt) -> set[str]:
+        """Gives what of the plan's suites an attempt has not passed, each by its command: a name may be given to another one. Of a
+        landing that was found again only the names are known."""
+        if len(attempt.to_pass) != len(attempt.suites):
+            passed = {each.name for each in attempt.suites if each.outcome == "passed"}
+            return {suite.run for suite in self.plan.verify if suite.name not in passed}
+        both = zip(attempt.to_pass, attempt.suites, strict=True)
+        ran = {suite.run for suite, result in both if result.outcome == "passed"}
+        return {suite.run for suite in self.plan.verify} - ran
 
     def leave_queue(self, name: str) -> None:
         """Takes a task out of the merge queue, wherever it is there."""

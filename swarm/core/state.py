@@ -208,6 +208,7 @@ def finish_command(run: Run, asked: m.FinishRequested) -> cmd.Finish:
         at=asked.at,
         stage_only=asked.stage_only,
         suites=run.plan.verify,
+        passed=run.finish_from == run.base_commit or run.has_passed(run.finish_from),
     )
 
 

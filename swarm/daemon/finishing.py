@@ -206,7 +206,7 @@ class Finisher:
         )
         if reason is not None:
             return self._refused(command, clock(), reason)
-        if outlook.merged and command.suites:
+        if command.suites and (outlook.merged or not command.passed):
             reason = await grip.through(self._verify(command, outlook, nonce))
             if reason is not None:
                 return self._refused(command, clock(), reason)
@@ -218,7 +218,8 @@ class Finisher:
         return self._finished(command, clock(), outlook.new)
 
     async def _verify(self, command: cmd.Finish, outlook: Outlook, nonce: str) -> Reason | None:
-        """The merge of staging with a target that has moved is new to everybody, so the suites run on it."""
+        """The merge of staging with a target that has moved is new to everybody, so the suites run on it; and so they do on staging
+        where some of them came after what has landed."""
         assert self.verifier is not None
         places = self.places.finish(command.run, command.request)
         key = finish_key(command.run, command.request)
@@ -231,9 +232,10 @@ class Finisher:
         if lacks:
             return Reason("machine", f"its suites could not do their work: {lacks}", {"exit_code": 1})
         text = suites.not_passed(results)
+        what = f"staging merged with {command.target}" if outlook.merged else "staging"
         return Reason(
             "verify_failed",
-            f"staging merged with {command.target} does not pass: {text}",
+            f"{what} does not pass: {text}",
             {"exit_code": 1, "logs": [result.log for result in bad], "tail": bad[0].tail},
         )
 

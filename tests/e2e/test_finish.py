@@ -363,6 +363,18 @@ def test_a_merge_that_does_not_pass_moves_nothing(swarm: Swarm) -> None:
     assert snapshot(swarm.top) == swarm.before
 
 
+def test_what_landed_before_a_suite_was_given_has_to_pass_it_too(swarm: Swarm) -> None:
+    """A suite that came after the landing runs on staging before that is merged; until all have passed it is not verified."""
+    landed(swarm, verify=["true"])
+    assert swarm.status()["runs"][0]["staging"]["verified"] is True
+    swarm("run", str(swarm.outside / "r.json"), "--verify", "test -e nothere")
+    assert swarm.status()["runs"][0]["staging"]["verified"] is False
+    refused = swarm("finish", code=1)
+    assert "staging does not pass: test -e nothere (failed)" in refused.err
+    assert snapshot(swarm.top) == swarm.before
+    swarm.look_again()
+
+
 def test_a_target_that_moves_in_the_very_moment_is_not_overwritten(swarm: Swarm) -> None:
     """Compare and swap: a target that moves while finish verifies is refused with exit 4; what moved it is kept."""
     top = shlex.quote(str(swarm.top))
