@@ -354,6 +354,11 @@ async def look_at_staging(coordinator: Coordinator, edges: Edges, run: Run, othe
     A look that was on its way already may have passed by before that commit, and where staging is known to be astray it is looked
     at but now and then. So whoever asks looks too, until what they see is what is known.
     """
+    if not run.prepared:
+        failed = run.failures.get("PrepareRun")
+        if failed:
+            raise Refused(f"{otherwise}: its staging branch could not be made yet: {failed}")
+        raise Refused(f"{otherwise}: its staging branch is being made.", "", f"swarm wait --run {run.id}")
     lookout = Lookout(edges.repository, edges.landing, edges.pool.objects)
     worktree = edges.staging_worktree(run.id)
     with suppress(TimeoutError):  # somebody goes on moving it to and fro

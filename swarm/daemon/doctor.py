@@ -20,7 +20,7 @@ from swarm import config
 from swarm.core.model import COMMAND
 from swarm.core.places import Places, state_of
 from swarm.daemon import intake, usable
-from swarm.edge import git, ground, suite_rooms
+from swarm.edge import git, ground, promised, suite_rooms
 from swarm.edge.host import Host
 from swarm.edge.journal import open_to_read
 from swarm.edge.linked import place_of
@@ -108,9 +108,22 @@ def _repository(repository: git.Repository) -> Iterator[Check]:
         yield Check("repository", "bad", refused.cause, refused.next_step)
     else:
         yield Check("repository", "ok", f"{repository.top}, objects by {repository.object_format}")
+    if promised.is_partial(repository.common_dir):
+        yield _promised(repository)
     if repository.identity() is None:
         remedy = "git config user.name …; git config user.email …"
         yield Check("identity", "warn", "git knows no name for you: work is committed as swarm", remedy)
+
+
+def _promised(repository: git.Repository) -> Check:
+    remotes = promised.remotes(repository)
+    if not remotes:
+        remedy = "git config remote.NAME.promisor true, with the remote that has what is missing"
+        return Check(
+            "objects", "warn", "a partial clone, of which no remote is said to have the rest", remedy
+        )
+    text = f"a partial clone: what is missing of the commit that a run starts from is fetched from {' or '.join(remotes)}"
+    return Check("objects", "ok", text)
 
 
 def _room(repository: git.Repository, settings: Settings) -> Iterator[Check]:

@@ -19,7 +19,7 @@ from swarm.core.check import Reading
 from swarm.core.document import Problem
 from swarm.core.model import PlanSpec, Role, staging_branch
 from swarm.daemon import usable
-from swarm.edge import git, ground, orphans, project
+from swarm.edge import git, ground, orphans, project, promised
 from swarm.errors import Refused, SwarmError, UsageError
 from swarm.settings import Settings
 from swarm.worker.agents import COMMAND, missing
@@ -255,6 +255,15 @@ def check_ground(run: str, root: Path, top: Path | None) -> None:
         raise Refused(
             refused.cause, "Nothing was submitted: git would hide what is in it.", refused.next_step
         )
+
+
+def check_promised(repository: git.Repository, commit: str) -> None:
+    """Raises `Refused` where a new run would start from a commit of which a partial clone lacks something that can't be had. It is
+    fetched once the run begins."""
+    try:
+        promised.probe(repository, commit)
+    except promised.NotToBeHad as error:
+        raise Refused(error.cause, _NOT_SUBMITTED, error.next_step) from error
 
 
 def check_root(settings: Settings, repository: git.Repository) -> None:

@@ -32,6 +32,7 @@ class Lander:
     def prepare_run(self, command: cmd.PrepareRun) -> m.Event:
         """Founds staging of a run in both repositories, and its worktree."""
         landing = self.edges.landing
+        landing.fetch_promised(command.base)
         with exclusive(self.edges.places.merge_lock, kind=MergeLockHeld):
             landing.seed(command.run, command.base)
         crash_at("prepare.seeded")

@@ -144,6 +144,7 @@ class Submitter:
             lambda: intake.base_of(plan, intake.checkout(repository, here))
         )
         await asyncio.to_thread(lambda: intake.check_ground(plan.id, root, repository.top))
+        await asyncio.to_thread(lambda: intake.check_promised(repository, base[1]))
         return base
 
 

@@ -75,8 +75,11 @@ class Carrier:
         load = _Load(commits=commits)
         for oid in commits:
             commit = self._source.commit(oid)
-            before = self._source.tree_of(commit.parents[0])
-            if not self._add(load, self._source.diff(before, commit.tree), commit.tree):
+            try:
+                changes = self._source.diff(self._source.tree_of(commit.parents[0]), commit.tree)
+            except GitError:
+                return None  # the strict way says what is wrong
+            if not self._add(load, changes, commit.tree):
                 return None
         return load
 

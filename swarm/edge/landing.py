@@ -20,7 +20,7 @@ from typing import NamedTuple
 from swarm.core.entries import of_twins
 from swarm.core.model import slug, staging_branch
 from swarm.crashpoints import crash_at
-from swarm.edge import git, submitted, whole
+from swarm.edge import git, promised, submitted, whole
 from swarm.edge.carrying import Carrier, Packed, store_env, view_env
 from swarm.edge.git import CommitFacts, Objects, RefChange, RefMoved, Refs, Repository, Signature
 from swarm.edge.ground import branch_in_the_way
@@ -231,13 +231,17 @@ class LandingRepository:
         with self._shape:
             if not self._is_whole(base):
                 self._cut_at(base)
-                tips = self._tips()
-                Packed(self.path, view_env(self._user_store), {}).carry([base], tips, keep=True)
+                self._carry_in([base], self._tips(), view_env(self._user_store), keep=True)
         # One after the other: git moves the refs of one transaction one by one, and killed in between it leaves the first alone.
         # Staging is the one that says that all is there.
         for ref in (base_ref(run), staging_ref(run)):
             self._refs.move(ref, base, "0" * len(base))
         return base
+
+    def fetch_promised(self, base: str) -> None:
+        """Has all that a partial clone lacks of the commit a run starts from fetched, before `seed`: that may take long, and should
+        keep nobody from the merge lock. Raises `NotToBeHad`, `GitError`."""
+        promised.complete(self._user, self._user.common_dir, [base], alone=True)
 
     def staging(self, run: str) -> str | None:
         """Gives where staging truly stands, or None before `seed`."""
@@ -318,11 +322,18 @@ class LandingRepository:
         with self._shape:
             if self._needs_older_history(heads, known, users_view):
                 self._deepen(users_view)
-            Packed(self.path, users_view, {}).carry(heads, known)
+            self._carry_in(heads, known, users_view)
         # The same question as receive-pack's before it lets a ref move: is all that these need really here?
         asked = "".join(f"{head}\n" for head in heads).encode()
         whole = ("rev-list", "--objects", "--stdin", "--not", "--all", "--quiet")
         git.run(*whole, git_dir=self.path, input=asked, timeout_s=600)
+
+    def _carry_in(
+        self, tips: Sequence[str], known: Sequence[str], users_view: dict[str, str], *, keep: bool = False
+    ) -> None:
+        """Carries commits in from the user's repository, after what a partial clone lacks of them has been fetched there."""
+        promised.complete(self._user, self.path, tips, known, env=users_view)
+        Packed(self.path, users_view, {}).carry(tips, known, keep=keep)
 
     def _needs_older_history(
         self, heads: Sequence[str], known: Sequence[str], users_view: dict[str, str]
@@ -352,7 +363,7 @@ class LandingRepository:
         shallow, cuts = self.path / "shallow", sorted(self._cuts())
         if not cuts:
             return
-        Packed(self.path, users_view, {}).carry(cuts, [], keep=True)
+        self._carry_in(cuts, [], users_view, keep=True)
         theirs = self._user_shallow()
         if theirs:
             whole.write(shallow, Path(theirs).read_text(), durable=True)

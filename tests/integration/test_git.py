@@ -527,6 +527,19 @@ def test_objects_that_are_not_there(repo: Path, objects: git.Objects) -> None:
             objects.kind(name)
 
 
+def test_a_tree_that_is_not_there_is_no_empty_one(repo: Path, objects: git.Objects) -> None:
+    """What differs can't be told where one of the trees is missing, at the top or below: that is an error and never "nothing"."""
+    top, below = sh(repo, "rev-parse", "HEAD^{tree}", "HEAD:src").splitlines()
+    empty = sh(repo, "mktree")
+    for oid, pairs in ((below, [(empty, top), (top, empty)]), (top, [(top, empty), (empty, top)])):
+        (repo / ".git" / "objects" / oid[:2] / oid[2:]).unlink()
+        for pair in pairs:
+            with pytest.raises(git.GitError):
+                objects.diff(*pair)
+            with pytest.raises(git.GitError):
+                objects.diffs([(empty, empty), pair])
+
+
 def test_differences_are_gits(repo: Path, objects: git.Objects) -> None:
     """Added, deleted, changed, moved and retyped paths are listed, with odd names and without folders."""
     before = sh(repo, "rev-parse", "HEAD")

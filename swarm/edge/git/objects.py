@@ -242,7 +242,8 @@ class Objects:
         return self.commit(commit).tree
 
     def diff(self, old_tree: str, new_tree: str) -> list[Change]:
-        """Lists every path, folders too, that differs between two trees; a rename is a path gone and a path come."""
+        """Lists every path, folders too, that differs between two trees; a rename is a path gone and a path come. Raises `GitError`
+        where a tree is not there."""
         if old_tree == new_tree:
             return []
         known = self._diffs.get((old_tree, new_tree))
@@ -351,11 +352,19 @@ class _Answers:
 
 
 def _parse_diffs(answer: bytes, headers: Iterable[str]) -> list[list[Change]]:
-    """Cuts the answers to several questions: each begins with its header, and its fields end with NUL."""
+    """Cuts the answers to several questions: each begins with its header, and its fields end with NUL. Raises `GitError` where one
+    was not answered."""
     fields = answer.split(b"\0")
     found: list[list[Change]] = []
     at = 0
     for header in headers:
+        if not fields[at].startswith(header.encode()):  # git passes over what it can't read without a word
+            raise GitError(
+                ("git", *_DIFF),
+                None,
+                "",
+                cause=f"One of the trees {header.strip()} can't be read, or is none.",
+            )
         fields[at] = fields[at].removeprefix(header.encode())
         changes: list[Change] = []
         while fields[at].startswith(b":"):
