@@ -11,9 +11,9 @@ from swarm import protocol
 from swarm.client import naming
 from swarm.client.connection import Connection
 from swarm.client.naming import shell_word
-from swarm.client.options import command, run_option
+from swarm.client.options import command, ended_by_signals, run_option
 from swarm.client.session import Session
-from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, SwarmError, UsageError
+from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, Detached, SwarmError, UsageError
 
 
 def _named(daemon: Connection, tasks: tuple[str, ...], run: str | None) -> dict[str | None, list[str]]:
@@ -104,7 +104,8 @@ def cancel(session: Session, tasks: tuple[str, ...], run: str | None) -> None:
 def undo(session: Session, task: str, run: str | None, yes: bool) -> None:
     """Take a landed task off staging again, by a revert that is verified, with the landed tasks that needed it.
 
-    Its work is kept; swarm retry makes it anew. Says what goes with it first, on stderr, and asks where there is a terminal.
+    Its work is kept; swarm retry makes it anew. Says what goes with it first, on stderr, and asks where there is a terminal. Ctrl-C
+    ends the waiting alone: swarm cancel TASK gives it up while it is verified.
     """
     daemon = session.daemon()
     body = {"run": run, "task": task, "preview": True}
@@ -113,7 +114,11 @@ def undo(session: Session, task: str, run: str | None, yes: bool) -> None:
         _say_first(session, plan)
         if session.asks and not yes and not click.confirm("Go on?", err=True):
             raise SwarmError("Nothing was undone.")
-    done = daemon.post(protocol.UNDO, {**body, "preview": False}, timeout_s=protocol.FINISH_TIMEOUT_S)
+    try:
+        with ended_by_signals():
+            done = daemon.post(protocol.UNDO, {**body, "preview": False}, timeout_s=protocol.FINISH_TIMEOUT_S)
+    except KeyboardInterrupt:
+        raise _goes_on(plan, _typed(task, run)) from None
     if session.as_json:
         session.json({"schema": protocol.SCHEMA, **done})
         return
@@ -126,6 +131,15 @@ def undo(session: Session, task: str, run: str | None, yes: bool) -> None:
         )
     if done.get("still_on"):
         session.line(_still_there(done))
+
+
+def _goes_on(plan: Mapping[str, Any], typed: str) -> Detached:
+    """Says what becomes of an undo that nobody waits for any more: it is the daemon's by now."""
+    name = protocol.printable(f"{plan['run']}/{plan['task']}")
+    return Detached(
+        f"\nDetached: the undo of {name} goes on, and lands once its suites have passed.",
+        next_step=f"Look: swarm status   Give it up: swarm cancel {typed}",
+    )
 
 
 def _still_there(done: Mapping[str, Any]) -> str:

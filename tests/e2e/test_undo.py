@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import subprocess
 from typing import Any
 
@@ -98,16 +99,43 @@ def test_an_undo_that_does_not_do_changes_nothing(swarm: Swarm, why: str) -> Non
     swarm("audit")
 
 
-def test_an_undo_survives_the_death_of_the_daemon(swarm: Swarm) -> None:
-    """An undo whose daemon is killed while it is verified is finished by the next one."""
+def undo_under_way(swarm: Swarm, name: str) -> subprocess.Popen[str]:
+    """An undo of the task "base" of a run of three, which is verified until the gate "suite" is open."""
     slow, gate = swarm.gate("slow"), swarm.gate("suite")
     suite = f"! test -f {slow} || until test -f {gate}; do sleep 0.05; done"
-    run = three(swarm, "dies", verify=[{"name": "suite", "run": suite, "remember": False}])
+    three(swarm, name, verify=[{"name": "suite", "run": suite, "remember": False}])
     swarm.open("slow")
     asked = swarm.spawn("undo", "base", "--yes")
     wait_until(
-        lambda: any(a["state"] == "verifying" for a in task_of(swarm.run_of("dies"), "base")["attempts"])
+        lambda: any(a["state"] == "verifying" for a in task_of(swarm.run_of(name), "base")["attempts"])
     )
+    return asked
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_undo_that_nobody_waits_for_goes_on_and_can_be_given_up(
+    swarm: Swarm, number: signal.Signals
+) -> None:
+    """Ctrl-C ends the waiting alone, and says so with what gives the undo up; given up, all stays on staging."""
+    asked = undo_under_way(swarm, "waited")
+    before = swarm.staging("waited")
+    os.kill(asked.pid, number)
+    err = asked.communicate(timeout=PATIENCE_S)[1]
+    assert asked.returncode == 130
+    assert "Detached: the undo of waited/base goes on, and lands once its suites have passed." in err
+    assert "Give it up: swarm cancel base\n" in err
+    swarm("cancel", "base")
+    swarm.open("suite")
+    run = swarm.wait("waited")
+    assert {task["state"] for task in run["tasks"]} == {"landed"}
+    assert swarm.staging("waited") == before
+    assert swarm("undo", "base", "--yes", "--json").json["undone"] == ["top", "base"]
+    swarm("audit")
+
+
+def test_an_undo_survives_the_death_of_the_daemon(swarm: Swarm) -> None:
+    """An undo whose daemon is killed while it is verified is finished by the next one."""
+    asked = undo_under_way(swarm, "dies")
     swarm.end_daemon()
     asked.communicate(timeout=PATIENCE_S)
     swarm.open("suite")
