@@ -59,16 +59,15 @@ def runs_of(document: Mapping[str, Any], name: str | None) -> list[dict[str, Any
 def task_of(document: Mapping[str, Any], text: str, run: str | None = None) -> tuple[str, dict[str, Any]]:
     """Gives (run id, task) for `task` or `run/task`. Raises `UsageError` where it is in no run, or in several."""
     runs = [run_of(document, run)] if run is not None else list(document.get("runs") or [])
-    found = [
-        (str(each.get("id")), task)
-        for each in runs
-        for task in each.get("tasks") or []
-        if task.get("id") == text
-    ]
-    if not found and run is None and "/" in text:
-        head, _, rest = text.partition("/")
-        inner = [each for each in runs if each.get("id") == head]
-        found = [(head, task) for each in inner for task in each.get("tasks") or [] if task.get("id") == rest]
+    head, slash, rest = text.partition("/")
+    found = []
+    for each in runs:
+        there = {
+            str(task.get("id")): task for task in each.get("tasks") or [] if task.get("id") in (text, rest)
+        }
+        inner = rest if slash and run is None and each.get("id") == head else text
+        if (task := there.get(text) or there.get(inner)) is not None:
+            found.append((str(each.get("id")), task))
     if len(found) > 1:  # where a run that is finished has it too, that is not meant
         over = {each.get("id") for each in runs if each.get("state") == "finished"}
         found = [each for each in found if each[0] not in over] or found
@@ -79,7 +78,7 @@ def task_of(document: Mapping[str, Any], text: str, run: str | None = None) -> t
         raise UsageError(
             f"Task {printable(text)} is in several runs: {names}.",
             "Nothing was done.",
-            f"say which, for example {printable(found[0][0])}/{printable(text)}",
+            f"say which, for example --run {shell_word(found[0][0])} {shell_word(str(found[0][1].get('id')))}",
         )
     known = [str(task.get("id")) for each in runs for task in each.get("tasks") or []]
     raise UsageError(

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from swarm import protocol
@@ -104,6 +105,25 @@ def wait_for_end(
                 "It goes on.",
                 f"swarm status, or swarm wait --run {protocol.printable(run)} again",
             )
+
+
+def wait_for_ends(
+    session: Session, daemon: Connection, runs: Sequence[str], timeout_s: float | None
+) -> dict[str, Future[dict[str, Any]]]:
+    """Waits for several runs at once, so that what keeps any of them from going on is told; gives by run what `wait_for_end` gives
+    or raises. A Ctrl-C need not wait for them."""
+
+    def wait(run: str, answer: Future[dict[str, Any]]) -> None:
+        try:
+            hindrances = Hindrances(run, failure.say)
+            answer.set_result(wait_for_end(session, daemon, run, timeout_s=timeout_s, hindrances=hindrances))
+        except BaseException as error:  # handed to who waits for it
+            answer.set_exception(error)
+
+    answers: dict[str, Future[dict[str, Any]]] = {run: Future() for run in runs}
+    for run, answer in answers.items():
+        threading.Thread(target=wait, args=(run, answer), name=f"wait {run}", daemon=True).start()
+    return answers
 
 
 def ended(

@@ -503,22 +503,22 @@ def _wait_for_all(
     runs: list[dict[str, Any]],
     timeout_s: float | None,
 ) -> int:
-    """Waits for several runs, one after the other, and tells of each how it ended. Without a daemon all of them have ended.
+    """Waits for several runs beside each other, and tells of each how it ended. Without a daemon all of them have ended.
 
     Raises `WaitTimedOut` where some have not within `timeout_s`, when all that have are told of.
     """
-    deadline = None if timeout_s is None else time.monotonic() + timeout_s
     ended: list[dict[str, Any]] = []
     late: list[str] = []
+    waits = (
+        {}
+        if daemon is None
+        else progress.wait_for_ends(session, daemon, [str(run["id"]) for run in runs], timeout_s)
+    )
     for run in runs:
         run_id = str(run["id"])
-        if daemon is not None:
-            left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-            hindrances = None if late else progress.Hindrances(run_id, failure.say)
+        if run_id in waits:
             try:
-                found = progress.wait_for_end(
-                    session, daemon, run_id, timeout_s=left_s, hindrances=hindrances
-                )
+                found = waits[run_id].result()
             except WaitTimedOut:
                 late.append(run_id)
                 continue

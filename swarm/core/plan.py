@@ -390,8 +390,10 @@ class _Native:
         taken: dict[str, str] = {}
         forms: list[tuple[str, _PhaseForm | _TaskForm]] = [*phases, *tasks]
         for place, form in forms:
-            if document.has_control_characters(form.id) or form.id != form.id.strip():
-                self.errors.append(Problem(f"{place}.id", "an id is one line without blanks around it"))
+            if document.has_control_characters(form.id):
+                self.errors.append(Problem(f"{place}.id", "an id is one line without control characters"))
+            elif form.id != form.id.strip():
+                self.errors.append(Problem(f"{place}.id", "an id has no blanks around it"))
             if form.id in taken:
                 self.errors.append(Problem(f"{place}.id", f'the id "{form.id}" is taken by {taken[form.id]}'))
             else:

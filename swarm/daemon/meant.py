@@ -57,7 +57,7 @@ def tasks_of(swarm: Swarm, run: str | None, names: Iterable[str]) -> tuple[Run, 
     if not found:
         raise UsageError(f"There is no task {listed}.", "Nothing was done.", "swarm status lists the tasks")
     runs = ", ".join(each.id for each in found)
-    raise UsageError(f"{listed} is in several runs: {runs}.", "Nothing was done.", "name the run: RUN/TASK")
+    raise UsageError(f"{listed} is in several runs: {runs}.", "Nothing was done.", "say which run: --run ID")
 
 
 def to_retry(run: Run) -> list[str]:

@@ -156,8 +156,8 @@ def test_exit_codes(swarm: Swarm) -> None:
 
 
 def test_a_wait_that_names_no_run_is_for_all_that_are_active(swarm: Swarm) -> None:
-    """Every active run is waited for within one time, and told of by its name; one that has ended is not. Where none is active,
-    those that are not finished are told of, with a daemon or without one."""
+    """Every active run is waited for within one time, and told of by its name, also what keeps it from going on; one that has ended
+    is not. Where none is active, those that are not finished are told of, with a daemon or without one."""
     swarm.run(swarm.plan("old", [swarm.task("t", "exit 1", claims=["x"], attempts=1)]), code=1)
     swarm("start")
     swarm("pause")
@@ -168,7 +168,10 @@ def test_a_wait_that_names_no_run_is_for_all_that_are_active(swarm: Swarm) -> No
     assert "Runs p, q have not ended within 0.2 s." in late.err
     children = [swarm.spawn("wait", "-q"), swarm.spawn("wait", "--json")]
     for child in children:
-        said_until(child, "waited for all the same")
+        said = ""
+        while said.count("waited for all the same") < 2:
+            said += said_until(child, "waited for all the same")
+        assert all(f"Run {name} can't go on: everything is paused" in said for name in ("p", "q"))
     swarm("resume")
     told, document = (child.communicate(timeout=PATIENCE_S)[0] for child in children)
     assert [child.returncode for child in children] == [0, 0]

@@ -667,6 +667,12 @@ def test_a_name_that_is_not_clear_is_never_guessed() -> None:
     document = a_document(a_run(a_task("header", "ready")), a_run(a_task("header", "ready"), id="other"))
     with pytest.raises(UsageError, match="modernise, other"):
         naming.task_of(document, "header")
+    named = a_document(a_run(a_task("t", "ready")), a_run(a_task("modernise/t", "ready"), id="other"))
+    with pytest.raises(UsageError, match="in several runs: modernise, other") as caught:
+        naming.task_of(named, "modernise/t")
+    assert caught.value.next_step == "say which, for example --run modernise t"
+    assert naming.task_of(named, "t", "modernise")[0] == "modernise"
+    assert naming.task_of(named, "modernise/t", "other")[0] == "other"
     with pytest.raises(UsageError) as caught:
         naming.task_of(document, "headr")
     assert "header" in caught.value.consequence
