@@ -309,7 +309,9 @@ def plan_text(document: Document) -> str:
 def goal_text(run: Document) -> str:
     """Says how a run stands on its way from a goal, why it can't go on where that is so, and what to do next."""
     name, stage = shell_word(str(run["id"])), run["goal"]["stage"]
+    stage = "finished" if stage == "ready" and run.get("state") == "finished" else stage
     next_step = {
+        "finished": f"swarm report {name}",
         "ready": f"swarm finish --run {name}{into(run)}",
         "approval": f"swarm plan {name} shows the plan; --approve, or swarm build {name} --yes",
         "approved": f"swarm build {name}",
@@ -337,6 +339,7 @@ _STAGES = {
     "building": "it is being built",
     "reviewing": "what was built is being reviewed",
     "ready": "ready to be finished",
+    "finished": "it is finished",
     "stopped": "it can't go on by itself",
 }
 

@@ -436,6 +436,14 @@ def test_a_goal_that_can_not_go_on_says_why() -> None:
         a_run(goal={"stage": "stopped"}, qa={"state": "rejected", "reason": "no tests"})
     )
     assert "Not approved: no tests.\n  Next: swarm start, swarm qa --run modernise" in rejected
+    ready = a_run(goal={"stage": "ready"}, state="ended")
+    assert (
+        telling.goal_text(ready) == "modernise: ready to be finished.\n  Next: swarm finish --run modernise\n"
+    )
+    assert (
+        telling.goal_text({**ready, "state": "finished"})
+        == "modernise: it is finished.\n  Next: swarm report modernise\n"
+    )
 
 
 def test_objections_that_were_met_are_no_failures() -> None:
