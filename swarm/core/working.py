@@ -147,7 +147,12 @@ def _worker_failure(
         return reviewing.failure(attempt)
     may_be_empty = task.spec.allow_empty or ownership.changes_nothing(roles, task.spec.role)
     if not attempt.touched and not may_be_empty:
-        text = "the worker changed nothing, and the task does not say allow_empty"
+        what = (
+            "what the worker committed comes to no change"
+            if attempt.commits
+            else "the worker changed nothing"
+        )
+        text = f"{what}, and the task does not say allow_empty"
         if event.ignored:
             text += f"; what it changed, git ignores: {some(event.ignored)}"
         if attempt.besides:

@@ -47,7 +47,9 @@ def collect(command: cmd.Collect, edges: Edges, clock: Callable[[], float]) -> m
     if command.bring_in and changed and not problem:
         brought_in, problem = _is_brought_in(command, found.head, edges)
     answer = answers.read(command, edges)
-    unseen = () if changed or problem or found.work is None or command.answer else _ignored(command, edges)
+    unseen = (
+        () if found.touched or problem or found.work is None or command.answer else _ignored(command, edges)
+    )
     return m.Collected(
         at=clock(),
         **command.about,

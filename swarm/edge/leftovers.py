@@ -44,6 +44,7 @@ SOON_S = (
 )
 COMPLAINT_MAX = 200  # characters of git's complaint: the path in it may have thousands
 TOLD_MAX = 10  # paths for each of which the index is searched
+_PLAIN, _EXECUTABLE = "100644", "100755"  # modes of files, as git has them
 _TOLD = re.compile(rb"(?:add|remove) '(.+)'")
 # Git's dir.c: passed over, and no failure.
 _UNOPENED = re.compile(r"^warning: could not open directory ", re.MULTILINE)
@@ -63,7 +64,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What a worker did: `head` holds it (the base when nothing changed), `commits` more than the base.
+    """What a worker did: `head` holds it (the base when it made no commit either), `commits` more than the base.
 
     `problem` says why it can't be submitted, or "". `work` is all that there was, None where the worktree was gone; `unread` tells
     that not every file of it could be read. `besides` is the branch that keeps commits which `head` does not come from: of a stash,
@@ -146,7 +147,7 @@ class Collector:
         if staged in (tree, self.objects.tree_of(parent)):
             staged = ""
         work = Work(parent, tree, staged, named)
-        if not touched:
+        if not (touched or commits):
             return Collected(self.base, 0, (), " ".join(problems), work, unread)
         return Collected(head, commits, touched, " ".join(problems), work, unread)
 
@@ -348,19 +349,42 @@ class Collector:
         return self._commit(parent), unread
 
     def _commit_as_it_was(self, parent: str, head: str, staged: str) -> str:
-        """Commits again without what only `add` has changed, in files that are as in the parent. What the worker itself staged it
-        meant: so line ends are made anew."""
-        if head == parent:
+        """Commits again without what only `add` has changed: in files that are as in the parent, and in those that are as in the
+        base. What the worker itself staged it meant: so line ends are made anew."""
+        if head == self.base and not staged:
             return head
         tree_of, diff = self.objects.tree_of, self.objects.diff
         meant = {change.path for change in diff(tree_of(parent), staged)} if staged else set()
         changes = (each for each in diff(tree_of(parent), tree_of(head)) if each.path not in meant)
-        found = only_in_form(self.tree.path, changes, self.objects)
-        if not found:
+        told = [
+            (each.old_mode, each.old, each.path)
+            for each in only_in_form(self.tree.path, changes, self.objects)
+        ]
+        told += self._taken_back(staged or tree_of(parent), tree_of(head))
+        if not told:
             return head
-        told = "".join(f"{each.old_mode} {each.old}\t{each.path}\0" for each in found)
-        self._git("update-index", "-z", "--index-info", input=git.encode(told))
+        listed = "".join(f"{mode} {oid}\t{path}\0" for mode, oid, path in told)
+        self._git("update-index", "-z", "--index-info", input=git.encode(listed))
         return self._commit(parent)
+
+    def _taken_back(self, meant: str, tree: str) -> list[tuple[str, str, str]]:
+        """Lists, as (mode, object, path), what git was told that no file shows, and `add` has taken back by the file that is there:
+        that it is executable or is not, by `--chmod`, where its own mode is the base's or that of any new file; that it is
+        tracked no more, by `rm --cached`, where it is as in the base."""
+        if not (changes := self.objects.diff(meant, tree)):
+            return []
+        if meant == git.object_id(b"tree", b"", sha256=len(meant) == 64):
+            return []  # the index was emptied, which says nothing of any file
+        were = {each.path: each.old_mode for each in self.objects.diff(self.objects.tree_of(self.base), tree)}
+        found = []
+        for each in changes:
+            if each.old_mode == "000000" and each.path not in were:
+                found.append((each.old_mode, each.old, each.path))
+            elif {each.old_mode, each.new_mode} == {_PLAIN, _EXECUTABLE}:
+                was = were.get(each.path, each.new_mode)
+                if each.new_mode == (_PLAIN if was == "000000" else was):
+                    found.append((each.old_mode, each.new, each.path))
+        return found
 
     def _forget(self, paths: Sequence[str]) -> None:
         if paths:

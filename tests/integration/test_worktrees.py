@@ -433,6 +433,44 @@ def test_what_a_checkout_shows_as_changed_is_nobodys_work(repo: Path, pool: Pool
     assert attempt("r/g/1", "chmod +x old.txt").touched == ("old.txt",)
 
 
+@pytest.mark.parametrize("committed", [False, True])
+def test_what_git_was_told_and_no_file_shows_is_work(
+    repo: Path, pool: Pool, base: str, committed: bool
+) -> None:
+    """A file made executable in the index alone, and one that is tracked no more but lies there, staged or committed, are work as
+    the worker has it in git, beside other work too; unless the file shows another thing, or the whole index was emptied."""
+    (repo / "run.sh").write_text("#!/bin/sh\n")
+    (repo / "old").write_text("old\n")
+    newer = commit_on(repo, "kept", "kept\n")
+    sh(repo, "reset", "-q", "--hard", newer)
+
+    def attempt(key: str, told: str, after: str = "true") -> tuple[tuple[str, ...], str]:
+        path = pool.take(key, newer)
+        commit = "git commit -qm told" if committed else "true"
+        subprocess.run(f"set -e; {told}; {commit}; {after}", shell=True, cwd=path, check=True)
+        found = collect(pool, path, newer)
+        assert collect(pool, path, newer) == found
+        assert pool.give_back(key) is None
+        return found.touched, sh(repo, "ls-tree", "-r", found.head)
+
+    executable, no_more = "git update-index --chmod=+x run.sh", "git rm -q --cached old"
+    for number, (after, more) in enumerate((("true", ()), ("echo x > other", ("other",)))):
+        touched, tree = attempt(f"r/a/{number}", f"{executable}; {no_more}", after)
+        assert touched == ("old", *more, "run.sh")
+        assert "100755 blob" in next(line for line in tree.splitlines() if line.endswith("run.sh"))
+    assert attempt("r/b/1", no_more, "echo new > old")[0] == ("old",)
+    for number, told in enumerate((executable, "echo x > new.sh; git add --chmod=+x new.sh")):
+        for after in ("true", f"echo new > {told.split()[-1]}"):
+            touched, tree = attempt(f"r/b/{number}", told, after)
+            assert touched == (told.split()[-1],)
+            assert "100755 blob" in next(line for line in tree.splitlines() if line.endswith(touched[0]))
+    touched, tree = attempt("r/b/4", "echo x > new.sh; git add new.sh", "chmod +x new.sh")
+    assert "100755 blob" in next(line for line in tree.splitlines() if line.endswith("new.sh"))
+    assert attempt("r/b/3", "echo staged > old; git add old", "echo old > old")[0] == ()
+    if not committed:
+        assert attempt("r/c/1", "git read-tree --empty")[0] == ()
+
+
 def test_collected_work_is_taken_back_without_a_look_at_every_file(
     repo: Path, pool: Pool, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1072,13 +1110,25 @@ def test_the_workers_own_commits_count(pool: Pool, base: str) -> None:
     assert sh(path, "rev-parse", "feature") == head
 
 
-@pytest.mark.parametrize("empty_commit", [False, True])
-def test_no_change_is_the_base(pool: Pool, base: str, empty_commit: bool) -> None:
-    """A worker that changed nothing, or made an empty commit, gives the base and touches nothing."""
+def test_no_change_is_the_base(pool: Pool, base: str) -> None:
+    """A worker that changed nothing gives the base and touches nothing."""
+    assert collect(pool, pool.take("r/a/1", base), base) == Collected(base, 0, (), "")
+
+
+@pytest.mark.parametrize("last", ["commit -q --allow-empty -m done", "revert --no-edit HEAD", "rm -q one"])
+def test_commits_that_come_to_no_change_are_work_all_the_same(pool: Pool, base: str, last: str) -> None:
+    """What a worker committed is told by its commit also where it touches nothing in the end, so that it can be kept."""
     path = pool.take("r/a/1", base)
-    if empty_commit:
-        sh(path, "commit", "-q", "--allow-empty", "-m", "done, honest")
-    assert collect(pool, path, base) == Collected(base, 0, (), "")
+    if last.startswith(("re", "rm")):
+        (path / "one").write_text("precious")
+        sh(path, "add", "-A")
+        sh(path, "commit", "-qm", "one")
+    made = sh(path, "rev-parse", "HEAD")
+    sh(path, *last.split())
+    found = collect(pool, path, base)
+    assert (found.commits, found.touched, found.problem) == (1 if "empty" in last else 2, (), "")
+    assert made in sh(path, "rev-list", found.head).split()
+    assert collect(pool, path, base) == found
 
 
 def test_an_unfinished_merge_is_a_problem_and_its_files_are_kept(repo: Path, pool: Pool, base: str) -> None:
