@@ -427,10 +427,15 @@ class DeploySettings(_Table):
 
 
 class PortSettings(_Table):
-    """Ports that workers may use: each live worker has its own range."""
+    """Ports that workers may use: each live worker of the machine has its own range."""
 
-    base: int = Field(default=20000, ge=1024, le=65000, description="First port of the first slot.")
-    step: int = Field(default=20, ge=1, le=1000, description="Ports for each slot.")
+    base: int = Field(
+        default=20000,
+        ge=1024,
+        le=65000,
+        description="First port of the first slot; where others' workers have it, another range above.",
+    )
+    step: int = Field(default=20, ge=1, le=1000, description="Ports for each worker.")
 
 
 class AgentSettings(_Table):

@@ -30,7 +30,7 @@ from swarm.daemon.oversight import Oversight
 from swarm.daemon.so_far import SoFar
 from swarm.daemon.verification import tail_of
 from swarm.daemon.watching import AnswerInThread, Key, Watched, Watcher, key_of
-from swarm.edge import contract, heard, process, sandbox, trouble
+from swarm.edge import contract, heard, ports, process, sandbox, trouble
 from swarm.edge.proctable import Stat
 from swarm.edge.standstill import Standstill
 from swarm.errors import SwarmError
@@ -140,33 +140,35 @@ class Workers:
         heard.note_format(places, called.parser, command.worktree)
         shut_in, agent = self.edges.sandbox, self.edges.agents.get(spec.agent)
         prefix = rooms.shut_in(command, agent, self.edges, places, lease_key(command))
-        env = contract.environment(
-            shut_in.environment(self.edges.environ, places.own, agent) if prefix else self.edges.environ,
-            run=command.run,
-            task=spec.id,
-            attempt=command.attempt,
-            worktree=Path(command.worktree),
-            base_commit=command.base,
-            claims=command.claims,
-            prompt_file=places.prompt,
-            result_file=places.own_result if prefix else places.result,
-            slot=command.slot,
-            feedback_file=feedback,
-            answer_file=(places.own_answer if prefix else places.answer) if spec.answer else None,
-            ports_from=self.edges.settings.ports.base,
-            ports_each=self.edges.settings.ports.step,
-            keys=called.keys,
-        )
-        return process.start(
-            places.worker,
-            called.argv,
-            cwd=Path(command.worktree),
-            env={**env, **called.env},
-            nonce=self.edges.nonce(command),
-            output=places.output,
-            stdin=called.stdin,
-            prefix=prefix,
-        )
+        by = self.edges.settings.ports
+        with ports.taken(command.slot, by.base, by.step) as held:
+            env = contract.environment(
+                shut_in.environment(self.edges.environ, places.own, agent) if prefix else self.edges.environ,
+                run=command.run,
+                task=spec.id,
+                attempt=command.attempt,
+                worktree=Path(command.worktree),
+                base_commit=command.base,
+                claims=command.claims,
+                prompt_file=places.prompt,
+                result_file=places.own_result if prefix else places.result,
+                slot=command.slot,
+                port_base=held.base,
+                feedback_file=feedback,
+                answer_file=(places.own_answer if prefix else places.answer) if spec.answer else None,
+                keys=called.keys,
+            )
+            return process.start(
+                places.worker,
+                called.argv,
+                cwd=Path(command.worktree),
+                env={**env, **called.env},
+                nonce=self.edges.nonce(command),
+                output=places.output,
+                stdin=called.stdin,
+                prefix=prefix,
+                inherits=held.handles,
+            )
 
     def watch(self, command: cmd.WatchWorker) -> None:
         """Has the end of a worker told, and what it does before that may end it."""

@@ -17,7 +17,6 @@ from typing import Any
 from swarm.core.model import Claim, Issue, WorkerResult
 from swarm.core.qa import APPROVE, REJECT
 from swarm.edge.trouble import raise_if_troubled
-from swarm.errors import UsageError
 from swarm.protocol import KEYS
 
 RESULT_MAX_BYTES = 1 << 20
@@ -56,26 +55,17 @@ def environment(
     prompt_file: Path,
     result_file: Path,
     slot: int,
+    port_base: int,
     feedback_file: Path | None = None,
     answer_file: Path | None = None,
-    ports_from: int = 20_000,
-    ports_each: int = 20,
     keys: Iterable[str] = (),
 ) -> dict[str, str]:
     """Gives a worker's environment: `base` without what is meant for the daemon, and what the contract promises.
 
     Settings (`SWARM_*`) and what points git at another repository are left out; git configuration given by
     `GIT_CONFIG_COUNT` is kept and ours comes after it. Of variables that hold keys only those that `keys` names are given. Names
-    that a shell can't hold (`a-b`) are left out, because some shells would drop them and some not. Slot k has the ports from
-    `ports_from + k * ports_each`; raises `UsageError` where that passes 65535.
+    that a shell can't hold (`a-b`) are left out, because some shells would drop them and some not.
     """
-    last_port = ports_from + (slot + 1) * ports_each - 1
-    if not (slot >= 0 and ports_from > 0 and ports_each > 0 and last_port <= 65_535):
-        raise UsageError(
-            f"Slot {slot} would have ports up to {last_port}, and the last one is 65535.",
-            "The worker was not started.",
-            "Use fewer workers, fewer ports for each, or a lower first port.",
-        )
     env = {name: value for name, value in base.items() if is_for_others(name)}
     env.update({name: base[name] for name in KEYS.intersection(keys) if name in base})
     env.update(_git_settings(base))
@@ -90,7 +80,7 @@ def environment(
         SWARM_PROMPT_FILE=os.fspath(prompt_file),
         SWARM_RESULT_FILE=os.fspath(result_file),
         SWARM_SLOT=str(slot),
-        SWARM_PORT_BASE=str(ports_from + slot * ports_each),
+        SWARM_PORT_BASE=str(port_base),
     )
     if feedback_file is not None:
         env["SWARM_FEEDBACK_FILE"] = os.fspath(feedback_file)

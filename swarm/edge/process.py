@@ -71,8 +71,10 @@ def start(
     output: Path,
     stdin: Path | None = None,
     prefix: Sequence[str] = (),
+    inherits: Sequence[int] = (),
 ) -> Identity:
-    """Starts `prefix` + `argv` in a session of its own, once: where `folder` has had a worker, that one is given.
+    """Starts `prefix` + `argv` in a session of its own, once: where `folder` has had a worker, that one is given. It has the
+    descriptors `inherits` open, each above 9, and so has what it starts.
 
     `folder` (of the attempt) gets `lock`, `identity` and `exit`; standard output and error are appended to `output`,
     input comes from `stdin` or is empty. A command that can't be found ends with 127 and says so in `output`. Raises
@@ -89,7 +91,7 @@ def start(
         if already is not None:
             return already
         command, marked = [*prefix, *argv], {**env, NONCE_NAME: nonce}
-        return _pid_space.note(lambda: _spawn(folder, command, cwd, marked, output, stdin, lock))
+        return _pid_space.note(lambda: _spawn(folder, command, cwd, marked, output, stdin, (lock, *inherits)))
     finally:
         os.close(lock)
 
@@ -101,7 +103,7 @@ def _spawn(
     env: Mapping[str, str],
     output: Path,
     stdin: Path | None,
-    lock: int,
+    inherits: Sequence[int],
 ) -> Identity:
     _write(folder / "exit", _RUNNING)
     _write(folder / "identity", _UNNAMED)
@@ -115,7 +117,7 @@ def _spawn(
                 stdin=source,
                 stdout=sink,
                 stderr=sink,
-                pass_fds=(lock,),
+                pass_fds=inherits,
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:

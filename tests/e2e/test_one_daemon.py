@@ -228,3 +228,43 @@ def next_step(said: str) -> str:
     """Gives the command of the next step of an error, out of the words around it."""
     step = said.partition("Next: ")[2].strip()
     return re.split(r"in this one: |once you have looked at (?:it|them): ", step)[-1].partition(", then ")[0]
+
+
+@pytest.mark.parametrize("shut_in", [False, True])
+def test_workers_of_all_repositories_have_ports_of_their_own(
+    swarm: Swarm, swarm_in: Callable[..., Swarm], tmp_path: Path, shut_in: bool
+) -> None:
+    """Live workers have no port in common, whichever daemon of the machine started them; so it stays where one was killed whose
+    worker lives on, and is that of another."""
+    both = (swarm, swarm_in(Path(shutil.copytree(swarm.top, tmp_path / "other"))))
+
+    def plan(of: Swarm, *names: str) -> str:
+        told = [(name, of.outside / f"base-{name}") for name in names]
+        return str(
+            of.plan(
+                names[0],
+                [of.task(n, f"echo $SWARM_PORT_BASE > {p}", gate="all", allow_empty=True) for n, p in told],
+            )
+        )
+
+    def bases(*names: str) -> list[int]:
+        return [int((of.outside / f"base-{name}").read_text()) for of in both for name in names]
+
+    for of in both:
+        if shut_in:
+            of.shut_in()
+        of("start", "--workers", "3")
+        of("submit", plan(of, "one", "two"))
+    for of in both:
+        of.wait_for_gate("one", "two")
+    first = bases("one", "two")
+    swarm.end_daemon()
+    swarm("start", "--workers", "3")
+    for of in both:
+        of("submit", plan(of, "three"))
+        of.wait_for_gate("three")
+    assert len({*first, *bases("three")}) == 6
+    for of in both:
+        of.open("all")
+        for run in ("one", "three"):
+            of.check_landed(of.wait(run))
