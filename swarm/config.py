@@ -179,6 +179,22 @@ def refuse_root(settings: Settings, tracked: str) -> None:
     raise SettingsError([(f"{place}: {'.'.join(ROOT)}", text)])
 
 
+def refuse_copy(settings: Settings, path: str, tracked: str) -> None:
+    """Raises `SettingsError` since `path` of worktrees.copy has the file `tracked`, or is it; "" where the worktrees lie in it."""
+    key = (ROOT[0], "copy")
+    holds = (
+        "the worktrees lie in it, and would be copied into themselves; name what else of it is to be copied"
+    )
+    if tracked:
+        what = "git tracks it" if tracked == path else f"git tracks files in it, such as {tracked}"
+        holds = (
+            f"{what}: a copy of yours would be verified instead of what lands, and what a task changes there could not land;"
+            " name only what git does not track, such as '.env'"
+        )
+    place = settings._sources.get(key, FILE_NAME)
+    raise SettingsError([(f"{place}: {'.'.join(key)}", f"{path!r}: {holds}")])
+
+
 def _is_in_git_folder(top: Path, place: str) -> bool:
     """Tells whether a path is in the git folder of the checkout at `top`, which may lie elsewhere and be named in a file."""
     dot = top / ".git"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -329,7 +330,8 @@ class WorktreeSettings(_Table):
     @classmethod
     def _inside(cls, paths: list[str]) -> list[str]:
         for path in paths:
-            if not path or os.path.isabs(path) or ".." in path.split("/"):
+            parts = PurePosixPath(path).parts
+            if not parts or os.path.isabs(path) or ".." in parts or ".git" in parts:
                 raise ValueError(f"{path!r} is not a path inside the repository")
         return paths
 

@@ -113,7 +113,7 @@ def _held_against(
         held_ones = [(source, held(reading)) for source, reading in readings]
     except SwarmError:
         return readings
-    intake.check_root(settings, repository)
+    intake.check_worktrees(settings, repository)
     return held_ones
 
 
@@ -152,7 +152,7 @@ def check_submission(
 
     repository = git.Repository.discover(top)
     settings = config.load(repository.working_top(), os.environ)
-    intake.check_root(settings, repository)
+    intake.check_worktrees(settings, repository)
     known = ever_used(
         Places(state)
     )  # then it may go on with a run, whose base is recorded, or the journal is to be rebuilt

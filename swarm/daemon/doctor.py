@@ -51,7 +51,7 @@ def examine(top: Path, environ: Mapping[str, str]) -> list[Check]:
     try:
         repository = git.Repository.discover(top)
         settings = config.load(repository.working_top(), environ)
-        intake.check_root(settings, repository)
+        intake.check_worktrees(settings, repository)
     except SwarmError as error:
         return [*found, Check("repository", "bad", error.cause, error.next_step)]
     places = Places(state_of(repository.common_dir))

@@ -266,11 +266,15 @@ def check_promised(repository: git.Repository, commit: str) -> None:
         raise Refused(error.cause, _NOT_SUBMITTED, error.next_step) from error
 
 
-def check_root(settings: Settings, repository: git.Repository) -> None:
-    """Raises `SettingsError` where worktrees would lie among files that git tracks."""
+def check_worktrees(settings: Settings, repository: git.Repository) -> None:
+    """Raises `SettingsError` where worktrees would lie among files that git tracks, or copies of such files in them."""
     top = Path(os.path.realpath(repository.working_top()))
-    if found := ground.tracked(Path(os.path.realpath(top / settings.worktrees.root)), top):
+    root = Path(os.path.realpath(top / settings.worktrees.root))
+    if found := ground.tracked(root, top):
         config.refuse_root(settings, found)
+    for path in settings.worktrees.copied:
+        if (found := ground.tracked_at(path, top)) or root.is_relative_to(os.path.realpath(top / path)):
+            config.refuse_copy(settings, path, found)
 
 
 def with_hindrances(reading: Reading, repository: git.Repository, settings: Settings) -> Reading:

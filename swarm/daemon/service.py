@@ -320,7 +320,7 @@ def _serve_once(options: Options, environ: Mapping[str, str], starter: Starter) 
         places = presence.places
         process.mark_own_programs(places.nonce_head)
         settings = config.load(repository.working_top(), environ, options.flags)
-        intake.check_root(settings, repository)
+        intake.check_worktrees(settings, repository)
         shut_in = sandbox.choose(settings, environ)
         os.chmod(places.state, 0o700)
         log.setup(places.log)

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
 from swarm.core.foreseeing import STAGING
@@ -227,7 +227,7 @@ class _Desk:
         self._common = common
         self._deadline = deadline
         self._reader = reader
-        self._lent = Lent(tuple(leave_out))
+        self._leave_out = [PurePosixPath(path).as_posix() for path in leave_out]
         (folder / "objects").mkdir()
         self._env = {
             "GIT_OBJECT_DIRECTORY": str(folder / "objects"),
@@ -279,7 +279,7 @@ class _Desk:
             return _GONE
         index = self._copied(tree.admin / "index")
         inner = tuple(submodules.links(tree, index, work.base))
-        but = self._lent.within(tree.path).pathspecs(but=inner)
+        but = self._lent(work).within(tree.path).pathspecs(but=inner)
         against = (
             "diff",
             "--name-only",
@@ -293,21 +293,29 @@ class _Desk:
         found += self._in(tree, index, "ls-files", "-z", "-o", "--exclude-standard", *but).out
         return tuple(sorted({*filter(None, git.decode(found).split("\0"))}))
 
+    def _lent(self, work: Work) -> Lent:
+        """Gives what was put there for the worker; what its base contains was not, see `Furnishing.lent`."""
+        if not self._leave_out:
+            return Lent()
+        listed = self._git("ls-tree", "-z", "--name-only", "--full-tree", work.base, "--", *self._leave_out)
+        held = set(listed.split("\0"))
+        return Lent(tuple(path for path in self._leave_out if path not in held))
+
     def _see(self, work: Work, tree: LinkedTree | None, bytes_max: int) -> _Seen | str:
         head = tree.head() if tree is not None else None
         if tree is None or head is None:
             return _GONE
-        index = self._copied(tree.admin / "index")
+        index, lent = self._copied(tree.admin / "index"), self._lent(work)
         large = too_large(
             tree.path,
-            self._in(tree, index, "ls-files", *_CHANGED, *self._lent.pathspecs()).out,
+            self._in(tree, index, "ls-files", *_CHANGED, *lent.pathspecs()).out,
             bytes_max,
         )
         if len(large) > _LEFT_OUT_MAX:
             return f"what has changed there is more than {bytes_max} bytes"
         # Looked into as git does, a submodule would have the programs run that its worker's settings name.
         inner = tuple(submodules.links(tree, index, work.base))
-        but = self._lent.within(tree.path).pathspecs(but=(*large, *inner))
+        but = lent.within(tree.path).pathspecs(but=(*large, *inner))
         self._in(tree, index, "add", "-A", "--ignore-errors", *but)
         made = self._in(tree, index, "write-tree").text
         commit = self._git(*_OURS, "commit-tree", made, "-p", head, "-m", "so far").strip()

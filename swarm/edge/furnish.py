@@ -11,9 +11,10 @@ import contextlib
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,29 +73,29 @@ class Furnishing:
                     "write it relative to the top of the repository, such as node_modules",
                 )
 
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """Gives the lent paths as git writes them."""
-        return tuple(Path(path).as_posix() for path in (*self.copy, *self.share))
+    def lent(self, objects: git.Objects, commit: str) -> tuple[str, ...]:
+        """Gives the paths that a worktree at a commit is lent, as git writes them: what the commit itself contains is the work, and
+        neither replaced nor left out of it. Raises GitError."""
+        paths = tuple(Path(path).as_posix() for path in (*self.copy, *self.share))
+        return tuple(path for path in paths if not objects.holds(commit, path)) if paths else ()
 
     @property
     def furnishes(self) -> bool:
         """Tells whether a worktree gets anything besides its files."""
         return bool(self.copy or self.share or self.setup)
 
-    def lend(self, worktree: Path) -> None:
-        """Makes the copies and links in `worktree`, again where they are there already. Raises OSError."""
+    def lend(self, worktree: Path, lent: Collection[str]) -> None:
+        """Makes the copies and links of what is `lent` in `worktree`, again where they are there already. Raises OSError."""
         if self.source is None:
             return
-        for path in self.copy:
-            if os.path.lexists(self.source / path) and _has_place(worktree, worktree / path):
-                _copy(self.source / path, worktree / path)
-        for path in self.share:
-            if os.path.lexists(self.source / path) and _has_place(worktree, worktree / path):
-                _link(self.source / path, worktree / path)
+        for paths, place in ((self.copy, _copy), (self.share, _link)):
+            for path in paths:
+                wanted = Path(path).as_posix() in lent and os.path.lexists(self.source / path)
+                if wanted and _has_place(worktree, worktree / path):
+                    place(self.source / path, worktree / path)
 
-    def run_setup(self, tree: LinkedTree, log: Path) -> None:
-        """Runs the setup command in a worktree. Raises WorktreeSetupFailed, also for what it must not
+    def run_setup(self, tree: LinkedTree, lent: Collection[str], log: Path) -> None:
+        """Runs the setup command in a worktree that is `lent` these paths. Raises WorktreeSetupFailed, also for what it must not
         leave."""
         env = {name: value for name, value in os.environ.items() if contract.is_for_others(name)}
         prefix: tuple[str, ...] = ()
@@ -124,7 +125,7 @@ class Furnishing:
             raise WorktreeSetupFailed(
                 f"The setup command of the worktrees {wrong}: {self.setup}", _tail(log), log, step
             )
-        self._check_setup(tree, log)
+        self._check_setup(tree, lent, log)
 
     def _carry_out(self, argv: Sequence[str], cwd: Path, env: Mapping[str, str], log: Path) -> str:
         """Runs a program to its end, with all that it started; says what went wrong, if anything."""
@@ -161,11 +162,10 @@ class Furnishing:
             output.bound(log, bounds.output_bytes)
         return f"did not end within {bounds.timeout_s:g} s"
 
-    def _check_setup(self, tree: LinkedTree, log: Path) -> None:
+    def _check_setup(self, tree: LinkedTree, lent: Collection[str], log: Path) -> None:
         """Refuses files that git would take for the worker's: they would be in every landing."""
-        lent = [f":(top,exclude,literal){path}" for path in self.paths]
         status = ("status", "--porcelain", "-z", "--no-renames", "--ignore-submodules=dirty")
-        asked = tree.git(*status, "--", ":/", *lent)
+        asked = tree.git(*status, "--", ":/", *(f":(top,exclude,literal){path}" for path in lent))
         names = [entry[3:] for entry in git.decode(asked.out).split("\0") if entry]
         if names:
             named = ", ".join(names[:NAMED_MAX]) + (" and others" if len(names) > NAMED_MAX else "")
@@ -185,12 +185,24 @@ def _has_place(worktree: Path, target: Path) -> bool:
 
 
 def _copy(source: Path, target: Path) -> None:
+    """Copies a file, a link or a folder; what can't be copied, such as the socket of a program that runs, is left out."""
+    if not _is_copied(source):
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     remove(target)
     if source.is_dir() and not source.is_symlink():
-        shutil.copytree(source, target, symlinks=True)
+        shutil.copytree(source, target, symlinks=True, ignore=_left_out)
     else:
         shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _is_copied(path: Path) -> bool:
+    mode = os.lstat(path).st_mode
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)
+
+
+def _left_out(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if not _is_copied(Path(folder, name))]
 
 
 def _link(source: Path, target: Path) -> None:

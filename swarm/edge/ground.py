@@ -64,6 +64,12 @@ def tracked(root: Path, top: Path) -> str:
     return git.decode(found.out).partition("\0")[0]
 
 
+def tracked_at(path: str, top: Path) -> str:
+    """Names a file that git tracks at a path of the checkout at `top`, or below it; "" where there is none."""
+    asked = ("ls-files", "-z", "--full-name", "--", f":(top,literal){path}")
+    return git.decode(git.run(*asked, cwd=top, ok=(0, 128)).out).partition("\0")[0]
+
+
 def in_the_way(root: Path, run: str, top: Path | None) -> Refused | None:
     """Gives the refusal of a run whose staging worktree, or whose workers' worktrees, would lie in what is the user's; None where
     nothing is in the way. `root` is the folder of all worktrees, `top` that of the checkout."""

@@ -40,10 +40,6 @@ class Keeper:
     aside: Aside
     bytes_max: int
 
-    @property
-    def _lent(self) -> Lent:
-        return Lent(self.upkeep.furnishing.paths)
-
     def collect(
         self,
         member: Member,
@@ -104,7 +100,7 @@ class Keeper:
             index=self.upkeep.leases.work(member),
             aside=self.upkeep.leases.folder / f"{member.number}.nested",
             bytes_max=self.bytes_max,
-            lent=self._lent,
+            lent=Lent(self.upkeep.lent(base)),
             message=message,
             identity=identity,
             at=at,
@@ -242,7 +238,8 @@ class Keeper:
         inside = submodules.links(tree, tree.admin / "index", member.base)
         if submodules.in_use(tree.path, inside):
             return True  # they are looked into as carefully as when the work was collected
-        status = tree.git("status", "--porcelain", "-z", "--no-renames", *self._lent.pathspecs(among))
+        lent = Lent(self.upkeep.lent(member.base))
+        status = tree.git("status", "--porcelain", "-z", "--no-renames", *lent.pathspecs(among))
         return any(entry[1:2] != " " for entry in git.decode(status.out).split("\0") if entry)
 
     def _unknown(self, member: Member, seen: Difference) -> list[str]:

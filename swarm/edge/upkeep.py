@@ -135,13 +135,18 @@ class Upkeep:
         changed = self.objects.changed_paths(old, new)
         return any(path.rpartition("/")[2] == ".gitattributes" for path in changed)
 
+    def lent(self, base: str) -> tuple[str, ...]:
+        """Gives the paths that a member at `base` is lent, see `Furnishing.lent`."""
+        return self.furnishing.lent(self.objects, base)
+
     def furnish(self, member: Member) -> None:
         """Gives a member what is copied and shared, and runs the setup command where that has not been done."""
         tree = self.tree(member)
-        self.furnishing.lend(tree.path)
+        lent = self.lent(member.base)
+        self.furnishing.lend(tree.path, lent)
         if self.furnishing.setup and self.furnishing.setup != member.ready:
             log = self.leases.folder / f"{member.number}.setup.log"
-            self.furnishing.run_setup(tree, log)
+            self.furnishing.run_setup(tree, lent, log)
             if self.leases.may_hold_somebody(member):  # it would write into the worktree of a worker
                 raise WorktreeSetupFailed(
                     f"What the setup command of the worktrees started could not all be ended: {self.furnishing.setup}",

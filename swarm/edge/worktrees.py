@@ -218,7 +218,7 @@ class Pool:
             asked = ("ls-tree", "-r", "--name-only", "-z", "--full-tree", member.base)
             found = git.run(*asked, git_dir=self.common)
         else:
-            lent = (f":(top,exclude,literal){path}" for path in self.furnishing.paths)
+            lent = (f":(top,exclude,literal){path}" for path in self._upkeep.lent(member.base))
             asked = ("diff", "--name-only", "-z", "--no-renames", "--no-ext-diff", "--ignore-submodules=all")
             tree = self._upkeep.tree(member)
             tree.mend_head(member.base)
@@ -260,7 +260,7 @@ class Pool:
         member = self._at(path, key, base)
         with member.lock:
             tree = self._upkeep.tree(member)
-            lent = Lent(self.furnishing.paths)
+            lent = Lent(self._upkeep.lent(base))
             return ignored.changed(tree, lent, index=self._leases.index(member), after_ns=after_ns)
 
     @contextmanager

@@ -114,6 +114,27 @@ def test_what_git_ignores_is_provided(swarm: Swarm) -> None:
         assert task_of(run, f"t{n}")["attempts"][0]["touched"] == [f"out{n}"]
 
 
+def test_what_git_tracks_is_not_copied(swarm: Swarm) -> None:
+    """A copy of tracked files would be verified instead of what lands: refused with what is tracked, as is a folder that the
+    worktrees lie in; whatever reads the settings says so, and nothing has begun."""
+    plan = str(swarm.plan("r", [swarm.task("t")]))
+    for path, why in (
+        ("src", "git tracks files in it, such as src/a.py"),
+        ("README.md", "git tracks it"),
+        (".worktrees", "the worktrees lie in it"),
+        (".", "not a path inside the repository"),
+        (".git/config", "not a path inside the repository"),
+    ):
+        (swarm.top / "swarm.toml").write_text(f'[worktrees]\ncopy = ["{path}"]\n')
+        for command in (("check", plan), ("run", plan), ("start",)):
+            refused = swarm(*command, code=2)
+            assert why in refused.err
+            assert "worktrees.copy" in refused.err
+    (swarm.top / "swarm.toml").unlink()
+    swarm.look_again()
+    assert "runs" not in swarm.status() or swarm.status()["runs"] == []
+
+
 def test_nothing_leaks_from_one_attempt_to_the_next(swarm: Swarm) -> None:
     """Row 23: a worktree that is used again holds nothing of the attempt before, neither ignored nor untracked nor half merged."""
     (swarm.top / ".git" / "info" / "exclude").write_text("*.cache\n")

@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from swarm.core.model import Cleaned
-from swarm.edge import git, leases, linked
+from swarm.edge import foresight, git, leases, linked
 from swarm.edge.follower import Follower
 from swarm.edge.furnish import Bounds, WorktreeSetupFailed
 from swarm.edge.leftovers import Collected
@@ -1475,6 +1475,50 @@ def test_where_a_commit_holds_a_file_nothing_is_lent(repo: Path, base: str) -> N
     )
     path = pool.take("r/a/1", sh(repo, "commit-tree", "-p", base, "-m", "files", tree.stdout.strip()))
     assert (path / "conf").read_text() == (path / "deps").read_text() == (path / "README.md").read_text()
+    pool.close()
+
+
+def test_what_a_commit_contains_is_neither_lent_nor_left_out(repo: Path, base: str) -> None:
+    """Where the commit of a worktree has something at a path that is copied or shared, it is the commit's there, as it is, and what
+    a worker does to it is its work; in a worktree at a commit without it the path is lent as ever."""
+    (repo / "conf").mkdir()
+    (repo / "data").mkdir()
+    for path in ("conf/app.ini", "data/x"):
+        newer = commit_on(repo, path, "committed\n")
+    for path in ("conf/app.ini", "data/x"):
+        (repo / path).write_text("in the checkout\n")
+    (repo / "conf" / "secret").write_text("s")
+    pool = open_pool(repo, copy=["conf"], share=["data"])
+    path = pool.take("r/a/1", newer)
+    assert (path / "conf" / "app.ini").read_text() == (path / "data" / "x").read_text() == "committed\n"
+    assert not (path / "conf" / "secret").exists()
+    for name in ("conf/app.ini", "conf/new", "data/new"):
+        (path / name).write_text("work")
+    names = ("conf/app.ini", "conf/new", "data/new")
+    work = foresight.Work("a", str(path), newer, newer)
+    assert foresight.changed(repo / ".git", [work], leave_out=["conf", "data"]) == [names]
+    assert pool.changed("r/a/1") == ["conf/app.ini"]
+    assert collect(pool, path, newer).touched == names
+    assert pool.give_back("r/a/1") is None
+    path = pool.take("r/a/2", base)
+    assert (path / "conf" / "app.ini").read_text() == (path / "data" / "x").read_text() == "in the checkout\n"
+    assert collect(pool, path, base) == Collected(base, 0, ())
+    assert foresight.changed(
+        repo / ".git", [foresight.Work("a", str(path), base, base)], leave_out=["conf", "data"]
+    ) == [()]
+    pool.close()
+
+
+def test_what_can_not_be_copied_is_left_out_of_a_copy(repo: Path, base: str) -> None:
+    """A pipe or a socket in a folder that is copied, or in its place, is no reason to do without the rest."""
+    (repo / "local").mkdir()
+    (repo / "local" / "x").write_text("x")
+    os.mkfifo(repo / "local" / "pipe")
+    os.mkfifo(repo / "alone")
+    pool = open_pool(repo, copy=["local", "alone"])
+    path = pool.take("r/a/1", base)
+    assert listing(path).keys() >= {"local", "local/x"}
+    assert not listing(path).keys() & {"local/pipe", "alone"}
     pool.close()
 
 

@@ -179,6 +179,16 @@ class Objects:
             )
         return [read_tree(tree.body, len(oid) // 2) for oid in oids if (tree := found[oid]) is not None]
 
+    def holds(self, commit: str, path: str) -> bool:
+        """Tells whether a commit has anything at a path, a folder too. Raises `GitError`."""
+        oid = self.tree_of(commit)
+        for name in path.encode("utf-8", "surrogateescape").split(b"/"):
+            entry = self.trees((oid,))[0].get(name) if oid else None
+            if entry is None:
+                return False
+            oid = entry.oid if entry.mode == TREE_MODE else ""
+        return True
+
     def changed_tree(self, tree: str, changes: Mapping[bytes, TreeEntry | None]) -> str:
         """Writes the tree in which what `changes` names is another thing than in `tree`, or gone, and gives its id; a folder of
         which nothing is left is gone too. Raises `GitError` where a folder can't be read, `OSError` where the disk refuses."""
