@@ -172,9 +172,11 @@ def _wrong_root(top: Path, table: Any) -> str:
 def refuse_root(settings: Settings, tracked: str) -> None:
     """Raises `SettingsError` since the folder of the worktrees has the file `tracked`, a path from the top of the checkout."""
     place = settings._sources.get(ROOT, FILE_NAME)
+    usual = WorktreeSettings.model_fields[ROOT[1]].default
+    instead = usual if os.path.normpath(settings.worktrees.root) != usual else f"{usual}-of-swarm"
     text = (
         f"{settings.worktrees.root!r} has tracked files, such as {tracked}: worktrees would be made among them, and what a task"
-        " changes there could not land; name a folder for the worktrees alone, such as '.worktrees'"
+        f" changes there could not land; name a folder for the worktrees alone, such as {instead!r}"
     )
     raise SettingsError([(f"{place}: {'.'.join(ROOT)}", text)])
 

@@ -213,7 +213,16 @@ def _kept(repository: git.Repository, settings: Settings) -> Iterator[Check]:
     root = os.path.realpath(repository.working_top() / settings.worktrees.root)
     ours = [each for each in linked_worktrees(common) if place_of(Path(each.path)).is_relative_to(root)]
     branches = git.refs_below(common, "refs/heads/swarm/")
-    yield Check("worktrees", "ok", f"{len(ours)} below {root}; {len(branches)} branches below swarm/")
+    link = ground.link_shown(Path(settings.worktrees.root), repository.working_top())
+    text = f"{len(ours)} below {root}; {len(branches)} branches below swarm/"
+    if link:
+        text, remedy = (
+            f"{text}; {link} is a link, which git shows as it was before",
+            ground.exclude(link, common),
+        )
+        yield Check("worktrees", "warn", text, remedy)
+    else:
+        yield Check("worktrees", "ok", text)
     most = settings.limits.saved_refs_max
     for run, number in Counter(each.owner.run for each in saved(common)).items():
         text = f"run {run} has {number} of at most {most} recovery refs"

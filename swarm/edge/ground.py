@@ -70,6 +70,21 @@ def tracked_at(path: str, top: Path) -> str:
     return git.decode(git.run(*asked, cwd=top, ok=(0, 128)).out).partition("\0")[0]
 
 
+def link_shown(root: Path, top: Path) -> str:
+    """Gives the link of the checkout at `top` that leads to the folder of all worktrees, where git shows it there: to git it is a
+    file, and no `.gitignore` beyond it counts; "" where there is none. `root` is as the settings have it."""
+    parts = Path(os.path.relpath(top / root.expanduser(), top)).parts
+    ways = (Path(*parts[:count]) for count in range(1, len(parts) + 1))
+    link = next((str(way) for way in ways if (top / way).is_symlink()), "") if ".." not in parts else ""
+    asked = ("status", "--porcelain", "--untracked-files=normal", "--", f":(top,literal){link}")
+    return link if link and git.run(*asked, cwd=top, user_config=True).out.startswith(b"??") else ""
+
+
+def exclude(link: str, common: Path) -> str:
+    """Gives the command that has git show a link no more, in no checkout of the repository."""
+    return f"echo {quote(f'/{link}')} >> {quote(str(common / 'info' / 'exclude'))}"
+
+
 def in_the_way(root: Path, run: str, top: Path | None) -> Refused | None:
     """Gives the refusal of a run whose staging worktree, or whose workers' worktrees, would lie in what is the user's; None where
     nothing is in the way. `root` is the folder of all worktrees, `top` that of the checkout."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from typing import Any
 
 from tests.conftest import git
@@ -58,6 +59,22 @@ def test_a_damaged_journal_and_stale_things_are_seen(swarm: Swarm) -> None:
     assert checks(swarm, code=1)["journal"]["state"] == "bad"
     shutil.move(kept, state / "journal.sqlite")
     swarm.left_broken = {"I13"}  # nobody has looked after the worktrees since
+
+
+def test_a_link_to_the_worktrees_is_told_of_while_git_shows_it(swarm: Swarm) -> None:
+    """Git shows a link as the file that it is to it; what is told hides it. Of a link that git does not show nothing is told."""
+    (swarm.outside / "else").mkdir()
+    (swarm.top / ".worktrees").symlink_to(swarm.outside / "else")
+    swarm.look_again()
+    swarm.check_landed(swarm.run(swarm.plan("r", [swarm.task("a")])))
+    found = checks(swarm)["worktrees"]
+    assert found["state"] == "warn"
+    assert ".worktrees is a link" in found["text"]
+    assert git(swarm.top, "status", "--porcelain") == "?? .worktrees"
+    subprocess.run(found["remedy"], shell=True, check=True, cwd="/")
+    assert git(swarm.top, "status", "--porcelain") == ""
+    assert checks(swarm)["worktrees"]["state"] == "ok"
+    swarm.look_again()
 
 
 def test_recovery_refs_near_their_limit_are_told(swarm: Swarm) -> None:

@@ -186,6 +186,17 @@ def test_a_folder_with_tracked_files_is_refused(repo: Path) -> None:
         with pytest.raises(config.SettingsError, match=r"src/a\.py") as refused:
             asks()
         assert refused.value.exit_code == 2
+        assert "such as '.worktrees'" in str(refused.value)
+
+
+def test_no_folder_is_named_in_place_of_itself(repo: Path) -> None:
+    """Where it is the folder that is usual which has tracked files, another one is named."""
+    (repo / ".worktrees" / "mine").mkdir(parents=True)
+    (repo / ".worktrees" / "mine" / "file").write_text("mine\n")
+    git(repo, "add", "-f", ".worktrees")
+    with pytest.raises(config.SettingsError, match=r"mine/file") as refused:
+        submit(repo)
+    assert "such as '.worktrees-of-swarm'" in str(refused.value)
 
 
 def plan_file(repo: Path) -> Path:
