@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from swarm import protocol
 from swarm.client.session import Session
-from swarm.errors import EXIT_INTERRUPTED, Refused
+from swarm.errors import EXIT_INTERRUPTED, Refused, UsageError
 
 Body = Callable[..., "int | None"]
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -32,6 +33,7 @@ class Command(click.Command):
         """Runs the command. Raises `Refused` where it would steer and this process is a worker's."""
         if self.steers:
             refuse_inside_worker(ctx.command_path)
+        self._refuse_empty(ctx)
         session = ctx.ensure_object(Session)
         session.quiet = ctx.params.pop("quiet", False) or session.quiet
         session.verbose = ctx.params.pop("verbose", False) or session.verbose
@@ -39,6 +41,20 @@ class Command(click.Command):
         if session.as_json and not self.shows:
             raise click.UsageError(f"{ctx.command_path} has no document to show with --json.", ctx)
         return super().invoke(ctx)
+
+    def _refuse_empty(self, ctx: click.Context) -> None:
+        """Raises `UsageError` for an option without any text: a variable of a shell was not set, and what it was to say is not
+        as if nothing had been said."""
+        for option in self.params:
+            value = ctx.params.get(option.name or "")
+            texts = value if isinstance(value, tuple) else (value,)
+            given = ctx.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+            if isinstance(option, click.Option) and given and any(each == "" for each in texts):
+                raise UsageError(
+                    f"{option.opts[0]} is empty.",
+                    "Nothing was done.",
+                    "say what is meant, or leave it out; a variable in the command may not be set",
+                )
 
 
 def command(
@@ -105,5 +121,10 @@ def run_option(body: Body) -> Body:
 
 
 def split(values: tuple[str, ...]) -> list[str]:
-    """Takes `--only a --only b` and `--only a,b` alike."""
-    return [part.strip() for value in values for part in value.split(",") if part.strip()]
+    """Takes `--only a --only b` and `--only a,b` alike. Raises `UsageError` where that comes to nothing."""
+    parts = [part.strip() for value in values for part in value.split(",") if part.strip()]
+    if values and not parts:
+        raise UsageError(
+            f"{protocol.printable(values[0])!r} names nothing.", "Nothing was done.", "name a task"
+        )
+    return parts

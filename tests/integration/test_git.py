@@ -834,7 +834,14 @@ def test_refs_are_read_exactly(repo: Path, packed: bool) -> None:
     common = repo / ".git"
     assert git.read_ref(common, "refs/heads/a/b/c") == git.read_ref(common, "refs/heads/link") == head
     assert git.read_ref(common, "refs/tags/v1") == sh(repo, "rev-parse", "v1")
-    for name in ("refs/heads/a/b", "refs/heads/a", "refs/heads/trap", "refs/heads/b/c", "heads/main"):
+    for name in (
+        "refs/heads/a/b",
+        "refs/heads/a",
+        "refs/heads/trap",
+        "refs/heads/b/c",
+        "heads/main",
+        "x" * 300,
+    ):
         assert git.read_ref(common, name) is None
 
 

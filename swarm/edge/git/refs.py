@@ -6,6 +6,7 @@ says outright that it does not matter; a move that was carried out before is a s
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import time
@@ -69,6 +70,10 @@ def _read_bytes(path: str, most: int = -1) -> bytes:
         with open(path, "rb") as file:
             return file.read(most)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return b""
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:  # git can have no such ref either
+            raise
         return b""
 
 
