@@ -141,7 +141,7 @@ class Discarder:
 
     def _dirty(self, of: Ground) -> Iterator[tuple[str, str]]:
         for tree in self._worktrees(of.run, of.worktrees):
-            if tree.path.is_dir() and opened.is_dirty(tree):
+            if tree.path.is_dir() and opened.is_dirty(tree, self.pool.objects):
                 yield f"worktree/{tree.path.name}", f"there are changes in {tree.path}"
 
     def _uncollected(self, of: Ground) -> Iterator[tuple[str, str]]:

@@ -30,6 +30,7 @@ from swarm.crashpoints import crash_at
 from swarm.daemon.verification import Verifier, finish_key
 from swarm.edge import git
 from swarm.edge.checkout import Move, same, unseen, within
+from swarm.edge.difference import UNSTAGED, as_checked_out
 from swarm.edge.landing import Incoming, LandingRepository, finish_ref
 from swarm.edge.merging import Conflict
 from swarm.errors import Refused, SwarmError, UsageError
@@ -62,6 +63,15 @@ class Origin(NamedTuple):
 
     branch: str
     commit: str
+
+
+class _Seen(NamedTuple):
+    """A checkout before it is moved: the paths that hold something of the user's own and stop it, as git's status has them; those
+    that are the new ones already, so that nothing would be overwritten; those at which git shows a change that nobody made."""
+
+    theirs: dict[str, str]
+    moved: list[str]
+    nobodys: list[str]
 
 
 class Grip:
@@ -259,8 +269,7 @@ class Finisher:
                 {"exit_code": 4},
             )
         for checkout in checkouts:
-            theirs, _ = self._look(checkout, outlook)
-            if theirs:
+            if theirs := self._look(checkout, outlook).theirs:
                 return _in_the_way(checkout, theirs)
         return None
 
@@ -280,7 +289,8 @@ class Finisher:
                 move.begin(outlook.paths)
                 moves.append(move)
                 crash_at("finish.noted")
-                why = move.make(self._look(checkout, outlook)[1])
+                seen = self._look(checkout, outlook)
+                why = move.make(seen.moved, seen.nobodys)
                 if why:
                     crash_at("finish.failed")
                     reason = self._why_not_moved(checkout, why, outlook)
@@ -362,13 +372,22 @@ class Finisher:
         plain = set(same(checkout, self._entries(outlook.old), there)) if there else set()
         return {path: hidden[path] for path in there if path not in plain}
 
-    def _look(self, checkout: Path, outlook: Outlook) -> tuple[dict[str, str], list[str]]:
-        """Gives the paths that hold something of the user's own in this checkout and stop it from moving, as git's status has them,
-        and those that are the new ones already: nothing would be overwritten."""
+    def _look(self, checkout: Path, outlook: Outlook) -> _Seen:
+        """Looks at what a checkout has otherwise than its HEAD, of what moving it changes."""
         found = _changed(checkout, outlook.paths)
         whole = [path for path, code in found.items() if code in ("??", "!!") or " " in code]
         moved = set(same(checkout, self._entries(outlook.new), whole)) if whole else set()
-        return {path: code for path, code in found.items() if path not in moved}, sorted(moved)
+        theirs = {path: code for path, code in found.items() if path not in moved}
+        nobodys = set()
+        if " M" in theirs.values():
+            listed = within(checkout, *UNSTAGED).out
+            nobodys = as_checked_out(checkout, listed, self.landing.objects)
+            nobodys = {path for path in nobodys if theirs.get(path) == " M"}
+        return _Seen(
+            {path: code for path, code in theirs.items() if path not in nobodys},
+            sorted(moved),
+            sorted(nobodys),
+        )
 
     def _entries(self, commit: str) -> dict[str, str]:
         """Gives mode and object of each file of a commit that the landing repository has."""

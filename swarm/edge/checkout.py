@@ -81,14 +81,17 @@ class Move:
             linked.remove(self.aside)
             raise
 
-    def make(self, moved: Sequence[str]) -> str:
-        """Moves index and files, of which those in `moved` are the new ones already; gives what git says where it does not."""
+    def make(self, moved: Sequence[str], nobodys: Sequence[str] = ()) -> str:
+        """Moves index and files, of which those in `moved` are the new ones already; gives what git says where it does not. At
+        those in `nobodys` git shows a change that nobody made: they are removed first, since to git a missing file is none."""
         if moved:  # a kill may have left the index behind its files
             told = git.encode("".join(f"{path}\0" for path in moved))
             take_in = ("update-index", "--add", "--remove", "-z", "--stdin")
             done = within(self.top, *take_in, input=told, ok=range(256))
             if done.code:
                 return done.err
+        for path in nobodys:
+            (self.top / path).unlink(missing_ok=True)
         # A file that was only touched, or copied with all, is another for `read-tree`, which looks at no content.
         within(self.top, "update-index", "-q", "--refresh", ok=range(256))
         done = within(self.top, "read-tree", "-m", "-u", self.old, self.new, ok=range(256))

@@ -81,6 +81,26 @@ def only_in_form(top: Path, changes: Iterable[git.Change], objects: git.Objects)
     ]
 
 
+# What `as_checked_out` is told: the files of a checkout that are not as its index has them, each with mode and object there.
+UNSTAGED = ("diff-files", "--raw", "-z", "--no-abbrev", "--ignore-submodules=all")
+
+
+def as_checked_out(top: Path, listed: bytes, objects: git.Objects) -> set[str]:
+    """Gives those of the paths that `UNSTAGED` has listed at which nobody changed anything: as in `only_in_form`."""
+    fields = git.decode(listed).split("\0")
+    blobs = {}
+    for facts, path in zip(fields[::2], fields[1::2], strict=False):
+        old_mode, mode, oid = facts[1:].split(" ")[:3]
+        if old_mode == mode and mode.startswith("100"):
+            blobs[path] = oid
+    sizes = objects.sizes(list(blobs.values()))
+    return {
+        path
+        for path, oid in blobs.items()
+        if size_of(top / path) == sizes.get(oid) and _is_blob(top / path, oid)
+    }
+
+
 def _is_blob(file: Path, oid: str) -> bool:
     try:
         return git.object_id(b"blob", file.read_bytes(), sha256=len(oid) == 64) == oid

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from swarm.crashpoints import crash_at
 from swarm.edge import git, linked, whole
+from swarm.edge.difference import UNSTAGED, as_checked_out
 from swarm.edge.linked import LinkedTree
 from swarm.edge.lockfile import exclusive
 from swarm.errors import SwarmError
@@ -138,14 +139,22 @@ class Follower:
             "--no-renames",
             "--ignore-submodules=all",
         )
-        edits = [line[3:] for line in git.decode(tree.git(*status).out).split("\0") if line]
+        found = {line[3:]: line[:2] for line in git.decode(tree.git(*status).out).split("\0") if line}
+        nobodys = self._nobodys(tree) if " M" in found.values() else set()
+        edits = [path for path, code in found.items() if code != " M" or path not in nobodys]
         return _dirty(edits, at) if edits else ""
+
+    def _nobodys(self, tree: LinkedTree, index: Path | None = None) -> set[str]:
+        """Gives the paths that git shows as changed although they are as they were checked out."""
+        return as_checked_out(tree.path, tree.git(*UNSTAGED, index=index).out, self.objects)
 
     def _move(self, tree: LinkedTree, old: str, new: str) -> str:
         note = tree.admin / MOVE
         whole.write(note, f"{old} {new}\n", durable=False)
         crash_at("follow.noted")
         asked = tree.git(*_FAST_FORWARD, new, ok=(0, 1, 128))  # moves HEAD last, and only from where it was
+        if asked.code == 1 and "would be overwritten" in asked.err:
+            asked = self._make_way(tree, old, new) or asked
         if asked.code == 0:
             crash_at("follow.moved")
             linked.remove(note)
@@ -156,6 +165,20 @@ class Follower:
         if tree.head() not in (old, new):
             return self._give_way(tree, old, new)
         raise git.GitError(("git", *_FAST_FORWARD), asked.code, asked.err)
+
+    def _make_way(self, tree: LinkedTree, old: str, new: str) -> git.Outcome | None:
+        """Moves files once more, without those in the way that are nobody's changes; None where none of them are. To git a file
+        that is not there is no change."""
+        nobodys = sorted(self._nobodys(tree) & self._changes(old, new).keys())
+        if not nobodys:
+            return None
+        for path in nobodys:
+            linked.remove(tree.path / path)
+        asked = tree.git(*_FAST_FORWARD, new, ok=(0, 1, 128))
+        if asked.code != 0:
+            listed = git.encode("".join(f"{path}\0" for path in nobodys))
+            tree.git("checkout-index", "-q", "-f", "-u", "-z", "--stdin", input=listed)
+        return asked
 
     def _give_way(self, tree: LinkedTree, old: str, new: str) -> str:
         """Takes the files of our move to where a person moved HEAD meanwhile, by a commit or otherwise; gives what to say."""
@@ -231,7 +254,8 @@ class Follower:
         tree.git("read-tree", commit, index=index)
         tree.git("update-index", "-q", "--refresh", index=index, ok=(0, 1))
         out = tree.git("diff-files", "--name-only", "-z", "--ignore-submodules=all", index=index).out
-        return {path for path in git.decode(out).split("\0") if path}
+        differing = {path for path in git.decode(out).split("\0") if path}
+        return differing - self._nobodys(tree, index) if differing else differing
 
     def _changes(self, old: str | None, new: str) -> dict[str, git.Change]:
         if old is None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from swarm.core.model import Cleaned
 from swarm.edge import git, ground, linked, saved, survey
+from swarm.edge.difference import UNSTAGED, as_checked_out
 from swarm.edge.leases import hide_root
 from swarm.edge.leftovers import Work
 from swarm.edge.linked import LinkedTree
@@ -55,14 +56,18 @@ def below(common: Path, folder: Path) -> list[LinkedTree]:
     return [tree for place, tree in places.items() if place.parent == folder]
 
 
-def is_dirty(tree: LinkedTree) -> bool:
-    """Tells whether a worktree holds changes or files that git does not ignore."""
-    return bool(tree.git("status", "--porcelain", "-z").out)
+def is_dirty(tree: LinkedTree, objects: git.Objects) -> bool:
+    """Tells whether a worktree holds changes, or files that git does not ignore; what is as it was checked out is no change."""
+    found = [entry for entry in git.decode(tree.git("status", "--porcelain", "-z").out).split("\0") if entry]
+    if not all(entry.startswith(" M ") for entry in found):
+        return True
+    nobodys = as_checked_out(tree.path, tree.git(*UNSTAGED).out, objects) if found else ()
+    return any(entry[3:] not in nobodys for entry in found)
 
 
-def why_kept(tree: LinkedTree) -> str:
+def why_kept(tree: LinkedTree, objects: git.Objects) -> str:
     """Says what would be lost if a worktree were removed, "" where nothing would."""
-    if tree.path.is_dir() and is_dirty(tree):
+    if tree.path.is_dir() and is_dirty(tree, objects):
         return "it has changes"
     head = tree.head()
     if head is not None and tree.branch() is None and not git.is_on_a_branch(tree.common, head):
@@ -76,7 +81,7 @@ def clean(
     """Removes opened worktrees of which nothing would be lost; with `force` the others too, saving what is in them first."""
     done = []
     for tree in trees:
-        why, place = why_kept(tree), ""
+        why, place = why_kept(tree, saver.objects), ""
         if why and not force:
             done.append(Cleaned(str(tree.path), False, why))
             continue

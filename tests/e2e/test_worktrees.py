@@ -344,3 +344,38 @@ def test_a_folder_of_worktrees_beside_the_checkout_is_shown_plainly(swarm: Swarm
     assert "/../" not in swarm("status", "--json").out + swarm("show", "a", "--json").out
     swarm("stop")
     assert swarm.run_of("r")["staging"]["worktree"] == str(beside / "r" / "staging")
+
+
+def test_files_that_only_seem_changed_are_in_nobodys_way(swarm: Swarm) -> None:
+    """Files with line ends that their attributes would make others show as changed in every checkout. Staging follows all the same,
+    is finished into a checkout of that kind, and goes; an edit of the user's in one stops the finish and stays."""
+    crlf = [swarm.top / name for name in ("one.txt", "two.txt")]
+    for file in crlf:
+        file.write_bytes(b"a\r\nb\r\n")
+    git(swarm.top, "add", "-A")
+    git(swarm.top, "commit", "-q", "-m", "raw")
+    (swarm.top / ".gitattributes").write_text("*.txt text\n")
+    git(swarm.top, "add", ".gitattributes")
+    git(swarm.top, "commit", "-q", "-m", "text")
+    for file in crlf:
+        os.utime(file)
+    assert git(swarm.top, "status", "--porcelain") == " M one.txt\n M two.txt"
+    swarm.look_again()
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [swarm.task("a"), swarm.task("b", "echo new > one.txt")])))
+    swarm.check_landed(swarm.wait("r"))
+    staging = Path(swarm.run_of("r")["staging"]["worktree"])
+    wait_until(lambda: git(staging, "rev-parse", "HEAD") == swarm.staging("r"))
+    wait_until(lambda: (staging / "one.txt").read_text() == "new\n")
+    crlf[0].write_bytes(b"a\r\nB\r\n")
+    assert "has changes of its own in one.txt" in swarm("finish", code=4).err
+    assert crlf[0].read_bytes() == b"a\r\nB\r\n"
+    crlf[0].write_bytes(b"a\r\nb\r\n")
+    swarm("finish")
+    assert crlf[0].read_text() == "new\n"
+    assert crlf[1].read_bytes() == b"a\r\nb\r\n"
+    assert git(swarm.top, "rev-parse", "HEAD") == swarm.staging("r")
+    swarm.look_again()
+    os.utime(staging / "two.txt")
+    swarm("discard", "r")
+    assert not staging.exists()

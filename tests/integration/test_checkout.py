@@ -99,6 +99,34 @@ def test_a_move_that_fails_is_put_back(repo: Path, fails_at: tuple[str, ...]) ->
     assert Move.begun(made.aside) is None
 
 
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_file_that_only_seems_changed_moves_too(repo: Path, fails: bool) -> None:
+    """What git shows as changed although nobody did, line ends that its attributes would make others, is moved as said, and is put
+    back byte for byte where another file can't be moved."""
+    (repo / "crlf.txt").write_bytes(b"a\r\n")
+    git(repo, "add", "crlf.txt")
+    made, paths, entries = move(repo, {"crlf.txt": "a\r\n", "z": "z\n"}, {"crlf.txt": "b\r\n", "z": "z2\n"})
+    (repo / ".git" / "info" / "attributes").write_text("*.txt text\n")
+    if fails:
+        required_filter(repo, "false", "z")
+        with (repo / ".git" / "info" / "attributes").open("a") as told:
+            told.write("*.txt text\n")
+    os.utime(repo / "crlf.txt")
+    before = files(repo)
+    assert before[""] == " M crlf.txt"
+    made.begin(paths)
+    said = made.make([], ["crlf.txt"])
+    if fails:
+        assert "smudge filter bad failed" in said
+        assert not (repo / "crlf.txt").exists() or (repo / "crlf.txt").read_bytes() == b"b\r\n"
+        assert made.undo(entries) == []
+        assert files(repo) == before
+    else:
+        assert said == ""
+        assert (repo / "crlf.txt").read_bytes() == b"b\r\n"
+        assert (repo / "z").read_text() == "z2\n"
+
+
 def test_a_move_that_was_made_is_put_back(repo: Path) -> None:
     """A checkout that was moved, index and all, is put back too: another one could not be, or the branch had moved."""
     made, paths, entries = move(repo, OLD, NEW)

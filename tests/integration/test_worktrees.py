@@ -1699,6 +1699,74 @@ def test_a_commit_made_after_a_killed_move_is_left_standing(
         assert sh(staging, "status", "--porcelain") == ""
 
 
+def _with_crlf(repo: Path) -> str:
+    """Commits files with line ends that the attributes would make others: git shows them as changed in every checkout."""
+    for name in ("old.txt", "older.txt"):
+        (repo / name).write_bytes(b"a\r\nb\r\n")
+    _commit_only(repo, **{"old.txt": None, "older.txt": None})
+    return _commit_only(repo, **{".gitattributes": "*.txt text\n"})
+
+
+def _commit_only(repo: Path, **files: str | None) -> str:
+    """Commits these files with these texts, as they are where there is none, and no others."""
+    for name, text in files.items():
+        if text is not None:
+            (repo / name).write_text(text)
+        sh(repo, "add", name)
+    sh(repo, "commit", "-qm", "only these")
+    return sh(repo, "rev-parse", "HEAD")
+
+
+def _looked_at(staging: Path) -> Path:
+    """Has git look at the files of a worktree, also where its index is younger than they are."""
+    for name in ("old.txt", "older.txt"):
+        os.utime(staging / name)
+    assert sh(staging, "status", "--porcelain") == " M old.txt\n M older.txt"
+    return staging
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_a_checkout_shows_as_changed_keeps_staging_nowhere(
+    repo: Path, pool: Pool, staging: Path, killed: bool
+) -> None:
+    """Staging follows past files that are as they were checked out, whatever git says of them, and moves these too, also where a
+    move was killed that had taken them out of the way; a person's edit of one is left."""
+    base = _with_crlf(repo)
+    pool.prepare_staging(staging, base)
+    other = _commit_only(repo, other="o\n")
+    assert pool.mend_staging(_looked_at(staging), base, other) == []
+    admin = Path(sh(staging, "rev-parse", "--absolute-git-dir"))
+    if killed:
+        (admin / "swarm-move").write_text(f"{base} {other}\n")
+    assert pool.follow(staging, base, other) == ""
+    assert sh(staging, "rev-parse", "HEAD") == other
+    newer = _commit_only(repo, **{"old.txt": "new\n", "other": "p\n"})
+    _looked_at(staging)
+    if killed:
+        (admin / "swarm-move").write_text(f"{other} {newer}\n")
+        (staging / "old.txt").unlink()
+    assert pool.follow(staging, other, newer) == ""
+    assert (staging / "old.txt").read_text() == "new\n"
+    assert (staging / "older.txt").read_bytes() == b"a\r\nb\r\n"
+    assert not (admin / "swarm-move").exists()
+    (staging / "older.txt").write_bytes(b"a\r\nB\r\n")
+    newest = _commit_only(repo, other="q\n")
+    assert "has local changes in older.txt" in pool.follow(staging, newer, newest)
+    assert (staging / "older.txt").read_bytes() == b"a\r\nB\r\n"
+
+
+def test_what_was_taken_out_of_the_way_comes_back(repo: Path, pool: Pool, staging: Path) -> None:
+    """Where a file of a person's keeps staging from moving all the same, the others are as they were."""
+    base = _with_crlf(repo)
+    pool.prepare_staging(staging, base)
+    newer = _commit_only(repo, **{"old.txt": "new\n", "src/new.py": "n\n"})
+    (_looked_at(staging) / "src" / "new.py").write_text("in the way\n")
+    assert "src/new.py" in pool.follow(staging, base, newer)
+    assert (staging / "old.txt").read_bytes() == b"a\r\nb\r\n"
+    assert (staging / "src" / "new.py").read_text() == "in the way\n"
+    assert sh(staging, "rev-parse", "HEAD") == base
+
+
 def _half_moved(repo: Path, staging: Path, base: str) -> tuple[str, Path]:
     """Makes a move to a commit that changes, adds and removes files, stopped as a kill would stop it."""
     (repo / "src" / "tool.sh").unlink()
