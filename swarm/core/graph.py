@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -164,6 +164,12 @@ def order_and_cycles(plan: PlanSpec) -> tuple[list[str], list[list[str]]]:
     net = _Net(plan)
     order = net.sorted()
     return [plan.tasks[node].id for node in order if node < len(plan.tasks)], _cycles(net, order)
+
+
+def shown(ring: Sequence[str]) -> str:
+    """Says a ring of needs in one line; the middle of a long one is counted."""
+    long = len(ring) > 24
+    return " -> ".join([*ring[:12], f"({len(ring) - 24} more)", *ring[-12:]] if long else ring)
 
 
 def _chains(net: _Net, order: list[int]) -> dict[int, int]:

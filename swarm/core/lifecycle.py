@@ -105,9 +105,7 @@ def end_task(turn: Turn, run: Run, task: Task, state: TaskState, reason: Reason 
         facts = {"code": reason.code, "text": reason.text, **reason.facts} if reason is not None else {}
         turn.tell(f"Task{state.value.capitalize()}", run, task, **facts)
         for blocked in run.needs.died(name) if state is not TaskState.BLOCKED else ():
-            other = run.tasks[blocked]
-            if other.state in (TaskState.PENDING, TaskState.READY):
-                end_task(turn, run, other, TaskState.BLOCKED, _blocked_by(run, other))
+            _block(turn, run, run.tasks[blocked])
     following = run.needs.over(name)
     if following is not None:
         _unless_started(turn, run, following)
@@ -116,6 +114,11 @@ def end_task(turn: Turn, run: Run, task: Task, state: TaskState, reason: Reason 
             turn, run, [other for other in run.tasks.values() if other.state not in TASK_ENDS], "fail-fast"
         )
     turn.stir(run)
+
+
+def _block(turn: Turn, run: Run, task: Task) -> None:
+    if task.state in (TaskState.PENDING, TaskState.READY):
+        end_task(turn, run, task, TaskState.BLOCKED, _blocked_by(run, task))
 
 
 def _unless_started(turn: Turn, run: Run, name: str) -> None:
@@ -231,7 +234,8 @@ def stays_landed(turn: Turn, run: Run, task: Task, attempt: Attempt, end: Step, 
 def hand_back(
     turn: Turn, run: Run, task: Task, attempt: Attempt, reason: Reason, not_before: float | None = None
 ) -> None:
-    """Makes a task whose attempt has ended ready for another, which is told why.
+    """Makes a task whose attempt has ended ready for another, which is told why; where what it needs has been added to meanwhile it
+    waits for that first.
 
     What was wrong with the work is still told after an attempt that was only interrupted. A task over its budget has failed.
     """
@@ -243,7 +247,16 @@ def hand_back(
     earlier = task.feedback[:1] if reason.code in _INTERRUPTIONS else ()
     task.feedback = (*earlier, feedback.text(attempt, reason))
     tell_handed_back(turn, run, task, attempt, reason)
-    ready(turn, run, task, not_before, reason if not_before is not None else None)
+    name = task.spec.id
+    dying = run.needs.at_rest(name)
+    if run.needs.free(name) and not run.needs.dead(name):
+        ready(turn, run, task, not_before, reason if not_before is not None else None)
+        return
+    run.release_claims(task)  # what it needs has been added to, and nobody knows when that will have landed
+    run.set_state(task, TaskState.PENDING)
+    task.reason, task.not_before = None, None
+    for each in [name, *dying] if run.needs.dead(name) else ():
+        _block(turn, run, run.tasks[each])
 
 
 def tell_handed_back(turn: Turn, run: Run, task: Task, attempt: Attempt, reason: Reason) -> None:

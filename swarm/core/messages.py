@@ -53,7 +53,7 @@ class AttemptEvent(RunEvent):
     attempt: int
 
 
-RULES = 1  # those that `machine` decides by; each change of what is decided is one more
+RULES = 2  # those that `machine` decides by; each change of what is decided is one more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,9 +4,16 @@ Nodes are tasks and two gates for each phase: its *entry* (the phase's own needs
 landed), so that a thousand tasks that need a phase of a thousand tasks cost two thousand edges and not a million. Apart
 from needs there is *order*: in a phase that goes one at a time a task waits for the one before it to end, however it ends.
 
-Rules for editing: nothing here knows states, attempts or time; `machine` says `met`, `died`, `revived`, `over` and is told which
-tasks are concerned; a plan that is submitted again may concern any, and `take_changed` lists them. Walks are iterative: a chain of
-10,000 tasks must not meet the recursion limit.
+A gate is open while nothing that it needs is: one task more in a phase that has landed shuts it again, and the gates behind it.
+What is at work goes on all the same, and what has died behind its back kills nobody through it: it may still land.
+
+All needs that were ever said are kept, also those of what has landed, which may be undone and be done again. They form no ring
+(`ring` passes over none of them), so that whatever is added, undone or tried again, nothing waits for itself.
+
+Rules for editing: nothing here knows states, attempts or time; `machine` says `met`, `died`, `revived`, `over`, `at_work` and
+`at_rest` and is told which tasks are concerned; a plan that is submitted again may concern any, and `take_changed` lists them. What
+is counted follows from the edges and from who is met, dead by itself, or at work: `_count` says how. Walks are iterative: a chain
+of 10,000 tasks must not meet the recursion limit.
 """
 
 from __future__ import annotations
@@ -46,7 +53,9 @@ class Needs:
 
     _nodes: dict[Node, _Counts] = field(default_factory=dict)
     _dependents: dict[Node, dict[Node, None]] = field(default_factory=dict)
-    _died: set[str] = field(default_factory=set)
+    _died: set[str] = field(default_factory=set)  # without landing, by themselves
+    _working: set[str] = field(default_factory=set)
+    _miscounted: bool = False  # a gate that was open has got something to wait for
     _gates: list[Gate] = field(default_factory=list)
     _sequential: dict[str, dict[str, None]] = field(default_factory=dict)  # phase: its tasks
     _next: dict[str, str] = field(default_factory=dict)
@@ -79,7 +88,10 @@ class Needs:
                 self.replace(task)
 
     def settle(self) -> None:
-        """Opens the gates that nothing keeps shut."""
+        """Opens the gates that nothing keeps shut, and shuts those that something does; until then nothing is to be asked."""
+        if self._miscounted:
+            self._count()
+            self._changed += (node for node in self._nodes if not isinstance(node, Gate))
         for gate in self._gates:
             counts = self._nodes[gate]
             if not counts.open and not counts.met:
@@ -111,6 +123,8 @@ class Needs:
             counts.met = True
             for dependent in self._dependents.get(current, ()):
                 other = self._nodes[dependent]
+                if other.met:
+                    continue
                 other.open -= 1
                 if other.open == 0:
                     if isinstance(dependent, Gate):
@@ -121,17 +135,49 @@ class Needs:
 
     def died(self, task: str) -> list[str]:
         """Records that a task ended without landing by itself; gives the tasks that can't start any more. Again is nothing."""
-        if task in self._died:
-            return []
+        before = self._kills(task)
+        self._working.discard(task)
         self._died.add(task)
-        return self._spread(task, +1) if self._nodes[task].dead == 0 else []
+        return self._told(task, before)
 
     def revived(self, task: str) -> list[str]:
         """Takes `died` back; gives the tasks for which nothing is dead any more."""
-        if task not in self._died:
-            return []
-        self._died.remove(task)
-        return self._spread(task, -1) if self._nodes[task].dead == 0 else []
+        before = self._kills(task)
+        self._died.discard(task)
+        return self._told(task, before)
+
+    def at_work(self, task: str) -> list[str]:
+        """Records that a task is at work, until it has landed, `died` or is `at_rest`; gives those for which nothing is dead any
+        more."""
+        before = self._kills(task)
+        self._working.add(task)
+        return self._told(task, before)
+
+    def at_rest(self, task: str) -> list[str]:
+        """Takes `at_work` back, so that the task waits as ever; gives the other tasks that can't start any more."""
+        before = self._kills(task)
+        self._working.discard(task)
+        return self._told(task, before)
+
+    def _kills(self, node: Node) -> bool:
+        """Tells whether what needs a node can't start."""
+        counts = self._nodes[node]
+        return not counts.met and (node in self._died or (counts.dead > 0 and node not in self._working))
+
+    def _told(self, node: Node, before: bool) -> list[str]:
+        """Has what needs a node know whether it `_kills` now; gives the tasks for which that makes the difference."""
+        changed: list[str] = []
+        todo = [node] if self._kills(node) is not before else []
+        by = -1 if before else +1
+        while todo:
+            for dependent in self._dependents.get(todo.pop(), ()):
+                killed = self._kills(dependent)
+                self._nodes[dependent].dead += by
+                if self._kills(dependent) is not killed:
+                    todo.append(dependent)
+                    if not isinstance(dependent, Gate):
+                        changed.append(dependent)
+        return changed
 
     def dependents(self, task: str) -> list[str]:
         """Gives the tasks that need this one, directly, through others or through phases, each once."""
@@ -143,51 +189,31 @@ class Needs:
             todo += new
         return [each for each in found if not isinstance(each, Gate) and each != task]
 
-    def taken_back(self, task: str) -> None:
-        """Takes `met` back: the gates behind the task shut, and whoever waits behind them or needs it waits again.
+    def taken_back(self, tasks: Iterable[str]) -> None:
+        """Takes `met` back, for tasks that have died by that: the gates behind them shut, and whoever needs them waits again."""
+        for task in tasks:
+            self._nodes[task].met = False
+            self._working.discard(task)
+            self._died.add(task)
+        self._count()
 
-        Counts everything anew, linear in the number of edges: a gate that was open had counted nobody that came later. What came
-        later may need what is behind the gate, and closes a ring now; so nothing here goes by order.
-        """
-        todo: list[Node] = [task]
-        while todo:
-            counts = self._nodes[node := todo.pop()]
-            if counts.met:
-                counts.met = False
-                todo += [each for each in self._dependents.get(node, ()) if isinstance(each, Gate)]
+    def _count(self) -> None:
+        """Counts everything anew, linear in the number of edges."""
+        self._miscounted = False
         for counts in self._nodes.values():
             counts.open = counts.dead = 0
-        for node in self._nodes:
-            for other in self._waiting_for(node):
-                self._nodes[other].open += 1
-        dead: dict[Node, None] = dict.fromkeys(node for node in self._nodes if node in self._died)
-        todo = list(dead)
-        while todo:
-            for other in self._waiting_for(todo.pop()):
-                self._nodes[other].dead += 1
-                if other not in dead:
-                    dead[other] = None
-                    todo.append(other)
-
-    def _waiting_for(self, node: Node) -> Iterator[Node]:
-        """Gives whoever waits for a node that has not been met."""
-        if not self._nodes[node].met:
-            yield from (each for each in self._dependents.get(node, ()) if not self._nodes[each].met)
-
-    def _spread(self, node: Node, by: int) -> list[str]:
-        changed: list[str] = []
-        todo: list[Node] = [node]
-        while todo:
-            for dependent in self._dependents.get(todo.pop(), ()):
-                counts = self._nodes[dependent]
-                if counts.met:
-                    continue  # an open gate stays open
-                before, counts.dead = counts.dead, counts.dead + by
-                if (before if by > 0 else counts.dead) == 0 and dependent not in self._died:
-                    todo.append(dependent)
-                    if not isinstance(dependent, Gate):
-                        changed.append(dependent)
-        return changed
+        for gate in self._gates:
+            self._nodes[gate].met = False
+        for node, dependents in self._dependents.items():
+            if not self._nodes[node].met:
+                for dependent in dependents:
+                    self._nodes[dependent].open += 1
+        for gate in self._gates:
+            if not self._nodes[gate].open:
+                self.met(gate)
+        for task in self._died:
+            if self._kills(task):
+                self._told(task, before=False)
 
     def over(self, task: str) -> str | None:
         """Records that a task has ended in whatever way; gives the next one of its phase if that waits for nothing more."""
@@ -209,21 +235,21 @@ class Needs:
     def forget(self, task: TaskSpec) -> None:
         """Takes the needs of a task that has not started out again, because its spec is being replaced, and that it ended."""
         name, counts = task.id, self._nodes[task.id]
-        if counts.dead or name in self._died:
-            self._died.discard(name)
-            self._changed += self._spread(name, -1)
+        killed = self._kills(name)
+        self._died.discard(name)
+        counts.open = counts.dead = 0
+        self._changed += self._told(name, killed)
         self._over.discard(name)
         sources = _sources(task)
         if task.phase is not None:
             sources.append(Gate("entry", task.phase))
             leave = Gate("exit", task.phase)
             del self._dependents[name][leave]
-            self._nodes[leave].open -= not self._nodes[leave].met
+            self._nodes[leave].open -= not counts.met
             if task.phase in self._sequential:
                 del self._sequential[task.phase][name]
         for source in sources:
             self._dependents[source].pop(name, None)
-        counts.open = counts.dead = 0
 
     def replace(self, task: TaskSpec) -> None:
         """Puts the needs of a new or replaced spec in."""
@@ -237,9 +263,9 @@ class Needs:
 
     def finished(self, task: TaskSpec) -> None:
         """Has a task whose needs are forgotten meet those of others, as it is finished by what the plan says."""
+        self._changed += self.met(task.id)
         if task.phase is not None:
             self._edge(task.id, Gate("exit", task.phase))
-        self._changed += self.met(task.id)
 
     def order(self, passed_over: Collection[str] = (), started: Collection[str] = ()) -> None:
         """Puts the tasks of phases that go one at a time into the order in which they were added, but none before what it needs.
@@ -278,12 +304,12 @@ class Needs:
         return list(found)
 
     def ring(self, phases: Iterable[PhaseSpec], tasks: Iterable[TaskSpec]) -> list[str]:
-        """Gives the tasks of a ring of needs that adding or replacing these would close, or nothing. Changes nothing.
+        """Names a ring of needs that adding or replacing these would close, as `graph` does, or gives nothing. Changes nothing.
 
-        Walks only what comes after them. What has landed and gates that are open hold nobody up.
+        Walks only what comes after them, and passes over nothing that has landed: that may be undone and be done again.
         """
         tasks = [task for task in tasks if not task.finished]
-        changed = {task.id for task in tasks}
+        changed = dict.fromkeys(task.id for task in tasks)
         fresh: dict[Node, list[Node]] = {}
         for phase in phases:
             entry = Gate("entry", phase.id)
@@ -301,31 +327,34 @@ class Needs:
         def after(node: Node) -> Iterator[Node]:
             for dependent in self._dependents.get(node, ()):
                 stale = dependent in changed or (node in changed and isinstance(dependent, Gate))
-                if not stale and not self._nodes[dependent].met:
+                if not stale:
                     yield dependent
-            for dependent in fresh.get(node, ()):
-                if dependent not in self._nodes or not self._nodes[dependent].met:
-                    yield dependent
+            yield from fresh.get(node, ())
 
         return _ring([*changed], after)
 
     def _edge(self, source: Node, target: Node) -> None:
-        """Adds one need. A gate that is already open stays open: what came after it may have started."""
+        """Adds one need; what has landed needs nothing, and a gate that is open is left to `settle`."""
         dependents = self._dependents.setdefault(source, {})
         if target in dependents:
             return
         dependents[target] = None
         above, below = self._nodes[source], self._nodes[target]
-        if not above.met and not below.met:
-            below.open += 1
-        if (above.dead or source in self._died) and not below.met:
+        if above.met:
+            return
+        if below.met:
+            self._miscounted = self._miscounted or isinstance(target, Gate)
+            return
+        below.open += 1
+        if self._kills(source):
+            killed = self._kills(target)
             below.dead += 1
-            if below.dead == 1 and target not in self._died:
-                self._changed += self._spread(target, +1)
+            self._changed += self._told(target, killed)
 
 
 def _ring(starts: Sequence[Node], after: Callable[[Node], Iterator[Node]]) -> list[str]:
-    """Looks for a way from a node back to itself, depth first; gives the tasks on it, or the phases where there is none."""
+    """Looks for a way from a node back to itself, depth first, and names what is on it, along the needs: `[a, b, a]` where a needs
+    b and b needs a. A phase counts once."""
     done: set[Node] = set()
     for start in starts:
         if start in done:
@@ -339,9 +368,13 @@ def _ring(starts: Sequence[Node], after: Callable[[Node], Iterator[Node]]) -> li
                 done.add(node)
             elif following in path:
                 nodes = list(path)
-                nodes = nodes[nodes.index(following) :]
-                tasks = [each for each in nodes if not isinstance(each, Gate)]
-                return tasks or list(dict.fromkeys(each.phase for each in nodes if isinstance(each, Gate)))
+                nodes = [following, *reversed(nodes[nodes.index(following) :])]
+                names = [each.phase if isinstance(each, Gate) else each for each in nodes]
+                return (
+                    [names[0], *(two for one, two in pairwise(names) if one != two)]
+                    if len({*names}) > 1
+                    else names[:2]
+                )
             elif following not in done:
                 path[following] = after(following)
     return []

@@ -23,7 +23,7 @@ from swarm.core.check import Reading, check_document, check_text, choose_in_fold
 from swarm.core.discover import AUTO
 from swarm.core.document import MAX_BYTES, Problem, as_text, one_line
 from swarm.core.foreign import write_back
-from swarm.core.graph import Graph, Overlaps, graph, order_and_cycles, overlaps
+from swarm.core.graph import Graph, Overlaps, graph, order_and_cycles, overlaps, shown
 from swarm.core.layout import recognise
 from swarm.core.model import (
     NO_SUITE,
@@ -601,8 +601,7 @@ def _finish(
     order, cycles = order_and_cycles(plan)
     for cycle in cycles:
         where = next((places[name] for name in cycle if name in places), "")
-        shown = cycle if len(cycle) <= 24 else [*cycle[:12], f"({len(cycle) - 24} more)", *cycle[-12:]]
-        errors.append(Problem(where, f"needs go round in a circle: {' -> '.join(shown)}"))
+        errors.append(Problem(where, f"needs go round in a circle: {shown(cycle)}"))
     if not cycles:
         plan = _ordered(plan, order, warnings)
     open_tasks = [task for task in plan.tasks if not task.finished]

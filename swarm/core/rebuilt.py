@@ -225,7 +225,7 @@ def _reopen(run: Run, task: Task) -> None:
     """Takes back that a task has ended without landing, and that others are blocked by it."""
     task.reason, task.ended_at, task.not_before, run.ended_at = None, None, None, None
     run.aside.discard(task.spec.id)
-    for freed in run.needs.revived(task.spec.id):
+    for freed in (*run.needs.revived(task.spec.id), *run.needs.at_work(task.spec.id)):
         other = run.tasks[freed]
         if other.state is TaskState.BLOCKED:
             run.set_state(other, TaskState.PENDING)

@@ -155,6 +155,7 @@ def _start(turn: Turn, run: Run, task: Task) -> None:
     providers.started(turn, attempt.agent)
     run.take_claims(task)
     run.live[task.spec.id] = None
+    run.needs.at_work(task.spec.id)
     run.solo = task.spec.id if task.alone else None
     task.attempts.append(attempt)
     ownership.changed(swarm, task)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from swarm.core import lessons, ownership, providers, rebuilt
 from swarm.core import messages as m
 from swarm.core.goal import Way
+from swarm.core.graph import shown
 from swarm.core.lifecycle import settle
 from swarm.core.model import GOOD_ENDS, TASK_ENDS, PhaseSpec, PlanSpec, Task, TaskSpec, TaskState
 from swarm.core.needs import Needs
@@ -33,7 +34,7 @@ from swarm.core.state import (
 @dataclass(frozen=True, slots=True)
 class Change:
     """What a plan would change in a run: ids of new and replaced tasks, of those at work or landed, which may not change, of needs
-    that nobody knows, of tasks that would wait for each other in a ring, and of those that had not started and are finished now."""
+    that nobody knows, of a ring of needs that it would close, and of those that had not started and are finished now."""
 
     added: tuple[str, ...]
     replaced: tuple[str, ...]
@@ -91,8 +92,10 @@ def _is_ours(task: Task) -> bool:
 
 
 def _ring(run: Run | None, plan: PlanSpec, changing: set[str]) -> list[str]:
-    needs = run.needs if run is not None else Needs()
-    return needs.ring(plan.phases, [spec for spec in plan.tasks if spec.id in changing])
+    needs, unplanned = (run.needs, run.unplanned) if run is not None else (Needs(), set[str]())
+    specs = [spec for spec in plan.tasks if spec.id in changing]
+    learnt = [spec for spec in plan.tasks if spec.id in unplanned]  # with all that they need, finished or not
+    return needs.ring(plan.phases, [*specs, *(dataclasses.replace(spec, finished=False) for spec in learnt)])
 
 
 def id_of_title(run: Run, spec: TaskSpec) -> str:
@@ -191,7 +194,7 @@ def check(swarm: Swarm, event: m.PlanSubmitted) -> Change:
     if change.unknown:
         raise IllegalEvent(f"nobody knows {some(change.unknown)}, which the plan needs")
     if change.ring:
-        raise IllegalEvent(f"{some(change.ring)} would wait for each other in a ring")
+        raise IllegalEvent(f"needs would go round in a circle: {shown(change.ring)}")
     names = {spec.id for spec in event.plan.tasks}
     if len(names) < len(event.plan.tasks):
         raise IllegalEvent("two tasks of the plan have the same id")

@@ -84,9 +84,7 @@ def advanced(turn: Turn, run: Run, task: Task, attempt: Attempt) -> None:
     reason = Reason("blocked", f"{task.spec.id}, which it needs, was undone", {"needs": [task.spec.id]})
     needing = dict.fromkeys(each for name in names for each in run.needs.dependents(name))
     cancel(turn, run, [run.tasks[name] for name in needing if run.tasks[name].live is not None], reason.text)
-    for name in names:
-        run.needs.taken_back(name)
-        run.needs.died(name)
+    run.needs.taken_back(names)
     for (
         each
     ) in run.tasks.values():  # phases that had landed are open again, with whatever died in them meanwhile

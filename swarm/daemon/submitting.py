@@ -14,6 +14,7 @@ from typing import Any
 from swarm import config, shapes
 from swarm.core import again, discover, submission, suites
 from swarm.core import messages as m
+from swarm.core.graph import shown
 from swarm.core.model import PhaseSpec, PlanSpec, Suite, TaskState, staging_branch
 from swarm.core.run import Run
 from swarm.daemon import intake
@@ -109,6 +110,8 @@ class Submitter:
                 f"name tasks or phases of the plan or of its run: swarm status --run {plan.id}",
             )
         known = self._coordinator.swarm.runs.get(plan.id)
+        if change.ring:
+            raise _goes_round(known, change.ring)
         changed = [] if known is None else [phase.id for phase in plan.phases if _differs(known, phase)]
         if changed:
             raise Refused(
@@ -162,6 +165,15 @@ def _started(run: Run, names: tuple[str, ...]) -> Refused:
         "Nothing was submitted.",
         f"leave it as it was, and give the changed task an id of its own; or {instead}",
     )
+
+
+def _goes_round(run: Run | None, ring: tuple[str, ...]) -> UsageError:
+    """Refuses what would have tasks wait for themselves, now or after an undo."""
+    there = [name for name in ring if run and name in run.tasks and run.tasks[name].state is TaskState.LANDED]
+    instead = "leave one of these needs out"
+    if there:
+        instead += f": that {there[0]} comes first needs no saying, since it has landed; or name no phase"
+    return UsageError(f"Needs would go round in a circle: {shown(ring)}.", "Nothing was submitted.", instead)
 
 
 def _as_asked_before(run: Run, plan: PlanSpec) -> PlanSpec:

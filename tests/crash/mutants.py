@@ -298,6 +298,27 @@ MUTANTS: dict[str, Mutant] = {
         "    else:\n",
         ("walk",),
     ),
+    "phase-open-for-ever": Mutant(
+        "a task that comes into a phase that has landed holds nobody up",
+        "swarm/core/needs.py",
+        "self._miscounted = self._miscounted or isinstance(target, Gate)",
+        "pass",
+        ("walk", "tests/unit/test_phases_again.py"),
+    ),
+    "killed-at-work": Mutant(
+        "what has died behind the back of a task at work blocks what needs that task",
+        "swarm/core/needs.py",
+        "(counts.dead > 0 and node not in self._working)",
+        "counts.dead > 0",
+        ("walk", "tests/unit/test_phases_again.py"),
+    ),
+    "back-without-needs": Mutant(
+        "a task that is handed back is tried again at once, whatever it needs by now",
+        "swarm/core/lifecycle.py",
+        "    if run.needs.free(name) and not run.needs.dead(name):\n        ready(",
+        "    if True:\n        ready(",
+        ("walk", "tests/unit/test_phases_again.py"),
+    ),
     "lost-never-counts": Mutant(
         "a worker that is lost again and again never uses an attempt up",
         "swarm/core/working.py",

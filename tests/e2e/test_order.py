@@ -373,3 +373,43 @@ def test_tasks_start_in_the_order_that_was_simulated(swarm: Swarm) -> None:
     learned = swarm("simulate", str(plan), "--learn", "--json").json
     assert learned["assumed"]["learned_attempts"] == 4
     assert learned["assumed"]["tasks_s"].keys() == set(order)
+
+
+def test_what_comes_into_a_phase_that_has_landed_is_waited_for(swarm: Swarm) -> None:
+    """A phase that has landed and gets more is waited for by what needs it and has not started, whether that came before or by the
+    same submission; what would have it wait for itself is refused with the circle, also where the rest of that has landed."""
+    before = [
+        swarm.task("a", phase="p", gate="a"),
+        swarm.task("held", "cat out-a out-more > held", needs=["p"]),
+    ]
+    more = [
+        swarm.task("b", "cat out-a out-more > b", needs=["p"]),
+        swarm.task("more", phase="p", gate="more"),
+    ]
+    phases = [{"id": "p"}]
+    swarm("start", "--workers", "4")
+    swarm("submit", str(swarm.plan("grown", before, phases=phases)))
+    swarm("pause", "held")
+    swarm.open("a")
+    swarm.wait_for_landed("grown", "a")
+    assert {task["id"]: task["state"] for task in swarm.the_run()["tasks"]} == {
+        "a": "landed",
+        "held": "ready",
+    }
+    swarm("submit", str(swarm.plan("grown", [*before, *more], phases=phases)))
+    swarm("resume", "held")
+    swarm.wait_for_gate("more")
+    tasks = {task["id"]: (task["state"], task["reason"]) for task in swarm.the_run()["tasks"]}
+    for name in ("held", "b"):
+        assert tasks[name] == ("pending", {"code": "needs", "text": "needs phase p", "needs": ["phase p"]})
+    assert swarm.starts() == ["a", "more"]
+    round_it = ("add", "--title", "round", "--phase", "p", "--run", "true", "--needs", "held")
+    said = swarm(*round_it, code=2).err
+    assert "Needs would go round in a circle: round -> held -> p -> round." in said
+    swarm.open("more")
+    run = swarm.wait("grown")
+    swarm.check_landed(run)
+    assert swarm.landings("grown")[:2] == ["a", "more"]
+    assert swarm.content("grown", "b") == swarm.content("grown", "held") == "a\nmore\n"
+    said = swarm(*round_it, code=2).err
+    assert "leave one of these needs out: that held comes first needs no saying" in said

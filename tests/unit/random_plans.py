@@ -65,6 +65,18 @@ def rush_plan(pick: random.Random, name: str) -> Any:
     return a_plan(*(a_task(each, verify=pick.choice(suites), attempts=2) for each in names), name=name)
 
 
+def grown_plan(pick: random.Random, plan: PlanSpec, phase: str, new: str) -> PlanSpec:
+    """A plan with a `new` task of a phase, and mostly one that needs the phase; every now and then the new one needs others."""
+    names = [task.id for task in plan.tasks]
+    one = a_task(
+        new, phase=phase, needs=pick.sample(names, k=pick.choice([0, 0, 0, min(1, len(names))])), attempts=2
+    )
+    other = a_task(f"{new}-after", phase_needs=[phase], attempts=3)
+    more = [one, other] if pick.random() < 0.8 else [one]
+    pick.shuffle(more)
+    return dataclasses.replace(plan, tasks=(*plan.tasks, *more))
+
+
 def changed_plan(
     pick: random.Random, plan: PlanSpec, one: str, new: str, *, finished: bool = False
 ) -> tuple[PlanSpec, tuple[str, ...]]:

@@ -228,48 +228,101 @@ def test_a_new_task_that_is_dead_from_the_start_kills_its_phase() -> None:
     assert needs.take_changed() == ["b"]
 
 
-def test_an_open_gate_stays_open() -> None:
-    """A task added to a phase that has landed does not shut it for those that come after."""
-    needs = needs_of(a_task("a", phase="p"), a_task("b", phase="q"), phases=TWO)
+def test_a_gate_shuts_again() -> None:
+    """A task added to a phase that has landed is waited for by what comes after the phase, through phases too, and by nothing else;
+    whoever waits again is told of. A finished one, or one that is moved there and taken out again, changes nothing."""
+    needs = needs_of(
+        a_task("a", phase="p"),
+        a_task("b", phase="q"),
+        a_task("c", phase_needs=["q"]),
+        a_task("d", needs=["b"]),
+        a_task("e"),
+        phases=TWO,
+    )
     needs.met("a")
-    needs.add([], [a_task("n", phase="p")])
-    assert needs.free("b")
-    assert needs.free("n")
-    assert needs.met("n") == []
+    needs.met("b")
+    needs.add([], [a_task("done", phase="p", finished=True)])
+    needs.met("done")
+    needs.settle()
+    assert free(needs, "c", "d", "e") == ["c", "d", "e"]
+    needs.take_changed()
+    needs.add([], [a_task("n", phase="p"), a_task("late", phase="q")])
+    needs.settle()
+    assert free(needs, "c", "d", "e", "n", "late") == ["d", "e", "n"]
+    assert "c" in needs.take_changed()
+    needs.forget(a_task("n", phase="p"))
+    needs.replace(a_task("n"))
+    needs.settle()
+    assert free(needs, "c", "late") == ["late"]
+    needs.forget(a_task("n"))
+    needs.replace(a_task("n", phase="p"))
+    needs.settle()
+    assert free(needs, "c", "late") == []
+    assert needs.met("n") == ["late"]
+    assert needs.met("late") == ["c"]
 
 
-def test_an_open_gate_lets_no_death_through() -> None:
-    """A task added to a phase that has landed and ending badly does not block what comes after, whenever that is added."""
-    needs = needs_of(a_task("x"), a_task("a", phase="p"), a_task("b", phase="q"), phases=TWO)
+def test_death_in_a_phase_that_had_landed_spreads() -> None:
+    """A task added to a phase that has landed and ending badly blocks what comes after and has not landed, whenever that is added;
+    a revival takes that back."""
+    needs = needs_of(
+        a_task("x"), a_task("a", phase="p"), a_task("b", phase="q"), a_task("c", needs=["b"]), phases=TWO
+    )
     needs.met("a")
+    needs.met("b")
     needs.died("x")
-    needs.add([], [a_task("n", phase="p", needs=["x"]), a_task("m", phase="p"), a_task("c", phase="q")])
+    needs.add([], [a_task("n", phase="p", needs=["x"]), a_task("m", phase="p"), a_task("d", phase="q")])
+    needs.settle()
+    assert [needs.dead(name) for name in "cnmd"] == [False, True, False, True]
     assert needs.died("m") == []
-    assert [needs.dead(name) for name in "nbc"] == [True, False, False]
-    assert needs.revived("m") == []
     assert needs.revived("x") == ["n"]
+    assert needs.revived("m") == ["d"]
+
+
+def test_what_is_at_work_kills_nobody() -> None:
+    """What is at work may land whatever has died behind its back: those that need it are dead only when it comes back, or dies."""
+    needs = needs_of(a_task("a", phase="p"), a_task("b", phase="q"), a_task("c", needs=["b"]), phases=TWO)
+    needs.met("a")
+    assert needs.at_work("b") == []
+    needs.add([], [a_task("n", phase="p")])
+    needs.settle()
+    assert needs.died("n") == []
+    assert not needs.dead("c")
+    assert needs.at_rest("b") == ["c"]
+    assert needs.dead("b")
+    assert needs.at_work("b") == ["c"]
+    assert needs.died("b") == ["c"]
+    assert needs.revived("b") == []
+    assert sorted(needs.revived("n")) == ["b", "c"]
+    needs.at_work("b")
+    needs.died("n")
+    assert needs.met("b") == ["c"]
+    assert needs.revived("n") == []
 
 
 def test_a_ring_is_named() -> None:
     """Tasks that would wait for each other are named before anything is changed."""
     needs = needs_of(a_task("a"), a_task("b", needs=["a"]))
-    assert sorted(needs.ring([], [a_task("a", needs=["b"])])) == ["a", "b"]
-    assert needs.ring([], [a_task("a", needs=["a"])]) == ["a"]
-    assert sorted(Needs().ring([], [a_task("x", needs=["y"]), a_task("y", needs=["x"])])) == ["x", "y"]
+    assert needs.ring([], [a_task("a", needs=["b"])]) == ["a", "b", "a"]
+    assert needs.ring([], [a_task("a", needs=["a"])]) == ["a", "a"]
+    chain = [a_task("x", needs=["y"]), a_task("y", needs=["z"]), a_task("z", needs=["x"])]
+    assert Needs().ring([], chain) == ["x", "y", "z", "x"]
     assert free(needs, "a", "b") == ["a"]
 
 
 def test_a_ring_through_a_phase_is_found() -> None:
     """A new task of a phase that needs what waits for that phase closes a ring."""
     needs = needs_of(a_task("a", phase="p"), a_task("b", phase="q"), phases=TWO)
-    assert sorted(needs.ring([], [a_task("n", phase="p", needs=["b"])])) == ["b", "n"]
+    assert needs.ring([], [a_task("n", phase="p", needs=["b"])]) == ["n", "b", "q", "p", "n"]
 
 
-def test_what_has_landed_closes_no_ring() -> None:
-    """A task added to a finished phase may need what came after that phase."""
+def test_what_has_landed_closes_a_ring_too() -> None:
+    """A task added to a phase that has landed may not need what came after that phase: taken back, all would wait for ever."""
     needs = needs_of(a_task("a", phase="p"), a_task("b", phase="q"), phases=TWO)
     needs.met("a")
-    assert needs.ring([], [a_task("n", phase="p", needs=["b"])]) == []
+    needs.met("b")
+    assert needs.ring([], [a_task("n", phase="p", needs=["b"])]) == ["n", "b", "q", "p", "n"]
+    assert needs.ring([], [a_task("n", needs=["b"]), a_task("m", phase="p", needs=["a"])]) == []
 
 
 def test_two_phases_that_need_each_other_are_a_ring() -> None:

@@ -51,8 +51,9 @@ from swarm.core.state import (
     still_due,
 )
 from tests.builders import BASE, CALM, a_task
+from tests.unit import plain_needs
 from tests.unit.outside import Key, Outside, key_of
-from tests.unit.random_plans import changed_plan, random_goal, random_plan, rush_plan
+from tests.unit.random_plans import changed_plan, grown_plan, random_goal, random_plan, rush_plan
 
 SEEDS = int(os.environ.get("SWARM_WALK_SEEDS", "150"))
 FIRST = int(os.environ.get("SWARM_WALK_FIRST", "0"))
@@ -69,10 +70,18 @@ def _key(command: cmd.Command) -> tuple[str, ...]:
     return (kind, *(str(getattr(command, name, "")) for name in ("run", "task", "attempt")))
 
 
-def _is_answered_by(wanted: cmd.Command, asked: cmd.Command) -> bool:
-    """Tells whether the answer to what was asked is one to what is wanted too: where staging was left by then is not in it."""
-    alike = isinstance(wanted, (cmd.Merge, cmd.Revert)) and isinstance(asked, (cmd.Merge, cmd.Revert))
-    return wanted == (dataclasses.replace(asked, left=wanted.left) if alike else asked)
+def _is_answered_by(wanted: cmd.Command, asked: cmd.Command, event: m.Event) -> bool:
+    """Tells whether the answer to what was asked is one to what is wanted too: where staging was left by then is not in it, nor in
+    that of a conflict what would have had to pass."""
+    if isinstance(wanted, (cmd.Merge, cmd.Revert)) and isinstance(asked, (cmd.Merge, cmd.Revert)):
+        asked = dataclasses.replace(asked, left=wanted.left)
+    if (
+        isinstance(wanted, cmd.Merge)
+        and isinstance(asked, cmd.Merge)
+        and isinstance(event, m.MergeConflicted)
+    ):
+        asked = dataclasses.replace(asked, verified=wanted.verified, batch=wanted.batch)
+    return wanted == asked
 
 
 def _order(task: Task) -> tuple[int, int]:
@@ -146,6 +155,8 @@ class World:
                 task = run.tasks[str(fact.task)]
                 self.taken[run.id, task.spec.id, len(task.attempts)] = run.wanted_claims(task)
                 self.check_turn(run, task.spec.id)
+                lacks = plain_needs.lacking(run, task)
+                assert not lacks, f"{fact.task} started before {lacks} had landed"
                 hold = before.get(str(fact.data["agent"]))
                 assert hold is None or hold <= self.now, f"{fact.task} started while its agent was held"
                 roles = [role for role in self.swarm.limits.roles if role.name == task.spec.role]
@@ -186,6 +197,7 @@ class World:
 
     def check(self) -> None:
         assert invariants(self.swarm) == []
+        assert [text for run in self.swarm.runs.values() for text in plain_needs.wrong(run)] == []
         pending = {_key(command) for command in pending_commands(self.swarm)}
         assert pending == set(self.outstanding)
         for run in self.swarm.runs.values():
@@ -235,7 +247,7 @@ class World:
         else:
             event = dataclasses.replace(event, at=self.now)
             found = isinstance(event, m.StagingFoundAstray)  # which is so whatever is asked for
-            if key[0] in QUEUED and not found and not _is_answered_by(self.outstanding[key], asked):
+            if key[0] in QUEUED and not found and not _is_answered_by(self.outstanding[key], asked, event):
                 self.refused(event)
                 return
         del self.outstanding[key]
@@ -649,6 +661,7 @@ class World:
                 m.DiscardRequested(at=self.now, run=run.id, lost=tuple(some)),
                 self.another_plan(run.id, some[0]),
                 self.another_plan(run.id, some[0]),
+                *[self.more_of_a_phase(run)] * 6,
                 *self.approvals(run),
             ]
         )
@@ -671,14 +684,20 @@ class World:
         # A plan that comes of a goal may have "t0" as well.
         new = "t0" if "t0" not in names and self.random.random() < 0.5 else f"n{self.requests}"
         plan, only = changed_plan(self.random, self.plans[run], one, new, finished=self.requests % 8 == 0)
+        return self.of_the_same_run(plan, only)
+
+    def of_the_same_run(self, plan: PlanSpec, only: tuple[str, ...] = ()) -> m.PlanSubmitted:
         return m.PlanSubmitted(
-            at=self.now,
-            run=run,
-            plan=plan,
-            base_branch="main",
-            base_commit=BASE,
-            only=only,
+            at=self.now, run=plan.id, plan=plan, base_branch="main", base_commit=BASE, only=only
         )
+
+    def more_of_a_phase(self, run: Run) -> m.PlanSubmitted:
+        """The run's plan with more in a phase, one that has landed if there is any."""
+        still = {task.spec.phase for task in run.tasks.values() if task.state is not TaskState.LANDED}
+        phases = sorted(run.phases.keys() - still) or sorted(run.phases) or [""]
+        plan, phase = self.plans[run.id], self.random.choice(phases)
+        new = f"n{self.requests}"
+        return self.of_the_same_run(grown_plan(self.random, plan, phase, new) if phase else plan)
 
     def approvals(self, run: Run) -> list[m.ApprovalGiven]:
         """Approvals of what came of a run's goal, some of them of a plan that was edited."""
