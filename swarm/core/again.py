@@ -81,11 +81,11 @@ def outdated(run: Run, plan: PlanSpec, changed: Mapping[str, Sequence[str]]) -> 
         if _landed(run.tasks.get(successors.get(spec.id, spec.id))) is not None
     }
     found: dict[str, Why] = {}
-    planned = _planned(run, plan)
+    names = _Names.of(run, plan, successors)
     for name, spec in landed.items():
         known = run.tasks[successors.get(name, name)].spec
         why = [f"{path} has changed" for path in changed.get(name, ())]
-        if name not in run.unplanned and not _says_the_same(known, spec, planned, landed=True):
+        if name not in run.unplanned and not _says_the_same(known, spec, names, landed=True):
             why.insert(0, "the plan says something else")
         why += [
             f"{need} has landed again"
@@ -136,11 +136,11 @@ def carried_on(run: Run, plan: PlanSpec, again: Mapping[str, Why]) -> PlanSpec:
     taken.update(spec.id for spec in plan.tasks)
     for name in again:
         successors[name] = _free(name, taken)
-    names, planned = _Names.of(plan, successors), _planned(run, plan)
+    names = _Names.of(run, plan, successors)
     tasks = [
         _successor(spec, names, known.get(spec.id, spec.id), again[spec.id])
         if spec.id in again
-        else _known(run, spec, names, planned)
+        else _known(run, spec, names)
         for spec in plan.tasks
     ]
     return dataclasses.replace(plan, tasks=tuple(tasks))
@@ -148,50 +148,31 @@ def carried_on(run: Run, plan: PlanSpec, again: Mapping[str, Why]) -> PlanSpec:
 
 @dataclass(frozen=True, slots=True)
 class _Names:
-    """The `newest` task for each that has one which does its work again, by the plan's id; `of_phase` are those ids by phase."""
+    """What the tasks of a plan are called in its run: `newest` is what does the work of each again, by the plan's id, and `planned`
+    the plan's id of everything that does or did. What a phase needs stays as it was, so `of_phase`, the tasks that it needs, are
+    needed anew by each task of it; whatever comes into a phase is needed by that."""
 
     newest: Mapping[str, str]
-    of_phase: Mapping[str | None, Sequence[str]]
-    phases: Mapping[str | None, PhaseSpec]
+    planned: Mapping[str, str]
+    of_phase: Mapping[str | None, tuple[str, ...]]
 
     @classmethod
-    def of(cls, plan: PlanSpec, newest: Mapping[str, str]) -> _Names:
-        """Sorts them by phase."""
-        of_phase: dict[str | None, list[str]] = {}
-        for spec in plan.tasks:
-            if spec.id in newest:
-                of_phase.setdefault(spec.phase, []).append(spec.id)
-        return cls(newest, of_phase, {phase.id: phase for phase in plan.phases})
+    def of(cls, run: Run, plan: PlanSpec, newest: Mapping[str, str]) -> _Names:
+        """Gathers them."""
+        planned = {name: task.spec.again_of for name, task in run.tasks.items() if task.spec.again_of}
+        return cls(newest, planned, {phase.id: phase.needs for phase in plan.phases})
 
     def needs(self, spec: TaskSpec) -> tuple[str, ...]:
-        """Gives what a task needs, the newest of each. Those that it needs by a phase are named too: a phase that has landed once
-        holds nobody up any more, whatever comes into it."""
-        own = self.phases.get(spec.phase, PhaseSpec(id=""))
-        more = (
-            name for phase in (*spec.phase_needs, *own.phase_needs) for name in self.of_phase.get(phase, ())
-        )
-        by_phases = (self.newest[name] for name in (*own.needs, *more) if name in self.newest)
-        return tuple(dict.fromkeys((*(self.newest.get(need, need) for need in spec.needs), *by_phases)))
+        """Gives what a task needs, the newest of each."""
+        own = (self.newest.get(need, need) for need in spec.needs)
+        of_phase = (self.newest[need] for need in self.of_phase.get(spec.phase, ()) if need in self.newest)
+        return tuple(dict.fromkeys((*own, *of_phase)))
 
-
-@dataclass(frozen=True, slots=True)
-class _Planned:
-    """The plan's `ids` of every task that does work again, the newest and those before, and which tasks are needed by a phase."""
-
-    ids: Mapping[str, str]
-    phase_of: Mapping[str, str | None]
-    phases: Mapping[str | None, PhaseSpec]
-
-    def needs(self, spec: TaskSpec, needs: Iterable[str]) -> tuple[str, ...]:
-        """Gives needs of a task as the plan has them in `spec`: without those that it has by a phase alone."""
-        own = self.phases.get(spec.phase, PhaseSpec(id=""))
-        by_phase = {*spec.phase_needs, *own.phase_needs}
-        named = (self.ids.get(need, need) for need in needs)
-        return tuple(
-            need
-            for need in named
-            if need in spec.needs or not (need in own.needs or self.phase_of.get(need) in by_phase)
-        )
+    def as_planned(self, spec: TaskSpec, needs: Iterable[str]) -> tuple[str, ...]:
+        """Gives needs of a task as the plan has them in `spec`."""
+        named = (self.planned.get(need, need) for need in needs)
+        of_phase = self.of_phase.get(spec.phase, ())
+        return tuple(need for need in named if need in spec.needs or need not in of_phase)
 
 
 def told(plan: PlanSpec, again: Mapping[str, Why]) -> dict[str, list[str]]:
@@ -221,25 +202,18 @@ def _successor(spec: TaskSpec, names: _Names, before: str, why: Why) -> TaskSpec
     )
 
 
-def _known(run: Run, spec: TaskSpec, names: _Names, planned: _Planned) -> TaskSpec:
+def _known(run: Run, spec: TaskSpec, names: _Names) -> TaskSpec:
     """Gives a task that is not done again: one on which work has started stays as it is where the plan says the same of it."""
     task = run.tasks.get(names.newest.get(spec.id, spec.id))
     landed = task is not None and task.state is TaskState.LANDED
-    if task is not None and task.attempts and _says_the_same(task.spec, spec, planned, landed=landed):
+    if task is not None and task.attempts and _says_the_same(task.spec, spec, names, landed=landed):
         return task.spec
     if task is not None and task.spec.again_of:
         return _successor(spec, names, task.spec.needs[-1], task.spec.again_for)
     return dataclasses.replace(spec, needs=names.needs(spec))
 
 
-def _planned(run: Run, plan: PlanSpec) -> _Planned:
-    ids = {name: task.spec.again_of for name, task in run.tasks.items() if task.spec.again_of}
-    return _Planned(
-        ids, {spec.id: spec.phase for spec in plan.tasks}, {phase.id: phase for phase in plan.phases}
-    )
-
-
-def _says_the_same(known: TaskSpec, spec: TaskSpec, planned: _Planned, *, landed: bool) -> bool:
+def _says_the_same(known: TaskSpec, spec: TaskSpec, names: _Names, *, landed: bool) -> bool:
     """Tells whether a plan says of a task what is known already. What it reads changes nothing for its worker, nor do its limits
     once it has landed; that it is finished, and which boxes are ticked, is written into the plan by ourselves then."""
     if known == spec:
@@ -255,7 +229,7 @@ def _says_the_same(known: TaskSpec, spec: TaskSpec, planned: _Planned, *, landed
     as_planned = dataclasses.replace(
         known,
         id=spec.id,
-        needs=planned.needs(spec, needs),
+        needs=names.as_planned(spec, needs),
         reads=spec.reads,
         finished=spec.finished if landed or known.again_of else known.finished,
         allow_empty=spec.allow_empty if known.again_of else known.allow_empty,
