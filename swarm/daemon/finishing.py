@@ -381,7 +381,7 @@ class Finisher:
         nobodys = set()
         if " M" in theirs.values():
             listed = within(checkout, *UNSTAGED).out
-            nobodys = as_checked_out(checkout, listed, self.landing.objects)
+            nobodys = as_checked_out(checkout, listed, self.landing.objects.sizes)
             nobodys = {path for path in nobodys if theirs.get(path) == " M"}
         return _Seen(
             {path: code for path, code in theirs.items() if path not in nobodys},

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.edge import git
 from swarm.edge.linked import LinkedTree, size_of
+from swarm.edge.trouble import raise_if_troubled
 
 RESTORED_MAX = 100  # git holds every path that it is asked for against every path of the index
 COMPARED_MAX = 100  # files whose bytes are read here
@@ -85,15 +86,16 @@ def only_in_form(top: Path, changes: Iterable[git.Change], objects: git.Objects)
 UNSTAGED = ("diff-files", "--raw", "-z", "--no-abbrev", "--ignore-submodules=all")
 
 
-def as_checked_out(top: Path, listed: bytes, objects: git.Objects) -> set[str]:
-    """Gives those of the paths that `UNSTAGED` has listed at which nobody changed anything: as in `only_in_form`."""
+def as_checked_out(top: Path, listed: bytes, sizes_of: Callable[[list[str]], Mapping[str, int]]) -> set[str]:
+    """Gives those of the paths that `UNSTAGED` has listed, or another raw difference, at which nobody changed anything: as in
+    `only_in_form`. `sizes_of` gives the sizes of blobs; one that it leaves out is not compared."""
     fields = git.decode(listed).split("\0")
     blobs = {}
     for facts, path in zip(fields[::2], fields[1::2], strict=False):
         old_mode, mode, oid = facts[1:].split(" ")[:3]
         if old_mode == mode and mode.startswith("100"):
             blobs[path] = oid
-    sizes = objects.sizes(list(blobs.values()))
+    sizes = sizes_of(list(blobs.values())) if blobs else {}
     return {
         path
         for path, oid in blobs.items()
@@ -103,8 +105,13 @@ def as_checked_out(top: Path, listed: bytes, objects: git.Objects) -> set[str]:
 
 def _is_blob(file: Path, oid: str) -> bool:
     try:
-        return git.object_id(b"blob", file.read_bytes(), sha256=len(oid) == 64) == oid
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        # What was a file a moment ago may be a pipe by now, which a worker made.
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as there:
+            is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+            return is_file and git.object_id(b"blob", there.read(), sha256=len(oid) == 64) == oid
+    except OSError as error:
+        raise_if_troubled(error)
         return False
 
 

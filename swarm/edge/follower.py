@@ -146,7 +146,7 @@ class Follower:
 
     def _nobodys(self, tree: LinkedTree, index: Path | None = None) -> set[str]:
         """Gives the paths that git shows as changed although they are as they were checked out."""
-        return as_checked_out(tree.path, tree.git(*UNSTAGED, index=index).out, self.objects)
+        return as_checked_out(tree.path, tree.git(*UNSTAGED, index=index).out, self.objects.sizes)
 
     def _move(self, tree: LinkedTree, old: str, new: str) -> str:
         note = tree.admin / MOVE

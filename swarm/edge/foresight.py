@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from swarm.core.foreseeing import STAGING
 from swarm.edge import git, submodules
+from swarm.edge.difference import COMPARED_BYTES_MAX, as_checked_out
 from swarm.edge.leftovers import Lent, too_large
 from swarm.edge.linked import LinkedTree, remove
 from swarm.edge.survey import linked_worktrees
@@ -36,7 +37,8 @@ SHARE = 0.05  # of the time in which it is looked: a look takes one core at most
 BYTES_MAX = 16 << 20  # of what changed in one worktree, read into objects
 ALL_BYTES_MAX = 128 << 20  # in all of them together: the temporary folder may be memory
 _LEFT_OUT_MAX = 100  # files of one worktree: git holds every path against each
-_LISTED_BYTES_MAX = 1 << 20  # names of changed files of one worktree
+_COMPARED_MAX = 1000  # changed files of one worktree
+_LISTED_BYTES_MAX = 4 << 20  # names of changed files of one worktree, with their blobs
 _INDEX_BYTES_MAX = 64 << 20  # half a million files
 _LEFT_S = 600.0  # a folder of this age belongs to a look that was killed
 _PREFIX = "swarm-look-"
@@ -282,16 +284,33 @@ class _Desk:
         but = self._lent(work).within(tree.path).pathspecs(but=inner)
         against = (
             "diff",
-            "--name-only",
+            "--raw",
+            "--no-abbrev",
             "-z",
             "--no-renames",
             "--no-ext-diff",
             "--ignore-submodules=all",
             work.base,
         )
-        found = self._in(tree, index, *against, *but).out
-        found += self._in(tree, index, "ls-files", "-z", "-o", "--exclude-standard", *but).out
-        return tuple(sorted({*filter(None, git.decode(found).split("\0"))}))
+        listed = self._in(tree, index, *against, *but).out
+        known = {*filter(None, git.decode(listed).split("\0")[1::2])} - self._nobodys(work, tree, listed)
+        others = self._in(tree, index, "ls-files", "-z", "-o", "--exclude-standard", *but).out
+        return tuple(sorted({*known, *filter(None, git.decode(others).split("\0"))}))
+
+    def _nobodys(self, work: Work, tree: LinkedTree, listed: bytes) -> set[str]:
+        """Gives those of the paths in a raw difference from the base that are as they were checked out: nobody changed them, as far
+        as can be told before the worker commits."""
+        return as_checked_out(tree.path, listed, self._sizes) if tree.head() == work.base else set()
+
+    def _sizes(self, blobs: list[str]) -> dict[str, int]:
+        """Gives the sizes of blobs that are small enough to be read, where they are not very many."""
+        if len(blobs) > _COMPARED_MAX:
+            return {}
+        asked = "".join(f"{oid}\n" for oid in blobs).encode()
+        how = ("cat-file", "--batch-check=%(objectname) %(objectsize)")
+        told = self._run(*how, git_dir=self._common, env=self._env, input=asked).out.decode().splitlines()
+        sizes = {line.split(" ")[0]: int(line.split(" ")[1]) for line in told if line.split(" ")[1].isdigit()}
+        return {oid: size for oid, size in sizes.items() if size <= COMPARED_BYTES_MAX}
 
     def _lent(self, work: Work) -> Lent:
         """Gives what was put there for the worker; what its base contains was not, see `Furnishing.lent`."""
@@ -318,9 +337,17 @@ class _Desk:
         but = lent.within(tree.path).pathspecs(but=(*large, *inner))
         self._in(tree, index, "add", "-A", "--ignore-errors", *but)
         made = self._in(tree, index, "write-tree").text
+        against = ("diff-tree", "-r", "-z", "--raw", "--no-abbrev", "--no-renames", work.base)
+        listed = self._run(*against, made, git_dir=self._common, env=self._env).out
+        fields = git.decode(listed).split("\0")
+        facts = dict(zip(fields[1::2], fields[::2], strict=False))
+        if nobodys := self._nobodys(work, tree, listed):
+            were = ((path, *facts.pop(path)[1:].split(" ")) for path in sorted(nobodys))
+            told = "".join(f"{mode} {oid}\t{path}\0" for path, mode, _, oid, *_ in were)
+            self._in(tree, index, "update-index", "-z", "--index-info", input=git.encode(told))
+            made = self._in(tree, index, "write-tree").text
         commit = self._git(*_OURS, "commit-tree", made, "-p", head, "-m", "so far").strip()
-        listed = self._git("diff-tree", "-r", "-z", "--no-renames", "--name-only", work.base, commit)
-        return _Seen(commit, tuple(sorted({*filter(None, listed.split("\0")), *large})), tuple(large))
+        return _Seen(commit, tuple(sorted({*facts, *large})), tuple(large))
 
     def conflict(self, one: str, other: str) -> tuple[str, ...]:
         """Lists the paths in which two commits conflict; none where git can't say. Raises where that takes too long."""
@@ -344,10 +371,10 @@ class _Desk:
         os.utime(index, ns=(facts.st_atime_ns, facts.st_mtime_ns))
         return index
 
-    def _in(self, tree: LinkedTree, index: Path, *args: str) -> git.Outcome:
+    def _in(self, tree: LinkedTree, index: Path, *args: str, input: bytes | None = None) -> git.Outcome:
         env = {**self._env, "GIT_INDEX_FILE": str(index), "GIT_COMMON_DIR": str(self._common)}
         there: dict[str, Any] = {"git_dir": tree.admin, "work_tree": tree.path, "cwd": tree.path}
-        return self._run(*args, **there, env=env, user_config=True)
+        return self._run(*args, **there, env=env, input=input, user_config=True)
 
     def _git(self, *args: str) -> str:
         ran = self._run(*args, git_dir=self._common, env=self._env)

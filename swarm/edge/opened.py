@@ -61,7 +61,7 @@ def is_dirty(tree: LinkedTree, objects: git.Objects) -> bool:
     found = [entry for entry in git.decode(tree.git("status", "--porcelain", "-z").out).split("\0") if entry]
     if not all(entry.startswith(" M ") for entry in found):
         return True
-    nobodys = as_checked_out(tree.path, tree.git(*UNSTAGED).out, objects) if found else ()
+    nobodys = as_checked_out(tree.path, tree.git(*UNSTAGED).out, objects.sizes) if found else ()
     return any(entry[3:] not in nobodys for entry in found)
 
 

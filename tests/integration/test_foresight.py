@@ -128,6 +128,36 @@ def test_the_paths_alone_are_those_of_a_whole_look(repo: Path, works: list[Work]
     assert found == [("new", "src/a.py"), (".gitignore", "src/b.py"), None]
 
 
+@pytest.mark.parametrize("commits", [False, True])
+def test_what_a_checkout_shows_as_changed_is_not_foreseen(
+    repo: Path, works: list[Work], tmp_path: Path, commits: bool
+) -> None:
+    """A file with line ends that its attributes would make others is changed by nobody who left it as it was checked out, and is in
+    conflict with nothing; what is written to it, or committed of it, counts."""
+    (repo / "old.txt").write_bytes(b"a\r\nb\r\n")
+    git(repo, "add", "old.txt")
+    git(repo, "commit", "-q", "-m", "raw")
+    (repo / ".gitattributes").write_text("*.txt text\n")
+    git(repo, "add", ".gitattributes")
+    git(repo, "commit", "-q", "-m", "text")
+    base = git(repo, "rev-parse", "HEAD")
+    (repo / "old.txt").write_text("other\n")
+    git(repo, "commit", "-q", "-a", "-m", "staging")
+    work = Work("w", str(tmp_path / "w"), base, git(repo, "rev-parse", "HEAD"))
+    git(repo, "worktree", "add", "-q", "--detach", work.worktree, base)
+    os.utime(Path(work.worktree) / "old.txt")
+    write(work, "new", "x\n")
+    assert look(repo / ".git", [work]) == [Foreseen("w", ("new",), {})]
+    assert foresight.changed(repo / ".git", [work]) == [("new",)]
+    assert foresight.patch(repo / ".git", work, binary=False).lines == {"new": (1, 0)}  # type: ignore[union-attr]
+    if commits:
+        git(Path(work.worktree), "commit", "-q", "-a", "-m", "made anew")
+    else:
+        (Path(work.worktree) / "old.txt").write_bytes(b"a\r\nB\r\n")
+    assert foresight.changed(repo / ".git", [work]) == [("new", "old.txt")]
+    assert look(repo / ".git", [work]) == [Foreseen("w", ("new", "old.txt"), {STAGING: ("old.txt",)})]
+
+
 def test_what_changed_so_far_is_a_patch_that_git_applies(
     repo: Path, works: list[Work], monkeypatch: pytest.MonkeyPatch
 ) -> None:
