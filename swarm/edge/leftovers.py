@@ -351,16 +351,17 @@ class Collector:
     def _commit_as_it_was(self, parent: str, head: str, staged: str) -> str:
         """Commits again without what only `add` has changed: in files that are as in the parent, and in those that are as in the
         base. What the worker itself staged it meant: so line ends are made anew."""
-        if head == self.base and not staged:
-            return head
         tree_of, diff = self.objects.tree_of, self.objects.diff
+        if head == parent and staged in ("", tree_of(head)):
+            return head
         meant = {change.path for change in diff(tree_of(parent), staged)} if staged else set()
         changes = (each for each in diff(tree_of(parent), tree_of(head)) if each.path not in meant)
         told = [
             (each.old_mode, each.old, each.path)
             for each in only_in_form(self.tree.path, changes, self.objects)
         ]
-        told += self._taken_back(staged or tree_of(parent), tree_of(head))
+        if staged or parent != self.base:
+            told += self._taken_back(staged or tree_of(parent), tree_of(head))
         if not told:
             return head
         listed = "".join(f"{mode} {oid}\t{path}\0" for mode, oid, path in told)
