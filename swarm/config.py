@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, get_args, get_origin
 
@@ -177,6 +177,16 @@ def refuse_root(settings: Settings, tracked: str) -> None:
     text = (
         f"{settings.worktrees.root!r} has tracked files, such as {tracked}: worktrees would be made among them, and what a task"
         f" changes there could not land; name a folder for the worktrees alone, such as {instead!r}"
+    )
+    raise SettingsError([(f"{place}: {'.'.join(ROOT)}", text)])
+
+
+def refuse_moved(settings: Settings, runs: Sequence[str], there: str) -> None:
+    """Raises `SettingsError` since `runs` have their worktrees in another folder, `there`."""
+    place = settings._sources.get(ROOT, FILE_NAME)
+    text = (
+        f"{settings.worktrees.root!r} is not where the worktrees of {', '.join(runs[:5])}{' and others' if runs[5:] else ''} are:"
+        f" {there}; set it back until they are discarded (swarm discard RUN)"
     )
     raise SettingsError([(f"{place}: {'.'.join(ROOT)}", text)])
 

@@ -22,7 +22,7 @@ from swarm.core.state import Swarm, pending_commands
 from swarm.daemon.verification import bench_key, finish_key
 from swarm.edge import git, linked, orphans
 from swarm.edge.follower import MOVE
-from swarm.edge.ground import POOL
+from swarm.edge.ground import POOL, VERIFY
 from swarm.edge.landing import LandingRepository
 from swarm.edge.leases import Lease
 from swarm.edge.linked import LinkedTree
@@ -77,7 +77,7 @@ class Surroundings:
         assert swarm is not None
         leases = Leases.of(self.fold, swarm)
         yield from self._worktrees(swarm, leases)
-        yield from self._verification(leases)
+        yield from self._verification(swarm, leases)
         for run in self.runs:
             yield from self._staging(run)
             yield from self._followed(swarm, run)
@@ -132,21 +132,20 @@ class Surroundings:
                 roots.add(Path(run.worktree).parent.parent / POOL)
         return sorted(roots)
 
-    def _verification(self, leases: Leases) -> Iterator[Breach]:
-        pool = Pool(
-            self.landing.path,
-            self.places.scratch,
-            lock=self.places.worktrees_lock,
-            objects=self.landing.objects,
-        )
+    def _verification(self, swarm: Swarm, leases: Leases) -> Iterator[Breach]:
+        records = linked.records(self.landing.path)
+        roots = {tree.path.parent for tree in records}
+        roots |= {Path(run.worktree).parent.parent / VERIFY for run in swarm.runs.values() if run.worktree}
         known: set[Path] = set()
-        for lease in pool.leases():
-            known.add(lease.path)
-            if lease.key and lease.key not in leases.verifying:
-                yield Breach("I12", f"{lease.path} is held by {lease.key}, which is not being verified.")
-            elif not lease.whole and not lease.key:
-                yield Breach("I13", f"The verification worktree {lease.path} is not whole.")
-        for tree in linked.records(self.landing.path):
+        for root in sorted(roots):
+            lock = self.places.worktrees_lock
+            for lease in Pool(self.landing.path, root, lock=lock, objects=self.landing.objects).leases():
+                known.add(lease.path)
+                if lease.key and lease.key not in leases.verifying:
+                    yield Breach("I12", f"{lease.path} is held by {lease.key}, which is not being verified.")
+                elif not lease.whole and not lease.key:
+                    yield Breach("I13", f"The verification worktree {lease.path} is not whole.")
+        for tree in records:
             if tree.path not in known:
                 yield Breach(
                     "I13",

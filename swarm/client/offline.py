@@ -578,6 +578,7 @@ def _without_daemon(
         swarm.move_to(str(repository.working_top()))  # it may have been moved since a daemon ran last
         must = reconcile.known(swarm, places, reconcile.running(places), alone=True, asked=True)
         settings = config.load(repository.working_top(), os.environ)
+        reconcile.refuse_moved_root(swarm, repository, settings)
         founded = refounding.set_aside(places, dry_run=dry_run)
         edges = reconcile.open_edges(places, repository, settings, dict(os.environ), dry_run=dry_run)
         try:

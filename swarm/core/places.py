@@ -130,11 +130,6 @@ class Places:
         return self.state / "landing.git"
 
     @property
-    def scratch(self) -> Path:
-        """The worktrees in which candidates are verified."""
-        return self.state / "scratch"
-
-    @property
     def remembered(self) -> Path:
         """Which suites passed lately on which tree; may be deleted at any time."""
         return self.state / "remembered"

@@ -41,7 +41,7 @@ from swarm.daemon.finishing import Finisher
 from swarm.daemon.verification import bench_key, finish_key
 from swarm.edge import foresight, git, linked, opened, orphans, process, pruning
 from swarm.edge.furnish import Bounds
-from swarm.edge.ground import POOL
+from swarm.edge.ground import POOL, VERIFY
 from swarm.edge.host import Host
 from swarm.edge.landing import LandingRepository
 from swarm.edge.lockfile import MergeLockHeld, exclusive
@@ -405,6 +405,15 @@ def _make_branch(work: KeptWork, edges: Edges) -> bool:
     return True
 
 
+def refuse_moved_root(swarm: Swarm, repository: git.Repository, settings: Settings) -> None:
+    """Raises `SettingsError` where worktrees of runs lie elsewhere than they are to: what is in them would be lost sight of."""
+    root = os.path.realpath(repository.working_top() / settings.worktrees.root)
+    where = {run.id: Path(run.worktree).parent.parent for run in swarm.runs.values() if run.worktree}
+    others = {run: folder for run, folder in where.items() if os.path.realpath(folder) != root}
+    if others:
+        config.refuse_moved(settings, [*others], os.path.normpath(next(iter(others.values()))))
+
+
 def open_edges(
     places: Places,
     repository: git.Repository,
@@ -422,11 +431,16 @@ def open_edges(
     if not dry_run:
         with exclusive(places.merge_lock):
             landing.open_or_create()
-    trees = settings.worktrees
+    trees, scratch_lock = settings.worktrees, places.merge_lock.with_name("scratch.lock")
     if not dry_run:
         with exclusive(places.worktrees_lock) as held:
-            linked.follow_moved(repository.common_dir, (top / trees.root).glob("*/*"), lock=held)
-            linked.follow_moved(places.landing, places.scratch.glob("*"), lock=held)
+            folders = (top / trees.root).glob("*/*")
+            ours = (folder for folder in folders if folder.parent.name != VERIFY)
+            linked.follow_moved(repository.common_dir, ours, lock=held)
+        with exclusive(scratch_lock) as held:
+            linked.follow_moved(places.landing, (top / trees.root / VERIFY).glob("*"), lock=held)
+            names = (VERIFY, "scratch")  # in the state folder, of older versions
+            linked.leave(places.landing, top / trees.root / VERIFY, names, lock=held)
     limits = settings.limits
     furnished = functools.partial(
         Pool,
@@ -445,8 +459,8 @@ def open_edges(
     )
     scratch = furnished(
         places.landing,
-        places.scratch,
-        lock=places.merge_lock.with_name("scratch.lock"),
+        top / trees.root / VERIFY,
+        lock=scratch_lock,
         source=top,
         objects=landing.objects,
         user_config=False,

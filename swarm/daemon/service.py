@@ -348,6 +348,7 @@ async def _serve(
         gc.freeze()  # what is known by now stays: the collector need not look through it again and again
         gc.enable()
         crash_at("daemon.replayed")
+        reconcile.refuse_moved_root(swarm, repository, settings)
         founded = refounding.set_aside(places)
         edges = reconcile.open_edges(places, repository, settings, environ, shut_in=shut_in)
         founded += refounding.refound(swarm, edges)

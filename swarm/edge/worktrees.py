@@ -87,7 +87,7 @@ class Pool:
         self._follower = Follower(self.common, lock, self.objects, self._save_record, user_config)
         self._choosing = threading.Lock()
         self._readers: dict[str, git.Reader] = {}  # of what is being collected, by key
-        self._leases = Leases(self.root, top)
+        self._leases = Leases(self.root, top or source)
         self._upkeep = Upkeep(
             self.common, self.root, lock, self.objects, self._leases, self.furnishing, user_config
         )

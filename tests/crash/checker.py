@@ -74,6 +74,7 @@ class Checker:
         self.common = Path(git(top, "rev-parse", "--path-format=absolute", "--git-common-dir"))
         self.state = self.common / "swarm"
         self.landing = self.state / "landing.git"
+        self.verified_in = Path(os.path.realpath(self.top / ".worktrees/.verify"))
         self.runs: dict[str, Run] = {}
         self.width = 0
         self.keeps = False  # worktrees of attempts that did not land, because somebody wants it so
@@ -319,7 +320,7 @@ class Checker:
                 yield "I18", f"the journal does not know attempt {n} of {task} of {run}"
 
     def worktrees(self) -> Broken:
-        roots = {(self.landing, self.state / "scratch")}
+        roots = {(self.landing, self.verified_in)}
         for name, run in self.runs.items():
             records = list(self.common.glob(f"worktrees/swarm-{name}-staging-*"))
             linked = (record / "gitdir" for record in records[:1])
@@ -372,7 +373,7 @@ class Checker:
                     env.get(f"SWARM_{name}", "") for name in ("RUN", "TASK", "ATTEMPT", "NONCE")
                 )
                 of = (run, slug(task), n)
-                ours = nonce.startswith(mark) or place.startswith(f"{self.state}/scratch/")
+                ours = nonce.startswith(mark) or place.startswith(f"{self.verified_in}/")
                 if ours and of not in self.live and not (self.live and not task):
                     yield "I16", f"process {entry.name} of {of} is alive in {place}"
         for lock in self.state.glob("attempts/*/*/*/**/worker/lock"):

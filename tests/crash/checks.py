@@ -47,7 +47,7 @@ def _nothing_left(swarm: Swarm) -> Iterator[str]:
             yield f"{name} is left"
     for path in (state / "linking").glob("*"):
         yield f"I13: left from making or removing a worktree: {path}"
-    pools = (swarm.top / ".worktrees" / "pool", state / "scratch")
+    pools = (swarm.top / ".worktrees" / "pool", swarm.top / ".worktrees" / ".verify")
     for folder in (state, state / "landing.git", *(pool / ".pool" for pool in pools)):
         for path in folder.glob("*"):
             if _TEMPORARY.search(path.name):

@@ -333,7 +333,7 @@ def lease_of_nobody(p: Planted) -> None:
 
 
 def verification_held(p: Planted) -> None:
-    (record, *_) = sorted((p.state / "scratch" / ".pool").glob("*.json"))
+    (record, *_) = sorted((p.top / ".worktrees" / ".verify" / ".pool").glob("*.json"))
     record.write_text(json.dumps({**json.loads(record.read_text()), "key": f"verify/{RUN}/one/1"}))
 
 

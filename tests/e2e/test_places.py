@@ -114,6 +114,35 @@ def test_what_git_ignores_is_provided(swarm: Swarm) -> None:
         assert task_of(run, f"t{n}")["attempts"][0]["touched"] == [f"out{n}"]
 
 
+def test_suites_run_beside_the_workers_and_move_with_the_setting(swarm: Swarm) -> None:
+    """A suite's worktree lies below no folder called `.git`, in which test runners find nothing. While there are runs with
+    worktrees in another place than is set, that is refused; without them nothing is left there, on the disk or in git's records."""
+    told = swarm.outside / "told"
+    suite = {"name": "where", "run": f"pwd > {told}", "remember": False}
+    landing = common_dir(swarm.top) / "swarm" / "landing.git"
+    for number, root in enumerate((".worktrees", "../elsewhere", "../elsewhere")):
+        wait_until(lambda: not swarm.status()["daemon"]["running"])
+        if number == 1:
+            settings = swarm.top / "swarm.toml"
+            settings.write_text(f'[worktrees]\nroot = "{root}"\n')
+            for command in ("start", "recover"):
+                told_so = swarm(command, code=2).err
+                assert f"is not where the worktrees of r are: {swarm.top / '.worktrees'}" in told_so
+            settings.unlink()
+            swarm("discard", "r", "--force", "--yes", "staging")
+            swarm("stop", code=None)
+            settings.write_text(f'[worktrees]\nroot = "{root}"\n')
+            swarm.look_again()
+        swarm.check_landed(swarm.run(swarm.plan("r", [swarm.task(f"t{number}")], verify=[suite])))
+        place = Path(told.read_text().strip())
+        assert ".git" not in place.parts
+        assert place.parent == Path(os.path.realpath(swarm.top / root)) / ".verify"
+        listed = git(landing, "worktree", "list", "--porcelain").splitlines()
+        assert [line for line in listed if line.startswith("worktree ")][1:] == [f"worktree {place}"]
+        swarm("audit")
+    assert not (swarm.top / ".worktrees" / ".verify").exists()
+
+
 def test_what_git_tracks_is_not_copied(swarm: Swarm) -> None:
     """A copy of tracked files would be verified instead of what lands: refused with what is tracked, as is a folder that the
     worktrees lie in; whatever reads the settings says so, and nothing has begun."""

@@ -268,7 +268,7 @@ def test_a_worktree_of_a_verification_that_nobody_asks_for_is_freed(swarm: Swarm
     wait_until(
         lambda: not swarm.status()["daemon"]["running"]
     )  # beside one that works nothing is taken for left
-    pool = common_dir(swarm.top) / "swarm" / "scratch" / ".pool"
+    pool = swarm.top / ".worktrees" / ".verify" / ".pool"
     (record,) = pool.glob("*.json")
     record.write_text(json.dumps({**json.loads(record.read_text()), "key": "verify/r/t/1"}))
     check_mended(swarm, "worktree")

@@ -258,13 +258,13 @@ def test_suites_and_setup_are_shut_in(shut_in: Swarm, without_bubblewrap: str, b
     assert subject == "x"
     assert temporary == ("/tmp" if by == "bubblewrap" else f"{own}/tmp")
     assert coverage == f"{temporary}/.coverage"
-    assert own_home.startswith(f"{shut_in.top}/.git/swarm/")
-    assert home.startswith(f"{shut_in.top}/.git/swarm/scratch/")
+    assert own_home.startswith(f"{shut_in.top}/.worktrees/.verify/")
+    assert home.startswith(f"{shut_in.top}/.worktrees/.verify/")
     assert described
     assert inside == []
     assert not Path("/tmp/swarm-evil").exists()
     assert not list(shut_in.top.rglob("swarm-evil"))
-    assert not list((shut_in.top / ".git" / "swarm" / "scratch" / ".own").iterdir())
+    assert not list((shut_in.top / ".worktrees" / ".verify" / ".own").iterdir())
 
 
 LOOK = """
