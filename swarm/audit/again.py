@@ -125,6 +125,7 @@ def _pool(
         user_config=False,
         saves=False,
         rooms=rooms,
+        home=repository,
     )
 
 

@@ -465,6 +465,7 @@ def open_edges(
         objects=landing.objects,
         user_config=False,
         saves=False,
+        home=repository,
     )
     return Edges(
         places=places,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import stat
@@ -26,6 +27,7 @@ from swarm.errors import SwarmError, UsageError
 TAIL_BYTES = 4096
 LOOK_EVERY_S = 0.5
 NAMED_MAX = 5
+ORIGIN = "swarm-origin"  # in a worktree's record: settings for the git of the setup command
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,8 @@ class WorktreeSetupFailed(SwarmError):
 
 @dataclass(frozen=True, slots=True)
 class Furnishing:
-    """The settings. `source` is the folder that `copy` and `share` are relative to; without one they do
-    nothing."""
+    """The settings. `source` is the folder that `copy` and `share` are relative to; without one they do nothing. In worktrees of a
+    repository of ours, which has no remote, the setup command's git resolves relative addresses of submodules as in `home`."""
 
     source: Path | None
     setup: str = ""
@@ -62,6 +64,7 @@ class Furnishing:
     share: tuple[str, ...] = ()
     bounds: Bounds = USUAL
     rooms: Rooms = NO_ROOMS
+    home: git.Repository | None = None
 
     def __post_init__(self) -> None:
         for path in (*self.copy, *self.share):
@@ -102,6 +105,8 @@ class Furnishing:
         own = log.with_suffix(".own")
         if self.rooms.holds_setup:
             prefix, env = self.rooms.setup(tree, own), self.rooms.environment(env, own)
+        if self.home is not None:
+            env |= _with_origin(tree, self.home.origin())
         try:
             wrong = self._carry_out([*prefix, "/bin/sh", "-c", self.setup], tree.path, env, log)
         finally:
@@ -212,6 +217,23 @@ def _link(source: Path, target: Path) -> None:
         return  # tracked, or made by an earlier hand: the files of the base win
     target.parent.mkdir(parents=True, exist_ok=True)
     os.symlink(source, target)
+
+
+def _with_origin(tree: LinkedTree, address: str) -> dict[str, str]:
+    """Gives the variables by which git takes `address` for the remote `origin` of a worktree, and of nothing else: a setting that
+    was given plainly would count in its submodules too, and theirs would be resolved by it."""
+    admin = os.fspath(tree.admin)
+    if "\n" in admin:
+        return {}  # git has no words for it
+    quoted = address.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    origin = tree.admin / ORIGIN
+    origin.write_text(f'[remote "origin"]\n\turl = "{quoted}"\n', "utf-8", "surrogateescape")
+    only_here = re.sub(r"[\\*?\[]", r"\\\g<0>", admin)
+    return {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"includeIf.gitdir:{only_here}.path",
+        "GIT_CONFIG_VALUE_0": os.fspath(origin),
+    }
 
 
 def _tail(log: Path) -> str:

@@ -65,14 +65,16 @@ class Pool:
         saved_refs_max: int = 1000,
         added_bytes_max: int = 0,
         rooms: Rooms = NO_ROOMS,
+        home: git.Repository | None = None,
     ) -> None:
         """Opens the pool at `root`, which need not exist; `repository` may be a bare git folder.
 
         `lock` guards git's bookkeeping against other processes. `copy` and `share` are paths in `source`
         (default: the repository's own top) that each worktree gets as copies and as links; `setup` is a
-        shell command run in it, in its room of `rooms`. With `saves` false nothing is saved before it is removed: for checkouts
-        that nobody works in. Of the files of one worktree at most `added_bytes_max` bytes go into commits, 0 for any size; one with
-        more is kept as it lies. Raises UsageError for paths that leave `source`.
+        shell command run in it, in its room of `rooms`, which resolves relative addresses as `home` does. With `saves` false
+        nothing is saved before it is removed: for checkouts that nobody works in. Of the files of one worktree at most
+        `added_bytes_max` bytes go into commits, 0 for any size; one with more is kept as it lies. Raises UsageError for paths that
+        leave `source`.
         """
         top = repository.top if isinstance(repository, git.Repository) else None
         common = repository.common_dir if isinstance(repository, git.Repository) else Path(repository)
@@ -83,7 +85,8 @@ class Pool:
         self._owns_objects = objects is None
         self._lock = lock
         self._top = top
-        self.furnishing = Furnishing(source or top, setup, tuple(copy), tuple(share), setup_bounds, rooms)
+        lent = (tuple(copy), tuple(share))
+        self.furnishing = Furnishing(source or top, setup, *lent, setup_bounds, rooms, home)
         self._follower = Follower(self.common, lock, self.objects, self._save_record, user_config)
         self._choosing = threading.Lock()
         self._readers: dict[str, git.Reader] = {}  # of what is being collected, by key

@@ -114,6 +114,33 @@ def test_what_git_ignores_is_provided(swarm: Swarm) -> None:
         assert task_of(run, f"t{n}")["attempts"][0]["touched"] == [f"out{n}"]
 
 
+def test_a_submodule_with_a_relative_address_is_set_up_for_suites_too(swarm: Swarm) -> None:
+    """What `git submodule update --init` brings into a worker's worktree it brings into a suite's, into those of `verify` and
+    `audit` and into that of a finish: a relative address is resolved by the remote of the checkout."""
+    lib, up = swarm.outside / "far" / "lib", swarm.outside / "far" / "up.git"
+    git(swarm.outside, "init", "-q", "-b", "main", str(lib))
+    git(lib, "-c", "user.name=Ada", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "empty")
+    (lib / "l.txt").write_text("from the library\n")
+    git(lib, "add", "-A")
+    git(lib, "-c", "user.name=Ada", "-c", "user.email=a@b", "commit", "-q", "-m", "library")
+    git(swarm.top, "remote", "add", "origin", str(up))
+    allowed = "git -c protocol.file.allow=always submodule"
+    git(swarm.top, *allowed.split()[1:], "--quiet", "add", "../lib", "vendor/lib")
+    settings = f'sandbox_setup = false\n[worktrees]\nsetup = "{allowed} update --init"\n'
+    (swarm.top / "swarm.toml").write_text(settings)
+    git(swarm.top, "add", "-A")
+    git(swarm.top, "commit", "-q", "-m", "with a submodule")
+    swarm.look_again()
+    read = "cat vendor/lib/l.txt"
+    task = swarm.task("t", f"{read} > out", claims=["out"])
+    swarm.check_landed(swarm.run(swarm.plan("r", [task], verify=[f"{read} | cmp - out"])))
+    assert swarm("verify", "--json").json["ok"] is True
+    assert swarm("audit", "--verify", "1", "--json").json["ok"] is True
+    git(swarm.top, "commit", "-q", "--allow-empty", "-m", "meanwhile")
+    swarm("finish")
+    swarm.look_again()
+
+
 def test_suites_run_beside_the_workers_and_move_with_the_setting(swarm: Swarm) -> None:
     """A suite's worktree lies below no folder called `.git`, in which test runners find nothing. While there are runs with
     worktrees in another place than is set, that is refused; without them nothing is left there, on the disk or in git's records."""

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from swarm.edge import git
+from swarm.edge.furnish import ORIGIN
 from swarm.edge.leftovers import Collected
 from swarm.edge.worktrees import Pool
 from tests.conftest import git as sh
@@ -243,8 +245,6 @@ def test_a_repository_without_submodules_costs_no_process_more(
     repo: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where no submodule is, collecting asks git for `add` and nothing else."""
-    from swarm.edge import git
-
     worker = Worker(repo, pool, sh(repo, "rev-parse", "HEAD"), "open")
     (worker.tree / "symlink").write_text("work")
     asked = []
@@ -253,3 +253,65 @@ def test_a_repository_without_submodules_costs_no_process_more(
     assert worker.ends().problem == ""
     assert [args for args in asked if "add" not in args] == []
     assert len(asked) == 1
+
+
+# --- relative addresses ---------------------------------------------------------------------------------------------
+
+
+def repository_of(place: Path, name: str, **submodules: str) -> Path:
+    """Makes a repository with a file and with submodules, each by its name, at an address that is written as it is."""
+    made = place / name
+    sh(place, "init", "-q", "-b", "main", str(made))
+    (made / name).write_text("x\n")
+    for path, address in submodules.items():
+        sh(made, "config", "--file", ".gitmodules", f"submodule.{path}.path", path)
+        sh(made, "config", "--file", ".gitmodules", f"submodule.{path}.url", address)
+        head = sh(Path(os.path.normpath(made / address)), "rev-parse", "HEAD")
+        sh(made, "update-index", "--add", "--cacheinfo", f"160000,{head},{path}")
+    sh(made, "add", name, *[".gitmodules"] * bool(submodules))
+    sh(made, "commit", "-qm", name)
+    return made
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize(("named", "at"), [("", ""), ("origin", "/"), ("origin", ".."), ("other", "/")])
+def test_a_relative_address_leads_where_it_does_in_the_checkout(tmp_path: Path, named: str, at: str) -> None:
+    """In a worktree of a repository of ours, which has no remote, the setup command finds submodules with relative addresses as in
+    the user's checkout: beside its remote, or beside itself where it has none; and those of a submodule beside that."""
+    far = tmp_path / "far" / "away"
+    (far / "libs").mkdir(parents=True)
+    repository_of(far / "libs", "inner")
+    repository_of(far / "libs", "lib", inner="../inner")
+    user = repository_of(far, "user", lib="../libs/lib")
+    if named:
+        up, user = user, tmp_path / "user"
+        sh(tmp_path, "clone", "-q", "-o", named, str(up), str(user))
+        sh(user, "config", f"remote.{named}.url", str(up) if at == "/" else "../far/away/user")
+    ours = tmp_path / "ours [1]*.git"
+    sh(tmp_path, "clone", "-q", "--bare", str(user), str(ours))
+    sh(ours, "remote", "remove", "origin")
+    setup = "git -c protocol.file.allow=always submodule update --init --recursive"
+    home = git.Repository.discover(user)
+    pool = Pool(ours, tmp_path / "pool", lock=tmp_path / "lock", source=user, setup=setup, home=home)
+    tree = pool.take("verify", sh(user, "rev-parse", "HEAD"))
+    assert (tree / "lib" / "lib").exists()
+    assert (tree / "lib" / "inner" / "inner").exists()
+    assert sh(tree, "remote") == ""
+    pool.close()
+
+
+@pytest.mark.parametrize("address", ["git@host:me/p.git", "https://host/p q", 'ssh://h/a"b\\', "/p/ü\n"])
+def test_an_address_arrives_as_it_is(repo: Path, tmp_path: Path, address: str) -> None:
+    """The setup command's git is told the very address that the user's remote has, whatever is in it."""
+    sh(repo, "config", "remote.origin.url", address)
+    made = tmp_path / "made"
+    ours = tmp_path / "ours.git"
+    sh(tmp_path, "clone", "-q", "--bare", str(repo), str(ours))
+    sh(ours, "remote", "remove", "origin")
+    home = git.Repository.discover(repo)
+    setup = f"git config -z remote.origin.url > {made}"
+    pool = Pool(ours, tmp_path / "pool", lock=tmp_path / "lock", source=repo, setup=setup, home=home)
+    pool.take("verify", sh(repo, "rev-parse", "HEAD"))
+    assert made.read_text() == f"{os.path.normpath(address) if address[0] == '/' else address}\0"
+    assert len([*ours.glob(f"worktrees/*/{ORIGIN}")]) == 1
+    pool.close()

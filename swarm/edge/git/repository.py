@@ -148,6 +148,18 @@ class Repository:
         found = re.match(r"(.*) <(.*)> \d+ [+-]\d+$", asked.text, re.DOTALL) if asked.code == 0 else None
         return (found[1], found[2]) if found and found[1] and found[2] else None
 
+    def origin(self) -> str:
+        """Gives what git resolves a submodule's relative address by in a checkout: where the remote `origin` is, or the only other
+        one, else the checkout itself. A path is absolute."""
+        asked = ("config", "-z", "--get-regexp", r"^remote\..*\.url$")
+        listed = run(*asked, git_dir=self.git_dir, user_config=True, ok=(0, 1)).out
+        pairs = (entry.partition("\n") for entry in decode(listed).split("\0") if entry)
+        urls = {key.removeprefix("remote.").removesuffix(".url"): url for key, _, url in pairs}
+        top = self.top or self.git_dir
+        url = urls.get("origin") or (next(iter(urls.values())) if len(urls) == 1 else "")
+        is_path = ":" not in url.partition("/")[0]  # else a scheme, or a host
+        return os.path.normpath(top / url) if is_path else url
+
     def worktrees_of_branch(self, branch: str) -> list[Path]:
         """Lists the worktrees that have `branch` (without `refs/heads/`) checked out; one whose folder is gone is no checkout."""
         if not self._is_some_head(f"ref: refs/heads/{branch}"):
