@@ -19,16 +19,23 @@ from swarm.audit.breaches import Breach
 from swarm.audit.line import Landing
 from swarm.core.model import Suite
 from swarm.core.places import AttemptPlaces
+from swarm.core.state import some
 from swarm.daemon.verification import Outcomes, verify_alone
 from swarm.edge import git
-from swarm.edge.furnish import Bounds
+from swarm.edge.furnish import Bounds, WorktreeSetupFailed
 from swarm.edge.sandbox import choose
 from swarm.edge.suite_rooms import Rooms
 from swarm.edge.worktrees import Pool
 from swarm.errors import SwarmError
 from swarm.settings import WorktreeSettings
 
+NAMED_MAX = 3
+SAID_MAX = 500
 Bench = Callable[[str, Sequence[Suite]], Outcomes]
+
+
+class NothingSaid(SwarmError):
+    """Suites could not do their work, so nothing is known of the commit."""
 
 
 def look(
@@ -37,12 +44,21 @@ def look(
     repository: git.Repository,
     landing: Path,
     environ: Mapping[str, str],
-) -> Iterator[Breach]:
-    """Verifies `count` landings again, or all where there are fewer; those that nothing verifies are passed over."""
+) -> tuple[list[Breach], str]:
+    """Verifies `count` landings again, or all where there are fewer; those that nothing verifies are passed over. Gives also which
+    of them could not be, and why; "" where all could."""
     verified = [each for each in landings if each.attempt is not None and each.attempt.to_pass]
+    found: list[Breach] = []
+    unseen: dict[str, list[str]] = {}
+    chosen = _sample(verified, count)
     with _bench(repository, landing, environ) as bench:
-        for each in _sample(verified, count):
-            yield from _again(each, bench)
+        for each in chosen:
+            try:
+                found += _again(each, bench)
+            except (SwarmError, OSError) as error:
+                unseen.setdefault(_why(error), []).append(each.name)
+    told = [f"{some(names, NAMED_MAX)} could not be verified again. {why}" for why, names in unseen.items()]
+    return found, " ".join(told)
 
 
 def verify(
@@ -52,7 +68,7 @@ def verify(
     landing: Path,
     environ: Mapping[str, str],
 ) -> Outcomes:
-    """Runs suites on one commit of staging; none where there are none."""
+    """Runs suites on one commit of staging; none where there are none. Raises `NothingSaid` where one could not do its work."""
     if not suites:
         return Outcomes((), "")
     with _bench(repository, landing, environ) as bench:
@@ -72,13 +88,38 @@ def _bench(repository: git.Repository, landing: Path, environ: Mapping[str, str]
         bounds = Bounds(output_bytes=limits.output_bytes_max, processes=limits.processes_max)
         pool = _pool(folder, repository, landing, settings.worktrees, rooms, bounds)
         try:
-            yield lambda commit, suites: verify_alone(
-                pool, AttemptPlaces(folder / "runs" / commit), environ, commit, suites, rooms, bounds
+            yield lambda commit, suites: _heard(
+                lambda: verify_alone(
+                    pool, AttemptPlaces(folder / "runs" / commit), environ, commit, suites, rooms, bounds
+                )
             )
         finally:
             pool.close()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _heard(run: Callable[[], Outcomes]) -> Outcomes:
+    """Gives what suites say; where they could not do their work, why, without a word of files that go with the checkout."""
+    try:
+        outcomes = run()
+    except WorktreeSetupFailed as failed:
+        said = f" Its output ends:\n{failed.tail}" if failed.tail else ""
+        raise NothingSaid(failed.cause, f"No suite has run.{said}", failed.remedy) from failed
+    if outcomes.trouble:
+        cause = f"The suites could not do their work: {outcomes.trouble}."
+        raise NothingSaid(cause, "They say nothing.", "make room")
+    return outcomes
+
+
+def _why(error: SwarmError | OSError) -> str:
+    """Says in one line why suites could not do their work."""
+    if not isinstance(error, SwarmError):
+        return f"{error}."
+    said = " ".join(error.consequence.split())[-SAID_MAX:]
+    step = f"Next: {error.next_step}" if error.next_step else ""
+    told = (part if part.endswith(".") else f"{part}." for part in (error.cause, said, step) if part)
+    return " ".join(told)
 
 
 def _sample(landings: Sequence[Landing], count: int) -> list[Landing]:
@@ -132,17 +173,7 @@ def _pool(
 def _again(landing: Landing, bench: Bench) -> Iterator[Breach]:
     attempt, commit = landing.attempt, landing.commit.oid
     assert attempt is not None
-    try:
-        outcomes = bench(commit, attempt.to_pass)
-    except (SwarmError, OSError) as error:
-        cause = error.cause if isinstance(error, SwarmError) else str(error)
-        yield Breach("I5", f"{landing.name} could not be verified again: {cause}", run=landing.run.id)
-        return
-    if outcomes.trouble:
-        text = f"{landing.name} could not be verified again: {outcomes.trouble}"
-        yield Breach("I5", f"{text}.", run=landing.run.id, next_step="make room, then audit again")
-        return
-    for result in outcomes.suites:
+    for result in bench(commit, attempt.to_pass).suites:
         if result.outcome != "passed":
             last = result.tail.splitlines()[-1:] or ["no output"]
             text = f"{landing.name} does not pass {result.name} again ({result.outcome}: {last[0][:200]})"

@@ -102,7 +102,8 @@ class Breach:
 
 @dataclass(slots=True)
 class Report:
-    """What an audit gives: breaches, notes on what is no breach, what could not be looked at, and how far the journal was."""
+    """What an audit gives: breaches, notes on what is no breach, what could not be looked at, of which it was asked for what is
+    `hindered`, and how far the journal was."""
 
     seq: int = 0
     runs: tuple[str, ...] = ()
@@ -110,13 +111,21 @@ class Report:
     breaches: list[Breach] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     unseen: dict[str, str] = field(default_factory=dict)
+    hindered: set[str] = field(default_factory=set)
     looks: int = 1
     elapsed_s: float = 0.0
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is broken."""
-        return not self.breaches
+        """Whether nothing is broken, as far as it was to be looked at."""
+        return not (self.breaches or self.hindered)
+
+    def looked(self, invariant: str, hindered: str) -> None:
+        """Notes that an invariant was looked at because that was asked for, or what has kept the audit from it."""
+        self.unseen.pop(invariant, None)
+        if hindered:
+            self.unseen[invariant] = hindered
+            self.hindered.add(invariant)
 
 
 def document(report: Report) -> dict[str, Any]:
@@ -168,8 +177,11 @@ def text(report: Report) -> str:
     looked_at = ((report.landings, "landing"), (len(report.runs), "run"), (report.seq, "record"))
     counted = ", ".join(f"{number} {word}{'' if number == 1 else 's'}" for number, word in looked_at)
     what = f"{counted} in the journal"
-    if report.ok:
-        lines.append(f"All {seen} invariants that were looked at hold: {what}, {report.elapsed_s:.1f} s.")
+    if not report.breaches:
+        lacking = f", but {', '.join(sorted(report.hindered))} could not be looked at" * bool(report.hindered)
+        lines.append(
+            f"All {seen} invariants that were looked at hold{lacking}: {what}, {report.elapsed_s:.1f} s."
+        )
     else:
         numbers = _numbers(report.breaches)
         lines.append(f"Broken: {', '.join(numbers)} ({what}, {report.elapsed_s:.1f} s).")

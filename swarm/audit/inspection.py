@@ -81,8 +81,9 @@ def audit(top: Path, environ: Mapping[str, str], *, run: str | None = None, veri
         if verify:
             from swarm.audit import again  # settings and the daemon's code cost more time than all the rest
 
-            report.breaches += again.look(look.landings, verify, repository, places.landing, environ)
-            report.unseen.pop("I5", None)
+            found, hindered = again.look(look.landings, verify, repository, places.landing, environ)
+            report.breaches += found
+            report.looked("I5", hindered)
     finally:
         landing.close()
     report.elapsed_s = time.monotonic() - began

@@ -195,7 +195,7 @@ class _Bench:
             except WorktreeSetupFailed as failed:
                 os.makedirs(self._folder, exist_ok=True)
                 shutil.copyfile(failed.log, self._folder / SETUP_LOG)  # the next one takes its place
-                self._set_up_before()
+                self._set_up_before(failed)
                 return failed
             # Also where nothing shuts them in: `git config` or `git gc` in a worktree is for the repository that it belongs to.
             rooms = self._verifier.rooms
@@ -204,11 +204,15 @@ class _Bench:
             self.ready = True
         return None
 
-    def _set_up_before(self) -> None:
+    def _set_up_before(self, failed: WorktreeSetupFailed) -> None:
         """Sets the worktree up at the commit before. Raises WorktreeSetupFailed where that fails as well: it is nothing that the
-        candidate brings, and may be a network or a disk that is better later."""
+        candidate brings, and may be a network or a disk that is better later. Where there is none, as before what a run started
+        from, nobody can tell, so that is what `failed` at the candidate."""
         scratch = self._verifier.scratch
-        scratch.take(self.key, scratch.objects.commit(self._candidate).parents[0])
+        before = scratch.objects.commit(self._candidate).parents[:1]
+        if not before or scratch.objects.kind(before[0]) is None:
+            raise failed
+        scratch.take(self.key, before[0])
 
     def not_run(self, suites: Sequence[Suite], unmade: WorktreeSetupFailed) -> tuple[SuiteResult, ...]:
         """Gives the outcomes where no worktree could be made for the suites."""

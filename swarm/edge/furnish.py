@@ -43,14 +43,16 @@ USUAL = Bounds()
 
 
 class WorktreeSetupFailed(SwarmError):
-    """The setup command did not succeed; `tail` is the end of its output, `log` the file that holds all of
-    it."""
+    """The setup command did not succeed; `tail` is the end of its output, `log` the file that holds all of it, `remedy` what is to
+    be done where that can be told without looking there."""
 
-    def __init__(self, cause: str, tail: str, log: Path, next_step: str) -> None:
-        shown = f"No worker was started there. Its output ends:\n{tail}" if tail else ""
-        super().__init__(cause, shown, next_step)
+    def __init__(self, cause: str, tail: str, log: Path, remedy: str, *, see_log: bool = False) -> None:
+        shown = f"Its output ends:\n{tail}" if tail else ""
+        steps = (f"see {log}" if see_log else "", remedy)
+        super().__init__(cause, shown, "; ".join(filter(None, steps)))
         self.tail = tail
         self.log = log
+        self.remedy = "; ".join(filter(None, ("see to what it lacks" if see_log else "", remedy)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +124,9 @@ class Furnishing:
                 "have it leave the folder that it runs in",
             )
         if wrong:
-            step = f"see {log}"
-            if prefix:
-                step += (
-                    "; it is shut in by the sandbox, so one that writes elsewhere needs sandbox_setup = false"
-                )
-            raise WorktreeSetupFailed(
-                f"The setup command of the worktrees {wrong}: {self.setup}", _tail(log), log, step
-            )
+            held = "it is shut in by the sandbox, so one that writes elsewhere needs sandbox_setup = false"
+            cause = f"The setup command of the worktrees {wrong}: {self.setup}"
+            raise WorktreeSetupFailed(cause, _tail(log), log, held if prefix else "", see_log=True)
         self._check_setup(tree, lent, log)
 
     def _carry_out(self, argv: Sequence[str], cwd: Path, env: Mapping[str, str], log: Path) -> str:

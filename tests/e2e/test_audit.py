@@ -68,6 +68,26 @@ def test_suites_run_again_on_request(swarm: Swarm) -> None:
     assert audit(swarm)["ok"] is True
 
 
+def test_suites_that_could_not_run_are_no_breach(swarm: Swarm) -> None:
+    """Where the setup of the worktrees fails nobody knows whether what landed passes: that is told with what it said, as not looked
+    at, and no task is to be undone for it. Nor did the audit come to its end: it ends with 1."""
+    swarm.run(swarm.plan("r", [swarm.task("a"), swarm.task("b")], verify=["true"]))
+    setup = {"SWARM_WORKTREES__SETUP": "echo no network >&2; exit 1"}
+    document = audit(swarm, "--verify", "2", code=1, **setup)
+    assert (document["ok"], document["broken"]) == (False, [])
+    (unseen,) = [each for each in document["invariants"] if each["ok"] is not True]
+    assert unseen["id"] == "I5"
+    assert unseen["unseen"].count("The setup command of the worktrees ended with status 1") == 1
+    assert all(f"the landing of {task} attempt 1" in unseen["unseen"] for task in ("a", "b"))
+    told = swarm("audit", "--verify", "1", code=1, **setup).out
+    assert "broken" not in told.lower()
+    assert "undo" not in told
+    assert "Not looked at: I5; " in told
+    assert "No suite has run. Its output ends: no network. Next: see to what it lacks" in told
+    assert "All 19 invariants that were looked at hold, but I5 could not be looked at" in told
+    assert "swarm-verify-" not in told  # where its log was
+
+
 def test_what_is_broken_is_told_with_its_number(swarm: Swarm) -> None:
     """A breach ends with 1 and is told by number, cause, consequence and next step; the same with a daemon that lives."""
     swarm.run(swarm.plan("r", [swarm.task("a"), swarm.task("b", needs=["a"])]))

@@ -155,6 +155,24 @@ def test_verify_runs_every_suite_on_staging(swarm: Swarm) -> None:
     git(swarm.top, "branch", "-f", "swarm/r/staging", before[0])
 
 
+def test_verify_says_why_no_suite_could_run(swarm: Swarm) -> None:
+    """Where the setup of the worktrees fails, `swarm verify` shows the end of its output, and names no file that is gone; also on
+    what the run started from, before which there is nothing that one could try."""
+    git(swarm.top, "commit", "-q", "--allow-empty", "-m", "second")
+    swarm.look_again()
+    swarm.run(swarm.plan("r", [swarm.task("a")], verify=["true"]))
+    swarm.wait_for_rest()
+    landed = swarm.staging("r")
+    for commit in (landed, "main"):
+        git(swarm.top, "branch", "-f", "swarm/r/staging", commit)
+        said = swarm("verify", code=1, SWARM_WORKTREES__SETUP="echo no network >&2; exit 1").err
+        assert said.startswith("The setup command of the worktrees ended with status 1: echo no network")
+        assert "No suite has run. Its output ends:\nno network\n" in said
+        assert "No worker" not in said
+        assert "swarm-verify-" not in said
+    git(swarm.top, "branch", "-f", "swarm/r/staging", landed)
+
+
 def test_a_run_that_nothing_verifies_says_so(swarm: Swarm) -> None:
     """Where the plan has no suites nothing has passed either."""
     swarm.run(swarm.plan("r", [swarm.task("a")]))
