@@ -1,6 +1,7 @@
 """Runs the suites of landings again, in a throw-away checkout, as their verification did.
 
-Hides the throw-away repository: it borrows the landing repository's objects and nothing is ever written back. Rules for editing:
+Hides the throw-away repository: it borrows the landing repository's objects, the user's for what that lacks, and nothing is ever
+written back. Rules for editing:
 what is sampled is spread over each line and always holds the newest landing.
 """
 
@@ -24,6 +25,7 @@ from swarm.daemon.verification import Outcomes, verify_alone
 from swarm.edge import git
 from swarm.edge.furnish import Bounds, WorktreeSetupFailed
 from swarm.edge.sandbox import choose
+from swarm.edge.secluded import quoted
 from swarm.edge.suite_rooms import Rooms
 from swarm.edge.worktrees import Pool
 from swarm.errors import SwarmError
@@ -51,7 +53,7 @@ def look(
     found: list[Breach] = []
     unseen: dict[str, list[str]] = {}
     chosen = _sample(verified, count)
-    with _bench(repository, landing, environ) as bench:
+    with _bench(repository, landing, [landing / "objects"], environ) as bench:
         for each in chosen:
             try:
                 found += _again(each, bench)
@@ -71,18 +73,25 @@ def verify(
     """Runs suites on one commit of staging; none where there are none. Raises `NothingSaid` where one could not do its work."""
     if not suites:
         return Outcomes((), "")
-    with _bench(repository, landing, environ) as bench:
+    stores = [landing / "objects"]
+    if git.missing(landing, [commit]):  # made there by hand, and not landed yet
+        theirs = repository.common_dir / "objects"
+        stores += [theirs, *git.alternates(theirs)]
+    with _bench(repository, landing, stores, environ) as bench:
         return bench(commit, suites)
 
 
 @contextmanager
-def _bench(repository: git.Repository, landing: Path, environ: Mapping[str, str]) -> Iterator[Bench]:
-    """Gives a function that runs suites on a commit of staging, in a checkout that is removed afterwards."""
+def _bench(
+    repository: git.Repository, landing: Path, stores: Sequence[Path], environ: Mapping[str, str]
+) -> Iterator[Bench]:
+    """Gives a function that runs suites on a commit of staging, in a checkout that is removed afterwards; its objects are in
+    `stores`."""
     top = repository.working_top()
     settings = config.load(top, environ)
     rooms = Rooms.of(choose(settings, environ), settings, repository.common_dir, top, environ)
     folder = Path(tempfile.mkdtemp(prefix="swarm-verify-"))
-    rooms = dataclasses.replace(rooms, lent=(landing / "objects",), kept=(*rooms.kept, folder))
+    rooms = dataclasses.replace(rooms, lent=tuple(stores), kept=(*rooms.kept, folder))
     try:
         limits = settings.limits
         bounds = Bounds(output_bytes=limits.output_bytes_max, processes=limits.processes_max)
@@ -150,7 +159,7 @@ def _pool(
     git.run(*made, cwd=folder)
     (bare / "objects" / "info").mkdir(exist_ok=True)
     (bare / "objects" / "info" / "alternates").write_text(
-        f"{landing / 'objects'}\n", "utf-8", "surrogateescape"
+        "".join(f"{quoted(str(store))}\n" for store in rooms.lent), "utf-8", "surrogateescape"
     )
     if (landing / "shallow").exists():
         shutil.copyfile(landing / "shallow", bare / "shallow")

@@ -155,6 +155,23 @@ def test_verify_runs_every_suite_on_staging(swarm: Swarm) -> None:
     git(swarm.top, "branch", "-f", "swarm/r/staging", before[0])
 
 
+def test_verify_runs_on_what_was_committed_on_staging_by_hand(swarm: Swarm) -> None:
+    """A commit that a person made on staging is verified before any daemon has taken it in; its history is there for the suites."""
+    seen = swarm.outside / "seen"
+    suite = f"test ! -e by-hand || git log --format=%s > {shlex.quote(str(seen))}"
+    swarm.run(swarm.plan("r", [swarm.task("a")], verify=[suite]))
+    swarm.wait_for_rest()
+    landed, tree = swarm.staging("r"), Path(swarm.run_of("r")["staging"]["worktree"])
+    (tree / "by-hand").write_text("mine\n")
+    git(tree, "add", "by-hand")
+    git(tree, "commit", "-q", "-m", "mine")
+    git(swarm.top, "branch", "-f", "swarm/r/staging", git(tree, "rev-parse", "HEAD"))
+    assert swarm("verify", "--json").json["ok"] is True
+    assert seen.read_text().splitlines()[:2] == ["mine", "Land a: Task a"]
+    git(swarm.top, "branch", "-f", "swarm/r/staging", landed)
+    git(tree, "checkout", "-q", "--detach", landed)
+
+
 def test_verify_says_why_no_suite_could_run(swarm: Swarm) -> None:
     """Where the setup of the worktrees fails, `swarm verify` shows the end of its output, and names no file that is gone; also on
     what the run started from, before which there is nothing that one could try."""
@@ -163,7 +180,7 @@ def test_verify_says_why_no_suite_could_run(swarm: Swarm) -> None:
     swarm.run(swarm.plan("r", [swarm.task("a")], verify=["true"]))
     swarm.wait_for_rest()
     landed = swarm.staging("r")
-    for commit in (landed, "main"):
+    for commit in (landed, "main", "main~1"):
         git(swarm.top, "branch", "-f", "swarm/r/staging", commit)
         said = swarm("verify", code=1, SWARM_WORKTREES__SETUP="echo no network >&2; exit 1").err
         assert said.startswith("The setup command of the worktrees ended with status 1: echo no network")
