@@ -89,9 +89,9 @@ def _bench(
     `stores`."""
     top = repository.working_top()
     settings = config.load(top, environ)
-    rooms = Rooms.of(choose(settings, environ), settings, repository.common_dir, top, environ)
     folder = Path(tempfile.mkdtemp(prefix="swarm-verify-"))
-    rooms = dataclasses.replace(rooms, lent=tuple(stores), kept=(*rooms.kept, folder))
+    rooms = Rooms.of(choose(settings, environ), settings, repository.common_dir, top, environ, folder)
+    rooms = dataclasses.replace(rooms, lent=tuple(stores))
     try:
         limits = settings.limits
         bounds = Bounds(output_bytes=limits.output_bytes_max, processes=limits.processes_max)

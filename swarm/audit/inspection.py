@@ -150,7 +150,7 @@ def _look(repository: git.Repository, places: Places, landing: LandingRepository
             breaches += keeping.unowned(folded, users, repository.common_dir)
             breaches += processes.look(runs, places, all_runs=run is None)
             commits = {each.commit.oid for each in landings}
-            around = Surroundings(folded, runs, places, repository.common_dir, landing, commits, notes)
+            around = Surroundings(folded, runs, places, repository, landing, commits, notes)
             breaches += around.look()
         if (landing.path / "HEAD").exists():
             breaches += keeping.whole(landing.path)

@@ -20,9 +20,9 @@ from swarm.core.places import Places
 from swarm.core.run import Run
 from swarm.core.state import Swarm, pending_commands
 from swarm.daemon.verification import bench_key, finish_key
-from swarm.edge import git, linked, orphans
+from swarm.edge import git, linked, orphans, scratch
 from swarm.edge.follower import MOVE
-from swarm.edge.ground import POOL, VERIFY
+from swarm.edge.ground import POOL
 from swarm.edge.landing import LandingRepository
 from swarm.edge.leases import Lease
 from swarm.edge.linked import LinkedTree
@@ -66,10 +66,15 @@ class Surroundings:
     fold: Fold
     runs: Sequence[Run]
     places: Places
-    common: Path
+    repository: git.Repository
     landing: LandingRepository
     landings: Collection[str]
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def common(self) -> Path:
+        """The common git folder of the repository."""
+        return self.repository.common_dir
 
     def look(self) -> Iterator[Breach]:
         """Finds what does not agree. What is no breach goes into `notes`."""
@@ -135,7 +140,10 @@ class Surroundings:
     def _verification(self, swarm: Swarm, leases: Leases) -> Iterator[Breach]:
         records = linked.records(self.landing.path)
         roots = {tree.path.parent for tree in records}
-        roots |= {Path(run.worktree).parent.parent / VERIFY for run in swarm.runs.values() if run.worktree}
+        for run in swarm.runs.values():
+            if run.worktree:
+                root = Path(run.worktree).parent.parent
+                roots.add(scratch.folder(self.repository.working_top(), root, self.places.state, os.environ))
         known: set[Path] = set()
         for root in sorted(roots):
             lock = self.places.worktrees_lock

@@ -39,9 +39,9 @@ from swarm.crashpoints import crash_at
 from swarm.daemon.edges import Edges
 from swarm.daemon.finishing import Finisher
 from swarm.daemon.verification import bench_key, finish_key
-from swarm.edge import foresight, git, linked, opened, orphans, process, pruning
+from swarm.edge import foresight, git, linked, opened, orphans, process, pruning, scratch
 from swarm.edge.furnish import Bounds
-from swarm.edge.ground import POOL, VERIFY
+from swarm.edge.ground import POOL
 from swarm.edge.host import Host
 from swarm.edge.landing import LandingRepository
 from swarm.edge.lockfile import MergeLockHeld, exclusive
@@ -405,6 +405,11 @@ def _make_branch(work: KeptWork, edges: Edges) -> bool:
     return True
 
 
+def _there(folder: Path) -> Path:
+    """Gives the folder itself, or that above it which is there."""
+    return next(path for path in (folder, *folder.parents) if path.is_dir())
+
+
 def refuse_moved_root(swarm: Swarm, repository: git.Repository, settings: Settings) -> None:
     """Raises `SettingsError` where worktrees of runs lie elsewhere than they are to: what is in them would be lost sight of."""
     root = os.path.realpath(repository.working_top() / settings.worktrees.root)
@@ -425,7 +430,8 @@ def open_edges(
 ) -> Edges:
     """Opens everything that commands are carried out with; with `dry_run` nothing is made that is missing."""
     top = repository.working_top()
-    rooms = Rooms.of(shut_in, settings, repository.common_dir, top, environ)
+    verified_in = scratch.folder(top, top / settings.worktrees.root, places.state, environ)
+    rooms = Rooms.of(shut_in, settings, repository.common_dir, top, environ, verified_in)
     twins_land = settings.policy.twins != REJECT
     landing = LandingRepository(places.landing, repository, twins_land=twins_land)
     if not dry_run:
@@ -435,12 +441,10 @@ def open_edges(
     if not dry_run:
         with exclusive(places.worktrees_lock) as held:
             folders = (top / trees.root).glob("*/*")
-            ours = (folder for folder in folders if folder.parent.name != VERIFY)
+            ours = (folder for folder in folders if folder.parent.name != scratch.BESIDE)
             linked.follow_moved(repository.common_dir, ours, lock=held)
         with exclusive(scratch_lock) as held:
-            linked.follow_moved(places.landing, (top / trees.root / VERIFY).glob("*"), lock=held)
-            names = (VERIFY, "scratch")  # in the state folder, of older versions
-            linked.leave(places.landing, top / trees.root / VERIFY, names, lock=held)
+            scratch.settle(verified_in, places.landing, places.state, lock=held)
     limits = settings.limits
     furnished = functools.partial(
         Pool,
@@ -457,9 +461,9 @@ def open_edges(
         saved_refs_max=limits.saved_refs_max,
         added_bytes_max=settings.policy.added_bytes_max,
     )
-    scratch = furnished(
+    for_candidates = furnished(
         places.landing,
-        top / trees.root / VERIFY,
+        verified_in,
         lock=scratch_lock,
         source=top,
         objects=landing.objects,
@@ -472,10 +476,10 @@ def open_edges(
         repository=repository,
         settings=settings,
         pool=pool,
-        scratch=scratch,
+        scratch=for_candidates,
         landing=landing,
         refs=git.Refs(repository.common_dir),
-        host=Host((top, places.state, top / trees.root), settings.limits.readings_file),
+        host=Host((top, places.state, top / trees.root, _there(verified_in)), settings.limits.readings_file),
         agents=config.to_agents(settings),
         environ=environ,
         identity=repository.identity(),

@@ -18,9 +18,6 @@ HIDING = ".gitignore"  # of a folder of ours in a checkout
 ALL = "*\n"  # what it says
 RECORDS = ".pool"  # the folder of the pool's records
 POOL = "pool"
-# Of the worktrees in which candidates are verified, beside the others: below a folder called `.git` some test runners (jest) find
-# nothing. No run is called so.
-VERIFY = ".verify"
 UNOWNED = "unowned"  # in place of a run's id, for worktrees of which nobody knows any more whose they were
 KEEPING = ".gitkeep"
 

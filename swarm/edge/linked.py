@@ -235,18 +235,6 @@ def follow_moved(common: Path, folders: Iterable[Path], *, lock: LockHeld) -> No
         whole.write(admin / MARKER, f"{folder}\n", durable=False)  # last: until then it is found again
 
 
-def leave(common: Path, root: Path, whose: Collection[str], *, lock: LockHeld) -> None:
-    """Removes all worktrees of a repository of ours at `common` that are not in `root`, where they lie from now on, and the folder
-    that they lay in where it has one of the names `whose`: nothing in them is anybody's."""
-    lock.require()
-    root = Path(os.path.realpath(root))
-    for tree in records(common, user_config=False):
-        if tree.path.parent != root:
-            if tree.is_linked():  # of a repository that was copied they are the other's
-                remove(tree.path.parent if tree.path.parent.name in whose else tree.path)
-            unlink(tree, lock=lock)
-
-
 def relink(tree: LinkedTree, commit: str, *, lock: LockHeld) -> LinkedTree:
     """Makes a new record for a folder whose old one was pruned; the files stay as they are."""
     unlink(tree, lock=lock)

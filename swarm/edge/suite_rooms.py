@@ -42,13 +42,19 @@ class Rooms:
 
     @classmethod
     def of(
-        cls, shut_in: Sandbox, settings: Settings, common: Path, top: Path, environ: Mapping[str, str]
+        cls,
+        shut_in: Sandbox,
+        settings: Settings,
+        common: Path,
+        top: Path,
+        environ: Mapping[str, str],
+        verified_in: Path,
     ) -> Rooms:
-        """Gives the rooms that the settings want where workers are shut in so."""
+        """Gives the rooms that the settings want where workers are shut in so; suites run in `verified_in`."""
         if not shut_in.shuts_in:
             return cls()
         held = dataclasses.replace(shut_in, network=settings.sandbox_suites_network)
-        kept = (top, top / settings.worktrees.root)
+        kept = (top, top / settings.worktrees.root, verified_in)
         at = Path(protocol.socket_path(str(state_of(common)), environ)).parent
         hidden = () if held.moves else (at,)  # where it would be seen, and written to
         suites, setup = settings.sandbox_suites, settings.sandbox_setup

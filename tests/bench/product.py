@@ -45,6 +45,7 @@ class Product:
             "SWARM_LIMITS__WORKERS_MAX": str(slots),
             "SWARM_LIMITS__RAMP_PER_S": "1000",
             "SWARM_SANDBOX": sandbox,
+            "XDG_CACHE_HOME": str(self.folder / "cache"),  # on the disk that is measured
         }
 
     def __enter__(self) -> Product:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from tests.crash.checker import Checker
-from tests.e2e.driver import Swarm, common_dir, snapshot
+from tests.e2e.driver import Swarm, common_dir, snapshot, verified_in
 
 _TEMPORARY = re.compile(r"(\.[0-9a-f]{8}|\.tmp|\.new|\.saving)$|^\.(config|shallow)-")
 
@@ -47,7 +47,7 @@ def _nothing_left(swarm: Swarm) -> Iterator[str]:
             yield f"{name} is left"
     for path in (state / "linking").glob("*"):
         yield f"I13: left from making or removing a worktree: {path}"
-    pools = (swarm.top / ".worktrees" / "pool", swarm.top / ".worktrees" / ".verify")
+    pools = (swarm.top / ".worktrees" / "pool", verified_in(swarm.top))
     for folder in (state, state / "landing.git", *(pool / ".pool" for pool in pools)):
         for path in folder.glob("*"):
             if _TEMPORARY.search(path.name):

@@ -16,7 +16,7 @@ import pytest
 from swarm.edge.journal import Journal, Row, record_of
 from tests.conftest import git, wait_until
 from tests.crash.checker import Checker
-from tests.e2e.driver import Swarm, common_dir, snapshot
+from tests.e2e.driver import Swarm, common_dir, snapshot, verified_in
 
 RUN = "r"
 Edit = Callable[[list[Row]], list[Row]]
@@ -160,6 +160,7 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Swarm, Path]:
     git(top, "add", "-A")
     git(top, "commit", "-q", "-m", "first")
     swarm = Swarm(top, folder / "outside")
+    swarm.env["HOME"] = ""  # so that what is verified lies in the repository, and is put back with it
     commit = "git -c user.name=W -c user.email=w@x commit -q -am"
     swarm.run(
         swarm.plan(
@@ -333,7 +334,7 @@ def lease_of_nobody(p: Planted) -> None:
 
 
 def verification_held(p: Planted) -> None:
-    (record, *_) = sorted((p.top / ".worktrees" / ".verify" / ".pool").glob("*.json"))
+    (record, *_) = sorted((verified_in(p.top) / ".pool").glob("*.json"))
     record.write_text(json.dumps({**json.loads(record.read_text()), "key": f"verify/{RUN}/one/1"}))
 
 

@@ -141,9 +141,29 @@ def test_a_submodule_with_a_relative_address_is_set_up_for_suites_too(swarm: Swa
     swarm.look_again()
 
 
-def test_suites_run_beside_the_workers_and_move_with_the_setting(swarm: Swarm) -> None:
-    """A suite's worktree lies below no folder called `.git`, in which test runners find nothing. While there are runs with
-    worktrees in another place than is set, that is refused; without them nothing is left there, on the disk or in git's records."""
+def test_nothing_of_the_checkout_is_above_a_suite(swarm: Swarm) -> None:
+    """What looks upwards for its settings finds none of the checkout: not below it, and below no folder called `.git`, in which
+    some test runners find nothing. Without a home that can't be had, and suites run beside the workers."""
+    (swarm.top / "pytest.ini").write_text("[pytest]\n")
+    swarm.look_again()
+    told = swarm.outside / "told"
+    look = f'd=$PWD; while [ "$d" != / ]; do ls "$d/pytest.ini" 2>/dev/null; echo "$d"; d=$(dirname "$d"); done > {told}'
+    plan = swarm.plan("r", [swarm.task("t")], verify=[{"name": "up", "run": look, "remember": False}])
+    swarm.check_landed(swarm.run(plan))
+    above = told.read_text().splitlines()
+    assert str(swarm.top) not in above
+    assert not [line for line in above if line.endswith(("pytest.ini", "/.git"))]
+    plan = swarm.plan("s", [swarm.task("t")], verify=[{"name": "up", "run": look, "remember": False}])
+    wait_until(lambda: not swarm.status()["daemon"]["running"])
+    swarm.run(plan, HOME="")
+    assert Path(told.read_text().splitlines()[0]).parent == Path(
+        os.path.realpath(swarm.top / ".worktrees/.verify")
+    )
+
+
+def test_where_suites_run_moves_with_the_setting(swarm: Swarm) -> None:
+    """They run beside worktrees that lie outside of the checkout. While there are runs with worktrees in another place than is set,
+    that is refused; without them nothing is left there, on the disk or in git's records."""
     told = swarm.outside / "told"
     suite = {"name": "where", "run": f"pwd > {told}", "remember": False}
     landing = common_dir(swarm.top) / "swarm" / "landing.git"
@@ -162,12 +182,12 @@ def test_suites_run_beside_the_workers_and_move_with_the_setting(swarm: Swarm) -
             swarm.look_again()
         swarm.check_landed(swarm.run(swarm.plan("r", [swarm.task(f"t{number}")], verify=[suite])))
         place = Path(told.read_text().strip())
-        assert ".git" not in place.parts
-        assert place.parent == Path(os.path.realpath(swarm.top / root)) / ".verify"
+        if number:
+            assert place.parent == Path(os.path.realpath(swarm.top / root)) / ".verify"
         listed = git(landing, "worktree", "list", "--porcelain").splitlines()
         assert [line for line in listed if line.startswith("worktree ")][1:] == [f"worktree {place}"]
         swarm("audit")
-    assert not (swarm.top / ".worktrees" / ".verify").exists()
+    assert not [*Path(os.environ["HOME"], ".cache/swarm/verify").iterdir()]
 
 
 def test_what_git_tracks_is_not_copied(swarm: Swarm) -> None:

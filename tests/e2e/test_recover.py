@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.conftest import git, wait_until
-from tests.e2e.driver import PATIENCE_S, Swarm, common_dir, runs
+from tests.e2e.driver import PATIENCE_S, Swarm, common_dir, runs, verified_in
 from tests.e2e.test_ends import task_of
 
 WITH_AND_WITHOUT = pytest.mark.parametrize("daemon", [True, False], ids=["with a daemon", "without one"])
@@ -268,7 +268,7 @@ def test_a_worktree_of_a_verification_that_nobody_asks_for_is_freed(swarm: Swarm
     wait_until(
         lambda: not swarm.status()["daemon"]["running"]
     )  # beside one that works nothing is taken for left
-    pool = swarm.top / ".worktrees" / ".verify" / ".pool"
+    pool = verified_in(swarm.top) / ".pool"
     (record,) = pool.glob("*.json")
     record.write_text(json.dumps({**json.loads(record.read_text()), "key": "verify/r/t/1"}))
     check_mended(swarm, "worktree")

@@ -14,7 +14,7 @@ import pytest
 
 from swarm.edge import landlock
 from tests.conftest import git, wait_until
-from tests.e2e.driver import Swarm, runs
+from tests.e2e.driver import Swarm, runs, verified_in
 from tests.e2e.test_ends import task_of
 
 
@@ -258,13 +258,13 @@ def test_suites_and_setup_are_shut_in(shut_in: Swarm, without_bubblewrap: str, b
     assert subject == "x"
     assert temporary == ("/tmp" if by == "bubblewrap" else f"{own}/tmp")
     assert coverage == f"{temporary}/.coverage"
-    assert own_home.startswith(f"{shut_in.top}/.worktrees/.verify/")
-    assert home.startswith(f"{shut_in.top}/.worktrees/.verify/")
+    assert own_home.startswith(f"{verified_in(shut_in.top)}/")
+    assert home.startswith(f"{verified_in(shut_in.top)}/")
     assert described
     assert inside == []
     assert not Path("/tmp/swarm-evil").exists()
     assert not list(shut_in.top.rglob("swarm-evil"))
-    assert not list((shut_in.top / ".worktrees" / ".verify" / ".own").iterdir())
+    assert not list((verified_in(shut_in.top) / ".own").iterdir())
 
 
 LOOK = """
