@@ -24,7 +24,7 @@ from swarm.edge import git, promised, submitted, whole
 from swarm.edge.carrying import Carrier, Packed, store_env, view_env
 from swarm.edge.git import CommitFacts, Objects, RefChange, RefMoved, Refs, Repository, Signature
 from swarm.edge.ground import branch_in_the_way
-from swarm.edge.lineage import Lineage
+from swarm.edge.lineage import Line, Lineage
 from swarm.edge.lockfile import MergeLockHeld
 from swarm.edge.merging import OURSELVES, Conflict, Merged, Merger, Replayed
 from swarm.errors import Refused, SwarmError
@@ -460,7 +460,7 @@ class LandingRepository:
 
     def _plain_topic(self, run: str, base: str, onto: str, head: str) -> list[CommitFacts] | None:
         """Gives the commits of a topic whose merge base with `onto` is certainly `base`, else None."""
-        self._know_line(run)
+        self.place(run, onto)  # has all that came in up to there known, where it has landed
         if not self._lineage.is_below(run, base, onto):
             return None
         topic = self._linear(head, base)
@@ -481,17 +481,33 @@ class LandingRepository:
         return line[::-1]
 
     def _know_line(self, run: str) -> None:
-        """Reads the line of a run from git once; landings keep it up to date."""
-        if self._lineage.is_loaded(run):
+        """Sees to it that every landing that is on staging by now is known: landings keep the line up to date, and what they could
+        not tell, or came to while nothing was known yet, is read from git."""
+        tip = self.staging(run)
+        if tip is None or self._lineage.place(run, tip) is not None:
             return
-        base, tip = self.base(run), self.staging(run)
-        if base is None or tip is None:
+        line = self._lineage.line(run)
+        with line.reading:
+            base, tip = self.base(run), self.staging(run)
+            if base is not None and tip is not None and tip not in line.place:
+                self._lineage.found(run, line, base)
+                self._read_on(run, line, tip)
+
+    def _read_on(self, run: str, line: Line, tip: str) -> None:
+        """Reads what follows on the line of a run up to `tip`. What lands meanwhile comes to it without waiting for this."""
+        known = line.tip
+        listed = git.run("rev-list", "--parents", f"{known}..{tip}", git_dir=self.path).text.splitlines()
+        parents = {commit: above for commit, *above in map(str.split, listed)}
+        landed: list[str] = []
+        at = tip
+        while at in parents:
+            landed.append(at)
+            at = next(iter(parents[at]), "")
+        if at != known and line.place[known] > 0:
+            self._lineage.forget(run)  # staging was founded again, and not above what was known
+            self._know_line(run)
             return
-        line = git.run(
-            "rev-list", "--first-parent", "--reverse", f"{base}..{tip}", git_dir=self.path
-        ).text.split()
-        everything = git.run("rev-list", f"{base}..{tip}", git_dir=self.path).text.split() if line else []
-        self._lineage.load(run, [base, *line], set(everything).difference(line))
+        self._lineage.lengthen(run, line, known, landed[::-1], parents.keys() - set(landed))
 
     def _know_line_of(self, commit: str) -> None:
         """Reads the lines of all runs when a commit that should be on one is on none that is known."""
@@ -566,6 +582,9 @@ class LandingRepository:
         return self.is_ancestor(commit, tip)
 
     def _lengthen(self, run: str, new: str, old: str) -> None:
+        line = self._lineage.line(run)
+        if old not in line.place:
+            return  # it is read from git when it is needed
         landed: list[str] = []
         come_in: list[str] = []
         at = new
@@ -573,13 +592,11 @@ class LandingRepository:
             commit = self.objects.commit(at)
             topic = self._linear_to_landed(commit.parents[1]) if len(commit.parents) == 2 else []
             if topic is None or not commit.parents or len(landed) >= TOPIC_COMMITS_MAX:
-                self._lineage.forget(run)  # too odd to follow here; it is read from git when it is needed
-                return
+                return  # too odd to follow here; it is read from git when it is needed
             landed.append(at)
             come_in.extend(topic)
             at = commit.parents[0]
-        if self._lineage.place(run, old) is not None:
-            self._lineage.advance(run, landed[::-1], come_in)
+        self._lineage.lengthen(run, line, old, landed[::-1], come_in)
 
     def _linear_to_landed(self, head: str) -> list[str] | None:
         found: list[str] = []
@@ -669,12 +686,16 @@ class LandingRepository:
 
     def place(self, run: str, commit: str) -> int | None:
         """Gives how many landings below `commit` there are on staging, or None where it is no landing."""
-        self._know_line(run)
-        return self._lineage.place(run, commit)
+        found = self._lineage.place(run, commit)
+        if found is None:
+            self._know_line(run)
+            found = self._lineage.place(run, commit)
+        return found
 
     def came_in(self, run: str, commit: str) -> bool:
         """Tells whether a landing has brought `commit` in."""
-        self._know_line(run)
+        if not self._lineage.came_in(run, commit):
+            self._know_line(run)
         return self._lineage.came_in(run, commit)
 
     # --- questions ----------------------------------------------------------------------------------------------------------

@@ -73,6 +73,8 @@ class Lookout:
         place, left = self.landing.place(run, found), self.landing.place(run, published)
         if place is None:
             base = self._stands_on(run, published, found)
+            if base == found:
+                return None  # a landing after all, whatever is remembered of the line
             at = self.landing.place(run, base) if base is not None else None
             if base is None or at is None or left is None or at < left:
                 return self._moved(run, published, found)

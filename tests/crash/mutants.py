@@ -103,8 +103,8 @@ MUTANTS: dict[str, Mutant] = {
     "counted-twice": Mutant(
         "an advance that is repeated after a crash makes the line one longer",
         "swarm/edge/lineage.py",
-        "place.setdefault(commit, len(place))",
-        "place[commit] = len(place)",
+        "if commit not in line.place:",
+        "if commit != onto:",
         (f"{_LANDING}::test_an_advance_that_is_repeated_counts_once",),
     ),
     "verify-base": Mutant(
