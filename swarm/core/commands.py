@@ -72,7 +72,7 @@ class Follow(RunCommand):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finish(RunCommand):
     """Merge staging at `commit` into `target`: `Finished` or `FinishRefused`. The suites run on what a merge with a target that has
-    moved comes to; without one on `commit`, unless it has `passed` them."""
+    moved comes to, which is by `author` and `committer`; without one on `commit`, unless it has `passed` them."""
 
     request: str
     target: str
@@ -83,6 +83,8 @@ class Finish(RunCommand):
     stage_only: bool = False
     suites: tuple[Any, ...] = ()
     passed: bool = False
+    author: tuple[str, str] | None = None
+    committer: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -267,12 +267,15 @@ class QaRequested(RunEvent):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishRequested(RunEvent):
     """`swarm finish`: staging is wanted on `target`, a branch; `request` is the asker's own key, so that a repeat is the same.
-    `commit` is where staging stood when it was looked at and found approved."""
+    `commit` is where staging stood when it was looked at and found approved. A merge is by `author` and `committer`, each a name
+    and an address; None: by swarm."""
 
     request: str
     target: str
     stage_only: bool = False
     commit: str
+    author: tuple[str, str] | None = None
+    committer: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

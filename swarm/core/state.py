@@ -209,6 +209,8 @@ def finish_command(run: Run, asked: m.FinishRequested) -> cmd.Finish:
         stage_only=asked.stage_only,
         suites=run.plan.verify,
         passed=run.finish_from == run.base_commit or run.has_passed(run.finish_from),
+        author=asked.author,
+        committer=asked.committer,
     )
 
 

@@ -21,6 +21,7 @@ from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.edges import Edges
 from swarm.daemon.finishing import STOPPED, TAKEN_BACK, Finisher, Origin, Outlook, conflict_reason
 from swarm.daemon.usable import not_usable
+from swarm.edge import git
 from swarm.edge.lookout import Lookout
 from swarm.errors import Refused, SwarmError, UsageError
 from swarm.protocol import counted
@@ -28,6 +29,7 @@ from swarm.worker.agents import COMMAND, missing
 
 NEWS_S = 30.0  # several looks of the watch, also on a busy machine
 _requests = itertools.count(1)
+_ROLES = ("AUTHOR", "COMMITTER")
 
 
 class Wish:
@@ -263,6 +265,7 @@ class Closing:
                 "refused": why,
             }
             return facts, None, outlook
+        author, committer = await asyncio.to_thread(lambda: [_who(edges.repository, role) for role in _ROLES])
         request = m.FinishRequested(
             at=self._coordinator.now(),
             run=run.id,
@@ -270,6 +273,8 @@ class Closing:
             target=target,
             stage_only=stage_only,
             commit=staging,
+            author=author,
+            committer=committer,
         )
         return facts, request, outlook
 
@@ -336,6 +341,15 @@ class Closing:
         outcome = "nothing" if outlook.nothing else "staged" if wanted.stage_only else "finished"
         text = _finished_text(run, wanted.target, outcome, ended.commit)
         return {"outcome": outcome, "commit": ended.commit, "text": text}
+
+
+def _who(repository: git.Repository, role: str) -> tuple[str, str] | None:
+    """Gives a name and an address as the journal can show them: of text that is not UTF-8 what can be read."""
+    known = repository.identity(role)
+    if known is None:
+        return None
+    name, address = (part.encode("utf-8", "replace").decode() for part in known)
+    return name, address
 
 
 def refuse_ours(target: str) -> None:

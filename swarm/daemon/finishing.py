@@ -3,7 +3,7 @@
 The new commit is made in the landing repository and packed over, like every landing. A checkout that has the target
 checked out moves along by a two-way `read-tree`, which leaves edits in other paths alone and refuses where it would
 overwrite any; files first, branch second. Where not all files can be moved they are put back. A kill in between is completed by
-putting them back and doing the same again: the request's own time gives the same commit.
+putting them back and doing the same again: the request's own time and names give the same commit.
 
 Until then it may be taken back by whoever asked for it; from the first file on it is carried through.
 
@@ -40,6 +40,7 @@ TAKEN_BACK = Reason("taken_back", "it was taken back before anything was merged"
 STOPPED = Reason("stopped", "the daemon was stopped before anything was merged")
 _LOCKED = re.compile(r"Unable to create '(.+\.lock)': File exists")
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
+Who = tuple[str, str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +120,20 @@ class Finisher:
     places: Places
     verifier: Verifier | None = None
 
-    def outlook(self, run: str, staging: str, target: str, origin: Origin, *, at: float) -> Outlook:
-        """Says what finishing would do, moving nothing. Raises `UsageError` where there is no such branch, and `Refused` where the
-        branch from which the run started is not what it was, or the two have nothing in common."""
+    def outlook(
+        self,
+        run: str,
+        staging: str,
+        target: str,
+        origin: Origin,
+        *,
+        at: float,
+        author: Who = None,
+        committer: Who = None,
+    ) -> Outlook:
+        """Says what finishing would do, moving nothing; a merge is by `author` and `committer`. Raises `UsageError` where there
+        is no such branch, and `Refused` where the branch from which the run started is not what it was, or the two have nothing in
+        common."""
         old = self.repository.branch_commit(target)
         if target == origin.branch:
             self._refuse_lost_origin(run, origin, old)
@@ -148,7 +160,8 @@ class Finisher:
         if isinstance(merged, Conflict):
             return Outlook(old, old, (), conflict=tuple(merged.paths))
         message = f"Merge run {run}\n\nSwarm-Run: {run}\n"
-        new = landing.candidate(merged.tree, old, staging, message=message, at=at)
+        by: dict[str, Who] = {"author": author, "committer": committer}
+        new = landing.candidate(merged.tree, old, staging, message=message, at=at, **by)
         return Outlook(old, new, landing.objects.changed_paths(old, new), merged=True)
 
     def _refuse_lost_origin(self, run: str, origin: Origin, stands: str | None) -> None:
@@ -204,6 +217,8 @@ class Finisher:
                 command.target,
                 Origin(command.base_branch, command.base),
                 at=command.at,
+                author=command.author,
+                committer=command.committer,
             )
         )
         if outlook.conflict:

@@ -415,13 +415,24 @@ class LandingRepository:
         paths = dict.fromkeys(path for pair in twins for path in pair)
         return Conflict(tuple(paths), tuple(map(of_twins, twins)))
 
-    def candidate(self, tree: str, onto: str, head: str, *, message: str, at: float) -> str:
-        """Makes the commit that lands `head` on `onto`; the same arguments give the same commit."""
-        who = Signature(*OURSELVES, at)
+    def candidate(
+        self,
+        tree: str,
+        onto: str,
+        head: str,
+        *,
+        message: str,
+        at: float,
+        author: tuple[str, str] | None = None,
+        committer: tuple[str, str] | None = None,
+    ) -> str:
+        """Makes the commit that lands `head` on `onto`, in our name where no other is given; the same arguments give the same
+        commit."""
+        by, through = (Signature(*(who or OURSELVES), at) for who in (author, committer))
         crash_at("merge.merged")
-        commit = git.write_commit(self.path, tree, (onto, head), message, who, who)
+        commit = git.write_commit(self.path, tree, (onto, head), message, by, through)
         crash_at("merge.candidate")
-        self.objects.remember(CommitFacts(commit, tree, (onto, head), who, who, message))
+        self.objects.remember(CommitFacts(commit, tree, (onto, head), by, through, message))
         self._lineage.add_candidate(commit, onto)
         return commit
 

@@ -319,6 +319,38 @@ def test_a_target_that_has_moved_is_merged_with(swarm: Swarm) -> None:
     swarm.look_again()
 
 
+AUTHOR = {"GIT_AUTHOR_NAME": "Cy", "GIT_AUTHOR_EMAIL": "cy@example.org"}
+COMMITTER = {"GIT_COMMITTER_NAME": "Di", "GIT_COMMITTER_EMAIL": "di@example.org"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "env", "author", "committer"),
+    [
+        ("name = Bo\n\temail = bo@example.org", {}, "Bo <bo@example.org>", "Bo <bo@example.org>"),
+        ("name = Bo", AUTHOR | COMMITTER, "Cy <cy@example.org>", "Di <di@example.org>"),
+        ("", AUTHOR, "Cy <cy@example.org>", "swarm <swarm@localhost>"),
+    ],
+)
+def test_the_merge_of_a_finish_is_the_users_own(
+    swarm: Swarm, settings: str, env: dict[str, str], author: str, committer: str
+) -> None:
+    """The merge that a finish makes on a branch of the user's is by whom git would take for its author and committer there; by
+    swarm where it knows nobody, and so are the landings in any case."""
+    landed(swarm, verify=["true"])
+    commit(swarm.top, "other", "mine\n")
+    (swarm.outside / "me").write_text(f"[user]\n\t{settings}\n")
+    git(swarm.top, "config", "--remove-section", "user")
+    git(swarm.top, "config", f"includeIf.gitdir:{swarm.top}/.path", str(swarm.outside / "me"))
+    swarm.look_again()
+    swarm.wait_for_rest()
+    swarm("finish", **env)
+    signed = "--format=%s, %an <%ae>, %cn <%ce>"
+    assert git(swarm.top, "log", "-1", signed, "main") == f"Merge run r, {author}, {committer}"
+    ours = "swarm <swarm@localhost>"
+    assert git(swarm.top, "log", "-1", signed, "main^2") == f"Land t: Task t, {ours}, {ours}"
+    swarm.look_again()
+
+
 @pytest.mark.parametrize("further", [False, True])
 def test_a_target_that_another_run_started_from_is_merged_with(swarm: Swarm, further: bool) -> None:
     """A run is finished into a branch that moved on and from which another run began since: the merge is a real one, with what both

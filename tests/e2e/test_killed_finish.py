@@ -32,7 +32,8 @@ def killed_among_files(swarm: Swarm) -> None:
 
 
 def test_a_killed_finish_is_not_gone_on_with_to_look(swarm: Swarm) -> None:
-    """`discard --dry-run` and `finish --preview` change nothing, so they start no daemon that would merge, and say what does."""
+    """`discard --dry-run` and `finish --preview` change nothing, so they start no daemon that would merge, and say what does. What
+    it merges then is by whoever had asked for it."""
     mine = killed_in_finish(swarm)
     for look in (["discard", "r", "--dry-run"], ["finish", "--preview"]):
         refused = swarm(*look, code=4).err
@@ -43,8 +44,10 @@ def test_a_killed_finish_is_not_gone_on_with_to_look(swarm: Swarm) -> None:
     assert git(swarm.top, "rev-parse", "main") == mine
     assert snapshot(swarm.top) == swarm.before
     swarm.open("go")
+    git(swarm.top, "config", "user.name", "Somebody else")
     swarm("start")
     wait_until(lambda: len(swarm.events("Finished")) == 1)
+    assert git(swarm.top, "log", "-1", "--format=%s, %an, %cn", "main") == "Merge run r, Ada, Ada"
     swarm.look_again()
 
 

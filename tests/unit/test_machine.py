@@ -590,7 +590,14 @@ def a_long_story() -> Story:
     story.exit("c", 75, WorkerResult(retry_after_s=500.0, summary="busy"))
     story.collect("c")
     story.send(
-        m.FinishRequested(at=story.now, run="plan", request="r", target="main", commit=story.run.published)
+        m.FinishRequested(
+            at=story.now,
+            run="plan",
+            request="r",
+            target="main",
+            commit=story.run.published,
+            author=("Ada", "ada@example.org"),
+        )
     )
     return story
 

@@ -135,11 +135,12 @@ class Repository:
         asked = run("symbolic-ref", "--quiet", "HEAD", git_dir=self.git_dir, ok=(0, 1))
         return asked.text.removeprefix("refs/heads/") if asked.code == 0 else None
 
-    def identity(self) -> tuple[str, str] | None:
-        """Gives the user's name and address as git would use them for a commit, or None when they are not set."""
+    def identity(self, role: str = "AUTHOR") -> tuple[str, str] | None:
+        """Gives the user's name and address as git would use them for a commit now, as its author or its `COMMITTER`, or None when
+        they are not set."""
         asked = run(
             "var",
-            "GIT_AUTHOR_IDENT",
+            f"GIT_{role}_IDENT",
             git_dir=self.git_dir,
             user_config=True,
             ok=(0, 128),
