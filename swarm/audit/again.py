@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,7 @@ from swarm.core.model import Suite
 from swarm.core.places import AttemptPlaces
 from swarm.core.state import some
 from swarm.daemon.verification import Outcomes, verify_alone
-from swarm.edge import git
+from swarm.edge import git, scratch
 from swarm.edge.furnish import Bounds, WorktreeSetupFailed
 from swarm.edge.sandbox import choose
 from swarm.edge.secluded import quoted
@@ -89,23 +88,29 @@ def _bench(
     `stores`."""
     top = repository.working_top()
     settings = config.load(top, environ)
-    folder = Path(tempfile.mkdtemp(prefix="swarm-verify-"))
-    rooms = Rooms.of(choose(settings, environ), settings, repository.common_dir, top, environ, folder)
-    rooms = dataclasses.replace(rooms, lent=tuple(stores))
-    try:
+    for left in scratch.left_alone():
+        scratch.end_alone(left)
+    with scratch.alone() as folder:
+        rooms = Rooms.of(choose(settings, environ), settings, repository.common_dir, top, environ, folder)
+        rooms = dataclasses.replace(rooms, lent=tuple(stores))
         limits = settings.limits
         bounds = Bounds(output_bytes=limits.output_bytes_max, processes=limits.processes_max)
         pool = _pool(folder, repository, landing, settings.worktrees, rooms, bounds)
         try:
             yield lambda commit, suites: _heard(
                 lambda: verify_alone(
-                    pool, AttemptPlaces(folder / "runs" / commit), environ, commit, suites, rooms, bounds
+                    pool,
+                    AttemptPlaces(folder / "runs" / commit),
+                    environ,
+                    commit,
+                    suites,
+                    rooms,
+                    bounds,
+                    nonce=scratch.mark_of(folder),
                 )
             )
         finally:
             pool.close()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _heard(run: Callable[[], Outcomes]) -> Outcomes:

@@ -9,7 +9,7 @@ import click
 
 from swarm import protocol
 from swarm.client.connection import AnswerBroken, AnswerLate, Connection
-from swarm.client.options import command, run_option
+from swarm.client.options import command, ended_by_signals, run_option
 from swarm.client.session import Session
 from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, NoDaemon, Refused, SwarmError, UsageError
 
@@ -40,7 +40,8 @@ def audit(session: Session, run: str | None, verify: int | None) -> int:
     from swarm.client import offline
 
     session.need_state()
-    document, text, code = offline.audit(session.top, run, verify or 0)
+    with ended_by_signals():
+        document, text, code = offline.audit(session.top, run, verify or 0)
     if session.as_json:
         session.json(document)
     else:

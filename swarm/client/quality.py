@@ -9,7 +9,7 @@ import click
 from swarm import protocol
 from swarm.client import naming, progress, telling
 from swarm.client.connection import Connection
-from swarm.client.options import command, run_option
+from swarm.client.options import command, ended_by_signals, run_option
 from swarm.client.session import OutputClosed, Session
 from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, Interrupted, SwarmError
 
@@ -25,7 +25,8 @@ def verify(session: Session, run: str | None) -> int:
     from swarm.client import offline
 
     run_id = str(naming.run_of(session.document(full=False), run)["id"])
-    document = offline.verify(session.top, session.state, run_id)
+    with ended_by_signals():
+        document = offline.verify(session.top, session.state, run_id)
     if session.as_json:
         session.json({"schema": protocol.SCHEMA, **document})
     else:

@@ -206,6 +206,10 @@ def _programs(_: Known, edges: Edges, dry_run: bool) -> list[Finding]:
         gone = not dry_run and process.end_tree(None, mark, grace_s=END_GRACE_S)
         text = f"process {', '.join(map(str, sorted(pids)[:5]))} was started by a daemon that is gone"
         found.append(Finding("process", text, "it is ended", gone))
+    for folder in scratch.left_alone():
+        gone = not dry_run and scratch.end_alone(folder)
+        text = f"a swarm verify, or an audit, was killed in {folder}"
+        found.append(Finding("process", text, "what it ran is ended, and the folder removed", gone))
     return found
 
 

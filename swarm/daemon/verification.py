@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
 import select
 import shutil
 import threading
@@ -454,10 +453,11 @@ def verify_alone(
     suites: Sequence[Suite],
     rooms: Rooms = NO_ROOMS,
     bounds: Bounds = USUAL,
+    *,
+    nonce: str,
 ) -> Outcomes:
     """Verifies one commit where no daemon is, and waits for the outcome; `places` gets what a verification leaves. Each suite has
-    the room for its output and the processes of `bounds`."""
-    nonce = f"alone-{secrets.token_hex(8)}"
+    the room for its output and the processes of `bounds`; their names in the environment begin with `nonce`."""
 
     async def verify() -> Outcomes:
         oversight = Oversight(

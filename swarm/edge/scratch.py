@@ -11,15 +11,21 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Mapping
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from swarm.edge import linked, whole
+from swarm.edge import linked, process, whole
 from swarm.edge.ground import RECORDS
 from swarm.edge.lockfile import LockHeld
 
 BESIDE = ".verify"  # in the folder of all worktrees, where there is no cache; no run is called so
 _OF = "of"  # the file that names the state folder whose it is
+_PREFIX = "swarm-verify-"  # of a folder in which something is verified without a daemon; then who made it, as in a mark
+_MARK = "alone-"
 
 
 def folder(top: Path, root: Path, state: Path, environ: Mapping[str, str]) -> Path:
@@ -62,3 +68,48 @@ def settle(place: Path, landing: Path, state: Path, *, lock: LockHeld) -> None:
             whose = linked.one_line(note)
             if whose and not os.path.lexists(whose):
                 linked.remove(note.parent)
+
+
+# --- without a daemon ---------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[Path]:
+    """Gives a temporary folder in which something is verified without a daemon, and removes it."""
+    us = process.identity_of(os.getpid())
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{us.pid}-{us.start_ticks}-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def mark_of(folder: Path) -> str:
+    """Gives how the nonces begin of all that runs in such a folder."""
+    return _MARK + folder.name.removeprefix(_PREFIX)
+
+
+def left_alone() -> list[Path]:
+    """Lists the folders that are left where whoever verified something without a daemon was killed; some of it may still run."""
+    found = []
+    for path in sorted(Path(tempfile.gettempdir()).glob(f"{_PREFIX}*")):
+        with contextlib.suppress(OSError):
+            facts = os.lstat(path)
+            if stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid() and _is_left(path):
+                found.append(path)
+    return found
+
+
+def end_alone(folder: Path) -> bool:
+    """Ends what runs in such a folder, and removes it; tells whether all of it is gone."""
+    gone = [process.end_tree(None, mark, grace_s=0.0) for mark in process.nonces(mark_of(folder))]
+    shutil.rmtree(folder, ignore_errors=True)
+    return all(gone) and not folder.exists()
+
+
+def _is_left(folder: Path) -> bool:
+    """Tells whether the maker that the name of a folder tells is gone; one that tells none is nobody's of ours."""
+    made = re.match(rf"{_PREFIX}([0-9]+)-([0-9]+)-", folder.name)
+    return made is not None and not process.alive(
+        process.Identity(process.boot_id(), int(made[1]), int(made[2]))
+    )

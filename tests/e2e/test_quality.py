@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shlex
+import signal
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.conftest import git, is_gone, wait_until
@@ -188,6 +192,48 @@ def test_verify_says_why_no_suite_could_run(swarm: Swarm) -> None:
         assert "No worker" not in said
         assert "swarm-verify-" not in said
     git(swarm.top, "branch", "-f", "swarm/r/staging", landed)
+
+
+def left_in(folder: Path) -> list[int]:
+    """Lists the processes that work below a folder."""
+    found = []
+    for each in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if each.cwd().startswith(f"{folder}/"):
+                found.append(each.pid)
+    return found
+
+
+@pytest.mark.parametrize("words", [("verify",), ("audit", "--verify", "1")])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_verification_that_is_ended_leaves_nothing(
+    swarm: Swarm, words: tuple[str, ...], number: signal.Signals
+) -> None:
+    """A polite kill and a closed terminal end its suites and remove its checkout, as Ctrl-C does; what one that was killed left is
+    ended and removed by recover."""
+    place, began = swarm.outside / "tmp", swarm.outside / "began"
+    place.mkdir()
+    swarm.env["TMPDIR"] = str(place)
+    swarm.run(
+        swarm.plan(
+            "r", [swarm.task("a")], verify=[f"test ! -e {began}.now || (touch {began}; exec sleep 500)"]
+        )
+    )
+    swarm.wait_for_rest()
+    Path(f"{began}.now").touch()
+    asked = swarm.spawn(*words)
+    wait_until(began.exists)
+    os.kill(asked.pid, number)
+    asked.communicate(timeout=PATIENCE_S)
+    Path(f"{began}.now").unlink()
+    if number is signal.SIGKILL:
+        assert left_in(place)
+        (found,) = swarm("recover", "--json").json["found"]
+        assert (found["kind"], found["mended"]) == ("process", True)
+    else:
+        assert asked.returncode == 130
+    wait_until(lambda: not left_in(place))
+    assert [path.name for path in place.iterdir() if path.name.startswith("swarm-verify-")] == []
 
 
 def test_a_run_that_nothing_verifies_says_so(swarm: Swarm) -> None:
