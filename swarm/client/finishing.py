@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from swarm import protocol
-from swarm.client import naming, proposing, telling
+from swarm.client import naming, proposing, render, telling
 from swarm.client.connection import Connection
 from swarm.client.options import SETTINGS, command, ended_by_signals, refuse_inside_worker, run_option
 from swarm.client.session import Session
@@ -294,7 +294,7 @@ def open_task(session: Session, task: str, run: str | None, attempt: int | None)
     if newest is not None and newest["elsewhere"]:
         head = f"From {newest['branch']}" if laid_out else f"Besides, {telling.LEFT_ELSEWHERE}"
         session.note(f"{protocol.printable(head)}:")
-        for line in telling.kept_text(newest, laid_out=laid_out):
+        for line in render.kept_text(newest, laid_out=laid_out):
             session.note(line)
     session.line(str(place))
 

@@ -241,7 +241,7 @@ def _bring_back(
     from pathlib import Path
 
     from swarm.client import kept as keeping
-    from swarm.client import telling
+    from swarm.client import render
 
     kept = keeping.work_of(session.top, task, run)
     fits = [
@@ -267,13 +267,13 @@ def _bring_back(
             session.note(
                 f"{'kept' if dry_run else 'also kept'}: {protocol.printable(each['branch'])} ({options})"
             )
-            for line in telling.kept_text(each, laid_out=False):
+            for line in render.kept_text(each, laid_out=False):
                 session.note(line)
     if aside := keeping.set_aside(session.top, chosen["task"]):
         session.note(f"Besides, {protocol.printable(aside)}")
     if place is not None:
         session.note(f"From {protocol.printable(chosen['branch'])}:")
-        for line in telling.kept_text(chosen, laid_out=True):
+        for line in render.kept_text(chosen, laid_out=True):
             session.note(line)
         session.line(place)
 

@@ -527,3 +527,12 @@ def columns(text: str) -> int:
 def paint(line: str, state: str, colour: bool) -> str:
     """Gives a line the colour of a state, where colours are wanted and it has one."""
     return f"\x1b[{_COLOURS[state]}m{line}\x1b[0m" if colour and state in _COLOURS else line
+
+
+def kept_text(work: Mapping[str, Any], *, laid_out: bool) -> Iterator[str]:
+    """Tells what kept work has from a stash or from other branches, newest first: that it lies there now, or how to get it."""
+    for each in work["elsewhere"]:
+        what = "a stash" if each["kind"] == "stash" else "commits"
+        named = f'{what}, {each["commit"][:12]} "{printable(each["title"])}"'
+        here = laid_out and each["commit"] == work["shows"]
+        yield f"  laid out here: {named}" if here else f"  {named}: {printable(each['next'])}"

@@ -589,6 +589,7 @@ def attempt_facts(attempt: Document, top: str) -> Iterator[tuple[str, str]]:
         ("noticed", _brought_settings(attempt)),
         ("kept in", short_path(attempt["saved"], top) if attempt.get("saved") else ""),
         ("besides", _besides(attempt)),
+        ("staged", _staged(attempt)),
         ("strays", _listed(attempt.get("strays"))),
         ("not needed", _claimed_for_nothing(attempt)),
         ("cost", f"{attempt['cost_usd']:.2f} USD" if attempt.get("cost_usd") is not None else ""),
@@ -619,13 +620,10 @@ def _besides(attempt: Document) -> str:
     return f"{LEFT_ELSEWHERE}: {look}"
 
 
-def kept_text(work: Mapping[str, Any], *, laid_out: bool) -> Iterator[str]:
-    """Tells what kept work has from a stash or from other branches, newest first: that it lies there now, or how to get it."""
-    for each in work["elsewhere"]:
-        what = "a stash" if each["kind"] == "stash" else "commits"
-        named = f'{what}, {each["commit"][:12]} "{printable(each["title"])}"'
-        here = laid_out and each["commit"] == work["shows"]
-        yield f"  laid out here: {named}" if here else f"  {named}: {printable(each['next'])}"
+def _staged(attempt: Document) -> str:
+    """Says how to look at what was staged and then changed on; "" where nothing was."""
+    branch = attempt.get("staged")
+    return f"then changed on; what was staged: git diff {branch}^2 {branch}" if branch else ""
 
 
 def _first_lines(text: Any) -> str:

@@ -423,7 +423,8 @@ class Collected(AttemptEvent):
     `problem` is a sentence where the worktree was in a state that can't be submitted (unmerged paths, …). `gone` tells that there
     was no worktree any more: whatever was done in it is not the worker's fault. `brought_in` tells that no `BroughtIn` follows,
     since the commits are in the landing repository already. `besides` is the branch that keeps the commits that the worker left
-    elsewhere: in a stash, on another branch, under a tag. `ignored` are the first paths that it changed and git ignores, where it
+    elsewhere: in a stash, on another branch, under a tag; `staged` the one that keeps what it had staged and then changed on, where
+    it left nothing else. `ignored` are the first paths that it changed and git ignores, where it
     changed nothing else. `noticed` is what the settings want told of what came in. Of a task
     that is asked for one it has the `answer`, and the `plan` that this was read as; then `problem` says what is wrong with that.
     """
@@ -435,6 +436,7 @@ class Collected(AttemptEvent):
     gone: bool = False
     brought_in: bool = False
     besides: str = ""
+    staged: str = ""
     ignored: tuple[str, ...] = ()
     noticed: tuple[str, ...] = ()
     answer: str = ""

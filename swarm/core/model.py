@@ -543,7 +543,8 @@ class Attempt:
     `search` goes on while it is found out what the attempt is red together with; then it has left the merge queue.
     `batch` names the tasks, its own among them, that are verified together, as the candidate of the last (see `batch`).
     `answer` is what it gave where its task is asked for one. `saved` is the branch or folder that keeps what lay in its worktree
-    and was not collected, `besides` the branch that keeps what it left in a stash, on another branch or under a tag.
+    and was not collected, `besides` the branch that keeps what it left in a stash, on another branch or under a tag, `staged` the
+    one that keeps what it had staged before it changed on, where it is only that.
     """
 
     n: int
@@ -559,6 +560,7 @@ class Attempt:
     returned: bool = False
     saved: str = ""
     besides: str = ""
+    staged: str = ""
     pid: int | None = None
     sandbox: str = ""
     started_at: float | None = None

@@ -568,6 +568,7 @@ def attempt_document(run: Run, task: Task, attempt: Attempt, live: Live) -> dict
         "touched": list(touched),
         "saved": attempt.saved or None,
         "besides": attempt.besides or None,
+        "staged": attempt.staged or None,
         "strays": list(outside),
         "foreseen": [{"with": other, "path": path} for other, path in attempt.foreseen],
         "unused": list(unused(task.spec.claims, attempt.touched)) if attempt.step is Step.LANDED else [],

@@ -59,6 +59,7 @@ def collect(command: cmd.Collect, edges: Edges, clock: Callable[[], float]) -> m
         problem=answer.problem if answer is not None else problem,
         gone=found.work is None,
         besides=found.besides,
+        staged=found.staged,
         brought_in=brought_in,
         ignored=unseen,
         noticed=judged.noticed,

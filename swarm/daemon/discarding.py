@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.core import commands as cmd
-from swarm.core.model import GOOD_ENDS, attempt_key, staging_branch
+from swarm.core.model import GOOD_ENDS, attempt_key, slug, staging_branch
 from swarm.core.places import Places
 from swarm.core.run import Run
 from swarm.crashpoints import crash_at
 from swarm.edge import discards, git, linked, opened
 from swarm.edge.ground import is_checkout
 from swarm.edge.landing import LandingRepository
-from swarm.edge.saved import saved
+from swarm.edge.saved import SavedWork, is_in_between, saved
 from swarm.edge.worktrees import Pool
 from swarm.errors import Refused
 
@@ -55,8 +55,8 @@ def refusal(run: str, holds: Sequence[Loss]) -> Refused:
 @dataclass(frozen=True, slots=True)
 class Ground:
     """What the journal says of a run, taken down at one moment: `live` are tasks with an attempt under way, `work` the commits of
-    attempts that have not landed, by task, `working` the leases of attempts under way, `staging` where staging stands, `worktrees`
-    the names of its folders."""
+    attempts that have not landed, by task, `landed` those of all attempts at tasks that have, by the task's slug and the attempt,
+    `working` the leases of attempts under way, `staging` where staging stands, `worktrees` the names of its folders."""
 
     run: str
     base: str
@@ -64,14 +64,18 @@ class Ground:
     live: tuple[str, ...]
     working: tuple[str, ...]
     work: dict[str, tuple[str, ...]]
+    landed: dict[tuple[str, int], str]
     worktrees: tuple[str, ...]
 
 
 def ground(run: Run) -> Ground:
     """Takes a run down."""
     work: dict[str, tuple[str, ...]] = {}
+    landed: dict[tuple[str, int], str] = {}
     for name, task in run.tasks.items():
-        if task.state not in GOOD_ENDS:
+        if task.state in GOOD_ENDS:
+            landed |= {(slug(name), each.n): each.head for each in task.attempts if each.head is not None}
+        else:
             heads = tuple(a.head for a in task.attempts if a.head is not None and a.head != a.base)
             if heads:
                 work[name] = heads
@@ -84,6 +88,7 @@ def ground(run: Run) -> Ground:
             attempt_key(run.id, name, each.n) for name in run.live if (each := run.tasks[name].live)
         ),
         work=work,
+        landed=landed,
         worktrees=run.worktree_names(),
     )
 
@@ -126,6 +131,8 @@ class Discarder:
             found.append((name, f"the work of {name} has not landed", heads))
         for each in saved(self.repository.common_dir, of.run):
             known.add(f"refs/heads/{each.branch}")
+            if self._has_landed(of, each):
+                continue
             tail = each.branch.partition("/saved/")[2]
             found.append((f"saved/{tail}", f"{each.branch} keeps what lay in a worktree", (each.commit,)))
         for ref, commit in branches.items():
@@ -138,6 +145,15 @@ class Discarder:
             if head in made:  # else it was only opened at what a branch has, which counts for itself
                 found.append((f"worktree/{path.name}", f"commits made in {path}", (head,)))
         return found
+
+    def _has_landed(self, of: Ground, kept: SavedWork) -> bool:
+        """Tells whether a recovery ref has only an earlier state of work whose task has landed: what was staged before its files
+        were changed on. A stash, another branch or a merge half done was put where it is on purpose, and counts."""
+        head = of.landed.get((kept.owner.task, kept.owner.attempt))
+        try:
+            return head is not None and is_in_between(self.pool.objects, kept.commit, head)
+        except git.GitError:
+            return False
 
     def _dirty(self, of: Ground) -> Iterator[tuple[str, str]]:
         for tree in self._worktrees(of.run, of.worktrees):

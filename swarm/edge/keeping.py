@@ -66,9 +66,9 @@ class Keeper:
         tree, note = upkeep.relink_if_pruned(member, tree, base)
         note = self.take_home(member, tree) or note
         found = self._collector(member, tree, base, message, identity, at, reader).collect()
-        kept, besides = True, ""
+        kept, place = True, ""
         if self.saver is not None:
-            kept, besides = self.saver.keep_besides(Owner.of(key), found.work, where=where, at=at)
+            kept, place = self.saver.keep_besides(Owner.of(key), found.work, where=where, at=at)
         if kept:  # only now: what was staged in it is nowhere else before
             linked.copy_index(upkeep.leases.work(member), tree.admin / "index")
         member.collected, member.kept = kept and not found.unread, found.head
@@ -80,7 +80,9 @@ class Keeper:
             f"All of it is kept, below {self.aside.folder} or still in {tree.path}." if found.unread else ""
         )
         problem = " ".join(filter(None, (note, found.problem, left)))
-        return dataclasses.replace(found, problem=problem, besides=besides)
+        if found.work is not None and found.work.others:
+            return dataclasses.replace(found, problem=problem, besides=place)
+        return dataclasses.replace(found, problem=problem, staged=place)
 
     def _collector(
         self,

@@ -68,7 +68,7 @@ class Collected:
 
     `problem` says why it can't be submitted, or "". `work` is all that there was, None where the worktree was gone; `unread` tells
     that not every file of it could be read. `besides` is the branch that keeps commits which `head` does not come from: of a stash,
-    another branch, a tag.
+    another branch, a tag. `staged` is the branch that keeps what was staged, where it is only that and not what lay there.
     """
 
     head: str
@@ -78,6 +78,7 @@ class Collected:
     work: Work | None = None
     unread: bool = False
     besides: str = ""
+    staged: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,14 +122,13 @@ class Saver:
 
     def keep_besides(self, owner: Owner, work: Work | None, *, where: Path, at: float) -> tuple[bool, str]:
         """Keeps what of `work` the commit of its files does not have. Tells whether all of it is kept: there may be too many refs,
-        and then it must stay where it lies; and on which branch commits are that lead to nothing of it, "" where there are none."""
+        and then it must stay where it lies; and on which branch, "" where there is nothing of the kind."""
         if work is None or not (work.staged or work.others):
             return True, ""
         try:
-            made = self.keep(owner, work, where=where, at=at)
+            return True, self.keep(owner, work, where=where, at=at).branch
         except TooManySaved:
             return False, ""
-        return True, made.branch if work.others else ""
 
     def _holds(self, each: SavedWork, work: Work) -> bool:
         """Tells whether all of `work` is in a ref already; what was staged is known only the first time."""
@@ -315,6 +314,15 @@ def holds_more(objects: git.Objects, commit: str, branch: str | None) -> bool:
     it has none, the commit that its worktree stood at."""
     facts = objects.commit(commit)
     return bool(staged_part(facts)) or facts.tree != objects.tree_of(branch or facts.parents[0])
+
+
+def is_in_between(objects: git.Objects, commit: str, head: str) -> bool:
+    """Tells whether a recovery ref at `commit` keeps nothing that the attempt's work at `head` has not, save what was staged before
+    the files were changed on. Raises `GitError` where one of them is gone."""
+    facts = objects.commit(commit)
+    if not (is_saved(facts) and facts.parents[1:] and facts.parents[1:] == (staged_part(facts),)):
+        return False
+    return facts.tree == objects.tree_of(head) and git.contains(objects.git_dir, head, facts.parents[0])
 
 
 def is_stash(objects: git.Objects, facts: git.CommitFacts) -> bool:

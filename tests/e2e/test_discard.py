@@ -247,6 +247,32 @@ def test_recovery_refs_are_named(swarm: Swarm) -> None:
     check_gone(swarm, "r")
 
 
+def test_what_was_staged_before_it_was_changed_on_holds_up_nothing_once_it_landed(swarm: Swarm) -> None:
+    """An earlier state of what landed, by the attempt that landed or one before it, is no work that is nowhere else, and `show`
+    says where it is; of a task that has not landed it is."""
+    edits = "echo 1 > {0}; git add {0}; echo 2 >> {0}"
+    twice = f"{edits.format('b')}; [ $SWARM_ATTEMPT = 2 ]"
+    tasks = [
+        swarm.task("a", edits.format("a"), claims=["a"]),
+        swarm.task("b", twice, claims=["b"], attempts=2),
+        swarm.task("c", f"{edits.format('c')}; exit 1", claims=["c"], attempts=1),
+    ]
+    swarm.run(swarm.plan("r", tasks), code=1)
+    swarm("finish", "--partial")
+    swarm.look_again()
+    names = [each["name"] for each in swarm("discard", "r", "--dry-run", "--json").json["holds"]]
+    assert sorted(names) == ["c", "saved/c/1-1"]
+    assert "git diff swarm/r/saved/a/1-1^2 swarm/r/saved/a/1-1" in swarm("show", "a").out
+    assert [ref.rpartition("/saved/")[2] for ref in refs(swarm) if "/saved/" in ref] == [
+        "a/1-1",
+        "b/1-1",
+        "b/2-1",
+        "c/1-1",
+    ]
+    swarm("discard", "r", "--force", "--yes", "c", "--yes", "saved/c/1-1")
+    check_gone(swarm, "r")
+
+
 def test_who_only_asks_starts_no_work(swarm: Swarm) -> None:
     """After a stop with work left, a discard that only looks, one that is refused and a finish that is refused start no worker, and
     no daemon of theirs stays; work goes on when somebody wants it."""

@@ -11,7 +11,7 @@ import pytest
 
 from swarm.edge import git, secluded
 from swarm.edge.keeping import REFUSALS
-from swarm.edge.saved import saved
+from swarm.edge.saved import is_in_between, saved, staged_part
 from swarm.edge.secluded import SHARED_OBJECTS
 from swarm.edge.worktrees import Pool
 from tests.conftest import git as sh
@@ -143,13 +143,23 @@ def test_what_was_made_comes_home(repo: Path, pool: Pool, inside: Inside, base: 
 
 
 def test_what_was_only_staged_is_not_told_as_left_elsewhere(pool: Pool, inside: Inside, base: str) -> None:
-    """An earlier state of a file that was staged and then edited on is kept, as work is; nobody has to be told of each."""
+    """An earlier state of a file that was staged and then edited on is kept, as work is, and where; nobody has to be told of each.
+    Once the task has landed it holds nothing that has not; a ref with a stash in it does, and one of other files."""
     inside.write("new", "1\n")
     inside.git("add", "new")
     inside.write("new", "2\n")
     found = collect(pool, inside.tree, base)
-    assert (found.touched, found.besides) == (("new",), "")
-    assert saved(pool.common)
+    assert (found.touched, found.besides, found.staged) == (("new",), "", "swarm/r/saved/t/1-1")
+    (kept,) = saved(pool.common)
+    assert is_in_between(pool.objects, kept.commit, found.head)
+    assert not is_in_between(pool.objects, kept.commit, base)
+    facts = pool.objects.commit(kept.commit)
+    staged, who = staged_part(facts), (facts.author, facts.committer)
+    for parents in ((base,), (base, staged, base), (found.head, staged), (staged, staged)):
+        other = git.write_commit(pool.common, facts.tree, parents, facts.message, *who)
+        assert is_in_between(pool.objects, other, found.head) == (parents == (found.head, staged))
+    later = git.write_commit(pool.common, pool.objects.tree_of(base), facts.parents, facts.message, *who)
+    assert not is_in_between(pool.objects, later, found.head)
 
 
 @pytest.mark.parametrize("lost", [False, True])

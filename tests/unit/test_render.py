@@ -184,6 +184,14 @@ def test_who_waits_for_whom_is_told_with_the_claims() -> None:
     assert "c waits" not in told
 
 
+def test_what_was_staged_and_changed_on_is_shown_and_told_nowhere_else() -> None:
+    """`show` gives the command that compares what an attempt had staged with what it left; the end of a run is not about that."""
+    branch = "swarm/modernise/saved/a/1-1"
+    landed = a_task("a", "landed", attempts=[an_attempt(staged=branch)])
+    assert f"git diff {branch}^2 {branch}" in telling.task_text(landed, now=NOW)
+    assert branch not in telling.result_text(a_run(landed), 1.0)
+
+
 def test_what_was_left_in_a_stash_is_told_with_what_shows_it() -> None:
     """`show` gives the command to look at what an attempt left elsewhere, and the end of a run names each such task, also one that
     landed, but once."""
@@ -271,7 +279,7 @@ def test_no_text_of_others_reaches_the_terminal_as_a_command() -> None:
     evil = {"code": EVIL, "text": EVIL}
     attempt = an_attempt(
         state=EVIL, agent=EVIL, branch=EVIL, worktree=EVIL, base=EVIL, head=EVIL, reason=evil, touched=[EVIL], strays=[EVIL],
-        suites=[{"name": EVIL, "outcome": EVIL}], besides=EVIL,
+        suites=[{"name": EVIL, "outcome": EVIL}], besides=EVIL, staged=EVIL,
     )  # fmt: skip
     tasks = [
         a_task(
