@@ -75,7 +75,7 @@ class Checker:
         self.state = self.common / "swarm"
         self.landing = self.state / "landing.git"
         notes = Path(os.environ["HOME"], ".cache/swarm/verify").glob("*/of")
-        places = [note.parent for note in notes if note.read_text() == f"{self.state}\n"]
+        places = [note.parent for note in notes if note.read_bytes() == os.fsencode(f"{self.state}\n")]
         self.verified_in = [*places, Path(os.path.realpath(self.top / ".worktrees/.verify"))][0]
         self.runs: dict[str, Run] = {}
         self.width = 0

@@ -426,7 +426,7 @@ def verified_in(top: Path) -> Path:
     """Gives the folder of the worktrees in which candidates of a repository are verified, by whose it says that it is."""
     state = common_dir(top) / "swarm"
     notes = Path(os.environ["HOME"], ".cache/swarm/verify").glob("*/of")
-    ours = [note.parent for note in notes if note.read_text() == f"{state}\n"]
+    ours = [note.parent for note in notes if note.read_bytes() == os.fsencode(f"{state}\n")]
     return ours[0] if ours else Path(os.path.realpath(top / ".worktrees/.verify"))
 
 
