@@ -71,7 +71,9 @@ class Keeper:
             kept, place = self.saver.keep_besides(Owner.of(key), found.work, where=where, at=at)
         if kept:  # only now: what was staged in it is nowhere else before
             linked.copy_index(upkeep.leases.work(member), tree.admin / "index")
-        member.collected, member.kept = kept and not found.unread, found.head
+        others = found.work is not None and bool(found.work.others)
+        staged = "" if others else place or (member.staged if member.collected else "")
+        member.collected, member.kept, member.staged = kept and not found.unread, found.head, staged
         member.given_up = False
         member.stood, member.seen = tree.head() or "", fingerprint(tree.admin / "index")
         upkeep.leases.save(member)
@@ -80,9 +82,7 @@ class Keeper:
             f"All of it is kept, below {self.aside.folder} or still in {tree.path}." if found.unread else ""
         )
         problem = " ".join(filter(None, (note, found.problem, left)))
-        if found.work is not None and found.work.others:
-            return dataclasses.replace(found, problem=problem, besides=place)
-        return dataclasses.replace(found, problem=problem, staged=place)
+        return dataclasses.replace(found, problem=problem, besides=place if others else "", staged=staged)
 
     def _collector(
         self,

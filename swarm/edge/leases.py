@@ -31,7 +31,8 @@ class Member:
     `base` is the commit that our copy of the index describes, `at_base` that the files are exactly that,
     `swept` that nothing but tracked files is there, `cold` that the index is as young as its files. `ready`
     means: `setup` has run. `last` is who had it last, whose files may still be there. `collected` means that all
-    that was there is the commit `kept`, while HEAD stood at `stood` and the index was as `seen` says. `filling`
+    that was there is the commit `kept`, while HEAD stood at `stood` and the index was as `seen` says; what
+    it had held before is on the branch `staged`, where that is something else. `filling`
     means that it is being brought to its base: a difference from it is nobody's work. `refused` says of whoever has it
     what of its doings with git could not be taken over, and where it is kept. `off`, which only this daemon
     knows, lists the tracked paths that are not as in `base`; None where nobody has looked. `listing` and
@@ -52,6 +53,7 @@ class Member:
     last: str = ""
     kept: str = ""
     stood: str = ""
+    staged: str = ""
     seen: str = ""
     filling: bool = False
     refused: str = ""
@@ -125,6 +127,7 @@ class Leases:
                 "last": member.last,
                 "kept": member.kept,
                 "stood": member.stood,
+                "staged": member.staged,
                 "seen": member.seen,
                 "filling": member.filling,
                 "refused": member.refused,
@@ -213,6 +216,7 @@ def _member(read: dict[str, Any], number: int, root: Path) -> Member:
         last=str(read.get("last", "")),
         kept=str(read.get("kept", "")),
         stood=str(read.get("stood", "")),
+        staged=str(read.get("staged", "")),
         seen=str(read.get("seen", "")),
         filling=bool(read.get("filling", False)),
         refused=str(read.get("refused", "")),

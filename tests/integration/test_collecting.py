@@ -296,7 +296,14 @@ def _left_unreadable(ended: Ended) -> tuple[cmd.Collect, str]:
 def _held(ended: Ended, working: tuple[str, ...] = ()) -> list[str]:
     """Names what a discard of the run says that it would lose."""
     ground = Ground(
-        run="r", base=ended.base, staging=(), live=(), working=working, work={}, worktrees=("staging",)
+        run="r",
+        base=ended.base,
+        staging=(),
+        live=(),
+        working=working,
+        work={},
+        landed={},
+        worktrees=("staging",),
     )
     return [each.name for each in ended.execution.discarder().losses(ground)]
 

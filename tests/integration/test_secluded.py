@@ -150,6 +150,7 @@ def test_what_was_only_staged_is_not_told_as_left_elsewhere(pool: Pool, inside: 
     inside.write("new", "2\n")
     found = collect(pool, inside.tree, base)
     assert (found.touched, found.besides, found.staged) == (("new",), "", "swarm/r/saved/t/1-1")
+    assert collect(pool, inside.tree, base) == found
     (kept,) = saved(pool.common)
     assert is_in_between(pool.objects, kept.commit, found.head)
     assert not is_in_between(pool.objects, kept.commit, base)
