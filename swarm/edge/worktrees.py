@@ -414,8 +414,8 @@ class Pool:
         for member in self._sorted():
             if alone and leases is not None and member.key and member.key not in leases:
                 found.append(self._free(member, dry_run))
-            if not (member.key or dry_run or self._upkeep.is_whole(member)):
-                self.teardown(member.path)  # gone, or half made when its maker was killed
+            if not (member.key or dry_run or self._upkeep.is_whole(member)) and self._withdraw(member):
+                self._remove(member)  # gone, or half made when its maker was killed
         expected = {path for path, _ in (leases or {}).values()}
         found += [
             Finding("worktree", f"nothing says whose {path} is")
@@ -454,7 +454,7 @@ class Pool:
         text = f"the worktree {tree.path} was moved to {there}"
         with self._choosing:
             member = next((m for m in self._members.values() if m.admin == tree.admin), None)
-        if member is not None and member.key:
+        if member is not None and (member.key if dry_run else not self._withdraw(member)):
             return [Finding("worktree", f"{text}; the work in it is collected from there")]
         if not dry_run:
             self._disown(tree, there, member)
@@ -463,12 +463,19 @@ class Pool:
         ]
 
     def _disown(self, tree: LinkedTree, there: Path, member: Member | None) -> None:
-        self._upkeep.disown(tree, there)
-        if member is not None:
-            member.admin = None
-            self._leases.forget(member)
-            with self._choosing:
-                self._members.pop(member.number, None)
+        if member is None:
+            self._upkeep.disown(tree, there)
+            return
+        try:
+            with member.lock:
+                self._upkeep.disown(tree, there)
+                member.admin = None
+                self._leases.forget(member)
+        except BaseException:
+            member.key = ""  # nobody's again, and the next try finds it
+            raise
+        with self._choosing:
+            self._members.pop(member.number, None)
 
     def _sweep_lease(self, key: str, path: Path, base: str, dry_run: bool) -> list[Finding]:
         """Sees to it that the worktree of a lease that the journal knows is known here, and to git."""

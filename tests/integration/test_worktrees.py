@@ -26,6 +26,7 @@ from swarm.edge.follower import Follower
 from swarm.edge.furnish import Bounds, WorktreeSetupFailed
 from swarm.edge.leftovers import Collected
 from swarm.edge.linked import remove
+from swarm.edge.upkeep import Upkeep
 from swarm.edge.worktrees import Pool, WorktreeFailed
 from swarm.errors import SwarmError, UsageError
 from tests.conftest import git as sh
@@ -828,6 +829,36 @@ def test_spare_members_are_ready_at_the_base(repo: Path, pool: Pool, base: str, 
     finally:
         os.environ["PATH"] = kept
     assert listing(path) == pristine(repo, newer, tmp_path)
+
+
+@pytest.mark.parametrize("what", ["gone", "moved"])
+def test_a_sweep_removes_nothing_that_somebody_takes_meanwhile(
+    repo: Path, pool: Pool, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Whoever takes a worktree at the moment at which a sweep has found a free one gone, or moved away, has one, and keeps it."""
+    free = pool.take("r/t/1", base)
+    pool.give_back("r/t/1")
+    if what == "gone":
+        shutil.rmtree(free)
+    else:
+        sh(repo, "worktree", "move", str(free), str(tmp_path / "theirs"))
+    taken: list[Path] = []
+    name = "is_whole" if what == "gone" else "disown"
+    real = getattr(Upkeep, name)
+
+    def meanwhile(self: Upkeep, *args: Any) -> Any:
+        found = real(self, *args) if what == "gone" else None
+        if not taken and not found:
+            taken.append(Path())
+            taken[0] = pool.take("r/u/1", base)
+        return found if what == "gone" else real(self, *args)
+
+    monkeypatch.setattr(Upkeep, name, meanwhile)
+    pool.sweep(leases={})
+    assert [(lease.path, lease.key) for lease in pool.leases() if lease.key] == [(taken[0], "r/u/1")]
+    assert sh(taken[0], "rev-parse", "HEAD") == base
+    assert pool.give_back("r/u/1") is None
+    assert [lease.key for lease in pool.leases()].count("r/u/1") == 0
 
 
 def test_sweep_removes_what_is_left_and_keeps_what_is_not_ours(repo: Path, pool: Pool, base: str) -> None:
