@@ -89,6 +89,9 @@ class Pool:
         self.furnishing = Furnishing(source or top, setup, *lent, setup_bounds, rooms, home)
         self._follower = Follower(self.common, lock, self.objects, self._save_record, user_config)
         self._choosing = threading.Lock()
+        self._staging: dict[
+            Path, threading.RLock
+        ] = {}  # held by who makes or moves the staging worktree there
         self._readers: dict[str, git.Reader] = {}  # of what is being collected, by key
         self._leases = Leases(self.root, top or source)
         self._upkeep = Upkeep(
@@ -543,6 +546,8 @@ class Pool:
             if Owner.of(member.key).run == run and member.key:
                 self._give_back_or_set_aside(member.key)
         self.aside.drop(run)
+        for path in [each for each in list(self._staging) if each.parent.name == run]:
+            self._staging.pop(path, None)
 
     def _give_back_or_set_aside(self, key: str) -> None:
         """Ends a lease also where git can't read what lies there: else its run could never be given up."""
@@ -563,8 +568,13 @@ class Pool:
         something of their own there."""
         if found := self._in_the_way(path):
             raise ground.refusal(path.parent, found, "the staging worktree")
-        self._hide_staging(path)
-        self._follower.prepare(path, commit)
+        with self._alone_at(path):
+            self._hide_staging(path)
+            self._follower.prepare(path, commit)
+
+    def _alone_at(self, path: Path) -> threading.RLock:
+        """Gives the lock of one staging worktree: a recovery may make it again at the moment at which it is to follow a landing."""
+        return self._staging.setdefault(path, threading.RLock())
 
     def _in_the_way(self, path: Path) -> str:
         """Says what of the user's a staging worktree at `path` would be made in; one that is there is only looked after."""
@@ -592,8 +602,9 @@ class Pool:
         """Moves the staging worktree from `old` to `new`; gives "" or why it was left, see `Follower.follow`."""
         if found := self._in_the_way(path):
             return ground.refusal(path.parent, found, "the staging worktree").cause
-        self._hide_staging(path)  # all of it may have been deleted since
-        return self._follower.follow(path, old, new, by_hand)
+        with self._alone_at(path):
+            self._hide_staging(path)  # all of it may have been deleted since
+            return self._follower.follow(path, old, new, by_hand)
 
     # --- choosing -------------------------------------------------------------------------------------------
 

@@ -831,6 +831,31 @@ def test_spare_members_are_ready_at_the_base(repo: Path, pool: Pool, base: str, 
     assert listing(path) == pristine(repo, newer, tmp_path)
 
 
+def test_one_at_a_time_makes_a_staging_worktree(
+    repo: Path, pool: Pool, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a staging worktree is gone, a recovery and a landing that it is to follow do not both make it: git has one record."""
+    path, real = pool.root.parent / "r" / "staging", Follower.prepare
+    inside: list[int] = [0, 0]
+    other = threading.Thread(target=lambda: pool.prepare_staging(path, base))
+
+    def prepare(self: Follower, *args: Any) -> None:
+        inside[0] += 1
+        inside[1] = max(inside)
+        if threading.current_thread() is not other:
+            other.start()
+            other.join(0.3)  # it waits for us
+        real(self, *args)
+        inside[0] -= 1
+
+    monkeypatch.setattr(Follower, "prepare", prepare)
+    assert pool.follow(path, base, base) == ""
+    other.join(60)
+    assert inside == [0, 1]
+    assert sh(repo, "worktree", "list", "--porcelain").count(f"worktree {path}\n") == 1
+    assert sh(path, "status", "--porcelain") == ""
+
+
 @pytest.mark.parametrize("what", ["gone", "moved"])
 def test_a_sweep_removes_nothing_that_somebody_takes_meanwhile(
     repo: Path, pool: Pool, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
