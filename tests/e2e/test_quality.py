@@ -204,8 +204,14 @@ def left_in(folder: Path) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("words", [("verify",), ("audit", "--verify", "1")])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("words", "number"),
+    [
+        (("verify",), signal.SIGTERM),
+        (("audit", "--verify", "1"), signal.SIGHUP),
+        (("verify",), signal.SIGKILL),
+    ],
+)
 def test_a_verification_that_is_ended_leaves_nothing(
     swarm: Swarm, words: tuple[str, ...], number: signal.Signals
 ) -> None:
