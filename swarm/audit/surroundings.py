@@ -151,10 +151,12 @@ class Surroundings:
                 known.add(lease.path)
                 if lease.key and lease.key not in leases.verifying:
                     yield Breach("I12", f"{lease.path} is held by {lease.key}, which is not being verified.")
-                elif not lease.whole and not lease.key:
+                elif (
+                    not lease.whole and not lease.key and lease.path.exists()
+                ):  # else it was cleared with its cache
                     yield Breach("I13", f"The verification worktree {lease.path} is not whole.")
         for tree in records:
-            if tree.path not in known:
+            if tree.path not in known and tree.path.exists():
                 yield Breach(
                     "I13",
                     f"The landing repository has a record of a worktree at {tree.path} that nobody has.",

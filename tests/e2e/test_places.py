@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import git, wait_until
-from tests.e2e.driver import PROJECT, Swarm, common_dir, snapshot
+from tests.e2e.driver import PROJECT, Swarm, common_dir, snapshot, verified_in
 from tests.e2e.test_ends import task_of
 
 MakeSwarm = Callable[..., Swarm]
@@ -153,6 +153,13 @@ def test_nothing_of_the_checkout_is_above_a_suite(swarm: Swarm) -> None:
     above = told.read_text().splitlines()
     assert str(swarm.top) not in above
     assert not [line for line in above if line.endswith(("pytest.ini", "/.git"))]
+    swarm("start")
+    shutil.rmtree(verified_in(swarm.top))  # it is a cache
+    swarm("audit")
+    swarm("submit", str(swarm.plan("r", [swarm.task("t"), swarm.task("u")], verify=[f"{look}; true"])))
+    swarm.check_landed(swarm.wait("r"))
+    swarm("audit")
+    swarm("stop")
     plan = swarm.plan("s", [swarm.task("t")], verify=[{"name": "up", "run": look, "remember": False}])
     wait_until(lambda: not swarm.status()["daemon"]["running"])
     swarm.run(plan, HOME="")
