@@ -90,6 +90,7 @@ class Place:
             claims=self.claims,
             prompt_file=folder / "prompt.md",
             result_file=folder / "result.json",
+            port_base=20000,
             slot=0,
             feedback_file=folder / "feedback.md" if feedback else None,
             keys=called.keys,

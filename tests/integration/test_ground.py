@@ -181,7 +181,7 @@ def test_a_folder_with_tracked_files_is_refused(repo: Path) -> None:
     for asks in (
         lambda: submit(repo),
         lambda: planfiles.check([str(plan_file(repo))], repo, settings),
-        lambda: intake.check_root(settings, found),
+        lambda: intake.check_worktrees(settings, found),
     ):
         with pytest.raises(config.SettingsError, match=r"src/a\.py") as refused:
             asks()
