@@ -588,7 +588,7 @@ def test_what_landlock_leaves_a_suite(tmp_path: Path) -> None:
         ):
             made.mkdir(parents=True)
         (tree / "honest.py").write_text(HONEST)
-        rooms = Rooms.of(inside.sandbox, SHUT_IN, common, top, inside.environ, tmp_path / "nowhere")
+        rooms = Rooms.of(inside.sandbox, SHUT_IN, common, top, inside.environ, Path(folder, "verified"))
 
         def run(command: str) -> str:
             before = rooms.suite(tree, None, common / "swarm", inside.own, tmp_path / "shares")
