@@ -31,6 +31,8 @@ def finished(turn: Turn, event: m.Finished | m.FinishRefused) -> None:
     carried_out(turn, run, "Finish")
     run.retry_at.pop("Finish", None)
     if isinstance(event, m.Finished):
+        if event.suites:
+            run.passed_since = run.finish_from, event.suites
         if not event.stage_only:
             run.finished_commit, run.finished_from = event.commit, run.finish_from
         turn.tell("RunFinished", run, target=event.target, commit=event.commit, stage_only=event.stage_only)

@@ -280,12 +280,14 @@ class FinishRequested(RunEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished(RunEvent):
-    """Staging is on the target (or, with `stage_only`, in the index of its checkout)."""
+    """Staging is on the target (or, with `stage_only`, in the index of its checkout). `suites` are the commands that ran on staging
+    itself for that, and passed."""
 
     request: str
     target: str
     commit: str
     stage_only: bool = False
+    suites: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

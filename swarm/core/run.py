@@ -84,7 +84,7 @@ class Run:
     `way` is how it goes from a goal to work, where it began with one; `width` how many of its workers may be at work at once, 0 for
     as many as the machine allows. `lessons` are what earlier runs had taught when it began.
     `finished_commit` is where the last finish left its target, `finished_from` where staging was then: what lands after that moves
-    staging on (see `on_target`).
+    staging on (see `on_target`). `passed_since` is where staging was when a finish last ran suites on it, and their commands.
     `watched` is the plan file whose additions are taken in as they are saved, `watch_problem` why the last were not.
     `behind` is set after the journal was rebuilt while tasks may have landed that are not in `published`.
     """
@@ -145,6 +145,7 @@ class Run:
     finish_from: str = ""
     finished_commit: str | None = None
     finished_from: str = ""
+    passed_since: tuple[str, tuple[str, ...]] = ("", ())
     qa: Qa | None = None
     way: Way | None = None
     width: int = 0
@@ -333,7 +334,10 @@ class Run:
 
     def has_passed(self, commit: str) -> bool:
         """Tells whether suites passed on a commit where staging stood, and all of the plan among them as they are now: some may
-        have been given after it had landed. An unmoved staging has not been verified."""
+        have been given after it had landed, and run on it since. An unmoved staging has not been verified."""
+        at, ran = self.passed_since
+        if commit == at and all(suite.run in ran for suite in self.plan.verify):
+            return True
         for name, landed in chain(reversed(self.undone), reversed(self.landed)):
             if landed == commit:
                 tries = (each for each in self.tasks[name].attempts if each.candidate == commit)

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core import suites
-from swarm.core.model import Reason, staging_branch
+from swarm.core.model import Reason, Suite, staging_branch
 from swarm.core.places import Places
 from swarm.crashpoints import crash_at
 from swarm.daemon.verification import Verifier, finish_key
@@ -231,7 +231,8 @@ class Finisher:
         )
         if reason is not None:
             return self._refused(command, clock(), reason)
-        if command.suites and (outlook.merged or not command.passed):
+        verified = bool(command.suites) and (outlook.merged or not command.passed)
+        if verified:
             reason = await grip.through(self._verify(command, outlook, nonce))
             if reason is not None:
                 return self._refused(command, clock(), reason)
@@ -240,7 +241,8 @@ class Finisher:
         reason = await in_thread(lambda: self._carry_over(command, outlook))
         if reason is not None:
             return self._refused(command, clock(), reason)
-        return self._finished(command, clock(), outlook.new)
+        on_staging = command.suites if verified and not outlook.merged else ()
+        return self._finished(command, clock(), outlook.new, on_staging)
 
     async def _verify(self, command: cmd.Finish, outlook: Outlook, nonce: str) -> Reason | None:
         """The merge of staging with a target that has moved is new to everybody, so the suites run on it; and so they do on staging
@@ -410,7 +412,9 @@ class Finisher:
         entries = [entry.partition("\t") for entry in git.decode(listed).split("\0")]
         return {path: facts for facts, _, path in entries}
 
-    def _finished(self, command: cmd.Finish, at: float, commit: str) -> m.Event:
+    def _finished(
+        self, command: cmd.Finish, at: float, commit: str, on_staging: Sequence[Suite] = ()
+    ) -> m.Event:
         return m.Finished(
             at=at,
             run=command.run,
@@ -418,6 +422,7 @@ class Finisher:
             target=command.target,
             commit=commit,
             stage_only=command.stage_only,
+            suites=tuple(suite.run for suite in on_staging),
         )
 
     def _refused(self, command: cmd.Finish, at: float, reason: Reason) -> m.Event:

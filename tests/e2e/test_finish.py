@@ -407,6 +407,25 @@ def test_what_landed_before_a_suite_was_given_has_to_pass_it_too(swarm: Swarm) -
     swarm.look_again()
 
 
+def test_what_a_suite_passed_at_the_finish_is_verified_by_it(swarm: Swarm) -> None:
+    """A suite that came after the landing and passed for the finish has passed on staging: it is verified, and a finish more runs
+    nothing again. A suite that is given after that has not."""
+    ran = swarm.outside / "ran"
+    landed(swarm, verify=["true"])
+    git(swarm.top, "branch", "other")
+    swarm.look_again()
+    swarm("run", str(swarm.outside / "r.json"), "--verify", f"echo ran >> {ran}")
+    assert swarm.status()["runs"][0]["staging"]["verified"] is False
+    swarm("finish")
+    swarm.look_again()
+    assert swarm.status()["runs"][0]["staging"]["verified"] is True
+    swarm("finish", "--into", "other")
+    assert ran.read_text() == "ran\n"
+    swarm.look_again()
+    swarm("run", str(swarm.outside / "r.json"), "--verify", "test -e nothere")
+    assert swarm.status()["runs"][0]["staging"]["verified"] is False
+
+
 def test_a_target_that_moves_in_the_very_moment_is_not_overwritten(swarm: Swarm) -> None:
     """Compare and swap: a target that moves while finish verifies is refused with exit 4; what moved it is kept."""
     top = shlex.quote(str(swarm.top))

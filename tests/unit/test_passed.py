@@ -38,6 +38,24 @@ def test_what_came_after_a_landing_has_not_passed_on_it() -> None:
     assert not story.run.has_passed(story.run.published)
 
 
+@pytest.mark.parametrize(("ran", "passed"), [(("make", "late"), True), (("make",), False), ((), False)])
+def test_what_a_finish_ran_on_staging_has_passed_there(ran: tuple[str, ...], passed: bool) -> None:
+    """Until staging moves on, or a suite comes that did not run."""
+    story = a_story(a_plan(a_task("a"), a_task("b"), verify=["make"]))
+    story.land("a")
+    story.submit(a_plan(*(task.spec for task in story.run.tasks.values()), verify=["make", "late"]))
+    staging = story.run.published
+    story.send(m.FinishRequested(at=story.now, run="plan", request="1", target="main", commit=staging))
+    assert not story.run.has_passed(staging)
+    story.send(m.Finished(at=story.now, run="plan", request="1", target="main", commit=staging, suites=ran))
+    assert story.run.has_passed(staging) is passed
+    assert not asks_for(story, "make", "late", "later")
+    assert asks_for(story, "make", "late") is passed
+    story.land("b")
+    assert story.run.published != staging
+    assert story.run.has_passed(story.run.published)  # by its own landing
+
+
 def test_what_ran_under_no_suite_has_passed_none() -> None:
     """What landed unverified is not verified by that no suite is asked for."""
     story = a_story(a_plan(a_task("a")))
