@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import IO, Any, cast
 
-import structlog
+_APART = "rich" not in sys.modules
+if _APART:  # structlog takes it in wherever it is installed, for consoles: a twelfth of a daemon's start, and nothing that we write
+    sys.modules["rich"] = None  # type: ignore[assignment]
+try:
+    import structlog
+finally:
+    if _APART:
+        del sys.modules["rich"]
 
 FILE_BYTES_MAX = 10 * 1024 * 1024
 FILES = 3
