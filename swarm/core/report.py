@@ -6,6 +6,7 @@ not the machine's to know (whether a daemon runs, what a process takes) comes in
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -122,8 +123,9 @@ def in_a_line(swarm: Swarm) -> str:
 def _capacity(swarm: Swarm, live: Live) -> dict[str, Any]:
     readings = live.readings or swarm.readings
     running = len(swarm.slots)
-    width = 0 if live.stuck else min(swarm.capacity.target, swarm.limits.workers_max)
-    reason = f"{live.stuck} {NOTHING_BEGINS}" if live.stuck else swarm.capacity.reason
+    decision = _allowed_now(swarm, live)
+    width = 0 if live.stuck else min(decision.target, swarm.limits.workers_max)
+    reason = f"{live.stuck} {NOTHING_BEGINS}" if live.stuck else decision.reason
     if reason == admission.NOTHING_WAITS and any(run.counts[TaskState.READY] for run in swarm.runs.values()):
         reason = NO_SLOT_WANTED
     return {
@@ -146,6 +148,17 @@ def _capacity(swarm: Swarm, live: Live) -> dict[str, Any]:
             "disk_free_bytes": readings.disk_free_bytes,
         },
     }
+
+
+def _allowed_now(swarm: Swarm, live: Live) -> admission.Decision:
+    """Gives what was decided last, or, where nothing waits and so nobody looks at the machine, what would be by `live` readings."""
+    if swarm.capacity.reason != admission.NOTHING_WAITS or live.readings is None:
+        return swarm.capacity
+    now, _ = admission.decide(
+        live.readings, limits=swarm.limits, running=len(swarm.slots), ramp=None, previous_step=None
+    )
+    narrowed = now.target < swarm.limits.workers_max
+    return now if narrowed else dataclasses.replace(swarm.capacity, target=now.target)
 
 
 def run_state(run: Run) -> str:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from typing import Any
 
 import pytest
 
 from swarm.client import render
+from swarm.core import admission, machine, report, scheduling
 from swarm.core import commands as cmd
-from swarm.core import machine, report, scheduling
 from swarm.core import messages as m
 from swarm.core.invariants import invariants
 from swarm.core.model import Limits, PhaseSpec, Step, WorkerResult
 from swarm.core.state import IllegalEvent, StaleEvent, Swarm, next_deadline, pending_commands
 from tests.builders import BASE, a_plan, a_task, submitted
-from tests.stories import Story, a_story, snapshot
+from tests.stories import CALM, Story, a_story, snapshot
 
 ONE_AT_A_TIME = (PhaseSpec(id="p", parallel_safe=False),)
 THEN = (PhaseSpec(id="p"), PhaseSpec(id="q", phase_needs=("p",)))
@@ -383,6 +385,33 @@ def test_without_a_daemon_nothing_is_being_verified() -> None:
         assert codes["b"] is None
     ready = a_story(a_plan(a_task("a", claims=["x"]), a_task("b", claims=["x"])))
     assert report.status(ready.swarm, report.Live())["runs"][0]["tasks"][1]["reason"]["code"] == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("readings", "slots", "reason"),
+    [
+        ({}, 4, "nothing waits"),
+        ({"memory_percent": 60.0}, 3, "memory 60 %: 3 of 4 slots"),
+        ({"cpu_percent": 75.0}, 2, "CPU 75 %: 2 of 4 slots"),
+        ({"memory_percent": 85.0}, 1, "memory 85 %: 1 of 4 slots"),
+        ({"memory_percent": 92.0}, 0, "memory 92 % is at or above 90 %"),
+        ({"disk_free_bytes": 5}, 0, "disk has 0.0 GB free, 1.0 GB wanted"),
+    ],
+)
+def test_the_capacity_follows_the_readings_while_nothing_waits(
+    readings: dict[str, Any], slots: int, reason: str
+) -> None:
+    """Row 20: nobody looks at the machine then, but who asks does, and is told what would be; with a worker at work there is one
+    slot fewer. What was measured while work waited, and the machine has room again since, is not told any more."""
+    story = a_story(a_plan(a_task("a")))
+    live = report.Live(running=True, readings=dataclasses.replace(CALM, **readings))
+    shown = report.status(story.swarm, live)["capacity"]
+    assert (shown["running"], shown["slots_open"]) == (1, max(0, slots - 1))
+    story.land("a")
+    shown = report.status(story.swarm, live)["capacity"]
+    assert (shown["running"], shown["slots_open"], shown["reason"]) == (0, slots, reason)
+    story.swarm.capacity = admission.Decision(0, admission.NOTHING_WAITS, 0)
+    assert report.status(story.swarm, live)["capacity"]["slots_open"] == slots
 
 
 def test_a_ready_task_that_wants_no_slot_waits_all_the_same() -> None:
