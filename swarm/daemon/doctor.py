@@ -22,7 +22,7 @@ from swarm.core.places import Places, state_of
 from swarm.daemon import intake, usable
 from swarm.edge import git, ground, promised, suite_rooms
 from swarm.edge.host import Host
-from swarm.edge.journal import open_to_read
+from swarm.edge.journal import open_to_read, refuse_long
 from swarm.edge.linked import place_of
 from swarm.edge.sandbox import choose
 from swarm.edge.saved import NEARLY, saved
@@ -151,10 +151,11 @@ def _room(repository: git.Repository, settings: Settings) -> Iterator[Check]:
 
 
 def _journal(places: Places) -> Iterator[Check]:
-    if not places.journal.exists() and not places.landing.exists():
-        yield Check("journal", "ok", "there is none yet; the first run makes it")
-        return
     try:
+        if not places.journal.exists() and not places.landing.exists():
+            refuse_long(places.journal)
+            yield Check("journal", "ok", "there is none yet; the first run makes it")
+            return
         with open_to_read(places) as journal:
             yield Check("journal", "ok", f"{journal.last_seq()} records in {places.journal}")
     except SwarmError as error:

@@ -320,6 +320,25 @@ def test_a_path_of_several_lines(tmp_path: Path, swarm_in: MakeSwarm) -> None:
     swarm("discard", "r")
 
 
+def test_a_path_too_long_for_the_journal(tmp_path: Path, swarm_in: MakeSwarm) -> None:
+    """Where SQLite would open no file by so long a path nothing is begun, it is said by how much, and by the doctor too; as long as
+    it may be, everything works."""
+    base = len(os.fsencode(tmp_path / "x")) + len("/.git/swarm/journal.sqlite")
+    for more, code in ((0, 0), (1, 4)):
+        below = (("y" * 99 + "/") * 5)[: 500 + more - base]
+        below = below[:-1] + "y"
+        swarm = swarm_in(a_repository(tmp_path / ("x" + below)), tmp_path / f"outside-{more}")
+        assert len(os.fsencode(swarm.top / ".git/swarm/journal.sqlite")) == 500 + more
+        checks = {each["name"]: each for each in swarm("doctor", "--json", code=None).json["checks"]}
+        assert checks["journal"]["state"] == ("bad" if more else "ok")
+        if not more:
+            lands(swarm)
+            continue
+        told = swarm("start", code=code).err
+        assert "has 501 bytes, and SQLite opens none of more than 500" in told
+        assert "shorter by 1 bytes" in told
+
+
 def test_a_path_too_long_for_a_socket(tmp_path: Path, swarm_in: MakeSwarm) -> None:
     """In a folder whose socket path would be over 107 bytes, with spaces in it, the daemon is found all the same."""
     with tempfile.TemporaryDirectory(

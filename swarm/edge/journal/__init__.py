@@ -16,6 +16,7 @@ from swarm.edge.journal.store import (
     JournalFull,
     JournalStuck,
     JournalTaken,
+    refuse_long,
     salvage,
     write_anew,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "record",
     "record_of",
     "refuse_damaged",
+    "refuse_long",
     "salvage",
     "write_anew",
 ]

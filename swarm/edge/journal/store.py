@@ -59,6 +59,9 @@ class JournalTaken(Refused):
     """Another daemon began a newer epoch, or the file was replaced: this process must not write any more."""
 
 
+PATH_BYTES_MAX = 500  # SQLite takes 512 (os_unix.c); the rest is for what our draft and its files are called more
+
+
 class JournalStuck(SwarmError):
     """The machine does not let the journal be written at present; it stands as it was, and the same append may be tried again."""
 
@@ -106,8 +109,9 @@ class Journal:
 
         Read-only opening needs no daemon, works while one writes, and on a file system that can't be written.
         With `expect_existing` (other state is beside it) a missing or empty file is an error, not a fresh start.
-        Raises `JournalDamaged`, or `JournalFull` where there is no room to create it.
+        Raises `JournalDamaged`, or `JournalFull` where there is no room to create it, `Refused` where its path is too long.
         """
+        refuse_long(path)
         _refuse_absence(path, must_exist=readonly or expect_existing)
         try:
             if readonly:
@@ -490,6 +494,17 @@ def _inserting(rows: int) -> str:
 
 
 # --- opening ------------------------------------------------------------------------------------------------
+
+
+def refuse_long(path: Path) -> None:
+    """Raises `Refused` for a path that SQLite opens no journal at: links in it count as what they lead to."""
+    length = len(os.fsencode(os.path.realpath(path)))
+    if length > PATH_BYTES_MAX:
+        raise Refused(
+            f"The path of the journal has {length} bytes, and SQLite opens none of more than {PATH_BYTES_MAX}: {path}.",
+            "Nothing was begun.",
+            f"move the repository where its path is shorter by {length - PATH_BYTES_MAX} bytes",
+        )
 
 
 def _refuse_absence(path: Path, *, must_exist: bool) -> None:
