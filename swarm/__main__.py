@@ -16,6 +16,7 @@ COLLECT_EVERY = 50_000  # new objects: what is loaded to begin with stays, and f
 
 def main() -> int:
     """Runs the command line of this process and gives its exit code."""
+    _speak_utf8()
     from swarm.client import failure
 
     _prepare_output()
@@ -26,6 +27,13 @@ def main() -> int:
         return failure.exit_code(error, sys.argv[1:])
     finally:
         gc.freeze()  # what is left goes with the process: nobody need look through it once more
+
+
+def _speak_utf8() -> None:
+    """Begins anew where the locale has another encoding: what a plan says and git's names are UTF-8, and so they go out to workers,
+    suites and files. Python takes its locale's word for that, and only when it starts."""
+    if sys.getfilesystemencoding() != "utf-8" and not sys.flags.utf8_mode:
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606
 
 
 def _prepare_output() -> None:

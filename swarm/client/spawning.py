@@ -92,6 +92,7 @@ def _spawn(top: Path, writer: int, flags: Mapping[str, Any], ends: str) -> Path:
         subprocess.Popen(
             [
                 sys.executable,
+                *("-X", "utf8"),  # whatever the locale: as in `swarm.__main__`
                 "-m",
                 "swarm.daemon",
                 str(top),

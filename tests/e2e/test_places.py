@@ -339,6 +339,22 @@ def test_a_path_too_long_for_the_journal(tmp_path: Path, swarm_in: MakeSwarm) ->
         assert "shorter by 1 bytes" in told
 
 
+def test_in_any_locale_a_plan_is_utf8(swarm: Swarm) -> None:
+    """What a plan says goes out to workers and suites as it stands in the file, and claims are compared with git's names, also
+    where the locale that swarm is started in has another encoding."""
+    work = 'echo 2 >> übung; printf %s "$SWARM_CLAIMS" > claims'
+    task = swarm.task("t", work, claims=["übung", "claims"])
+    plan = swarm.plan("r", [task], verify=["grep -q 2 übung"])
+    swarm.env |= {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    run = swarm.run(plan)
+    swarm.check_landed(run)
+    assert run["tasks"][0]["attempts"][0]["strays"] == []
+    assert swarm.content("r", "übung") == "2\n"
+    assert json.loads(swarm.content("r", "claims") or "")
+    assert "übung" in swarm("show", "t").out
+    swarm("check", str(plan))
+
+
 def test_a_path_too_long_for_a_socket(tmp_path: Path, swarm_in: MakeSwarm) -> None:
     """In a folder whose socket path would be over 107 bytes, with spaces in it, the daemon is found all the same."""
     with tempfile.TemporaryDirectory(
