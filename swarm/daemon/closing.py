@@ -224,11 +224,12 @@ class Closing:
     ) -> tuple[dict[str, Any], m.FinishRequested | None, Outlook]:
         """Looks at all that finishing asks for; gives what it would do, and the request for the machine, None where nothing is to
         be merged."""
-        target, preview = wanted.get("into") or run.base_branch, bool(wanted.get("preview"))
-        if not target:
+        asked, preview = str(wanted.get("into") or run.base_branch), bool(wanted.get("preview"))
+        if not asked:
             raise UsageError(
                 "The run started from no branch.", "Nothing was done.", "name one with --into BRANCH"
             )
+        target = self._edges.repository.branch_meant(asked)
         refuse_ours(target)
         await look_at_staging(self._coordinator, self._edges, run, f"Run {run.id} was not finished")
         if not preview:

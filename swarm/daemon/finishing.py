@@ -18,6 +18,7 @@ import re
 import shlex
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -135,7 +136,7 @@ class Finisher:
         is no such branch, and `Refused` where the branch from which the run started is not what it was, or the two have nothing in
         common."""
         old = self.repository.branch_commit(target)
-        if target == origin.branch:
+        if target == self.repository.branch_meant(origin.branch):
             self._refuse_lost_origin(run, origin, old)
         if old is None:
             raise UsageError(
@@ -279,6 +280,14 @@ class Finisher:
             text = f"{target} is in the middle of a git {held.what} in {held.place}, whose end would move it again"
             step = f"{held.ends}; then swarm finish again"
             return Reason("in_use", text, {"exit_code": 4, "checkout": str(held.place), "next_step": step})
+        if away := self.repository.away_with_branch(target):
+            text = f"{target} is checked out in {away[0]}, which is not there: back again, it would hold the old files as changes"
+            step = f"bring it back, or git worktree repair where it was moved to, or git worktree remove --force --force {away[0]}"
+            return Reason(
+                "in_use",
+                text,
+                {"exit_code": 4, "checkout": str(away[0]), "next_step": f"{step}; then swarm finish again"},
+            )
         if stage_only and not checkouts:
             return Reason(
                 "no_checkout",
@@ -447,8 +456,9 @@ def conflict_reason(target: str, outlook: Outlook) -> Reason:
 
 
 def _changed(checkout: Path, paths: tuple[str, ...]) -> dict[str, str]:
-    """Gives those of the paths that are not as in this checkout's HEAD, and what a merge left unmerged anywhere, each with
-    git's two letters for it: a file that is staged and edited again has two versions, and one of them could be lost."""
+    """Gives those of the paths that are not as in this checkout's HEAD, what lies in a folder where one of them is to be a file,
+    and what a merge left unmerged anywhere, each with git's two letters for it: a file that is staged and edited again has two
+    versions, and one of them could be lost."""
     if not paths:
         return {}
     asked = ("status", "--porcelain", "-z", "--untracked-files=all", "--ignored=matching", "--no-renames")
@@ -458,7 +468,8 @@ def _changed(checkout: Path, paths: tuple[str, ...]) -> dict[str, str]:
     changed = {}
     for entry in git.decode(found.out).split("\0"):
         code, path = entry[:2], entry[3:]
-        is_wanted = path in wanted or path.rstrip("/") in wanted
+        above = accumulate(path.rstrip("/").split("/"), "{}/{}".format)
+        is_wanted = not wanted.isdisjoint(above)
         if is_wanted or code in _UNMERGED or (code == "!!" and path.rstrip("/") in folders):
             changed[path] = code
     return changed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -222,24 +223,65 @@ def test_what_would_be_overwritten_stops_it(swarm: Swarm) -> None:
     """Row 54: where a path that changes is dirty in the checkout, finish is refused with exit 4, names it, and moves nothing."""
     swarm("start")
     landed(swarm)
-    for dirt in ("edited", "staged", "untracked", "ignored"):
-        path = "src/b.py" if dirt in ("edited", "staged") else "new"
+    for dirt in ("edited", "staged", "untracked", "ignored", "folder"):
+        path = "src/b.py" if dirt in ("edited", "staged") else "new/mine/file" if dirt == "folder" else "new"
+        (swarm.top / path).parent.mkdir(parents=True, exist_ok=True)
         (swarm.top / path).write_text("mine\n")
         if dirt == "staged":
             git(swarm.top, "add", path)
-        if dirt == "ignored":
-            (swarm.top / ".git" / "info" / "exclude").write_text("new\n")
+        (swarm.top / ".git" / "info" / "exclude").write_text("new\n" if dirt == "ignored" else "")
         swarm.look_again()
         assert path in swarm("finish", "--preview", "--json", code=1).json["finish"]["refused"]
         refused = swarm("finish", code=4).err
         assert path in refused, dirt
-        step = f"move {path} out of the way" if path == "new" else "commit or stash what is changed"
+        step = f"move {path} out of the way" if path != "src/b.py" else "commit or stash what is changed"
         assert step in refused, dirt
         assert snapshot(swarm.top) == swarm.before, dirt
         if path == "new":
             (swarm.top / path).unlink()
-        else:
+        elif dirt != "folder":
             git(swarm.top, "checkout", "-q", "HEAD", "--", path)
+    shutil.rmtree(swarm.top / "new")
+    swarm.look_again()
+
+
+def test_a_target_that_stands_for_another_branch_moves_its_checkout(swarm: Swarm) -> None:
+    """Where HEAD, or the branch that is named, is a symbolic ref, as the old name of a branch that was renamed, the branch that it
+    comes to is finished into, and its checkout goes along: else the next commit there would take all back."""
+    git(swarm.top, "branch", "-m", "main", "trunk")
+    git(swarm.top, "symbolic-ref", "refs/heads/main", "refs/heads/trunk")
+    git(swarm.top, "symbolic-ref", "HEAD", "refs/heads/main")
+    (swarm.top / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
+    swarm.look_again()
+    staging = landed(swarm)
+    done = swarm("finish", "--into", "main", "--json").json["finish"]
+    assert (done["outcome"], done["into"]) == ("finished", "trunk")
+    assert (swarm.top / ".git" / "HEAD").read_text() == "ref: refs/heads/main\n"
+    assert (swarm.top / ".git" / "refs/heads/main").read_text() == "ref: refs/heads/trunk\n"
+    assert git(swarm.top, "rev-parse", "trunk", "main", "HEAD").splitlines() == [staging] * 3
+    assert git(swarm.top, "status", "--porcelain") == ""
+    assert (swarm.top / "new").exists()
+    swarm.look_again()
+
+
+@pytest.mark.parametrize("locked", [True, False])
+def test_a_target_whose_checkout_is_away_is_not_moved(swarm: Swarm, locked: bool) -> None:
+    """As git itself refuses: back again, that checkout would hold the old files as changes of its user's, and commit them."""
+    git(swarm.top, "checkout", "-q", "-b", "mine")
+    other, away = swarm.outside / "other", swarm.outside / "away"
+    git(swarm.top, "worktree", "add", "-q", str(other), "main")
+    if locked:
+        git(swarm.top, "worktree", "lock", str(other))
+    swarm.look_again()
+    staging = landed(swarm)
+    other.rename(away)
+    refused = swarm("finish", "--into", "main", code=4).err
+    assert f"main is checked out in {other}, which is not there" in refused
+    assert f"git worktree remove --force --force {other}" in refused
+    away.rename(other)
+    swarm("finish", "--into", "main")
+    assert git(other, "rev-parse", "HEAD") == staging
+    assert git(other, "status", "--porcelain") == ""
     swarm.look_again()
 
 

@@ -327,6 +327,28 @@ def test_a_checkout_whose_git_folder_is_elsewhere_is_found(repo: Path, tmp_path:
     assert user.worktrees_of_branch("side") == [tmp_path / "side"]
 
 
+def test_a_branch_that_stands_for_another_is_that_one(repo: Path, tmp_path: Path) -> None:
+    """A symbolic ref, which who renamed a branch leaves under the old name, also over several: what is checked out by it is a
+    checkout of the one that it comes to in the end, and of no other."""
+    sh(repo, "branch", "-m", "main", "trunk")
+    sh(repo, "symbolic-ref", "refs/heads/main", "refs/heads/trunk")
+    sh(repo, "symbolic-ref", "refs/heads/older", "refs/heads/main")
+    (repo / ".git" / "HEAD").write_text("ref: refs/heads/older\n")
+    other = tmp_path / "other"
+    sh(repo, "worktree", "add", "-q", "-b", "side", str(other))
+    user = git.Repository.discover(repo)
+    assert [user.branch_meant(name) for name in ("older", "main", "trunk", "side", "none", "")] == [
+        *("trunk", "trunk", "trunk", "side", "none", ""),
+    ]
+    assert user.worktrees_of_branch("trunk") == [repo]
+    assert user.worktrees_of_branch("side") == [other]
+    assert user.worktrees_of_branch("main") == []
+    other.rename(tmp_path / "away")
+    assert user.worktrees_of_branch("side") == []
+    assert user.away_with_branch("side") == [other]
+    assert user.away_with_branch("trunk") == []
+
+
 def begin(top: Path, what: str) -> str:
     """Has something begin in the checkout at `top` that holds the branch which is checked out there; gives what ends it."""
     if what == "bisect":

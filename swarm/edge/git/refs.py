@@ -65,6 +65,15 @@ def read_ref(common_dir: Path | str, ref: str) -> str | None:
     return None
 
 
+def end_of(common_dir: Path | str, ref: str) -> str:
+    """Gives the full name of the ref that a symbolic one stands for in the end, and of any other itself: what is checked out there,
+    and moves. Costs a process only for a symbolic one, or where refs are kept as reftable."""
+    loose = _read_bytes(os.path.join(common_dir, ref), 4)
+    if loose != b"ref:" and not os.path.isdir(os.path.join(common_dir, "reftable")):
+        return ref
+    return run("symbolic-ref", "--quiet", ref, git_dir=common_dir, ok=(0, 1)).text or ref
+
+
 def _read_bytes(path: str, most: int = -1) -> bytes:
     try:
         with open(path, "rb") as file:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from swarm.edge.git.call import SETTINGS, GitError, Outcome, decode, encode, last_line, program, run
 from swarm.edge.git.objects import Signature, is_object_id, write_commit
-from swarm.edge.git.refs import read_ref
+from swarm.edge.git.refs import end_of, read_ref
 from swarm.errors import Refused, SwarmError, UsageError
 
 
@@ -130,6 +130,10 @@ class Repository:
         """Gives the commit of the local branch `name` (without `refs/heads/`), or None."""
         return read_ref(self.common_dir, f"refs/heads/{name}")
 
+    def branch_meant(self, name: str) -> str:
+        """Gives the branch that `name` stands for: another one where it is a symbolic ref, as git makes of one that was renamed."""
+        return end_of(self.common_dir, f"refs/heads/{name}").removeprefix("refs/heads/")
+
     def head_branch(self) -> str | None:
         """Gives the branch that is checked out, or None when HEAD is detached."""
         asked = run("symbolic-ref", "--quiet", "HEAD", git_dir=self.git_dir, ok=(0, 1))
@@ -162,8 +166,16 @@ class Repository:
         return os.path.normpath(top / url) if is_path else url
 
     def worktrees_of_branch(self, branch: str) -> list[Path]:
-        """Lists the worktrees that have `branch` (without `refs/heads/`) checked out; one whose folder is gone is no checkout."""
-        if not self._is_some_head(f"ref: refs/heads/{branch}"):
+        """Lists the worktrees that have `branch` (without `refs/heads/`) checked out, also by a symbolic ref; those whose folder is
+        not there are `away_with_branch`."""
+        return [path for path in self._having(branch) if path.is_dir()]
+
+    def away_with_branch(self, branch: str) -> list[Path]:
+        """Lists where git knows worktrees that have `branch` checked out and are not there: deleted, moved, or on another disk."""
+        return [path for path in self._having(branch) if not path.is_dir()]
+
+    def _having(self, branch: str) -> list[Path]:
+        if not self._is_some_head(f"refs/heads/{branch}"):
             return []
         found: list[Path] = []
         current = ""
@@ -177,13 +189,16 @@ class Repository:
                 main = None
             elif item == f"branch refs/heads/{branch}":
                 found.append(Path(current))
-        return [path for path in found if path.is_dir()]
+        return found
 
-    def _is_some_head(self, text: str) -> bool:
-        """Tells without a process whether any worktree's HEAD may hold this text; where refs are kept otherwise any may."""
+    def _is_some_head(self, ref: str) -> bool:
+        """Tells without a process, save for symbolic refs, whether any worktree's HEAD may come to this ref; where refs are kept
+        otherwise any may."""
         if (self.common_dir / "reftable").is_dir():
             return True
-        return any(_first_line(f"{admin}/HEAD") == text for admin in self._admins())
+        lines = {_first_line(f"{admin}/HEAD") for admin in self._admins()}
+        heads = {line.removeprefix("ref: ") for line in lines if line.startswith("ref: ")}
+        return ref in heads or any(end_of(self.common_dir, head) == ref for head in heads)
 
     def _admins(self) -> list[str]:
         """Lists the folders in which git keeps what is each checkout's own, that of the main one first."""
