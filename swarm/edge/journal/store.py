@@ -59,7 +59,7 @@ class JournalTaken(Refused):
     """Another daemon began a newer epoch, or the file was replaced: this process must not write any more."""
 
 
-PATH_BYTES_MAX = 500  # SQLite takes 512 (os_unix.c); the rest is for what our draft and its files are called more
+PATH_BYTES_MAX = 500  # SQLite takes 512 (os_unix.c); the rest is for the names of our draft and its files
 
 
 class JournalStuck(SwarmError):
