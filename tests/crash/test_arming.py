@@ -37,7 +37,7 @@ def test_no_worker_suite_or_setup_sees_the_variables(swarm: Swarm) -> None:
 def test_the_ordered_point_kills(swarm: Swarm, point: str) -> None:
     """The process that reaches the ordered point is killed there and then; the next start does the rest, and it lands once."""
     armed = {"SWARM_CRASH": f"{point}:kill:1", "SWARM_CRASH_LOG": str(swarm.outside / "points")}
-    swarm("start", **armed)
+    swarm("start", env=armed)
     swarm("submit", str(swarm.plan("r", [swarm.task("t")])))
     wait_until(lambda: (point, "kill") in reached(swarm))
     if not point.startswith("launcher."):

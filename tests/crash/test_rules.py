@@ -121,13 +121,13 @@ def test_what_a_killed_daemon_had_started_is_ended(swarm: Swarm) -> None:
     pids = swarm.outside / "pids"
     setup = f"echo $$ >> {pids}; [ $(wc -l < {pids}) -gt 1 ] || sleep 1000"
     env = {"SWARM_WORKTREES__SETUP": setup}
-    swarm("start", **env)
+    swarm("start", env=env)
     swarm("submit", str(swarm.plan("r", [swarm.task("t")])))
     wait_until(lambda: pids.exists() and pids.read_text().endswith("\n"))
     orphan = int(pids.read_text())
     swarm.end_daemon()
     assert runs(orphan)
-    swarm("start", **env)
+    swarm("start", env=env)
     swarm.check_landed(swarm.wait("r"))
     assert not runs(orphan)
     assert swarm.starts() == ["t"]

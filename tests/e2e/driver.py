@@ -15,7 +15,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,13 +130,14 @@ class Swarm:
         code: int | None = 0,
         cwd: Path | None = None,
         timeout_s: float = PATIENCE_S,
-        **env: str,
+        env: Mapping[str, str] | None = None,
+        **variables: str,
     ) -> Done:
-        """Runs a command to its end, which must be `code` unless that is None."""
+        """Runs a command to its end, which must be `code` unless that is None; `env` and variables are added to its environment."""
         done = subprocess.run(
             [*self.prefix, *self.program, *args],
             cwd=cwd or self.top,
-            env={**self.env, **env},
+            env={**self.env, **(env or {}), **variables},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -174,7 +175,7 @@ class Swarm:
         self, plan: Path, *args: str, code: int | None = 0, timeout_s: float = PATIENCE_S, **env: str
     ) -> dict[str, Any]:
         """Carries a plan out in one go and gives its run's part of the document that comes at the end."""
-        done = self("run", str(plan), "--json", *args, code=code, timeout_s=timeout_s, cwd=None, **env)
+        done = self("run", str(plan), "--json", *args, code=code, timeout_s=timeout_s, env=env)
         (run,) = done.json["runs"]
         return dict(run)
 

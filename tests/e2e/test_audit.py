@@ -10,7 +10,7 @@ from tests.e2e.driver import Swarm, common_dir
 
 
 def audit(swarm: Swarm, *args: str, code: int = 0, **env: str) -> dict[str, Any]:
-    found: dict[str, Any] = swarm("audit", "--json", *args, code=code, **env).json
+    found: dict[str, Any] = swarm("audit", "--json", *args, code=code, env=env).json
     return found
 
 
@@ -79,7 +79,7 @@ def test_suites_that_could_not_run_are_no_breach(swarm: Swarm) -> None:
     assert unseen["id"] == "I5"
     assert unseen["unseen"].count("The setup command of the worktrees ended with status 1") == 1
     assert all(f"the landing of {task} attempt 1" in unseen["unseen"] for task in ("a", "b"))
-    told = swarm("audit", "--verify", "1", code=1, **setup).out
+    told = swarm("audit", "--verify", "1", code=1, env=setup).out
     assert "broken" not in told.lower()
     assert "undo" not in told
     assert "Not looked at: I5; " in told

@@ -76,13 +76,16 @@ def test_what_is_refused_is_one_document(
 
 def test_outside_a_repository_it_is_a_document_too(swarm: Swarm) -> None:
     """Where there is no repository at all; but what prints lines prints none, and --json behind -- is no option."""
-    elsewhere = {"cwd": Path("/"), "GIT_CEILING_DIRECTORIES": "/"}
+
+    def elsewhere(*words: str) -> Done:
+        return swarm(*words, code=2, cwd=Path("/"), GIT_CEILING_DIRECTORIES="/")
+
     for words in (["status", "--json"], ["--json", "claims"]):
-        document = told(swarm, swarm(*words, code=2, **elsewhere), words[-1].replace("--json", "status"))
+        document = told(swarm, elsewhere(*words), words[-1].replace("--json", "status"))
         assert "is not in a git repository" in document["error"]["cause"]
         assert "runs" not in document
     for words in (["events", "--json"], ["logs", "x", "--json"], ["show", "--", "--json"]):
-        assert swarm(*words, code=2, **elsewhere).out == ""
+        assert elsewhere(*words).out == ""
 
 
 def test_a_check_that_could_not_be_made_is_not_ok(swarm: Swarm) -> None:

@@ -385,7 +385,7 @@ def test_the_merge_of_a_finish_is_the_users_own(
     git(swarm.top, "config", f"includeIf.gitdir:{swarm.top}/.path", str(swarm.outside / "me"))
     swarm.look_again()
     swarm.wait_for_rest()
-    swarm("finish", **env)
+    swarm("finish", env=env)
     signed = "--format=%s, %an <%ae>, %cn <%ce>"
     assert git(swarm.top, "log", "-1", signed, "main") == f"Merge run r, {author}, {committer}"
     ours = "swarm <swarm@localhost>"

@@ -71,7 +71,7 @@ def test_a_hook_that_fails_is_said(swarm: Swarm) -> None:
     """It is tried again, then left, and the status says which and why until it takes something again."""
     count, good = swarm.outside / "count", swarm.outside / "good"
     hook(swarm, f"echo >> {count}; test -e {good} || {{ echo no channel; exit 7; }}", "TaskLanded")
-    swarm("start", **swarm.with_constants("swarm.daemon.hooks", AGAIN_S=0.01))
+    swarm("start", env=swarm.with_constants("swarm.daemon.hooks", AGAIN_S=0.01))
     swarm("submit", str(swarm.plan("r", [swarm.task("a")])))
 
     def note() -> str:
@@ -122,7 +122,7 @@ def test_an_address_that_never_ends_its_answer_is_left(swarm: Swarm) -> None:
         with (swarm.top / "swarm.toml").open("a") as file:
             file.write(f'[hooks.mine]\nurl = "{url}"\ntimeout_s = 0.5\n')
         swarm.look_again()
-        swarm("start", **swarm.with_constants("swarm.daemon.hooks", AGAIN_S=0.01, LATE_S=0.5))
+        swarm("start", env=swarm.with_constants("swarm.daemon.hooks", AGAIN_S=0.01, LATE_S=0.5))
         swarm("plan", "make one thing")
         note = lambda: str(swarm.status()["capacity"]["note"])  # noqa: E731
         wait_until(lambda: "RunEnded" in note(), at_most_s=PATIENCE_S)

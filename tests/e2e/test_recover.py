@@ -26,7 +26,7 @@ def looks_when_asked(swarm: Swarm) -> dict[str, str]:
 
 def landed(swarm: Swarm, *, daemon: bool, by_itself: bool = False) -> dict[str, Any]:
     """Lands one task and leaves another's work on its branch; with or without the daemon still there."""
-    swarm("start", **({} if by_itself else looks_when_asked(swarm)))
+    swarm("start", env=None if by_itself else looks_when_asked(swarm))
     failing = swarm.task("kept", "echo precious > kept; exit 1", claims=["kept"], attempts=1)
     swarm("submit", str(swarm.plan("r", [swarm.task("done"), failing])))
     run = swarm.wait("r", code=1)

@@ -19,7 +19,7 @@ def test_a_daemon_takes_snapshots_and_the_next_goes_on_from_them(swarm: Swarm) -
     to the end, and the audit, which replays everything, agrees."""
     often = swarm.with_constants("swarm.daemon.recovery", RECORDS_APART=10, REST=0)
     state = common_dir(swarm.top) / "swarm"
-    swarm("start", **often)
+    swarm("start", env=often)
     swarm(
         "submit",
         str(swarm.plan("p", [*(swarm.task(f"t{n}") for n in range(5)), swarm.task("last", gate="g")])),
@@ -31,7 +31,7 @@ def test_a_daemon_takes_snapshots_and_the_next_goes_on_from_them(swarm: Swarm) -
     (state / "journal.snapshot").unlink()
     assert shown(swarm) == before
     (state / "journal.snapshot").write_bytes(content)
-    swarm("start", **often)
+    swarm("start", env=often)
     swarm.open("g")
     run = swarm.wait("p")
     assert {task["state"] for task in run["tasks"]} == {"landed"}

@@ -381,7 +381,7 @@ def test_what_passed_is_not_run_again_on_the_same_tree(swarm: Swarm) -> None:
     ) -> tuple[int, dict[str, Any]]:
         if env or name == "first":  # the daemon gives suites its own
             swarm("stop")
-            swarm("start", **env)
+            swarm("start", env=env)
         before = len(looks.read_text().split()) if looks.exists() else 0
         task = swarm.task("t", f"echo {content} > out-t", claims=["out-t"], attempts=1)
         run = swarm.run(swarm.plan(name, [task], verify=[{"name": "unit", **suite}]), code=code)

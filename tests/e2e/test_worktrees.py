@@ -21,7 +21,7 @@ from tests.e2e.test_sandbox import needs_bubblewrap
 def kept(swarm: Swarm, *, daemon: bool) -> Path:
     """Has one task fail whose worktree is kept, and gives that worktree; with or without the daemon still there."""
     swarm.env["SWARM_WORKTREES__KEEP"] = "true"
-    swarm("start", **looks_when_asked(swarm))
+    swarm("start", env=looks_when_asked(swarm))
     failing = swarm.task("t", "echo half > half; exit 1", claims=["half"], attempts=1)
     swarm("submit", str(swarm.plan("r", [failing, swarm.task("a")])))
     run = swarm.wait("r", code=1)
@@ -313,7 +313,7 @@ def test_a_disk_budget_takes_the_oldest_that_can_be_made_again(swarm: Swarm) -> 
     (older / "mine").write_text("untracked\n")
     swarm("stop")
     swarm.env["SWARM_WORKTREES__DISK_BUDGET_BYTES"] = "3000000"
-    swarm("start", **swarm.with_constants("swarm.daemon.reclaiming", WAIT_S=0.1))
+    swarm("start", env=swarm.with_constants("swarm.daemon.reclaiming", WAIT_S=0.1))
     wait_until(lambda: swarm.events("SpaceReclaimed"))
     (told,) = swarm.events("SpaceReclaimed")
     assert told["paths"] == [str(older / "node_modules")]
@@ -330,7 +330,7 @@ def test_a_folder_of_worktrees_beside_the_checkout_is_shown_plainly(swarm: Swarm
     """Where `worktrees.root` begins with `..` no path in the status has that, of staging as little as of an attempt, and the list
     of worktrees knows staging by it."""
     root = {"SWARM_WORKTREES__ROOT": "../beside"}
-    swarm("start", **root)
+    swarm("start", env=root)
     swarm("submit", str(swarm.plan("r", [swarm.task("a", gate="go")])))
     swarm.wait_for_gate("a")
     run = swarm.run_of("r")
@@ -339,7 +339,7 @@ def test_a_folder_of_worktrees_beside_the_checkout_is_shown_plainly(swarm: Swarm
     assert Path(run["tasks"][0]["attempts"][0]["worktree"]).parent == beside / "pool"
     swarm.open("go")
     swarm.wait("r")
-    listed = swarm("worktrees", "--json", **root).json["worktrees"]
+    listed = swarm("worktrees", "--json", env=root).json["worktrees"]
     assert [each["path"] for each in listed if each["state"] == "staging"] == [str(beside / "r" / "staging")]
     assert "/../" not in swarm("status", "--json").out + swarm("show", "a", "--json").out
     swarm("stop")
