@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep
+from typing import TypeVarTuple
 
 import pytest
 
@@ -117,13 +118,16 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-def wait_until(condition: Callable[[], object], *, at_most_s: float = 120.0) -> None:
-    """Waits for a condition; fails the test when it has not come true in time.
+About = TypeVarTuple("About")
+
+
+def wait_until(condition: Callable[[*About], object], *about: *About, at_most_s: float = 120.0) -> None:
+    """Waits for a condition; fails the test when it has not come true in time. What changes in a loop around it is handed to it.
 
     Between two looks as much time goes by as a look takes: what runs programs does not keep the machine from what it waits for.
     """
     end, began = monotonic() + at_most_s, monotonic()
-    while not condition():
+    while not condition(*about):
         assert monotonic() < end, f"{condition} did not come true within {at_most_s} s"
         sleep(max(0.01, min(monotonic() - began, 0.5)))
         began = monotonic()

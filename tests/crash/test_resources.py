@@ -290,8 +290,7 @@ def test_a_daemon_without_descriptors_comes_back(swarm: Swarm) -> None:
     used = max(int(name) for name in os.listdir(f"/proc/{pid}/fd"))
     limit_descriptors(pid, 3)
     swarm.open("w")
-    ended = lambda: sum(span.end < float("inf") for span in swarm.spans()) == 2  # noqa: E731
-    wait_until(ended)
+    wait_until(lambda: sum(span.end < float("inf") for span in swarm.spans()) == 2)
     log = common_dir(swarm.top) / "swarm" / "log" / "daemon.log"
     wait_until(lambda: "no file descriptor left" in log.read_text())
     limit_descriptors(pid, used + 200)

@@ -222,8 +222,12 @@ class Swarm:
 
     def wait_for_landed(self, run: str, *tasks: str) -> None:
         """Waits until status says that these tasks have landed, which it does after they stand on the branch."""
-        states = lambda: {task["id"]: task["state"] for task in self.run_of(run)["tasks"]}  # noqa: E731
-        wait_until(lambda: {states().get(task) for task in tasks} == {"landed"})
+
+        def all_landed() -> bool:
+            states = {task["id"]: task["state"] for task in self.run_of(run)["tasks"]}
+            return {states.get(task) for task in tasks} == {"landed"}
+
+        wait_until(all_landed)
 
     def wait_for_follow(self, run: str) -> Path:
         """Waits until the staging worktree stands where staging does, with nothing of its move left, and gives its path: a task

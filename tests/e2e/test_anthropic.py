@@ -54,8 +54,10 @@ def test_three_tasks_land_in_parallel(swarm: Swarm, repo: Path) -> None:
         child = swarm.spawn(
             "run", str(plan), "--json", ANTHROPIC_BASE_URL=endpoint.url, ANTHROPIC_API_KEY=KEY
         )
-        asked = lambda: {first_text(request).split()[1] for request in endpoint.requests}  # noqa: E731
-        wait_until(lambda: asked() == set(names), at_most_s=240)
+        wait_until(
+            lambda: {first_text(request).split()[1] for request in endpoint.requests} == set(names),
+            at_most_s=240,
+        )
         endpoint.hold.set()
         out, err = child.communicate(timeout=300)
     assert child.returncode == 0, out + err

@@ -204,9 +204,9 @@ def test_a_discard_that_was_killed_is_finished(swarm: Swarm) -> None:
         swarm("start", SWARM_CRASH=f"{point}:kill:1")
         daemon = int(swarm.status()["daemon"]["pid"])
         swarm("discard", run, "--force", "--yes", "staging", code=None)
-        wait_until(lambda daemon=daemon: not runs(daemon))
+        wait_until(lambda pid: not runs(pid), daemon)
         swarm("start")
-        wait_until(lambda run=run: run not in [each["id"] for each in swarm.status()["runs"]])
+        wait_until(lambda name: name not in [each["id"] for each in swarm.status()["runs"]], run)
         check_gone(swarm, run)
         swarm.check_landed(swarm.run(swarm.plan(run, [swarm.task("a")])))
 

@@ -124,7 +124,10 @@ def test_an_address_that_never_ends_its_answer_is_left(swarm: Swarm) -> None:
         swarm.look_again()
         swarm("start", env=swarm.with_constants("swarm.daemon.hooks", AGAIN_S=0.01, LATE_S=0.5))
         swarm("plan", "make one thing")
-        note = lambda: str(swarm.status()["capacity"]["note"])  # noqa: E731
+
+        def note() -> str:
+            return str(swarm.status()["capacity"]["note"])
+
         wait_until(lambda: "RunEnded" in note(), at_most_s=PATIENCE_S)
         assert "an earlier try is still being answered" in note()
         assert [b'"PlanDrafted"' in each.recv(1 << 16) for each in came] == [True]

@@ -196,7 +196,7 @@ def test_a_daemon_killed_again_and_again_still_lands_everything_once(swarm: Swar
     swarm("start", "--workers", "2")
     swarm("submit", str(swarm.plan("r", tasks, verify=["sleep 0.05"])))
     for landed in (1, 3, 5, 7):
-        wait_until(lambda landed=landed: len(swarm.landings("r")) >= landed)
+        wait_until(lambda count: len(swarm.landings("r")) >= count, landed)
         swarm.end_daemon()
         swarm("start", "--workers", "2")
     run = swarm.wait("r")

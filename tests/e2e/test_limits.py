@@ -73,7 +73,7 @@ def counting(swarm: Swarm, *names: str) -> None:
         work = f"{COUNTS}; echo {name} > out-{name}"
         plan = swarm.plan(name, [swarm.task(name, work, claims=[f"out-{name}"], attempts=1)])
         swarm("submit", str(plan))
-        wait_until(lambda name=name: count(swarm, name) > 1)
+        wait_until(lambda task: count(swarm, task) > 1, name)
 
 
 def count(swarm: Swarm, task: str) -> int:
@@ -101,7 +101,7 @@ def stands_still(swarm: Swarm, task: str) -> bool:
 def states(swarm: Swarm, task: str) -> set[str]:
     """How the processes of a task stand, save those that have ended."""
     top = psutil.Process(attempts(swarm, task)[-1]["pid"])
-    found = set()
+    found: set[str] = set()
     for each in (top, *top.children(recursive=True)):
         with contextlib.suppress(psutil.NoSuchProcess):
             found.add(each.status())
@@ -266,7 +266,7 @@ def test_a_daemon_killed_while_it_stops_or_thaws_a_worker(swarm: Swarm) -> None:
         else:
             swarm("start")
         swarm.measure(memory_percent=percent)
-        wait_until(lambda log=log: log.exists() and " kill" in log.read_text())
+        wait_until(lambda path: path.exists() and " kill" in path.read_text(), log)
         wait_until(lambda: not swarm.status()["daemon"]["running"])
     swarm.env.pop("SWARM_CRASH")
     swarm("start")

@@ -367,7 +367,7 @@ def test_collisions_are_told_while_workers_work(swarm: Swarm) -> None:
     attributes.unlink()
     git(swarm.top, "config", "--remove-section", "filter.slow")
     for pid in begun.read_text().split():
-        wait_until(lambda pid=pid: is_gone(int(pid)))  # type: ignore[misc]
+        wait_until(is_gone, int(pid))
     swarm.open("go")
     swarm("wait", "--run", "r", code=None)
 

@@ -234,7 +234,7 @@ def test_a_staging_worktree_deleted_under_the_daemon_comes_back(swarm: Swarm) ->
 
     for times in (1, 2):
         shutil.rmtree(swarm.top / ".worktrees")
-        wait_until(lambda times=times: told() == times)
+        wait_until(lambda often: told() == often, times)
         swarm.wait_for_follow("r")
     swarm.check_landed(swarm.run(swarm.plan("next", [swarm.task("a")])))
 

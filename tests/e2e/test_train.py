@@ -152,7 +152,7 @@ def test_a_person_lets_one_land_first(swarm: Swarm) -> None:
     swarm("start")
     swarm("submit", str(swarm.plan("hurry", tasks, verify=[suite])))
     for number, name in ((1, "b"), (2, "c")):
-        wait_until(lambda number=number: len(begun(swarm)) == number)  # type: ignore[misc]
+        wait_until(lambda count: len(begun(swarm)) == count, number)
         swarm.open(name)
     waiting = {"task": "c", "state": "waiting"}
     wait_until(lambda: any(waiting.items() <= entry.items() for entry in swarm.status()["merge_queue"]))
