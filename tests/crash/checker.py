@@ -317,9 +317,9 @@ class Checker:
                 yield "I15", f"attempt {n} of {task} is not pinned in the landing repository"
         pins = (re.fullmatch(r"refs/attempts/(.*)/(.*)/([1-9]\d*)", each) for each in self.pins)
         folders = (each.parts[-5:-2] for each in self.state.glob("attempts/*/*/[0-9]*/worker/identity"))
-        for run, task, n in [*(each.groups() for each in pins if each), *folders]:
-            if (run, task, int(n)) not in self.known:
-                yield "I18", f"the journal does not know attempt {n} of {task} of {run}"
+        for run, task, number in [*(each.groups() for each in pins if each), *folders]:
+            if (run, task, int(number)) not in self.known:
+                yield "I18", f"the journal does not know attempt {number} of {task} of {run}"
 
     def worktrees(self) -> Broken:
         roots = {(self.landing, self.verified_in)}

@@ -153,7 +153,7 @@ def test_a_reboot_loses_no_work_and_signals_no_stranger(swarm: Swarm) -> None:
     try:
         ticks = int(Path(f"/proc/{stranger.pid}/stat").read_text().rpartition(")")[2].split()[19])
         now = {name: json.loads((folder_of(swarm, name) / "identity").read_text()) for name in launchers}
-        changes = {
+        changes: dict[str, dict[str, Any]] = {
             "w0": {"boot_id": "5c0de000-0000-4000-8000-000000000000"},
             "w1": {
                 "boot_id": "5c0de000-0000-4000-8000-000000000000",

@@ -319,7 +319,7 @@ def test_the_preview_is_what_happens(swarm: Swarm, case: str) -> None:
         commit(swarm.top, "src/b.py", "b = 3\n")
     swarm.look_again()
     old = git(swarm.top, "rev-parse", "main")
-    tree = git(swarm.top, "merge-tree", "--write-tree", old, swarm.staging("r"), check=False)
+    merged = git(swarm.top, "merge-tree", "--write-tree", old, swarm.staging("r"), check=False)
     preview = swarm("finish", "--preview", "--json", code=None).json["finish"]
     assert snapshot(swarm.top) == swarm.before
     if case == "conflict":
@@ -340,7 +340,7 @@ def test_the_preview_is_what_happens(swarm: Swarm, case: str) -> None:
     new = git(swarm.top, "rev-parse", "main")
     assert done["commit"] == new
     assert preview["paths"] == git(swarm.top, "diff", "--name-only", old, new).splitlines()
-    assert git(swarm.top, "rev-parse", f"{new}^{{tree}}") == tree
+    assert git(swarm.top, "rev-parse", f"{new}^{{tree}}") == merged
     if case == "forward":
         assert preview["commit"] == new
     swarm.look_again()

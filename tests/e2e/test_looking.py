@@ -442,8 +442,8 @@ def test_of_what_changed_nothing_there_is_a_document(swarm: Swarm) -> None:
     for task in ("a", "b"):
         done = swarm("diff", task, "--json")
         assert done.err == ""
-        nothing = {"attempt": None, "landed": False, "base": None, "head": None, "files": [], "patch": ""}
-        assert done.json == {"schema": 1, "run": "r", "task": task, **nothing}
+        whose = {"schema": 1, "run": "r", "task": task, "attempt": None}
+        assert done.json == whose | {"landed": False, "base": None, "head": None, "files": [], "patch": ""}
 
 
 def test_logs_as_json_lines(swarm: Swarm) -> None:
@@ -451,8 +451,8 @@ def test_logs_as_json_lines(swarm: Swarm) -> None:
     work = (
         swarm.does("echo one; printf '\\033[1mtwo\\033[0m\\n'; true", gate="w") + "; echo three; echo x > x"
     )
-    task = {"id": "w", "title": "w", "run": work, "claims": ["x"]}
-    task["verify"] = [{"name": "unit", "run": "echo passed"}]
+    verify = [{"name": "unit", "run": "echo passed"}]
+    task = {"id": "w", "title": "w", "run": work, "claims": ["x"], "verify": verify}
     swarm("start")
     swarm("submit", str(swarm.plan("r", [task])))
     swarm.wait_for_gate("w")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -16,12 +17,12 @@ def span_of(swarm: Swarm, task: str) -> Span:
     return found
 
 
-def attempt_of(run: dict, task: str) -> dict:
+def attempt_of(run: dict[str, Any], task: str) -> dict[str, Any]:
     """The newest attempt at a task, in the status document."""
     return next(dict(each["attempts"][-1]) for each in run["tasks"] if each["id"] == task)
 
 
-def landed_commit(run: dict, task: str) -> str:
+def landed_commit(run: dict[str, Any], task: str) -> str:
     return next(str(each["landed_commit"]) for each in run["tasks"] if each["id"] == task)
 
 
@@ -29,7 +30,7 @@ def holds(swarm: Swarm, commit: str, ancestor: str) -> bool:
     return git(swarm.top, "merge-base", commit, ancestor) == ancestor
 
 
-def states(run: dict) -> dict[str, str]:
+def states(run: dict[str, Any]) -> dict[str, str]:
     return {task["id"]: task["state"] for task in run["tasks"]}
 
 
@@ -348,7 +349,7 @@ def test_a_worktree_stands_ready_for_the_next_start(swarm: Swarm) -> None:
     assert (last["worktree"], last["base"]) == (spare["path"], spare["commit"])
 
 
-def _spares(swarm: Swarm, commit: str) -> list[dict]:
+def _spares(swarm: Swarm, commit: str) -> list[dict[str, Any]]:
     rows = swarm("worktrees", "--json").json["worktrees"]
     return [row for row in rows if row["state"] == "spare" and row["commit"] == commit]
 

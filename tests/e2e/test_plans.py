@@ -103,7 +103,7 @@ def test_phases_of_subtasks(swarm: Swarm) -> None:
     assert len({task["phase"] for task in found["tasks"]}) == 10
     assert len(found["tasks"]) == 36
     wanted = {phase["id"]: set(phase.get("depends_on") or []) for phase in raw["phases"]}
-    open_phases = {task["phase"]: set() for task in found["tasks"]}
+    open_phases = {task["phase"] for task in found["tasks"]}
     waves = {name: n for n, wave in enumerate(found["waves"]) for name in wave}
     first: dict[str, list[int]] = {}
     for task in found["tasks"]:
@@ -113,7 +113,7 @@ def test_phases_of_subtasks(swarm: Swarm) -> None:
         for need in needs & set(first):
             if phase in first:
                 assert min(first[phase]) > max(first[need])
-    assert set(open_phases) == set(wanted)
+    assert open_phases == set(wanted)
 
 
 def test_dependencies_by_number_or_text(swarm: Swarm) -> None:

@@ -11,7 +11,7 @@ from swarm.client import planfiles
 from tests.conftest import wait_until
 from tests.e2e.driver import PATIENCE_S, Swarm
 
-FOREIGN = {
+FOREIGN: dict[str, Any] = {
     "feature": "hello",
     "kept": {"by": ["whom", 1]},
     "phases": [

@@ -80,7 +80,7 @@ class Fill(NamedTuple):
     """Makes many small files."""
 
     folder: bytes
-    count: int
+    files: int
 
 
 Operation = Write | Edit | Append | Remove | Move | Mode | Ends | Fill
@@ -135,8 +135,8 @@ def apply(tree: Tree, operation: Operation) -> None:
             moved = {to + name[len(path) :]: tree.pop(name) for name in list(below(tree, path))}
             for name, file in moved.items():
                 put(tree, name, file)
-        case Fill(folder, count):
-            for number in range(count):
+        case Fill(folder, files):
+            for number in range(files):
                 put(tree, b"%s/%05d" % (folder, number), File(PLAIN, b"%d\n" % number))
         case Mode(path) if path in tree and tree[path].mode in (PLAIN, EXECUTABLE):
             other = EXECUTABLE if tree[path].mode == PLAIN else PLAIN

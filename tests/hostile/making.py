@@ -118,13 +118,15 @@ class Made:
 
     def _read(self, commit: str) -> Tree:
         listed = git(self.top, "ls-tree", "-r", "-z", "--full-tree", commit).stdout.split(b"\0")[:-1]
-        entries = [
-            (line.partition(b"\t")[2], *line.partition(b"\t")[0].decode().split(" ")) for line in listed
-        ]
-        self._fetch([oid for _, mode, _, oid in entries if mode != SUBMODULE and oid not in self._blobs])
+        entries = []
+        for line in listed:
+            facts, _, path = line.partition(b"\t")
+            mode, _, oid = facts.decode().split(" ")
+            entries.append((path, mode, oid))
+        self._fetch([oid for _, mode, oid in entries if mode != SUBMODULE and oid not in self._blobs])
         return {
             path: File(mode, oid.encode() if mode == SUBMODULE else self._blobs[oid])
-            for path, mode, _, oid in entries
+            for path, mode, oid in entries
         }
 
     def _fetch(self, oids: Sequence[str]) -> None:

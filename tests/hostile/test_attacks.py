@@ -315,7 +315,7 @@ def test_what_a_worker_leaves_behind_reaches_no_other(swarm: Swarm, without_bubb
     pool = swarm.top / ".worktrees" / "pool"
     leaves = shlex.join([sys.executable, "-c", LEAVES, PLANTS, str(pool)])
     works = {"leaves": leaves, "next": IS_HERE, "hobbles": f"{leaves} $PPID", "last": IS_HERE}
-    tasks = [
+    tasks: list[dict[str, Any]] = [
         {"id": id, "run": f"{work}; echo x > out-{id}", "claims": [f"out-{id}"]} for id, work in works.items()
     ]
     for before, each in itertools.pairwise(tasks):
@@ -325,12 +325,12 @@ def test_what_a_worker_leaves_behind_reaches_no_other(swarm: Swarm, without_bubb
         run = swarm.run(swarm.plan("attack", tasks))
     finally:
         left = [
-            each
-            for each in psutil.process_iter(["cmdline"])
-            if (each.info["cmdline"] or ())[-1:] == [str(pool)]
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if (process.info["cmdline"] or ())[-1:] == [str(pool)]
         ]
-        for each in left:
-            each.kill()
+        for process in left:
+            process.kill()
     swarm.check_landed(run)
     assert [each["attempts"][0]["touched"] for each in run["tasks"]] == [[f"out-{id}"] for id in works]
     assert left == []
