@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from swarm.core import commands as cmd
 from swarm.core import machine
@@ -15,6 +16,7 @@ CALM = Readings(
     cpu_percent=5.0, memory_percent=20.0, memory_available_bytes=16 * 2**30, disk_free_bytes=2**40
 )
 BASE = "b" * 40
+C = TypeVar("C", bound=cmd.Command)
 
 
 def a_claim(text: str) -> Claim:
@@ -108,13 +110,14 @@ class Bench:
         if self.take(cmd.MeasureHost):
             self.send(m.HostMeasured(at=self.now, readings=readings))
 
-    def take(self, kind: type[cmd.Command], task: str | None = None) -> list[cmd.Command]:
+    def take(self, kind: type[C], task: str | None = None) -> list[C]:
         """Takes the outstanding commands of a kind, of one task or of all."""
         found = [c for c in self.commands if isinstance(c, kind) and task in (None, getattr(c, "task", None))]
         self.commands = [c for c in self.commands if c not in found]
         return found
 
-    def one(self, kind: type[cmd.Command], task: str | None = None) -> cmd.Command:
+    def sole(self, kind: type[C], task: str | None = None) -> C:
+        """Takes the one outstanding command of a kind."""
         (found,) = self.take(kind, task)
         return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from swarm.core import commands as cmd
 from swarm.core import messages as m
@@ -14,8 +14,6 @@ from swarm.core.run import Run
 from swarm.core.state import Swarm, Turn, next_deadline, still_due
 from swarm.core.waiting import Waiting
 from tests.builders import CALM, Bench
-
-C = TypeVar("C", bound=cmd.Command)
 
 
 def snapshot(value: Any) -> Any:
@@ -90,12 +88,6 @@ class Story(Bench):
         """The facts of a kind, oldest first."""
         return [fact for fact in self.facts if fact.type == kind]
 
-    def sole(self, kind: type[C], task: str | None = None) -> C:
-        """Takes the one outstanding command of a kind."""
-        found = self.one(kind, task)
-        assert isinstance(found, kind)
-        return found
-
     def has(self, kind: type[cmd.Command], task: str | None = None) -> bool:
         """Tells whether such a command is outstanding; leaves it there."""
         return any(isinstance(c, kind) and task in (None, getattr(c, "task", None)) for c in self.commands)
@@ -130,7 +122,6 @@ class Story(Bench):
         """The worker ends."""
         ends = self.take(cmd.EndWorker, task)
         command = (self.take(cmd.WatchWorker, task) or ends)[-1]
-        assert isinstance(command, cmd.AttemptCommand)
         self.send(m.WorkerExited(**self.where(command), exit_code=code, result=result or WorkerResult()))
 
     def collect(
@@ -165,7 +156,6 @@ class Story(Bench):
             )
         )
         for back in self.take(cmd.GiveBackWorktree, task):
-            assert isinstance(back, cmd.GiveBackWorktree)
             self.send(m.WorktreeReturned(**self.where(back)))
         self.measure()
 
@@ -234,10 +224,8 @@ class Story(Bench):
         command = self.sole(cmd.Publish)
         self.send(m.Published(at=self.now, run=command.run, commit=command.commit))
         for back in self.take(cmd.GiveBackWorktree):
-            assert isinstance(back, cmd.GiveBackWorktree)
             self.send(m.WorktreeReturned(**self.where(back)))
         for follow in self.take(cmd.Follow):
-            assert isinstance(follow, cmd.Follow)
             self.send(m.Followed(at=self.now, run=follow.run, commit=follow.commit))
         self.measure()
         return command.commit

@@ -7,14 +7,14 @@ import random
 from typing import Any
 
 from swarm.core.goal import FINDINGS, Goal
-from swarm.core.model import PhaseSpec, PlanSpec
+from swarm.core.model import PhaseSpec, PlanSpec, TaskSpec
 from tests.builders import a_claim, a_plan, a_task
 
 
-def random_plan(pick: random.Random, name: str) -> Any:
+def random_plan(pick: random.Random, name: str) -> PlanSpec:
     names = [f"t{number}" for number in range(pick.randint(1, 9))]
     phases = [PhaseSpec(id="p1", parallel_safe=pick.random() < 0.5), PhaseSpec(id="p2", phase_needs=("p1",))]
-    tasks = []
+    tasks: list[TaskSpec] = []
     for place, task in enumerate(names):
         phase = pick.choice([None, None, "p1", "p2"])
         earlier = [
@@ -39,7 +39,7 @@ def random_plan(pick: random.Random, name: str) -> Any:
     return a_plan(*tasks, phases=phases, name=name)
 
 
-def random_goal(pick: random.Random, name: str) -> tuple[Goal, Any]:
+def random_goal(pick: random.Random, name: str) -> tuple[Goal, PlanSpec]:
     """A goal, and its scouts as a plan."""
     scouts = [
         a_task(f"s{number}", allow_empty=True, attempts=pick.choice([1, 2]))
@@ -59,8 +59,8 @@ def random_goal(pick: random.Random, name: str) -> tuple[Goal, Any]:
     return goal, a_plan(*(dataclasses.replace(each, answer=FINDINGS) for each in scouts), name=name)
 
 
-def rush_plan(pick: random.Random, name: str) -> Any:
-    suites = (["make"], ["make"], ["make", "lint"], [])
+def rush_plan(pick: random.Random, name: str) -> PlanSpec:
+    suites: tuple[list[str], ...] = (["make"], ["make"], ["make", "lint"], [])
     names = [f"t{number}" for number in range(pick.randint(6, 12))]
     return a_plan(*(a_task(each, verify=pick.choice(suites), attempts=2) for each in names), name=name)
 

@@ -38,7 +38,8 @@ def told(records: list[Numbered], run: str = "r", now: float | None = None) -> R
 
 def journal_of(log: list[str]) -> tuple[list[Numbered], Swarm]:
     """Gives the records of a walk, as a daemon writes them."""
-    swarm, records = Swarm(), []
+    swarm = Swarm()
+    records: list[Numbered] = []
     for data in map(json.loads, log):
         turn = machine.step(swarm, m.event_from_json(data))
         records.append((len(records) + 1, "event", data))

@@ -134,7 +134,7 @@ def test_a_task_that_finds_the_staging_branch_moved_waits_until_it_is_back() -> 
     """It is not merged while that lasts, and by itself when it is over; what was found late changes nothing."""
     story = a_story(a_plan(a_task("a"), a_task("b")))
     story.work("a")
-    where = story.where(story.one(cmd.Merge, "a"))
+    where = story.where(story.sole(cmd.Merge, "a"))
     story.send(m.StagingFoundAstray(**where, seen=MOVED))
     with pytest.raises(StaleEvent):
         story.send(m.StagingFoundAstray(**where, seen=MOVED))

@@ -368,7 +368,6 @@ def test_a_collection_that_fails_is_not_given_up_here() -> None:
     story.exit("a")
     for n in range(30):
         command = story.sole(cmd.Collect)
-        assert isinstance(command, cmd.Collect)
         assert command.gives_up == (n >= 5)
         story.send(m.CommandFailed(**story.where(command), command="Collect", text="disk full"))
         assert story.state("a") == "queued"
@@ -437,7 +436,6 @@ def test_what_was_left_elsewhere_is_told(touched: tuple[str, ...]) -> None:
     story.up("a")
     story.exit("a")
     command = story.sole(cmd.Collect, "a")
-    assert isinstance(command, cmd.Collect)
     branch, head = "swarm/plan/saved/a/1-1", "h" if touched else command.base
     turn = story.send(
         m.Collected(**story.where(command), head=head, commits=len(touched), touched=touched, besides=branch)
@@ -456,7 +454,6 @@ def test_what_git_ignores_is_told_where_nothing_else_changed() -> None:
     story.up("a")
     story.exit("a")
     command = story.sole(cmd.Collect, "a")
-    assert isinstance(command, cmd.Collect)
     paths = tuple(f"build/{n}" for n in range(7))
     story.send(m.Collected(**story.where(command), head=command.base, commits=0, touched=(), ignored=paths))
     reason = story.task("a").attempts[0].reason

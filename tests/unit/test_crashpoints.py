@@ -18,7 +18,9 @@ def named_in_python(text: str) -> list[str]:
     """The points that a module names, as written: a name that is put together could not be found."""
     calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
     ours = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "crash_at"]
-    return [argument.value for call in ours for argument in call.args if isinstance(argument, ast.Constant)]
+    return [
+        str(argument.value) for call in ours for argument in call.args if isinstance(argument, ast.Constant)
+    ]
 
 
 def named_in_source() -> Counter[str]:

@@ -171,8 +171,8 @@ def test_a_conflict_is_told_with_all_sides() -> None:
     story.work("a")
     merge = story.sole(cmd.Merge, "a")
     sides = (Sides("src/x", "1" * 40, "2" * 40, "3" * 40), Sides("gone", "4" * 40, "", "5" * 40))
-    told = {"paths": ("src/x", "gone"), "landings": ("b",), "versions": sides}
-    story.send(m.MergeConflicted(**story.where(merge), onto=merge.onto, **told))
+    where = {**story.where(merge), "onto": merge.onto}
+    story.send(m.MergeConflicted(**where, paths=("src/x", "gone"), landings=("b",), versions=sides))
     (text,) = story.task("a").feedback
     head = story.task("a").attempts[0].head
     assert f"began at {BASE}; its work is {head}, on branch {story.task('a').attempts[0].branch}" in text

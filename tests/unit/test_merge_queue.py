@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -230,11 +231,13 @@ def test_a_conflict_of_several_commits_is_rebased_first() -> None:
 
 
 @pytest.mark.parametrize("kind", [m.CandidateMade, m.MergeConflicted])
-def test_what_was_merged_before_is_no_answer_to_another_merge(kind: type[m.Event]) -> None:
+def test_what_was_merged_before_is_no_answer_to_another_merge(
+    kind: type[m.CandidateMade] | type[m.MergeConflicted],
+) -> None:
     """Of two merges of an attempt onto the same commit, of its work and of that rebased, each is told by what was merged."""
     story, head, _ = rebased()
     merge = story.sole(cmd.Merge)
-    more = {"candidate": "c"} if kind is m.CandidateMade else {"paths": ("x",)}
+    more: dict[str, Any] = {"candidate": "c"} if kind is m.CandidateMade else {"paths": ("x",)}
     with pytest.raises(StaleEvent):
         story.send(kind(**story.where(merge), onto=merge.onto, head=str(head), **more))
     story.send(kind(**story.where(merge), onto=merge.onto, head=merge.head, **more))

@@ -238,14 +238,14 @@ class World:
             return  # it goes on working, so that others come to work beside it and its time may run out
         if isinstance(self.outstanding[key], cmd.Verify) and self.chance(90 if self.rush else 60):
             return  # its suites run on, so that others are merged behind it
-        asked, event = self.on_its_way.pop(key, (None, None))
-        if event is None:
+        late = self.on_its_way.pop(key, None)
+        if late is None:
             event = self.answer_to(self.outstanding[key])
             if self.chance(15) and not isinstance(event, OVERSTEPPED):  # which may come too late
                 self.on_its_way[key] = (self.outstanding[key], event)
                 return
         else:
-            event = dataclasses.replace(event, at=self.now)
+            asked, event = late[0], dataclasses.replace(late[1], at=self.now)
             found = isinstance(event, m.StagingFoundAstray)  # which is so whatever is asked for
             if key[0] in QUEUED and not found and not _is_answered_by(self.outstanding[key], asked, event):
                 self.refused(event)
@@ -307,7 +307,8 @@ class World:
             return m.RunCommandFailed(
                 **where, command=type(command).__name__, text="it failed", trouble=self.trouble(50)
             )
-        return maker(command, where)
+        answer: m.Event = maker(command, where)
+        return answer
 
     def trouble(self, percent: float) -> str:
         return "the disk is full" if self.chance(percent) else ""
@@ -450,9 +451,10 @@ class World:
         seen = self.branches.get(command.run)
         if (seen is None or seen.kind is Standing.AS_LEFT) and self.chance(5):
             seen = self.meddle(command.run, self.left.get(command.run, BASE))
-        as_left = seen is None or seen.kind in (Standing.AS_LEFT, Standing.RESTORED)
-        landed = seen is not None and seen.found in self.swarm.runs[command.run].by_hand
-        return None if as_left or landed else m.StagingFoundAstray(**where, seen=seen)
+        if seen is None or seen.kind in (Standing.AS_LEFT, Standing.RESTORED):
+            return None
+        landed = seen.found in self.swarm.runs[command.run].by_hand
+        return None if landed else m.StagingFoundAstray(**where, seen=seen)
 
     def ahead(self, run: Run, task: str) -> set[str | None]:
         """What a candidate may be made from: staging, or a candidate ahead of it; any landing, to find out why it was red."""

@@ -611,7 +611,7 @@ def test_times_are_read_as_they_are_written() -> None:
 
 
 def a_worktree(path: str, **changes: Any) -> dict[str, Any]:
-    row = {
+    row: dict[str, Any] = {
         "path": path,
         "state": "spare",
         "run": None,

@@ -21,8 +21,8 @@ FIXER = TaskSpec(id="fix", title="fix", run="mend", role="fixer")
 NO_TESTS = Issue("No tests", "a")
 
 
-def landed(**more: object) -> Story:
-    story = a_story(a_plan(a_task("a"), **more))
+def landed(verify: Sequence[str] = ()) -> Story:
+    story = a_story(a_plan(a_task("a"), verify=verify))
     story.land("a")
     return story
 

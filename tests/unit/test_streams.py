@@ -122,7 +122,8 @@ def test_a_limit_asks_for_later(name: str, wait_s: float) -> None:
     """A program that ended because of a limit asks to be tried again when it is over, whatever exit code it has."""
     for code in (0, 1, 143):
         ended, result = outcome(heard(name), code, WorkerResult(), AT)
-        assert (ended, result.retry_after_s) == (TRY_LATER, pytest.approx(wait_s)), code
+        assert ended == TRY_LATER, code
+        assert result.retry_after_s == pytest.approx(wait_s), code
         assert result.rate_limited
     assert outcome(heard(name), None, WorkerResult(), AT)[0] is None
 
@@ -196,7 +197,7 @@ def test_nothing_that_is_printed_does_harm(name: str) -> None:
     """Whatever a line's values are replaced by, wherever it is cut, nothing raises and all texts can be printed."""
     chance = random.Random(name)
     parser = name.partition("-")[0]
-    strange = (None, 7, -1.5, "x\ud800", [], {}, [None, 3], {"type": 4}, True, 1e999)
+    strange: tuple[object, ...] = (None, 7, -1.5, "x\ud800", [], {}, [None, 3], {"type": 4}, True, 1e999)
 
     def spoiled(value: object) -> object:
         if chance.random() < 0.15:

@@ -11,7 +11,7 @@ from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core import submission
 from swarm.core.invariants import invariants
-from swarm.core.model import Limits, PhaseSpec, Reason
+from swarm.core.model import Limits, PhaseSpec, Reason, TaskSpec
 from swarm.core.state import IllegalEvent, StaleEvent, pending_commands
 from tests.builders import BASE, a_plan, a_task, submitted
 from tests.stories import Story, a_story, snapshot
@@ -207,7 +207,7 @@ def test_a_task_added_to_a_finished_phase_runs() -> None:
         ([a_task("a"), a_task("a")], "the same id"),
     ],
 )
-def test_a_plan_that_makes_no_sense_is_refused(tasks: list[m.TaskSpec], names: str) -> None:
+def test_a_plan_that_makes_no_sense_is_refused(tasks: list[TaskSpec], names: str) -> None:
     """Rings, unknown needs and phases, and double ids are illegal; not even the run is made."""
     story = Story()
     before = snapshot(story.swarm)

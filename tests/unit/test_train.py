@@ -312,7 +312,7 @@ def test_nobody_is_passed_by_for_ever() -> None:
     names = [f"t{n}" for n in range(12)]
     story = a_train(*names, merged=1)
     story.conflict("t1")
-    passed = []
+    passed: list[str] = []
     for _ in range(9):
         while names := merging(story):
             if names == ["t1"] and story.attempt("t1").onto == story.run.staging:

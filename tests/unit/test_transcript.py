@@ -60,17 +60,15 @@ def test_whatever_a_file_holds_is_read() -> None:
     assert told is not None
     assert len(told.messages) == 1
     assert transcript.read(transcript.records(odd)) is None
-    bad = [
-        {"type": "message", "role": "user", "content": content}
-        for content in (
-            "text",
-            [],
-            [3],
-            [{}],
-            [{"type": "text"}],
-            [{"type": "tool_use", "id": 1, "name": "x"}],
-        )
+    contents: list[object] = [
+        "text",
+        [],
+        [3],
+        [{}],
+        [{"type": "text"}],
+        [{"type": "tool_use", "id": 1, "name": "x"}],
     ]
+    bad = [{"type": "message", "role": "user", "content": content} for content in contents]
     told = transcript.read(transcript.records(lines(BEGAN, *bad, {"type": "message", "role": "system"})))
     assert told is not None
     assert told.messages == ()
@@ -107,6 +105,7 @@ def test_whatever_is_called_is_told() -> None:
     assert transcript.doing("search", {"pattern": "x", "path": "src"}) == "searching src for x"
     assert transcript.doing("search", {"files": "*.py"}) == "searching . for files *.py"
     assert transcript.doing("edit", {"command": "view", "path": "a"}) == "reading a"
-    for given in (None, 3, [], {}, {"command": None, "path": 4}, {"command": ["x"] * 1000}):
+    inputs: list[object] = [None, 3, [], {}, {"command": None, "path": 4}, {"command": ["x"] * 1000}]
+    for given in inputs:
         for tool in ("bash", "search", "edit"):
             assert len(transcript.doing(tool, given)) < 200

@@ -36,7 +36,8 @@ def plainly(
 @pytest.mark.parametrize("seed", range(40))
 def test_the_first_is_that_of_a_plain_comparison(seed: int) -> None:
     """Whatever was added and removed before, the task that goes first, and one of its paths that meets, are named."""
-    chance, known, known_now = random.Random(seed), Waiting(), {}
+    chance, known = random.Random(seed), Waiting()
+    known_now: dict[str, tuple[Key, tuple[Claim, ...]]] = {}
     for order in range(200):
         name = f"t{chance.randint(0, 30)}"
         if name in known_now and chance.random() < 0.7:
