@@ -97,7 +97,7 @@ def test_a_remote_that_is_away_is_tried_again(
 ) -> None:
     """A remote that can't be reached for a moment is asked again; one that is nowhere is an error at once."""
     waits: list[float] = []
-    monkeypatch.setattr(forge.time, "sleep", waits.append)
+    monkeypatch.setattr("swarm.edge.forge.time.sleep", waits.append)
     git(repo, "remote", "add", "away", "http://127.0.0.1:9/nothing.git")
     with pytest.raises(SwarmError, match="tried 4 times"):
         forge.push(repo, "away", [("refs/heads/main", "main")])

@@ -254,5 +254,5 @@ def test_a_folder_that_becomes_ours_while_it_is_looked_at_is_not_the_users(
         (folder / ground.HIDING).write_text(ground.ALL)
         return look(folder)
 
-    monkeypatch.setattr(ground.os, "listdir", made_meanwhile)
+    monkeypatch.setattr("swarm.edge.ground.os.listdir", made_meanwhile)
     assert ground.theirs(tmp_path) == ""

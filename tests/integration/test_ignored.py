@@ -6,7 +6,8 @@ from pathlib import Path
 
 from swarm.edge.ignored import NAMED_MAX
 from tests.conftest import wait_until
-from tests.integration.test_worktrees import base, open_pool  # noqa: F401
+from tests.integration.conftest import open_pool
+from tests.integration.test_worktrees import base  # noqa: F401
 
 KEY = "r/t/1"
 

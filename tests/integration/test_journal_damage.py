@@ -107,7 +107,7 @@ def test_a_damaged_journal_is_rebuilt_as_it_was(places: Places, repo: Path) -> N
 
 def test_what_was_put_aside_in_the_same_second_stays(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
     """Something damaged is moved to a place of its own, also where another was moved in that second."""
-    monkeypatch.setattr(recovery.time, "strftime", lambda *_: "now")
+    monkeypatch.setattr("swarm.daemon.recovery.time.strftime", lambda *_: "now")
     for _ in range(3):
         recovery.aside(places.journal).touch()
     kept = sorted(path.name for path in places.state.glob("*.damaged-*"))

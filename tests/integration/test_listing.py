@@ -7,6 +7,7 @@ import random
 import shutil
 import socket
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,12 @@ def top(repo: Path, tmp_path: Path) -> Path:
         (repo / folder / "tracked").write_text("x")
     git(repo, "add", "-A")
     made_at, clock = (repo / "c").stat().st_ctime_ns, tmp_path / "clock"
-    wait_until(lambda: clock.touch() or clock.stat().st_ctime_ns > made_at)
+
+    def has_ticked() -> bool:
+        clock.touch()
+        return clock.stat().st_ctime_ns > made_at
+
+    wait_until(has_ticked)
     return repo
 
 
@@ -60,7 +66,7 @@ def read_again(monkeypatch: pytest.MonkeyPatch, looks: Callable[[], object]) -> 
         return real(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(listing.os, "scandir", scandir)
+        patch.setattr("swarm.edge.listing.os.scandir", scandir)
         looks()
     return seen
 
@@ -198,7 +204,8 @@ def test_it_finds_what_a_first_look_finds(top: Path, objects: Objects, seed: int
             elif os.path.lexists(place):
                 place.unlink()
             else:
-                chance.choice([place.mkdir, place.touch, lambda at=place: at.symlink_to("x")])()
+                makers: list[Callable[[], None]] = [place.mkdir, place.touch, partial(place.symlink_to, "x")]
+                chance.choice(makers)()
             os.utime(folder, ns=(step, step))  # as if a tick had passed
         if step % 3 == 0:
             assert sorted(looks.besides(top, objects, names)) == sorted(

@@ -24,7 +24,7 @@ from swarm.settings import SandboxPaths, Settings
 from tests.adversity import need_to_write
 from tests.conftest import git, wait_until
 from tests.e2e.test_sandbox import NO_FURTHER, needs_bubblewrap, needs_landlock
-from tests.integration.test_worktrees import open_pool
+from tests.integration.conftest import open_pool
 
 SHUT_IN = Settings(sandbox="required")
 
@@ -230,14 +230,8 @@ def test_objects_that_a_repository_borrows_are_read_where_things_are_hidden(by: 
         (top / "other").write_text("other\n")
 
         def said(prefix: tuple[str, ...]) -> str:
-            asked = {
-                "args": [*prefix, *command],
-                "cwd": tree,
-                "capture_output": True,
-                "text": True,
-                "check": False,
-            }
-            return str(subprocess.run(**asked).stdout)
+            asked = [*prefix, *command]
+            return subprocess.run(asked, cwd=tree, capture_output=True, text=True, check=False).stdout
 
         assert said(sandbox.prefix(room, environ)) == "one\n"
         rooms = Rooms(sandbox, place / ".git", (place,), environ=environ)

@@ -201,10 +201,10 @@ def test_coming_home_may_be_killed(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(secluded.os, "rename", killed)
+    monkeypatch.setattr("swarm.edge.secluded.os.rename", killed)
     with pytest.raises(KeyboardInterrupt):
         collect(pool, inside.tree, base)
-    monkeypatch.setattr(secluded.os, "rename", real)
+    monkeypatch.setattr("swarm.edge.secluded.os.rename", real)
     monkeypatch.setattr(secluded, "remove", lambda path: None)
     once = collect(pool, inside.tree, base)
     monkeypatch.undo()

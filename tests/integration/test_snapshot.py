@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 import pickle
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from swarm.core import messages as m
+from swarm.core.model import Limits
 from swarm.core.places import Places
 from swarm.core.state import Swarm, pending_commands
 from swarm.daemon import recovery
@@ -51,7 +53,7 @@ def take(places: Places, journal: Journal, swarm: Swarm) -> None:
 def a_swarm(journal: Journal) -> Swarm:
     """A small history in the journal, and the swarm that it gives."""
     events: list[m.Event] = [
-        m.DaemonStarted(at=1.0, version="1", pid=1, limits=m.Limits(), rules=m.RULES),
+        m.DaemonStarted(at=1.0, version="1", pid=1, limits=Limits(), rules=m.RULES),
         m.PlanSubmitted(
             at=2.0,
             run="r",
@@ -128,7 +130,7 @@ def test_a_snapshot_of_another_journal_is_not_used(places: Places, journal: Jour
     other.state.mkdir()
     with Journal.open(other.journal) as another:
         another.begin_epoch()
-        start = m.DaemonStarted(at=1.0, version="2", pid=1, limits=m.Limits(), rules=m.RULES)
+        start = m.DaemonStarted(at=1.0, version="2", pid=1, limits=Limits(), rules=m.RULES)
         another.append(
             [record_of("event", m.event_to_json(start)), record_of("fact", {"type": "F", "at": 1.0})]
         )
@@ -142,7 +144,7 @@ def test_a_journal_that_is_older_than_its_snapshot_is_refused(
     places: Places, journal: Journal, tmp_path: Path
 ) -> None:
     """Where the snapshot knows more records than the journal has, the journal has lost its end; nothing is rebuilt from it."""
-    start = m.DaemonStarted(at=1.0, version="1", pid=1, limits=m.Limits(), rules=m.RULES)
+    start = m.DaemonStarted(at=1.0, version="1", pid=1, limits=Limits(), rules=m.RULES)
     journal.append([record_of("event", m.event_to_json(start))])
     copy = Places(tmp_path / "copy")
     copy.state.mkdir()
@@ -196,9 +198,9 @@ def test_a_snapshot_that_somebody_forged_runs_nothing(evil: bytes, places: Place
     """A file with right digests that names functions to call is refused before any is looked up."""
     content = snapshot.encode(Snapshot(2, 0, a_swarm(journal)))
     header, _ = snapshot._opened(content)
-    forged = {**header, "bytes": len(evil), "sha256": snapshot.hashlib.sha256(evil).hexdigest(), "counts": {}}
+    forged = {**header, "bytes": len(evil), "sha256": hashlib.sha256(evil).hexdigest(), "counts": {}}
     line = json.dumps(forged).encode() + b"\n"
-    digest = snapshot.hashlib.sha256(line).hexdigest().encode()
+    digest = hashlib.sha256(line).hexdigest().encode()
     places.snapshot.write_bytes(snapshot._MAGIC + digest + b" " + line + evil)
     with pytest.raises(SnapshotUnusable, match="has no place"):
         snapshot.read(places.snapshot)
@@ -234,7 +236,7 @@ def test_snapshots_are_taken_seldom(
 ) -> None:
     """One is due after so many records, and not before the time that the last one took has been spread fifty-fold."""
     clock = [100.0]
-    monkeypatch.setattr(recovery.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("swarm.daemon.recovery.time.monotonic", lambda: clock[0])
     monkeypatch.setattr(snapshot, "encode", lambda _: clock.__setitem__(0, clock[0] + 2.0) or b"")
     snapshots = recovery.Snapshots(places.snapshot, journal)
     apart = recovery.RECORDS_APART
