@@ -116,7 +116,8 @@ class Place:
             for name, value in env.items():
                 if name.startswith("ANTHROPIC_"):  # these the package reads by itself
                     patch.setenv(name, value)
-            assert attempt.main(*argv[-2:], env, Stop()) == code, printed.getvalue()
+            model, orders = argv[-2:]
+            assert attempt.main(model, orders, env, Stop()) == code, printed.getvalue()
         return printed.getvalue()
 
     def result(self, n: int = 1) -> dict[str, Any]:
@@ -289,7 +290,8 @@ def test_what_never_passes_fails(place: Place, failure: Failure | Page, told: st
 
 def test_limits_end_the_attempt(place: Place) -> None:
     """Turns, tokens and money each end an attempt that reaches them, before the next request."""
-    for n, limit in enumerate(({"turns_max": 2}, {"tokens_max": 220}, {"budget_usd": 0.0004}), 1):
+    limits: list[dict[str, Any]] = [{"turns_max": 2}, {"tokens_max": 220}, {"budget_usd": 0.0004}]
+    for n, limit in enumerate(limits, 1):
         place.settings = limit
         with serving(lambda _request, _number: Reply("", [bash("true")])) as endpoint:
             out = place.run(endpoint, n, code=1)

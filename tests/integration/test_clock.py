@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,8 +29,8 @@ class World:
             Swarm(), journal, self.done.append, wall=lambda: time.time() + self.set_by_s
         )
 
-    async def send(self, kind: type[m.Event], **more: object) -> None:
-        await self.coordinator.ask(kind(at=self.coordinator.now(), **more))  # type: ignore[arg-type]
+    async def send(self, kind: type[m.Event], **more: Any) -> None:
+        await self.coordinator.ask(kind(at=self.coordinator.now(), **more))
 
     async def until(self, condition: Callable[[], object]) -> None:
         async with asyncio.timeout(120):

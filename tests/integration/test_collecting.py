@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -24,6 +25,7 @@ from swarm.core.model import Limits, attempt_branch
 from swarm.core.places import Places
 from swarm.daemon import execution, reconcile
 from swarm.daemon.discarding import Ground
+from swarm.daemon.edges import lease_key
 from swarm.daemon.execution import Execution
 from swarm.edge import git as edge_git
 from swarm.edge.ground import HIDING, RECORDS
@@ -31,7 +33,7 @@ from swarm.edge.place import places_of
 from swarm.edge.worktrees import Pool
 from tests.conftest import git
 
-WHERE = {"run": "r", "task": "t", "attempt": 1}
+WHERE: dict[str, Any] = {"run": "r", "task": "t", "attempt": 1}
 PIN = "refs/attempts/r/t/1"
 
 
@@ -79,9 +81,13 @@ async def a_worker_that_ended(repo: Path) -> AsyncIterator[Ended]:
     places = places_of(repository.common_dir / "swarm")
     places.state.mkdir(mode=0o700)
     edges = reconcile.open_edges(places, repository, config.load(repo, os.environ), dict(os.environ))
+
+    def hear(event: m.Event) -> None:
+        loop.call_soon_threadsafe(answers.put_nowait, event)
+
     execution = Execution(
         edges,
-        lambda event: loop.call_soon_threadsafe(answers.put_nowait, event) and None,
+        hear,
         itertools.count(1_700_000_000.0).__next__,  # to each question, a second later
         loop,
         wants_readings=lambda: False,
@@ -339,7 +345,7 @@ def test_what_can_not_be_collected_is_set_aside_at_once(repo: Path) -> None:
         async with a_worker_that_ended(repo) as ended:
             command, _ = _left_unreadable(ended)
             await ended.answer(dataclasses.replace(command, gives_up=True))
-            assert ended.execution.edges.pool.is_given_up(execution.lease_key(command))
+            assert ended.execution.edges.pool.is_given_up(lease_key(command))
             returning = cmd.GiveBackWorktree(**WHERE, worktree=str(ended.worktree), keep=False)
             refused = edge_git.GitError(["git", "add"], 128, "refused")
             ended.execution.closing = True

@@ -700,7 +700,7 @@ def test_an_interrupt_in_a_pipe_detaches_too(swarm: Swarm, repo: Path, environme
         text=True,
     )
     assert child.stdout is not None
-    lines = []
+    lines: list[str] = []
     while not lines or "b started" not in lines[-1]:
         lines.append(child.stdout.readline())
         assert lines[-1], lines

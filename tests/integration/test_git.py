@@ -742,7 +742,12 @@ def test_an_object_is_on_the_disk_before_it_has_its_name(repo: Path, monkeypatch
     """What a ref may name after a power cut has been synced: a loose object is, before it is moved to where git looks."""
     synced: list[int] = []
     sync = os.fsync
-    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.fstat(fd).st_ino), sync(fd))[1])
+
+    def noted(fd: int) -> None:
+        synced.append(os.fstat(fd).st_ino)
+        sync(fd)
+
+    monkeypatch.setattr(os, "fsync", noted)
     store = repo / ".git" / "objects"
     oid = git.write_loose(str(store), b"blob", b"kept\n", sha256=False, durable=True)
     assert (store / oid[:2] / oid[2:]).stat().st_ino in synced

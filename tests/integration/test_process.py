@@ -14,9 +14,10 @@ import tempfile
 import textwrap
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -619,10 +620,17 @@ def test_what_multiplies_is_killed_before_anybody_looks_for_it(
     identity = place.start(place.python("for _ in range(3): os.fork()\ntell('up')\ntime.sleep(1000)"))
     up = place.told("up")
     done: list[str] = []
-    kill, look = os.killpg, process.tree_of
+
+    def noted(what: str, does: Callable[..., Any]) -> Callable[..., Any]:
+        def instead(*about: Any) -> Any:
+            done.append(what)
+            return does(*about)
+
+        return instead
+
     with monkeypatch.context() as patch:
-        patch.setattr(os, "killpg", lambda *about: done.append("killed") or kill(*about))
-        patch.setattr(process, "tree_of", lambda *about: done.append("looked") or look(*about))
+        patch.setattr(os, "killpg", noted("killed", os.killpg))
+        patch.setattr(process, "tree_of", noted("looked", process.tree_of))
         assert process.end_tree(identity, place.nonce, folder=place.folder, grace_s=5, multiplies=True)
     assert done[0] == "killed"
     assert not running(up)

@@ -88,8 +88,12 @@ def test_a_pytest_that_a_test_starts_sees_nothing_of_it(project: Path) -> None:
         f"    asked = [sys.executable, '-m', 'pytest', '-q', {str(inner)!r}]\n"
         "    assert '2 passed' in subprocess.run(asked, capture_output=True, text=True, check=True).stdout\n"
     )
-    env = {"PYTEST_ADDOPTS": "-p no:doctest", "PYTHONPATH": str(inner), "WANTED": str(inner)}
-    parts = [run(project, part, 2, "test_outer.py", "test_f1.py", **env)[0] for part in (1, 2)]
+
+    def said(part: int) -> str:
+        files, path = ("test_outer.py", "test_f1.py"), str(inner)
+        return run(project, part, 2, *files, PYTEST_ADDOPTS="-p no:doctest", PYTHONPATH=path, WANTED=path)[0]
+
+    parts = [said(part) for part in (1, 2)]
     assert sorted("1 passed" in part for part in parts) == [False, True]
 
 

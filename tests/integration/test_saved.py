@@ -298,12 +298,14 @@ def test_saving_the_same_again_gives_the_same_ref(repo: Path, base: str) -> None
     _staged_then_edited(path)
     for _ in range(2):
         pool = open_pool(repo)
-        pool._keeper.put_away(*pool._sorted())
+        (member,) = pool._sorted()
+        pool._keeper.put_away(member)
         pool.close()
     assert len(branches(repo)) == 1
     (path / "another").write_text("x")
     last = open_pool(repo)
-    last._keeper.put_away(*last._sorted())
+    (member,) = last._sorted()
+    last._keeper.put_away(member)
     last.close()
     assert [branch.rpartition("/")[2] for branch in branches(repo)] == ["2-1", "2-2"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -247,9 +248,14 @@ def test_a_repository_without_submodules_costs_no_process_more(
     """Where no submodule is, collecting asks git for `add` and nothing else."""
     worker = Worker(repo, pool, sh(repo, "rev-parse", "HEAD"), "open")
     (worker.tree / "symlink").write_text("work")
-    asked = []
+    asked: list[tuple[str, ...]] = []
     real = git.run
-    monkeypatch.setattr(git, "run", lambda *args, **about: (asked.append(args), real(*args, **about))[1])
+
+    def noted(*args: str, **about: Any) -> git.Outcome:
+        asked.append(args)
+        return real(*args, **about)
+
+    monkeypatch.setattr(git, "run", noted)
     assert worker.ends().problem == ""
     assert [args for args in asked if "add" not in args] == []
     assert len(asked) == 1

@@ -10,7 +10,8 @@ from swarm.daemon.threads import Threads
 
 
 def test_what_is_given_is_done_in_its_order() -> None:
-    threads, done = Threads(1, "one"), []
+    threads = Threads(1, "one")
+    done: list[int] = []
     for n in range(50):
         threads.do(done.append, n)
     threads.shutdown()
@@ -40,7 +41,8 @@ def test_all_threads_are_at_work_at_once() -> None:
 
 def test_who_gives_up_waiting_keeps_nobody_from_the_rest() -> None:
     """What was cancelled before its turn is not begun."""
-    threads, held, begun = Threads(1, "one"), threading.Event(), []
+    threads, held = Threads(1, "one"), threading.Event()
+    begun: list[str] = []
     threads.do(held.wait, 60)
     unwanted = threads.submit(begun.append, "unwanted")
     wanted = threads.submit(begun.append, "wanted")

@@ -168,6 +168,7 @@ def test_a_full_disk_never_stops_the_journal(
     journal.append([record(21)])
     assert followed.problem
     assert len(of_transcript(places)) == 20
+    assert followed._file is not None
     followed._file.close()
     followed._file = whole(next(places.transcript.iterdir()))
     journal.append([record(22)])
