@@ -513,7 +513,8 @@ FORGED = ("x'\nadd 'README.md", "x'\nadd 'x", "x'\nremove 'src/b.py", "x")
 def _change_at_random(chance: random.Random, top: Path, names: Sequence[str]) -> None:
     place = top / chance.choice(names)
     for above in (place, *place.parents):
-        if above != top and above.is_relative_to(top) and (above == place or not linked.is_folder(above)):
+        stays = above != place and above.is_dir() and not above.is_symlink()
+        if above != top and above.is_relative_to(top) and not stays:
             remove(above)
     place.parent.mkdir(parents=True, exist_ok=True)
     kind = chance.choice(["file", "file", "program", "link", "gone"])
@@ -529,7 +530,8 @@ def test_the_commit_is_what_git_would_write(
     repo: Path, pool: Pool, base: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever a worker changes, and whatever the names are, the tree is that of `git write-tree`, which is rarely asked for it."""
-    chance, asked, run = random.Random(seed), [], git.call.run
+    chance, run = random.Random(seed), git.call.run
+    asked: list[str] = []
 
     def noted(*args: str, **how: Any) -> git.Outcome:
         asked.extend(word for word in args if word == "write-tree")
@@ -777,7 +779,8 @@ def test_the_folder_of_records_may_go_in_the_moment_after_it_was_made(
     repo: Path, pool: Pool, base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A git of the user's that removes the last record removes their folder too; a worktree is made all the same."""
-    rename, removed = os.rename, []
+    rename = os.rename
+    removed: list[str | Path] = []
 
     def late(source: str | Path, target: str | Path) -> None:
         if not removed and Path(target).parent == repo / ".git" / "worktrees":
@@ -1539,10 +1542,10 @@ def test_what_a_commit_contains_is_neither_lent_nor_left_out(repo: Path, base: s
     a worker does to it is its work; in a worktree at a commit without it the path is lent as ever."""
     (repo / "conf").mkdir()
     (repo / "data").mkdir()
-    for path in ("conf/app.ini", "data/x"):
-        newer = commit_on(repo, path, "committed\n")
-    for path in ("conf/app.ini", "data/x"):
-        (repo / path).write_text("in the checkout\n")
+    for name in ("conf/app.ini", "data/x"):
+        newer = commit_on(repo, name, "committed\n")
+    for name in ("conf/app.ini", "data/x"):
+        (repo / name).write_text("in the checkout\n")
     (repo / "conf" / "secret").write_text("s")
     pool = open_pool(repo, copy=["conf"], share=["data"])
     path = pool.take("r/a/1", newer)
@@ -1915,7 +1918,7 @@ def test_a_deleted_staging_worktree_is_made_again(repo: Path, pool: Pool, base: 
 # --- what can be made again -----------------------------------------------------------------------------------
 
 
-NAMES = ("node_modules", "kept")
+RECLAIM = ("node_modules", "kept")
 
 
 def fill(folder: Path, size_bytes: int = 50_000) -> None:
@@ -1925,7 +1928,9 @@ def fill(folder: Path, size_bytes: int = 50_000) -> None:
 
 
 def reclaimable(pool: Pool, *ended: str) -> dict[str, int]:
-    return {os.path.relpath(each.path, pool.root): each.size_bytes for each in pool.reclaimable(ended, NAMES)}
+    return {
+        os.path.relpath(each.path, pool.root): each.size_bytes for each in pool.reclaimable(ended, RECLAIM)
+    }
 
 
 def test_only_what_git_ignores_whole_is_made_again(repo: Path, pool: Pool, base: str) -> None:
@@ -1965,21 +1970,21 @@ def test_what_is_reclaimed_is_gone_and_nothing_else(repo: Path, pool: Pool, base
     (path / "README.md").write_text("changed\n")
     (path / "new").write_text("untracked\n")
     pool.give_back("r/b/1")
-    modules, packages, free = pool.reclaimable(["r/a/1"], NAMES)
+    modules, packages, free = pool.reclaimable(["r/a/1"], RECLAIM)
     assert [modules.path, free.path] == [str(path / "node_modules"), str(other)]
-    assert pool.reclaim(modules, ["r/a/1"], NAMES)
+    assert pool.reclaim(modules, ["r/a/1"], RECLAIM)
     assert not (path / "node_modules").exists()
-    assert not pool.reclaim(modules, ["r/a/1"], NAMES)
+    assert not pool.reclaim(modules, ["r/a/1"], RECLAIM)
     sh(path, "add", "-f", "pkg")
-    assert not pool.reclaim(packages, ["r/a/1"], NAMES)
+    assert not pool.reclaim(packages, ["r/a/1"], RECLAIM)
     assert (path / "pkg" / "node_modules" / "big").exists()
     assert (path / "README.md").read_text() == "changed\n"
     assert (path / "new").exists()
     assert pool.take("r/c/1", base) == other
-    assert not pool.reclaim(free, ["r/a/1"], NAMES)
+    assert not pool.reclaim(free, ["r/a/1"], RECLAIM)
     assert other.is_dir()
     pool.give_back("r/c/1")
-    assert pool.reclaim(free, ["r/a/1"], NAMES)
+    assert pool.reclaim(free, ["r/a/1"], RECLAIM)
     assert not other.exists()
     assert [entry.path for entry in pool.members()] == [path]
     assert not pool.trash.is_dir() or not any(pool.trash.iterdir())
@@ -1991,11 +1996,11 @@ def test_a_member_that_could_not_be_removed_is_still_one(pool: Pool, base: str) 
     by the next try, or taken by the next attempt, and no second one is made beside it."""
     path, other = pool.take("r/a/1", base), pool.take("r/b/1", base)
     pool.give_back("r/a/1")
-    (free,) = pool.reclaimable([], NAMES)
+    (free,) = pool.reclaimable([], RECLAIM)
     remove(pool.trash)
     pool.trash.write_text("in the way\n")
     for removal in (
-        lambda: pool.reclaim(free, [], NAMES),
+        lambda: pool.reclaim(free, [], RECLAIM),
         lambda: pool.clean([], force=True),
         lambda: pool.trim(0),
         lambda: pool.teardown(other),
@@ -2003,7 +2008,7 @@ def test_a_member_that_could_not_be_removed_is_still_one(pool: Pool, base: str) 
         with pytest.raises(OSError, match="trash"):
             removal()
         assert [(entry.path, entry.key) for entry in pool.members()] == [(path, ""), (other, "r/b/1")]
-    assert [each.path for each in pool.reclaimable([], NAMES)] == [free.path]
+    assert [each.path for each in pool.reclaimable([], RECLAIM)] == [free.path]
     pool.trash.unlink()
     assert pool.clean([], force=False) == [Cleaned(str(path), True)]
     assert pool.take("r/c/1", base) == path
@@ -2023,9 +2028,9 @@ def test_a_reclaim_that_was_cut_short_is_swept(
     """Killed while a folder is removed, no half of it stays in the worktree, and what is left of it goes at the next start."""
     path = pool.take("r/a/1", base)
     fill(path / "node_modules")
-    (found,) = pool.reclaimable(["r/a/1"], NAMES)
+    (found,) = pool.reclaimable(["r/a/1"], RECLAIM)
     monkeypatch.setattr("swarm.edge.upkeep._remove_quietly", lambda _: None)
-    pool.reclaim(found, ["r/a/1"], NAMES)
+    pool.reclaim(found, ["r/a/1"], RECLAIM)
     monkeypatch.undo()
     assert not (path / "node_modules").exists()
     assert any(pool.trash.iterdir())
