@@ -30,7 +30,7 @@ help:
 	@echo "make run              the real thing: a shipped plan carried out on a real code base, without any key"
 	@echo "make run-compare      the same, and then one task at a time, with the speed-up measured"
 	@echo "make test             the tests (PYTEST_ARGS='-n 2 -k landing')"
-	@echo "make lint, types      ruff; mypy"
+	@echo "make lint, types      ruff; mypy, of tests and scripts too"
 	@echo "make check            lint, types and test"
 	@echo "make crash            the daemon killed at every named point and at random, then checked (CRASH_ARGS='--seed 7')"
 	@echo "make soak             a daemon kept busy and shot at for half an hour, in which nothing may pile up (SOAK_ARGS='--minutes 60')"
@@ -80,7 +80,6 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	@$(BIN)/mypy
-	@$(BIN)/mypy --explicit-package-bases scripts tests/bench tests/crash/__main__.py tests/crash/mutants.py tests/hostile/__main__.py
 
 bench: $(STAMP)
 	@$(BIN)/python scripts/bench.py $(BENCH_ARGS)

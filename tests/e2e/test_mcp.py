@@ -21,6 +21,7 @@ pytest.importorskip("mcp", reason="the mcp extra is not installed")
 import anyio
 from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
+from mcp.types import TextContent
 
 Call = Callable[..., Awaitable[Any]]
 
@@ -29,7 +30,7 @@ Call = Callable[..., Awaitable[Any]]
 async def a_client(swarm: Swarm, told: list[str] | None = None) -> AsyncIterator[Call]:
     """Starts the server and gives what calls a tool: the structured result, or the text of an error."""
 
-    async def hear(_progress: float, _total: float | None, message: str | None) -> None:
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
         if told is not None:
             told.append(str(message))
 
@@ -42,7 +43,9 @@ async def a_client(swarm: Swarm, told: list[str] | None = None) -> AsyncIterator
         async def call(name: str, **arguments: Any) -> Any:
             answer = await session.call_tool(name, arguments, progress_callback=hear)
             if answer.is_error:
-                return answer.content[0].text
+                cause = answer.content[0]
+                assert isinstance(cause, TextContent)
+                return cause.text
             found = answer.structured_content
             return found["result"] if set(found) == {"result"} else found
 

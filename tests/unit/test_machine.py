@@ -15,8 +15,8 @@ from swarm.core import messages as m
 from swarm.core.invariants import invariants
 from swarm.core.model import Limits, PhaseSpec, Step, WorkerResult
 from swarm.core.state import IllegalEvent, StaleEvent, Swarm, next_deadline, pending_commands
-from tests.builders import BASE, a_plan, a_task, submitted
-from tests.stories import CALM, Story, a_story, snapshot
+from tests.builders import BASE, CALM, a_plan, a_task, submitted
+from tests.stories import Story, a_story, snapshot
 
 ONE_AT_A_TIME = (PhaseSpec(id="p", parallel_safe=False),)
 THEN = (PhaseSpec(id="p"), PhaseSpec(id="q", phase_needs=("p",)))
