@@ -158,8 +158,10 @@ Errors go to stderr: the cause, what it means, what to do next. A task may be na
 With `--json` the same is on stdout too, as one document (`swarm schema error`):
 `{"schema": 1, "command": "wait", "exit_code": 124, "error": {"cause": "…", "consequence": "…", "next_step": "…"}}`. Beside these
 keys `run`, `wait`, `qa` and what begins with a goal have the status document of their runs as they stand then, and `check` has its
-`ok` and `plans`. `events` and `logs` print a line for each event, or line of output, and nothing else. Where a command that has
-printed its document ends with 1, 2 or 4, the document says why.
+`ok` and `plans`. A command that does something and has nothing to show gives what it says:
+`{"schema": 1, "command": "pause", "exit_code": 0, "text": "Paused everything: …"}`. `events` and `logs` print a line for each
+event, or line of output, and nothing else. Where a command that has printed its document ends with 1, 2 or 4, the document says
+why.
 """
 
 

@@ -274,7 +274,7 @@ def _clean(session: Session, *, force: bool) -> int:
     return EXIT_REFUSED if left else EXIT_OK
 
 
-@command("open", steers=True)
+@command("open", does=True, steers=True)
 @click.argument("task")
 @run_option
 @click.option("--attempt", type=click.IntRange(1), metavar="N", help="Which attempt; the last if not given.")

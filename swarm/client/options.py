@@ -16,7 +16,7 @@ from click.core import ParameterSource
 
 from swarm import protocol
 from swarm.client.session import Session
-from swarm.errors import EXIT_INTERRUPTED, Refused, UsageError
+from swarm.errors import EXIT_INTERRUPTED, EXIT_OK, Refused, UsageError
 
 Body = Callable[..., "int | None"]
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -28,6 +28,7 @@ class Command(click.Command):
 
     steers = False
     shows = False
+    does = False
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command. Raises `Refused` where it would steer and this process is a worker's."""
@@ -38,9 +39,21 @@ class Command(click.Command):
         session.quiet = ctx.params.pop("quiet", False) or session.quiet
         session.verbose = ctx.params.pop("verbose", False) or session.verbose
         session.as_json = ctx.params.pop("as_json", False) or session.as_json
+        if self.does and session.as_json:
+            return self._told(ctx, session)
         if session.as_json and not self.shows:
             raise click.UsageError(f"{ctx.command_path} has no document to show with --json.", ctx)
         return super().invoke(ctx)
+
+    def _told(self, ctx: click.Context, session: Session) -> int:
+        """Runs the command, and writes what it says as a document."""
+        said: list[str] = []
+        session.as_json, session.said = False, said
+        code: int = super().invoke(ctx) or EXIT_OK
+        session.said = None
+        about = {"schema": protocol.SCHEMA, "command": self.name, "exit_code": code}
+        session.json({**about, "text": "".join(said).rstrip("\n")})
+        return code
 
     def _refuse_empty(self, ctx: click.Context) -> None:
         """Raises `UsageError` for an option without any text: a variable of a shell was not set, and what it was to say is not
@@ -58,19 +71,26 @@ class Command(click.Command):
 
 
 def command(
-    name: str, *, shows: bool = False, steers: bool = False, takes_negative: bool = False, **attributes: Any
+    name: str,
+    *,
+    shows: bool = False,
+    does: bool = False,
+    steers: bool = False,
+    takes_negative: bool = False,
+    **attributes: Any,
 ) -> Callable[[Body], Command]:
-    """Declares a command: `shows` gives it --json, `steers` has it refused inside a worker, `takes_negative` has -1 read as a
-    number, which may be a wrong one, and not as an option."""
+    """Declares a command: `shows` gives it --json, for a document of its own, `does` too, for one that has what it says as text;
+    `steers` has it refused inside a worker, `takes_negative` has -1 read as a number, which may be a wrong one, and not as an
+    option."""
     settings = {**SETTINGS, "ignore_unknown_options": takes_negative}
 
     def declare(body: Body) -> Command:
         body = click.option("-v", "--verbose", is_flag=True, help="Say more about what is done.")(body)
         body = click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")(body)
-        if shows:
+        if shows or does:
             body = click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")(body)
         made = click.command(name, cls=Command, context_settings=settings, **attributes)(click.pass_obj(body))
-        made.steers, made.shows = steers, shows
+        made.steers, made.shows, made.does = steers, shows, does
         return made
 
     return declare

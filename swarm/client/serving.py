@@ -20,7 +20,7 @@ from swarm.errors import NoDaemon, Refused, SwarmError, UsageError
 STOP_TIMEOUT_S = 120.0  # beyond the grace time of workers and the landing that is under way
 
 
-@command("init", steers=True)
+@command("init", does=True, steers=True)
 def init(session: Session) -> None:
     """Write a swarm.toml that explains every setting.
 
@@ -44,7 +44,7 @@ def init(session: Session) -> None:
     session.line(f"Wrote {path}. Next: swarm check PLAN, then swarm run PLAN")
 
 
-@command("start", steers=True)
+@command("start", does=True, steers=True)
 @click.option("--workers", type=click.IntRange(1, 1000), metavar="N", help="Most workers at the same time.")
 @click.option("--foreground", is_flag=True, help="Stay in the foreground, for systemd and friends.")
 @click.option("--plan", metavar="PLAN", help="Submit this plan when it has started.")
@@ -111,7 +111,7 @@ def _serve(session: Session, workers: int | None, submission: Submission | None)
     return spawning.become(session.top, workers=workers, when_ready=submit)
 
 
-@command("stop", steers=True)
+@command("stop", does=True, steers=True)
 @click.option("--drain", "mode", flag_value="drain", help="Let running workers finish first.")
 @click.option("--now", "mode", flag_value="now", help="Kill workers, without a grace time.")
 @click.option(

@@ -52,6 +52,7 @@ class Session:
         self.environ: Mapping[str, str] = os.environ
         self._place = found
         self._noted: set[str] = set()
+        self.said: list[str] | None = None  # where it is, what `out` is given goes there
 
     @property
     def place(self) -> place.Place:
@@ -317,6 +318,9 @@ class Session:
 
     def out(self, text: str) -> None:
         """Writes a result to stdout; ends the program well when its reader has enough (`swarm events | head`)."""
+        if self.said is not None:
+            self.said.append(text)
+            return
         self._write(lambda: sys.stdout.write(text))
 
     def out_bytes(self, data: bytes) -> None:

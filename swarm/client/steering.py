@@ -34,7 +34,7 @@ def _listed(answer: Mapping[str, Any]) -> str:
     return ", ".join(protocol.printable(f"{answer['run']}/{task}") for task in answer["tasks"])
 
 
-@command("retry", steers=True)
+@command("retry", does=True, steers=True)
 @click.argument("tasks", nargs=-1, metavar="TASK...")
 @click.option("--failed", is_flag=True, help="Every task of the run that failed or was cancelled.")
 @run_option
@@ -65,7 +65,7 @@ def retry(session: Session, tasks: tuple[str, ...], failed: bool, run: str | Non
     return code
 
 
-@command("first", steers=True)
+@command("first", does=True, steers=True)
 @click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
 @run_option
 def first(session: Session, tasks: tuple[str, ...], run: str | None) -> None:
@@ -76,7 +76,7 @@ def first(session: Session, tasks: tuple[str, ...], run: str | None) -> None:
         session.line(f"First in the merge queue: {_listed(answer)}.")
 
 
-@command("cancel", steers=True)
+@command("cancel", does=True, steers=True)
 @click.argument("tasks", nargs=-1, metavar="TASK...")
 @click.option(
     "--run", "run", metavar="ID", help="The run that the tasks are in; without tasks the whole of it."
@@ -174,7 +174,7 @@ def _pause_or_resume(session: Session, route: str, task: str | None, run: str | 
     return f"run {protocol.printable(run)}" if run is not None else "everything"
 
 
-@command("pause", steers=True)
+@command("pause", does=True, steers=True)
 @click.argument("task", required=False)
 @run_option
 def pause(session: Session, task: str | None, run: str | None) -> None:
@@ -190,7 +190,7 @@ def pause(session: Session, task: str | None, run: str | None) -> None:
     session.line(f"Paused {what}: nothing new of it starts, what runs goes on. Next: {words}")
 
 
-@command("resume", steers=True)
+@command("resume", does=True, steers=True)
 @click.argument("task", required=False)
 @run_option
 def resume(session: Session, task: str | None, run: str | None) -> None:
@@ -202,7 +202,7 @@ def resume(session: Session, task: str | None, run: str | None) -> None:
     session.line(f"Resumed {_pause_or_resume(session, protocol.RESUME, task, run)}.")
 
 
-@command("scale", steers=True, takes_negative=True)
+@command("scale", does=True, steers=True, takes_negative=True)
 @click.argument("workers", type=click.IntRange(1, 1000), metavar="N")
 def scale(session: Session, workers: int) -> None:
     """Change how many workers may run, until the daemon ends; what runs already goes on."""
@@ -212,7 +212,7 @@ def scale(session: Session, workers: int) -> None:
     )
 
 
-@command("tell", steers=True)
+@command("tell", does=True, steers=True)
 @click.argument("task")
 @click.argument("text", nargs=-1, required=True)
 @run_option

@@ -54,8 +54,10 @@ def told(swarm: Swarm, done: Done, command: str | None) -> dict[str, Any]:
     [
         ("check nofile --json", 2, "check", "There is no plan nofile"),
         ("--json check nofile", 2, "check", "There is no plan nofile"),
-        ("stop --json", 2, "stop", "No such option"),
-        ("--json scale 3", 2, "scale", "no document"),
+        ("completion bash --json", 2, "completion", "No such option"),
+        ("--json completion bash", 2, "completion", "no document"),
+        ("--json scale 3", 3, "scale", "No daemon runs"),
+        ("retry --json", 2, "retry", "Name tasks"),
         ("statsu --json", 2, None, "Did you mean status?"),
         ("--json", 2, None, "Missing command"),
         ("worktrees --json --force", 2, "worktrees", "--force goes with --clean"),
@@ -72,6 +74,35 @@ def test_what_is_refused_is_one_document(
 ) -> None:
     """With --json, wherever it stands, stdout has what stderr says, part by part, with the command and its exit code."""
     assert cause in told(swarm, swarm(*words.split(), code=code), command)["error"]["cause"]
+
+
+def test_what_only_does_something_says_so_in_a_document(swarm: Swarm) -> None:
+    """A command without anything to show has what it says as text, with its exit code, wherever --json stands."""
+
+    def said(words: str, text: str, code: int = 0) -> None:
+        done = swarm(*words.split(), code=code)
+        (line,) = done.out.splitlines()
+        command = next(word for word in words.split() if not word.startswith("-"))
+        document = json.loads(line)
+        assert text in document.pop("text")
+        assert document == {"schema": 1, "command": command, "exit_code": code}
+
+    said("init --json", "Wrote ")
+    (swarm.top / "swarm.toml").unlink()
+    said("--json start --workers 1", "swarm submit PLAN")
+    said("start --json", "already running")
+    plan = swarm.plan("one", [swarm.task("a", gate="go"), swarm.task("b")])
+    said(f"start --plan {plan} --json", "one")
+    swarm.wait_for_gate("a")
+    said("--json tell b be quick", "The next attempt at b is told.")
+    said("pause --json", "Paused everything")
+    said("resume --json", "Resumed everything.")
+    said("scale 2 --json", "at most 2 workers at a time")
+    said("cancel a --json", "Cancelled: one/a.")
+    swarm.wait("one", code=1)
+    said("retry a --json", "Tried again: one/a")
+    said("stop --now --json", "Stopped.")
+    said("--json stop", "No daemon runs")
 
 
 def test_outside_a_repository_it_is_a_document_too(swarm: Swarm) -> None:

@@ -150,7 +150,7 @@ def test_the_help_is_the_same_both_ways(swarm: Swarm) -> None:
         (["logs"], 2, "Next: swarm logs --help"),
         (["-q", "statsu"], 2, "Next: swarm --help"),
         (["scale", "0"], 2, "0"),
-        (["--json", "scale", "3"], 2, "no document"),
+        (["--json", "completion", "bash"], 2, "no document"),
         (["run", "nothing.toml"], 2, "There is no plan nothing.toml"),
         (["-C", "not-there", "status"], 2, "not-there"),
         (["-C", "not-there", "scale", "3"], 2, "not-there"),
