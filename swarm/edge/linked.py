@@ -406,7 +406,7 @@ def is_file(path: Path) -> bool:
 def _mode(path: Path) -> int:
     try:
         return os.lstat(path).st_mode
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0
 
 

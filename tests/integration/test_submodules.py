@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,19 @@ def test_a_submodule_that_was_only_set_up_lands(worker: Worker) -> None:
     (worker.tree / "work").write_text("work")
     found = worker.ends()
     assert (found.problem, found.touched) == ("", ("work",))
+    assert worker.pool.give_back(KEY) is None
+
+
+@pytest.mark.parametrize("is_set_up", [True, False])
+def test_a_file_in_the_place_of_the_folder_above_a_submodule_lands(worker: Worker, is_set_up: bool) -> None:
+    """The submodule is gone with its folder, and that is the work."""
+    if is_set_up:
+        worker.set_up()
+    shutil.rmtree(worker.tree / "lib")
+    (worker.tree / "lib").write_text("a file\n")
+    found = worker.ends()
+    assert (found.problem, found.touched) == ("", ("lib", "lib/one"))
+    assert sh(worker.repo, "show", f"{found.head}:lib") == "a file"
     assert worker.pool.give_back(KEY) is None
 
 
