@@ -138,6 +138,13 @@ def _put(data: dict[str, Any], place: Place, value: Any) -> None:
     data[place[-1]] = value
 
 
+def readings_file(settings: Settings, top: Path) -> Path | None:
+    """Gives the file that has readings instead of the machine, None for none: below the top of the repository, as `swarm.toml` is,
+    where the daemon, which works elsewhere, would not look by itself."""
+    said = settings.limits.readings_file
+    return top / os.path.expanduser(said) if said else None
+
+
 # --- where worktrees may lie ------------------------------------------------------------------------------------------------
 
 

@@ -111,7 +111,8 @@ class LimitSettings(_Table):
     )
     readings_file: str = Field(
         default="",
-        description="Readings from this JSON file instead of the machine: for containers that know better, and for tests.",
+        description="Readings from this JSON file instead of the machine: for containers that know better, and for tests. A"
+        " relative path is below the top of the repository.",
     )
     budget_usd: float = Field(
         default=0.0, ge=0, description="With this much spent by a run nothing new of it starts; 0: no limit."

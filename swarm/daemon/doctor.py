@@ -128,7 +128,8 @@ def _promised(repository: git.Repository) -> Check:
 
 def _room(repository: git.Repository, settings: Settings) -> Iterator[Check]:
     limits = settings.limits
-    readings = Host([repository.working_top(), repository.common_dir], limits.readings_file).read()
+    top = repository.working_top()
+    readings = Host([top, repository.common_dir], config.readings_file(settings, top)).read()
     free, least = readings.disk_free_bytes, limits.disk_free_bytes_min
     state = "bad" if free < least else "warn" if free < 2 * least else "ok"
     remedy = "make room on the disk: below limits.disk_free_bytes_min nothing starts" if state != "ok" else ""

@@ -483,7 +483,9 @@ def open_edges(
         scratch=for_candidates,
         landing=landing,
         refs=git.Refs(repository.common_dir),
-        host=Host((top, places.state, top / trees.root, _there(verified_in)), settings.limits.readings_file),
+        host=Host(
+            (top, places.state, top / trees.root, _there(verified_in)), config.readings_file(settings, top)
+        ),
         agents=config.to_agents(settings),
         environ=environ,
         identity=repository.identity(),

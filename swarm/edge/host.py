@@ -41,7 +41,7 @@ class Host:
     def __init__(
         self,
         disk_paths: Sequence[Path],
-        readings_file: str = "",
+        readings_file: Path | None = None,
         *,
         cgroup_root: Path = Path("/sys/fs/cgroup"),
         cgroup_of_self: Path = Path("/proc/self/cgroup"),
@@ -50,7 +50,7 @@ class Host:
         self.note = ""
         self._disk_paths = tuple(disk_paths)
         self._pressure = pressure
-        self._file = Path(readings_file) if readings_file else None
+        self._file = readings_file
         self._from_file: dict[str, float] = {}
         self._cgroup = _find_cgroup(cgroup_root, cgroup_of_self)
         self._lock = threading.Lock()

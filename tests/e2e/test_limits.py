@@ -34,6 +34,28 @@ def task_of(swarm: Swarm, task: str) -> dict[str, Any]:
     return next(dict(each) for each in run["tasks"] if each["id"] == task)
 
 
+def test_readings_may_be_named_as_the_settings_stand(swarm: Swarm) -> None:
+    """Row 20, from outside: a relative path is below the top, where swarm.toml is; slots are those of the readings of the moment,
+    asked for before anything has run."""
+    del swarm.env["SWARM_LIMITS__READINGS_FILE"]
+    (swarm.top / "swarm.toml").write_text('[limits]\nworkers_max = 4\nreadings_file = "readings.json"\n')
+    (swarm.top / ".git/info/exclude").write_text("swarm.toml\nreadings.json\n")
+    shown = {}
+    for percent in (20, 60, 75, 85, 92):
+        readings = json.loads(swarm.readings.read_text()) | {"memory_percent": percent}
+        temporary = swarm.outside / "readings.new"
+        temporary.write_text(json.dumps(readings))
+        temporary.replace(swarm.top / "readings.json")
+        swarm("start", cwd=swarm.top / "src")
+        capacity = swarm.status()["capacity"]
+        assert (capacity["readings"]["memory_percent"], capacity["note"]) == (percent, "")
+        shown[percent] = capacity["slots_open"]
+    assert shown == {20: 4, 60: 3, 75: 2, 85: 1, 92: 0}
+    (swarm.top / "readings.json").unlink()
+    (swarm.top / "swarm.toml").unlink()
+    swarm.look_again()
+
+
 def test_a_worker_over_its_memory_ends_with_all_that_it_started(swarm: Swarm) -> None:
     """150 MB in a daemonised child where 90 are allowed: the whole tree goes, the attempt is over_memory and is tried again, and
     its neighbours land."""

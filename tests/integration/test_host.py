@@ -138,7 +138,7 @@ def test_pressure_is_told_or_not(tmp_path: Path) -> None:
 def test_a_readings_file_replaces_what_it_names(tmp_path: Path) -> None:
     """Values in the file count instead of the machine's, are read anew each time, and the rest is the machine's."""
     file = tmp_path / "readings.json"
-    host = a_host(tmp_path, readings_file=str(file))
+    host = a_host(tmp_path, readings_file=file)
     file.write_text(json.dumps(ALL))
     assert host.read() == Readings(12.5, 34.0, 5_000_000_000, 7)
     file.write_text(json.dumps({**ALL, "disk_free_inodes": 3}))
@@ -153,7 +153,7 @@ def test_a_readings_file_replaces_what_it_names(tmp_path: Path) -> None:
 def test_a_missing_readings_file_is_noted(tmp_path: Path) -> None:
     """Without the file the machine's readings are given with a note; once it is there the note is gone."""
     file = tmp_path / "readings.json"
-    host = a_host(tmp_path, readings_file=str(file))
+    host = a_host(tmp_path, readings_file=file)
     assert 0 <= host.read().cpu_percent <= 100
     assert "missing" in host.note
     file.write_text(json.dumps(ALL))
@@ -169,7 +169,7 @@ def test_a_half_written_readings_file_leaves_the_last_values(tmp_path: Path, tex
     """A file that can't be read keeps the values it had, with a note, or the machine's where it never had any."""
     file = tmp_path / "readings.json"
     file.write_text(text)
-    host = a_host(tmp_path, readings_file=str(file))
+    host = a_host(tmp_path, readings_file=file)
     assert host.read().disk_free_bytes > 7
     assert "the machine's own" in host.note
     file.write_text(json.dumps(ALL))
@@ -184,7 +184,7 @@ def test_a_wrong_value_in_the_readings_file_is_named(tmp_path: Path, value: Any)
     """A value that is no usable number is left out and named, and the others count."""
     file = tmp_path / "readings.json"
     file.write_text(json.dumps({**ALL, "memory_percent": value}))
-    host = a_host(tmp_path, readings_file=str(file))
+    host = a_host(tmp_path, readings_file=file)
     readings = host.read()
     assert readings.cpu_percent == 12.5
     assert 0 < readings.memory_percent < 100
