@@ -43,7 +43,8 @@ class Found:
 def look(name: str, agent: Agent, environ: Mapping[str, str]) -> Found:
     """Looks whether an agent can be used in this environment."""
     program = agent.command[0]
-    path = shutil.which(program, path=environ.get("PATH"))
+    in_worktree = "/" in program and not os.path.isabs(program)  # which commit is in there nobody knows yet
+    path = program if in_worktree else shutil.which(program, path=environ.get("PATH"))
     needs = " or ".join([*agent.keys, *agent.logins])
     reason = remedy = ""
     if path is None:
@@ -101,8 +102,8 @@ def _shell() -> Found:
 
 
 def _with_version(found: Found) -> Found:
-    if found.program == os.path.basename(found.program):
-        return found  # it is not there
+    if not os.path.isabs(found.program):
+        return found  # it is not there, or in a worktree only
     if found.name == ANTHROPIC and found.source == "built in":  # its program is Python, of which nobody asks
         from importlib import metadata  # 15 ms, which no plan that is taken in has to wait
 

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from tests.conftest import git
 from tests.e2e.driver import Swarm
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "streams"
@@ -100,6 +101,21 @@ def test_a_limit_is_waited_for_and_costs_no_attempt(swarm: Swarm) -> None:
     (swarm.top / "swarm.toml").unlink()
 
 
+def test_an_agent_may_be_a_program_of_the_repository(swarm: Swarm) -> None:
+    """A command with a relative path is that of the worktree in which it is started, as it is there: it need not be in PATH."""
+    tool = swarm.top / "tools" / "agent"
+    tool.parent.mkdir()
+    tool.write_text('#!/bin/sh\ncat "$1" > made\n')
+    tool.chmod(0o755)
+    (swarm.top / "swarm.toml").write_text('[agents.mine]\ncommand = ["tools/agent", "{prompt_file}"]\n')
+    git(swarm.top, "add", "-A")
+    git(swarm.top, "commit", "-qm", "an agent of our own")
+    swarm.look_again()
+    swarm.check_landed(swarm.run(swarm.plan("r", [asks("a", "mine")])))
+    assert "do a" in (swarm.content("r", "made") or "")
+    assert "mine       usable" in swarm("agents").out
+
+
 def test_an_agent_that_cannot_be_used_is_refused_with_the_reason(swarm: Swarm) -> None:
     """Neither a missing program nor a missing key is found out by a worker: the plan is refused, and swarm agents says the same."""
     swarm.env |= {"HOME": str(swarm.outside), "PATH": "/usr/bin:/bin"}
@@ -107,6 +123,11 @@ def test_an_agent_that_cannot_be_used_is_refused_with_the_reason(swarm: Swarm) -
         swarm.env.pop(name, None)
     refused = swarm("run", str(swarm.plan("r", [asks("a", "aider")])), code=2)
     assert "aider: aider is not on PATH" in refused.err
+    (swarm.top / "swarm.toml").write_text('[agents.mine]\ncommand = ["/nowhere/mine", "{prompt_file}"]\n')
+    assert (
+        "/nowhere/mine is not on PATH" in swarm("run", str(swarm.plan("r", [asks("a", "mine")])), code=2).err
+    )
+    (swarm.top / "swarm.toml").unlink()
     program(swarm, "codex", "true")
     del swarm.env["OPENAI_API_KEY"], swarm.env["ANTHROPIC_API_KEY"]
     refused = swarm("run", str(swarm.plan("r", [asks("a", "codex")])), code=2)
