@@ -58,7 +58,7 @@ def qa(session: Session, run: str | None, rounds: int | None, partial: bool) -> 
             ) from None
     reviewed = naming.run_of(document, run_id)
     if session.as_json:
-        session.json(document)
+        session.json(session.in_full(document, run_id))
     else:
         session.out(telling.qa_text(reviewed))
     approved = (reviewed.get("qa") or {}).get("state") == "approved"

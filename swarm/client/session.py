@@ -195,6 +195,13 @@ class Session:
             document["daemon"] |= about
         return document
 
+    def in_full(self, summary: dict[str, Any], run: str) -> dict[str, Any]:
+        """Gives the whole document of a run for its summary, which it stays where that can't be had any more."""
+        try:
+            return self.document(run=run)
+        except SwarmError:
+            return summary
+
     def asked(
         self, run: str | None = None, *, full: bool = True, within_s: float | None = None
     ) -> tuple[dict[str, Any] | None, dict[str, Any]]:

@@ -58,6 +58,9 @@ def test_staging_is_reviewed_mended_and_approved_before_it_is_finished(swarm: Sw
     swarm("start")
     swarm("add", "--title", "b", "--run", swarm.does("echo b > b", gate="b"))
     assert "Approved: staging" in swarm("qa", "--partial").out  # it does not wait for b
+    reviewed = swarm("qa", "--partial", "--json").json["runs"][0]
+    assert [each["id"] for each in reviewed["tasks"]] == [each["id"] for each in swarm.run_of("r")["tasks"]]
+    assert "tasks_omitted" not in reviewed
     assert "would go from" in swarm("finish", "--partial", "--preview").out
     swarm.open("b")
     swarm.wait("r")
