@@ -31,6 +31,13 @@ class Given(NamedTuple):
     path: str | None
 
 
+def name_for(title: str) -> str:
+    """Makes an id of a title in which nothing is of `a-z0-9`, by the rule for names of the contract."""
+    from swarm.core.model import slug
+
+    return slug(title)
+
+
 def given(argument: str | Mapping[str, Any], top: Path) -> Given:
     """Reads a plan, by its name or as a mapping, once and bounded. Raises `UsageError`."""
     from swarm.edge import planfile

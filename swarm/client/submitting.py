@@ -200,7 +200,7 @@ def _end(session: Session, document: dict[str, Any], run_id: str, elapsed_s: flo
     ended = naming.run_of(document, run_id)
     with contextlib.suppress(OutputClosed):  # how it ended is said by the exit code all the same
         if session.as_json:
-            session.json(_full(session, document, run_id))
+            session.json(session.in_full(document, run_id))
         else:
             _tell_end(session, ended, elapsed_s)
     return EXIT_OK if telling.all_landed(ended) else EXIT_NOT_LANDED
@@ -215,13 +215,6 @@ def _tell_end(session: Session, ended: dict[str, Any], elapsed_s: float | None, 
         stays = daemon is not None and not daemon.about.get("ends_when_idle")
         text = telling.result_text(ended, elapsed_s, title=title, top=session.here, daemon_stays=stays)
         session.out(text)
-
-
-def _full(session: Session, summary: dict[str, Any], run_id: str) -> dict[str, Any]:
-    try:
-        return session.document(run=run_id)
-    except SwarmError:
-        return summary
 
 
 def _request(session: Session, plan: str, more: tuple[str, ...], wanted: dict[str, Any]) -> dict[str, Any]:
@@ -421,7 +414,7 @@ def _task_table(given: dict[str, Any]) -> dict[str, Any]:
     claims: list[Any] = split(given["claims"])
     claims += [{"path": path, "mode": "shared"} for path in split(given["shared"])]
     table = {
-        "id": given["task_id"] or re.sub(r"[^a-z0-9]+", "-", given["title"].lower()).strip("-")[:60],
+        "id": given["task_id"] or _id_from(given["title"]),
         "title": given["title"],
         "claims": claims,
         "run": given["shell"],
@@ -431,9 +424,18 @@ def _task_table(given: dict[str, Any]) -> dict[str, Any]:
         "allow_empty": given["allow_empty"],
     }
     table |= {key: given[key] for key in ("agent", "phase", "timeout_s", "attempts", "priority")}
-    if not table["id"]:
-        raise UsageError("No id can be made from this title.", "Nothing was done.", "give one: --id ID")
     return {key: value for key, value in table.items() if value not in (None, []) and value is not False}
+
+
+def _id_from(title: str) -> str:
+    """Makes a task's id of its title: of the letters and digits that git, shells and people take alike, or, where it has none, one
+    by the rule for names."""
+    plain = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:60]
+    if plain:
+        return plain
+    from swarm.client import planfiles
+
+    return planfiles.name_for(title)
 
 
 def _check_numbers(attempts: int | None, timeout_s: float | None) -> None:

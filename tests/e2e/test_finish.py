@@ -223,13 +223,15 @@ def test_what_would_be_overwritten_stops_it(swarm: Swarm) -> None:
     """Row 54: where a path that changes is dirty in the checkout, finish is refused with exit 4, names it, and moves nothing."""
     swarm("start")
     landed(swarm)
-    for dirt in ("edited", "staged", "untracked", "ignored", "folder"):
-        path = "src/b.py" if dirt in ("edited", "staged") else "new/mine/file" if dirt == "folder" else "new"
+    for dirt in ("edited", "staged", "untracked", "ignored", "folder", "ignored in a folder"):
+        path = "src/b.py" if dirt in ("edited", "staged") else "new/mine/file" if "folder" in dirt else "new"
         (swarm.top / path).parent.mkdir(parents=True, exist_ok=True)
         (swarm.top / path).write_text("mine\n")
         if dirt == "staged":
             git(swarm.top, "add", path)
-        (swarm.top / ".git" / "info" / "exclude").write_text("new\n" if dirt == "ignored" else "")
+        (swarm.top / ".git" / "info" / "exclude").write_text(
+            {"ignored": "new\n", "ignored in a folder": "file\n"}.get(dirt, "")
+        )
         swarm.look_again()
         assert path in swarm("finish", "--preview", "--json", code=1).json["finish"]["refused"]
         refused = swarm("finish", code=4).err
@@ -239,7 +241,7 @@ def test_what_would_be_overwritten_stops_it(swarm: Swarm) -> None:
         assert snapshot(swarm.top) == swarm.before, dirt
         if path == "new":
             (swarm.top / path).unlink()
-        elif dirt != "folder":
+        elif path == "src/b.py":
             git(swarm.top, "checkout", "-q", "HEAD", "--", path)
     shutil.rmtree(swarm.top / "new")
     swarm.look_again()

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -564,6 +565,10 @@ def test_a_daemon_is_steered_from_the_command_line(swarm: Swarm, repo: Path) -> 
     assert swarm("submit", "plan.toml").stdout == "demo: 2 added, 0 replaced, 0 unchanged\n"
     added = swarm("add", "--title", "Make c", "--claim", "c.txt", "--run", "echo c > c.txt", "--json")
     assert json.loads(added.stdout)["submitted"]["added"] == ["make-c"]
+    added = swarm("add", "--title", "Тест", "--claim", "d.txt", "--run", "echo d > d.txt", "--json")
+    (named,) = json.loads(added.stdout)["submitted"]["added"]
+    assert re.fullmatch("x-[0-9a-f]{6}", named)
+    assert f"Cancelled: demo/{named}" in swarm("cancel", named).stdout
     assert "paused" in swarm("status").stdout
     assert swarm("wait", "--timeout", "0.05").returncode == 124
     assert swarm("scale", "1").returncode == 0
