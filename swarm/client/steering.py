@@ -41,6 +41,8 @@ def _listed(answer: Mapping[str, Any]) -> str:
 def retry(session: Session, tasks: tuple[str, ...], failed: bool, run: str | None) -> int:
     """Try failed or cancelled tasks again. What was blocked by them goes on when they have landed.
 
+    The next attempt is told why the last one did not land, and what you tell it by swarm tell.
+
     Ends with 1 where one can't be tried, since a need of it has not landed or the budget is spent: it is said what to do.
     """
     if bool(tasks) == failed:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from swarm.core.model import Attempt, Reason, Sides
+from swarm.core.model import Attempt, Reason, Sides, Task, TaskState
 from swarm.core.state import some
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
@@ -38,17 +38,68 @@ _BEFORE_MERGING = frozenset(
     | {"stopped", "try_later", "machine"}
 )
 _BLANK = re.compile(r" ?\n\s*")
+# Ends of attempts that say nothing about the work.
+_INTERRUPTIONS = frozenset({"stopped", "lost", "try_later", "machine", "cancelled"})
+_AFTER = "After that the task "  # what is said of an end that came between two attempts begins so
 
 
-def text(attempt: Attempt, reason: Reason) -> str:
-    """Says why an attempt did not land: the reason, the versions of what does not merge, the ends of what suites printed."""
+def handed_back(
+    task: Task, attempt: Attempt, reason: Reason, to_settle: Attempt | None = None
+) -> tuple[str, ...]:
+    """Gives what the next attempt of a task is told of one that has ended: why that did not land, and what was wrong with the work
+    before, where it was only interrupted. `to_settle` is as in `text`."""
+    earlier = task.feedback[:1] if reason.code in _INTERRUPTIONS else ()
+    return (*earlier, text(attempt, reason, to_settle))
+
+
+def after_the_end(task: Task) -> tuple[str, ...]:
+    """Gives what the next attempt of a task is told that had ended without landing and is begun again: why its last attempt did not
+    land, or that it had landed and who wanted that undone, and what else ended the task. Nothing where none was made."""
+    tries, reason = [each for each in task.attempts if not each.undoes], task.reason
+    if not tries or reason is None:
+        return task.feedback
+    last = tries[-1]
+    if reason.code == "undone":
+        return (_undone(task, last, reason),)
+    told, why = task.feedback, last.reason
+    if why is not None and not any(each.startswith(_not_landed(last)) for each in told):
+        if reason.code in (
+            why.code,
+            "conflict",
+        ):  # what it came to in the end says more than its last attempt's
+            return handed_back(task, last, reason, _unsettled(task.attempts[task.budget_from :]))
+        told = handed_back(task, last, why)
+    how = "failed" if task.state is TaskState.FAILED else "was cancelled"
+    ended = f"{_AFTER}{how}" if reason.text == f"it {how}" else f"{_AFTER}{how}: {reason.text}"
+    return (*(each for each in told if not each.startswith(_AFTER)), ended)
+
+
+def _undone(task: Task, attempt: Attempt, reason: Reason) -> str:
+    """Says that an attempt had landed, and of which task the user wanted that undone."""
+    name = reason.facts["undo"]
+    why = "it" if name == task.spec.id else f"{name}, which it needs,"
+    landed = attempt.landed_commit
+    look = f"\nWhat it had changed: git diff {landed}^1 {landed}" if landed else ""
+    return (
+        f"Attempt {attempt.n} had landed, and the user had {why} undone (swarm undo {name}): {reason.facts['commit']} took it off"
+        f" staging again.{look}"
+    )
+
+
+def _not_landed(attempt: Attempt) -> str:
+    return f"Attempt {attempt.n} did not land: "
+
+
+def text(attempt: Attempt, reason: Reason, to_settle: Attempt | None = None) -> str:
+    """Says why an attempt did not land: the reason, the versions of what does not merge, the ends of what suites printed. Where
+    that conflict was to be settled, not made, by the attempt, `to_settle` is whose it was."""
     tails = "".join(
         f"\n--- {suite.name} ({suite.outcome}) ---\n{suite.tail}"
         for suite in attempt.suites
         if suite.outcome != "passed"
     )
-    more = _besides(attempt) + _versions(attempt, reason.facts) + _partners(reason.facts)
-    return f"Attempt {attempt.n} did not land: {reason.text}{more}{tails}"
+    more = _besides(attempt) + _versions(to_settle or attempt) + _partners(reason.facts)
+    return f"{_not_landed(attempt)}{reason.text}{more}{tails}"
 
 
 def _besides(attempt: Attempt) -> str:
@@ -65,8 +116,9 @@ def _partners(facts: Mapping[str, Any]) -> str:
     return "".join(f"\nWhat {name} changed: git diff {commit}^1 {commit}" for name, commit in found)
 
 
-def _versions(attempt: Attempt, facts: Mapping[str, Any]) -> str:
-    """Lists the three versions of each path in conflict, by ids that git shows; "" where they are not known."""
+def _versions(attempt: Attempt) -> str:
+    """Lists the three versions of each path in which an attempt conflicted, by ids that git shows; "" where they are not known."""
+    facts = attempt.reason.facts if attempt.reason is not None else {}
     versions: Sequence[Mapping[str, str]] = facts.get("versions", ())
     if not versions:
         return ""
@@ -95,21 +147,27 @@ def in_the_end(attempts: Sequence[Attempt], reason: Reason) -> Reason:
     """Says why a task has failed whose newest attempt came to nothing for `reason`. Where the last of its work that could be merged
     conflicted, that is what it comes down to: one that changed nothing since has not settled it, so that the conflict stands; one
     that failed in another way is told with what it was to settle."""
-    for each in reversed(attempts):
-        code = each.reason.code if each.reason is not None else ""
-        if each.reason is not None and code == "conflict":
-            conflict = each.reason
-            break
-        if code not in _BEFORE_MERGING:
-            return reason
-    else:
+    before = _unsettled(attempts)
+    if before is None or before.reason is None:
         return reason
+    conflict = before.reason
     if reason.code == "empty":
         facts = {**conflict.facts, "last": reason.code}
         return Reason("conflict", f"{conflict.text}; tried again, {reason.text}", facts)
     was = f"{reason.text}; it was to settle that the work before it conflicts with staging"
     paths = conflict.facts.get("paths") or ()
     return Reason(reason.code, f"{was} in {some(paths)}" if paths else was, reason.facts)
+
+
+def _unsettled(attempts: Sequence[Attempt]) -> Attempt | None:
+    """Gives the attempt whose conflict is not settled: the last whose work could be merged, where that conflicted; else None."""
+    for each in reversed(attempts):
+        code = each.reason.code if each.reason is not None else ""
+        if code == "conflict":
+            return each
+        if code not in _BEFORE_MERGING:
+            return None
+    return None
 
 
 def mark(output: str) -> str:

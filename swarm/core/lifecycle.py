@@ -24,8 +24,6 @@ from swarm.core.model import (
 from swarm.core.run import Run
 from swarm.core.state import Deadline, Turn, command_for, due, give_back
 
-_INTERRUPTIONS = frozenset({"stopped", "lost", "try_later", "machine"})  # these say nothing about the work
-
 
 def settle(turn: Turn, run: Run, task: Task) -> None:
     """Gives a task that has not started the state that its needs call for."""
@@ -244,8 +242,7 @@ def hand_back(
         run.release_claims(task)  # kept for an attempt that does not come now
         end_task(turn, run, task, TaskState.FAILED, over)
         return
-    earlier = task.feedback[:1] if reason.code in _INTERRUPTIONS else ()
-    task.feedback = (*earlier, feedback.text(attempt, reason))
+    task.feedback = feedback.handed_back(task, attempt, reason)
     tell_handed_back(turn, run, task, attempt, reason)
     name = task.spec.id
     dying = run.needs.at_rest(name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from swarm.core import astray, building, lessons, providers, reviewing
+from swarm.core import astray, building, feedback, lessons, providers, reviewing
 from swarm.core import messages as m
 from swarm.core.lifecycle import cancel, end_worker, settle
 from swarm.core.model import GOOD_ENDS, TASK_ENDS, WORKER_STEPS, Step, Task, TaskState
@@ -96,6 +96,7 @@ def tasks_retried(turn: Turn, event: m.TasksRetried) -> None:
     for task in tasks:
         if task.state is TaskState.BLOCKED:
             continue
+        task.feedback = feedback.after_the_end(task)
         task.budget_from, task.alone, task.ended_at = len(task.attempts), False, None
         freed.extend(run.needs.revived(task.spec.id))
         if task.spec.by_hand:

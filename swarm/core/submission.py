@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 from dataclasses import dataclass
 
-from swarm.core import lessons, ownership, providers, rebuilt
+from swarm.core import feedback, lessons, ownership, providers, rebuilt
 from swarm.core import messages as m
 from swarm.core.goal import Way
 from swarm.core.graph import shown
@@ -142,6 +142,7 @@ def plan_submitted(turn: Turn, event: m.PlanSubmitted) -> None:
         task = run.tasks[name]
         if task.state in (TaskState.FAILED, TaskState.CANCELLED):
             retried.append(task)
+            task.feedback = feedback.after_the_end(task)
         run.needs.forget(task.spec)
         task.spec, task.reason, task.ended_at = spec, None, None
         task.budget_from, task.alone = len(task.attempts), False

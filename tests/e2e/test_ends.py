@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -242,6 +243,34 @@ def test_attempts_are_bounded_and_the_next_is_told_why(swarm: Swarm) -> None:
     assert told.read_text().count("exit code 9") == 2
     assert "Attempt 1" in told.read_text()
     assert "Attempt 2" in told.read_text()
+
+
+def test_a_retry_is_told_why_the_last_attempt_did_not_land(swarm: Swarm) -> None:
+    """Row 66: the attempt that used up the last of them is told of like any other, in the feedback and in the prompt; after an undo
+    it is told that the last one had landed."""
+    told = swarm.outside / "told"
+    work = (
+        f'cat "${{SWARM_FEEDBACK_FILE:-/dev/null}}" "$SWARM_PROMPT_FILE" > {told}-$SWARM_ATTEMPT; '
+        "echo $SWARM_ATTEMPT > out"
+    )
+    task = swarm.task(
+        "t", work, claims=["out"], attempts=1, prompt="Do it", verify=["echo NO-$((40 + 2)); grep 2 out"]
+    )
+    swarm("start")
+    swarm("submit", str(swarm.plan("again", [task])))
+    swarm.wait("again", code=1)
+    swarm("retry", "t")
+    swarm.check_landed(swarm.wait("again"))
+    after_red = Path(f"{told}-2").read_text()
+    assert after_red.count("Attempt 1 did not land: verification did not pass") == 2
+    assert after_red.count("NO-42") == 2
+    commit = swarm("undo", "t", "--json").json["commit"]
+    swarm("retry", "t")
+    swarm.wait("again", code=1)
+    after_undo = Path(f"{told}-4").read_text()  # the undo was the third
+    assert after_undo.count("Attempt 2 had landed, and the user had it undone (swarm undo t): ") == 2
+    assert after_undo.count(commit) == 2
+    assert "did not land" not in after_undo
 
 
 def test_what_a_worker_is_given(swarm: Swarm) -> None:
