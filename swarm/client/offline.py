@@ -308,16 +308,19 @@ def verify(top: Path, state: Path, run: str) -> dict[str, Any]:
 def deploy(
     settings: DeploySettings, top: Path, state: Path, run: str, target: str, commit: str
 ) -> dict[str, Any] | None:
-    """Runs the deploy command of these settings, if there is one, for a finish that left `target` at `commit`."""
+    """Runs the deploy command of these settings, if there is one, for a finish that left `target` at `commit`: where that is checked
+    out, which need not be at `top`, where it runs otherwise."""
     from swarm.core.places import Places
     from swarm.edge import deploy as deploying
+    from swarm.edge import git
 
     if not settings.command:
         return None
+    checkouts = git.Repository.discover(top).worktrees_of_branch(target)
     done = deploying.deploy(
         Places(state).deploys(run) / commit,
         settings.command,
-        top=top,
+        top=next(iter(checkouts), top),
         facts={"SWARM_RUN": run, "SWARM_TARGET": target, "SWARM_COMMIT": commit},
         timeout_s=settings.timeout_s,
     )

@@ -281,6 +281,21 @@ def test_the_deploy_command_runs_once_after_a_finish(swarm: Swarm) -> None:
     assert not Path(failed["deploy"]["log"]).exists()
 
 
+def test_a_deploy_runs_where_the_target_is_checked_out(swarm: Swarm) -> None:
+    """In a linked worktree that has the target checked out, with what was merged; at the top where it is checked out nowhere."""
+    done = deploys(swarm, f'echo "$PWD $(ls out-*)" >> {swarm.outside}/deployed')
+    other = swarm.outside / "other"
+    git(swarm.top, "worktree", "add", "-q", "-b", "release", str(other))
+    git(swarm.top, "branch", "nowhere")
+    swarm.look_again()
+    swarm.run(swarm.plan("r", [swarm.task("a")]))
+    swarm("finish", "--into", "release")
+    swarm.run(swarm.plan("s", [swarm.task("b")]))
+    swarm("finish", "--run", "s", "--into", "nowhere")
+    assert done.read_text() == f"{other} out-a\n{swarm.top} \n"
+    swarm.look_again()
+
+
 @pytest.mark.parametrize(
     ("brought", "said"),
     [
