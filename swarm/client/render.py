@@ -261,6 +261,8 @@ def staging_lines(run: Document, top: str) -> Iterator[str]:
     yield text
     if staging.get("worktree"):
         yield f"  look at it in {printable(short_path(staging['worktree'], top))}"
+        if staging.get("worktree_reason"):
+            yield f"  ! {printable(staging['worktree_reason'])}, and what has landed since is not there"
     for suite in run.get("suites") or []:
         if isinstance(suite, dict) and suite.get("flaked"):
             yield f"  {'! ' if suite.get('flaky') else ''}{flake_text(suite)}"

@@ -319,6 +319,7 @@ def test_a_person_at_work_in_the_staging_worktree_is_not_disturbed(swarm: Swarm)
     run = swarm.wait("edited")
     swarm.check_landed(run)
     wait_until(lambda: swarm.status()["runs"][0]["staging"]["worktree_reason"])
+    assert "! the staging worktree has local changes in README.md: left at " in swarm("status").out
     assert (worktree / "README.md").read_text() == "a person's edit\n"
     assert not (worktree / "out-b").exists()
 
