@@ -308,8 +308,8 @@ def verify(top: Path, state: Path, run: str) -> dict[str, Any]:
 def deploy(
     settings: DeploySettings, top: Path, state: Path, run: str, target: str, commit: str
 ) -> dict[str, Any] | None:
-    """Runs the deploy command of these settings, if there is one, for a finish that left `target` at `commit`: where that is checked
-    out, which need not be at `top`, where it runs otherwise."""
+    """Runs the deploy command of these settings, if there is one, for a finish that left `target` at `commit`: where that is
+    checked out, which need not be at `top`, where it runs otherwise."""
     from swarm.core.places import Places
     from swarm.edge import deploy as deploying
     from swarm.edge import git

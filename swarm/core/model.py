@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
@@ -109,7 +109,8 @@ NO_SUITE = "none"  # in the trailer of a landing, where the names of suites stan
 @dataclass(frozen=True, slots=True)
 class Suite:
     """One verification command; `shard` is into how many parts it is split. With `remember` it need not run again on a tree on
-    which it passed a short while ago. `asked` is one of `--verify`, which the plan does not have."""
+    which it passed a short while ago. `asked` is one of `--verify`, which the plan does not have; `named` one that the plan calls
+    by a name of its own."""
 
     name: str
     run: str
@@ -117,6 +118,17 @@ class Suite:
     shard: int = 1
     remember: bool = True
     asked: bool = False
+    named: bool = False
+
+
+def each_once(suites: Iterable[Suite]) -> tuple[Suite, ...]:
+    """Gives suites without those that run again what another does: the same command is one suite, but where the plan has several
+    names for it."""
+    found: dict[tuple[str, str], Suite] = {}
+    for suite in suites:
+        found.setdefault((suite.name if suite.named else "", suite.run), suite)
+    named = {suite.run for suite in found.values() if suite.named}
+    return tuple(suite for suite in found.values() if suite.named or suite.run not in named)
 
 
 @dataclass(frozen=True, slots=True)

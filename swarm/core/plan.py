@@ -500,7 +500,12 @@ class _Native:
             if "\0" in form.run:
                 self.errors.append(Problem(f"{place}[{index}].run", "a command can hold no NUL character"))
             found[name] = Suite(
-                name, form.run, form.timeout_s or self.settings.suite_timeout_s, form.shard, form.remember
+                name,
+                form.run,
+                form.timeout_s or self.settings.suite_timeout_s,
+                form.shard,
+                form.remember,
+                named=bool(form.name),
             )
         return tuple(found.values())
 

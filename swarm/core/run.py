@@ -42,6 +42,7 @@ from swarm.core.model import (
     Task,
     TaskSpec,
     TaskState,
+    each_once,
     opened_worktree,
 )
 from swarm.core.needs import Needs
@@ -312,12 +313,9 @@ class Run:
         return attempt is None or attempt.step is not Step.PUBLISHING
 
     def suites(self, task: Task) -> tuple[Suite, ...]:
-        """Gives what verifies this task: the plan's suites, its phase's and its own; the same command once."""
+        """Gives what verifies this task: the plan's suites, its phase's and its own, `each_once`."""
         phase = self.phases[task.spec.phase].verify if task.spec.phase is not None else ()
-        found: dict[str, Suite] = {}
-        for suite in (*self.plan.verify, *phase, *task.spec.verify):
-            found.setdefault(suite.run, suite)
-        return tuple(found.values())
+        return each_once((*self.plan.verify, *phase, *task.spec.verify))
 
     @property
     def shown_worktree(self) -> str:
@@ -325,12 +323,9 @@ class Run:
         return self.worktree and posixpath.normpath(self.worktree)
 
     def all_suites(self) -> tuple[Suite, ...]:
-        """Gives what verifies staging as a whole: the plan's suites and those of all that has landed; the same command once."""
-        found = {suite.run: suite for suite in self.plan.verify}
-        for name, _ in self.landed:
-            for suite in self.suites(self.tasks[name]):
-                found.setdefault(suite.run, suite)
-        return tuple(found.values())
+        """Gives what verifies staging as a whole: the plan's suites and those of all that has landed, `each_once`."""
+        landed = (self.suites(self.tasks[name]) for name, _ in self.landed)
+        return each_once(chain(self.plan.verify, *landed))
 
     def has_passed(self, commit: str) -> bool:
         """Tells whether suites passed on a commit where staging stood, and all of the plan among them as they are now: some may

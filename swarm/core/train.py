@@ -32,6 +32,7 @@ from swarm.core.model import (
     SuiteCount,
     SuiteResult,
     Task,
+    each_once,
 )
 from swarm.core.run import Run
 from swarm.core.state import Swarm
@@ -137,8 +138,9 @@ def must_pass(run: Run, name: str) -> tuple[Suite, ...]:
     attempt = _attempt(run, name)
     if len(attempt.batch) < 2:
         return _suites(run, name)
-    found = {suite.run: suite for each in attempt.batch for suite in _suites(run, each)}
-    return tuple(found.values()) if name == attempt.batch[-1] else ()
+    if name != attempt.batch[-1]:
+        return ()
+    return each_once(suite for each in attempt.batch for suite in _suites(run, each))
 
 
 def _suites(run: Run, name: str) -> tuple[Suite, ...]:

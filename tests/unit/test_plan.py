@@ -128,7 +128,10 @@ def test_every_key_of_the_contract_is_read() -> None:
         prompt="Write it.",
         run="true",
         agent="claude",
-        verify=(Suite("npm test -- header", "npm test -- header"), Suite("lint", "npm run lint", 60, 2)),
+        verify=(
+            Suite("npm test -- header", "npm test -- header"),
+            Suite("lint", "npm run lint", 60, 2, named=True),
+        ),
         timeout_s=600,
         attempts=3,
         priority=5,

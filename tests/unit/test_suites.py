@@ -8,7 +8,7 @@ import pytest
 
 from swarm.core import commands as cmd
 from swarm.core import messages as m
-from swarm.core.model import Suite, SuiteResult
+from swarm.core.model import Suite, SuiteResult, each_once
 from swarm.core.suites import (
     Share,
     apart,
@@ -44,6 +44,33 @@ def test_what_verify_asks_for_is_named_after_its_command() -> None:
     assert [each.name for each in apart(same).verify] == [plan.verify[0].run]
     with pytest.raises(UsageError):
         asked_for(["make", " "])
+
+
+def test_a_command_is_one_suite_but_by_several_names() -> None:
+    """Asked for by the plan, a phase and a task it runs once, by the name that one of them gives it; by two names twice, each with
+    its own time and parts."""
+    make, task, unit = (
+        Suite("make", "make"),
+        Suite("make", "make", 5.0),
+        Suite("unit", "make", 7.0, named=True),
+    )
+    lint, other = Suite("lint", "make", shard=2, named=True), Suite("other", "true")
+    assert each_once([make, other, task]) == (make, other)
+    assert each_once([make, other, unit, task]) == (other, unit)
+    assert each_once([unit, make, lint, unit]) == (unit, lint)
+    assert each_once([]) == ()
+
+
+def test_suites_of_one_command_and_several_names_all_run() -> None:
+    """What lands says that each passed."""
+    suites = [Suite("unit", "true", named=True), Suite("lint", "true", named=True)]
+    plan = dataclasses.replace(a_plan(a_task("a")), verify=tuple(suites))
+    story = a_story(plan)
+    assert story.run.all_suites() == story.run.suites(story.run.tasks["a"]) == tuple(suites)
+    story.work("a")
+    story.merge("a")
+    assert story.verify("a", "passed", "failed").suites == tuple(suites)
+    assert story.sole(cmd.Verify).suites == (suites[1],)
 
 
 def test_the_slowest_of_several_is_named() -> None:
