@@ -136,8 +136,10 @@ class Story(Bench):
         noticed: tuple[str, ...] = (),
         answer: str = "",
         plan: PlanSpec | None = None,
+        tail: str = "",
     ) -> None:
-        """What it left is committed; without `touched` it changed a file named like the task. `gone`: its worktree was deleted."""
+        """What it left is committed; without `touched` it changed a file named like the task. `gone`: its worktree was deleted.
+        `tail` is what it printed last, which is told only of one that failed."""
         command = self.sole(cmd.Collect, task)
         paths = (task,) if touched is None else tuple(touched)
         head = self.commit() if paths else command.base
@@ -153,6 +155,7 @@ class Story(Bench):
                 noticed=noticed,
                 answer=answer,
                 plan=plan,
+                tail=tail if command.failed else "",
             )
         )
         for back in self.take(cmd.GiveBackWorktree, task):

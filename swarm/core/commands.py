@@ -166,7 +166,8 @@ class Collect(AttemptCommand):
     """`Collected` or `CommandFailed`. With `bring_in` work that can be submitted is brought in too, as `BringIn` does; where that
     fails, it is left to `BringIn`. With `answer`, findings or plan, the worker's answer is read: from its file, else what it `said`
     last of itself, else what it printed. With `gives_up` it has failed so often that what was left must be why: where it is not the
-    machine's trouble this time either, `Collected` says so in `problem`, and the worktree stays as it is."""
+    machine's trouble this time either, `Collected` says so in `problem`, and the worktree stays as it is. With `failed` the last
+    lines that the worker printed are read too."""
 
     base: str
     worktree: str
@@ -176,6 +177,7 @@ class Collect(AttemptCommand):
     answer: str = ""
     said: str = ""
     gives_up: bool = False
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,7 +39,7 @@ _BEFORE_MERGING = frozenset(
 )
 _BLANK = re.compile(r" ?\n\s*")
 # Ends of attempts that say nothing about the work.
-_INTERRUPTIONS = frozenset({"stopped", "lost", "try_later", "machine", "cancelled"})
+_INTERRUPTIONS = frozenset({"stopped", "lost", "try_later", "rate_limit", "machine", "cancelled"})
 _AFTER = "After that the task "  # what is said of an end that came between two attempts begins so
 
 
@@ -91,13 +91,15 @@ def _not_landed(attempt: Attempt) -> str:
 
 
 def text(attempt: Attempt, reason: Reason, to_settle: Attempt | None = None) -> str:
-    """Says why an attempt did not land: the reason, the versions of what does not merge, the ends of what suites printed. Where
-    that conflict was to be settled, not made, by the attempt, `to_settle` is whose it was."""
-    tails = "".join(
-        f"\n--- {suite.name} ({suite.outcome}) ---\n{suite.tail}"
-        for suite in attempt.suites
-        if suite.outcome != "passed"
-    )
+    """Says why an attempt did not land: the reason, the versions of what does not merge, the ends of what suites printed that did
+    not pass, or the worker, where it failed. Where that conflict was to be settled, not made, by the attempt, `to_settle` is whose
+    it was."""
+    printed = [("the worker", attempt.tail)] if attempt.tail else []
+    printed += [
+        (f"{each.name} ({each.outcome})", each.tail) for each in attempt.suites if each.outcome != "passed"
+    ]
+    # No program takes a NUL in an argument, as which agents may get this.
+    tails = "".join(f"\n--- {name} ---\n{tail}" for name, tail in printed).replace("\0", "")
     more = _besides(attempt) + _versions(to_settle or attempt) + _partners(reason.facts)
     return f"{_not_landed(attempt)}{reason.text}{more}{tails}"
 

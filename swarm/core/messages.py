@@ -429,6 +429,7 @@ class Collected(AttemptEvent):
     it left nothing else. `ignored` are the first paths that it changed and git ignores, where it
     changed nothing else. `noticed` is what the settings want told of what came in. Of a task
     that is asked for one it has the `answer`, and the `plan` that this was read as; then `problem` says what is wrong with that.
+    `tail` are the last lines that a worker printed that failed, as people read them.
     """
 
     head: str
@@ -443,6 +444,7 @@ class Collected(AttemptEvent):
     noticed: tuple[str, ...] = ()
     answer: str = ""
     plan: PlanSpec | None = None
+    tail: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

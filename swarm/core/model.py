@@ -550,7 +550,7 @@ class Attempt:
     ahead of it that it could not be merged onto, `passed_by` how many went ahead of it because of that.
     `left` is where staging was published as its candidate was asked for, or staging to move to it; "" where nobody is to look
     whether it still stands there.
-    `output` stands for the end of what its worker put out, where that failed.
+    `output` stands for the end of what its worker put out, where that failed; `tail` are the last lines of it.
     `foreseen` are those that its worker's changes so far would conflict with, each with a path.
     `search` goes on while it is found out what the attempt is red together with; then it has left the merge queue.
     `batch` names the tasks, its own among them, that are verified together, as the candidate of the last (see `batch`).
@@ -617,6 +617,7 @@ class Attempt:
     search: Search | None = None
     batch: tuple[str, ...] = ()
     answer: str = ""
+    tail: str = ""
 
     @property
     def unchanged(self) -> bool:

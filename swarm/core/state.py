@@ -18,8 +18,11 @@ from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.core.batch import members, together
 from swarm.core.lessons import Lesson
-from swarm.core.model import Attempt, Hold, Limits, Readings, Spent, Step, Task, TaskState, Trial
+from swarm.core.model import TRY_LATER, Attempt, Hold, Limits, Readings, Spent, Step, Task, TaskState, Trial
 from swarm.core.run import Run
+
+# Why a worker is ended that did nothing wrong: a person wanted it, or others need the memory.
+_ENDED_FOR_OTHERS = frozenset({"cancelled", "stopped", "short_of_memory"})
 
 
 class IllegalEvent(Exception):
@@ -279,7 +282,15 @@ def _collect(swarm: Swarm, run: Run, task: Task, attempt: Attempt) -> cmd.Comman
         answer=task.spec.answer,
         said=attempt.result.summary if task.spec.answer else "",
         gives_up=attempt.infra_failures >= swarm.limits.infra_max,
+        failed=_worker_failed(attempt),
     )
+
+
+def _worker_failed(attempt: Attempt) -> bool:
+    """Tells whether a worker came to a bad end by its own doing, so that what it printed last may say why."""
+    if attempt.ending is not None:
+        return attempt.ending not in _ENDED_FOR_OTHERS
+    return attempt.exit_code not in (None, 0, TRY_LATER)
 
 
 def _bring_in(_: Swarm, run: Run, task: Task, attempt: Attempt) -> cmd.Command:

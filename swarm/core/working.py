@@ -90,7 +90,7 @@ def collected(turn: Turn, event: m.Collected) -> None:
     """Judges what the worker left: it goes into the merge queue, or the attempt ends."""
     run, task, attempt = live(turn, event, Step.COLLECTING)
     attempt.head, attempt.commits, attempt.touched = event.head, event.commits, event.touched
-    attempt.staged = event.staged
+    attempt.staged, attempt.tail = event.staged, event.tail
     if event.besides:
         attempt.besides = event.besides
         turn.tell("WorkSaved", run, task, attempt=attempt.n, place=event.besides)

@@ -17,7 +17,8 @@ from swarm.core.entries import Judgement
 from swarm.crashpoints import crash_at
 from swarm.daemon import answers
 from swarm.daemon.edges import Edges, lease_key
-from swarm.edge import git, submitted
+from swarm.daemon.verification import TAIL_BYTES, TAIL_LINES, tail_of
+from swarm.edge import git, heard, submitted
 from swarm.edge.landing import Incoming, pin_ref
 from swarm.errors import SwarmError
 
@@ -65,7 +66,21 @@ def collect(command: cmd.Collect, edges: Edges, clock: Callable[[], float]) -> m
         noticed=judged.noticed,
         answer=answer.text if answer is not None else "",
         plan=answer.plan if answer is not None else None,
+        tail=_tail(command, edges),
     )
+
+
+def _tail(command: cmd.Collect, edges: Edges) -> str:
+    """Gives the last lines that a worker printed which failed, as many as of a suite; "" of any other. Of one whose output has a
+    format, what people read of it."""
+    if not command.failed:
+        return ""
+    places = edges.attempt(command)
+    found = heard.format_of(places)
+    if found is None:
+        return tail_of(places.output)
+    text = "\n".join(heard.last_lines(places, *found)[-TAIL_LINES:])
+    return text.encode("utf-8", "replace")[-TAIL_BYTES:].decode("utf-8", "ignore")
 
 
 def _ignored(command: cmd.Collect, edges: Edges) -> tuple[str, ...]:
@@ -94,7 +109,15 @@ def given_up(command: cmd.Collect, text: str, at: float, edges: Edges) -> m.Coll
         f"What it left can't be collected: {text.rstrip('.')}. All of it is kept, in {command.worktree} or where swarm show"
         f" {command.task} tells."
     )
-    return m.Collected(at=at, **command.about, head=command.base, commits=0, touched=(), problem=problem)
+    return m.Collected(
+        at=at,
+        **command.about,
+        head=command.base,
+        commits=0,
+        touched=(),
+        problem=problem,
+        tail=_tail(command, edges),
+    )
 
 
 def bring_in(command: cmd.BringIn, edges: Edges, clock: Callable[[], float]) -> m.BroughtIn:

@@ -13,11 +13,12 @@ import time
 from pathlib import Path
 
 from swarm.core.places import AttemptPlaces
-from swarm.core.streams import Said
+from swarm.core.streams import Said, shown
 from swarm.edge.trouble import raise_if_troubled
 
 BYTES_MAX = 16 << 20  # read at once; programs that print more between two looks are heard from there on
 LINE_BYTES_MAX = 4 << 20  # a longer line is not understood
+LAST_BYTES = 1 << 18  # in which the last lines are looked for
 
 
 def note_format(places: AttemptPlaces, parser: str, worktree: str) -> None:
@@ -46,6 +47,25 @@ def last_words(places: AttemptPlaces) -> str:
     """Gives what a worker that has ended said last, whole; "" where its output has no format."""
     found = listener(places)
     return "" if found is None else found.listen(0.0, last=True).final
+
+
+def last_lines(places: AttemptPlaces, parser: str, top: str) -> list[str]:
+    """Gives the last lines of a worker's output as people read them; none where it can't be read. With `OSError` where the machine
+    is in trouble."""
+    try:
+        with open(places.output, "rb") as file:
+            start = max(0, os.fstat(file.fileno()).st_size - LAST_BYTES)
+            file.seek(start)
+            data = file.read(LAST_BYTES)
+    except OSError as error:
+        raise_if_troubled(error)
+        return []
+    found: list[str] = []
+    for line in data.split(b"\n")[1 if start else 0 :]:  # else it begins within a line
+        text = line.decode("utf-8", "replace").rstrip("\r")
+        told = shown(parser, text, top)
+        found += told if told is not None else [text] if text else []
+    return found
 
 
 class Listener:

@@ -234,15 +234,17 @@ def test_try_later_uses_no_attempt_up(swarm: Swarm) -> None:
 
 
 def test_attempts_are_bounded_and_the_next_is_told_why(swarm: Swarm) -> None:
-    """A task that fails is tried as often as its attempts allow; from the second on its feedback says why the last did not land."""
+    """A task that fails is tried as often as its attempts allow; from the second on its feedback says why the last did not land,
+    with the end of what it printed."""
     told = swarm.outside / "told"
-    work = f'[ -z "$SWARM_FEEDBACK_FILE" ] || cat "$SWARM_FEEDBACK_FILE" >> {told}; exit 9'
+    work = f'[ -z "$SWARM_FEEDBACK_FILE" ] || cat "$SWARM_FEEDBACK_FILE" >> {told}; echo said-$((40 + SWARM_ATTEMPT)); exit 9'
     run = swarm.run(swarm.plan("bounded", [swarm.task("t", work, claims=["x"], attempts=3)]), code=1)
     assert [attempt["n"] for attempt in task_of(run, "t")["attempts"]] == [1, 2, 3]
     assert swarm.starts() == ["t", "t", "t"]
     assert told.read_text().count("exit code 9") == 2
     assert "Attempt 1" in told.read_text()
     assert "Attempt 2" in told.read_text()
+    assert re.findall(r"said-\d+", told.read_text()) == ["said-41", "said-42"]
 
 
 def test_a_retry_is_told_why_the_last_attempt_did_not_land(swarm: Swarm) -> None:

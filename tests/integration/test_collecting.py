@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
+import json
 import os
 import shutil
 import subprocess
@@ -27,7 +28,9 @@ from swarm.daemon import execution, reconcile
 from swarm.daemon.discarding import Ground
 from swarm.daemon.edges import lease_key
 from swarm.daemon.execution import Execution
+from swarm.daemon.verification import TAIL_BYTES
 from swarm.edge import git as edge_git
+from swarm.edge import heard
 from swarm.edge.ground import HIDING, RECORDS
 from swarm.edge.place import places_of
 from swarm.edge.worktrees import Pool
@@ -52,7 +55,7 @@ class Ended:
         self.execution.carry_out(command)
         return await asyncio.wait_for(self.answers.get(), 60)
 
-    async def collected(self, *, bring_in: bool = True) -> m.Collected:
+    async def collected(self, *, bring_in: bool = True, failed: bool = False) -> m.Collected:
         command = cmd.Collect(
             **WHERE,
             base=self.base,
@@ -60,6 +63,7 @@ class Ended:
             branch=attempt_branch("r", "t", 1),
             title="work",
             bring_in=bring_in,
+            failed=failed,
         )
         found = await self.answer(command)
         assert isinstance(found, m.Collected)
@@ -106,6 +110,32 @@ async def a_worker_that_ended(repo: Path) -> AsyncIterator[Ended]:
         yield ended
     finally:
         await execution.close(leave=False)
+
+
+@pytest.mark.parametrize("parser", ["", "claude"])
+def test_what_a_worker_printed_that_failed_is_collected(repo: Path, parser: str) -> None:
+    """The last lines, as many as of a suite, of one that failed only; of a stream of events what people read of it."""
+
+    async def story() -> None:
+        async with a_worker_that_ended(repo) as ended:
+            places = ended.places.attempt("r", "t", 1)
+            places.folder.mkdir(parents=True)
+            heard.note_format(places, parser, str(ended.worktree))
+            lines = [f"line {n} {'é' * 100}" for n in range(1000)]
+            said = [
+                {"type": "assistant", "message": {"content": [{"type": "text", "text": line}]}}
+                for line in lines
+            ]
+            printed = [json.dumps(each) for each in said] if parser else lines
+            places.output.write_text("\n".join(printed) + "\n")
+            assert (await ended.collected(bring_in=False)).tail == ""
+            tail = (await ended.collected(bring_in=False, failed=True)).tail
+            assert tail.endswith(lines[-2] + "\n" + lines[-1])
+            assert (
+                len(tail.encode()) <= TAIL_BYTES + 3
+            )  # a character of which a part was cut off is one of three bytes
+
+    asyncio.run(story())
 
 
 def test_work_is_brought_in_as_it_is_collected(repo: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from swarm.core import streams
 from swarm.core.places import AttemptPlaces
 from swarm.edge import heard
 
@@ -46,6 +47,27 @@ def test_an_unfinished_line_counts_at_the_end(places: AttemptPlaces) -> None:
     ears = listening(places)
     assert not ears.listen(0.0).ended
     assert ears.listen(0.0, last=True).ended
+
+
+def test_the_last_lines_are_those_that_people_read(places: AttemptPlaces) -> None:
+    """Of a stream of events what `swarm logs` shows of them, and what is none as it is; nothing where there is no output."""
+    assert heard.last_lines(places, "claude", "/srv/tree") == []
+    data = (DATA / "claude-work.jsonl").read_bytes()
+    places.output.write_bytes(b"a warning\r\n\n" + data)
+    lines = heard.last_lines(places, "claude", "/srv/tree")
+    each = (streams.shown("claude", line, "/srv/tree") for line in data.decode().splitlines())
+    assert lines == ["a warning", *(text for told in each for text in told or ())]
+    assert not any(line.startswith("{") for line in lines)
+
+
+def test_of_a_huge_output_the_last_lines_are_whole(places: AttemptPlaces) -> None:
+    """Of 20 GB only the end is read, and the line within which that begins is left out."""
+    last = (DATA / "claude-work.jsonl").read_bytes().splitlines(keepends=True)[-1]
+    with places.output.open("wb") as file:
+        file.seek(20_000_000_000)
+        file.write(json.dumps({"type": "system", "text": "x" * heard.LAST_BYTES}).encode() + b"\n" + last)
+    (line,) = heard.last_lines(places, "claude", "/srv/tree")
+    assert line.startswith("ended, ")
 
 
 def test_huge_outputs_and_lines_cost_little(places: AttemptPlaces, monkeypatch: pytest.MonkeyPatch) -> None:

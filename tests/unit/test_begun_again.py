@@ -1,4 +1,5 @@
-"""What the next attempt is told of a task that had ended without landing and is begun again: by `swarm retry`, by another plan."""
+"""What the next attempt is told: of a task that had ended without landing and is begun again, by `swarm retry` or by another plan,
+and of what a worker printed that failed."""
 
 from __future__ import annotations
 
@@ -245,3 +246,56 @@ def test_what_went_with_an_undo_is_told_of_which_task_the_user_wanted_it() -> No
     )
     assert f"{new} took it off staging again." in told
     assert f"git diff {landing}^1 {landing}" in told
+
+
+PRINTED = "Traceback:\nboom\0"
+
+
+@pytest.mark.parametrize(("code", "told"), [(4, True), (143, True), (0, False), (75, False), (None, False)])
+def test_what_a_worker_printed_that_failed_is_told(code: int | None, told: bool) -> None:
+    """The next attempt gets its last lines as it gets those of a suite; what one printed that ended well, asked to be tried later
+    or is lost says nothing of a failure."""
+    story = a_task_of(attempts=9)
+    story.up("x")
+    story.exit("x", code)
+    story.collect("x", touched=(), tail=PRINTED)
+    story.wait(60.0)
+    (found,) = next_is_told(story)
+    assert found.endswith("\n--- the worker ---\nTraceback:\nboom") == told
+    assert ("boom" in found) == told
+    assert "\0" not in found  # no program takes it in an argument
+
+
+def test_what_a_worker_printed_whose_time_was_over_is_told() -> None:
+    """Whatever exit code it gave as it was ended."""
+    story = a_task_of()
+    story.up("x")
+    story.wait(story.task("x").spec.timeout_s + 1)
+    story.exit("x", 0)
+    story.collect("x", tail=PRINTED)
+    assert story.why("x") == "timeout"
+    (found,) = retry(story)
+    assert found.endswith("\n--- the worker ---\nTraceback:\nboom")
+
+
+def test_of_a_worker_that_was_cancelled_it_is_not_told() -> None:
+    """It did nothing wrong."""
+    story = a_task_of()
+    story.up("x")
+    cancel(story)
+    story.exit("x", 143)
+    story.collect("x", tail=PRINTED)
+    assert retry(story) == ("Attempt 1 did not land: it was cancelled",)
+
+
+def test_a_rate_limit_does_not_hide_what_was_wrong_with_the_work_before() -> None:
+    """It says nothing of the work: both are told."""
+    story = a_task_of(attempts=9)
+    ends(story, "verify_failed")
+    story.up("x")
+    story.exit("x", 75, WorkerResult(rate_limited=True, retry_after_s=5.0))
+    story.collect("x", touched=())
+    story.wait(60.0)
+    first, second = next_is_told(story)
+    assert "SUITE SAYS NO" in first
+    assert second.startswith("Attempt 2 did not land: command met a rate limit")
