@@ -304,6 +304,8 @@ class _Native:
         self._refuse_doubles(phase_forms, task_forms)
         tasks = {form.id for _, form in task_forms}
         phases = {form.id for _, form in phase_forms}
+        named_by_tasks = self._named_by_tasks(task_forms, tasks, phases)
+        phases |= named_by_tasks.keys()
         for place, phase in phase_forms:
             needs, phase_needs = self._needs(phase.needs, f"{place}.needs", tasks, phases)
             verify = self._suites(phase.verify, f"{place}.verify")
@@ -312,6 +314,7 @@ class _Native:
             self._phases.setdefault(
                 phase.id, PhaseSpec(phase.id, title, needs, phase_needs, phase.parallel_safe, verify)
             )
+        self._phases |= named_by_tasks
         for place, listed in self._nameless:
             self._needs(listed, place, tasks, phases)
         contracts = self._contracts(tasks)
@@ -333,6 +336,24 @@ class _Native:
             source=source,
             contracts=contracts,
         )
+
+    def _named_by_tasks(
+        self, forms: list[tuple[str, _TaskForm]], tasks: set[str], phases: set[str]
+    ) -> dict[str, PhaseSpec]:
+        """Makes the phases that only tasks name, in parallel and without needs; what looks like another's name stays an error."""
+        made: dict[str, PhaseSpec] = {}
+        for place, form in forms:
+            name = form.phase
+            if name is None or name in phases or name in made or name in tasks:
+                continue
+            if name != name.strip() or not name or document.has_control_characters(name):
+                continue
+            if self._suggest.nearest(name, lambda: phases):
+                continue
+            made[name] = PhaseSpec(name)
+            text = f'there is no phase "{name}" in `phases`: it is made, without needs'
+            self.warnings.append(Problem(f"{place}.phase", text))
+        return made
 
     def _contracts(self, tasks: set[str]) -> tuple[Contract, ...]:
         found = []

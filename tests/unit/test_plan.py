@@ -464,6 +464,22 @@ def test_cycles_that_share_a_task_are_all_told_at_once() -> None:
     ]
 
 
+def test_a_phase_that_only_tasks_name_is_made() -> None:
+    """As in the example of the public contract: parallel, without needs, and others may need it; it is warned about. A name that is
+    nearly that of a phase, of a task, or that no phase could have, is an error."""
+    a, b = ({"id": name, "phase": "ui"} for name in "ab")
+    reading = native(a, b, {"id": "c", "needs": ["ui"]}, phases=[{"id": "types"}])
+    assert [phase.id for phase in the_plan(reading).phases] == ["types", "ui"]
+    assert the_plan(reading).tasks[2].phase_needs == ("ui",)
+    assert 'tasks[0].phase: there is no phase "ui" in `phases`: it is made, without needs' in warnings(
+        reading
+    )
+    assert warnings(reading).count("it is made") == 1
+    for wrong in ("type", "a", " x", "x\ny", ""):
+        reading = native({"id": "a", "phase": wrong}, phases=[{"id": "types"}])
+        assert any(each.place == "tasks[0].phase" for each in reading.errors), wrong
+
+
 def test_a_sequential_phase_never_puts_a_task_before_what_it_needs() -> None:
     """Tasks of a phase that goes one at a time are put in an order in which none waits for a later one, and it is said."""
     reading = native(
