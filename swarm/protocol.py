@@ -115,8 +115,9 @@ KEYS = frozenset({"ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"})
 
 
 def inside_worker(environ: Mapping[str, str]) -> bool:
-    """Says whether this process was started by a worker, where commands that start or steer are refused."""
-    return bool(environ.get("SWARM_TASK") and environ.get("SWARM_ATTEMPT"))
+    """Says whether this process was started by a worker, where commands that start or steer are refused: nobody else is told of a
+    task."""
+    return bool(environ.get("SWARM_TASK"))
 
 
 # --- where the socket is ----------------------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def program(
     """Runs many coding agents on one git repository at once and lands only what merges cleanly and passes."""
     for directory in directories:  # one after the other, each from the one before, as git has it
         try:
-            os.chdir(directory)
+            os.chdir(directory or ".")
         except OSError as error:
             raise UsageError(
                 f"{directory}: {error.strerror}.", "Nothing was done.", "-C takes a folder"

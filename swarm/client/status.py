@@ -27,7 +27,7 @@ def plain_request(arguments: list[str]) -> tuple[Session, str | None] | None:
         value = None
         if word in ("-C", "--run"):
             value = next(rest, None)
-            if not value:  # missing, or empty, which is refused
+            if value is None or (word == "--run" and not value):  # missing, or empty, which is refused
                 return None
         if word == "status" and not seen_status:
             seen_status = True

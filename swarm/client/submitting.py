@@ -473,6 +473,8 @@ def wait(session: Session, run: str | None, timeout_s: float | None) -> int:
     """
     daemon = session.daemon_or_none()
     document = session.journal_document() if daemon is None else session.document(full=False)
+    if daemon is None and not document["runs"] and run is None:
+        daemon = session.daemon()  # says that none runs, and what to type
     meant = naming.runs_of(document, run)
     with progress.telling_what_holds(session, *(str(each["id"]) for each in meant)):
         if daemon is None and any(each.get("state") in naming.ACTIVE for each in meant):

@@ -169,6 +169,8 @@ def test_the_help_is_the_same_both_ways(swarm: Swarm) -> None:
         (["discard", "x"], 2, "There is no run x"),
         (["worktrees", "-q", "--force"], 2, "--force goes with --clean"),
         (["scale", "3"], 3, "No daemon runs"),
+        (["wait"], 3, "No daemon runs"),
+        (["-C", "", "-C", "src", "-C", "", "scale", "3"], 3, "No daemon runs"),
         (["retry", "x"], 3, "No daemon runs"),
         (["tell", "x", "y"], 3, "No daemon runs"),
         (["events", "-f"], 3, "No daemon runs"),
@@ -320,9 +322,10 @@ def test_inside_a_worker_reading_works_and_steering_does_not(swarm: Swarm) -> No
         ["init"],
         ["worktrees", "open", "x"],
     ):
-        done = swarm(*words, env=worker)
-        assert done.returncode == 4, words
-        assert "refused inside a worker" in done.stderr
+        for some in (worker, {"SWARM_TASK": "t"}):
+            done = swarm(*words, env=some)
+            assert done.returncode == 4, words
+            assert "refused inside a worker" in done.stderr
     for words in (["status"], ["claims"], ["config"], ["worktrees"], ["run", "--help"]):
         assert swarm(*words, env=worker).returncode == 0, words
 
