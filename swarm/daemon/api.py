@@ -415,6 +415,9 @@ class Api:
             wanted = meant.to_retry(run)
         else:
             run, wanted = self._tasks(body["run"], body["tasks"])
+            blocked = {name for name in wanted if run.tasks[name].state is TaskState.BLOCKED}
+            go_on = {each for name in wanted if name not in blocked for each in run.needs.dependents(name)}
+            wanted = [name for name in wanted if name not in blocked & go_on]
         for name in wanted:
             self._check_retry(run, run.tasks[name])
         if wanted:

@@ -161,8 +161,10 @@ def test_fail_fast_gives_the_rest_up(swarm: Swarm) -> None:
     assert swarm.starts() == ["bad"]
 
 
-def test_what_failed_can_be_run_again(swarm: Swarm) -> None:
-    """Row 66: `retry --failed` tries what failed again, and what was blocked by it goes on; what landed is left alone."""
+@pytest.mark.parametrize("with_names", [["--failed"], ["child", "shaky"]])
+def test_what_failed_can_be_run_again(swarm: Swarm, with_names: list[str]) -> None:
+    """Row 66: `retry` tries what failed again, and what was blocked by it goes on, also where it is named with it; what landed is
+    left alone."""
     fixed = swarm.gate("fixed")
     plan = swarm.plan(
         "again",
@@ -177,8 +179,8 @@ def test_what_failed_can_be_run_again(swarm: Swarm) -> None:
     swarm.open("fixed")
     swarm("start")
     swarm("retry", "fine", code=4)
-    swarm("retry", "child", code=4)
-    swarm("retry", "--failed")
+    assert "it goes on by itself when what it needs has landed" in swarm("retry", "child", code=4).err
+    assert swarm("retry", *with_names).out == "Tried again: again/shaky\n"
     run = swarm.wait("again")
     swarm.check_landed(run)
     assert run["counts"]["landed"] == 3
