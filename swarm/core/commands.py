@@ -72,7 +72,8 @@ class Follow(RunCommand):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finish(RunCommand):
     """Merge staging at `commit` into `target`: `Finished` or `FinishRefused`. The suites run on what a merge with a target that has
-    moved comes to, which is by `author` and `committer`; without one on `commit`, unless it has `passed` them."""
+    moved comes to, which is by `author` and `committer`; without one on `commit`, unless it has `passed` them. Something of the
+    run was `handed_over` where an earlier one brought work of it anywhere."""
 
     request: str
     target: str
@@ -85,6 +86,7 @@ class Finish(RunCommand):
     passed: bool = False
     author: tuple[str, str] | None = None
     committer: tuple[str, str] | None = None
+    handed_over: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

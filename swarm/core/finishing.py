@@ -33,6 +33,7 @@ def finished(turn: Turn, event: m.Finished | m.FinishRefused) -> None:
     if isinstance(event, m.Finished):
         if event.suites:
             run.passed_since = run.finish_from, event.suites
+        run.handed_over = run.handed_over or run.finish_from != run.base_commit
         if not event.stage_only:
             run.finished_commit, run.finished_from = event.commit, run.finish_from
         turn.tell("RunFinished", run, target=event.target, commit=event.commit, stage_only=event.stage_only)

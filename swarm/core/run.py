@@ -86,6 +86,7 @@ class Run:
     as many as the machine allows. `lessons` are what earlier runs had taught when it began.
     `finished_commit` is where the last finish left its target, `finished_from` where staging was then: what lands after that moves
     staging on (see `on_target`). `passed_since` is where staging was when a finish last ran suites on it, and their commands.
+    `handed_over` is set once a finish has brought work of the run anywhere, also into an index alone.
     `watched` is the plan file whose additions are taken in as they are saved, `watch_problem` why the last were not.
     `behind` is set after the journal was rebuilt while tasks may have landed that are not in `published`.
     """
@@ -146,6 +147,7 @@ class Run:
     finish_from: str = ""
     finished_commit: str | None = None
     finished_from: str = ""
+    handed_over: bool = False
     passed_since: tuple[str, tuple[str, ...]] = ("", ())
     qa: Qa | None = None
     way: Way | None = None

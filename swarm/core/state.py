@@ -214,6 +214,7 @@ def finish_command(run: Run, asked: m.FinishRequested) -> cmd.Finish:
         passed=run.finish_from == run.base_commit or run.has_passed(run.finish_from),
         author=asked.author,
         committer=asked.committer,
+        handed_over=run.handed_over,
     )
 
 

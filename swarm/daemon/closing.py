@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping
+import shlex
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -27,6 +28,7 @@ from swarm.errors import Refused, SwarmError, UsageError
 from swarm.protocol import counted
 from swarm.worker.agents import COMMAND, missing
 
+NAMED_MAX = 5  # paths in a command to type
 NEWS_S = 30.0  # several looks of the watch, also on a busy machine
 _requests = itertools.count(1)
 _ROLES = ("AUTHOR", "COMMITTER")
@@ -246,7 +248,7 @@ class Closing:
         finisher = Finisher(edges.repository, edges.landing, edges.refs, edges.places)
         at, origin = self._coordinator.now(), Origin(run.base_branch, run.base_commit)
         outlook: Outlook = await asyncio.to_thread(
-            lambda: finisher.outlook(run.id, staging, target, origin, at=at)
+            lambda: finisher.outlook(run.id, staging, target, origin, at=at, handed_over=run.handed_over)
         )
         facts = _facts(run, target, old, outlook) | {"unapproved": self._doubt(run, staging)}
         if wanted.get("propose") and outlook.conflict:
@@ -446,9 +448,8 @@ def _nothing_text(run: Run, target: str) -> str:
 
 def _preview_text(run: Run, target: str, outlook: Outlook) -> str:
     if outlook.conflict:
-        return (
-            f"Staging conflicts with {target} in {', '.join(outlook.conflict[:10])}; nothing would be merged."
-        )
+        text = conflict_reason(target, outlook).text
+        return f"Nothing would be merged: {text}."
     if outlook.nothing:
         return _nothing_text(run, target)
     how = "by a merge commit" if outlook.merged else "by moving it forward"
@@ -468,12 +469,25 @@ def _finished_text(run: Run, target: str, outcome: str, commit: str) -> str:
     return f"{target} stands at {commit[:12]}."
 
 
+def _settling(run: Run, target: str, over: Sequence[str]) -> str:
+    """Says how a conflict is settled; what git would merge by itself is looked at before it does."""
+    at = shlex.join(["git", "-C", run.shown_worktree])
+    if not over:
+        step = f"{at} merge {target}, settle and commit it there"
+        return f"{step}, then swarm finish again; or add a task that does it: swarm add"
+    paths = shlex.join(over) if len(over) <= NAMED_MAX else "PATH"
+    ours = f"{at} restore --source=HEAD --staged --worktree -- {paths}"
+    return (
+        f"{at} merge --no-commit {target}, which takes what {target} has; what is to be as on staging: {ours}; "
+        f"settle what else there is, {at} commit, then swarm finish again"
+    )
+
+
 def _finish_error(run: Run, target: str, reason: Reason, *, goes_on: bool = False) -> SwarmError:
     """Makes the error of a finish that was refused; another one `goes_on`, which somebody else asks for."""
     kind = Refused if reason.facts.get("exit_code") == 4 else SwarmError
     steps = {
-        "conflict": f"git -C {run.shown_worktree} merge {target}, settle and commit it there, then swarm finish again; "
-        "or add a task that does it: swarm add",
+        "conflict": _settling(run, target, reason.facts.get("passed_over") or ()),
         "moved": "swarm finish again",
         "machine": "see to the machine, then swarm finish again",
         "verify_failed": f"look at {', '.join(map(str, reason.facts.get('logs', ())))}",

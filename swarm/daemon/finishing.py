@@ -46,13 +46,16 @@ Who = tuple[str, str] | None
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What finishing would do: the target goes from `old` to `new`, changing `paths`; `conflict` are paths that stop it."""
+    """What finishing would do: the target goes from `old` to `new`, changing `paths`; `conflict` are paths that stop it. Of these
+    git would merge those that are `passed_over`, and keep what the target has; `passers` are the tasks that changed them."""
 
     old: str
     new: str
     paths: tuple[str, ...]
     conflict: tuple[str, ...] = ()
     merged: bool = False
+    passed_over: tuple[str, ...] = ()
+    passers: tuple[str, ...] = ()
 
     @property
     def nothing(self) -> bool:
@@ -131,10 +134,11 @@ class Finisher:
         at: float,
         author: Who = None,
         committer: Who = None,
+        handed_over: bool = False,
     ) -> Outlook:
-        """Says what finishing would do, moving nothing; a merge is by `author` and `committer`. Raises `UsageError` where there
-        is no such branch, and `Refused` where the branch from which the run started is not what it was, or the two have nothing in
-        common."""
+        """Says what finishing would do, moving nothing; a merge is by `author` and `committer`. Something of the run was
+        `handed_over` where a finish brought work of it anywhere before. Raises `UsageError` where there is no such branch, and
+        `Refused` where the branch from which the run started is not what it was, or the two have nothing in common."""
         old = self.repository.branch_commit(target)
         if target == self.repository.branch_meant(origin.branch):
             self._refuse_lost_origin(run, origin, old)
@@ -158,12 +162,30 @@ class Finisher:
                 "Nothing was changed.",
                 "name another branch with --into BRANCH",
             )
-        if isinstance(merged, Conflict):
-            return Outlook(old, old, (), conflict=tuple(merged.paths))
+        over, passers = self._passed_over(run, old, staging, handed_over=handed_over)
+        if over or isinstance(merged, Conflict):
+            paths = dict.fromkeys((*(merged.paths if isinstance(merged, Conflict) else ()), *over))
+            return Outlook(old, old, (), conflict=tuple(paths), passed_over=over, passers=passers)
         message = f"Merge run {run}\n\nSwarm-Run: {run}\n"
         by: dict[str, Who] = {"author": author, "committer": committer}
         new = landing.candidate(merged.tree, old, staging, message=message, at=at, **by)
         return Outlook(old, new, landing.objects.changed_paths(old, new), merged=True)
+
+    def _passed_over(
+        self, run: str, old: str, staging: str, *, handed_over: bool
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Gives the files that a merge passes over although the target had staging's version of them in between, and the tasks that
+        changed them. It can't have had it before anything of the run was handed over, by a finish, a push, or a merge by hand."""
+        base = self.landing.merge_base(old, staging)
+        pushed = ("for-each-ref", "--count=1", f"refs/remotes/*/{staging_branch(run)}")
+        if not (
+            handed_over
+            or self.landing.place(run, base)
+            or git.run(*pushed, git_dir=self.repository.common_dir).text
+        ):
+            return (), ()
+        paths = self.landing.passed_over(base, old, staging)
+        return tuple(paths), tuple(self.landing.touched_by(paths, base, staging))
 
     def _refuse_lost_origin(self, run: str, origin: Origin, stands: str | None) -> None:
         """Refuses where the branch from which the run started was deleted, or rewritten so that a merge would bring back what it
@@ -220,6 +242,7 @@ class Finisher:
                 at=command.at,
                 author=command.author,
                 committer=command.committer,
+                handed_over=command.handed_over,
             )
         )
         if outlook.conflict:
@@ -446,13 +469,17 @@ async def _taken(turn: asyncio.Lock) -> Reason | None:
 
 
 def conflict_reason(target: str, outlook: Outlook) -> Reason:
-    """Says that staging does not merge into the target, and where."""
-    paths = list(outlook.conflict)
-    return Reason(
-        "conflict",
-        f"staging conflicts with {target} in {', '.join(paths[:5])}",
-        {"exit_code": 4, "paths": paths},
-    )
+    """Says that staging does not merge into the target, and where; of what git would merge also why it is left to a person."""
+    paths, over = list(outlook.conflict), list(outlook.passed_over)
+    plain = [path for path in paths if path not in outlook.passed_over]
+    told = [f"staging conflicts with {target} in {', '.join(plain[:5])}"] if plain else []
+    if over:
+        by = f" ({', '.join(outlook.passers[:5])})" if outlook.passers else ""
+        told.append(
+            f"{target} changed {', '.join(over[:5])} by a commit of its own, while staging changed it there and back{by}: "
+            f"a merge would keep what {target} has without a word"
+        )
+    return Reason("conflict", "; ".join(told), {"exit_code": 4, "paths": paths, "passed_over": over})
 
 
 def _changed(checkout: Path, paths: tuple[str, ...]) -> dict[str, str]:

@@ -27,6 +27,7 @@ from swarm.edge.ground import branch_in_the_way
 from swarm.edge.lineage import Line, Lineage
 from swarm.edge.lockfile import MergeLockHeld
 from swarm.edge.merging import OURSELVES, Conflict, Merged, Merger, Replayed
+from swarm.edge.passed_over import passed_over
 from swarm.errors import Refused, SwarmError
 
 TOPIC_COMMITS_MAX = 64
@@ -405,6 +406,15 @@ class LandingRepository:
         if foreign := self._foreign(base, head, onto, outcome.tree):
             return Conflict(tuple(foreign), ("it takes back what has landed",))
         return self._with_twins(onto, outcome) if onto != base and not self._twins_land else outcome
+
+    def merge_base(self, one: str, other: str) -> str:
+        """Gives the commit that two have in common; they have one. Raises `GitError`."""
+        return git.run("merge-base", one, other, git_dir=self.path).text.strip()
+
+    def passed_over(self, base: str, onto: str, staging: str) -> list[str]:
+        """Lists the files that staging has changed there and back since the merge base with `onto`, and that are something else
+        there which has to do with it: their merge keeps that without a word."""
+        return passed_over(self.path, self.objects, self._merger, base=base, onto=onto, staging=staging)
 
     def _with_twins(self, onto: str, merged: Merged) -> Merged | Conflict:
         """Makes a conflict of a merge that adds what differs in case alone from what is there; who added it could not know."""
