@@ -311,7 +311,8 @@ class Swarm:
         return changes.patch(self.top, self._session.state, name, task_id, attempt=attempt, binary=True)
 
     def outputs(self, task: str, *, run: str | None = None, attempt: int | None = None) -> dict[str, Path]:
-        """Gives the files with the output of a task's worker ("worker") and of its verification ("verification SUITE")."""
+        """Gives the files with the output of a task's worker ("worker") and of its verification ("verification SUITE", with
+        ", again" where that ran once more)."""
         name, found = self._session.task(task, run)
         n = naming.attempt_of(found, attempt)["n"] if attempt is not None else len(found["attempts"])
         listed = offline.outputs(self._session.state, name, str(found["id"]), int(n), None)

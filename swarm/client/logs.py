@@ -65,8 +65,10 @@ def logs(
 ) -> None:
     """Show the output of a task's worker and of its verification.
 
+    Of the verification that is all suites of the newest; of one that did not pass and ran once more both outputs.
+
     With --json one JSON object for each line that is shown, as it comes: `run`, `task`, `attempt`, `output` ("worker", or
-    "verification" and the suite) and `line`.
+    "verification" and the suite, with ", again" where it ran once more) and `line`.
     """
     narrow = session.interactive and not session.as_json
     view = View(pattern, raw=raw, width_max=TERMINAL_LINE_MAX if narrow else None)
@@ -328,8 +330,15 @@ class _Reader:
         self._session.out("".join(f"{json.dumps({**whose, 'line': line})}\n" for line in lines))
 
     def tell_silent(self) -> None:
-        """Says, as a note, which output has nothing in it, and how what should have written it ended: an empty screen says less."""
-        if not self._outputs:
+        """Says, as a note, which output has nothing in it, and how what should have written it ended, and which suites did not run
+        at all: an empty screen says less."""
+        remembered = self._remembered()
+        for name in remembered:
+            text = (
+                f"The verification {protocol.printable(name)} was not run again: it passed on the same tree."
+            )
+            self._session.note(text)
+        if not self._outputs and not remembered:
             why = "it has had no attempt" if not self._of else "nothing has been written yet"
             self._session.note(f"There is no output of {protocol.printable(self._task)}: {why}.")
         for label, path in self._outputs:
@@ -337,6 +346,12 @@ class _Reader:
                 self._session.note(
                     f"The {protocol.printable(label)} printed nothing{self._end(label, path)}."
                 )
+
+    def _remembered(self) -> list[str]:
+        """Names the suites that have no output, since they passed on the same tree before; for people, who look for them."""
+        if self._which == "worker" or self._session.as_json:
+            return []
+        return [each["name"] for each in self._of.get("suites") or [] if each.get("remembered")]
 
     def _end(self, label: str, path: str) -> str:
         suites = [each for each in self._of.get("suites") or [] if each.get("log") == path]

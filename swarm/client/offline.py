@@ -222,7 +222,8 @@ def attempt_of(task: Task, n: int | None) -> Attempt | None:
 
 
 def outputs(state: Path, run: str, task: str, attempt: int, which: str | None) -> list[tuple[str, str]]:
-    """Gives (label, file) of what an attempt put out: its worker and each suite of its newest verification, or `which` of both."""
+    """Gives (label, file) of what an attempt put out: its worker and each suite of its newest verification, or `which` of both. Of
+    a suite that did not pass and ran once more the second comes with `again`, after all of the first."""
     from swarm.core.places import Places
 
     places = Places(state).attempt(run, task, attempt)
@@ -230,12 +231,32 @@ def outputs(state: Path, run: str, task: str, attempt: int, which: str | None) -
     if which != "worker":
         suites = [log for each in _entries(places.verify) for log in each.glob("*/output.log")]
         newest = max(suites, key=lambda log: log.stat().st_mtime_ns, default=None)
-        found += [
-            (f"verification {log.parent.name}", log)
-            for log in sorted(suites)
-            if newest is not None and log.parent.parent == newest.parent.parent
-        ]
+        if newest is not None:
+            candidate = newest.parent.parent.name
+            first, second = (
+                sorted((log for log in suites if log.parent.parent == folder), key=_place_of)
+                for folder in (places.candidate(candidate), places.candidate(candidate, again=True))
+            )
+            found += [(f"verification {log.parent.name}", log) for log in first]
+            found += [(f"verification {name}, again", log) for name, log in _numbered_alike(first, second)]
     return [(label, str(path)) for label, path in found]
+
+
+def _place_of(log: Path) -> tuple[int, str]:
+    """Gives what puts the outputs of suites into their order: each one's folder begins with its number."""
+    number, _, name = log.parent.name.partition("-")
+    return (int(number) if number.isdecimal() else 0, name)
+
+
+def _numbered_alike(first: Iterable[Path], second: Iterable[Path]) -> Iterator[tuple[str, Path]]:
+    """Names the suites that ran again as they were named the first time: they are numbered anew where only some of them do."""
+    left = [log.parent.name for log in first]
+    for log in second:
+        own = log.parent.name
+        name = next((each for each in left if each.partition("-")[2] == own.partition("-")[2]), own)
+        if name in left:
+            left.remove(name)
+        yield name, log
 
 
 def reader_of(state: Path, run: str, task: str, attempt: int) -> Callable[[str], list[str] | None] | None:

@@ -292,6 +292,44 @@ def test_the_last_words_of_a_worker_are_followed(swarm: Swarm) -> None:
     swarm.wait("words")
 
 
+def test_all_suites_of_a_verification_are_shown_in_both_runs(swarm: Swarm) -> None:
+    """`logs` shows what every suite printed, also where one of them is red and runs once more: then both of its outputs, the first
+    first. So does the method."""
+    times = swarm.outside / "times"
+    red = f"echo x >> {times}; echo red-$(grep -c x {times}); false"
+    suites = [
+        {"name": "lint", "run": "echo lint-ok"},
+        {"name": "unit", "run": red},
+        {"name": "e2e", "run": "echo e2e-ok"},
+    ]
+    swarm.run(swarm.plan("r", [swarm.task("a", attempts=1, verify=suites)]), code=1)
+    said = swarm("logs", "a", "--of", "verify")
+    assert said.out.splitlines() == ["lint-ok", "red-1", "e2e-ok", "red-2"]
+    labels = [f"verification {name}" for name in ("1-lint", "2-unit", "3-e2e", "2-unit, again")]
+    assert said.err.splitlines() == [f"==> {label} <==" for label in labels]
+    lines = swarm("logs", "a", "--of", "verify", "--json").out.splitlines()
+    told = [(each["output"], each["line"]) for each in map(json.loads, lines)]
+    assert told == list(zip(labels, said.out.splitlines(), strict=True))
+    assert swarm("logs", "a", "--grep", "ok$").out.splitlines() == ["lint-ok", "e2e-ok"]
+
+
+def test_of_a_suite_that_did_not_run_again_that_is_said(swarm: Swarm) -> None:
+    """A suite that passed on the same tree before has no output of this attempt; a note says why, and none where nobody asks for
+    verification, or reads JSON."""
+    suites = [{"name": "unit", "run": "echo unit-ok"}]
+    for name in ("one", "two"):
+        task = swarm.task("t", "echo same > out", claims=["out"], verify=suites)
+        swarm.run(swarm.plan(name, [task]))
+    assert swarm("logs", "one/t").out == "unit-ok\n"
+    note = "The verification unit was not run again: it passed on the same tree.\n"
+    said = swarm("logs", "two/t", "--of", "verify")
+    assert (said.out, said.err) == ("", note)
+    assert note in swarm("logs", "two/t").err
+    assert note not in swarm("logs", "one/t").err
+    for words in (["--of", "worker"], ["--json"]):
+        assert "not run again" not in swarm("logs", "two/t", *words).err
+
+
 def test_what_printed_or_changed_nothing_is_said(swarm: Swarm) -> None:
     """As notes, `logs` says which output is empty and how what should have written it ended, `diff` that nothing was changed."""
     tasks = [
