@@ -3,9 +3,10 @@
 Hides unfinished merges, repositories within the repository, and files that were only lent to the worker. No ref, no file and no
 index of the worktree is changed, and the same worktree gives the same commit, so collecting may be done twice. Rules for editing: a
 state that can't be submitted is a sentence in `problem`, never an error, and the files are in the commit all the same; the common
-case costs one git process, `add`. The index of a worker is where this begins, because it holds what the worker meant (a file no
-longer tracked, one added although ignored), but in a copy: what was only staged is nowhere else until it has a ref, and whoever
-collects again must find it. Marks in it that hide changes are taken off first.
+case costs one git process, `add`. The index of a worker is where this begins, because it holds what the worker meant (an ignored
+file that is tracked no more, one added although ignored), but in a copy: what was only staged is nowhere else until it has a ref,
+and whoever collects again must find it. Marks in it that hide changes are taken off first. A file that lies there and is not
+ignored is work, whatever the index or a commit says of it: who takes one out with git and puts it back wants it.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ SOON_S = (
 COMPLAINT_MAX = 200  # characters of git's complaint: the path in it may have thousands
 TOLD_MAX = 10  # paths for each of which the index is searched
 _PLAIN, _EXECUTABLE = "100644", "100755"  # modes of files, as git has them
+_NOTHING = "000000"
 _TOLD = re.compile(rb"(?:add|remove) '(.+)'")
 # Git's dir.c: passed over, and no failure.
 _UNOPENED = re.compile(r"^warning: could not open directory ", re.MULTILINE)
@@ -155,7 +157,7 @@ class Collector:
     def _read(self, parent: str, staged: str, problems: list[str]) -> tuple[str, bool]:
         """Commits all files; tells, too, whether one is left out. `staged` is the tree that the worker left in the index."""
         told: list[bytes] = []
-        links, moved = self._submodules_there(parent)
+        links, moved = self._submodules_there(parent, staged)
         nested, unread = self._add(problems, told, links)
         crash_at("collect.added")
         head = self._commit(parent, self._tree_of(told) if parent == self.base and not moved else None)
@@ -355,8 +357,12 @@ class Collector:
         tree_of, diff = self.objects.tree_of, self.objects.diff
         if head == parent and staged in ("", tree_of(head)):
             return head
-        meant = {change.path for change in diff(tree_of(parent), staged)} if staged else set()
-        changes = (each for each in diff(tree_of(parent), tree_of(head)) if each.path not in meant)
+        told_git = diff(tree_of(parent), staged or tree_of(parent))
+        meant = {each.path for each in told_git if each.new_mode != _NOTHING}
+        changes = [each for each in diff(tree_of(parent), tree_of(head)) if each.path not in meant]
+        new = {each.path for each in changes if each.old_mode == _NOTHING}
+        if new and parent != self.base:  # some may have been taken out by the worker's commits, and put back
+            changes += [each for each in diff(tree_of(self.base), tree_of(head)) if each.path in new]
         told = [
             (each.old_mode, each.old, each.path)
             for each in only_in_form(self.tree.path, changes, self.objects)
@@ -372,21 +378,31 @@ class Collector:
     def _taken_back(self, meant: str, tree: str) -> list[tuple[str, str, str]]:
         """Lists, as (mode, object, path), what git was told that no file shows, and `add` has taken back by the file that is there:
         that it is executable or is not, by `--chmod`, where its own mode is the base's or that of any new file; that it is
-        tracked no more, by `rm --cached`, where it is as in the base."""
+        tracked no more, by `rm --cached`, where git ignores it."""
         if not (changes := self.objects.diff(meant, tree)):
             return []
-        if meant == git.object_id(b"tree", b"", sha256=len(meant) == 64):
-            return []  # the index was emptied, which says nothing of any file
         were = {each.path: each.old_mode for each in self.objects.diff(self.objects.tree_of(self.base), tree)}
         found = []
+        again = {}
         for each in changes:
-            if each.old_mode == "000000" and each.path not in were:
-                found.append((each.old_mode, each.old, each.path))
+            if each.new_mode == git.TREE_MODE:
+                continue
+            if each.old_mode == _NOTHING and were.get(each.path) != _NOTHING:
+                again[each.path] = (each.old_mode, each.old, each.path)
             elif {each.old_mode, each.new_mode} == {_PLAIN, _EXECUTABLE}:
                 was = were.get(each.path, each.new_mode)
-                if each.new_mode == (_PLAIN if was == "000000" else was):
+                if each.new_mode == (_PLAIN if was == _NOTHING else was):
                     found.append((each.old_mode, each.new, each.path))
-        return found
+        return [*found, *(again[path] for path in self._ignored(again))]
+
+    def _ignored(self, paths: Collection[str]) -> list[str]:
+        """Gives those of these paths that git ignores where they are not tracked."""
+        # Not beyond a link, of which git is not to be asked; and with "./", since a path may begin like a pathspec.
+        asked = "".join(f"./{path}\0" for path in paths if not is_beyond_a_link(self.tree.path, path))
+        if not asked:
+            return []
+        found = self._git("check-ignore", "--no-index", "--stdin", "-z", ok=(0, 1), input=git.encode(asked))
+        return [path.removeprefix("./") for path in git.decode(found.out).split("\0") if path]
 
     def _forget(self, paths: Sequence[str]) -> None:
         if paths:
@@ -440,9 +456,10 @@ class Collector:
         there = {path for path in links if os.path.isdir(self.tree.path / path)}
         return there - self._submodules() if there else set()
 
-    def _submodules_there(self, parent: str) -> tuple[dict[str, str], bool]:
+    def _submodules_there(self, parent: str, staged: str) -> tuple[dict[str, str], bool]:
         """Gives the links of the index, brought to where those stand that are set up, and whether one was moved: `add` would look
-        into them by settings that a worker may have made."""
+        into them by settings that a worker may have made. With them go those that the worker untracked and that stand there: into
+        the index again, where a .gitmodules still names them."""
         try:
             links = submodules.links(self.tree, self.index, self.base)
         except git.GitError as error:
@@ -451,15 +468,27 @@ class Collector:
             self._replace_index(parent)  # it is broken
             links = submodules.links(self.tree, self.index, self.base)
         links = {path: oid for path, oid in links.items() if not self.lent.among((path,))}
+        out = self._links_untracked(staged or self.objects.tree_of(parent), links)
+        back = set(out) & self._submodules() if out else set()
+        here = links | dict.fromkeys(sorted(back), "")
         moved = {
             path: at
-            for path in submodules.standing(self.tree.path, links)
-            if (at := submodules.head(self.tree, path)) not in ("", links[path])
+            for path in submodules.standing(self.tree.path, here)
+            if (at := submodules.head(self.tree, path)) not in ("", here[path])
         }
         if moved:
             told = git.encode("".join(f"160000 {at}\t{path}\0" for path, at in moved.items()))
             self._git("update-index", "-z", "--index-info", input=told)
-        return links | moved, bool(moved)
+        return links | out | moved, bool(moved)
+
+    def _links_untracked(self, meant: str, links: Collection[str]) -> dict[str, str]:
+        """Gives the submodules of the base that neither the tree `meant` nor `links`, those of the index, have and that are set up
+        all the same, each with the commit that it is at."""
+        changes = self.objects.diff(self.objects.tree_of(self.base), meant)
+        gone = {each.path: each.old for each in changes if each.old_mode == git.GITLINK_MODE}
+        gone = {path: oid for path, oid in gone.items() if path not in links}
+        there = submodules.standing(self.tree.path, gone) if gone else []
+        return {path: submodules.head(self.tree, path) or gone[path] for path in there}
 
     def _in_submodules(self, head: str, links: dict[str, str], nested: Collection[str]) -> list[str]:
         """Says what of the submodules can't land."""
@@ -471,7 +500,7 @@ class Collector:
         was = {change.path: change.old for change in changes if change.old_mode == git.GITLINK_MODE}
         new = {change.path: change.new for change in changes if change.new_mode == git.GITLINK_MODE}
         links = {path: oid for path, oid in (links | new).items() if path not in nested}
-        known = {*was.values(), *(oid for path, oid in links.items() if path not in new)}
+        known = {*was.values(), *(oid for path, oid in links.items() if path not in new | was)}
         if not (links or was or submodules.left(self.tree)):
             return []
         draft = self.aside.with_suffix(".module")

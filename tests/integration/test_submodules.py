@@ -55,6 +55,12 @@ class Worker:
         self.tree = self.inside.tree if self.inside else pool.take(KEY, base)
         self.lib = self.tree / "lib" / "one"
 
+    def git(self, *args: str) -> None:
+        if self.inside is not None:
+            self.inside.git(*args)
+        else:
+            sh(self.tree, *args)
+
     def set_up(self) -> None:
         sh(self.tree, "submodule", "--quiet", "update", "--init", "--recursive")
 
@@ -335,3 +341,51 @@ def test_an_address_arrives_as_it_is(repo: Path, tmp_path: Path, address: str) -
     assert made.read_text() == f"{os.path.normpath(address) if address[0] == '/' else address}\0"
     assert len([*ours.glob(f"worktrees/*/{ORIGIN}")]) == 1
     pool.close()
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_submodule_that_was_only_untracked_stays_where_gitmodules_names_it(
+    worker: Worker, committed: bool
+) -> None:
+    """One that is set up and that .gitmodules names is kept as any file that lies there, at the commit at which it stands."""
+    worker.set_up()
+    made = worker.commit("2\n")
+    sh(worker.lib, "push", "-q", "origin", "HEAD:refs/heads/pushed")
+    worker.git("rm", "-q", "--cached", "lib/one")
+    if committed:
+        worker.git("commit", "-qm", "out")
+    found = worker.ends()
+    assert (found.problem, found.touched) == ("", ("lib/one",))
+    assert sh(worker.repo, "rev-parse", f"{found.head}:lib/one") == made
+    assert worker.ends() == found
+    assert worker.pool.give_back(KEY) is None
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("ignored", [False, True])
+@pytest.mark.parametrize("work", ["none", "files", "commit"])
+def test_a_submodule_that_was_untracked_is_looked_into(
+    worker: Worker, named: bool, ignored: bool, work: str
+) -> None:
+    """It goes where no .gitmodules names it any more, or git ignores it; what is in it and nowhere else is kept and told."""
+    worker.set_up()
+    worker.git("rm", "-q", "--cached", "lib/one")
+    if not named:
+        (worker.tree / ".gitmodules").unlink()
+    if ignored:
+        (worker.tree / ".gitignore").write_text("lib/one\n")
+    if work == "commit":
+        worker.commit("2\n")
+    if work == "files":
+        (worker.lib / "code").write_text("2\n")
+    found = worker.ends()
+    gone = ignored or not named or work == "commit"
+    assert ("lib/one" in found.touched) == gone
+    assert ("lib/one holds work" in found.problem) == (work != "none")
+    again = worker.ends()
+    assert (again.head, again.touched, again.problem) == (found.head, found.touched, found.problem)
+    if work != "none":
+        assert (worker.kept() / "lib/one/code").read_text() == "2\n"
+    else:
+        assert found.problem == ""
+        assert worker.pool.give_back(KEY) is None

@@ -438,8 +438,8 @@ def test_what_a_checkout_shows_as_changed_is_nobodys_work(repo: Path, pool: Pool
 def test_what_git_was_told_and_no_file_shows_is_work(
     repo: Path, pool: Pool, base: str, committed: bool
 ) -> None:
-    """A file made executable in the index alone, and one that is tracked no more but lies there, staged or committed, are work as
-    the worker has it in git, beside other work too; unless the file shows another thing, or the whole index was emptied."""
+    """A file made executable in the index alone, and an ignored one that is tracked no more but lies there, staged or committed,
+    are work as the worker has it in git, beside other work too; unless the file shows another thing."""
     (repo / "run.sh").write_text("#!/bin/sh\n")
     (repo / "old").write_text("old\n")
     newer = commit_on(repo, "kept", "kept\n")
@@ -454,12 +454,14 @@ def test_what_git_was_told_and_no_file_shows_is_work(
         assert pool.give_back(key) is None
         return found.touched, sh(repo, "ls-tree", "-r", found.head)
 
-    executable, no_more = "git update-index --chmod=+x run.sh", "git rm -q --cached old"
+    executable = "git update-index --chmod=+x run.sh"
+    no_more = "git rm -q --cached old; echo old >> .gitignore; git add .gitignore"
     for number, (after, more) in enumerate((("true", ()), ("echo x > other", ("other",)))):
         touched, tree = attempt(f"r/a/{number}", f"{executable}; {no_more}", after)
-        assert touched == ("old", *more, "run.sh")
+        assert touched == (".gitignore", "old", *more, "run.sh")
         assert "100755 blob" in next(line for line in tree.splitlines() if line.endswith("run.sh"))
-    assert attempt("r/b/1", no_more, "echo new > old")[0] == ("old",)
+    for number, after in enumerate(("echo new > old", "chmod +x old", "rm old; ln -s run.sh old")):
+        assert attempt(f"r/c/{number}", no_more, after)[0] == (".gitignore", "old")
     for number, told in enumerate((executable, "echo x > new.sh; git add --chmod=+x new.sh")):
         for after in ("true", f"echo new > {told.split()[-1]}"):
             touched, tree = attempt(f"r/b/{number}", told, after)
@@ -468,8 +470,119 @@ def test_what_git_was_told_and_no_file_shows_is_work(
     touched, tree = attempt("r/b/4", "echo x > new.sh; git add new.sh", "chmod +x new.sh")
     assert "100755 blob" in next(line for line in tree.splitlines() if line.endswith("new.sh"))
     assert attempt("r/b/3", "echo staged > old; git add old", "echo old > old")[0] == ()
-    if not committed:
-        assert attempt("r/c/1", "git read-tree --empty")[0] == ()
+
+
+TAKEN_OUT = {
+    "rm --cached": "git rm -q --cached old",
+    "rm": "git rm -q old; echo old > old",
+    "mv": "git mv old older; cp older old",
+    "mv into another folder": "mkdir -p in; git mv old in/old; cp in/old old",
+    "emptied": "git read-tree --empty",
+    "an older index": "git restore --staged --source=HEAD~1 .",
+    "not ignored after all": "git rm -q --cached old; printf 'o*\\n!old\\n' > .gitignore",
+}
+
+
+@pytest.mark.parametrize("committed", [False, True])
+@pytest.mark.parametrize("how", TAKEN_OUT)
+def test_a_file_that_git_was_told_to_drop_and_that_lies_there_is_work(
+    repo: Path, pool: Pool, base: str, how: str, committed: bool
+) -> None:
+    """A file that lies there and that git does not ignore is kept as it lies, whatever the index or the worker's own last commit
+    says: as it was, with other content, with another mode, as a link. What was staged of it stands on a branch."""
+    newer = commit_on(repo, "old", "old\n")
+
+    def attempt(number: int, after: str) -> tuple[Collected, dict[str, tuple[str, str]]]:
+        path = pool.take(f"r/a/{number}", newer)
+        commit = (
+            "git commit -q --allow-empty -m told; test -z $(git ls-tree HEAD old)" if committed else "true"
+        )
+        subprocess.run(f"set -e; {TAKEN_OUT[how]}; {commit}; {after}", shell=True, cwd=path, check=True)
+        found = collect(pool, path, newer)
+        assert collect(pool, path, newer) == found
+        assert found.problem == ""
+        assert bool(found.staged) == (not committed)
+        assert pool.give_back(f"r/a/{number}") is None
+        listed = (line.split(maxsplit=3) for line in sh(repo, "ls-tree", "-r", found.head).splitlines())
+        return found, {name: (mode, oid) for mode, _, oid, name in listed}
+
+    was = sh(repo, "rev-parse", f"{newer}:old")
+    assert attempt(1, "true")[1]["old"] == ("100644", was)
+    assert attempt(2, "echo x > other")[1]["old"] == ("100644", was)
+    assert attempt(3, "chmod +x old")[1]["old"] == ("100755", was)
+    found, tree = attempt(4, "echo new > old")
+    assert "old" in found.touched
+    assert sh(repo, "cat-file", "blob", tree["old"][1]) == "new"
+    assert attempt(5, "rm old; ln -s README.md old")[1]["old"][0] == "120000"
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_file_that_was_taken_out_and_put_back_has_no_other_form(
+    repo: Path, pool: Pool, base: str, committed: bool
+) -> None:
+    """Line ends that git would make anew are not, where the file is byte for byte what it was."""
+    (repo / "old").write_bytes(b"one\r\ntwo\r\n")
+    sh(repo, "-c", "core.autocrlf=false", "add", "old")
+    sh(repo, "commit", "-qm", "old")
+    newer = commit_on(repo, ".gitattributes", "* text=auto\n")
+    path = pool.take("r/a/1", newer)
+    sh(path, "rm", "-q", "--cached", "old")
+    if committed:
+        sh(path, "commit", "-qm", "old is out")
+    (path / "other").write_text("x")
+    assert collect(pool, path, newer).touched == ("other",)
+
+
+@pytest.mark.parametrize("where", [".gitignore", "info/exclude", "core.excludesFile"])
+def test_an_ignored_file_that_a_commit_takes_out_behind_the_index_is_none(
+    repo: Path, pool: Pool, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Where the index still tracks a file that the last commit has no more, git would add it again: the commit counts where it is
+    ignored, by whatever says so, and for that one file of two."""
+    newer = commit_on(repo, ":(top)old", "old\n")
+    newer = commit_on(repo, "kept", "kept\n")
+    path = pool.take("r/a/1", newer)
+    rule = ":(top)o*\n"
+    if where == "info/exclude":
+        (repo / ".git" / "info" / "exclude").write_text(rule)
+    elif where == ".gitignore":
+        (path / ".gitignore").write_text(rule)
+    else:
+        (tmp_path / "ignored").write_text(rule)
+        sh(repo, "config", "core.excludesFile", str(tmp_path / "ignored"))
+    (tmp_path / "index").write_bytes((Path(sh(path, "rev-parse", "--git-dir")) / "index").read_bytes())
+    with monkeypatch.context() as behind:
+        behind.setenv("GIT_INDEX_FILE", str(tmp_path / "index"))
+        sh(path, "--literal-pathspecs", "rm", "-q", "--cached", ":(top)old", "kept")
+        sh(path, "commit", "-qm", "out")
+    found = collect(pool, path, newer)
+    assert [each for each in found.touched if each != ".gitignore"] == [":(top)old"]
+    assert collect(pool, path, newer) == found
+
+
+def test_git_is_asked_what_it_ignores_only_where_something_was_taken_out(
+    repo: Path, pool: Pool, base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New, changed and removed files, staged or committed, cost no process more."""
+    asked: list[str] = []
+    run = git.call.run
+
+    def noted(*args: str, **how: Any) -> git.Outcome:
+        asked.extend(word for word in args if word == "check-ignore")
+        return run(*args, **how)
+
+    monkeypatch.setattr(git, "run", noted)
+    path = pool.take("r/a/1", base)
+    for number, told in enumerate(("git add -A", "git commit -qam own", "git rm -qr src", "true")):
+        (path / f"new-{number}").mkdir()
+        (path / f"new-{number}" / "file").write_text("x")
+        (path / "README.md").write_text(f"{number}\n")
+        subprocess.run(told, shell=True, cwd=path, check=True)
+        collect(pool, path, base)
+    assert asked == []
+    sh(path, "rm", "-q", "--cached", "README.md")
+    collect(pool, path, base)
+    assert asked == ["check-ignore"]
 
 
 def test_collected_work_is_taken_back_without_a_look_at_every_file(
