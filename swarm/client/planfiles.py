@@ -169,10 +169,18 @@ def check_submission(
 
 
 def check_write_back(data: bytes, source: str) -> None:
-    """Raises `UsageError` where no progress can be written back to a plan file: a native plan holds no states."""
+    """Raises `UsageError` where no progress can be written back to a plan file: a native plan holds no states, and a file in a
+    folder that can't be written to is not replaced."""
     from swarm.core import plan
 
     plan.write_back(data, {}, source=source)
+    folder = os.path.dirname(os.path.realpath(source))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"No progress can be written back to {source}: nothing can be written in {folder}.",
+            "Nothing was done.",
+            "leave --write-back out, or name a copy of the plan",
+        )
 
 
 def write_back(path: Path, state: Path, states: Mapping[str, str]) -> None:

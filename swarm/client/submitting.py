@@ -29,6 +29,7 @@ from swarm.errors import (
 
 if TYPE_CHECKING:
     from swarm.client.planfiles import Given
+    from swarm.client.write_back import WriteBack
 
 LEFT_OUT_SHOWN = 10  # tasks that are named
 
@@ -123,11 +124,12 @@ def run(
     run_id = str(answer["run"])
     with progress.telling_what_holds(session, run_id):
         try:
-            with _writing_back(session, daemon, path, run_id, after):
+            with _writing_back(session, daemon, path, run_id, after) as written:
                 document = progress.follow(session, daemon, run_id, after=after)
         except (KeyboardInterrupt, click.Abort, OutputClosed):
             raise _detached(run_id) from None
-    return _end(session, document, run_id, time.monotonic() - began)
+    code = _end(session, document, run_id, time.monotonic() - began)
+    return EXIT_NOT_LANDED if written is not None and written.failed else code
 
 
 def _plan_to_write(body: dict[str, Any]) -> Path:
@@ -154,7 +156,7 @@ def _need_file(plan: dict[str, Any], option: str) -> None:
 
 def _writing_back(
     session: Session, daemon: Connection, path: Path | None, run_id: str, after: int
-) -> contextlib.AbstractContextManager[object]:
+) -> contextlib.AbstractContextManager[WriteBack | None]:
     if path is None:
         return contextlib.nullcontext()
     from swarm.client.write_back import WriteBack

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from swarm import protocol
-from swarm.client import naming, planfiles
+from swarm.client import failure, naming, planfiles
 from swarm.client.connection import AnswerBroken, Connection, Stream
 from swarm.client.session import Session
 from swarm.errors import NoDaemon, SwarmError
@@ -39,6 +39,7 @@ class WriteBack:
         self._lock = threading.Lock()
         self._news = threading.Event()
         self._over = False
+        self.failed = False  # at the end
         self._stream: Stream | None = None
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._hear, self._write)]
 
@@ -60,9 +61,13 @@ class WriteBack:
             for thread in self._threads:
                 thread.join()
         tasks = naming.run_of(self._session.document(run=self._run), self._run).get("tasks") or []
-        planfiles.write_back(
-            self._path, self._session.state, {str(task["id"]): str(task["state"]) for task in tasks}
-        )
+        states = {str(task["id"]): str(task["state"]) for task in tasks}
+        try:
+            planfiles.write_back(self._path, self._session.state, states)
+        except (SwarmError, OSError) as problem:
+            self.failed = True
+            why = problem.cause if isinstance(problem, SwarmError) else f"{problem.strerror}."
+            failure.say(f"The states of the tasks were not written back to {self._path}: {why}")
 
     def _hear(self) -> None:
         assert self._stream is not None

@@ -7,7 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from swarm.client import planfiles
+from swarm.errors import UsageError
 from tests.conftest import wait_until
 from tests.e2e.driver import PATIENCE_S, Swarm
 
@@ -82,6 +85,33 @@ def test_a_native_plan_holds_no_states(swarm: Swarm) -> None:
     plan = swarm.plan("r", [swarm.task("a")])
     swarm("run", "--write-back", str(plan), code=2)
     assert not (swarm.top / ".git" / "swarm" / "journal.sqlite").exists()
+
+
+def test_a_plan_that_can_not_be_written_is_told_of(swarm: Swarm) -> None:
+    """Where the file is gone at the end the run is told of as ever, and that its states were not written back: exit 1."""
+    folder = swarm.outside / "plans"
+    folder.mkdir()
+    plan = folder / "build-tasks.json"
+    plan.write_text(json.dumps({"feature": "gone", "tasks": [{"id": "a", "description": "one"}]}))
+    moves = f"mv {folder} {swarm.outside / 'moved'}; echo x > a"
+    (swarm.top / "swarm.toml").write_text(
+        f'agent = "mine"\n[agents.mine]\ncommand = ["sh", "-c", "{moves}"]\n'
+    )
+    done = swarm("run", "--write-back", str(plan), code=1)
+    assert "1 landed" in done.out
+    assert f"The states of the tasks were not written back to {plan}" in done.err
+    (swarm.top / "swarm.toml").unlink()
+
+
+def test_a_folder_that_can_not_be_written_is_said_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--write-back for a plan beside which nothing can be written is wrong usage."""
+    plan = tmp_path / "plan.json"
+    planfiles.check_write_back(json.dumps(FOREIGN).encode(), str(plan))
+    monkeypatch.setattr("os.access", lambda path, _: Path(path) != tmp_path)
+    with pytest.raises(UsageError, match="nothing can be written in"):
+        planfiles.check_write_back(json.dumps(FOREIGN).encode(), str(plan))
 
 
 def test_a_hundred_writers_lose_nothing(tmp_path: Path) -> None:
