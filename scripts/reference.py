@@ -140,7 +140,7 @@ def _limits(field: Any) -> str:
 
 _CLI_HEAD = """
 `swarm COMMAND --help` says the same in the terminal. The commands are installed as `git-swarm` too, so that `git swarm status`
-works. Global options may stand before or after the command.
+works. Global options may stand before or after the command, `-C` before it.
 """
 _CLI_EXITS = """
 | code | means |

@@ -423,8 +423,8 @@ class DeploySettings(_Table):
 
     command: str = Field(
         default="",
-        description="Shell command that runs at the top of the checkout after a finish, once for each commit; SWARM_RUN, "
-        "SWARM_TARGET and SWARM_COMMIT say what it is about.",
+        description="Shell command that runs after a finish, once for each commit, at the top of the checkout of its target; "
+        "SWARM_RUN, SWARM_TARGET and SWARM_COMMIT say what it is about.",
     )
     timeout_s: float = Field(default=3600.0, gt=0, description="Time for it.")
 
