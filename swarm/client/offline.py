@@ -66,9 +66,7 @@ def swarm_of(state: Path) -> Swarm:
 
 def status(state: Path) -> dict[str, Any]:
     """Gives the status document as the journal has it, saying that no daemon runs."""
-    from swarm.core import report
-
-    return report.status(swarm_of(state), report.Live())
+    return _as_found(state, summary=False)
 
 
 def summary(state: str) -> dict[str, Any]:
@@ -81,9 +79,18 @@ def summary(state: str) -> dict[str, Any]:
         return left
     from pathlib import Path
 
-    from swarm.core import report
+    return _as_found(Path(state), summary=True)
 
-    return report.status(swarm_of(Path(state)), report.Live(), summary=True)
+
+def _as_found(state: Path, *, summary: bool) -> dict[str, Any]:
+    from functools import partial
+
+    from swarm.core import report
+    from swarm.edge import git
+
+    known = swarm_of(state)
+    document = report.status(known, report.Live(), summary=summary)
+    return report.as_found(document, partial(git.read_ref, state.parent), report.moving(known))
 
 
 def workers_left(state: str) -> list[dict[str, Any]]:

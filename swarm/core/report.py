@@ -7,14 +7,14 @@ not the machine's to know (whether a daemon runs, what a process takes) comes in
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from shlex import quote
 from typing import Any
 
 from swarm.core import admission, budget, building, oversight, ownership, providers, suites, train
-from swarm.core.astray import explain
+from swarm.core.astray import explain, moved
 from swarm.core.batch import spokesman
 from swarm.core.claims import strays, unused
 from swarm.core.commands import in_words as in_words
@@ -39,6 +39,7 @@ from swarm.core.qa import APPROVE, REJECT
 from swarm.core.run import InTheWay, Run
 from swarm.core.state import Swarm
 from swarm.core.streams import Said
+from swarm.errors import SwarmError
 
 SCHEMA = 1  # a test holds these three to be what `protocol` has
 LISTED = 20  # tasks of each kind in a summary
@@ -108,6 +109,34 @@ def status(swarm: Swarm, live: Live, *, run: str | None = None, summary: bool = 
         "merge_queue": [entry for each in runs for entry in _merge_queue(each)],
         "claims": [entry for each in runs for entry in _claims(each)],
     }
+
+
+def as_found(
+    document: dict[str, Any], read: Callable[[str], str | None], moving: Container[str] = ()
+) -> dict[str, Any]:
+    """Puts into a status document where its staging branches are found to be, save those of the runs that are `moving`: while
+    nothing lands nobody else looks at them. `read` gives the commit of a full ref name."""
+    for run in document["runs"]:
+        staging, name = run["staging"], run["id"]
+        left = staging["commit"]
+        still = run["state"] not in ("preparing", "discarding") and staging["found"] == left
+        if not still or name in moving or left == run["base"]["commit"]:
+            continue
+        try:
+            found = read(f"refs/heads/{staging['branch']}")
+        except (SwarmError, OSError):
+            continue
+        if found == left or (found is None and run["finished_commit"]):
+            continue
+        staging |= {"found": found, "verified": False}
+        how = f"{staging['branch']} is gone" if found is None else moved(staging["branch"], found, left)
+        run["problems"].append(f"{how}. Next: swarm recover")
+    return document
+
+
+def moving(swarm: Swarm) -> set[str]:
+    """Names the runs whose staging branch is being moved, or stands nobody knows where after the journal was made anew."""
+    return {run.id for run in swarm.runs.values() if run.publishing_commit is not None or run.behind}
 
 
 def in_a_line(swarm: Swarm) -> str:

@@ -231,7 +231,8 @@ class Api:
         silences = {key[:2]: silent_s for key, silent_s in quiet.items()}
         changed = await self.service.execution.workers.so_far.of(self.swarm, self.coordinator.now())
         live = report.Live(True, samples, readings, note, self._stuck(), said, silences, changed)
-        return report.status(self.swarm, live, run=run, summary=summary)
+        found = report.status(self.swarm, live, run=run, summary=summary)
+        return report.as_found(found, self.edges.refs.read, report.moving(self.swarm))
 
     def _stuck(self) -> str:
         return self.coordinator.stuck.cause if self.coordinator.stuck is not None else ""

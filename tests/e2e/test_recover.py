@@ -116,6 +116,9 @@ def test_a_staging_branch_that_was_deleted_is_made_again(swarm: Swarm, daemon: b
     git(swarm.top, "reflog", "expire", "--expire=now", "--all")
     git(swarm.top, "gc", "-q", "--prune=now")
     swarm.look_again()
+    (run,) = swarm.status()["runs"]
+    assert (run["staging"]["found"], run["staging"]["verified"]) == (None, False)
+    assert run["problems"] == ["swarm/r/staging is gone. Next: swarm recover"]
     assert "swarm/r/staging is gone" in swarm("recover", "--dry-run").out
     check_mended(swarm, "ref")
     assert swarm.staging("r") == before
@@ -311,10 +314,13 @@ def test_a_staging_branch_that_was_moved_is_told(swarm: Swarm, daemon: bool, to:
         git(checkout, "reset", "-q", "--hard", "main")
     else:
         git(swarm.top, "branch", "--force", branch, target)
+    stands = f"it stands at {target[:12]}, and the last landing left it at {left[:12]}"
+    (run,) = swarm.status()["runs"]
+    assert (run["staging"]["commit"], run["staging"]["found"]) == (left, target)
+    assert run["problems"] == [f"{branch} was moved by hand: {stands}. Next: swarm recover"]
     (told,) = found(swarm, "--dry-run", code=1)
     assert (told["kind"], told["mended"]) == ("moved", False)
     text, step = told["text"].split(". Nothing lands until then: ")
-    stands = f"it stands at {target[:12]}, and the last landing left it at {left[:12]}"
     assert text == f"{branch} was moved by hand: {stands}"
     assert found(swarm, code=1) == [told]
     assert f"left    {told['text']}" in swarm("recover", code=1).out
