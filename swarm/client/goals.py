@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from swarm import protocol
-from swarm.client import naming, progress, proposing, telling
+from swarm.client import goal_text, naming, progress, proposing, telling
 from swarm.client.connection import Connection
 from swarm.client.options import command
 from swarm.client.session import OutputClosed, Session
@@ -64,7 +64,7 @@ def _show_findings(session: Session, run: str) -> int:
     if session.as_json:
         session.json(document)
     else:
-        session.out(telling.findings_text(document))
+        session.out(goal_text.findings_text(document))
     return EXIT_OK if any(each["text"] for each in document["findings"]) else EXIT_NOT_LANDED
 
 
@@ -76,7 +76,7 @@ def findings(session: Session, run: str) -> dict[str, Any]:
         "run": run,
         "stage": goal["stage"],
         "findings": goal["findings"],
-        "merged": telling.merged_findings(goal["findings"]),
+        "merged": goal_text.merged_findings(goal["findings"]),
     }
 
 
@@ -122,9 +122,9 @@ def plan(
     if session.as_json:
         session.json(shown)
     elif asked:
-        session.out(telling.goal_text({"id": known, "goal": shown}))
+        session.out(goal_text.goal_text({"id": known, "goal": shown}))
     else:
-        session.out(telling.plan_text(shown))
+        session.out(goal_text.plan_text(shown))
     return EXIT_OK if shown["stage"] in PLANNED else EXIT_NOT_LANDED
 
 
@@ -206,7 +206,7 @@ def _end(session: Session, run: str, elapsed_s: float, github: str | None) -> in
     else:
         if found["goal"]["plan"] and found["goal"]["plan"]["taken_in"]:
             session.out(telling.result_text(found, elapsed_s, top=session.here))
-        session.out(telling.goal_text(found))
+        session.out(goal_text.goal_text(found))
         if "github" in document:
             session.out(proposing.publish_text(document))
     return EXIT_OK if found["goal"]["stage"] == "ready" else EXIT_NOT_LANDED
@@ -239,7 +239,7 @@ def lessons(session: Session, forget: tuple[str, ...], everything: bool) -> None
     if session.as_json:
         session.json({"schema": protocol.SCHEMA, "lessons": found})
     else:
-        session.out(telling.lessons_text(found))
+        session.out(goal_text.lessons_text(found))
 
 
 def forgotten(session: Session, names: Sequence[str]) -> None:
@@ -463,7 +463,7 @@ def _asks(session: Session) -> bool:
 def _agreed(session: Session, shown: dict[str, Any]) -> dict[str, Any] | None:
     """Shows a plan to whoever sits at the terminal, and asks; gives it as they agree to it, perhaps edited by them, else None."""
     while True:
-        session.out(telling.plan_text(shown))
+        session.out(goal_text.plan_text(shown))
         answers = (
             ("n", "e")
             if shown["plan"]["errors"]

@@ -60,7 +60,7 @@ def publish(session: Session, run_id: str, document: dict[str, Any], name: str) 
     from swarm.client import offline
 
     run = naming.run_of(document, run_id)
-    branches = (run["base"]["branch"], run["staging"]["branch"])
+    branches = [each for each in (run["base"]["branch"], run["staging"]["branch"]) if each]
     document["github"] = {"name": name, **offline.publish(session.top, name, branches)}
 
 

@@ -16,12 +16,9 @@ if TYPE_CHECKING:
 
     Document = Mapping[str, Any]
 
+OPEN = ("running", "landing", "queued", "ready", "pending")
 STATES = (
-    "running",
-    "landing",
-    "queued",
-    "ready",
-    "pending",
+    *OPEN,
     "failed",
     "blocked",
     "cancelled",
@@ -181,6 +178,12 @@ def finished_before(run: Document) -> list[str]:
 def plan_waits(run: Document) -> bool:
     """Tells whether a run goes on only when a person has approved of its plan; that nothing is at work in it is no end then."""
     return run.get("state") == "waiting"
+
+
+def listed(paths: Any) -> str:
+    names = [printable(path) for path in paths or []]
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
 
 
 def counts_text(run: Document) -> str:

@@ -359,7 +359,17 @@ def submit(session: Session, plan: str, more: tuple[str, ...], **wanted: Any) ->
     if daemon is None:
         check_request(session, body)
         daemon = session.daemon()  # says that none runs
-    _tell_submitted(session, daemon, daemon.post(protocol.SUBMIT, body))
+    answer = daemon.post(protocol.SUBMIT, body)
+    _tell_submitted(session, daemon, answer)
+    if not session.as_json:
+        _tell_so_far(session, daemon, answer["run"])
+
+
+def _tell_so_far(session: Session, daemon: Connection, run_id: str) -> None:
+    """Writes how far the run is, in the line in which it is summed up when it has ended."""
+    with contextlib.suppress(SwarmError):  # what was submitted is in, whatever became of the daemon since
+        found = daemon.get(protocol.STATUS, {"run": run_id, "view": protocol.VIEW_SUMMARY})
+        session.line(telling.summary_line(naming.run_of(found, run_id), None))
 
 
 def _tell_submitted(session: Session, daemon: Connection, answer: dict[str, Any]) -> None:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import time
 
+from swarm.client.goal_text import goal_text
 from swarm.client.naming import called, chosen, into, shell_word
 from swarm.client.render import (
     NO_CHANGE,
+    OPEN,
     columns,
     counts,
     duration,
@@ -17,6 +19,7 @@ from swarm.client.render import (
     finished_before,
     flake_text,
     is_settled,
+    listed,
     pad,
     qa_line,
     reason_text,
@@ -43,7 +46,8 @@ LEFT_ELSEWHERE = "what it left elsewhere (a stash, another branch, a tag, a merg
 
 
 def summary_line(run: Document, elapsed_s: float | None) -> str:
-    """Sums a run up in one line: `12 landed, 1 failed (conflict), 0 blocked in 41.2 s`; without the time where nothing was done."""
+    """Sums a run up in one line: `12 landed, 1 failed (conflict), 0 blocked in 41.2 s`; without the time where nothing was done,
+    and with what is to go where it has not ended."""
     ended = counts(run)
     codes: dict[str, int] = {}
     for task in run.get("tasks") or []:
@@ -55,6 +59,8 @@ def summary_line(run: Document, elapsed_s: float | None) -> str:
     parts = [f"{ended.get('landed', 0)} landed", failed, f"{ended.get('blocked', 0)} blocked"]
     if ended.get("cancelled"):
         parts.append(f"{ended['cancelled']} cancelled")
+    if still := sum(ended.get(state, 0) for state in OPEN):
+        parts.append(f"{still} to go")
     parts += finished_before(run)
     return ", ".join(parts) + ("" if elapsed_s is None else f" in {elapsed_s:.1f} s")
 
@@ -141,7 +147,7 @@ def verify_text(document: Document) -> str:
     lines = []
     for suite in suites:
         note = f" ({printable(suite['note'])})" if suite.get("note") else ""
-        changed = f", changed while it ran: {_listed(suite['changed'])}" if suite.get("changed") else ""
+        changed = f", changed while it ran: {listed(suite['changed'])}" if suite.get("changed") else ""
         lines.append(
             f"  {printable(suite['outcome']):8} {printable(suite['name'])}, {took(suite['duration_s'])}{changed}{note}"
         )
@@ -200,7 +206,7 @@ def finish_text(document: Document) -> str:
     if facts.get("deploy"):
         lines.append(_deployed(facts["deploy"], run))
     if missing:
-        lines.append(f"Not in it, because it has not landed: {_listed(missing)}")
+        lines.append(f"Not in it, because it has not landed: {listed(missing)}")
     return "\n".join(lines) + "\n"
 
 
@@ -232,118 +238,6 @@ def finished_well(document: Document) -> bool:
     return facts.get("outcome") in _FINISH_GOOD and not stopped and deployed
 
 
-# --- goals ------------------------------------------------------------------------------------------------------------------
-
-
-def merged_findings(found: Sequence[Document]) -> str:
-    """Writes what scouts found as one text."""
-    return "\n\n".join(f"## {each['question']}\n\n{each['text'].strip()}" for each in found if each["text"])
-
-
-def findings_text(document: Document) -> str:
-    """Shows what scouts found, and of whom nothing came."""
-    lines = [printable(document["merged"], keep_newlines=True)] if document["merged"] else []
-    for each in document["findings"]:
-        if each["changed"]:
-            lines.append(
-                f"{printable(each['task'])} changed {_listed(each['changed'])}: nothing of that lands."
-            )
-        if not each["text"]:
-            lines.append(
-                f"{printable(each['task'])} is {printable(each['state'])}: {printable(each['question'])}"
-            )
-    return "\n\n".join([*lines, f"Kept: swarm scout --show {shell_word(document['run'])}"]) + "\n"
-
-
-def lessons_text(found: Sequence[Document]) -> str:
-    """Lists what runs taught."""
-    if not found:
-        return "No run has taught anything yet.\n"
-    lines = [
-        f"{printable(each['id'])}  {printable(each['text'])} ({printable(each['run'])}{_often(each['times'])})"
-        for each in found
-    ]
-    return (
-        "\n".join([*lines, "", "Later runs are told this; swarm lessons --forget ID takes one back."]) + "\n"
-    )
-
-
-def _often(times: int) -> str:
-    return f", {times} times" if times > 1 else ""
-
-
-def plan_text(document: Document) -> str:
-    """Shows a plan that came of a goal, how it stands, and what to do next."""
-    plan, name = document["plan"], shell_word(document["run"])
-    if plan is None:
-        return goal_text({"id": document["run"], "goal": document})
-    lines = [
-        printable(plan["text"], keep_newlines=True).rstrip(),
-        "",
-        f"{_tasks(plan['tasks'])}, in {printable(plan['file'])}",
-    ]
-    if plan["gone"]:
-        kept = (
-            "what was approved of is kept"
-            if plan["approved"]
-            else "--approve writes it again as the architect did"
-        )
-        lines = [f"{printable(plan['file'])} is gone; {kept}: {', '.join(map(printable, plan['tasks']))}"]
-    if plan["edited"] and plan["approved"]:
-        lines.append("Edited since it was approved of, which voids that.")
-    if plan["errors"]:
-        lines.append("It is not valid, and can't be approved of as it is:")
-        lines += [f"  {printable(error)}" for error in plan["errors"]]
-        lines.append(f"  Next: mend it, then swarm plan {name}")
-    elif plan["edited"] and plan["approved"]:
-        lines.append(f"  Next: swarm plan {name} --approve")
-    elif document["stage"] == "approval":
-        lines.append(
-            f"It waits for your approval; edit it as you like.\n  Next: swarm plan {name} --approve, or swarm build {name} --yes"
-        )
-    elif document["stage"] == "approved":
-        lines.append(f"Approved.\n  Next: swarm build {name}")
-    return "\n".join(lines) + "\n"
-
-
-def goal_text(run: Document) -> str:
-    """Says how a run stands on its way from a goal, why it can't go on where that is so, and what to do next."""
-    name, stage = shell_word(str(run["id"])), run["goal"]["stage"]
-    stage = "finished" if stage == "ready" and run.get("state") == "finished" else stage
-    next_step = {
-        "finished": f"swarm report {name}",
-        "ready": f"swarm finish --run {name}{into(run)}",
-        "approval": f"swarm plan {name} shows the plan; --approve, or swarm build {name} --yes",
-        "approved": f"swarm build {name}",
-        "stopped": f"swarm show TASK, swarm logs TASK; swarm start, swarm retry --failed --run {name}",
-    }.get(stage, f"swarm status --run {name}")
-    stopped = [
-        task for task in run.get("tasks") or [] if stage == "stopped" and task.get("state") == "failed"
-    ]
-    why = "".join(
-        f"  {printable(task['id'])}: {printable(str((task.get('reason') or {}).get('text') or ''), keep_newlines=True)}\n"
-        for task in stopped
-        if not is_settled(run, task)
-    )
-    if stage == "stopped" and (run.get("qa") or {}).get("state") == "rejected":
-        why, next_step = f"{why}  {qa_line(run)}\n", f"swarm start, swarm qa --run {name} reviews it again"
-    return f"{printable(run['id'])}: {_STAGES.get(stage, printable(stage))}.\n{why}  Next: {next_step}\n"
-
-
-_STAGES = {
-    "researching": "scouts look into it",
-    "answered": "what scouts found is there",
-    "planning": "the architect writes the plan",
-    "approval": "the plan waits for your approval",
-    "approved": "the plan is approved of",
-    "building": "it is being built",
-    "reviewing": "what was built is being reviewed",
-    "ready": "ready to be finished",
-    "finished": "it is finished",
-    "stopped": "it can't go on by itself",
-}
-
-
 # --- events -----------------------------------------------------------------------------------------------------------------
 
 _HEAD = ("seq", "at", "type", "run", "task", "attempt")
@@ -373,7 +267,7 @@ def _event_words(event: Document) -> str:
 def _short(value: Any) -> str:
     if isinstance(value, dict):
         return "{…}" if value else "{}"
-    text = _listed(value) if isinstance(value, list) else printable(value)
+    text = listed(value) if isinstance(value, list) else printable(value)
     return text if len(text) <= 60 else text[:59] + "…"
 
 
@@ -424,12 +318,6 @@ def _issues(event: Document) -> str:
     return f": {_short(titles)}" if titles else ""
 
 
-def _listed(paths: Any) -> str:
-    names = [printable(path) for path in paths or []]
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
-
-
 _WORDS: dict[str, Any] = {
     "TaskStarted": lambda event: f"started, attempt {event.get('attempt', 1)}",
     "TaskQueued": lambda _: "is in the merge queue",
@@ -443,12 +331,12 @@ _WORDS: dict[str, Any] = {
     "TaskRetried": lambda _: "is to be tried again",
     "Verified": lambda event: f"verified: {_suites(event.get('suites')) or 'no suite'}",
     "SuiteFlaked": flake_text,
-    "ClaimUnused": lambda event: f"changed nothing under {_listed(event.get('paths'))}, which it had claimed",
-    "ChangeNoticed": lambda event: f"noticed: {_listed(event.get('texts'))}",
+    "ClaimUnused": lambda event: f"changed nothing under {listed(event.get('paths'))}, which it had claimed",
+    "ChangeNoticed": lambda event: f"noticed: {listed(event.get('texts'))}",
     "ConflictForeseen": lambda event: (
-        f"would conflict with {printable(event.get('other', ''))} in {_listed(event.get('paths'))}, if both ended now"
+        f"would conflict with {printable(event.get('other', ''))} in {listed(event.get('paths'))}, if both ended now"
     ),
-    "StrayFound": lambda event: f"changed paths outside its claims: {_listed(event.get('paths'))}",
+    "StrayFound": lambda event: f"changed paths outside its claims: {listed(event.get('paths'))}",
     "CommandFailed": _tried_again,
     "RunCommandFailed": _tried_again,
     "RunStarted": lambda event: f"started from {_short(event.get('branch', ''))}",
@@ -468,7 +356,7 @@ _WORDS: dict[str, Any] = {
     ),
     "AgentGoesOn": lambda event: f"starts workers of agent {_short(event.get('agent', ''))} again",
     "SpaceReclaimed": lambda event: (
-        f"{size(event.get('size_bytes') or 0)} of idle worktrees reclaimed: {_listed(event.get('paths'))}"
+        f"{size(event.get('size_bytes') or 0)} of idle worktrees reclaimed: {listed(event.get('paths'))}"
     ),
     "CapacityChanged": lambda event: (
         f"{event.get('slots_open', 0)} slots open: {_short(event.get('reason', ''))}"
@@ -585,12 +473,13 @@ def attempt_facts(attempt: Document, top: str) -> Iterator[tuple[str, str]]:
         ("exit code", attempt.get("exit_code")),
         ("doing", attempt.get("doing")),
         ("said", _first_lines(attempt.get("summary"))),
-        ("changed", _listed(attempt.get("touched"))),
+        ("result", attempt.get("result_problem")),
+        ("changed", listed(attempt.get("touched"))),
         ("noticed", _brought_settings(attempt)),
         ("kept in", short_path(attempt["saved"], top) if attempt.get("saved") else ""),
         ("besides", _besides(attempt)),
         ("staged", _staged(attempt)),
-        ("strays", _listed(attempt.get("strays"))),
+        ("strays", listed(attempt.get("strays"))),
         ("not needed", _claimed_for_nothing(attempt)),
         ("cost", f"{attempt['cost_usd']:.2f} USD" if attempt.get("cost_usd") is not None else ""),
         ("tokens", tokens if attempt.get("tokens_in") or attempt.get("tokens_out") else ""),
@@ -640,7 +529,7 @@ def transcript_text(task: str, attempt: Document, lines: Iterable[str]) -> str:
 
 def _claimed_for_nothing(attempt: Document) -> str:
     unused = attempt.get("unused")
-    return f"{_listed(unused)}: claimed, and nothing was changed there" if unused else ""
+    return f"{listed(unused)}: claimed, and nothing was changed there" if unused else ""
 
 
 def _suite_text(suite: Document, bottleneck: Any) -> str:
@@ -654,7 +543,7 @@ def _suite_text(suite: Document, bottleneck: Any) -> str:
     if (suite.get("parts") or 1) > 1:
         text += f", in {suite['parts']} parts"
     if suite.get("changed"):
-        text += f"; changed while it ran: {_listed(suite['changed'])}"
+        text += f"; changed while it ran: {listed(suite['changed'])}"
     return text + (f"; {printable(suite['note'])}" if suite.get("note") else "")
 
 
@@ -688,17 +577,17 @@ def _work_lines(row: Mapping[str, Any]) -> Iterator[str]:
     what = (
         f"can't be looked at now: {why}"
         if changed is None
-        else f"has changed {_listed(changed) or 'nothing'} so far"
+        else f"has changed {listed(changed) or 'nothing'} so far"
     )
     yield f"{printable(row['run'])}/{printable(row['task'])} {what}"
     if changed is not None and why:
         yield f"  {why}"
     if row["uncompared"]:
-        yield f"  too large to be compared: {_listed(row['uncompared'])}"
+        yield f"  too large to be compared: {listed(row['uncompared'])}"
     if row["strays"]:
-        yield f"  outside its claims: {_listed(row['strays'])}"
+        yield f"  outside its claims: {listed(row['strays'])}"
     for each in row["conflicts"]:
-        yield f"  would conflict with {printable(each['with'])} in {_listed(each['paths'])}"
+        yield f"  would conflict with {printable(each['with'])} in {listed(each['paths'])}"
 
 
 def waiting_for_claims(document: Document) -> list[dict[str, Any]]:

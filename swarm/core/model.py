@@ -417,7 +417,7 @@ class WorkerResult:
     """What a worker may say of itself in SWARM_RESULT_FILE; nothing in it is believed about success.
 
     `verdict` and `issues` are a reviewer's: "approve", "reject", or "" where it gave none. `rate_limited` says whether what it asks
-    to be tried later for holds its whole agent up; None where it did not say.
+    to be tried later for holds its whole agent up; None where it did not say. `problem` says what of the file did not count.
     """
 
     summary: str = ""
@@ -429,6 +429,7 @@ class WorkerResult:
     verdict: str = ""
     issues: tuple[Issue, ...] = ()
     rate_limited: bool | None = None
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

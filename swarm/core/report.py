@@ -37,7 +37,7 @@ from swarm.core.model import (
 from swarm.core.plain import rfc3339 as rfc3339
 from swarm.core.qa import APPROVE, REJECT
 from swarm.core.run import InTheWay, Run
-from swarm.core.state import Swarm
+from swarm.core.state import Swarm, some
 from swarm.core.streams import Said
 from swarm.errors import SwarmError
 
@@ -249,7 +249,7 @@ def run_document(
         "name": run.plan.name,
         "state": run_state(run),
         "meant": run is plain,
-        "base": {"branch": run.base_branch, "commit": run.base_commit},
+        "base": {"branch": run.base_branch or None, "commit": run.base_commit},
         "staging": {
             "branch": staging_branch(run.id),
             "commit": run.published,
@@ -501,7 +501,20 @@ def _reason_of(swarm: Swarm, run: Run, task: Task, *, running: bool) -> Reason |
         return NO_DAEMON
     if attempt is not None and attempt.reason is not None:
         return attempt.reason
-    return task.reason
+    return task.reason if task.reason is None else _with_partners(task, task.reason)
+
+
+def _with_partners(task: Task, reason: Reason) -> Reason:
+    """Adds what an earlier attempt was found red together with. A later one begins on top of that, and can't be green without:
+    of itself it can't say any more that the work was good alone."""
+    found = [
+        each.reason for each in task.attempts if each.reason is not None and "partners" in each.reason.facts
+    ]
+    if reason.code != "verify_failed" or "partners" in reason.facts or not found:
+        return reason
+    with_ = {name: found[-1].facts[name] for name in ("partners", "partner_commits")}
+    text = f"{reason.text}; an earlier attempt was red only together with {some(with_['partners'])}"
+    return dataclasses.replace(reason, text=text, facts={**reason.facts, **with_})
 
 
 def _waits_for(swarm: Swarm, run: Run, task: Task, *, running: bool) -> Reason:
@@ -634,6 +647,7 @@ def attempt_document(run: Run, task: Task, attempt: Attempt, live: Live) -> dict
         ],
         "bottleneck": longest.name if (longest := suites.slowest(attempt.suites)) is not None else None,
         "summary": result.summary or None,
+        "result_problem": result.problem or None,
         "doing": said.doing or None if said is not None else None,
         "turns": said.turns or None if said is not None else None,
         "cost_usd": spent.cost_usd,

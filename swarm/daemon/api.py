@@ -462,21 +462,22 @@ class Api:
         return Document(shapes.TasksAnswer(run=run.id, tasks=wanted))
 
     async def cancel(self, request: Request) -> Response:
-        """Cancels tasks, or a whole run."""
+        """Cancels tasks, or a whole run. One that is cancelled already stays so: who asks twice gets what was asked for."""
         body: shapes.CancelRequest = await self._body(request)
         tasks = body.get("tasks")
         if tasks is None:
             run = self._run(body["run"])
-            wanted = [name for name, task in run.tasks.items() if task.state not in TASK_ENDS]
+            wanted = still = [name for name, task in run.tasks.items() if task.state not in TASK_ENDS]
             if run.watched:  # or the next line that is added there would begin it anew
                 await self.coordinator.ask(m.PlanWatched(at=self.coordinator.now(), run=run.id, source=""))
         else:
             run, wanted = self._tasks(body["run"], tasks)
             gone = "Nothing was cancelled; nothing more is done for what has ended, and finish merges without what did not land."
-            self._check_open(run, wanted, gone)
-        if wanted:
+            still = [name for name in wanted if run.tasks[name].state is not TaskState.CANCELLED]
+            self._check_open(run, still, gone)
+        if still:
             await self.coordinator.ask(
-                m.TasksCancelled(at=self.coordinator.now(), run=run.id, tasks=tuple(wanted))
+                m.TasksCancelled(at=self.coordinator.now(), run=run.id, tasks=tuple(still))
             )
         return Document(shapes.TasksAnswer(run=run.id, tasks=wanted))
 

@@ -119,10 +119,10 @@ def check_agents(plan: PlanSpec, agents: Mapping[str, Agent], environ: Mapping[s
 
 
 def check_ownership(plan: PlanSpec, roles: tuple[Role, ...]) -> None:
-    """Raises `Refused` where a task claims what belongs to another role, which it names."""
+    """Raises `UsageError` where a task claims what belongs to another role, which it names; `swarm check` calls that invalid."""
     wrong = list(ownership.refusals(roles, plan.tasks))
     if wrong:
-        raise Refused(
+        raise UsageError(
             f"Tasks of the plan claim what is not theirs:\n{_some(wrong, 10)}",
             _NOT_SUBMITTED,
             "give the task the `role` of the owner, or claim less; [ownership] in swarm.toml says what belongs to whom",

@@ -7,6 +7,7 @@ for first, by what it wrote into its folder. What touches files or processes run
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import os
 import random
@@ -219,6 +220,7 @@ class Workers:
         result, problem = contract.read_result(places.result)
         if problem:
             _log.warning("worker.result", task=command.task, attempt=command.attempt, problem=problem)
+            result = dataclasses.replace(result, problem=problem)
         code = said.code if said is not None else None
         at = self.clock()
         words = self.ears.take(command, said.at if said is not None else at)

@@ -48,6 +48,26 @@ def test_any_command_is_a_worker(swarm: Swarm) -> None:
     assert left == "Ada <ada@example.org>"
 
 
+def test_a_result_file_that_does_not_count_is_told(swarm: Swarm) -> None:
+    """What a worker wrote of itself and nobody could read is not passed over without a word; the work lands all the same."""
+    tasks = [
+        swarm.task("broken", 'echo x > a; echo "cost: 3" > "$SWARM_RESULT_FILE"', claims=["a"]),
+        swarm.task(
+            "kinds",
+            """echo x > b; echo '{"summary": "did", "cost_usd": "3"}' > "$SWARM_RESULT_FILE\"""",
+            claims=["b"],
+        ),
+        swarm.task("none", "echo x > c", claims=["c"]),
+    ]
+    run = swarm.run(swarm.plan("told", tasks))
+    swarm.check_landed(run)
+    broken, kinds, none = (task_of(run, name)["attempts"][0] for name in ("broken", "kinds", "none"))
+    assert broken["result_problem"].startswith("The result file is not JSON")
+    assert kinds["result_problem"] == "The result file has values of the wrong kind: cost_usd."
+    assert (kinds["summary"], kinds["cost_usd"], none["result_problem"]) == ("did", None, None)
+    assert "The result file is not JSON" in swarm("show", "broken").out
+
+
 def test_a_worker_that_fails_in_the_same_way_three_times_has_failed(swarm: Swarm) -> None:
     """Row 63: attempts that are left are not spent on what fails in the same way, by its output but for times and numbers, or by
     what it says of itself; another approach each time is another way."""

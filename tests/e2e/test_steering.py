@@ -110,7 +110,9 @@ def test_one_task_can_be_cancelled_and_tried_again(swarm: Swarm) -> None:
     swarm("cancel", "t")
     run = swarm.wait("r", code=1)
     assert [task["state"] for task in run["tasks"]] == ["cancelled", "blocked", "landed"]
-    swarm("cancel", "t", code=4)
+    again = swarm("cancel", "t")
+    assert "Cancelled: r/t" in again.out
+    assert "has landed already" in swarm("cancel", "t", "other", code=4).err
     swarm("retry", "t")
     swarm.check_landed(swarm.wait("r"))
     assert sorted(swarm.landings("r")) == ["child", "other", "t"]

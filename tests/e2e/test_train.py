@@ -186,3 +186,19 @@ def test_two_that_are_red_only_together_are_both_named(swarm: Swarm) -> None:
     for said in (swarm("show", "b").out, told.read_text()):
         assert "red only in combination: it passes without a" in said
     assert f"git diff {landing}^1 {landing}" in told.read_text()
+
+
+def test_the_partner_is_named_in_the_end_too(swarm: Swarm) -> None:
+    """What changes the same again after it was told so fails with the one named that it is red together with, not only as red."""
+    suite = f"{noted(swarm)}; ! {{ [ -e out-a ] && [ -e out-b ]; }}"
+    swarm("start")
+    tasks = [swarm.task("a"), swarm.task("b", gate="b", attempts=2)]
+    swarm("submit", str(swarm.plan("pair", tasks, verify=[suite])))
+    wait_until(lambda: task_of(swarm.status()["runs"][0], "b")["state"] == "running")
+    wait_until(lambda: swarm.landings("pair") == ["a"])
+    swarm.open("b")
+    task = task_of(swarm.wait("pair", code=1), "b")
+    first, second = (each["reason"] for each in task["attempts"])
+    assert (first["partners"], second.get("partners")) == (["a"], None)
+    assert (task["reason"]["code"], task["reason"]["partners"]) == ("verify_failed", ["a"])
+    assert "an earlier attempt was red only together with a" in swarm("show", "b").out

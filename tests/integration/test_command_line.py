@@ -220,7 +220,7 @@ def test_a_plan_may_come_through_a_pipe(swarm: Swarm, repo: Path, environment: d
     ran = piped("run")
     assert ran.returncode == 0, ran.stderr
     assert swarm("start").returncode == 0
-    assert piped("submit").stdout == "plan: 0 added, 0 replaced, 2 unchanged\n"
+    assert piped("submit").stdout.startswith("plan: 0 added, 0 replaced, 2 unchanged\n2 landed,")
     assert "/dev/fd/99" in swarm("check", "/dev/fd/99").stderr
 
 
@@ -565,7 +565,10 @@ def test_a_daemon_is_steered_from_the_command_line(swarm: Swarm, repo: Path) -> 
     assert "already running" in swarm("start").stdout
     assert "Paused everything" in swarm("pause").stdout
     (repo / "plan.toml").write_text(PLAN)
-    assert swarm("submit", "plan.toml").stdout == "demo: 2 added, 0 replaced, 0 unchanged\n"
+    assert swarm("submit", "plan.toml").stdout.splitlines() == [
+        "demo: 2 added, 0 replaced, 0 unchanged",
+        "0 landed, 0 failed, 0 blocked, 2 to go",
+    ]
     added = swarm("add", "--title", "Make c", "--claim", "c.txt", "--run", "echo c > c.txt", "--json")
     assert json.loads(added.stdout)["submitted"]["added"] == ["make-c"]
     added = swarm("add", "--title", "Тест", "--claim", "d.txt", "--run", "echo d > d.txt", "--json")

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console, Group
 from rich.text import Text
 
-from swarm.client import commands, live, naming, render, status, telling
+from swarm.client import commands, goal_text, live, naming, render, status, telling
 from swarm.core import report
 from swarm.core.state import Swarm
 from swarm.errors import Refused, SwarmError, UsageError
@@ -370,6 +370,8 @@ def test_the_summary_counts_and_names_why() -> None:
         == "12 landed, 3 failed (2 conflict, timeout), 1 blocked, 1 cancelled in 3.0 s"
     )
     assert telling.summary_line(a_run(*landed), None) == "12 landed, 0 failed, 0 blocked"
+    begun = a_run(*landed, a_task("a", "running"), a_task("b", "pending"))
+    assert telling.summary_line(begun, None) == "12 landed, 0 failed, 0 blocked, 2 to go"
     assert telling.all_landed(a_run(*landed))
     for state in ("failed", "blocked", "cancelled"):
         assert not telling.all_landed(a_run(*landed, a_task("x", state)))
@@ -438,18 +440,19 @@ def test_a_goal_that_can_not_go_on_says_why() -> None:
     failed = a_task(
         "architect", "failed", reason={"code": "worker_failed", "text": "not valid:\n  line 1: no"}
     )
-    text = telling.goal_text(a_run(failed, goal={"stage": "stopped"}))
+    text = goal_text.goal_text(a_run(failed, goal={"stage": "stopped"}))
     assert "  architect: not valid:\n  line 1: no\n" in text
-    rejected = telling.goal_text(
+    rejected = goal_text.goal_text(
         a_run(goal={"stage": "stopped"}, qa={"state": "rejected", "reason": "no tests"})
     )
     assert "Not approved: no tests.\n  Next: swarm start, swarm qa --run modernise" in rejected
     ready = a_run(goal={"stage": "ready"}, state="ended")
     assert (
-        telling.goal_text(ready) == "modernise: ready to be finished.\n  Next: swarm finish --run modernise\n"
+        goal_text.goal_text(ready)
+        == "modernise: ready to be finished.\n  Next: swarm finish --run modernise\n"
     )
     assert (
-        telling.goal_text({**ready, "state": "finished"})
+        goal_text.goal_text({**ready, "state": "finished"})
         == "modernise: it is finished.\n  Next: swarm report modernise\n"
     )
 
