@@ -33,6 +33,8 @@ _PASSING = re.compile(
     r"|http(?: status)?:? 5\d\d|error: 5\d\d|bad gateway|service unavailable|internal server error",
     re.IGNORECASE,
 )
+_UNCHANGED = "Nothing of yours was changed."
+_LOOK = "gh pr list, which shows what is there; then the same again"
 _REJECTED = re.compile(r"\[(?:remote )?rejected\]|non-fast-forward|fetch first")
 
 
@@ -46,14 +48,11 @@ class PullRequest(NamedTuple):
 class Failed(SwarmError):
     """What was asked did not come about; `passing` says that it may well a little later."""
 
-    def __init__(self, what: str, said: str, next_step: str = "") -> None:
+    def __init__(self, what: str, said: str, next_step: str = "", *, consequence: str = _UNCHANGED) -> None:
         self.passing = bool(_PASSING.search(said))
         tried = f", tried {TRIES} times" if self.passing else ""
-        super().__init__(
-            f"{what}{tried}: {git.last_line(said) or 'it did not say why'}.",
-            "Nothing of yours was changed.",
-            next_step,
-        )
+        why = git.last_line(said).rstrip(".") or "it did not say why"
+        super().__init__(f"{what}{tried}: {why}.", consequence, next_step)
 
 
 def check() -> None:
@@ -120,13 +119,29 @@ def pull_request(top: Path, *, head: str, base: str, title: str, body: str) -> P
     )
     made = ("pr", "create", "--head", head, "--base", base, "--title", title, "--body-file", "-")
 
+    pushed = f"{head} is pushed; nothing of yours was changed."
+
     def once() -> PullRequest:
-        found = json.loads(_gh(top, listed) or "[]")
-        if found:
-            return PullRequest(str(found[0]["url"]), made=False)
-        return PullRequest(_gh(top, made, given=body).split()[-1], made=True)
+        known = _listed(_gh(top, listed, consequence=pushed), pushed)
+        if known:
+            return PullRequest(known, made=False)
+        said = _gh(top, made, given=body, consequence=pushed).split()
+        if not said:
+            raise Failed("gh pr create ended well and named no pull request", "", _LOOK, consequence=pushed)
+        return PullRequest(said[-1], made=True)
 
     return _patiently(once)
+
+
+def _listed(said: str, consequence: str) -> str:
+    """Reads the address of the first pull request in a list as gh prints it, "" where it is empty. Raises `Failed`."""
+    try:
+        found = json.loads(said or "[]")
+        return str(found[0]["url"]) if found else ""
+    except (ValueError, LookupError, TypeError):
+        raise Failed(
+            "gh pr list gave something else than a list", said, _LOOK, consequence=consequence
+        ) from None
 
 
 def create(top: Path, name: str) -> None:
@@ -144,7 +159,7 @@ def _remotes(top: Path) -> list[str]:
     return git.run("remote", cwd=top, user_config=True).text.split()
 
 
-def _gh(top: Path, words: Sequence[str], *, given: str = "") -> str:
+def _gh(top: Path, words: Sequence[str], *, given: str = "", consequence: str = _UNCHANGED) -> str:
     """Runs gh at `top` and gives what it printed. Raises `Failed`."""
     check()
     kept = {name: value for name, value in os.environ.items() if contract.is_for_others(name)}
@@ -161,9 +176,9 @@ def _gh(top: Path, words: Sequence[str], *, given: str = "") -> str:
             timeout=TIMEOUT_S,
         )
     except subprocess.TimeoutExpired:
-        raise Failed(what, f"it timed out after {TIMEOUT_S:g} s") from None
+        raise Failed(what, f"it timed out after {TIMEOUT_S:g} s", consequence=consequence) from None
     if done.returncode:
-        raise Failed(what, done.stderr, "gh auth status; then the same again")
+        raise Failed(what, done.stderr, "gh auth status; then the same again", consequence=consequence)
     return done.stdout.strip()
 
 

@@ -77,7 +77,27 @@ def test_what_is_no_passing_failure_is_told_at_once(repo: Path, gh: StandIn, sai
         forge.pull_request(repo, **WANTED)
     assert said in str(caught.value)
     assert "tried" not in str(caught.value)
+    assert caught.value.consequence.startswith("swarm/r/staging is pushed")
     assert kinds(gh) == ["pr list"]
+
+
+@pytest.mark.parametrize("listed", ["<html>", "7", "[7]", '[{"title": "x"}]', '{"url": "x"}'])
+def test_what_gh_answers_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repo: Path, listed: str
+) -> None:
+    """A gh that ends well and prints what is no list, or names no pull request, is told of, and that the branch is pushed."""
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    (folder / "gh").write_text(f"#!/bin/sh\n[ $2 = create ] || echo '{listed}'\n")
+    (folder / "gh").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+    with pytest.raises(forge.Failed, match=r"something else than a list") as caught:
+        forge.pull_request(repo, **WANTED)
+    assert "swarm/r/staging is pushed" in caught.value.consequence
+    (folder / "gh").write_text("#!/bin/sh\n[ $2 = create ] || echo '[]'\n")
+    with pytest.raises(forge.Failed, match="named no pull request") as caught:
+        forge.pull_request(repo, **WANTED)
+    assert "swarm/r/staging is pushed" in caught.value.consequence
 
 
 def test_a_push_moves_branches_there_and_forces_nothing(repo: Path, remote: Path, gh: StandIn) -> None:
@@ -103,7 +123,7 @@ def test_a_remote_that_is_away_is_tried_again(
         forge.push(repo, "away", [("refs/heads/main", "main")])
     assert len(waits) == 3
     git(repo, "remote", "add", "nowhere", str(repo / "nothing.git"))
-    with pytest.raises(SwarmError, match="was not pushed to"):
+    with pytest.raises(SwarmError, match=r"was not pushed to: .*[^.]\.\n"):
         forge.push(repo, "nowhere", [("refs/heads/main", "main")])
     assert len(waits) == 3
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from swarm.audit.folding import fold
 from swarm.core.places import Places
 from swarm.daemon import rebuild, recovery
 from swarm.edge import git
-from swarm.edge.journal import Journal, Record, record_of
+from swarm.edge.journal import Journal, Record, data_of, record_of
 from swarm.errors import SwarmError
 from tests.stories import snapshot as everything
 from tests.unit.test_random_walk import walk
@@ -32,6 +33,10 @@ def history() -> list[Record]:
 @pytest.fixture
 def places(tmp_path: Path, history: list[Record]) -> Places:
     """A state folder whose daemon has ended in good order."""
+    return closed(tmp_path, history)
+
+
+def closed(tmp_path: Path, history: list[Record]) -> Places:
     places = Places(tmp_path / "state")
     places.state.mkdir()
     with recovery.open_journal(places) as journal:
@@ -80,6 +85,23 @@ def test_damage_is_noticed_or_harmless(places: Places) -> None:
         else:
             assert found == right
     assert noticed > CUTS + FLIPS // 2
+
+
+def test_an_audit_tells_of_damage(tmp_path: Path, history: list[Record]) -> None:
+    """An audit of a damaged file says that it is damaged, and never fails itself: a page that is half there has anything in its
+    columns. That comes about where the file is small."""
+    places = closed(tmp_path, history[:60])
+    whole = places.journal.read_bytes()
+    for content in [*damages(whole)][-CUTS:]:
+        places.journal.write_bytes(content)
+        assert any(breach.invariant == "I18" for breach in fold(places).breaches)
+
+
+@pytest.mark.parametrize("text", [None, 7, "7", "[1]", "null", "{", b"\xff"])
+def test_a_record_without_its_text_is_damage(text: Any) -> None:
+    """A damaged page may have anything in any column: what is no text of a JSON table is damage like any other."""
+    with pytest.raises(ValueError, match=r"JSON|Expecting|decode|object|sequence"):
+        data_of(("event", 1.0, "TaskLanded", "run", "task", 1, text))
 
 
 def test_a_damaged_journal_is_rebuilt_as_it_was(places: Places, repo: Path) -> None:

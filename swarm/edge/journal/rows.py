@@ -120,7 +120,10 @@ def data_of(record: Record) -> dict[str, Any]:
     if attempt is not None:
         data["attempt"] = attempt
     if text != "{}":
-        data.update(json.loads(text))
+        try:
+            data.update(json.loads(text))
+        except TypeError as error:  # no text, or of no table: SQLite's columns hold anything
+            raise ValueError(str(error)) from error
     return data
 
 
