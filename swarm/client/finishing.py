@@ -291,6 +291,8 @@ def open_task(session: Session, task: str, run: str | None, attempt: int | None)
     place, newest, laid_out = kept.open_worktree(
         session.top, session.state, run_id, str(found["id"]), attempt
     )
+    if newest is None and laid_out:
+        session.note("Nothing of it is on a branch; what lay in its worktree was put aside as it was:")
     if newest is not None and newest["elsewhere"]:
         head = f"From {newest['branch']}" if laid_out else f"Besides, {telling.LEFT_ELSEWHERE}"
         session.note(f"{protocol.printable(head)}:")

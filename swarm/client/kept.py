@@ -135,8 +135,11 @@ def open_worktree(
     """Gives the kept work of an attempt a worktree of its own again, detached; where it has one, that. Gives its path, what the
     newest recovery ref of the attempt keeps, None without one, and whether that is what lies there, since its branch has nothing.
 
-    It is an ordinary linked worktree; `git worktree remove` takes it away. Raises `Refused` while the attempt is under way.
+    It is an ordinary linked worktree; `git worktree remove` takes it away. Where all of the work is in a folder that was put
+    aside as it lay, that is the path. Raises `Refused` while the attempt is under way.
     """
+    from pathlib import Path
+
     from swarm.client.offline import attempt_of, find
     from swarm.core.model import ATTEMPT_ENDS, opened_worktree, slug
     from swarm.edge import git, saved
@@ -158,6 +161,8 @@ def open_worktree(
     newest = _documents(repository.common_dir, works)[-1] if works and works[-1].number else None
     if newest is not None and commit == attempt.base:
         return bring_back(top, state, newest, None), newest, True
+    if commit == attempt.base and os.path.isabs(attempt.saved) and os.path.isdir(attempt.saved):
+        return Path(attempt.saved), None, True
     return _opened(repository, state, run, opened_worktree(attempt.branch), commit), newest, False
 
 

@@ -169,13 +169,21 @@ def diff(session: Session, task: str, run: str | None, attempt: int | None) -> N
         session.note(f"Attempt {works.n} of {protocol.printable(task)} {ended} has changed:")
     patch = changes.patch(*whose, attempt=attempt, binary=not on_terminal)
     if not patch:
-        session.note(
-            f"{name} has changed nothing." if found.get("attempts") else f"{name} has had no attempt."
-        )
+        session.note(_no_patch(name, found, attempt))
     elif on_terminal:
         session.out(protocol.printable(patch.decode("utf-8", "replace"), keep_newlines=True))
     else:  # a pipe gets the bytes, so that git apply can read them
         session.out_bytes(patch)
+
+
+def _no_patch(name: str, task: dict[str, Any], n: int | None) -> str:
+    """Says why there is nothing to be shown of a task, or of its attempt `n`, and where what could not be committed lies."""
+    tried = [each for each in task.get("attempts") or [] if n in (None, each.get("n"))]
+    if not tried:
+        return f"{name} has had no attempt."
+    if aside := tried[-1].get("saved"):
+        return f"{name} has nothing on its branch; what lay in its worktree is kept in {protocol.printable(aside)}."
+    return f"{name} has changed nothing."
 
 
 @command("claims", shows=True)

@@ -29,9 +29,7 @@ from swarm.core import messages as m
 from swarm.core import plain, report, submission, suites
 from swarm.core.merge_queue import can_go_first
 from swarm.core.model import (
-    ATTEMPT_ENDS,
     TASK_ENDS,
-    Attempt,
     Finding,
     PlanSpec,
     Task,
@@ -41,9 +39,8 @@ from swarm.core.model import (
 from swarm.core.plain import as_told
 from swarm.core.run import Run
 from swarm.core.state import IllegalEvent, Swarm
-from swarm.core.undoing import Undoing, outlook
 from swarm.daemon import closing as closings
-from swarm.daemon import discarding, door, goals, intake, meant, reconcile
+from swarm.daemon import discarding, door, goals, intake, meant, reconcile, undoing
 from swarm.daemon.coordinator import Coordinator
 from swarm.daemon.execution import Execution
 from swarm.daemon.submitting import Submitter
@@ -438,7 +435,7 @@ class Api:
             )
         if task.state not in TASK_ENDS or task.state is TaskState.LANDED:
             raise Refused(
-                f'Task "{name}" {_stands(task)}; only a task that failed or was cancelled can be retried.',
+                f'Task "{name}" {meant.stands(task)}; only a task that failed or was cancelled can be retried.',
                 "Nothing was done.",
                 f"swarm undo {called} takes it off staging again"
                 if task.state is TaskState.LANDED
@@ -452,7 +449,7 @@ class Api:
         late = [name for name in wanted if not can_go_first(run, name)]
         if late:
             raise Refused(
-                f'Task "{late[0]}" {_stands(run.tasks[late[0]])}; only what waits in the merge queue can go first there.',
+                f'Task "{late[0]}" {meant.stands(run.tasks[late[0]])}; only what waits in the merge queue can go first there.',
                 "Nothing was done.",
                 f"swarm show {report.called(self.swarm, run, late[0])}",
             )
@@ -487,7 +484,7 @@ class Api:
                 called = report.called(self.swarm, run, task.spec.id)
                 landed = task.state is TaskState.LANDED
                 raise Refused(
-                    f'Task "{task.spec.id}" {_stands(task)} already.',
+                    f'Task "{task.spec.id}" {meant.stands(task)} already.',
                     consequence,
                     f"swarm undo {called} takes it off staging again" if landed else f"swarm show {called}",
                 )
@@ -598,68 +595,13 @@ class Api:
         """Has a finish given up that is not being carried over yet; what comes of it is the answer to whoever asked for it."""
         return Document({"heard": self.service.wishes.take_back((await self._body(request))["key"])})
 
-    # --- undoing
-
     async def undo(self, request: Request) -> Response:
         """Takes a landed task off staging again, or says what that would do."""
         body: shapes.UndoRequest = await self._body(request)
         run, (name,) = self._tasks(body.get("run"), [body["task"]])
-        task = run.tasks[name]
-        attempt = task.live
-        if attempt is not None and attempt.undoes:  # asked for before; whoever asks again waits for the same
-            change = None
-        else:
-            if task.state is not TaskState.LANDED:
-                return await self._undone_already(run, task)
-            change = outlook(run, name)
-        facts = _undo_facts(run, task, change)
-        if not body.get("preview"):
-            if change is not None:
-                await closings.look_at_staging(self.coordinator, self.edges, run, "Nothing was undone")
-                await self.coordinator.ask(m.UndoRequested(at=self.coordinator.now(), run=run.id, task=name))
-                attempt = task.attempts[-1]
-            assert attempt is not None
-            facts["commit"] = await self._undone(run, task, attempt)
-        landings = (
-            [landing for _, landing in attempt.undoes] if attempt is not None and attempt.undoes else []
-        )
-        if change is not None and not landings:
-            landings = [str(run.tasks[each].landed_commit) for each in change.undone]
-        facts["still_on"] = await asyncio.to_thread(lambda: self._still_on(landings, facts["commit"]))
-        return Document(facts)
-
-    def _still_on(self, landings: Sequence[str], undo: str | None) -> list[str]:
-        """Lists the user's branches that have a landing, of those that are undone newest first, and not the revert."""
-        common = self.edges.repository.common_dir
-        return git.branches_with(common, landings[-1], without=undo, leave_out="swarm/") if landings else []
-
-    async def _undone_already(self, run: Run, task: Task) -> Response:
-        if task.reason is not None and task.reason.code == "undone":
-            undo = task.reason.facts["commit"]
-            by = (each for other in run.tasks.values() for each in other.attempts if each.candidate == undo)
-            landings = [landing for each in by for _, landing in each.undoes]
-            still_on = await asyncio.to_thread(lambda: self._still_on(landings, undo))
-            return Document({**_undo_facts(run, task, None), "still_on": still_on})
-        raise Refused(
-            f'Task "{task.spec.id}" {_stands(task)}; only what has landed can be undone.', "Nothing was done."
-        )
-
-    async def _undone(self, run: Run, task: Task, attempt: Attempt) -> str:
-        """Waits for the end of an undo and gives its commit. Raises the reason why the task stays landed."""
-        await self.coordinator.until(lambda: attempt.step in ATTEMPT_ENDS)
-        if attempt.step not in ATTEMPT_ENDS:
-            raise SwarmError(
-                "The daemon stopped while it was undoing.", "The next one goes on with it.", "swarm start"
-            )
-        reason = attempt.reason
-        assert reason is not None
-        if reason.code == "undone":
-            return str(attempt.candidate)
-        kind = SwarmError if reason.code == "verify_failed" else Refused
-        raise kind(
-            f'Task "{task.spec.id}" was not undone: {reason.text}.',
-            f"It stays landed; staging of run {run.id} is as it was.",
-            f"undo what came after it first, or change it by hand on {staging_branch(run.id)}",
+        preview = bool(body.get("preview"))
+        return Document(
+            await undoing.undo(self.coordinator, self.edges, run, run.tasks[name], preview=preview)
         )
 
     async def clean(self, request: Request) -> Response:
@@ -708,27 +650,6 @@ class Api:
 
 def _paused(run: Run) -> list[str]:
     return [name for name, task in run.tasks.items() if task.paused and not run.discarding]
-
-
-def _undo_facts(run: Run, task: Task, change: Undoing | None) -> shapes.UndoAnswer:
-    """Says what an undo means; of one that is under way what it takes off, of one that is over nothing."""
-    live = task.live
-    under_way = [name for name, _ in live.undoes] if live is not None else []
-    return {
-        "run": run.id,
-        "task": task.spec.id,
-        "undone": list(change.undone) if change is not None else under_way,
-        "cancelled": list(change.cancelled) if change is not None else [],
-        "blocked": list(change.blocked) if change is not None else [],
-        "commit": None,
-        "still_on": [],
-    }
-
-
-def _stands(task: Task) -> str:
-    """Says where a task stands, after its name: it `is running`, `has landed`."""
-    had = task.state in (TaskState.LANDED, TaskState.FAILED)
-    return f"{'has' if had else 'is'} {task.state}"
 
 
 def _ending() -> NoDaemon:

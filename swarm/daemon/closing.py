@@ -231,7 +231,8 @@ class Closing:
             raise UsageError(
                 "The run started from no branch.", "Nothing was done.", "name one with --into BRANCH"
             )
-        target = self._edges.repository.branch_meant(asked)
+        repository = self._edges.repository
+        target = repository.branch_meant(repository.branch_named(asked) or asked)
         refuse_ours(target)
         await look_at_staging(self._coordinator, self._edges, run, f"Run {run.id} was not finished")
         if not preview:

@@ -19,7 +19,7 @@ import shlex
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from swarm.core import commands as cmd
@@ -318,6 +318,8 @@ class Finisher:
                 {"exit_code": 4},
             )
         for checkout in checkouts:
+            if replaced := self._replaced(checkout, outlook):
+                return _submodules_in_the_way(checkout, replaced)
             if theirs := self._look(checkout, outlook).theirs:
                 return _in_the_way(checkout, theirs)
         return None
@@ -414,6 +416,21 @@ class Finisher:
         step = f"see to that, and what git -C {checkout} status says; then swarm finish again"
         return Reason("error", f"{checkout}: {why}", about | {"exit_code": 1, "next_step": step})
 
+    def _replaced(self, checkout: Path, outlook: Outlook) -> list[str]:
+        """Lists the submodules that are checked out where something else is to be: for a file git deletes such a folder, clean or
+        not, with the branches, stashes and ignored files that are only there, and files of a folder it writes into it."""
+        there = [path for path in outlook.paths if os.path.lexists(checkout / path / ".git")]
+        new = self._entries(outlook.new) if there else {}
+        files = {path for path, facts in new.items() if not facts.startswith(git.GITLINK_MODE)}
+        folders = (
+            {str(folder) for path in files for folder in PurePosixPath(path).parents} if there else set()
+        )
+        return [
+            path
+            for path in there
+            if path in folders or not files.isdisjoint(accumulate(path.split("/"), "{}/{}".format))
+        ]
+
     def _hidden(self, checkout: Path, outlook: Outlook) -> dict[str, str]:
         """Gives the files with changes that git's status does not show, each with the option that has git look at it."""
         hidden = unseen(checkout, outlook.paths)
@@ -500,6 +517,15 @@ def _changed(checkout: Path, paths: tuple[str, ...]) -> dict[str, str]:
         if is_wanted or code in _UNMERGED or (code == "!!" and path.rstrip("/") in folders):
             changed[path] = code
     return changed
+
+
+def _submodules_in_the_way(checkout: Path, paths: Sequence[str]) -> Reason:
+    """Says that submodules would go with all that is only in them, and how to take them out."""
+    text = f"{checkout} has a submodule in {', '.join(paths[:5])}, where something else comes: what is only there would go too"
+    gone = shlex.join(["git", "-C", str(checkout), "submodule", "deinit", *paths[:5]])
+    step = f"move it away, or {gone}, which removes ignored files in it; then swarm finish again"
+    about = {"exit_code": 4, "paths": [*paths[:100]], "checkout": str(checkout), "next_step": step}
+    return Reason("dirty", text, about)
 
 
 def _in_the_way(checkout: Path, theirs: Mapping[str, str]) -> Reason:

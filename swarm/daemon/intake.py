@@ -233,7 +233,7 @@ def base_of(plan: PlanSpec, repository: git.Repository) -> tuple[str, str]:
                 _NOT_SUBMITTED,
                 "name another as its base, or none: then it starts from what is checked out",
             )
-        return (plan.base if repository.branch_commit(plan.base) else "", commit)
+        return repository.branch_named(plan.base), commit
     return repository.head_branch() or "", repository.head_commit()
 
 

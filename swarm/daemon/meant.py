@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from swarm.core import report
-from swarm.core.model import TaskState
+from swarm.core.model import Task, TaskState
 from swarm.core.run import Run
 from swarm.core.state import Swarm
 from swarm.errors import UsageError
@@ -73,3 +73,9 @@ def _in(run: Run, name: str) -> str | None:
         return name
     head, slash, rest = name.partition("/")
     return rest if slash and head == run.id and rest in run.tasks else None
+
+
+def stands(task: Task) -> str:
+    """Says where a task stands, after its name: it `is running`, `has landed`."""
+    had = task.state in (TaskState.LANDED, TaskState.FAILED)
+    return f"{'has' if had else 'is'} {task.state}"

@@ -631,7 +631,18 @@ def main(arguments: list[str]) -> int:
         with contextlib.suppress(OSError):  # before there is a log it goes to where a full disk is
             _log.error("daemon.failed", cause=error.cause, next_step=error.next_step)
         return error.exit_code
+    except OSError as error:  # the machine did not let it; what exactly it was doing is for the log
+        starter.tell(protocol.error_body(_not_let(error)))
+        raise
     return 0
+
+
+def _not_let(error: OSError) -> SwarmError:
+    return SwarmError(
+        f"The daemon could not start: {error}.",
+        "No daemon runs; what was there is as it was.",
+        "see to that, then the same command again; swarm doctor looks at the machine",
+    )
 
 
 def _give_back_import_path(users: str | None) -> None:

@@ -247,6 +247,67 @@ def test_what_would_be_overwritten_stops_it(swarm: Swarm) -> None:
     swarm.look_again()
 
 
+@pytest.mark.parametrize("becomes", ["file", "above", "folder", "nothing"])
+def test_a_submodule_whose_place_is_taken_keeps_what_only_it_has(swarm: Swarm, becomes: str) -> None:
+    """Git deletes the folder of a clean submodule for a file that comes there, with its branches and ignored files, and writes into
+    it for a folder. So it is for the user to take it out of the way; where only its entry goes, the folder stays."""
+    other = swarm.outside / "other"
+    git(swarm.outside, "init", "-q", str(other))
+    for name, value in (("user.name", "Ada"), ("user.email", "ada@example.org")):
+        git(other, "config", name, value)
+    commit(other, ".gitignore", "*.log\n")
+    commit(other, "f", "1\n")
+    git(swarm.top, "clone", "-q", str(other), "vendor/lib")
+    shutil.copy(other / ".git" / "config", swarm.top / "vendor/lib/.git/config")
+    git(
+        swarm.top, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(other), "vendor/lib"
+    )
+    git(swarm.top, "commit", "-q", "-m", "submodule")
+    lib = swarm.top / "vendor" / "lib"
+    mine = commit(lib, "mine", "mine\n")
+    git(lib, "switch", "-q", "--detach", "HEAD~1")
+    git(lib, "branch", "-f", "mine", mine)
+    (lib / "x.log").write_text("mine\n")
+    swarm.look_again()
+    comes = {
+        "file": "echo new > vendor/lib",
+        "above": "rmdir vendor 2>/dev/null; echo new > vendor",
+        "folder": "mkdir -p vendor/lib; echo new > vendor/lib/f",
+        "nothing": "git rm -q --cached .gitmodules; rm .gitmodules",
+    }
+    work = f"git rm -q --cached vendor/lib; rm -rf vendor/lib; {comes[becomes]}"
+    run = swarm.run(swarm.plan("sub", [swarm.task("t", work, claims=["vendor/**", "vendor", ".gitmodules"])]))
+    swarm.check_landed(run)
+    swarm("start")
+    if becomes != "nothing":
+        refused = swarm("finish", code=4).err
+        assert "has a submodule in vendor/lib, where something else comes" in refused
+        assert git(swarm.top, "status", "--porcelain") == ""
+        lib.rename(swarm.outside / "lib")
+        lib = swarm.outside / "lib"
+        lib.parent.mkdir(exist_ok=True)
+        (swarm.top / "vendor" / "lib").mkdir()
+    assert swarm("finish", "--json").json["finish"]["outcome"] == "finished"
+    assert ((lib / "x.log").read_text(), git(lib, "show", "mine:mine")) == ("mine\n", "mine")
+    swarm.look_again()
+    where = {"file": "vendor/lib", "above": "vendor", "folder": "vendor/lib/f"}
+    if becomes in where:
+        assert (swarm.top / where[becomes]).read_text() == "new\n"
+
+
+def test_branches_go_by_their_long_names_too(swarm: Swarm) -> None:
+    """What git takes as the name of a branch names it here: as the base of a plan, which is then its target, and to `--into`."""
+    git(swarm.top, "branch", "side")
+    run = swarm.run(swarm.plan("long", [swarm.task("t")], base="refs/heads/main"))
+    assert run["base"]["branch"] == "main"
+    swarm("start")
+    assert swarm("finish", "--json", "--run", "long").json["finish"]["into"] == "main"
+    done = swarm("finish", "--into", "heads/side", "--run", "long", "--json").json["finish"]
+    assert (done["into"], git(swarm.top, "log", "-1", "--format=%s", "side")) == ("side", "Land t: Task t")
+    swarm.look_again()
+    assert git(swarm.top, "for-each-ref", "--format=%(refname)", "refs/heads/refs", "refs/heads/heads") == ""
+
+
 def test_a_target_that_stands_for_another_branch_moves_its_checkout(swarm: Swarm) -> None:
     """Where HEAD, or the branch that is named, is a symbolic ref, as the old name of a branch that was renamed, the branch that it
     comes to is finished into, and its checkout goes along: else the next commit there would take all back."""

@@ -63,6 +63,16 @@ def lands_once(swarm: Swarm, *names: str) -> None:
     assert sorted(swarm.landings("r")) == sorted(names)
 
 
+def test_a_daemon_that_the_machine_lets_do_nothing_says_so(swarm: Swarm) -> None:
+    """What can't be made where it has to be is one sentence with a next step to who starts it, and details for the log alone."""
+    place = swarm.outside / ("x" * 300)
+    said = swarm("start", XDG_CACHE_HOME=str(place), code=1).err
+    assert said.startswith("The daemon could not start: [Errno 36] File name too long")
+    assert "swarm doctor" in said
+    assert "Traceback" not in said
+    assert "Traceback" in (swarm.top / ".git/swarm/log/start.log").read_text()
+
+
 def test_twenty_starts_at_once(swarm: Swarm) -> None:
     """Of twenty starts at the same moment one daemon comes, each of them ends with 0, and all tell of the same one."""
     with ThreadPoolExecutor(20) as pool:

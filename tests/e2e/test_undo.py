@@ -133,6 +133,17 @@ def test_an_undo_that_nobody_waits_for_goes_on_and_can_be_given_up(
     swarm("audit")
 
 
+def test_who_waits_for_an_undo_that_is_given_up_is_told_so(swarm: Swarm) -> None:
+    """Another one gave it up: nothing came after what was to be undone, and the same again is all there is to do."""
+    asked = undo_under_way(swarm, "given-up")
+    swarm("cancel", "base")
+    err = asked.communicate(timeout=PATIENCE_S)[1]
+    assert asked.returncode == 4
+    assert "was not undone: it was cancelled" in err
+    assert "Next: swarm undo given-up/base, if it is to go all the same" in err
+    swarm.open("suite")
+
+
 def test_an_undo_survives_the_death_of_the_daemon(swarm: Swarm) -> None:
     """An undo whose daemon is killed while it is verified is finished by the next one."""
     asked = undo_under_way(swarm, "dies")

@@ -205,6 +205,26 @@ def test_the_newest_of_what_was_left_elsewhere_is_laid_out(swarm: Swarm) -> None
     ]
 
 
+def test_work_that_git_would_not_take_is_shown_where_it_lies(swarm: Swarm) -> None:
+    """What could not be committed was put aside as it lay: `diff` says where, instead of that nothing was changed, and `worktrees
+    open` leads there, and not to a worktree of the base."""
+    git(swarm.top, "config", "core.safecrlf", "true")
+    git(swarm.top, "config", "core.autocrlf", "input")
+    task = swarm.task("t", r"printf 'a\r\nb\n' > out", claims=["out"], attempts=1)
+    swarm.look_again()
+    swarm.run(swarm.plan("crlf", [task]), code=1)
+
+    def place() -> str:
+        return str(task_of(swarm.run_of("crlf"), "t")["attempts"][0]["saved"] or "")
+
+    wait_until(place)  # it is put aside once the attempt has ended
+    kept = place()
+    assert f"what lay in its worktree is kept in {kept}" in swarm("diff", "t").err
+    opened = swarm("worktrees", "open", "t")
+    assert "put aside as it was" in opened.err
+    assert (opened.out.strip(), (Path(kept) / "out").read_bytes()) == (kept, b"a\r\nb\n")
+
+
 @pytest.mark.parametrize("how", ["running", "killed"])
 def test_worktrees_deleted_under_workers(swarm: Swarm, how: str) -> None:
     """Rows 69, 101: with `.worktrees` deleted and pruned under a live worker, while the daemon runs or is down, the attempt is lost

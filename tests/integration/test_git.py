@@ -327,6 +327,28 @@ def test_a_checkout_whose_git_folder_is_elsewhere_is_found(repo: Path, tmp_path:
     assert user.worktrees_of_branch("side") == [tmp_path / "side"]
 
 
+def test_a_branch_is_known_by_any_of_its_names(repo: Path) -> None:
+    """By its own name first, which may look like a longer one of another; what is no branch has none."""
+    sh(repo, "branch", "heads/main")
+    sh(repo, "tag", "v1")
+    user = git.Repository.discover(repo)
+    names = {name: user.branch_named(name) for name in ("main", "heads/main", "refs/heads/main", "HEAD", "@")}
+    assert names == {
+        "main": "main",
+        "heads/main": "heads/main",
+        "refs/heads/main": "main",
+        "HEAD": "main",
+        "@": "main",
+    }
+    assert [user.branch_named(name) for name in ("v1", "refs/tags/v1", "none", user.head_commit())] == [
+        ""
+    ] * 4
+    sh(repo, "branch", "-D", "heads/main")
+    assert user.branch_named("heads/main") == "main"
+    sh(repo, "checkout", "-q", "--detach")
+    assert user.branch_named("HEAD") == ""
+
+
 def test_a_branch_that_stands_for_another_is_that_one(repo: Path, tmp_path: Path) -> None:
     """A symbolic ref, which who renamed a branch leaves under the old name, also over several: what is checked out by it is a
     checkout of the one that it comes to in the end, and of no other."""

@@ -130,6 +130,14 @@ class Repository:
         """Gives the commit of the local branch `name` (without `refs/heads/`), or None."""
         return read_ref(self.common_dir, f"refs/heads/{name}")
 
+    def branch_named(self, name: str) -> str:
+        """Gives the local branch that somebody calls by any of the names that git has for it (`main`, `heads/main`,
+        `refs/heads/main`; `HEAD` for the one that is checked out), or "" where that is none."""
+        if name in ("HEAD", "@"):
+            return self.head_branch() or ""
+        names = (name, name.removeprefix("heads/"), name.removeprefix("refs/heads/"))
+        return next((each for each in names if self.branch_commit(each)), "")
+
     def branch_meant(self, name: str) -> str:
         """Gives the branch that `name` stands for: another one where it is a symbolic ref, as git makes of one that was renamed."""
         return end_of(self.common_dir, f"refs/heads/{name}").removeprefix("refs/heads/")
