@@ -225,6 +225,15 @@ def _member(read: dict[str, Any], number: int, root: Path) -> Member:
     )
 
 
+def record_of(path: Path) -> Path | None:
+    """Gives git's record of the worktree at `path` as the pool that it is a member of knows it; None where it is of no pool."""
+    try:
+        read = json.loads((path.parent / RECORDS / f"{path.name}.json").read_text("utf-8"))
+        return _member(read, number_of(path), path.parent).admin
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def sign_of(path: Path) -> str:
     """Gives how the paths of files begin that are there while a program is shut in in the worktree of a pool at `path`, and stay
     where nobody saw all of it end."""

@@ -309,11 +309,11 @@ def disown(tree: LinkedTree, there: Path, *, lock: LockHeld) -> None:
     _unlink(tree.admin / MARKER)
 
 
-def of_another(tree: LinkedTree) -> bool:
-    """Tells whether the folder of a record is a worktree of another repository: this one was copied from it, records and all."""
-    claimed = points_to(tree.path)
+def of_another(tree: LinkedTree, named: Path | None) -> bool:
+    """Tells whether the folder of a record is a worktree of another repository, this one having been copied from it, records and
+    all: by the record that is `named` as its own."""
     try:
-        return claimed is not None and not os.path.samefile(claimed.parent, tree.admin.parent)
+        return named is not None and not os.path.samefile(named.parent, tree.admin.parent)
     except FileNotFoundError:
         return False
 

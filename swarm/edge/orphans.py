@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.core.model import STAGING_WORKTREE, staging_branch
-from swarm.edge import git, linked
+from swarm.edge import git, leases, linked
 from swarm.edge.ground import POOL
 
 
@@ -58,7 +58,9 @@ def divided(common: Path) -> tuple[list[linked.LinkedTree], list[linked.LinkedTr
     mine: list[linked.LinkedTree] = []
     of_others: list[linked.LinkedTree] = []
     for tree in linked.records(common):
-        (of_others if linked.of_another(tree) else mine).append(tree)
+        # While a worker has it, its folder names a git folder of the worker's own, or whatever that writes there: the pool knows.
+        named = leases.record_of(tree.path) or linked.points_to(tree.path)
+        (of_others if linked.of_another(tree, named) else mine).append(tree)
     return mine, of_others
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from swarm.edge import git, secluded
+from swarm.edge import git, orphans, secluded
 from swarm.edge.keeping import REFUSALS
 from swarm.edge.saved import is_in_between, saved, staged_part
 from swarm.edge.secluded import SHARED_OBJECTS
@@ -302,3 +304,17 @@ def test_a_folder_without_rights_comes_home(repo: Path, pool: Pool, inside: Insi
             if not os.path.islink(path):
                 os.chmod(path, 0)
     assert collect(pool, inside.tree, base).commits == 1
+
+
+def test_a_worktree_at_work_is_of_this_repository(repo: Path, inside: Inside, tmp_path: Path) -> None:
+    """Whatever its worktree names as its git folder, a worker's record is this repository's and nobody's to remove; in a copy
+    of the repository the record is of another one."""
+    admin = repo / ".git" / "worktrees" / inside.admin.name
+    shutil.copytree(repo / ".git", tmp_path / "copy.git", symlinks=True)
+    for text in ((inside.tree / ".git").read_text(), f"gitdir: {tmp_path}/copy.git/worktrees/{admin.name}\n"):
+        (inside.tree / ".git").write_text(text)
+        mine, of_others = orphans.divided(repo / ".git")
+        assert ([tree.admin for tree in mine], of_others) == ([admin], [])
+        assert orphans.find(repo / ".git", (), before=math.inf) == []
+        mine, of_others = orphans.divided(tmp_path / "copy.git")
+        assert (mine, [tree.path for tree in of_others]) == ([], [inside.tree])
