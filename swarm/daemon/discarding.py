@@ -56,7 +56,8 @@ def refusal(run: str, holds: Sequence[Loss]) -> Refused:
 class Ground:
     """What the journal says of a run, taken down at one moment: `live` are tasks with an attempt under way, `work` the commits of
     attempts that have not landed, by task, `landed` those of all attempts at tasks that have, by the task's slug and the attempt,
-    `working` the leases of attempts under way, `staging` where staging stands, `worktrees` the names of its folders."""
+    `collected` those of all attempts, `working` the leases of attempts under way, `staging` where staging stands, `worktrees` the
+    names of its folders."""
 
     run: str
     base: str
@@ -65,6 +66,7 @@ class Ground:
     working: tuple[str, ...]
     work: dict[str, tuple[str, ...]]
     landed: dict[tuple[str, int], str]
+    collected: frozenset[str]
     worktrees: tuple[str, ...]
 
 
@@ -89,6 +91,9 @@ def ground(run: Run) -> Ground:
         ),
         work=work,
         landed=landed,
+        collected=frozenset(
+            a.head for task in run.tasks.values() for a in task.attempts if a.head is not None
+        ),
         worktrees=run.worktree_names(),
     )
 
@@ -136,9 +141,11 @@ class Discarder:
             tail = each.branch.partition("/saved/")[2]
             found.append((f"saved/{tail}", f"{each.branch} keeps what lay in a worktree", (each.commit,)))
         for ref, commit in branches.items():
-            if ref not in known and f"/{of.run}/task/" not in ref:
+            # That of an attempt stands where its work was collected: elsewhere, somebody has committed on it, or made it.
+            if ref not in known and (f"/{of.run}/task/" not in ref or commit not in of.collected):
                 tail = ref.partition(f"/{of.run}/")[2]
-                found.append((f"branch/{tail}", f"a branch of your own, swarm/{of.run}/{tail}", (commit,)))
+                what = "commits of your own on" if "/task/" in ref else "a branch of your own,"
+                found.append((f"branch/{tail}", f"{what} swarm/{of.run}/{tail}", (commit,)))
         stand = {tree.path: head for tree in self._worktrees(of.run, of.worktrees) if (head := tree.head())}
         made = git.reached_by_none(self.repository.common_dir, [*stand.values()], besides="")
         for path, head in stand.items():

@@ -116,6 +116,29 @@ def test_work_that_is_nowhere_else_is_named_and_kept(swarm: Swarm) -> None:
     check_gone(swarm, "r")
 
 
+def test_commits_of_a_person_on_the_branch_of_an_attempt_are_held(swarm: Swarm) -> None:
+    """What somebody committed on the branch of an attempt, landed or not, or on one with the name of one that there never was, is
+    work of its own: it has its own name. Where such a branch was only moved back, nothing is asked for."""
+    failing = swarm.task("kept", "echo x > kept; exit 1", claims=["kept"], attempts=1)
+    swarm.run(swarm.plan("r", [swarm.task("a"), swarm.task("b"), failing]), code=1)
+    swarm("finish", "--partial")
+    swarm.look_again()
+    for branch in ("swarm/r/task/a/1", "swarm/r/task/kept/1"):
+        git(swarm.top, "branch", "--force", branch, made_on(swarm, branch))
+    git(swarm.top, "branch", "swarm/r/task/a/9", made_on(swarm, "main"))
+    git(swarm.top, "branch", "--force", "swarm/r/task/b/1", "main~1")
+    names = [each["name"] for each in swarm("discard", "r", "--dry-run", "--json").json["holds"]]
+    assert sorted(names) == ["branch/task/a/1", "branch/task/a/9", "branch/task/kept/1", "kept"]
+    refused = swarm("discard", "r", "--force", "--yes", "kept", code=4)
+    assert "branch/task/a/1: commits of your own on swarm/r/task/a/1" in refused.err
+    swarm("discard", "r", "--force", *(word for name in names for word in ("--yes", name)))
+    check_gone(swarm, "r")
+
+
+def made_on(swarm: Swarm, commit: str) -> str:
+    return git(swarm.top, "commit-tree", f"{commit}^{{tree}}", "-p", commit, "-m", "mine")
+
+
 def test_work_that_is_on_another_branch_is_not_held(swarm: Swarm) -> None:
     """What a person has put on a branch of their own, or finished, is not asked for again."""
     failing = swarm.task("kept", "echo x > kept; exit 1", claims=["kept"], attempts=1)

@@ -331,6 +331,7 @@ def _left_unreadable(ended: Ended) -> tuple[cmd.Collect, str]:
 
 def _held(ended: Ended, working: tuple[str, ...] = ()) -> list[str]:
     """Names what a discard of the run says that it would lose."""
+    branches = edge_git.refs_below(ended.execution.edges.repository.common_dir, "refs/heads/swarm/r/task/")
     ground = Ground(
         run="r",
         base=ended.base,
@@ -339,6 +340,7 @@ def _held(ended: Ended, working: tuple[str, ...] = ()) -> list[str]:
         working=working,
         work={},
         landed={},
+        collected=frozenset(branches.values()),
         worktrees=("staging",),
     )
     return [each.name for each in ended.execution.discarder().losses(ground)]
