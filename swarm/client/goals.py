@@ -232,7 +232,7 @@ def lessons(session: Session, forget: tuple[str, ...], everything: bool) -> None
     from swarm.client import offline
 
     if everything:
-        forget = tuple(each["id"] for each in offline.lessons(session.state))
+        forget = (*forget, *(each["id"] for each in offline.lessons(session.state)))
     if forget:
         forgotten(session, forget)
     found = offline.lessons(session.state)

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from swarm.core.model import Task
+
 LESSONS_MAX = 100  # kept; the one that was longest not met goes first
 OFFERED_MAX = 20  # told to a run: those met last
 TEXT_MAX = 300
@@ -35,9 +37,15 @@ class Lesson:
 
 
 def learn(
-    known: dict[str, Lesson], kind: str, at: float, run: str, task: str, data: Mapping[str, Any]
+    known: dict[str, Lesson],
+    kind: str,
+    at: float,
+    run: str,
+    task: str,
+    data: Mapping[str, Any],
+    about: Task | None = None,
 ) -> None:
-    """Takes in what a fact of this kind teaches, if anything."""
+    """Takes in what a fact of this kind teaches, if anything; `about` is the task that it tells of, where that is still known."""
     if kind == "TaskHandedBack" and data.get("code") == "conflict" and data.get("paths"):
         paths = ", ".join(sorted(map(str, data["paths"]))[:5])
         text = f"Work side by side conflicted in {paths}: let one task alone change that, or the tasks go one after the other."
@@ -47,7 +55,8 @@ def learn(
         text = f'The suite "{name}" is flaky: it was red, then green on the same commit.'
         _note(known, "flaky", name, text, run, at)
     elif kind == "TaskFailed" and data.get("code") in _ABOUT_THE_WORK:
-        text = f"Tried, and it did not land: {task}. {data.get('text', '')}"
+        why = str(data.get("text", "")).rstrip(".")
+        text = f"Tried, and it did not land: {_what(task, about)}. Why: {why}.{_said(about)}"
         _note(known, "failed", f"{run}/{task}", text, run, at)
     elif kind == "TaskLanded" and known:
         known.pop(_id("failed", f"{run}/{task}"), None)
@@ -77,6 +86,19 @@ def forget(known: dict[str, Lesson], wanted: Iterable[str]) -> None:
     """Forgets lessons; one that is met again is learned again."""
     for name in wanted:
         known.pop(name, None)
+
+
+def _what(task: str, about: Task | None) -> str:
+    """Says what was wanted: a later run has no task of that id."""
+    title = "" if about is None else about.spec.title.strip().rstrip(".")
+    return f"{title} ({task})" if title not in ("", task) else task
+
+
+def _said(about: Task | None) -> str:
+    """Says what the last worker wrote of what it tried."""
+    attempt = None if about is None else about.attempt
+    summary = "" if attempt is None else attempt.result.summary.strip()
+    return f" Its worker said: {summary}" if summary else ""
 
 
 def _id(kind: str, key: str) -> str:

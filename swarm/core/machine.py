@@ -75,13 +75,20 @@ def step(swarm: Swarm, event: m.Event) -> Turn:
     swarm.last_at = event.at
     for fact in turn.facts:
         if fact.type in lessons.TEACH:
-            lessons.learn(swarm.lessons, fact.type, fact.at, fact.run or "", fact.task or "", fact.data)
+            _learn(swarm, fact)
     if troubled and not swarm.trouble:
         swarm.capacity = admission.Decision(0, "measuring", 0)
     scheduling.start_what_may(turn)
     if troubled is not bool(swarm.trouble) and swarm.measuring is None:  # else the readings tell
         turn.tell("CapacityChanged", None, slots_open=swarm.capacity.slots_open, reason=swarm.capacity.reason)
     return turn
+
+
+def _learn(swarm: Swarm, fact: m.Fact) -> None:
+    of_run, of_task = fact.run or "", fact.task or ""
+    run = swarm.runs.get(of_run)
+    about = None if run is None else run.tasks.get(of_task)
+    lessons.learn(swarm.lessons, fact.type, fact.at, of_run, of_task, fact.data, about)
 
 
 def _settle(turn: Turn, run: Run) -> None:

@@ -235,6 +235,7 @@ def test_what_a_run_taught_is_told_to_the_next_and_taken_back(swarm: Swarm) -> N
     swarm.run(swarm.plan("second", [swarm.task("b", look)]))
     assert f"- {lesson['text']}" in str(swarm.content("second", "out"))
     swarm("lessons", "--forget", lesson["id"])
-    assert "no lesson" in swarm("lessons", "--forget", lesson["id"], code=2).err
+    for more in ((), ("--forget-all",)):
+        assert "no lesson" in swarm("lessons", "--forget", lesson["id"], *more, code=2).err
     swarm.run(swarm.plan("third", [swarm.task("c", look)]))
     assert "tricky" not in str(swarm.content("third", "out"))

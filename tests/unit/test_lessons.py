@@ -6,7 +6,7 @@ from swarm.core import commands as cmd
 from swarm.core import lessons
 from swarm.core import messages as m
 from swarm.core.lessons import LESSONS_MAX, OFFERED_MAX, Lesson
-from swarm.core.model import TaskSpec
+from swarm.core.model import TaskSpec, WorkerResult
 from swarm.worker import agents
 from tests.builders import a_plan, a_task
 from tests.stories import Story, a_story
@@ -54,6 +54,19 @@ def test_what_did_not_land_is_told_until_it_does() -> None:
     story.measure()
     story.land("a")
     assert story.swarm.lessons == {}
+
+
+def test_a_failure_says_what_was_wanted_and_what_was_tried() -> None:
+    """Row 125: a later run knows no task of the id, so the lesson has its title, and what its worker said of what it tried."""
+    story = a_story(a_plan(a_task("a", title="Parse dates.", attempts=1)))
+    story.up("a")
+    story.exit("a", 3, result=WorkerResult(summary="A regular expression\nfor each format"))
+    story.collect("a")
+    (lesson,) = story.swarm.lessons.values()
+    assert lesson.text == (
+        "Tried, and it did not land: Parse dates (a). Why: the worker ended with exit code 3. "
+        "Its worker said: A regular expression for each format"
+    )
 
 
 def test_flaky_suites_are_lessons_and_all_is_bounded() -> None:
