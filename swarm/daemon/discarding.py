@@ -166,6 +166,8 @@ class Discarder:
         for tree in self._worktrees(of.run, of.worktrees):
             if tree.path.is_dir() and opened.is_dirty(tree, self.pool.objects):
                 yield f"worktree/{tree.path.name}", f"there are changes in {tree.path}"
+            elif inside := opened.in_submodules(tree):
+                yield f"worktree/{tree.path.name}", f"of {tree.path}, {inside}"
 
     def _uncollected(self, of: Ground) -> Iterator[tuple[str, str]]:
         """Lists what lies in worktrees of the pool that was not collected: git could not read it, or it came later."""

@@ -504,7 +504,8 @@ class Collector:
         if not (links or was or submodules.left(self.tree)):
             return []
         draft = self.aside.with_suffix(".module")
-        return submodules.Look(self.tree, draft, known, self.reader).work(links)
+        told = submodules.Look(self.tree, draft, known, self.reader).work(links)
+        return [f"The submodule {path} holds work that can't land with it: {what}." for path, what in told]
 
     def _submodules(self) -> set[str]:
         try:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from swarm.core.model import Cleaned
-from swarm.edge import git, ground, linked, saved, survey
+from swarm.edge import git, ground, linked, saved, submodules, survey
 from swarm.edge.difference import UNSTAGED, as_checked_out
 from swarm.edge.leases import hide_root
 from swarm.edge.leftovers import Work
@@ -58,7 +58,8 @@ def below(common: Path, folder: Path) -> list[LinkedTree]:
 
 def is_dirty(tree: LinkedTree, objects: git.Objects) -> bool:
     """Tells whether a worktree holds changes, or files that git does not ignore; what is as it was checked out is no change."""
-    found = [entry for entry in git.decode(tree.git("status", "--porcelain", "-z").out).split("\0") if entry]
+    status = tree.git("status", "--porcelain", "-z", "--ignore-submodules=none")
+    found = [entry for entry in git.decode(status.out).split("\0") if entry]
     if not all(entry.startswith(" M ") for entry in found):
         return True
     nobodys = as_checked_out(tree.path, tree.git(*UNSTAGED).out, objects.sizes) if found else ()
@@ -75,15 +76,41 @@ def why_kept(tree: LinkedTree, objects: git.Objects) -> str:
     return ""
 
 
+def in_submodules(tree: LinkedTree) -> str:
+    """Says what submodules of a worktree hold that is nowhere else and no ref of ours can keep, "" where that is nothing: files of
+    their own, and commits, also of a branch or a stash, which git shows as no change. Their git folders go with its record."""
+    head = tree.head()
+    if head is None:
+        return ""
+    links = submodules.links(tree, tree.admin / "index", head)
+    if not links and submodules.left(tree) is None:
+        return ""
+    # Not what the worktree's own commits say of a submodule: a person may have committed that there before it was pushed.
+    told = submodules.Look(tree, tree.admin / "swarm-looking", {head}).commits(links)
+    told += [(path, "changed or new files") for path in _edited(tree) if path in links]
+    return "; ".join(f"its submodule {path} has {what}" for path, what in told)
+
+
+def _edited(tree: LinkedTree) -> list[str]:
+    """Lists the submodules in which git sees files changed, or new ones."""
+    if not tree.path.is_dir():
+        return []
+    asked = ("status", "--porcelain=v2", "-z", "--no-renames", "--ignore-submodules=none")
+    entries = git.decode(tree.git(*asked).out).split("\0")
+    changed = [entry.split(" ", 8) for entry in entries if entry.startswith("1 ")]
+    return [entry[8] for entry in changed if entry[2][:1] == "S" and entry[2][2:] != ".."]
+
+
 def clean(
     trees: Iterable[LinkedTree], saver: saved.Saver, *, force: bool, lock: Path, trash: Path
 ) -> list[Cleaned]:
-    """Removes opened worktrees of which nothing would be lost; with `force` the others too, saving what is in them first."""
+    """Removes opened worktrees of which nothing would be lost; with `force` the others too, saving what is in them first: not those
+    with something in a submodule."""
     done = []
     for tree in trees:
-        why, place = why_kept(tree, saver.objects), ""
-        if why and not force:
-            done.append(Cleaned(str(tree.path), False, why))
+        why, inside, place = why_kept(tree, saver.objects), in_submodules(tree), ""
+        if inside or (why and not force):
+            done.append(Cleaned(str(tree.path), False, inside or why))
             continue
         if why and tree.path.is_dir():
             place = saver.keep(

@@ -104,13 +104,25 @@ class Look:
     known: set[str]
     reader: git.Reader | None = None
     _seen: set[Path] = field(default_factory=set)
-    _told: list[str] = field(default_factory=list)
+    _told: list[tuple[str, str]] = field(default_factory=list)
 
-    def work(self, paths: Mapping[str, str]) -> list[str]:
-        """Says of each submodule in a sentence what it holds that is nowhere else; `paths` gives the commit that each is to be at.
+    def work(self, paths: Mapping[str, str]) -> list[tuple[str, str]]:
+        """Says of each submodule, by its path, what it holds that is nowhere else; `paths` gives the commit that each is to be at.
         Raises GitEnded, and GitError and OSError where the machine is in trouble."""
         for path, commit in sorted(paths.items()):
             self._look(path, commit, 0)
+        return self._with_the_rest()
+
+    def commits(self, paths: Collection[str]) -> list[tuple[str, str]]:
+        """Says of these submodules, and of those in them, which have commits that are nowhere else: of a worktree of a person's,
+        whose files their own git looks at. Raises as `work` does."""
+        for path in sorted(paths):
+            store = None if _is_away(self.tree.path, path) else _store(self.tree, self.tree.path / path)
+            if store is not None:
+                self._guarded(path, functools.partial(self._commits, store))
+        return self._with_the_rest()
+
+    def _with_the_rest(self) -> list[tuple[str, str]]:
         for store in stores(self.tree.admin / MODULES):
             if store not in self._seen:  # its folder is gone, or another's
                 name = os.path.relpath(store, self.tree.admin / MODULES)
@@ -132,7 +144,7 @@ class Look:
                 raise
             what = f"it can't be told what ({error.cause})"
         if what:
-            self._told.append(f"The submodule {path} holds work that can't land with it: {what}.")
+            self._told.append((path, what))
 
     def _look_into(self, path: str, commit: str, depth: int) -> str:
         folder = self.tree.path / path
