@@ -14,6 +14,9 @@ from typing import TypeVarTuple
 
 import pytest
 
+import swarm.dataclass
+
+swarm.dataclass.guarded = True  # before any class is made: whatever changes a frozen one fails its test
 if sys.dont_write_bytecode:
     # Where nothing compiled is kept beside the code, each of the thousands of programs that the tests start would compile it anew.
     sys.dont_write_bytecode = False

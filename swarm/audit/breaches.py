@@ -6,8 +6,10 @@ Rules for editing: the numbers are public and are those of docs/explanation/inva
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from swarm.dataclass import dataclass
 
 SCHEMA = 1
 TOLD_MAX = 20  # breaches of one invariant that are told one by one

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from swarm.core.invariants import forgotten, invariants
 from swarm.core.places import Places
 from swarm.core.rebuilt import LOST
 from swarm.core.state import IllegalEvent, Swarm, pending_commands
+from swarm.dataclass import dataclass
 from swarm.edge import discards
 from swarm.edge.journal import (
     Journal,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.audit import keeping, line, processes
@@ -19,6 +18,7 @@ from swarm.audit.surroundings import Surroundings
 from swarm.core.places import Places, state_of
 from swarm.core.run import Run
 from swarm.core.state import next_deadline
+from swarm.dataclass import dataclass
 from swarm.edge import git
 from swarm.edge.journal import Journal, ever_used
 from swarm.edge.landing import LandingRepository

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from swarm.audit.folding import Advance, Fold
 from swarm.core.astray import explain, way_back
 from swarm.core.model import Attempt, Step, staging_branch
 from swarm.core.run import Run
+from swarm.dataclass import dataclass
 from swarm.edge import git
 from swarm.edge.git import CommitFacts
 from swarm.edge.landing import LandingRepository, base_ref, staging_ref

@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from swarm.audit.breaches import Breach
@@ -20,6 +20,7 @@ from swarm.core.places import Places
 from swarm.core.run import Run
 from swarm.core.state import Swarm, pending_commands
 from swarm.daemon.verification import bench_key, finish_key
+from swarm.dataclass import dataclass
 from swarm.edge import git, linked, orphans, scratch
 from swarm.edge.follower import MOVE
 from swarm.edge.ground import POOL

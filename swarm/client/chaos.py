@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from swarm import crashpoints, protocol
 from swarm.client.killing import Daemons, Reached, Stuck, processes_of
 from swarm.client.options import ENDING, command, ended_by_signals, split
 from swarm.client.session import Session
+from swarm.dataclass import dataclass
 from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, UsageError
 
 RUN = "chaos"

@@ -16,12 +16,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import NamedTuple
 
 from swarm import crashpoints
 from swarm.client import connection
+from swarm.dataclass import dataclass
 
 READY_S = 120.0
 LOOK_S = 0.05

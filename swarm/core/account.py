@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from swarm.core.chronicle import NANO, UNDONE, Chronicle, Course, Kind, Stretch, Try
 from swarm.core.claims import OPAQUE_PREFIX
 from swarm.core.holdups import Holdups
 from swarm.core.plain import rfc3339
+from swarm.dataclass import dataclass
 
 SCHEMA = 1
 BUCKETS_MAX = 24  # parts of the run of which the velocity is told

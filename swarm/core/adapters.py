@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from swarm.dataclass import dataclass
 
 ANTHROPIC = "anthropic"  # the agent that is no program of somebody else's: swarm.worker.anthropic
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
 from swarm.core.model import Limits, Readings
+from swarm.dataclass import dataclass
 
 HYSTERESIS_POINTS = 2.0  # how far below a threshold a reading must be before the width grows again
 RELIEF_POINTS = 5.0  # how far the use of memory must have fallen before what was suspended goes on

@@ -12,11 +12,11 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from swarm.core import claims
 from swarm.core.model import Attempt, PhaseSpec, PlanSpec, Step, Task, TaskSpec, TaskState
 from swarm.core.run import Run
+from swarm.dataclass import dataclass
 
 Why = tuple[str, ...]
 _LIMITS = ("timeout_s", "no_output_s", "attempts", "priority", "memory_mb", "allow_empty")

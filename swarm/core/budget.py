@@ -9,12 +9,11 @@ gives the same to the cent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from swarm.core.admission import Decision
 from swarm.core.model import Limits, Reason, Spent, Task, WorkerResult
 from swarm.core.run import Run
 from swarm.core.state import Swarm
+from swarm.dataclass import dataclass
 
 DAY_S = 86400.0
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from swarm.core import discover
@@ -15,6 +15,7 @@ from swarm.core.discover import Project
 from swarm.core.document import Problem
 from swarm.core.graph import Overlaps, graph, overlaps
 from swarm.core.model import PlanSpec
+from swarm.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

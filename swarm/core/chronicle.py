@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Any, NamedTuple
 
 from swarm.core.claims import OPAQUE_PREFIX
 from swarm.core.model import Claim, Mode
+from swarm.dataclass import dataclass
 
 NANO = 1_000_000_000  # of a dollar: money is added up in whole numbers, so that every sum is exact
 UNDONE = "undone"  # why a task that has landed is cancelled

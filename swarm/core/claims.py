@@ -15,11 +15,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from swarm.core.model import Claim, Mode
+from swarm.dataclass import dataclass
 
 PATTERN_MAX_BYTES = 4096  # PATH_MAX on Linux: nothing longer can be a path in a worktree
 OPAQUE_PREFIX = "\0"  # a claim that starts so is an opaque token, compared for equality only

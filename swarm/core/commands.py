@@ -8,10 +8,10 @@ Rules for editing: a command has all that carrying it out needs, since no edge l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from swarm.core.model import Claim, TaskSpec
+from swarm.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

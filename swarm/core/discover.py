@@ -10,10 +10,11 @@ import json
 import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from swarm.core.model import PlanSpec, Suite
+from swarm.dataclass import dataclass
 
 AUTO = "auto"  # stands in a plan for the suites that are found
 MAKEFILES = ("GNUmakefile", "makefile", "Makefile")

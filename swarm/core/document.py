@@ -15,9 +15,11 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from difflib import get_close_matches
 from typing import Any
+
+from swarm.dataclass import dataclass
 
 MAX_BYTES = 50_000_000
 _SNIFFED_TOML = re.compile(r"\[\[?[\w.\"' -]+\]\]?\s*(#.*)?$|[\w.\"'-]+\s*=")

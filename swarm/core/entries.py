@@ -13,10 +13,10 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from swarm.core.claims import fold
+from swarm.dataclass import dataclass
 
 Verdict = Literal["allow", "warn", "reject"]
 WARN: Final = "warn"

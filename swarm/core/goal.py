@@ -11,9 +11,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from swarm.core.model import PlanSpec, Suite, TaskSpec
+from swarm.dataclass import dataclass
 
 FINDINGS, PLAN = "findings", "plan"  # what a task is asked for in place of a change
 SCOUT, ARCHITECT, BUILDER = "scout", "architect", "builder"  # roles, as [roles] and [ownership] name them

@@ -12,11 +12,12 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import pairwise
 
 from swarm.core.claims import ClaimTable
 from swarm.core.model import Claim, Mode, PlanSpec, TaskSpec
+from swarm.dataclass import dataclass
 
 PAIRS_MAX = 200_000  # pairs of tasks looked at for overlaps
 TASKS_MAX = 20_000  # tasks with claims looked at: their ancestors are kept as one bit each

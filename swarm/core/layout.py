@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from swarm.core.document import Key, Problem, as_text, kind_of, one_line, place_at
 from swarm.core.model import slug
+from swarm.dataclass import dataclass
 
 LISTS = ("subtasks", "chunks", "tasks")  # in this order of preference
 PHASE_KEYS = ("id", "phase_id", "phase")

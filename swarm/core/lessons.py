@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from swarm.core.model import Task
+from swarm.dataclass import dataclass
 
 LESSONS_MAX = 100  # kept; the one that was longest not met goes first
 OFFERED_MAX = 20  # told to a run: those met last

@@ -8,7 +8,7 @@ keeps them, so a field is added with a default and none is ever renamed or given
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from operator import attrgetter
 from typing import Any, ClassVar
 
@@ -27,6 +27,7 @@ from swarm.core.model import (
     TaskSpec,
     WorkerResult,
 )
+from swarm.dataclass import dataclass
 
 # --- events -----------------------------------------------------------------------------------------------------------------
 

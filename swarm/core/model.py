@@ -11,10 +11,12 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
+
+from swarm.dataclass import dataclass
 
 COMMAND = "command"  # the agent that runs a task's own shell command
 TRY_LATER = 75  # EX_TEMPFAIL: the exit code by which a worker asks to be tried again later

@@ -19,11 +19,12 @@ of 10,000 tasks must not meet the recursion limit.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import pairwise
 from typing import NamedTuple
 
 from swarm.core.model import PhaseSpec, TaskSpec
+from swarm.dataclass import dataclass
 
 
 class Gate(NamedTuple):

@@ -7,11 +7,11 @@ without a migration.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 from swarm.core.model import slug
+from swarm.dataclass import dataclass
 
 _ATTEMPTS = "attempts"
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from swarm.core.model import Issue, TaskSpec
+from swarm.dataclass import dataclass
 
 REVIEW, FIX = "review", "fix"  # what a task of a round is for
 APPROVE, REJECT = "approve", "reject"

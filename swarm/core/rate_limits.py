@@ -7,8 +7,9 @@ be read, or has passed, is none.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+
+from swarm.dataclass import dataclass
 
 FAR_S = 14 * 86400.0  # no limit lasts longer; what says so was misread
 _LIMIT_STATUS = (429, 529)

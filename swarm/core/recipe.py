@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from swarm.core.document import Problem, one_line
 from swarm.core.model import Suite
+from swarm.dataclass import dataclass
 
 _COMMAND_KEYS = ("run", "command", "cmd")
 _STATUS_KEYS = ("expect_status", "expected_status")

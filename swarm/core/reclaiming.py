@@ -6,7 +6,8 @@ Rules for editing: arithmetic only. What may be made again at all is for the edg
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from swarm.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

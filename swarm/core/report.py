@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from hashlib import sha256
 from shlex import quote
 from typing import Any
@@ -39,6 +39,7 @@ from swarm.core.qa import APPROVE, REJECT
 from swarm.core.run import InTheWay, Run
 from swarm.core.state import Swarm, some
 from swarm.core.streams import Said
+from swarm.dataclass import dataclass
 from swarm.errors import SwarmError
 
 SCHEMA = 1  # a test holds these three to be what `protocol` has

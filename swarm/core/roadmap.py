@@ -11,10 +11,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from swarm.core.document import Problem, one_line
 from swarm.core.model import Defaults, PlanSpec, TaskSpec, TaskState, slug
+from swarm.dataclass import dataclass
 
 PRIORITY_FIRST = 1000  # a task's priority is this less the heading's number, and 0 without one
 

@@ -16,7 +16,7 @@ import heapq
 import posixpath
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import chain
 from typing import NamedTuple
 
@@ -48,6 +48,7 @@ from swarm.core.model import (
 from swarm.core.needs import Needs
 from swarm.core.qa import Qa
 from swarm.core.waiting import Key, Waiting
+from swarm.dataclass import dataclass
 
 _Place = tuple[
     str, str

@@ -17,6 +17,7 @@ from swarm.core.graph import longest_chain
 from swarm.core.model import Attempt, Limits, PlanSpec, Task, TaskSpec, TaskState
 from swarm.core.run import Run
 from swarm.core.simulation import Assumed, Outcome, Waited, simulate
+from swarm.dataclass import dataclass
 
 SCHEMA = 1
 COMPARED_MAX = 1_000  # tasks, up to which several numbers of workers are compared unasked
@@ -29,7 +30,7 @@ NOT_MODELLED = "load and memory of the machine, merge conflicts, rate limits, fl
 # --- durations ---
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Learned:
     """What earlier runs took, in seconds: tasks of the same run by id, suites by name, and the median of all `attempts`."""
 

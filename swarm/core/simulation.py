@@ -16,7 +16,7 @@ import heapq
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from swarm.core import commands as cmd
@@ -26,6 +26,7 @@ from swarm.core.claims import example
 from swarm.core.model import Limits, PlanSpec, Readings, Suite, SuiteResult, TaskSpec, TaskState
 from swarm.core.run import Run
 from swarm.core.state import StaleEvent, Swarm, Turn, next_deadline
+from swarm.dataclass import dataclass
 
 ALWAYS = math.inf  # of attempts: every one
 BASE = "0" * 40

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NamedTuple
 
 from swarm.core import admission
@@ -20,6 +20,7 @@ from swarm.core.batch import members, together
 from swarm.core.lessons import Lesson
 from swarm.core.model import TRY_LATER, Attempt, Hold, Limits, Readings, Spent, Step, Task, TaskState, Trial
 from swarm.core.run import Run
+from swarm.dataclass import dataclass
 
 # Why a worker is ended that did nothing wrong: a person wanted it, or others need the memory.
 _ENDED_FOR_OTHERS = frozenset({"cancelled", "stopped", "short_of_memory"})

@@ -14,11 +14,11 @@ import dataclasses
 import json
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from swarm.core.model import TRY_LATER, WorkerResult
 from swarm.core.rate_limits import Limit, limit_in
+from swarm.dataclass import dataclass
 
 TEXT_MAX = 1 << 20  # characters of one text, and of what a program says last, which may be an answer
 SUMMARY_MAX = 10_000  # … of which so many are the summary of an attempt

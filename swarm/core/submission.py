@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from dataclasses import dataclass
 
 from swarm.core import feedback, lessons, ownership, providers, rebuilt
 from swarm.core import messages as m
@@ -29,6 +28,7 @@ from swarm.core.state import (
     some,
     the_run,
 )
+from swarm.dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

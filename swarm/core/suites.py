@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from swarm.core.document import one_line
 from swarm.core.model import NO_SUITE, PlanSpec, Suite, SuiteResult
 from swarm.core.state import some
+from swarm.dataclass import dataclass
 from swarm.errors import UsageError
 
 NAME_MAX = 80  # characters of a command that names a suite

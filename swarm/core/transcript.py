@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from swarm.dataclass import dataclass
 
 INTERRUPTED = frozenset({"later", "stopped"})  # ends after which the next attempt goes on
 TEXT_LINES_TOLD = 6

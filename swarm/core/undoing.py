@@ -11,13 +11,13 @@ of them later is cancelled or blocked when staging has moved.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from swarm.core import messages as m
 from swarm.core.lifecycle import begin_in_queue, cancel, end_attempt, end_task
 from swarm.core.model import MOVING_STEPS, Attempt, Reason, Step, Task, TaskState
 from swarm.core.run import Run
 from swarm.core.state import IllegalEvent, Turn, go, kept_run, some
+from swarm.dataclass import dataclass
 
 AGENT = "undo"  # stands where other attempts name their agent
 

@@ -7,7 +7,6 @@ that a worker wrote may raise here; what is wrong with it is said so that its au
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 
 from swarm import config
 from swarm.core import commands as cmd
@@ -18,6 +17,7 @@ from swarm.core.places import AttemptPlaces
 from swarm.daemon import intake
 from swarm.daemon.edges import Edges
 from swarm.daemon.verification import tail_of
+from swarm.dataclass import dataclass
 from swarm.edge import contract, heard, whole
 from swarm.errors import SwarmError
 

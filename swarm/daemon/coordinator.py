@@ -20,7 +20,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from swarm import log
@@ -29,6 +29,7 @@ from swarm.core import machine
 from swarm.core import messages as m
 from swarm.core.state import IllegalEvent, StaleEvent, Swarm, Turn, next_deadline, pending_commands
 from swarm.crashpoints import crash_at
+from swarm.dataclass import dataclass
 from swarm.edge.journal import Journal, JournalStuck, Record, data_of, record
 from swarm.errors import SwarmError
 

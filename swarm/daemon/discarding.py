@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.core import commands as cmd
@@ -18,6 +17,7 @@ from swarm.core.model import GOOD_ENDS, attempt_key, slug, staging_branch
 from swarm.core.places import Places
 from swarm.core.run import Run
 from swarm.crashpoints import crash_at
+from swarm.dataclass import dataclass
 from swarm.edge import discards, git, linked, opened
 from swarm.edge.ground import is_checkout
 from swarm.edge.landing import LandingRepository

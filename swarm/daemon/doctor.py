@@ -13,13 +13,13 @@ import stat
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from swarm import config
 from swarm.core.model import COMMAND
 from swarm.core.places import Places, state_of
 from swarm.daemon import intake, usable
+from swarm.dataclass import dataclass
 from swarm.edge import git, ground, promised, suite_rooms
 from swarm.edge.host import Host
 from swarm.edge.journal import open_to_read, refuse_long

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from swarm import config
@@ -16,6 +15,7 @@ from swarm.core.adapters import Agent
 from swarm.core.entries import Policy
 from swarm.core.model import STAGING_WORKTREE, attempt_key
 from swarm.core.places import AttemptPlaces, Places
+from swarm.dataclass import dataclass
 from swarm.edge import git, sandbox
 from swarm.edge.host import Host
 from swarm.edge.landing import LandingRepository

@@ -16,7 +16,7 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from swarm import log
@@ -33,6 +33,7 @@ from swarm.daemon.landing import Lander
 from swarm.daemon.threads import Threads
 from swarm.daemon.verification import Verifier
 from swarm.daemon.workers import Workers
+from swarm.dataclass import dataclass
 from swarm.edge import git, trouble
 from swarm.edge.remembered import Remembered
 from swarm.errors import SwarmError

@@ -17,7 +17,6 @@ import os
 import re
 import shlex
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -29,6 +28,7 @@ from swarm.core.model import Reason, Suite, staging_branch
 from swarm.core.places import Places
 from swarm.crashpoints import crash_at
 from swarm.daemon.verification import Verifier, finish_key
+from swarm.dataclass import dataclass
 from swarm.edge import git
 from swarm.edge.checkout import Move, same, unseen, within
 from swarm.edge.difference import UNSTAGED, as_checked_out

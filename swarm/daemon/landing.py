@@ -7,13 +7,13 @@ carried out before a crash is carried out again: each of these first looks wheth
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.crashpoints import crash_at
 from swarm.daemon.edges import Edges
+from swarm.dataclass import dataclass
 from swarm.edge.landing import StagingBranchMoved
 from swarm.edge.lockfile import MergeLockHeld, exclusive
 from swarm.edge.lookout import Lookout

@@ -11,7 +11,6 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from swarm.core import commands as cmd
 from swarm.core import messages as m
 from swarm.daemon.looking import Looking
 from swarm.daemon.watching import Key, Watcher, key_of
+from swarm.dataclass import dataclass
 from swarm.edge import output, process, usage
 
 LOOK_EVERY_S = 0.5

@@ -15,7 +15,6 @@ import itertools
 import os
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from swarm.core.places import Places
 from swarm.core.run import Run
 from swarm.core.state import Swarm
 from swarm.daemon import recovery
+from swarm.dataclass import dataclass
 from swarm.edge import discards, git
 from swarm.edge.journal import (
     Journal,

@@ -14,7 +14,7 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from swarm import config, log
@@ -39,6 +39,7 @@ from swarm.crashpoints import crash_at
 from swarm.daemon.edges import Edges
 from swarm.daemon.finishing import Finisher
 from swarm.daemon.verification import bench_key, finish_key
+from swarm.dataclass import dataclass
 from swarm.edge import foresight, git, linked, opened, orphans, process, pruning, scratch
 from swarm.edge.furnish import Bounds
 from swarm.edge.ground import POOL

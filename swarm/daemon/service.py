@@ -18,7 +18,6 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -47,6 +46,7 @@ from swarm.daemon.reclaiming import Reclaiming
 from swarm.daemon.submitting import Submitter
 from swarm.daemon.supervised import Supervised
 from swarm.daemon.tidying import Tidying
+from swarm.dataclass import dataclass
 from swarm.edge import git, last_status, process, sandbox, suite_rooms
 from swarm.edge.lockfile import LockTaken
 from swarm.edge.place import write_whole

@@ -11,11 +11,11 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from swarm import config
 from swarm.core.adapters import ANTHROPIC, Agent, expanded, is_built_in
 from swarm.core.model import COMMAND, TaskSpec
+from swarm.dataclass import dataclass
 from swarm.settings import Settings
 
 ASK_TIMEOUT_S = 5.0  # for another program to say its version, or that it works

@@ -20,7 +20,7 @@ import threading
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +39,7 @@ from swarm.core.suites import (
 )
 from swarm.crashpoints import crash_at
 from swarm.daemon.oversight import Oversight
+from swarm.dataclass import dataclass
 from swarm.edge import contract, git, process, pytest_split, trouble, whole
 from swarm.edge.furnish import USUAL, Bounds, WorktreeSetupFailed
 from swarm.edge.linked import remove

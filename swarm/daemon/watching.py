@@ -10,12 +10,12 @@ import asyncio
 import os
 import select
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from swarm.core import commands as cmd
 from swarm.core import messages as m
+from swarm.dataclass import dataclass
 from swarm.edge import process
 
 Key = tuple[str, str, int]

@@ -12,7 +12,7 @@ import functools
 import os
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from swarm.daemon.oversight import Oversight
 from swarm.daemon.so_far import SoFar
 from swarm.daemon.verification import tail_of
 from swarm.daemon.watching import AnswerInThread, Key, Watched, Watcher, key_of
+from swarm.dataclass import dataclass
 from swarm.edge import contract, heard, ports, process, sandbox, trouble
 from swarm.edge.proctable import Stat
 from swarm.edge.standstill import Standstill

@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from swarm.dataclass import dataclass
 from swarm.edge import git
 from swarm.edge.git import Change, Found, GitError, Objects
 

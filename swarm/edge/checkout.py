@@ -17,10 +17,10 @@ import os
 import shutil
 import stat
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from swarm.dataclass import dataclass
 from swarm.edge import git, linked, whole
 
 NOTE = "note.json"

@@ -14,9 +14,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from swarm.dataclass import dataclass
 from swarm.edge import git
 from swarm.edge.linked import LinkedTree, size_of
 from swarm.edge.trouble import raise_if_troubled

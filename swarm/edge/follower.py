@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.crashpoints import crash_at
+from swarm.dataclass import dataclass
 from swarm.edge import git, linked, whole
 from swarm.edge.difference import UNSTAGED, as_checked_out
 from swarm.edge.linked import LinkedTree

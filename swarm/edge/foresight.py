@@ -20,11 +20,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
 from swarm.core.foreseeing import STAGING
+from swarm.dataclass import dataclass
 from swarm.edge import git, submodules
 from swarm.edge.difference import COMPARED_BYTES_MAX, as_checked_out
 from swarm.edge.leftovers import Lent, too_large

@@ -16,9 +16,9 @@ import stat
 import subprocess
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from swarm.dataclass import dataclass
 from swarm.edge import contract, git, output, process, usage
 from swarm.edge.linked import LinkedTree, remove
 from swarm.edge.suite_rooms import NO_ROOMS, Rooms

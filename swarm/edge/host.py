@@ -16,13 +16,14 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from swarm.core.model import Readings
+from swarm.dataclass import dataclass
 
 WINDOW_S = 0.1  # CPU time is counted in steps of 10 ms: over less than this a percentage is noise
 READINGS_FILE_MAX_BYTES = 64 << 10

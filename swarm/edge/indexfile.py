@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from swarm.dataclass import dataclass
 from swarm.edge.git import TreeEntry
 
 _MODE_AT = 24

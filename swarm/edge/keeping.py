@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.crashpoints import crash_at
+from swarm.dataclass import dataclass
 from swarm.edge import git, linked, secluded, submodules
 from swarm.edge.difference import Difference
 from swarm.edge.indexfile import fingerprint

@@ -12,10 +12,11 @@ import os
 import re
 import threading
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from swarm.dataclass import dataclass
 from swarm.edge import ground, linked, whole
 from swarm.edge.ground import RECORDS
 from swarm.edge.listing import Listing

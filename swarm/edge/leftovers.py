@@ -15,10 +15,10 @@ import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.crashpoints import crash_at
+from swarm.dataclass import dataclass
 from swarm.edge import git, submodules, whole
 from swarm.edge.difference import only_in_form
 from swarm.edge.indexfile import find, read_flags

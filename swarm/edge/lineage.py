@@ -9,7 +9,9 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from swarm.dataclass import dataclass
 
 CANDIDATES_MAX = 1000
 STEPS_MAX = 64

@@ -17,11 +17,11 @@ import shutil
 import stat
 from collections.abc import Collection, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.core.places import state_of
 from swarm.crashpoints import crash_at
+from swarm.dataclass import dataclass
 from swarm.edge import git, whole
 from swarm.edge.lockfile import LockHeld
 from swarm.edge.trouble import raise_if_troubled

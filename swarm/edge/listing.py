@@ -15,10 +15,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import NamedTuple
 
+from swarm.dataclass import dataclass
 from swarm.edge import git
 from swarm.edge.linked import give_rights_back, remove
 

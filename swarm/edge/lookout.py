@@ -7,10 +7,10 @@ that is gone, where the last landing left it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.core.model import Seen, Standing, staging_branch
+from swarm.dataclass import dataclass
 from swarm.edge import git, linked
 from swarm.edge.landing import LandingRepository
 

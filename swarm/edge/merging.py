@@ -11,10 +11,10 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.core.model import Sides
+from swarm.dataclass import dataclass
 from swarm.edge import git
 from swarm.edge.attributes import MergeRules, Rules, lay_out
 from swarm.edge.carrying import store_env, view_env

@@ -8,10 +8,10 @@ from __future__ import annotations
 import shlex
 from collections import defaultdict
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.core.model import STAGING_WORKTREE, staging_branch
+from swarm.dataclass import dataclass
 from swarm.edge import git, leases, linked
 from swarm.edge.ground import POOL
 

@@ -26,11 +26,11 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from swarm.crashpoints import crash_at, for_launcher
+from swarm.dataclass import dataclass
 from swarm.edge import landlock, proctable
 from swarm.edge.proctable import Identity as Identity
 from swarm.edge.proctable import PidSpace, Stat, link, stat_of

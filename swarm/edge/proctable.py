@@ -10,11 +10,12 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from swarm.dataclass import dataclass
 from swarm.edge.trouble import raise_if_troubled
 
 REMEMBERED = 1000  # processes that we started, of which it is known where those that they start can be

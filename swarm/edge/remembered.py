@@ -13,10 +13,11 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from swarm.core.model import Suite, SuiteResult
+from swarm.dataclass import dataclass
 from swarm.edge import whole
 from swarm.edge.furnish import Furnishing
 

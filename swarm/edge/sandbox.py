@@ -21,12 +21,12 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from swarm.core.adapters import Agent, expanded
 from swarm.core.places import AttemptPlaces, state_of
+from swarm.dataclass import dataclass
 from swarm.edge import git, landlock
 from swarm.edge.leases import sign_of
 from swarm.edge.linked import give_rights_back, remove

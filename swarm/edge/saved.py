@@ -14,13 +14,13 @@ import re
 import secrets
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from swarm.core.model import STAGING_WORKTREE, slug
 from swarm.core.places import state_of
 from swarm.crashpoints import crash_at
+from swarm.dataclass import dataclass
 from swarm.edge import git, whole
 from swarm.edge.ground import UNOWNED
 from swarm.edge.leftovers import OURS, Work

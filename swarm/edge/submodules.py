@@ -14,9 +14,10 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
+from swarm.dataclass import dataclass
 from swarm.edge import git, theirs
 from swarm.edge.indexfile import may_link
 from swarm.edge.linked import (

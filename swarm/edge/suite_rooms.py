@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from swarm import protocol
 from swarm.core.places import state_of
+from swarm.dataclass import dataclass
 from swarm.edge import git
 from swarm.edge.leases import sign_of
 from swarm.edge.linked import LinkedTree

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
+from swarm.dataclass import dataclass
 from swarm.edge import git
 from swarm.edge.linked import LinkedTree, one_line
 

@@ -12,11 +12,11 @@ import os
 import secrets
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.core.model import Finding
 from swarm.crashpoints import crash_at
+from swarm.dataclass import dataclass
 from swarm.edge import difference, git, linked
 from swarm.edge.difference import Difference
 from swarm.edge.furnish import Furnishing, WorktreeSetupFailed

@@ -6,12 +6,13 @@ Rules for editing: nothing is started or looked up here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from swarm.core.adapters import Agent
 from swarm.core.model import COMMAND as COMMAND
 from swarm.core.model import TaskSpec
+from swarm.dataclass import dataclass
 from swarm.protocol import KEYS
 
 

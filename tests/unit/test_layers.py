@@ -25,6 +25,7 @@ HOUSE: dict[str, tuple[str, ...]] = {
     "swarm": ("swarm.client.library",),  # the Python API, loaded when it is asked for
     "swarm.__main__": ("swarm",),
     "swarm.errors": (),
+    "swarm.dataclass": (),
     "swarm.crashpoints": (),
     "swarm.core.model": ("swarm.errors",),
     "swarm.core": ("swarm.errors", "swarm.core"),
@@ -157,6 +158,9 @@ HOUSE: dict[str, tuple[str, ...]] = {
         "swarm.client",
     ),
 }
+
+# What every room may import: the version, and what makes data classes. Neither imports anything of the house.
+EVERYWHERE = frozenset({"swarm", "swarm.dataclass"})
 
 # Outside things that have one owner each (house rule 4).
 OWNED: dict[str, tuple[str, ...]] = {
@@ -298,8 +302,8 @@ def wrong_imports(name: str, tree: ast.Module, *, package: bool = False) -> Iter
         return
     allowed = HOUSE[room]
     for module, line in imports(tree, name, package=package):
-        if not inside(module, "swarm") or module in ("swarm", name):
-            continue  # `swarm` itself holds the version and imports nothing
+        if not inside(module, "swarm") or module in EVERYWHERE or module == name:
+            continue
         if not any(inside(module, prefix) for prefix in allowed):
             yield f"{name}:{line} imports {module}; {room} may import {', '.join(allowed) or 'nothing'}"
 
@@ -384,6 +388,22 @@ def test_each_outside_thing_has_one_owner() -> None:
     report(
         [wrong for path in SOURCES for name, _, tree in [read(path)] for wrong in wrong_owners(name, tree)]
     )
+
+
+def test_data_classes_are_made_in_one_way() -> None:
+    """No file takes `dataclass` from the standard library, which compiles six methods for a class where ours compiles one."""
+    theirs = [
+        f"{module_name(path)}:{node.lineno} takes dataclass from the standard library, not from swarm.dataclass"
+        for path in SOURCES
+        if module_name(path) != "swarm.dataclass"
+        for node in ast.walk(read(path)[2])
+        if (
+            (isinstance(node, ast.ImportFrom) and node.module == "dataclasses")
+            and any(alias.name == "dataclass" for alias in node.names)
+        )
+        or (isinstance(node, ast.Attribute) and ast.unparse(node) == "dataclasses.dataclass")
+    ]
+    report(theirs)
 
 
 def test_the_core_is_pure() -> None:

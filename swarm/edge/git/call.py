@@ -20,10 +20,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from swarm.dataclass import dataclass
 from swarm.edge import trouble
 from swarm.edge.process import NONCE_NAME
 from swarm.errors import SwarmError

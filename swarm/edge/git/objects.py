@@ -17,10 +17,10 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from swarm.dataclass import dataclass
 from swarm.edge.git.call import GitError, decode, encode, run
 from swarm.edge.git.standing import Helper
 from swarm.edge.git.trees import TREE_MODE, TreeEntry, read_tree, tree_body

@@ -10,10 +10,10 @@ import functools
 import os
 import re
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from swarm.dataclass import dataclass
 from swarm.edge.git.call import SETTINGS, GitError, Outcome, decode, encode, last_line, program, run
 from swarm.edge.git.objects import Signature, is_object_id, write_commit
 from swarm.edge.git.refs import end_of, read_ref

@@ -15,7 +15,6 @@ import json
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +22,7 @@ from swarm.core import transcript
 from swarm.core.model import Claim, Mode, attempt_branch
 from swarm.core.places import AttemptPlaces
 from swarm.core.streams import own_figures
+from swarm.dataclass import dataclass
 from swarm.edge import git
 from swarm.protocol import KEYS
 from swarm.worker.anthropic.conversation import (

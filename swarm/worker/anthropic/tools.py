@@ -19,13 +19,13 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from swarm.core.claims import fold, strays
 from swarm.core.model import Claim
+from swarm.dataclass import dataclass
 from swarm.edge import git
 from swarm.worker.anthropic.conversation import Call, Result
 
