@@ -11,7 +11,7 @@ import gc
 import os
 import sys
 
-COLLECT_EVERY = 50_000  # new objects: what is loaded to begin with stays, and few commands make as many more
+COLLECT_EVERY = 100_000  # new objects: what is loaded to begin with stays, and few commands make as many
 
 
 def main() -> int:

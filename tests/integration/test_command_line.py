@@ -126,6 +126,28 @@ def test_status_and_help_import_next_to_nothing(
     assert "swarm.edge.last_status" in loaded
 
 
+COLLECTIONS = """
+import gc, sys
+from swarm import __main__ as program
+seen = []
+gc.callbacks.append(lambda phase, _: phase == "stop" and seen.append(gc.get_threshold()[0]))
+code = program.main()
+print(code, seen.count(program.COLLECT_EVERY), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_command_that_reads_a_plan_never_looks_through_what_it_loaded(
+    command: str, swarm: Swarm, repo: Path, environment: dict[str, str]
+) -> None:
+    """The collector does not come to it: there is nothing for it, and it would take a tenth of the time until something is seen."""
+    (repo / "plan.toml").write_text(PLAN)
+    program = [sys.executable, "-c", COLLECTIONS, command, "plan.toml"]
+    done = subprocess.run(program, cwd=repo, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stderr.splitlines()[-1] == "0 0", done.stderr
+    swarm("stop", "--now")
+
+
 def test_the_help_is_the_same_both_ways(swarm: Swarm) -> None:
     """The short way and click's print the same text, and every command explains itself."""
     short, long = swarm("--help"), swarm("-q", "--help")
