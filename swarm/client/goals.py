@@ -163,6 +163,8 @@ def build(
     if github is not None:
         _check_github(detach)
     if new is not None:
+        if not _is_goal(text) and not Path(session.directory, new).exists():
+            raise _no_goal(text)
         session = new_project(session, new)
     known = _known(session, text)
     if known is None:
@@ -180,7 +182,10 @@ def build(
     begun = built(session, known, yes=yes)
     if begun is not None:
         _follow(session, begun[0], known, begun[1])
-    return _end(session, known, time.monotonic() - began, github)
+    code = _end(session, known, time.monotonic() - began, github)
+    if new is not None and not session.as_json:
+        session.out(f"The project is in {protocol.printable(new)}: cd there for what comes next.\n")
+    return code
 
 
 def _check_github(detach: bool) -> None:
@@ -398,13 +403,21 @@ def _known(session: Session, text: str) -> str | None:
             "Nothing was done.",
             "swarm status",
         )
-    if found is None and len(text.split()) < 2:
-        raise UsageError(
-            f"There is no run {protocol.printable(text)}, and one word is no goal.",
-            "Nothing was begun.",
-            "say in a sentence what is wanted; swarm status lists the runs",
-        )
+    if found is None and not _is_goal(text):
+        raise _no_goal(text)
     return text if found is not None else None
+
+
+def _is_goal(text: str) -> bool:
+    return len(text.split()) > 1
+
+
+def _no_goal(text: str) -> UsageError:
+    return UsageError(
+        f"There is no run {protocol.printable(text)}, and one word is no goal.",
+        "Nothing was begun.",
+        "say in a sentence what is wanted; swarm status lists the runs",
+    )
 
 
 def _goal_of(session: Session, run: str) -> dict[str, Any]:

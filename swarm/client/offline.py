@@ -93,8 +93,9 @@ def _as_found(state: Path, *, summary: bool) -> dict[str, Any]:
     return report.as_found(document, partial(git.read_ref, state.parent), report.moving(known))
 
 
-def workers_left(state: str) -> list[dict[str, Any]]:
-    """Lists the workers that live, as far as the summary names them, while no daemon runs: `run`, `task`, `attempt`, `pid`."""
+def left_running(state: str) -> list[dict[str, Any]]:
+    """Lists the workers and suites that live, as far as the summary names their tasks, while no daemon runs: `run`, `task`,
+    `attempt`, `pid`, and whether it is a `suite`."""
     from pathlib import Path
 
     from swarm.core.places import Places
@@ -104,11 +105,14 @@ def workers_left(state: str) -> list[dict[str, Any]]:
     for run in summary(state)["runs"]:
         for task in run["tasks"]:
             for attempt in task["attempts"][-1:]:
-                folder = Places(Path(state)).attempt(run["id"], task["id"], attempt["n"]).worker
-                worker = None if attempt["ended_at"] else process.identity(folder)
-                if worker is not None and process.alive(worker):
-                    about = {"run": run["id"], "task": task["id"], "attempt": attempt["n"]}
-                    found.append({**about, "pid": worker.pid})
+                if attempt["ended_at"]:
+                    continue
+                places = Places(Path(state)).attempt(run["id"], task["id"], attempt["n"])
+                about = {"run": run["id"], "task": task["id"], "attempt": attempt["n"]}
+                for folder in (places.worker, *sorted(places.verify.glob("*/*/worker"))):
+                    one = process.identity(folder)
+                    if one is not None and process.alive(one):
+                        found.append({**about, "pid": one.pid, "suite": folder != places.worker})
     return found
 
 

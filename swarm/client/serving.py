@@ -121,8 +121,8 @@ def stop(session: Session, mode: str | None) -> None:
     """Stop the background service of this repository.
 
     Nothing new starts, workers get a grace time, and everything known is kept: after swarm start it goes on. A service that does
-    not answer is killed by --now; its workers then go on, and the next one adopts them. Where none runs, workers that the last one
-    left are named.
+    not answer is killed by --now; its workers then go on, and the next one adopts them. Where none runs, workers and suites
+    that the last one left are named.
     """
     daemon = session.daemon_or_none()
     if daemon is None:
@@ -133,20 +133,24 @@ def stop(session: Session, mode: str | None) -> None:
 
 
 def _without_daemon(session: Session) -> str:
-    """Says that no daemon runs, which workers go on all the same, and what to do about them."""
+    """Says that no daemon runs, which workers and suites go on all the same, and what to do about them."""
     from swarm.client import offline
 
     try:
-        left = offline.workers_left(session.place.state)
+        left = offline.left_running(session.place.state)
     except (SwarmError, OSError):  # of a journal that can't be read `status` tells
         left = []
     if not left:
         return "No daemon runs."
+    suites = sum(each["suite"] for each in left)
+    counts = [(len(left) - suites, "worker"), (suites, "suite")]
+    what = " and ".join(protocol.counted(n, word) for n, word in counts if n)
     goes, them = ("goes", "it") if len(left) == 1 else ("go", "them")
-    told = [f"No daemon runs; {protocol.counted(len(left), 'worker')} that the last one left {goes} on:"]
+    told = [f"No daemon runs; {what} that the last one left {goes} on:"]
     for each in left:
         name = protocol.printable(f"{each['run']}/{each['task']}")
-        told.append(f"  {name}, attempt {each['attempt']}: process {each['pid']}")
+        suite = ", a suite" if each["suite"] else ""
+        told.append(f"  {name}, attempt {each['attempt']}{suite}: process {each['pid']}")
     told.append(f"  Next: swarm start, which takes {them} over; swarm stop --now then ends {them}")
     return "\n".join(told)
 

@@ -211,8 +211,10 @@ def test_scouts_answer_change_nothing_and_are_shown_again(swarm: Swarm) -> None:
 
 def test_a_new_project_begins_with_nothing(swarm: Swarm) -> None:
     """Row 123: a folder that was not there is a repository with the result. Where nobody is said to scout nothing is begun, and
-    the same command goes on once somebody is; where something else is it is refused."""
+    the same command goes on once somebody is; where something else is it is refused. A word that is no goal makes no folder."""
     place = swarm.outside / "new"
+    assert "no goal" in swarm("build", "--new", str(place), "thing", code=2).err
+    assert not place.exists()
     wanted = ("build", "--new", str(place), "--yes", "--json", "make a thing")
     assert "[roles.scout]" in swarm(*wanted, code=2).err
     with_roles(swarm, swarm.task("a"))
@@ -220,6 +222,7 @@ def test_a_new_project_begins_with_nothing(swarm: Swarm) -> None:
     done = swarm(*wanted).json["runs"][0]
     assert done["goal"]["stage"] == "ready"
     assert git(place, "log", "--format=%s", "main") == "Begin"
+    assert f"The project is in {place}" in swarm("build", "--new", str(place), "--yes", "make a thing").out
     swarm("-C", str(place), "finish")
     assert git(place, "show", "main:out-a") == "a"
     assert "no repository" in swarm("build", "--new", str(swarm.outside), "make it", code=4).err

@@ -166,7 +166,8 @@ def test_workers_outlive_the_daemon(swarm: Swarm, how: str) -> None:
 
 
 def test_a_killed_daemon_loses_nothing(swarm: Swarm) -> None:
-    """Row 68: killed with -9 amid workers and a verification, the next start lands everything once, and nothing ran twice."""
+    """Row 68: killed with -9 amid workers and a verification, the next start lands everything once, and nothing ran twice. Until
+    then a stop says who goes on."""
     looks = swarm.outside / "looks"
     whose = 'git log -1 --format="%(trailers:key=Swarm-Task,valueonly,separator=)"'
     suite = f"echo $({whose}) >> {looks}; until [ -e {swarm.gate('suite')} ]; do sleep 0.02; done"
@@ -180,6 +181,9 @@ def test_a_killed_daemon_loses_nothing(swarm: Swarm) -> None:
     swarm.wait_for_start("w0", "w1")
     wait_until(looks.exists)
     swarm.end_daemon()
+    told = swarm("stop").out
+    assert "2 workers and 1 suite that the last one left go on" in told
+    assert "\n  r/first, attempt 1, a suite: process " in told
     swarm.open("w")
     swarm("start", "--workers", "3")
     swarm.open("suite")
