@@ -131,7 +131,9 @@ def as_found(
             continue
         staging |= {"found": found, "verified": False}
         how = f"{staging['branch']} is gone" if found is None else moved(staging["branch"], found, left)
-        run["problems"].append(f"{how}. Next: swarm recover")
+        # Of what a person did there that was looked at already, the problem says more, and begins with the branch too.
+        if not any(text.startswith(f"{staging['branch']} ") for text in run["problems"]):
+            run["problems"].append(f"{how}. Next: swarm recover")
     return document
 
 

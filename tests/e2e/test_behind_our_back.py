@@ -172,6 +172,9 @@ def test_commits_by_hand_that_do_not_pass_hold_landings_up_until_they_are_mended
     assert task_of(run, "second")["state"] in ("queued", "landing")
     assert swarm.staging("red") == before
     assert "commit a fix on top" in run["staging"]["reason"]["text"]
+    (told,) = run["problems"]
+    assert "commit a fix on top" in told
+    assert (run["staging"]["found"], run["staging"]["verified"]) == (before, False)
     assert "by hand" in swarm("status").out
     assert "! test -f broken" in swarm("show", "by-hand-1").out
     refused = swarm("finish", "--run", "red", "--partial", code=4)
