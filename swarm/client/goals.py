@@ -204,16 +204,17 @@ def _check_github(detach: bool) -> None:
 def _end(session: Session, run: str, elapsed_s: float, github: str | None) -> int:
     document = session.document(run=run)
     found = naming.run_of(document, run)
-    if github is not None and found["goal"]["stage"] == "ready":
-        proposing.publish(session, run, document, github)
-    if session.as_json:
-        session.json(document)
-    else:
+    if not session.as_json:
         if found["goal"]["plan"] and found["goal"]["plan"]["taken_in"]:
             session.out(telling.result_text(found, elapsed_s, top=session.here))
         session.out(goal_text.goal_text(found))
-        if "github" in document:
+    if github is not None and found["goal"]["stage"] == "ready":
+        with progress.telling_what_holds(session, run):
+            proposing.publish(session, run, document, github)
+        if not session.as_json:
             session.out(proposing.publish_text(document))
+    if session.as_json:
+        session.json(document)
     return EXIT_OK if found["goal"]["stage"] == "ready" else EXIT_NOT_LANDED
 
 

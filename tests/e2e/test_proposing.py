@@ -55,7 +55,7 @@ def test_staging_becomes_a_pull_request(swarm: Swarm, gh: StandIn) -> None:
 
 def test_a_new_project_is_pushed_once_it_is_ready(swarm: Swarm, gh: StandIn) -> None:
     """Row 123: a repository is made on GitHub when all is ready, with the branch and its staging; the same command again makes
-    none, and without gh nothing is begun."""
+    none, and without gh nothing is begun. Where gh fails what was built is told all the same."""
     place = swarm.outside / "new"
     wanted = ("build", "--new", str(place), "--github", "tool", "--yes", "--json", "make a thing")
     assert "gh was not found" in swarm(*wanted, code=2, PATH="/nowhere").err
@@ -63,11 +63,16 @@ def test_a_new_project_is_pushed_once_it_is_ready(swarm: Swarm, gh: StandIn) -> 
     git(swarm.outside, "init", "-q", "-b", "main", str(place))
     with_roles(swarm, swarm.task("a"))
     shutil.copyfile(swarm.top / "swarm.toml", place / "swarm.toml")
+    gh.fails(*["HTTP 401: Bad credentials"] * 2)
+    failed = swarm(*wanted, code=1).json
+    assert "401" in failed["error"]["cause"]
+    assert failed["runs"][0]["goal"]["stage"] == "ready"
+    assert "ready to be finished" in swarm(*(word for word in wanted if word != "--json"), code=1).out
     for _ in range(2):
         done = swarm(*wanted).json
         assert done["github"]["branches"] == ["main", done["runs"][0]["staging"]["branch"]]
         remote = gh.home / "tool.git"
         for branch in done["github"]["branches"]:
             assert git(remote, "rev-parse", branch) == git(place, "rev-parse", branch)
-    assert [words[:2] for words, _ in gh.said()["calls"]] == [["repo", "create"]]
+    assert [words[:2] for words, _ in gh.said()["calls"]] == [["repo", "create"]] * 3
     swarm("-C", str(place), "stop")
