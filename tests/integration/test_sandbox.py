@@ -106,6 +106,17 @@ def test_not_there_is_told(tmp_path: Path) -> None:
     assert told() == f"bubblewrap does not work here: no namespaces here; {full}"
 
 
+def test_what_shuts_a_program_in_loads_little() -> None:
+    """It runs before every worker and suite, and makes do without what its type hints alone would need."""
+    program = [sys.executable, "-I", "-S", "-X", "importtime", landlock.__file__]
+    said = subprocess.run(program, stderr=subprocess.PIPE, text=True, check=False, timeout=60).stderr
+    loaded = {
+        line.rpartition("|")[2].strip() for line in said.splitlines() if line.startswith("import time:")
+    }
+    assert "ctypes" in loaded
+    assert not loaded & {"typing", "inspect", "subprocess", "pathlib", "dataclasses"}
+
+
 def test_what_landlock_is_told(tmp_path: Path) -> None:
     """A folder in which something is hidden is not allowed but all else in it is, links aside; what comes later is allowed though
     it lies in what was hidden before; names are never held back."""
