@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import re
+import stat
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -87,7 +88,9 @@ def load(top: Path | str, environ: Mapping[str, str], flags: Mapping[str, Any] |
 
 def _read(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise SettingsError([(FILE_NAME, "is no file but a pipe or the like")])
             raw = file.read(FILE_BYTES_MAX + 1)
     except FileNotFoundError:
         return ""
@@ -100,6 +103,11 @@ def _read(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise SettingsError([(f"{FILE_NAME}:{line}", "is not UTF-8 text")]) from None
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Opens a file as `open` has it done, but waits for nobody at the other end of a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _parse(text: str) -> dict[str, Any]:

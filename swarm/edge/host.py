@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import stat
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -121,7 +122,9 @@ class Host:
         if self._file is None:
             return {}
         try:
-            with open(self._file, "rb") as file:
+            with open(self._file, "rb", opener=_at_once) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise ValueError("it is no file but a pipe or the like")
                 found = json.loads(file.read(READINGS_FILE_MAX_BYTES))
             if not isinstance(found, dict):
                 raise ValueError("not an object")
@@ -136,6 +139,11 @@ class Host:
             if wrong:
                 self.note = f"The readings file {self._file} has no usable {', '.join(wrong)}."
         return self._from_file
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Opens a file as `open` has it done, but waits for nobody at the other end of a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _readings(values: Mapping[str, float]) -> Readings:

@@ -179,6 +179,16 @@ def test_a_half_written_readings_file_leaves_the_last_values(tmp_path: Path, tex
     assert "its last values" in host.note
 
 
+@pytest.mark.timeout(20)
+def test_a_pipe_for_readings_is_not_waited_for(tmp_path: Path) -> None:
+    """A readings file that is a pipe, into which nobody writes, holds nothing up: it is told."""
+    pipe = tmp_path / "readings.json"
+    os.mkfifo(pipe)
+    host = a_host(tmp_path, readings_file=pipe)
+    assert host.read().disk_free_bytes > 7
+    assert "it is no file" in host.note
+
+
 @pytest.mark.parametrize("value", ["50", True, -1, float("nan"), float("inf"), [], 10**400])
 def test_a_wrong_value_in_the_readings_file_is_named(tmp_path: Path, value: Any) -> None:
     """A value that is no usable number is left out and named, and the others count."""

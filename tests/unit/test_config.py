@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -288,6 +289,14 @@ def test_a_file_that_is_no_text_is_refused_with_its_line(tmp_path: Path) -> None
     (tmp_path / "swarm.toml").unlink()
     (tmp_path / "swarm.toml").mkdir()
     with pytest.raises(config.SettingsError, match="can't be read"):
+        config.load(tmp_path, {})
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    """A pipe in the place of swarm.toml is refused, and not waited for until somebody writes into it."""
+    os.mkfifo(tmp_path / "swarm.toml")
+    with pytest.raises(config.SettingsError, match=r"swarm\.toml: is no file"):
         config.load(tmp_path, {})
 
 
