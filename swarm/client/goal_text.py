@@ -44,8 +44,10 @@ def findings_text(document: Document) -> str:
                 f"{printable(each['task'])} changed {listed(each['changed'])}: nothing of that lands."
             )
         if not each["text"]:
+            which = shell_word(f"{document['run']}/{each['task']}")
+            why = f"\n  Why: swarm show {which}, swarm logs {which}" if each["state"] == "failed" else ""
             lines.append(
-                f"{printable(each['task'])} is {printable(each['state'])}: {printable(each['question'])}"
+                f"{printable(each['task'])} is {printable(each['state'])}: {printable(each['question'])}{why}"
             )
     return "\n\n".join([*lines, f"Kept: swarm scout --show {shell_word(document['run'])}"]) + "\n"
 

@@ -194,7 +194,7 @@ def test_a_person_at_a_terminal_is_asked_and_may_edit(swarm: Swarm) -> None:
 
 def test_scouts_answer_change_nothing_and_are_shown_again(swarm: Swarm) -> None:
     """Row 92: questions are looked into at once; what they found is merged, kept without a daemon, and what a scout changed is told
-    and does not land. What a command prints is its answer where it writes none."""
+    and does not land. What a command prints is its answer where it writes none; of one that failed it is said where to look."""
     with_roles(
         swarm, scout='echo x > stray; grep "question" "$SWARM_PROMPT_FILE" && touch "$SWARM_ANSWER_FILE"'
     )
@@ -207,6 +207,12 @@ def test_scouts_answer_change_nothing_and_are_shown_again(swarm: Swarm) -> None:
     assert swarm.staging("look") == git(swarm.top, "rev-parse", "main")
     assert "no question" in swarm("scout", code=2).err
     swarm("discard", "look")
+    with_roles(swarm, scout="exit 3")
+    said = swarm("scout", "--id", "vain", "first question?", code=1).out
+    assert (
+        "scout-1 is failed: first question?\n  Why: swarm show vain/scout-1, swarm logs vain/scout-1" in said
+    )
+    assert "exit code 3" in swarm("show", "vain/scout-1").out
 
 
 def test_a_new_project_begins_with_nothing(swarm: Swarm) -> None:
