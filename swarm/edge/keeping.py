@@ -8,6 +8,7 @@ stand somewhere is not kept twice; what a person moved to another place is their
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from pathlib import Path
 
@@ -54,6 +55,7 @@ class Keeper:
     ) -> Collected:
         """Commits what the worker of `key` left in a member, which it knew to be at `where`; see `Pool.collect`."""
         upkeep = self.upkeep
+        _take_away_if_emptied(member.path)
         tree = upkeep.seated(member)
         if tree is None:
             if member.admin is not None and member.admin.is_dir():
@@ -148,8 +150,10 @@ class Keeper:
         tree = self.upkeep.seated(member)
         if self.saver is None:
             linked.remove(self.upkeep.leases.git(member))
-        if self.saver is None or tree is None or member.filling:
+        if self.saver is None or member.filling:
             return None
+        if tree is None:
+            return self._save_left_record(member)
         place = None
         if self.upkeep.leases.may_hold_somebody(member):
             place = self._put_aside_unread(member, tree)
@@ -159,6 +163,12 @@ class Keeper:
             self.upkeep.disown(tree, tree.path)
             member.admin = None
         return place
+
+    def _save_left_record(self, member: Member) -> str | None:
+        """Saves what was committed or staged in a worktree whose folder is gone, of which git still has a record."""
+        if member.admin is None or not member.admin.is_dir():
+            return None
+        return self.save_record(self.upkeep.tree(member), member)
 
     def holds(self, member: Member) -> bool:
         """Tells whether in a member lies what stands nowhere else; so it is where that can't be told. Saves nothing, and counts
@@ -275,3 +285,24 @@ class Keeper:
 
     def _owner(self, member: Member) -> Owner:
         return Owner.of(member.last or f"worktree-{member.number}")
+
+
+def _take_away_if_emptied(path: Path) -> None:
+    """Removes a worktree of which only folders are left, without its `.git`: its worker has deleted it, as far as the sandbox lets
+    it, which keeps the folder itself. So it is gone, and that is not the work of taking every file out of the project."""
+    if not os.path.lexists(path / ".git") and _has_only_folders(path):
+        linked.remove(path)
+
+
+def _has_only_folders(path: Path) -> bool:
+    left = [path]
+    try:
+        while left:
+            with os.scandir(left.pop()) as entries:
+                for entry in entries:
+                    if not entry.is_dir(follow_symlinks=False):
+                        return False
+                    left.append(Path(entry.path))
+    except OSError:
+        return False  # gone, or what can't be looked into
+    return True

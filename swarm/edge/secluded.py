@@ -111,7 +111,8 @@ def come_home(folder: Path, tree: LinkedTree, objects: git.Objects) -> None:
     if not folder.is_dir():
         return
     open_up(folder)
-    tree.name_record(tree.admin)
+    if tree.path.is_dir():  # else its files are gone, and what it did with git is all there is
+        tree.name_record(tree.admin)
     made = _bring_objects(folder, tree)
     admin = _record_in(folder, tree)
     if admin is not None:

@@ -225,6 +225,25 @@ def test_work_that_git_would_not_take_is_shown_where_it_lies(swarm: Swarm) -> No
     assert (opened.out.strip(), (Path(kept) / "out").read_bytes()) == (kept, b"a\r\nb\n")
 
 
+@pytest.mark.parametrize("sandbox", ["auto", "off"])
+def test_a_worker_that_deletes_its_worktree_has_lost_it(swarm: Swarm, sandbox: str) -> None:
+    """In the sandbox its folder stays, and without it nothing does: neither is the wish to take every file out of the project. What
+    it had committed is kept, and another attempt does the task."""
+    work = (
+        "echo done > out; [ $SWARM_ATTEMPT -gt 1 ] && exit 0; git add out;"
+        " git -c user.name=w -c user.email=w@example.org commit -q -m mine;"
+        ' cd /; rm -rf "$SWARM_WORKTREE" || true; exit 0'
+    )
+    task = {"id": "t", "title": "T", "run": work, "claims": ["out"], "attempts": 1}
+    run = swarm.run(swarm.plan("r", [task]), SWARM_SANDBOX=sandbox)
+    first, second = task_of(run, "t")["attempts"]
+    assert (first["state"], second["state"]) == ("lost", "landed")
+    assert swarm.content("r", "src/a.py") is not None
+    wait_until(lambda: swarm.events("WorkSaved"))  # once the next attempt has its place
+    (kept,) = {event["place"] for event in swarm.events("WorkSaved")}
+    assert git(swarm.top, "show", f"{kept}:out") == "done"
+
+
 @pytest.mark.parametrize("how", ["running", "killed"])
 def test_worktrees_deleted_under_workers(swarm: Swarm, how: str) -> None:
     """Rows 69, 101: with `.worktrees` deleted and pruned under a live worker, while the daemon runs or is down, the attempt is lost
