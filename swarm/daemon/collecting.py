@@ -38,7 +38,7 @@ def collect(command: cmd.Collect, edges: Edges, clock: Callable[[], float]) -> m
     )
     changed = found.head != command.base
     if changed:
-        _keep(command.branch, found.head, edges)
+        _keep(command, found.head, edges, clock())
     crash_at("collect.kept")
     judged = Judgement()
     if changed and not found.problem:
@@ -123,7 +123,7 @@ def given_up(command: cmd.Collect, text: str, at: float, edges: Edges) -> m.Coll
 def bring_in(command: cmd.BringIn, edges: Edges, clock: Callable[[], float]) -> m.BroughtIn:
     """Brings in work that was collected, and keeps it first where no `Collect` did."""
     if command.branch:
-        _keep(command.branch, command.head, edges)
+        _keep(command, command.head, edges, clock())
     _copy_and_pin(command, command.head, edges)
     return m.BroughtIn(at=clock(), **command.about)
 
@@ -143,10 +143,13 @@ def _is_brought_in(command: cmd.Collect, head: str, edges: Edges) -> tuple[bool,
     return True, ""
 
 
-def _keep(branch: str, head: str, edges: Edges) -> None:
-    """Points the attempt's branch at its work. An attempt owns its branch, so a crash in between is repeated, not refused."""
-    ref = f"refs/heads/{branch}"
+def _keep(command: cmd.Collect | cmd.BringIn, head: str, edges: Edges, at: float) -> None:
+    """Points the attempt's branch at its work. An attempt owns its branch, so a crash in between is repeated, not refused; but what
+    somebody has put there under that name, and the work does not lead to, is kept on a recovery ref first."""
+    ref = f"refs/heads/{command.branch}"
     old = edges.refs.read(ref)
+    if old not in (None, head):
+        edges.pool.keep_commit(lease_key(command), str(old), above=head, where=ref, at=at)
     if old != head:
         edges.refs.move(ref, head, old or "0" * len(head))
 

@@ -283,6 +283,14 @@ class Keeper:
         owner = self._owner(member) if member is not None else owner_of_path(tree.path)
         return self.saver.keep(owner, work, where=tree.path, at=time.time()).branch
 
+    def keep_commit(self, owner: Owner, commit: str, *, above: str, where: str, at: float) -> None:
+        """Keeps a commit that `above` does not lead to, and that stood at the ref `where`; see `Saver.keep`."""
+        asked = ("merge-base", "--is-ancestor", commit, above)
+        if self.saver is None or git.run(*asked, git_dir=self.upkeep.common, ok=(0, 1)).code == 0:
+            return
+        work = Work(commit, self.upkeep.objects.tree_of(commit))
+        self.saver.keep(owner, work, where=Path(where), at=at)
+
     def _owner(self, member: Member) -> Owner:
         return Owner.of(member.last or f"worktree-{member.number}")
 

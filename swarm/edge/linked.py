@@ -51,7 +51,8 @@ NAMED_BY = (
 _PLAIN = (
     *("-c", "core.splitIndex=false", "-c", "index.sparse=false", "-c", "core.sparseCheckout=false"),
     *("-c", "core.trustctime=true", "-c", "core.checkStat=default", "-c", "core.untrackedCache=false"),
-    *("-c", "core.ignoreStat=false"),
+    *("-c", "core.ignoreStat=false", "-c", "status.showUntrackedFiles=normal"),
+    *("-c", "diff.orderFile=/dev/null"),  # one that is not there has git status fail
 )
 # Git looks at the files of an index in a thread for every 500 of them. Beside other workers these cost more than they save where
 # there are few: each command of 4,800 files 0.8 to 1.6 ms of CPU.

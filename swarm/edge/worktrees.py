@@ -157,6 +157,11 @@ class Pool:
                 self._leases.save(member)
         return place or self.aside.of_owner(Owner.of(key))
 
+    def keep_commit(self, key: str, commit: str, *, above: str, where: str, at: float) -> None:
+        """Keeps a commit on which `where`, a ref of the attempt of `key`, stood and that `above` does not lead to. Raises
+        `TooManySaved`, GitError, OSError."""
+        self._keeper.keep_commit(Owner.of(key), commit, above=above, where=where, at=at)
+
     def give_up(self, key: str) -> None:
         """Notes that what the worker of `key` left can't be collected, whatever is tried. Raises OSError, and `Refused`
         where something of the user's has taken the place of the pool."""

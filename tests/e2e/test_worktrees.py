@@ -225,6 +225,40 @@ def test_work_that_git_would_not_take_is_shown_where_it_lies(swarm: Swarm) -> No
     assert (opened.out.strip(), (Path(kept) / "out").read_bytes()) == (kept, b"a\r\nb\n")
 
 
+def test_a_branch_under_the_name_of_an_attempt_is_kept(swarm: Swarm) -> None:
+    """What somebody put there before the attempt had its work, made or fetched, is on a recovery ref afterwards."""
+    theirs = git(swarm.top, "commit-tree", "main^{tree}", "-p", "main", "-m", "theirs").strip()
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [swarm.task("t", gate="go"), swarm.task("u")])))
+    swarm.wait_for_start("t")
+    git(swarm.top, "branch", "-f", "swarm/r/task/t/1", theirs)
+    swarm.open("go")
+    swarm.check_landed(swarm.wait("r"))
+    own, kept = "swarm/r/task/t/1", "swarm/r/saved/t/1-1"
+    assert git(swarm.top, "rev-parse", f"{kept}^1").strip() == theirs
+    assert git(swarm.top, "show", f"{own}:out-t") == "t"
+    assert "nowhere else  saved/t/1-1" in swarm("discard", "r", "--dry-run").out
+
+
+@pytest.mark.parametrize("how", ["opened", "staging"])
+def test_untracked_files_count_whatever_status_shows(swarm: Swarm, how: str) -> None:
+    """`status.showUntrackedFiles = no`, as in a home that is a repository, hides nothing from what removes worktrees."""
+    git(swarm.top, "config", "status.showUntrackedFiles", "no")
+    git(swarm.top, "config", "diff.orderFile", "not/there")
+    swarm.look_again()
+    swarm.run(swarm.plan("r", [swarm.task("t")]))
+    opened = Path(swarm("worktrees", "open", "t").out.strip())
+    place = opened if how == "opened" else swarm.top / ".worktrees" / "r" / "staging"
+    (place / "mine").write_text("mine\n")
+    listed = {each["path"]: each for each in swarm("worktrees", "--json").json["worktrees"]}
+    assert listed[str(place)]["dirty"] == 1
+    cleaned(swarm, code=4 if how == "opened" else 0)
+    assert (place / "mine").read_text() == "mine\n"
+    assert ("worktree/t-1" if how == "opened" else "worktree/staging") in swarm(
+        "discard", "r", "--dry-run"
+    ).out
+
+
 @pytest.mark.parametrize("sandbox", ["auto", "off"])
 def test_a_worker_that_deletes_its_worktree_has_lost_it(swarm: Swarm, sandbox: str) -> None:
     """In the sandbox its folder stays, and without it nothing does: neither is the wish to take every file out of the project. What
