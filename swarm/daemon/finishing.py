@@ -16,7 +16,7 @@ import asyncio
 import os
 import re
 import shlex
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -508,15 +508,30 @@ def _changed(checkout: Path, paths: tuple[str, ...]) -> dict[str, str]:
     asked = ("status", "--porcelain", "-z", "--untracked-files=all", "--ignored=matching", "--no-renames")
     found = within(checkout, *asked)
     wanted = set(paths)
-    folders = {path.rpartition("/")[0] for path in paths}
+    folders = {f"{parent}/" for path in paths for parent in PurePosixPath(path).parents}
     changed = {}
     for entry in git.decode(found.out).split("\0"):
         code, path = entry[:2], entry[3:]
         above = accumulate(path.rstrip("/").split("/"), "{}/{}".format)
         is_wanted = not wanted.isdisjoint(above)
-        if is_wanted or code in _UNMERGED or (code == "!!" and path.rstrip("/") in folders):
+        if is_wanted or code in _UNMERGED:
             changed[path] = code
+        elif code == "!!" and path in folders:
+            changed |= dict.fromkeys(_met(checkout, path, paths), code)
     return changed
+
+
+def _met(checkout: Path, folder: str, paths: Iterable[str]) -> Iterator[str]:
+    """Yields what of an ignored folder, of which git does not list what is in it, lies where one of the paths is to be, or on the
+    way there. Git would overwrite it: to `read-tree` what is ignored is nobody's."""
+    for path in paths:
+        if not path.startswith(folder):
+            continue
+        for place in accumulate(path.removeprefix(folder).split("/"), "{}/{}".format):
+            way = checkout / folder / place
+            if way.is_symlink() or (way.exists() and (not way.is_dir() or folder + place == path)):
+                yield folder + place
+                break
 
 
 def _submodules_in_the_way(checkout: Path, paths: Sequence[str]) -> Reason:

@@ -295,6 +295,33 @@ def test_a_submodule_whose_place_is_taken_keeps_what_only_it_has(swarm: Swarm, b
         assert (swarm.top / where[becomes]).read_text() == "new\n"
 
 
+def test_an_ignored_folder_that_gets_files_keeps_those_of_the_user(swarm: Swarm) -> None:
+    """Of a folder that is ignored git names none of its files, and would overwrite them: one that lies where another comes, or on
+    the way there, stops the finish by its own name; others, and one that is the same already, do not."""
+    (swarm.top / ".git" / "info" / "exclude").write_text("build/\n")
+    work = "mkdir -p build/deep/er; echo new > build/deep/er/o; echo same > build/same; git add -f build"
+    swarm.check_landed(swarm.run(swarm.plan("r", [swarm.task("t", work, claims=["build/**"])])))
+    swarm("start")
+    (swarm.top / "build" / "deep").mkdir(parents=True)
+    (swarm.top / "build" / "mine").write_text("mine\n")
+    (swarm.top / "build" / "same").write_text("same\n")
+    for place in ("build/deep/er/o", "build/deep/er"):
+        (swarm.top / place).parent.mkdir(exist_ok=True)
+        (swarm.top / place).write_text("mine\n")
+        swarm.look_again()
+        refused = swarm("finish", code=4).err
+        assert f"has changes of its own in {place}." in refused
+        assert (swarm.top / place).read_text() == "mine\n"
+        (swarm.top / place).unlink()
+        if place.endswith("/o"):
+            (swarm.top / place).parent.rmdir()
+    swarm("finish")
+    swarm.look_again()
+    assert git(swarm.top, "status", "--porcelain") == ""
+    names = ("build/deep/er/o", "build/same", "build/mine")
+    assert [(swarm.top / name).read_text() for name in names] == ["new\n", "same\n", "mine\n"]
+
+
 def test_branches_go_by_their_long_names_too(swarm: Swarm) -> None:
     """What git takes as the name of a branch names it here: as the base of a plan, which is then its target, and to `--into`."""
     git(swarm.top, "branch", "side")
