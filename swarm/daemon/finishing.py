@@ -516,14 +516,14 @@ def _changed(checkout: Path, paths: tuple[str, ...]) -> dict[str, str]:
         is_wanted = not wanted.isdisjoint(above)
         if is_wanted or code in _UNMERGED:
             changed[path] = code
-        elif code == "!!" and path in folders:
+        elif code in ("!!", "??") and path in folders:
             changed |= dict.fromkeys(_met(checkout, path, paths), code)
     return changed
 
 
 def _met(checkout: Path, folder: str, paths: Iterable[str]) -> Iterator[str]:
-    """Yields what of an ignored folder, of which git does not list what is in it, lies where one of the paths is to be, or on the
-    way there. Git would overwrite it: to `read-tree` what is ignored is nobody's."""
+    """Yields what of an ignored folder, or of another repository, of which git does not list what is in it, lies where one of the
+    paths is to be, or on the way there. Git would overwrite it: to `read-tree` what is ignored is nobody's."""
     for path in paths:
         if not path.startswith(folder):
             continue
