@@ -57,6 +57,12 @@ def write_back(path: Path, state: Path, states: Mapping[str, TaskState]) -> None
                 late = _written_late(replaced, before) if done else None
             if done and late is None:
                 return
+            if late is not None and late.startswith(
+                before
+            ):  # added to: that goes on below whatever stands there by now
+                with path.open("ab", buffering=0) as file:
+                    file.write(late[len(before) :])
+                return
             if late is not None and not _put_back(path, after, late):
                 with tempfile.NamedTemporaryFile(
                     dir=path.parent, prefix=f"{path.name}.saved-", delete=False

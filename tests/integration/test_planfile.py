@@ -30,9 +30,9 @@ def tick_off(roadmap: Path) -> None:
     planfile.write_back(roadmap, roadmap.parent.parent / "state", LANDED)
 
 
-def append(roadmap: Path) -> None:
+def append(roadmap: Path, what: str = "three") -> None:
     with roadmap.open("a") as file:
-        file.write("- [ ] three\n")
+        file.write(f"- [ ] {what}\n")
 
 
 def replace(roadmap: Path) -> None:
@@ -79,22 +79,39 @@ def test_what_is_written_into_the_file_that_was_replaced_is_taken_up(
     assert os.listdir(roadmap.parent) == ["ROADMAP.md"]
 
 
-def test_where_both_were_saved_both_are_kept(roadmap: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One person writes into the file that was replaced, another into ours: the one is kept beside the other, and it is said."""
+def test_what_both_have_added_is_in_the_file(roadmap: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One person adds a line to the file that was replaced, another to ours."""
     opened, real = roadmap.open("a"), os.replace
 
     def meanwhile(source: str, target: Path) -> None:
         real(source, target)
         with opened:
             opened.write("- [ ] three\n")
-        roadmap.write_text(roadmap.read_text() + "- [ ] four\n")
+        append(roadmap, "four")
+
+    monkeypatch.setattr(os, "replace", meanwhile)
+    tick_off(roadmap)
+    assert roadmap.read_text() == "# Work\n\n- [x] one\n- [ ] two\n- [ ] four\n- [ ] three\n"
+    assert os.listdir(roadmap.parent) == ["ROADMAP.md"]
+
+
+def test_where_both_were_saved_both_are_kept(roadmap: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One person writes the file anew that was replaced, another adds to ours: the one is kept beside the other, and it is said."""
+    opened, real = roadmap.open("r+"), os.replace
+
+    def meanwhile(source: str, target: Path) -> None:
+        real(source, target)
+        with opened:
+            opened.truncate()
+            opened.write("# Anew\n")
+        append(roadmap, "four")
 
     monkeypatch.setattr(os, "replace", meanwhile)
     with pytest.raises(OSError, match=r"saved twice .*/ROADMAP\.md\.saved-"):
         tick_off(roadmap)
     assert roadmap.read_text() == "# Work\n\n- [x] one\n- [ ] two\n- [ ] four\n"
     (aside,) = roadmap.parent.glob("ROADMAP.md.saved-*")
-    assert aside.read_text() == ROADMAP + "- [ ] three\n"
+    assert aside.read_text() == "# Anew\n"
 
 
 def test_a_file_that_is_added_to_all_the_time_loses_no_line(roadmap: Path) -> None:
