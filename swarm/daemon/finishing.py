@@ -29,7 +29,7 @@ from swarm.core.places import Places
 from swarm.crashpoints import crash_at
 from swarm.daemon.verification import Verifier, finish_key
 from swarm.dataclass import dataclass
-from swarm.edge import git
+from swarm.edge import git, submodules
 from swarm.edge.checkout import Move, same, unseen, within
 from swarm.edge.difference import UNSTAGED, as_checked_out
 from swarm.edge.landing import Incoming, LandingRepository, finish_ref
@@ -317,8 +317,10 @@ class Finisher:
                 f"{target} is checked out nowhere, so there is no index to stage in",
                 {"exit_code": 4},
             )
+        trees = (self.landing.objects.tree_of(commit) for commit in (outlook.old, outlook.new))
+        changes = self.landing.objects.diff(*trees)
         for checkout in checkouts:
-            if replaced := self._replaced(checkout, outlook):
+            if replaced := submodules.replaced(checkout, changes):
                 return _submodules_in_the_way(checkout, replaced)
             if theirs := self._look(checkout, outlook).theirs:
                 return _in_the_way(checkout, theirs)
@@ -415,21 +417,6 @@ class Finisher:
             return Reason("dirty", f"{checkout}: {why}", about | {"next_step": fitting})
         step = f"see to that, and what git -C {checkout} status says; then swarm finish again"
         return Reason("error", f"{checkout}: {why}", about | {"exit_code": 1, "next_step": step})
-
-    def _replaced(self, checkout: Path, outlook: Outlook) -> list[str]:
-        """Lists the submodules that are checked out where something else is to be: for a file git deletes such a folder, clean or
-        not, with the branches, stashes and ignored files that are only there, and files of a folder it writes into it."""
-        there = [path for path in outlook.paths if os.path.lexists(checkout / path / ".git")]
-        new = self._entries(outlook.new) if there else {}
-        files = {path for path, facts in new.items() if not facts.startswith(git.GITLINK_MODE)}
-        folders = (
-            {str(folder) for path in files for folder in PurePosixPath(path).parents} if there else set()
-        )
-        return [
-            path
-            for path in there
-            if path in folders or not files.isdisjoint(accumulate(path.split("/"), "{}/{}".format))
-        ]
 
     def _hidden(self, checkout: Path, outlook: Outlook) -> dict[str, str]:
         """Gives the files with changes that git's status does not show, each with the option that has git look at it."""

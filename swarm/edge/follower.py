@@ -17,7 +17,7 @@ from pathlib import Path
 
 from swarm.crashpoints import crash_at
 from swarm.dataclass import dataclass
-from swarm.edge import git, linked, whole
+from swarm.edge import git, linked, submodules, whole
 from swarm.edge.difference import UNSTAGED, as_checked_out
 from swarm.edge.linked import LinkedTree
 from swarm.edge.lockfile import exclusive
@@ -78,6 +78,10 @@ class Follower:
         reason = self._reason_to_leave(tree, old, new)
         if reason or tree.head() == new:
             return reason
+        changes = self.objects.diff(self.objects.tree_of(old), self.objects.tree_of(new))
+        if inside := submodules.replaced(path, changes):
+            named = ", ".join(inside[:NAMED_MAX])
+            return f"the staging worktree has a submodule in {named}, where something else comes: left at {old[:12]}"
         return self._move(tree, old, new)
 
     def look(self, path: Path, commit: str, going_to: str) -> tuple[str, str]:

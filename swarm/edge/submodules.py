@@ -15,7 +15,7 @@ import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from swarm.dataclass import dataclass
 from swarm.edge import git, theirs
@@ -38,6 +38,7 @@ MODULES = (
 NAMED_MAX = 3  # files that are named of one submodule
 DEEPEST = 8  # submodules in submodules
 SHALLOW_BYTES_MAX = 16 << 20
+_NOTHING = "000000"
 _LINK = re.compile(r"160000 ([0-9a-f]+) [0-3]\t(.+)\Z", re.DOTALL)
 
 
@@ -55,6 +56,22 @@ def links(tree: LinkedTree, index: Path, base: str) -> dict[str, str]:
 def standing(top: Path, paths: Collection[str]) -> list[str]:
     """Lists those of these submodules that are set up: a git that is asked of them from above would run by their settings."""
     return [path for path in paths if not _is_away(top, path) and os.path.lexists(top / path / ".git")]
+
+
+def replaced(top: Path, changes: Collection[git.Change]) -> list[str]:
+    """Lists those submodules set up at `top` in whose place these changes put something else. For a file git deletes such a folder,
+    clean or not, with the branches, stashes and ignored files that are only there; files of a folder it writes into it."""
+    comes = {
+        each.path: each.new_mode for each in changes if each.new_mode not in (git.GITLINK_MODE, _NOTHING)
+    }
+    files = {path for path, mode in comes.items() if mode != git.TREE_MODE}
+    inside = {each.path for each in changes if each.old_mode == git.GITLINK_MODE}
+    taken = [
+        path
+        for path in inside
+        if path in comes or not files.isdisjoint(map(str, PurePosixPath(path).parents))
+    ]
+    return standing(top, sorted(taken))
 
 
 def in_use(top: Path, paths: Collection[str]) -> bool:

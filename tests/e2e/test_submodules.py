@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import git
+from tests.conftest import git, wait_until
 from tests.e2e.driver import Swarm
 
 
@@ -87,3 +87,20 @@ def test_an_opened_worktree_stays_for_what_is_in_a_submodule(base: Swarm, what: 
     git(lib, *undo[what])
     base("worktrees", "--clean")
     assert not opened.exists()
+
+
+def test_the_staging_worktree_stays_for_a_submodule_whose_place_is_taken(base: Swarm) -> None:
+    """Git would delete its folder for the file that lands there, with what a person has in it; it is said why it stays behind."""
+    work = "git rm -q --cached lib; rm -rf lib; echo file > lib"
+    base("start")
+    tasks = [base.task("a"), base.task("b", work, gate="go", claims=["lib", "lib/**"])]
+    base("submit", str(base.plan("r", tasks)))
+    wait_until(lambda: base.landings("r") == ["a"])
+    lib = set_up(base.wait_for_follow("r"))
+    a_branch_of_ones_own(lib)
+    base.open("go")
+    base.check_landed(base.wait("r"))
+    wait_until(lambda: base.run_of("r")["staging"]["worktree_reason"])
+    assert "has a submodule in lib, where something else comes" in base("status").out
+    assert git(lib, "show", "mine:code") == "2"
+    assert base.content("r", "lib") == "file\n"
