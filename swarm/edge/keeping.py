@@ -67,6 +67,8 @@ class Keeper:
             return Collected(base, 0, (), problem, nothing, unread=True)
         tree, note = upkeep.relink_if_pruned(member, tree, base)
         note = self.take_home(member, tree) or note
+        if _has_only_folders(member.path, but=".git") and self._tracks_more(tree):
+            return Collected(base, 0, (), f"Everything in the worktree {member.path} was deleted.")
         found = self._collector(member, tree, base, message, identity, at, reader).collect()
         kept, place = True, ""
         if self.saver is not None:
@@ -163,6 +165,12 @@ class Keeper:
             self.upkeep.disown(tree, tree.path)
             member.admin = None
         return place
+
+    def _tracks_more(self, tree: LinkedTree) -> bool:
+        """Tells whether git still tracks files there, and not one alone, which a worker may have been to delete: who empties a
+        whole project does so by git, which then tracks none."""
+        index = tree.admin / "index"
+        return index.exists() and tree.git("ls-files", "-z").out.count(b"\0") > 1
 
     def _save_left_record(self, member: Member) -> str | None:
         """Saves what was committed or staged in a worktree whose folder is gone, of which git still has a record."""
@@ -302,12 +310,15 @@ def _take_away_if_emptied(path: Path) -> None:
         linked.remove(path)
 
 
-def _has_only_folders(path: Path) -> bool:
+def _has_only_folders(path: Path, but: str = "") -> bool:
+    """Tells whether no file is left in a folder and below, `but` for one at its top: bubblewrap holds on to a worktree's `.git`."""
     left = [path]
     try:
         while left:
-            with os.scandir(left.pop()) as entries:
+            with os.scandir(folder := left.pop()) as entries:
                 for entry in entries:
+                    if folder == path and entry.name == but:
+                        continue
                     if not entry.is_dir(follow_symlinks=False):
                         return False
                     left.append(Path(entry.path))

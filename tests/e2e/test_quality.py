@@ -378,7 +378,14 @@ def test_collisions_are_told_while_workers_work(swarm: Swarm) -> None:
     git(swarm.top, "config", "filter.slow.clean", f"echo $$ >> {begun}; exec sleep 1000")
     asking = swarm.spawn("claims", "--work", TMPDIR=str(temporary))
     # The daemon, asked how things stand, has a git of its own meet that filter, maybe before this one has any.
-    wait_until(lambda: any(temporary.iterdir()) and begun.exists() and begun.read_text().endswith("\n"))
+    # A folder: Python tries first whether files can be made there, and ended in between leaves that one.
+    wait_until(
+        lambda: (
+            any(path.is_dir() for path in temporary.iterdir())
+            and begun.exists()
+            and begun.read_text().endswith("\n")
+        )
+    )
     asking.terminate()
     assert asking.wait(PATIENCE_S) == 130
     assert not list(temporary.iterdir())
