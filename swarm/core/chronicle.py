@@ -56,6 +56,11 @@ class Kind:
     ENDED = "ended"
 
 
+_IN_LINE = frozenset(
+    {Kind.QUEUE, Kind.VERIFYING, Kind.LANDING}
+)  # others stand behind an attempt that stands there
+
+
 class Cause(NamedTuple):
     """What let a task go on: another task, by record `seq` at a time; "" for no task of the run."""
 
@@ -479,7 +484,8 @@ class Chronicle:
         if attempt is not None:
             attempt.end, attempt.end_seq, attempt.outcome = at, seq, outcome
             attempt.code, attempt.text = code, text[:TEXT_MAX]
-            self._moved = Cause(course.id, seq, at)
+            if course.moves[-1].kind in _IN_LINE:
+                self._moved = Cause(course.id, seq, at)
             self._leaves_slot(course, attempt, seq, at)
         return attempt
 

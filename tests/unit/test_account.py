@@ -262,6 +262,26 @@ def test_the_critical_path_is_what_let_each_go_on() -> None:
     assert path["links"][2]["after"]["task"] == "c"
 
 
+def test_who_failed_at_work_had_nobody_behind_it_in_the_merge_queue() -> None:
+    """Who waits there stands behind what is verified or lands; an attempt that never stood there is not named."""
+    story = Story(a_task("a"), a_task("b"), a_task("c"))
+    story.starts("a", 0)
+    story.starts("b", 1)
+    story.exits("a", 2)
+    story.event("CandidateMade", 2, task="a", attempt=1)
+    story.exits("b", 3)
+    story.starts("c", 3)
+    story.verified("a", 6, 4)
+    story.lands("a", 6)
+    story.exits("c", 6.5, code=3)
+    story.fact("TaskFailed", 6.5, task="c", attempt=1, code="worker_failed", text="exit code 3")
+    story.candidate("b", 7, 9)
+    story.lands("b", 9)
+    links = told(story.records)["critical_path"]["links"]
+    behind = [(link["task"], link["after"]["task"]) for link in links if link["after"]]
+    assert behind == [("b", "a")]
+
+
 def test_a_slot_that_was_free_before_holds_nobody_up() -> None:
     """The critical path goes on to who gave a slot away only where that was waited for."""
     story = Story(a_task("a"), a_task("b"), a_task("c", needs=["b"]))
