@@ -483,14 +483,18 @@ def worktrees(
         if owner is not None or Path(found.path).is_relative_to(root):
             mine.append((found, owner or {"state": "unknown" if lease is None else "spare"}, lease))
     wanted = [
-        (found, owner.get("base"), lease.index if lease is not None and not lease.key else None)
+        (
+            found,
+            owner.get("base"),
+            survey.Spare(lease.index, lease.since) if lease is not None and not lease.key else None,
+        )
         for found, owner, lease in mine
     ]
     now, rows = time.time(), []
     for (found, owner, lease), seen in zip(
         mine, survey.look(wanted, leave_out=tuple(lent), exact=exact), strict=True
     ):
-        since = owner.get("since") or (now - lease.age_s if lease is not None else found.made_at)
+        since = owner.get("since") or (lease.since if lease is not None else found.made_at)
         rows.append(
             {
                 "path": found.path,

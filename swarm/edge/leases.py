@@ -68,13 +68,13 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class WorktreeEntry:
-    """What `members` tells of a member: `key` is "" when nobody has it, `age_s` how many seconds ago it was
-    taken or given back, `index` our copy of its index, which is the one that counts while nobody has it."""
+    """What `members` tells of a member: `key` is "" when nobody has it, `since` when it was taken or given
+    back, in seconds since the epoch, `index` our copy of its index, which is the one that counts while nobody has it."""
 
     path: Path
     key: str
     head: str | None
-    age_s: float
+    since: float
     index: Path
 
 

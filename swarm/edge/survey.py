@@ -13,7 +13,7 @@ from pathlib import Path
 
 from swarm.dataclass import dataclass
 from swarm.edge import git
-from swarm.edge.linked import LinkedTree, one_line
+from swarm.edge.linked import LinkedTree, is_touched, one_line
 
 ENTRIES_MAX = 20_000  # files and folders counted for a size that nobody asked to be exact: about 0.1 s
 _AT_ONCE = 4
@@ -29,6 +29,15 @@ class Found:
     branch: str | None
     made_at: float
     tree: LinkedTree
+
+
+@dataclass(frozen=True, slots=True)
+class Spare:
+    """How a worktree that nobody has was left: the index that counts there, and since when (seconds since the epoch) nothing came
+    to be in it. Until then its files are those of work that is kept, whatever commit it stands at."""
+
+    index: Path
+    since: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +86,13 @@ def _head(tree: LinkedTree) -> str | None:
 
 
 def look(
-    wanted: Iterable[tuple[Found, str | None, Path | None]],
+    wanted: Iterable[tuple[Found, str | None, Spare | None]],
     *,
     leave_out: Sequence[str] = (),
     exact: bool = False,
 ) -> list[Look]:
-    """Looks into worktrees, several at once; each comes with the commit that it is ahead of, or None, and the index that counts
-    where that is not its own.
+    """Looks into worktrees, several at once; each comes with the commit that it is ahead of, or None, and with how it was left
+    where nobody has it.
 
     `leave_out` are paths that were put there for the worker and are no dirt. With `exact` every file is counted for the size.
     """
@@ -92,9 +101,9 @@ def look(
         return [each.result() for each in looks]
 
 
-def _look(found: Found, base: str | None, index: Path | None, leave_out: Sequence[str], exact: bool) -> Look:
+def _look(found: Found, base: str | None, spare: Spare | None, leave_out: Sequence[str], exact: bool) -> Look:
     size_bytes, size_exact = size(found.path, None if exact else ENTRIES_MAX)
-    return Look(_ahead(found, base), _dirty(found.tree, index, leave_out), size_bytes, size_exact)
+    return Look(_ahead(found, base), _dirty(found.tree, spare, leave_out), size_bytes, size_exact)
 
 
 def _ahead(found: Found, base: str | None) -> int | None:
@@ -108,12 +117,15 @@ def _ahead(found: Found, base: str | None) -> int | None:
         return None
 
 
-def _dirty(tree: LinkedTree, index: Path | None, leave_out: Sequence[str]) -> int | None:
+def _dirty(tree: LinkedTree, spare: Spare | None, leave_out: Sequence[str]) -> int | None:
     paths = [f":(top,exclude,literal){path}" for path in leave_out]
     # Looked into by git, a submodule would have the programs run that its worker's settings name.
     asked = ("status", "--porcelain", "-z", "--no-renames", "--ignore-submodules=dirty")
     status = ("--no-optional-locks", *asked, "--", ".", *paths)
     try:
+        if spare is not None and not is_touched(tree.path, spare.since):
+            return 0
+        index = spare.index if spare is not None else None
         return tree.git(*status, index=index, timeout_s=_STATUS_TIMEOUT_S).out.count(b"\0")
     except (git.GitError, OSError):
         return None

@@ -680,8 +680,7 @@ class Pool:
         admin = member.admin  # once: the member's lock is not held, and it may be retired meanwhile
         tree = LinkedTree(member.path, admin, self.common, self.user_config) if admin is not None else None
         head = tree.head() if tree is not None and tree.is_linked() else None
-        age_s = max(0.0, time.time() - member.since)
-        return WorktreeEntry(member.path, member.key, head, age_s, self._leases.index(member))
+        return WorktreeEntry(member.path, member.key, head, member.since, self._leases.index(member))
 
 
 @contextmanager

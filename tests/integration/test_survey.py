@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from swarm.edge import survey
-from tests.conftest import git
+from tests.conftest import git, wait_until
 
 
 @pytest.fixture
@@ -68,14 +68,34 @@ def test_ahead_and_dirt_are_gits_own_and_looking_changes_nothing(repo: Path, lin
 
 
 def test_the_index_that_counts_is_asked(repo: Path, linked: Path, tmp_path: Path) -> None:
-    """Of a worktree whose own index is out of date, as a worker left it, dirt is what another index says."""
+    """Of a spare worktree whose own index is out of date, as a worker left it, dirt is what ours says."""
     (found,) = survey.linked_worktrees(repo / ".git")
     good = tmp_path / "index"
     good.write_bytes((found.tree.admin / "index").read_bytes())
     (linked / "left").write_text("x")
     git(linked, "add", "left")
     (linked / "left").unlink()
-    assert [seen.dirty for seen in survey.look([(found, None, None), (found, None, good)])] == [1, 0]
+    ours = survey.Spare(good, 0.0)
+    assert [seen.dirty for seen in survey.look([(found, None, None), (found, None, ours)])] == [1, 0]
+
+
+def test_what_a_spare_worktree_was_left_with_is_no_change(repo: Path, linked: Path, tmp_path: Path) -> None:
+    """Files of work that is kept may still lie there; from what comes after that on, it is told as changed."""
+    (found,) = survey.linked_worktrees(repo / ".git")
+    good = tmp_path / "index"
+    good.write_bytes((found.tree.admin / "index").read_bytes())
+    (linked / "kept").write_text("x")
+    left = survey.Spare(good, (linked / "kept").stat().st_ctime)
+    assert survey.look([(found, None, left)])[0].dirty == 0
+    clock = tmp_path / "clock"
+
+    def has_gone_on() -> bool:
+        clock.touch()
+        return clock.stat().st_ctime > left.since
+
+    wait_until(has_gone_on)
+    (linked / "mine").write_text("x")
+    assert survey.look([(found, None, left)])[0].dirty == 2
 
 
 def test_a_worktree_that_cannot_be_asked_is_not_called_clean(repo: Path, linked: Path) -> None:
