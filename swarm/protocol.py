@@ -83,6 +83,8 @@ VIEW_SUMMARY = "summary"
 SUMMARY_LISTED = 20  # tasks listed of each kind in the summary
 SUMMARY_LANDED = 5
 
+WORKERS_MAX = 1000  # that may run at once, however that is said; `settings` has it too
+
 SCALED = "swarm scale"  # the source of a setting that was changed while the daemon ran
 STOP_MODES = ("graceful", "drain", "now", "leave-workers")
 

@@ -138,7 +138,12 @@ def plan(
 )
 @click.option("--yes", is_flag=True, help="Approve of whatever plan comes of it.")
 @click.option("--sequential", is_flag=True, help="Build one task at a time, in the order of the plan.")
-@click.option("--workers", type=click.IntRange(1, 1000), metavar="N", help="Most workers at the same time.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, protocol.WORKERS_MAX),
+    metavar="N",
+    help="Most workers at the same time.",
+)
 @_verify
 @_id
 @_detach

@@ -254,7 +254,7 @@ class Swarm:
             goals.go_on(self._session, run, yes=approve)
         else:
             body = goals.goal_request(self._session, "build", goal, (), run_id)
-            body |= {"approved": approve, "sequential": sequential, "verify": list(verify)}
+            body |= {"approved": approve, "sequential": sequential, "verify": _listed(verify)}
             run = goals.begin(self._session, body)[2]
         found = self._ended(run, wait, timeout_s)
         if goals.built(self._session, run, yes=approve) is not None:
@@ -324,10 +324,7 @@ class Swarm:
 
     def events(self, *, run: str | None = None, after: int = 0, follow: bool = False) -> Iterator[Document]:
         """Yields what happened from event `after` on; with `follow` also what happens, until the daemon ends."""
-        if not follow:
-            happened = self._session.events(after)
-            return (event for event in happened if run is None or event.get("run") == run)
-        return iter(self._stream(run, after))
+        return iter(self._stream(run, after)) if follow else self._happened(run, after)
 
     def report(self, run: str | None = None) -> Document:
         """Tells how a run went: how long it took and what for, what held it up, what was tried in vain, what it cost."""
@@ -335,7 +332,7 @@ class Swarm:
 
     def lessons(self, *, forget: Iterable[str] = ()) -> list[Document]:
         """Lists what earlier runs taught, which later ones are told; those named by `forget` are taken back first."""
-        if names := list(forget):
+        if names := _listed(forget):
             refuse_inside_worker("Swarm.lessons")
             goals.forgotten(self._session, names)
         return offline.lessons(self._session.state)
@@ -353,6 +350,8 @@ class Swarm:
 
     def first(self, *tasks: str, run: str | None = None) -> Document:
         """Has finished tasks land before all others, in this order."""
+        if not tasks:
+            raise UsageError("Name tasks.", "Nothing was done.")
         return self._steer(protocol.FIRST, {"run": run, "tasks": list(tasks)})
 
     def cancel(self, *tasks: str, run: str | None = None) -> Document:
@@ -437,7 +436,7 @@ class Swarm:
         """Ends a run and removes its worktrees and branches. `names` is what is given up of work that is nowhere else; with
         `preview` nothing is done and "holds" lists it. Raises `Refused` where there is more than was named."""
         refuse_inside_worker("Swarm.discard")
-        given = list(names)
+        given = _listed(names)
         body = {"run": run, "force": bool(given), "names": given, "dry_run": preview}
         return self._session.with_daemon(
             lambda daemon, _: self._posted(daemon, protocol.DISCARD, body, timeout_s=DAEMONS_TIMEOUT_S),
@@ -471,7 +470,18 @@ class Swarm:
         refuse_inside_worker(f"Swarm.{route.rpartition('/')[2]}")
         return self._posted(self._session.daemon(), route, body)
 
+    def _happened(self, run: str | None, after: int) -> Iterator[Document]:
+        told = False
+        for event in self._session.events(after):
+            if run is None or event.get("run") == run:
+                told = True
+                yield event
+        if run is not None and not told:  # one that was discarded has events, but is known no more
+            naming.run_of(self._session.document(full=False), run)
+
     def _stream(self, run: str | None, after: int) -> Stream:
+        if run is not None:
+            naming.run_of(self._session.document(full=False), run)
         return self._session.daemon().stream(protocol.EVENTS, {"after": after, "follow": 1, "run": run})
 
     def _posted(
@@ -495,8 +505,13 @@ class Swarm:
         changed: bool,
     ) -> Document:
         given = planfiles.given(plan if isinstance(plan, Mapping) else os.fspath(plan), self.top)
-        wanted: dict[str, Any] = {"only": only, "sequential": sequential, "fail_fast": fail_fast}
-        return request(self._session, given, **wanted, verify=verify, changed=changed)
+        wanted: dict[str, Any] = {"only": _listed(only), "sequential": sequential, "fail_fast": fail_fast}
+        return request(self._session, given, **wanted, verify=_listed(verify), changed=changed)
+
+
+def _listed(texts: Iterable[str]) -> list[str]:
+    """Lists texts; one alone is no list of its letters."""
+    return [texts] if isinstance(texts, str) else list(texts)
 
 
 def _awaited(

@@ -26,7 +26,7 @@ import swarm as package
 from swarm.client import naming, telling
 from swarm.client.library import AsyncSwarm
 from swarm.errors import SwarmError, UsageError, WaitTimedOut
-from swarm.protocol import printable
+from swarm.protocol import WORKERS_MAX, printable
 
 LINES = 100  # of each output, where nobody says
 LINE_BYTES_MAX = 1 << 22  # of an output's end, in which these are looked for
@@ -209,7 +209,9 @@ async def submit(
     directory: Directory = "",
     only: Annotated[tuple[str, ...], Field(description="Only these tasks, and what they need.")] = (),
     sequential: Annotated[bool, Field(description="One task at a time, in the order of the plan.")] = False,
-    workers: Annotated[int, Field(description="Most workers at once; 0: as the settings say.", ge=0)] = 0,
+    workers: Annotated[
+        int, Field(description="Most workers at once; 0: as the settings say.", ge=0, le=WORKERS_MAX)
+    ] = 0,
     changed: Annotated[
         bool,
         Field(description="Do again what has landed and was made from something that has changed since."),

@@ -18,7 +18,7 @@ from swarm.client import failure, naming, render, telling
 from swarm.client.connection import AnswerBroken, AnswerLate, Connection, Stream
 from swarm.client.connection import wait_for_end as wait_for_death
 from swarm.client.session import Session
-from swarm.errors import NoDaemon, SwarmError, WaitTimedOut
+from swarm.errors import NoDaemon, SwarmError, UsageError, WaitTimedOut
 
 ANSWER_MARGIN_S = 30.0
 FRAME_S = 0.5
@@ -90,8 +90,11 @@ def wait_for_end(
 ) -> dict[str, Any]:
     """Waits until every task of a run has ended, or its QA has, and gives its status document.
 
-    Raises `WaitTimedOut` (exit 124) after `timeout_s`, and `NoDaemon` (exit 3) when the daemon ended before the run did.
+    Raises `UsageError` where `timeout_s` is no such number, `WaitTimedOut` (exit 124) after it, and `NoDaemon` (exit 3) when the
+    daemon ended before the run did.
     """
+    if timeout_s is not None and not timeout_s >= 0:  # what is no number is neither
+        raise UsageError(f"{timeout_s} is no number of seconds to wait.", "Whatever was begun goes on.")
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
         left = protocol.WAIT_SLICE_S if deadline is None else deadline - time.monotonic()

@@ -45,7 +45,12 @@ def init(session: Session) -> None:
 
 
 @command("start", does=True, steers=True)
-@click.option("--workers", type=click.IntRange(1, 1000), metavar="N", help="Most workers at the same time.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, protocol.WORKERS_MAX),
+    metavar="N",
+    help="Most workers at the same time.",
+)
 @click.option("--foreground", is_flag=True, help="Stay in the foreground, for systemd and friends.")
 @click.option("--plan", metavar="PLAN", help="Submit this plan when it has started.")
 @click.option(

@@ -205,7 +205,7 @@ def resume(session: Session, task: str | None, run: str | None) -> None:
 
 
 @command("scale", does=True, steers=True, takes_negative=True)
-@click.argument("workers", type=click.IntRange(1, 1000), metavar="N")
+@click.argument("workers", type=click.IntRange(1, protocol.WORKERS_MAX), metavar="N")
 def scale(session: Session, workers: int) -> None:
     """Change how many workers may run, until the daemon ends; what runs already goes on."""
     session.daemon().post(protocol.SCALE, {"workers_max": workers})

@@ -89,7 +89,12 @@ def _plan_options(body: Any) -> Any:
 @command("run", shows=True, steers=True)
 @click.argument("plan")
 @click.argument("more", nargs=-1, metavar="")
-@click.option("--workers", type=click.IntRange(1, 1000), metavar="N", help="Most workers at the same time.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, protocol.WORKERS_MAX),
+    metavar="N",
+    help="Most workers at the same time.",
+)
 @click.option(
     "--write-back",
     is_flag=True,

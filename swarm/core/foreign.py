@@ -59,6 +59,11 @@ _WRITTEN = {
     TaskState.QUEUED: "in_progress",
     TaskState.LANDING: "in_progress",
 }
+_PATH_KEYS = ("path", "file", "name")
+_KINDS_OF_CHANGE = _words(
+    "create created new add added modify modified change changed edit edited update updated delete deleted remove removed "
+    "rename renamed move moved files tests"
+)
 _PRIORITY_WORDS = {"critical": 3, "urgent": 3, "high": 2, "medium": 1, "normal": 1, "low": 0}
 _TEXT_KEYS = {
     "implementation_details": "Details",
@@ -163,29 +168,27 @@ class _Names:
         return self._suggest.nearest(text.casefold(), lambda: [name for names in groups for name in names])
 
 
-def _needs_of(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[Key, ...], str]]:
-    """Gives each dependency as text, with the keys that lead to it."""
+def _needs_of(layout: Layout, entry: Entry) -> Iterator[tuple[tuple[Key, ...], str]]:
+    """Gives each dependency as text, with the keys that lead to it; one that names nothing is an error, for its task would start
+    before what it needs."""
     for key in NEED_KEYS:
-        value = raw.get(key)
-        values = (
-            value
-            if isinstance(value, list)
-            else []
-            if value is None or isinstance(value, bool | dict)
-            else [value]
-        )
-        for index, one in enumerate(values):
-            if isinstance(one, dict):
-                one = first(one, (*TASK_KEYS, *PHASE_KEYS, "name"))
-            text = "" if one is None else as_text(one)
-            if text.casefold() not in ("", "none", "-", "n/a"):
-                yield ((key, index) if isinstance(value, list) else (key,)), text
+        value = entry.raw.get(key)
+        for index, one in enumerate(value if isinstance(value, list) else [value]):
+            keys = (key, index) if isinstance(value, list) else (key,)
+            named = first(one, (*TASK_KEYS, *PHASE_KEYS, "task", "name")) if isinstance(one, dict) else one
+            if one is None or one is False:
+                continue
+            if named is None or isinstance(named, bool | dict | list):
+                text = f"should be the id of a task or phase, not {kind_of(one)}"
+                layout.errors.append(Problem(place_at((*entry.path, *keys)), text))
+            elif (text := as_text(named)).casefold() not in ("", "none", "-", "n/a"):
+                yield keys, text
 
 
 def _phase(layout: Layout, entry: Entry, names: _Names) -> PhaseSpec:
     needs: dict[str, None] = {}
     task_needs: dict[str, None] = {}
-    for keys, text in _needs_of(entry.raw):
+    for keys, text in _needs_of(layout, entry):
         phases = names.phase(text)
         tasks = [] if phases else names.task(text, Entry({}, ()))
         needs.update(dict.fromkeys(phases))
@@ -250,7 +253,7 @@ def _check_id(layout: Layout, entry: Entry) -> None:
 def _task_needs(layout: Layout, entry: Entry, names: _Names) -> tuple[tuple[str, ...], tuple[str, ...]]:
     needs: dict[str, None] = {}
     phase_needs: dict[str, None] = {}
-    for keys, text in _needs_of(entry.raw):
+    for keys, text in _needs_of(layout, entry):
         if tasks := names.task(text, entry):
             needs.update(dict.fromkeys(tasks))
         elif phases := names.phase(text):
@@ -269,7 +272,7 @@ def _claims(layout: Layout, entry: Entry, finished: bool) -> tuple[Claim, ...]:
     problems = layout.warnings if finished else layout.errors
     for keys, path in _files(entry.raw):
         if isinstance(path, dict):
-            path = first(path, ("path", "file", "name"))
+            path = first(path, _PATH_KEYS)
         if not isinstance(path, str):
             problems.append(Problem(place_at((*entry.path, *keys)), f"should be a path, not {kind_of(path)}"))
             continue
@@ -288,13 +291,27 @@ def _files(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[Key, ...], Any]]:
     for key in FILE_KEYS:
         value = raw.get(key)
         groups: Iterable[tuple[tuple[Key, ...], Any]] = [((key,), value)]
-        if isinstance(value, dict):  # {"create": […], "modify": […]}
-            groups = [((key, group), inner) for group, inner in value.items()]
+        if isinstance(value, dict):
+            groups = [((key, group), _in_group(group, inner)) for group, inner in value.items()]
         for keys, group in groups:
             if isinstance(group, list):
                 yield from (((*keys, index), path) for index, path in enumerate(group))
             elif group is not None:
                 yield keys, group
+
+
+def _in_group(name: str, inner: Any) -> Any:
+    """Gives the files that an entry of an object of files means: a group has them inside, as in `{"create": […]}`, and a file comes
+    with what is said of it, as in `{"src/a.py": "why"}`."""
+    names_itself = isinstance(inner, dict) and first(inner, _PATH_KEYS) is not None
+    if isinstance(inner, list) or names_itself or _word(name) in _KINDS_OF_CHANGE:
+        return inner
+    is_group = isinstance(inner, str) and _is_like_a_path(inner) and not _is_like_a_path(name)
+    return inner if is_group else name
+
+
+def _is_like_a_path(text: str) -> bool:
+    return re.search(r"[./\\]", text) is not None and re.search(r"\s", text.strip()) is None
 
 
 # --- states -----------------------------------------------------------------------------------------------------------------

@@ -97,7 +97,8 @@ def recognise(root: Any, *, native_preferred: bool = False) -> Layout | None:
         return _recognise_array(root)
     if not isinstance(root, dict):
         return None
-    phases = _entries(root, ("phases",))
+    errors: list[Problem] = []
+    phases = _entries(root, ("phases",), errors)
     nested = any(_task_lists(phase.raw) for phase in phases)
     if not nested:
         if native_preferred or (_looks_native(root, phases) and "features" not in root):
@@ -108,7 +109,7 @@ def recognise(root: Any, *, native_preferred: bool = False) -> Layout | None:
         if flat is None:
             known = phases and _FOREIGN_TOP & root.keys()
             return Layout("implementation_plan.json (no tasks)", root, [], []) if known else None
-    layout = Layout("", root, phases, [])
+    layout = Layout("", root, phases, [], errors)
     _find_tasks(layout)
     layout.form = _form(layout, nested)
     return layout

@@ -518,10 +518,9 @@ class Api:
         """Changes the width."""
         body: shapes.ScaleRequest = await self._body(request)
         width = body["workers_max"]
-        if type(width) is not int or not 1 <= width <= 10_000:
-            raise UsageError(
-                "The number of workers is a whole number from 1 to 10000.", "Nothing was changed."
-            )
+        if type(width) is not int or not 1 <= width <= protocol.WORKERS_MAX:
+            text = f"The number of workers is a whole number from 1 to {protocol.WORKERS_MAX}."
+            raise UsageError(text, "Nothing was changed.")
         await self.coordinator.ask(m.LimitsChanged(at=self.coordinator.now(), workers_max=width))
         return Document({"workers_max": width})
 

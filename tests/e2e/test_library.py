@@ -36,10 +36,18 @@ def carried_out(swarm: Swarm, program: str, *arguments: str, **env: str) -> Any:
 MAIN_JOB = """
 import json, sys
 from swarm import Swarm
+from swarm.errors import UsageError
 
 swarm = Swarm()
 swarm.start(workers=2)
-ended = swarm.run(json.loads(sys.argv[1]), timeout_s=200)
+def refused(call, *args, **kwargs):
+    try:
+        call(*args, **kwargs)
+    except UsageError:
+        return True
+    return False
+
+ended = swarm.run(json.loads(sys.argv[1]), timeout_s=200, verify="test -e README.md")
 told = [event["task"] for event in swarm.events(run="made") if event["type"] == "TaskLanded"]
 shown = swarm.show("a")["task"]
 document = {
@@ -51,6 +59,8 @@ document = {
     "undone": swarm.undo("a", with_dependants=True)["undone"], "scaled": swarm.scale(3),
     "workers": swarm.status()["capacity"]["workers_max"], "found": swarm.recover(), "claims": swarm.claims()["claims"],
     "kept": swarm.discard("made", preview=True)["holds"] != [],
+    "suites": shown["verify"],
+    "refused": [refused(swarm.scale, 1001), refused(swarm.wait, "made", timeout_s=float("nan")), refused(swarm.wait, timeout_s=-1)],
     "simulated": swarm.simulate(json.loads(sys.argv[1]), workers=[2], fail={"bad": 9}, durations={"b": 3})["widths"],
 }
 swarm.stop()
@@ -75,6 +85,7 @@ def test_the_whole_job_is_done_by_a_program(swarm: Swarm) -> None:
     assert found["retried"] == {"run": "made", "tasks": ["bad"], "ended": []}
     assert (found["again"]["landed"], found["again"]["failed"]) == (2, 1)
     assert (found["preview"], found["finished"]) == ("preview", "finished")
+    assert (found["suites"], found["refused"]) == (["test -e README.md"], [True, True, True])
     assert found["simulated"][0]["counts"] == {"landed": 2, "failed": 1}
     assert (found["undone"], found["workers"], found["claims"]) == (["b", "a"], 3, [])
     assert (found["audit"], found["found"], found["running"]) == (True, [], False)
@@ -100,6 +111,8 @@ print(json.dumps([
     error(swarm.wait, "nothing"),
     error(swarm.stop, "softly"),
     error(swarm.cancel),
+    error(swarm.first),
+    error(lambda: list(swarm.events(run="nothing"))),
     error(Swarm, "/"),
 ]))
 """
@@ -109,7 +122,7 @@ def test_what_goes_wrong_is_raised(swarm: Swarm) -> None:
     """Errors carry the exit code that the command would end with, and nothing is printed or started."""
     usage = ["UsageError", 2]
     assert carried_out(swarm, ERRORS) == [
-        usage, usage, ["NoDaemon", 3], ["NoDaemon", 3], usage, usage, usage, usage,
+        usage, usage, ["NoDaemon", 3], ["NoDaemon", 3], usage, usage, usage, usage, usage, usage,
     ]  # fmt: skip
     assert not swarm.status()["daemon"]["running"]
 

@@ -173,6 +173,54 @@ def test_unknown_dependencies_are_refused_with_their_place() -> None:
     assert 'did you mean "setup"?' in places["phases[1].depends_on[0]"]
 
 
+@pytest.mark.parametrize(
+    ("depends_on", "places"),
+    [
+        ({"zz": 1}, ["depends_on"]),
+        ({"b": True}, ["depends_on"]),
+        (True, ["depends_on"]),
+        (["b", {"other": "b"}, True, ["b"]], ["depends_on[1]", "depends_on[2]", "depends_on[3]"]),
+        ({"id": "zz"}, ["depends_on"]),
+        ([{"task": "zz"}], ["depends_on[0]"]),
+        ([{"task": "b"}, {"phase": "p"}], []),
+        (False, []),
+        ([None, "none", ""], []),
+    ],
+)
+def test_a_dependency_in_no_known_form_is_refused(depends_on: Any, places: list[str]) -> None:
+    """Of a task and of a phase: dropped, it would let the task start before what it needs. What says nothing is nothing."""
+    task = {"id": "b", "description": "x"}
+    first = {"id": "p", "subtasks": [task]}
+    reading = phased(first, {"id": "q", "subtasks": [{**task, "id": "c", "depends_on": depends_on}]})
+    assert [each.place for each in reading.errors] == [f"phases[1].subtasks[0].{place}" for place in places]
+    if "b" not in str(depends_on):
+        reading = phased(first, {"id": "q", "depends_on": depends_on, "subtasks": [{**task, "id": "c"}]})
+        assert [each.place for each in reading.errors] == [f"phases[1].{place}" for place in places]
+
+
+def test_what_is_no_phase_is_refused_with_its_place() -> None:
+    """As what is no task: it may be the half of one."""
+    reading = read({"phases": [{"id": "p", "subtasks": [{"id": "a", "description": "x"}]}, 5, None]})
+    assert [each.place for each in reading.errors] == ["phases[1]", "phases[2]"]
+
+
+@pytest.mark.parametrize(
+    ("files", "claimed"),
+    [
+        ({"create": ["a.py"], "modify": "b.py"}, ["a.py", "b.py"]),
+        ({"src/a.py": "why", "Makefile": "a new target"}, ["src/a.py", "Makefile"]),
+        ({"src/a.py": {"reason": "why"}, "x": {"path": "b.py"}, "c.py": None}, ["src/a.py", "b.py", "c.py"]),
+        ({"backend": "src/x.py", "src/y.py": "src/z.py"}, ["src/x.py", "src/y.py"]),
+        ({"delete": None, "update": "Makefile"}, ["Makefile"]),
+    ],
+)
+def test_an_object_of_files_has_them_as_keys_or_in_groups(files: Any, claimed: list[str]) -> None:
+    """A reason is no path."""
+    reading = flat({"id": "a", "description": "x", "files_to_modify": files}, key="subtasks")
+    assert not reading.errors
+    assert [claim.path for claim in tasks_of(reading)["a"].claims] == claimed
+
+
 def test_cycles_of_foreign_plans_are_named() -> None:
     """A ring of phases or of tasks is refused by name."""
     ring = flat(
