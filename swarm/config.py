@@ -367,7 +367,9 @@ def _problems(error: ValidationError, lines: _Lines, labels: Mapping[Place, str]
 
 
 def _place_of(loc: Place, lines: _Lines, labels: Mapping[Place, str]) -> str:
-    """Says where the value of a setting comes from."""
+    """Says where the value of a setting comes from; of two that contradict each other, nothing in particular."""
+    if not loc:
+        return "settings"
     key = ".".join(loc)
     label = next((labels[loc[:end]] for end in range(len(loc), 0, -1) if loc[:end] in labels), None)
     if label == "flag":

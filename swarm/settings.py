@@ -681,6 +681,15 @@ class Settings(_Table):
         return agents
 
     @model_validator(mode="after")
+    def _have_ports(self) -> Settings:
+        workers, ports = self.limits.workers_max, self.ports
+        if (last := ports.base + workers * ports.step - 1) > 65535:
+            raise ValueError(
+                f"ports.base and ports.step would give {workers} workers (limits.workers_max) ports up to {last}: the last is 65535"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _can_keep_the_budget(self) -> Settings:
         of, table = self.agents.get(ANTHROPIC, AgentSettings()), self.anthropic
         unknown = {of.model or BUILT_IN[ANTHROPIC].model, of.retry_model} - {"", *table.usd_per_million}

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from swarm.core.document import one_line
 from swarm.core.model import Claim, Issue, WorkerResult
 from swarm.core.qa import APPROVE, REJECT
 from swarm.edge.trouble import raise_if_troubled
@@ -23,6 +24,7 @@ RESULT_MAX_BYTES = 1 << 20
 SUMMARY_MAX_CHARACTERS = 10_000
 FILES_READ_MAX = 10_000
 ISSUES_MAX = 200
+TITLE_MAX_CHARACTERS = 200  # of an issue, of which the rest comes to its text
 
 # What a person set on purpose and what does not point into a repository; the rest of GIT_* would (a daemon that was
 # started from a hook has GIT_DIR and GIT_INDEX_FILE of that repository).
@@ -226,17 +228,26 @@ def _verdict(value: Any) -> str | None:
 
 
 def _issues(value: Any) -> tuple[Issue, ...] | None:
-    """Reads what a reviewer objects to: objects with a title, or plain texts."""
-    if not isinstance(value, list):
+    """Reads what a reviewer objects to: objects with a title, or plain texts. What is called otherwise is taken for what it is
+    likely to be, and whatever is left for a text: what is objected to is worth more than its form."""
+    if not isinstance(value, list | dict | str):
         return None
-    read = []
-    for each in value[:ISSUES_MAX]:
-        fields = each if isinstance(each, dict) else {"title": each}
-        parts = {name: _text(fields.get(name) or "") for name in ("title", "path", "text")}
-        if None in parts.values() or not parts["title"]:
-            return None
-        read.append(Issue(**{name: str(text) for name, text in parts.items()}))
-    return tuple(read)
+    listed = value if isinstance(value, list) else [value]
+    return tuple(_issue(each) for each in listed[:ISSUES_MAX] if each not in (None, ""))
+
+
+def _issue(value: Any) -> Issue:
+    def first(*names: str) -> str:
+        said = (_text(value.get(name)) for name in names) if isinstance(value, dict) else ()
+        return next((text for text in said if text and text.strip()), "")
+
+    text = first("text", "description", "details")
+    title = first("title", "summary", "issue", "problem", "message") or text
+    if not title:
+        title = _text(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)) or ""
+    short = one_line(title, TITLE_MAX_CHARACTERS)
+    said = (each for each in (title, text) if each and each != short)  # what the title does not say
+    return Issue(short, first("path", "file"), "\n".join(dict.fromkeys(said)))
 
 
 def _texts(value: Any) -> tuple[str, ...] | None:

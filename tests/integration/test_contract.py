@@ -147,6 +147,30 @@ def test_a_verdict_is_read(tmp_path: Path, said: str, verdict: str) -> None:
     assert result.issues == (Issue("No tests", "a.py", "none\nat all"), Issue("Too long"))
 
 
+@pytest.mark.parametrize(
+    ("said", "issues"),
+    [
+        ("No tests", [Issue("No tests")]),
+        ("No tests:\nnone of b", [Issue("No tests: none of b", text="No tests:\nnone of b")]),
+        ({"title": "No tests"}, [Issue("No tests")]),
+        ([{"text": "no test covers x"}], [Issue("no test covers x")]),
+        ([{"path": "a", "text": "one\ntwo"}], [Issue("one two", "a", "one\ntwo")]),
+        (
+            [{"summary": "no tests", "description": "none at all", "file": "a"}],
+            [Issue("no tests", "a", "none at all")],
+        ),
+        ([{"path": "a"}, 5, None, ""], [Issue('{"path": "a"}', "a"), Issue("5")]),
+        ([{"title": 5}], [Issue('{"title": 5}')]),
+        (["x" * 300], [Issue("x" * 199 + "…", text="x" * 300)]),
+    ],
+)
+def test_an_issue_in_another_form_is_not_lost(tmp_path: Path, said: Any, issues: list[Issue]) -> None:
+    """What a reviewer objects to reaches the person and the fixer whatever it is called, as a title and a text."""
+    (tmp_path / "r").write_text(json.dumps({"verdict": "reject", "issues": said}))
+    result, note = read_result(tmp_path / "r")
+    assert (list(result.issues), note) == (issues, "")
+
+
 @pytest.mark.parametrize("text", [None, "", " \n"])
 def test_saying_nothing_is_fine(tmp_path: Path, text: str | None) -> None:
     """No result file, or an empty one, is an empty result without a note."""
@@ -210,9 +234,8 @@ def test_only_a_regular_file_is_read(tmp_path: Path, kind: str) -> None:
         ("files_read", ["a", 1]),
         ("verdict", "maybe"),
         ("verdict", True),
-        ("issues", "No tests"),
-        ("issues", [{"path": "a"}]),
-        ("issues", [{"title": 5}]),
+        ("issues", 5),
+        ("issues", True),
         ("rate_limited", "yes"),
         ("rate_limited", 1),
     ],

@@ -209,6 +209,8 @@ copy = ["../outside"]
         ("[hooks.a]\n", "swarm.toml:1: hooks.a", "one of the two"),
         ('[hooks.a]\nurl = "file:///etc/passwd"\n', "swarm.toml:1: hooks.a", "begins with http"),
         ('[worktrees]\nshare = ["/etc"]\n', "swarm.toml:2: worktrees.share", "inside the repository"),
+        ("limits.workers_max = 7\nports = {base = 65000, step = 100}\n", "settings", "ports up to 65699"),
+        ("[anthropic]\nbudget_usd = 1\n[agents.anthropic]\nmodel = 'x'\n", "settings", "the prices of x"),
     ],
 )
 def test_what_cannot_be_used_is_refused(tmp_path: Path, text: str, place: str, said: str) -> None:
