@@ -188,13 +188,16 @@ def find(state: Path, run: str, task: str) -> tuple[Swarm, Run, Task]:
     return swarm, found, found.tasks[task]
 
 
-def task_document(state: Path, run: str, task: str) -> dict[str, Any]:
-    """Gives everything known of a task: its place in the status document, what it was asked and told, and where its files are."""
+def task_document(
+    state: Path, run: str, task: str, standing: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Gives everything known of a task: its place in the status document, what it was asked and told, and where its files are.
+    Where it is `standing` in the status document of a daemon, that counts; else it is told as where none runs."""
     from swarm.core import report
     from swarm.core.places import Places
 
     swarm, found, each = find(state, run, task)
-    document = report.task_document(swarm, found, each, report.Live())
+    document = dict(standing or report.task_document(swarm, found, each, report.Live()))
     spec = each.spec
     _leave_out_returned(run, task, document["attempts"])
     document |= {

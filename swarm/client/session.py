@@ -286,7 +286,8 @@ class Session:
         return protocol.inside_worker(self.environ) and not is_there
 
     def task_document(self, run: str, task: str) -> dict[str, Any]:
-        """Gives everything known of a task; inside the sandbox what the daemon tells of it."""
+        """Gives everything known of a task: how it stands by the word of the daemon, where one runs, and what the journal has
+        of it. Inside the sandbox that is the former alone."""
         from swarm import protocol
         from swarm.client import naming, offline
 
@@ -295,7 +296,9 @@ class Session:
             found = naming.task_of(document, task, run)[1]
             meant = naming.run_of(document, run).get("meant", True)
             return {"schema": protocol.SCHEMA, "run": run, "meant": meant, "task": {**found, "run": run}}
-        return offline.task_document(self.state, run, task)
+        # Of what is at work, and of what waits, the daemon knows more than the journal says.
+        standing = None if self.daemon_or_none() is None else self.task(task, run)[1]
+        return offline.task_document(self.state, run, task, standing)
 
     def events(self, after: int) -> Iterator[dict[str, Any]]:
         """Gives what happened after a number, from the first event on."""

@@ -416,6 +416,28 @@ def test_what_a_running_worker_writes_shows_at_once(swarm: Swarm) -> None:
     assert swarm("diff", "t").err == ""
 
 
+def test_show_tells_of_a_task_what_status_tells(swarm: Swarm) -> None:
+    """Of one at work what it has changed so far, of one that waits what for: that no daemon is at work only where none is."""
+    first = swarm.task("first", "echo x > theirs", claims=["mine"], gate="go")
+    plan = swarm.plan("r", [first, swarm.task("second", "true", claims=["mine"])])
+    swarm("start")
+    swarm("submit", str(plan))
+
+    def shown(name: str) -> dict[str, Any]:
+        task: dict[str, Any] = swarm("show", name, "--json").json["task"]
+        return task
+
+    wait_until(lambda: [each["strays"] for each in shown("first")["attempts"]] == [["theirs"]])
+    assert shown("first")["attempts"][0]["touched"] == ["theirs"]
+    told = [task["reason"] for task in swarm.status()["runs"][0]["tasks"]]
+    assert [shown("first")["reason"], shown("second")["reason"]] == told
+    assert told[1]["code"] == "claim"
+    assert "first holds mine" in swarm("show", "second").out
+    assert "theirs" in swarm("show", "first").out
+    swarm("stop", "--now")
+    assert "no daemon is at work" in swarm("show", "second").out
+
+
 def test_what_a_worker_left_shows_while_it_is_collected(swarm: Swarm) -> None:
     """Between the end of a worker and the commit of what it left `diff` shows that; it is not taken for nothing."""
     first, begun, go = (swarm.outside / name for name in ("first", "begun", "go"))
