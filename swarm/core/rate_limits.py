@@ -7,7 +7,8 @@ be read, or has passed, is none.
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta, timezone
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
 from swarm.dataclass import dataclass
 
@@ -16,7 +17,7 @@ _LIMIT_STATUS = (429, 529)
 
 _TOLD = re.compile(
     r"rate.?limit|usage.limit|limit reached|hit your \w* ?limit|(?<!disk )quota|resource.?exhausted|too many requests|overloaded"
-    r"|\b(?:429|529)\b",
+    r"|out of (?:extra )?usage|model is at capacity|\b(?:429|529)\b",
     re.IGNORECASE,
 )
 _EPOCH = re.compile(r"(?:\||resets?_?(?:at|on)?\W{1,4})(\d{10})(?:\d{3})?\b", re.IGNORECASE)
@@ -29,11 +30,33 @@ _AFTER = re.compile(
 _PIECE = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)[a-z]*", re.IGNORECASE)
 _CLOCK = re.compile(
     r"(?:\bat|resets?)\s+(?:on\s+)?(?:([A-Z][a-z]{2})[a-z]*\.? (\d{1,2})(?:st|nd|rd|th)?,?(?: (\d{4}))?,?(?: at)? )?"
-    r"(\d{1,2})(?::(\d{2}))?\s*([ap])\.?m\b",
+    r"(\d{1,2})(?::(\d{2}))?\s*([ap])\.?m\b\.?(?:\s*\(([A-Z][\w+/-]{1,63})\))?",
     re.IGNORECASE,
 )
 _UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+
+
+def _utc_alone(name: str) -> tzinfo | None:
+    """Knows no zone but UTC, which needs no table."""
+    return UTC if name in ("UTC", "GMT", "Etc/UTC") else None
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """What times of day go by: a zone that is named with them where `named` knows it, else a clock that is `utc_offset_s` ahead of
+    UTC. A program need not go by the zone of who hears it: a sandbox, say, passes no TZ on."""
+
+    utc_offset_s: float = 0.0
+    named: Callable[[str], tzinfo | None] = _utc_alone
+
+    def zone(self, name: str) -> tzinfo:
+        """Gives the zone of a time that is told with the name of one, "" for none."""
+        found = (_utc_alone(name) or self.named(name)) if name else None
+        return found or timezone(timedelta(seconds=self.utc_offset_s))
+
+
+UTC_CLOCK = Clock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +67,12 @@ class Limit:
     until: float | None = None
 
 
-def limit_in(text: str, at: float, utc_offset_s: float = 0.0, status: int | None = None) -> Limit | None:
+def limit_in(text: str, at: float, clock: Clock = UTC_CLOCK, status: int | None = None) -> Limit | None:
     """Gives the limit that an error tells of, None where it tells of something else. `at` is when it was said; times of day in it
-    go by a clock that is `utc_offset_s` ahead of UTC. `status` is the error's HTTP status where it is known."""
+    go by `clock`. `status` is the error's HTTP status where it is known."""
     if status not in _LIMIT_STATUS and _TOLD.search(text) is None:
         return None
-    for moment in (_epoch(text), _after(text, at), _clock(text, at, utc_offset_s)):
+    for moment in (_epoch(text), _after(text, at), _clock(text, at, clock)):
         if moment is not None and at < moment <= at + FAR_S:
             return Limit(text, moment)
     return Limit(text)
@@ -70,13 +93,13 @@ def _after(text: str, at: float) -> float | None:
     return at + sum(pieces) if pieces else None
 
 
-def _clock(text: str, at: float, utc_offset_s: float) -> float | None:
-    """Reads a time of day, with a date or without: the next one there is."""
+def _clock(text: str, at: float, clock: Clock) -> float | None:
+    """Reads a time of day, with a date or without: the next one there is, in the zone that is named with it."""
     found = _CLOCK.search(text)
     if found is None:
         return None
-    month, day, year, hour, minute, half = found.groups()
-    zone = timezone(timedelta(seconds=utc_offset_s))
+    month, day, year, hour, minute, half, named = found.groups()
+    zone = clock.zone(named or "")
     try:
         now = datetime.fromtimestamp(at, zone)
         of_day = int(hour) % 12 + 12 * (half.lower() == "p"), int(minute or 0)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from swarm.core.model import TRY_LATER, WorkerResult
-from swarm.core.rate_limits import Limit, limit_in
+from swarm.core.rate_limits import Clock, Limit, limit_in
 from swarm.dataclass import dataclass
 
 TEXT_MAX = 1 << 20  # characters of one text, and of what a program says last, which may be an answer
@@ -54,11 +54,11 @@ class Note:
 class Said:
     """What a program has said so far. `ended` once it gave its final result, `failed` where that was a failure, `lost` where it did
     not find the conversation that it was to go on with; `limit` while the last thing it met was one. `top` is the worktree, for
-    short paths; `utc_offset_s` is of the clock that the program goes by."""
+    short paths; `clock` is what times of day that it tells go by."""
 
     parser: str
     top: str = ""
-    utc_offset_s: float = 0.0
+    clock: Clock = Clock()
     doing: str = ""
     session: str = ""
     final: str = ""
@@ -104,7 +104,7 @@ class Said:
             if not note.failed:
                 self.limit = None
                 return
-        limit = limit_in(note.text, at, self.utc_offset_s, note.status)
+        limit = limit_in(note.text, at, self.clock, note.status)
         if limit is not None and self._reset is not None and self._reset > at:
             limit = dataclasses.replace(limit, until=self._reset)  # exact, where words give a time of day
         if limit is not None and (limit.until is not None or self.limit is None):
@@ -177,7 +177,7 @@ def _as_lines(note: Note) -> Iterable[str]:
 
 def figures(of: Note | Said) -> str:
     """Gives turns, tokens and cost in words, each with a comma before it; what is not known is left out."""
-    parts = [f"{of.turns} turns"] if of.turns else []
+    parts = [f"{of.turns} turn{'' if of.turns == 1 else 's'}"] if of.turns else []
     if of.tokens_in or of.tokens_out:
         parts.append(f"{of.tokens_in or 0} tokens in, {of.tokens_out or 0} out")
     if of.cost_usd:
@@ -217,6 +217,11 @@ def _text(value: Any) -> str:
 
 def _texts(value: Any) -> list[str]:
     return [_text(each) for each in value] if isinstance(value, list) else []
+
+
+def _error(value: Any) -> str:
+    """Gives the text of an error, which is an object with a message, or the message alone."""
+    return _text(value) or _text(_table(value).get("message"))
 
 
 def _amount(value: Any) -> float | None:
@@ -341,10 +346,11 @@ _UNKNOWN = (
 def _claude_result(event: dict[str, Any]) -> Note:
     usage, subtype = _table(event.get("usage")), _text(event.get("subtype"))
     failed = bool(event.get("is_error")) or subtype not in ("", "success")
-    text = _text(event.get("result"))
+    errors = _texts(event.get("errors"))
+    why = "; ".join(each for each in errors if each) or subtype.replace("_", " ")
     return Note(
         "ended",
-        text or (subtype.replace("_", " ") if failed else ""),
+        _text(event.get("result")) or (why if failed else ""),
         session=_text(event.get("session_id")),
         total=True,
         tokens_in=_sum(usage, "input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"),
@@ -352,7 +358,7 @@ def _claude_result(event: dict[str, Any]) -> Note:
         cost_usd=_amount(event.get("total_cost_usd")),
         turns=_count(event.get("num_turns")),
         failed=failed,
-        lost=failed and any(_UNKNOWN in each for each in _texts(event.get("errors"))),
+        lost=failed and any(_UNKNOWN in each for each in errors),
         status=_count(event.get("api_error_status")),
     )
 
@@ -371,7 +377,7 @@ def _codex(event: dict[str, Any], top: str) -> list[Note]:
         tokens_in, tokens_out = _count(usage.get("input_tokens")), _count(usage.get("output_tokens"))
         return [Note("ended", total=True, tokens_in=tokens_in, tokens_out=tokens_out)]
     if kind == "turn.failed":
-        return [Note("ended", _text(_table(event.get("error")).get("message")), failed=True)]
+        return [Note("ended", _error(event.get("error")), failed=True)]
     return [Note("error", _text(event.get("message")))] if kind == "error" else []
 
 
@@ -413,13 +419,13 @@ def _gemini(event: dict[str, Any], top: str) -> list[Note]:
         name, given = _text(event.get("tool_name")), _table(event.get("parameters"))
         return [Note("doing", _tool(name, given, top))]
     if kind == "tool_result" and event.get("status") == "error":
-        why = _text(_table(event.get("error")).get("message")) or _text(event.get("output"))
+        why = _error(event.get("error")) or _text(event.get("output"))
         return [Note("failing", _line_of(why))]
     if kind == "error":
         return [Note("error", _text(event.get("message")))]
     if kind == "result":
         stats, failed = _table(event.get("stats")), event.get("status") != "success"
-        text = _text(_table(event.get("error")).get("message"))
+        text = _error(event.get("error"))
         tokens_in, tokens_out = _count(stats.get("input_tokens")), _count(stats.get("output_tokens"))
         return [Note("ended", text, total=True, tokens_in=tokens_in, tokens_out=tokens_out, failed=failed)]
     return []

@@ -10,9 +10,11 @@ import dataclasses
 import os
 import threading
 import time
+from datetime import tzinfo
 from pathlib import Path
 
 from swarm.core.places import AttemptPlaces
+from swarm.core.rate_limits import Clock
 from swarm.core.streams import Said, shown
 from swarm.edge.trouble import raise_if_troubled
 
@@ -68,12 +70,22 @@ def last_lines(places: AttemptPlaces, parser: str, top: str) -> list[str]:
     return found
 
 
+def _zone(name: str) -> tzinfo | None:
+    """Gives a time zone by its name, None where this machine knows none of that name. It may be anything that a program prints."""
+    from zoneinfo import ZoneInfo
+
+    try:
+        return ZoneInfo(name)
+    except (LookupError, ValueError, OSError):
+        return None
+
+
 class Listener:
     """Hears one worker. `since` is when it was last seen to have printed something, by the clock that never goes back."""
 
     def __init__(self, output: Path, parser: str, top: str) -> None:
         self._output = output
-        self._said = Said(parser, top, float(time.localtime().tm_gmtoff))
+        self._said = Said(parser, top, Clock(float(time.localtime().tm_gmtoff), _zone))
         self._lock = threading.Lock()
         self._place = 0
         self._rest = b""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+import zoneinfo
 from pathlib import Path
 
 import pytest
@@ -114,3 +116,22 @@ def test_the_last_words_are_whole(places: AttemptPlaces) -> None:
     places.output.write_text(json.dumps({"type": "result", "subtype": "success", "result": words}) + "\n")
     assert heard.last_words(places) == words
     assert heard.last_words(AttemptPlaces(places.folder.parent / "other")) == ""
+
+
+@pytest.mark.skipif(not zoneinfo.available_timezones(), reason="this machine knows no time zones")
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America", "Etc/passwd", "A/" * 30, "Tokyo"])
+def test_a_limit_is_over_by_the_zone_that_was_said(
+    places: AttemptPlaces, monkeypatch: pytest.MonkeyPatch, zone: str
+) -> None:
+    """The zones that this machine knows are known; what is none of them is passed over, and its own clock counts."""
+    with monkeypatch.context() as its_own:
+        its_own.setenv("TZ", "UTC")
+        time.tzset()
+        ears = listening(places)
+    time.tzset()
+    result = {"type": "result", "is_error": True, "result": f"You've hit your limit · resets 6pm ({zone})"}
+    places.output.write_text(json.dumps(result) + "\n")
+    noon = 1_800_014_400.0  # 2027-01-15 12:00:00 UTC
+    limit = ears.listen(noon).limit
+    assert limit is not None
+    assert limit.until == noon + 3600 * (21 if zone == "Asia/Tokyo" else 6)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta, timezone
+
 import pytest
 
-from swarm.core.rate_limits import Limit, limit_in
+from swarm.core.rate_limits import Clock, Limit, limit_in
 
 AT = 1_800_000_000.0  # Friday 2027-01-15 08:00:00 UTC
 HOUR = 3600.0
@@ -31,6 +33,8 @@ HOUR = 3600.0
         ("API Error: Request rejected (429) · This would exceed your account's rate limit.", None),
         ("Overloaded", None),
         ("RESOURCE_EXHAUSTED", None),
+        ("You're out of extra usage · resets 5pm (UTC)", 9 * HOUR),
+        ("Selected model is at capacity. Please try a different model.", None),
         ("You've hit your usage limit or try again at Nov 18th, 2026 11:06 AM.", None),
         ("usage limit reached|1900000000", None),
         ("rate limit, try again at 99:99 PM, Foo 77 at 13pm", None),
@@ -53,6 +57,7 @@ def test_limits_are_recognised(text: str, wait_s: float | None) -> None:
         "disk quota exceeded",
         "No conversation found",
         "port 5290",
+        "the disk is at capacity",
     ],
 )
 def test_other_errors_are_no_limits(text: str) -> None:
@@ -68,6 +73,25 @@ def test_the_status_decides_where_it_is_known() -> None:
 
 def test_times_of_day_go_by_the_clock_of_the_program() -> None:
     """An hour east of Greenwich 10 am is an hour ahead at 8 UTC."""
-    found = limit_in("limit reached, resets 10am", AT, utc_offset_s=HOUR)
+    found = limit_in("limit reached, resets 10am", AT, Clock(HOUR))
     assert found is not None
     assert found.until == AT + HOUR
+
+
+@pytest.mark.parametrize(
+    ("said", "wait_s"),
+    [
+        ("resets 3:30am (Asia/Kolkata)", 14 * HOUR),
+        ("resets Jan 18 at 1:30pm (Asia/Kolkata).", 72 * HOUR),
+        ("resets 2pm (UTC)", 6 * HOUR),
+        ("resets 2pm (Middle/Earth)", 5 * HOUR),
+        ("resets 2pm (or later)", 5 * HOUR),
+    ],
+)
+def test_a_zone_that_is_named_counts(said: str, wait_s: float) -> None:
+    """The program need not go by the clock of who hears it; where the zone is not known here that is all there is."""
+    kolkata = timezone(timedelta(hours=5, minutes=30))
+    clock = Clock(HOUR, {"Asia/Kolkata": kolkata}.get)
+    found = limit_in(f"You've hit your limit · {said}", AT, clock)
+    assert found is not None
+    assert found.until == AT + wait_s

@@ -159,6 +159,26 @@ def test_a_final_result_that_is_a_failure_is_never_success(code: int) -> None:
     assert (ended, result.summary) == (1, "error max turns")
 
 
+@pytest.mark.parametrize(
+    ("parser", "event"),
+    [
+        (
+            "claude",
+            {"type": "result", "subtype": "error_during_execution", "is_error": True, "errors": ["boom", 3]},
+        ),
+        ("codex", {"type": "turn.failed", "error": "boom"}),
+        ("gemini", {"type": "result", "status": "error", "error": "boom"}),
+    ],
+)
+def test_why_it_failed_is_told_in_its_own_words(parser: str, event: dict[str, object]) -> None:
+    """They stand where that kind of end has them, and a limit is seen there too."""
+    said = Said(parser)
+    said.hear(json.dumps(event), AT)
+    assert outcome(said, 0, WorkerResult(), AT) == (1, WorkerResult(summary="boom"))
+    said.hear(json.dumps(event).replace("boom", "usage limit reached, try again in 5 minutes"), AT)
+    assert outcome(said, 0, WorkerResult(), AT)[1].retry_after_s == 300.0
+
+
 def test_one_that_did_not_find_its_conversation_is_tried_again_at_once() -> None:
     """It could do nothing, so no attempt is used up; no other worker of the agent is held for that."""
     ended, result = outcome(heard("claude-lost.jsonl"), 1, WorkerResult(), AT)
