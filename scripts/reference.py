@@ -203,8 +203,9 @@ has `seq` (1, 2, 3, … without a gap), `at` (RFC 3339, UTC) and `type`, and `ru
 that end in `_at` are times too.
 
 The journal holds two kinds of records under one numbering. *Facts* say what became of a task in words for people and programs.
-*Events* are what the decisions were made from; a replay of them gives the state of the daemon again. Fields that are empty are
-left out. New fields and types may come; none is given another meaning.
+*Events* are what the decisions were made from; a replay of them gives the state of the daemon again. Most fields that are empty
+are left out. What belongs to a `code` stands beside it, as in the `reason` of a task: `paths`, `exit_code`, `until`, `suites`,
+`needs`, … New fields and types may come; none is given another meaning.
 """
 
 

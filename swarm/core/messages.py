@@ -569,12 +569,13 @@ FACTS: dict[str, str] = {
     "ConflictForeseen": "what the worker has changed so far would conflict in `paths` with `other`, a RUN/TASK at work or staging",
     "StrayFound": "the attempt changed `paths` outside its claims; `policy` says what follows",
     "ChangeNoticed": "the attempt changed what the settings want told: `texts` say what",
-    "TaskQueued": "the worker's work is committed as `head` and waits to land",
+    "TaskQueued": "the work is committed as `head`, changes `touched` paths, and waits to land",
     "TaskHandedBack": "the attempt did not land and the task gets another: `code` and `text` say why, `end` is the state that the "
     "attempt ended in (`handed_back`, `failed`, `lost`); of a conflict `versions` has "
     "the blobs of each of its paths: `base`, `staging` and `own`; `partners` are the landings with which alone it is red",
     "ClaimUnused": "the attempt changed nothing under `paths`, which it had claimed",
-    "TaskLanded": "the landing `commit` is on staging in the user's repository; `verified` names the suites that passed; "
+    "TaskLanded": "the landing `commit` is on staging in the user's repository; `title` is the task's, `verified` names the suites "
+    "that passed, `verified_with` the last task of its batch where it was verified with others; "
     "of several side by side `bottleneck` is the slowest, which took `verify_s`; `notes` tell what ran otherwise than asked; "
     "`unchanged` tells that it changes nothing, as the task may (allow_empty)",
     "SuiteFlaked": "`suite` did not pass on a candidate (`outcome`) and passed on the same commit when it ran once more: that "
@@ -587,15 +588,16 @@ FACTS: dict[str, str] = {
     "BuildStopped": "the build can't go on by itself: `text` says why",
     "TaskFailed": "the task ended without landing: `code` and `text` say why; its work is kept; `last` is how its last attempt "
     "ended where a conflict before that is why",
-    "TaskCancelled": "the task was given up; its work is kept",
-    "TaskBlocked": "something that the task needs ended without landing",
+    "TaskCancelled": "the task was given up, or undone: `code` and `text` say why; its work is kept",
+    "TaskBlocked": "something that the task needs ended without landing: `text` and `needs` say what",
     "TaskRetried": "the task is tried again",
     "UndoBegun": "`tasks` that have landed are to be taken off staging again; they end as cancelled, with `undone`",
     "UndoRefused": "they stay landed: `code` and `text` say why",
     "StagingReviewed": "a review of `reviewed`, a commit of staging, has landed: `verdict`, the `issues` and a `summary`",
     "QaApproved": "the reviewer approved of staging as it stands at `commit`; whatever lands later voids that",
     "QaRejected": "QA ended without an approval: `text` says why",
-    "RunEnded": "every task that takes part has ended: how many `landed`, `failed`, `cancelled`, `blocked`",
+    "RunEnded": "every task that takes part has ended: how many `landed`, `failed`, `cancelled`, `blocked`, and `answered` "
+    "where one did",
     "StagingAstray": "staging in your repository is not as it was left: `code` and `text` say how, `found` where it is",
     "StagingSettled": "staging in your repository is as it should be again",
     "StagingRestored": "the staging branch was gone and was made again at `commit`",
