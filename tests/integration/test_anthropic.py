@@ -274,7 +274,7 @@ def test_what_does_not_pass_puts_the_attempt_off(
     ("failure", "told"),
     [
         (Failure(401, "authentication_error", text=f"no such key {KEY}"), "401 (authentication_error)"),
-        (Page("<html>a proxy's login page</html>", "text/html"), "no Messages API"),
+        (Page("<html>a proxy's login page</html>", "text/html"), "no Messages API: nothing of a message"),
         (Page('event: message_start\ndata: {"type": "message_start"}\n\n'), "no Messages API"),
         (Page("event: message_start\ndata: {nonsense\n\n"), "no Messages API"),
     ],

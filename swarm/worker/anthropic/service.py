@@ -112,7 +112,8 @@ class Service:
                 raise _Broken(f"the answer broke off: {_said(error)}", limited=limited) from error
             raise Refused(_said(error)) from error
         except (ValueError, AssertionError, AttributeError, TypeError, LookupError, RuntimeError) as error:
-            text = f"what answers is no Messages API: {type(error).__name__}: {error}"
+            what = f"{type(error).__name__}: {error}" if str(error) else "nothing of a message is in it"
+            text = f"what answers is no Messages API: {what}"
             raise _Broken(text[:500], malformed=True) from error
         except Exception as error:  # of the HTTP client's, which has no one class for them
             raise _Broken(f"the answer broke off: {type(error).__name__}: {error}") from error
