@@ -255,6 +255,9 @@ def error_from_body(body: Any, status: int) -> SwarmError:
 # --- text of others ---------------------------------------------------------------------------------------------------------
 
 _HARMLESS = frozenset("\t")
+_JOINERS = frozenset(
+    "\u200c\u200d"
+)  # Persian and Hindi are written with them, and faces and families made of several emoji
 
 
 def counted(number: int, what: str) -> str:
@@ -273,9 +276,12 @@ def printable(text: object, *, keep_newlines: bool = False) -> str:
         return raw
     return "".join(
         char
-        if char.isprintable() or char in _HARMLESS or (keep_newlines and char == "\n")
+        if char.isprintable()
+        or char in _HARMLESS
+        or (keep_newlines and char == "\n")
+        or (char in _JOINERS and before > "\x7f" and before.isprintable())  # where it hides nothing
         else _visible(char)
-        for char in raw
+        for before, char in zip(f"\n{raw}", raw, strict=False)
     )
 
 

@@ -338,6 +338,9 @@ def test_printable_keeps_what_is_harmless() -> None:
     assert printable("Grüße 日本 é\tx") == "Grüße 日本 é\tx"
     assert printable("a\nb\x1b[31m") == "a\\nb\\x1b[31m"
     assert printable("a\nb", keep_newlines=True) == "a\nb"
+    assert printable("می\u200cخواهم 👩\u200d👧\t") == "می\u200cخواهم 👩\u200d👧\t"
+    assert printable("a\u200cb日\u200d\u200d\u200d") == "a\\u200cb日\u200d\\u200d\\u200d"
+    assert printable("\u200dx") == "\\u200dx"
     assert printable("a\u00a0b\ud800\U000e0041") == "a b\\ud800\\U000e0041"
 
 
