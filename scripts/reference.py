@@ -24,7 +24,8 @@ comes from.
 """
 _CONFIG_ENVIRONMENT = """
 In the environment the name of a setting is `SWARM_`, its section, two underscores and its key, in capitals:
-`SWARM_LIMITS__WORKERS_MAX=2`, and at the top level `SWARM_SANDBOX=off`. A value is written as in TOML; text needs no quotes.
+`SWARM_LIMITS__WORKERS_MAX=2`, and at the top level `SWARM_SANDBOX=off`. A value is written as in TOML, but text without
+quotes, which would be part of it.
 """
 _CONFIG_ERRORS = """
 An unknown key, a value out of its limits and a file that can't be read end every command that needs settings with exit code 2;

@@ -349,6 +349,9 @@ class _Lines:
         parts = re.findall(r""""([^"]*)"|'([^']*)'|([\w-]+)""", text)
         return tuple("".join(part) for part in parts)
 
+    def __contains__(self, place: Place) -> bool:
+        return any(each[: len(place)] == place for each in self._found)
+
     def of(self, place: Place) -> str:
         while place:
             if place in self._found:
@@ -372,6 +375,8 @@ def _place_of(loc: Place, lines: _Lines, labels: Mapping[Place, str]) -> str:
         return "settings"
     key = ".".join(loc)
     label = next((labels[loc[:end]] for end in range(len(loc), 0, -1) if loc[:end] in labels), None)
+    if label is None and loc not in lines:  # a table of which only another place gives anything
+        label = next((labels[place] for place in labels if place[: len(loc)] == loc), None)
     if label == "flag":
         return f"flag for {key}"
     return f"environment {label}" if label is not None else f"{lines.of(loc)}: {key}"

@@ -268,6 +268,16 @@ def test_where_worktrees_can_not_lie_is_refused(
     assert said in text
 
 
+def test_a_table_is_wrong_where_it_is_given(tmp_path: Path) -> None:
+    """What is wrong with a whole table is told of the file where the file has anything of it, else of who gives it."""
+    environ = {"SWARM_HOOKS__DESK__ON": '["RunEnded"]', "SWARM_LIMITS__ATTEMPTS": "3"}
+    wrong = "a hook has a command or a url, one of the two"
+    assert problems(tmp_path, '[hooks.chat]\nurl = "http://x/"\n', environ) == {
+        "environment SWARM_HOOKS__DESK__ON": wrong
+    }
+    assert problems(tmp_path, "[hooks.desk]\ntimeout_s = 3\n", environ) == {"swarm.toml:1: hooks.desk": wrong}
+
+
 def test_a_default_that_can_not_be_is_refused_too(tmp_path: Path) -> None:
     """Where a file has the name of the folder for worktrees, no daemon comes up to find that out at every start of a task."""
     (tmp_path / ".worktrees").touch()
