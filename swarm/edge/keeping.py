@@ -65,6 +65,7 @@ class Keeper:
             nothing = Work(base, upkeep.objects.tree_of(base))
             problem = f"{SOMEBODY}. All of it is set aside whole, and it is told where."
             return Collected(base, 0, (), problem, nothing, unread=True)
+        upkeep.leases.mend(member)
         tree, note = upkeep.relink_if_pruned(member, tree, base)
         note = self.take_home(member, tree) or note
         if _has_only_folders(member.path, but=".git") and self._tracks_more(tree):
@@ -194,6 +195,7 @@ class Keeper:
             return True
 
     def _found(self, member: Member, tree: LinkedTree, at: float) -> tuple[LinkedTree, Collected]:
+        self.upkeep.leases.mend(member)
         tree, _ = self.upkeep.relink_if_pruned(member, tree, member.base)
         self.take_home(member, tree)
         message = "Work found in the worktree"

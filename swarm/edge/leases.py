@@ -2,7 +2,8 @@
 
 Hides the folder `.pool` below the pool's root: a JSON record of each member, written whole, and our own copy of its index. Rules
 for editing: a record is written before the worktree is touched; only a free member that was seen whole is believed by the next
-daemon; a field that an older version did not write has its default. A record that can't be read is no record.
+daemon; a field that an older version did not write has its default. A record that can't be read is no record. To git the
+folder is a repository, so that a person who cleans a checkout does not take it.
 """
 
 from __future__ import annotations
@@ -139,9 +140,21 @@ class Leases:
         try:
             whole.write(record, text, durable=False)
         except FileNotFoundError:
-            self.hide()
-            record.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.make()
             whole.write(record, text, durable=False)
+
+    def make(self) -> None:
+        """Makes the folder of the records. Raises `Refused` where the one that holds the pool is the user's."""
+        self.hide()
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        shield_folder(self.folder)
+
+    def mend(self, member: Member) -> None:
+        """Makes again what a person may take who cleans the checkout: what hides the pool, and a lease, beside which is collected
+        what a worker left."""
+        self.hide()
+        if not self.folder.is_dir():
+            self.save(member)
 
     def load(self) -> list[Member]:
         """Reads all records."""
@@ -256,6 +269,16 @@ def hide_folder(folder: Path) -> None:
     path = folder / ground.HIDING
     if (not path.exists() or path.stat().st_size == 0) and not ground.is_checkout(folder):
         path.write_text(ground.ALL, encoding="ascii")
+
+
+def shield_folder(folder: Path) -> None:
+    """Has git take a folder of ours for a repository, an empty one: `git clean -fdx` and `git stash --all` in the user's checkout
+    pass over those, as over the worktrees. What workers are doing with git lies in it, or work that is nowhere else."""
+    there = folder / ".git"
+    if not (there / "HEAD").exists():
+        for name in ("objects", "refs"):
+            (there / name).mkdir(parents=True, exist_ok=True)
+        (there / "HEAD").write_text("ref: refs/heads/none\n", encoding="ascii")
 
 
 def number_of(path: Path) -> int:

@@ -23,6 +23,7 @@ from swarm.crashpoints import crash_at
 from swarm.dataclass import dataclass
 from swarm.edge import git, whole
 from swarm.edge.ground import UNOWNED
+from swarm.edge.leases import shield_folder
 from swarm.edge.leftovers import OURS, Work
 from swarm.edge.linked import LinkedTree, remove
 from swarm.errors import Refused
@@ -192,6 +193,7 @@ class Aside:
         """Moves the folder `path` here, with a note of whose it is, and beside it the files of `staged`, the tree that its index
         held, the `git_folder` of its own that it had, and the git folders of its submodules, `modules`; gives where it lies now."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        shield_folder(self.folder)
         place = self.folder / f"{owner.task}-{secrets.token_hex(4)}"
         whole.write(Path(f"{place}.txt"), f"{owner.run}/{owner.task}/{owner.attempt}: {why}\n", durable=False)
         if staged:

@@ -67,8 +67,7 @@ class Upkeep:
         member.swept = member.cold = True
 
     def _make(self, member: Member, base: str) -> None:
-        self.leases.hide()
-        self.leases.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.leases.make()
         self.leases.save(member)  # before there is a folder that a crash would leave to nobody
         with exclusive(self.lock) as held:
             name = f"swarm-{member.number}"

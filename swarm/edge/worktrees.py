@@ -33,7 +33,7 @@ from swarm.edge.lockfile import exclusive
 from swarm.edge.saved import Aside, Owner, Saver
 from swarm.edge.suite_rooms import NO_ROOMS, Rooms
 from swarm.edge.upkeep import Upkeep
-from swarm.errors import SwarmError
+from swarm.errors import Refused, SwarmError
 
 __all__ = ["Collected", "Pool", "WorktreeEntry", "WorktreeFailed"]
 
@@ -415,6 +415,9 @@ class Pool:
         found = self._upkeep.sweep_trash(dry_run=dry_run)
         if not dry_run:
             self._sweep_drafts()
+            with suppress(Refused):  # then a run is refused, which says why
+                if self._members:
+                    self._leases.hide()
         for tree in self._records():
             found += self._sweep_record(tree, dry_run)
         for key, (path, base) in (leases or {}).items():

@@ -496,6 +496,64 @@ def test_lost_leases_are_written_anew(repo: Path, base: str) -> None:
     later.close()
 
 
+def _cleans(repo: Path) -> None:
+    """Takes untracked and ignored files, and what hides the pool."""
+    sh(repo, "clean", "-qfdx")
+
+
+def _stashes(repo: Path) -> None:
+    """Takes them into a stash."""
+    sh(repo, "stash", "--all", "--quiet")
+
+
+def _removes(repo: Path) -> None:
+    """Takes the pool's own files, which git does not."""
+    shutil.rmtree(repo / ".worktrees" / "pool" / ".pool")
+    (repo / ".worktrees" / "pool" / ".gitignore").unlink()
+
+
+@pytest.mark.parametrize("takes", [_cleans, _stashes, _removes])
+@pytest.mark.parametrize("collected", [True, False])
+def test_who_cleans_the_checkout_takes_no_work(
+    repo: Path, pool: Pool, base: str, takes: Callable[[Path], None], *, collected: bool
+) -> None:
+    """A person who cleans the checkout of ignored files while workers run: what these left is collected, or saved, and nothing of
+    ours shows in the checkout afterwards."""
+    path = pool.take(KEY, base)
+    (path / "a").write_text("committed")
+    sh(path, "add", "a")
+    sh(path, "commit", "-qm", "mine")
+    (path / "b").write_text("left")
+    takes(repo)
+    if collected:
+        found = pool.collect(path, base, key=KEY, message="m", identity=None, at=AT)
+        assert (found.touched, found.commits, found.problem) == (("a", "b"), 2, "")
+        assert pool.give_back(KEY) is None
+    else:
+        kept = pool.give_back(KEY) or ""
+        assert {"a", "b"} <= set(sh(repo, "ls-tree", "-r", "--name-only", kept).split())
+    assert sh(pool.take("r/b/1", base), "status", "--porcelain") == ""
+    assert sh(repo, "status", "--porcelain", "--", ".worktrees/pool") == ""
+
+
+@pytest.mark.parametrize("takes", [_cleans, _stashes])
+def test_git_cleaning_the_checkout_passes_over_what_is_ours(
+    repo: Path, pool: Pool, base: str, takes: Callable[[Path], None]
+) -> None:
+    """What a shut-in worker is doing with git, and what could only be kept as it lies, outlives `git clean` and `git stash`."""
+    (pool.take("r/kept/1", base) / "w").write_text("nowhere else")
+    kept = Path(pool.set_aside("r/kept/1", "why") or "")
+    pool.take(KEY, base)
+    own = pool.seclude(KEY)
+    assert own is not None
+    takes(repo)
+    assert (kept / "w").read_text() == "nowhere else"
+    assert Path(f"{kept}.txt").exists()
+    assert (own / "HEAD").exists()
+    pool.sweep()
+    assert sh(repo, "status", "--porcelain") == ""
+
+
 def test_everything_below_worktrees_deleted_while_the_pool_is_open(repo: Path, pool: Pool, base: str) -> None:
     """With `.worktrees` gone, pruned or not, what is asked next is told of it or works."""
     path = pool.take(KEY, base)
@@ -675,6 +733,7 @@ def test_what_was_put_aside_of_a_task_is_found(tmp_path: Path, repo: Path) -> No
     assert (aside.of_task("a"), aside.of_task("b"), aside.of_task("r")) == ([place], [other], [])
     aside.drop("r")
     assert sorted(path.name for path in aside.folder.iterdir()) == [
+        ".git",  # it is to look like a repository
         Path(other).name,
         f"{Path(other).name}.txt",
     ]
