@@ -168,7 +168,7 @@ def facts(document: Document) -> list[tuple[str, str]]:
     speed, staging, totals = document["speed"], document["staging"], document["totals"]
     began = printable(document["began_at"] or "")[:16].replace("T", " ")
     said = [("began", f"{began} UTC")]
-    if speed["workers_s"]:
+    if speed["workers_s"] and speed["speed_up"] is not None:
         at_once = f"{speed['speed_up']:.1f} at once on average, {speed['at_once_max']} at most"
         said += [
             ("workers were at work", f"{span(speed['workers_s'])} in all: {at_once}"),
@@ -178,7 +178,9 @@ def facts(document: Document) -> list[tuple[str, str]]:
         said.append(("staging", f"{_first(staging)}, last after {span(staging['last_landing_s'])}"))
         of_them = {"without a change": totals["unchanged"], "undone since": totals["undone"]}
         told = "".join(f"; {what}: {number}" for what, number in of_them.items() if number)
-        said.append(("landings an hour", f"{document['velocity']['landed_per_hour']:,.0f}{told}"))
+        rate = document["velocity"]["landed_per_hour"]
+        hourly = "not known, the clock was set back meanwhile" if rate is None else f"{rate:,.0f}"
+        said.append(("landings an hour", f"{hourly}{told}"))
     return [*said, *_tried(totals), *_costs(document["spent"])]
 
 

@@ -253,6 +253,15 @@ def test_what_is_measured_and_what_is_estimated() -> None:
     assert document["velocity"]["landed_per_hour"] == 540.0
 
 
+def test_a_clock_that_was_set_back_leaves_a_report() -> None:
+    """Where all of a run seems to have happened in no time there is no rate to tell, and the rest is told."""
+    records = [(seq, kind, {**record, "at": 0.0}) for seq, kind, record in three().records]
+    document = told(records)
+    assert document["velocity"]["landed_per_hour"] is None
+    assert "set back" in report_text(document)
+    assert "set back" in report_page(document)
+
+
 def test_the_critical_path_is_what_let_each_go_on() -> None:
     """It goes back from the last landing through the queue, a need or a claim, to the beginning."""
     path = told(three().records)["critical_path"]
