@@ -15,7 +15,7 @@ from pathlib import Path
 
 from swarm.audit.breaches import Breach
 from swarm.audit.folding import Fold
-from swarm.core.model import WORKER_STEPS, Attempt, Step, attempt_key
+from swarm.core.model import STAGING_WORKTREE, WORKER_STEPS, Attempt, Step, attempt_key
 from swarm.core.places import Places
 from swarm.core.run import Run
 from swarm.core.state import Swarm, pending_commands
@@ -98,6 +98,7 @@ class Surroundings:
             what = orphans.what_is_of_another(tree)
             yield Breach("I13", f"{what[0].upper()}{what[1:]}.", next_step=orphans.removal_of_record(tree))
         staging = {run.worktree for run in swarm.runs.values()}
+        preparing = {run.id for run in swarm.runs.values() if not run.worktree}
         members: set[Path] = set()
         for root in self._roots(swarm, records):
             pool = Pool(self.common, root, lock=self.places.worktrees_lock)
@@ -108,7 +109,8 @@ class Surroundings:
                 yield Breach("I13", f"{path} lies where worktrees are kept, and nothing says whose it is.")
             pool.close()
         for tree in records:
-            if tree.path not in members and str(tree.path) not in staging:
+            begun = tree.path.name == STAGING_WORKTREE and tree.path.parent.name in preparing
+            if tree.path not in members and str(tree.path) not in staging and not begun:
                 yield Breach(
                     "I13",
                     f"Git has a record of a worktree at {tree.path} that nobody has ({tree.admin.name}).",

@@ -21,6 +21,19 @@ def killed_at(swarm: Swarm, point: str, *command: str) -> None:
     asked.kill()
 
 
+def test_a_run_that_was_killed_in_its_preparation_is_no_breach(swarm: Swarm) -> None:
+    """A daemon that was killed between making a staging worktree and saying so leaves one that `swarm audit` accounts for, and the
+    next daemon goes on with."""
+    plan = swarm.plan("r", [swarm.task("t", "echo 2 >> src/b.py", claims=["**"])], verify=["true"])
+    killed_at(swarm, "staging.linked", "submit", str(plan))
+    assert (swarm.top / ".worktrees" / "r" / "staging" / ".git").exists()
+    assert swarm.status()["runs"][0]["staging"]["worktree"] in (None, "")
+    swarm("audit")
+    swarm("start")
+    swarm.check_landed(swarm.wait("r"))
+    swarm("audit")
+
+
 @pytest.mark.parametrize("point", ["finish.carried", "finish.noted", "finish.files", "finish.moved"])
 def test_a_killed_finish_is_completed(swarm: Swarm, point: str) -> None:
     """A finish whose daemon was killed is completed by the next one, by itself: files that were moved before the branch are not
