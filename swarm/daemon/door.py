@@ -1,8 +1,7 @@
 """Who is let in at the daemon's socket, and for how long: its owner, with a whole request, soon.
 
-Hides uvicorn's connection. The socket is its owner's alone already (mode 0600); who is behind a connection is asked of the
-kernel all the same, since modes and folders can be wrong. Whoever is slow with a request is sent away after a while, and before
-that when others need the place. What is asked faster than the daemon should answer waits.
+The socket is its owner's alone already (mode 0600); who is behind a connection is asked of the kernel all the same, since modes
+and folders can be wrong. What is asked faster than the daemon should answer waits.
 
 Rules for editing: nothing here knows what is asked. One connection that is dropped costs one line in the log and no other its
 answer.
@@ -17,16 +16,13 @@ import struct
 import time
 from typing import Any
 
-import h11
 from starlette.responses import JSONResponse
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from swarm import log, protocol
+from swarm.daemon.awaited import Awaited
 from swarm.edge import landlock
 from swarm.errors import Refused
 
-REQUEST_S = 30.0  # for a whole request to come in; 64 MB take a tenth of a second
-CONNECTIONS_MAX = 256
 RATE_PER_S = 500.0
 BURST = 500
 LARGE_BYTES = 1 << 20
@@ -41,10 +37,8 @@ _INSIDE = JSONResponse(protocol.error_body(_refused), protocol.error_status(_ref
 _log = log.get("door")
 
 
-class Connection(H11Protocol):
+class Connection(Awaited):
     """One connection, which is dropped when it is not the owner's, or its request does not come."""
-
-    waiting: dict[Connection, asyncio.TimerHandle] = {}  # noqa: RUF012  (of this process: oldest first)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         _, uid = peer(transport.get_extra_info("socket"))
@@ -54,39 +48,10 @@ class Connection(H11Protocol):
             self.transport = transport  # which whoever is asked for later finds closed
             return
         super().connection_made(transport)
-        self._wait()
-        if len(self.connections) > CONNECTIONS_MAX:
-            same = (each for each in self.waiting if each.connections is self.connections)
-            next(same)._drop("others need its place")
 
-    def data_received(self, data: bytes) -> None:
-        if self not in self.connections:
-            return
-        super().data_received(data)
-        if self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
-            self._wait()
-        else:
-            self._wait_no_more()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._wait_no_more()
-        if self in self.connections:
-            super().connection_lost(exc)
-
-    def _wait(self) -> None:
-        """Has the rest of a request awaited, from its first moment on."""
-        if self not in self.waiting:
-            self.waiting[self] = self.loop.call_later(REQUEST_S, self._drop, "no whole request came in time")
-
-    def _wait_no_more(self) -> None:
-        timer = self.waiting.pop(self, None)
-        if timer is not None:
-            timer.cancel()
-
-    def _drop(self, why: str) -> None:
+    def drop(self, why: str) -> None:
         _log.info("connection.dropped", reason=why)
-        self._wait_no_more()
-        self.transport.abort()
+        super().drop(why)
 
 
 class FromOutside(Connection):

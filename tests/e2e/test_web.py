@@ -6,9 +6,11 @@ import http.client
 import json
 import re
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -115,6 +117,22 @@ def test_two_daemons_in_one_page(swarm: Swarm, swarm_in: Callable[..., Swarm], t
         assert (["attempt 1, worker", "printed"] in told["lines"], told["over"]) == (True, True)
         swarm("stop")
         next(p for p in pictures if not _runs(p[here]) and _runs(p[there]))
+
+
+def test_nobody_is_kept_out_by_others(swarm: Swarm) -> None:
+    """Whoever connects without a token, says nothing and stays keeps no place from who has one; who is refused goes at once."""
+    with served(swarm) as address, ExitStack() as open_:
+        host, _, port = urlsplit(address).netloc.partition(":")
+        silent = [
+            open_.enter_context(socket.create_connection((host, int(port)), timeout=PATIENCE_S))
+            for _ in range(300)
+        ]
+        page = Page(address, open_)
+        assert page.ask("/events", Cookie="")[0] == 403
+        assert silent[0].recv(1) == b""
+        silent[-1].sendall(f"GET / HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+        refused = b"".join(iter(partial(silent[-1].recv, 4096), b""))
+        assert refused.startswith(b"HTTP/1.1 403 ")
 
 
 def _runs(shown: dict[str, Any]) -> bool:

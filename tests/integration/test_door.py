@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from swarm.daemon import door
+from swarm.daemon import awaited, door
 from swarm.edge import landlock
 from tests.conftest import wait_until
 from tests.e2e.test_sandbox import needs_landlock
@@ -82,8 +82,8 @@ def received(wire: socket.socket, until: bytes = b"") -> bytes:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    monkeypatch.setattr(door, "REQUEST_S", 1.0)
-    monkeypatch.setattr(door, "CONNECTIONS_MAX", 20)
+    monkeypatch.setattr(awaited, "REQUEST_S", 1.0)
+    monkeypatch.setattr(awaited, "CONNECTIONS_MAX", 20)
     made = Place(tmp_path / "s")
     yield made
     made.end()

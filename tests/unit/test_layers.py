@@ -91,6 +91,11 @@ HOUSE: dict[str, tuple[str, ...]] = {
         "swarm.settings",
         "swarm.client",
     ),
+    "swarm.client.web.serving": (
+        "swarm.errors",
+        "swarm.daemon.awaited",  # who is waited for, at the page as at the daemon's socket
+        "swarm.client",
+    ),
     "swarm.client.transcripts": (
         "swarm.errors",
         "swarm.protocol",

@@ -27,6 +27,7 @@ _ALWAYS = {
     "X-Frame-Options": "DENY",
 }
 _HEADERS = [(name.lower().encode(), value.encode()) for name, value in _ALWAYS.items()]
+_NO_MORE = {"Connection": "close"}  # who is refused keeps no place
 
 
 class Door:
@@ -54,7 +55,7 @@ class Door:
                 message["headers"] = [*message.get("headers", ()), *_HEADERS, *given]
             await send(message)
 
-        inside = PlainTextResponse(f"{why}\n", 403) if why else self._inside
+        inside = PlainTextResponse(f"{why}\n", 403, _NO_MORE) if why else self._inside
         await inside(scope, receive, told)
 
     def _refused(self, request: Request, brought: str | None) -> str:

@@ -29,10 +29,10 @@ from swarm.client.session import Session
 from swarm.client.web.door import Door
 from swarm.client.web.feed import Feed
 from swarm.client.web.routes import application
+from swarm.daemon.awaited import Awaited
 from swarm.errors import EXIT_INTERRUPTED, SwarmError, UsageError
 
 ADDRESS = "127.0.0.1"
-CONNECTIONS_MAX = 200  # any user of the machine can make some
 
 
 @command("web", steers=True)
@@ -140,10 +140,9 @@ async def _serve(
         access_log=False,
         lifespan="off",
         loop="none",
-        http="h11",
+        http=Awaited,  # any user of the machine can connect, and say nothing
         ws="none",
         server_header=False,
-        limit_concurrency=CONNECTIONS_MAX,
         timeout_graceful_shutdown=2,
     )
     await _Server(settings, over).serve(sockets=[listening])
