@@ -72,6 +72,22 @@ def bound(source: Path, at: Path, *, read_only: bool = False) -> Iterator[Path]:
         _must("umount", "-l", str(at))
 
 
+@contextmanager
+def layered(at: Path, beside: Path) -> Iterator[Path]:
+    """Makes what is in a folder the lower layer of a file system that is mounted there, as an image is to its container; what is
+    written goes to a disk mounted at `beside`. Skips where overlayfs can't be had."""
+    with small_disk(beside, "64m"):
+        for name in ("upper", "work"):
+            (beside / name).mkdir()
+        layers = f"lowerdir={at},upperdir={beside / 'upper'},workdir={beside / 'work'}"
+        if not _tried("mount", "-t", "overlay", "-o", layers, "overlay", str(at)):
+            pytest.skip("needs overlayfs")
+        try:
+            yield at
+        finally:
+            _must("umount", "-l", str(at))
+
+
 def fill(folder: Path, *, leave: int = 0) -> Path:
     """Fills the disk that a folder is on, but for `leave` bytes; gives the file that takes the room."""
     ballast = folder / "ballast"

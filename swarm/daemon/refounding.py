@@ -10,8 +10,6 @@ line.
 
 from __future__ import annotations
 
-import os
-
 from swarm.core import commands as cmd
 from swarm.core.model import Attempt, Finding, Step, Task
 from swarm.core.places import Places
@@ -21,6 +19,7 @@ from swarm.crashpoints import crash_at
 from swarm.daemon import recovery
 from swarm.daemon.edges import Edges
 from swarm.daemon.landing import landing_message, undo_message
+from swarm.edge import whole
 from swarm.edge.landing import Incoming, founding_ref, lost_parts, pin_ref
 from swarm.edge.lockfile import MergeLockHeld, exclusive
 from swarm.edge.merging import Merged, Replayed
@@ -35,7 +34,7 @@ def set_aside(places: Places, *, dry_run: bool = False) -> list[Finding]:
         return []
     place = recovery.aside(places.landing)
     if not dry_run:
-        os.rename(places.landing, place)
+        whole.move(places.landing, place)
     text = f"{places.landing} has lost its {' and '.join(lost)}"
     return [Finding("landing", text, f"it is kept as {place.name}, and another one is founded", not dry_run)]
 

@@ -250,7 +250,7 @@ def unlink(tree: LinkedTree, *, lock: LockHeld, whose_ever: bool = False) -> Non
     if tree.admin.parent == tree.common / "worktrees" and ours:
         aside = _private(tree.common) / f"old-{secrets.token_hex(4)}"
         aside.parent.mkdir(parents=True, exist_ok=True)
-        os.rename(tree.admin, aside)
+        whole.move(tree.admin, aside)
         crash_at("teardown.detached")
         remove(aside)
 

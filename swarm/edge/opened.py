@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from swarm.core.model import Cleaned
-from swarm.edge import git, ground, linked, saved, submodules, survey
+from swarm.edge import git, ground, linked, saved, submodules, survey, whole
 from swarm.edge.difference import UNSTAGED, as_checked_out
 from swarm.edge.leases import hide_root
 from swarm.edge.leftovers import Work
@@ -141,7 +141,7 @@ def remove(tree: LinkedTree, *, lock: Path, trash: Path) -> None:
     aside = trash / secrets.token_hex(6)
     if os.path.lexists(tree.path):
         trash.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.rename(tree.path, aside)
+        whole.move(tree.path, aside)
     with exclusive(lock) as held:
         linked.unlink(tree, lock=held, whose_ever=True)
     linked.remove(aside)

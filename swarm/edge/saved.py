@@ -199,10 +199,10 @@ class Aside:
         if staged:
             write_files(self.common, [staged], Path(f"{place}.staged"))
         if git_folder is not None:
-            os.rename(git_folder, f"{place}.git")
+            whole.move(git_folder, f"{place}.git")
         if modules is not None:
             shutil.move(modules, f"{place}.modules")
-        os.rename(path, place)
+        whole.move(path, place)
         return str(place)
 
     def of(self, run: str) -> list[tuple[str, str]]:

@@ -11,13 +11,14 @@ import dataclasses
 import os
 import secrets
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from swarm.core.model import Finding
 from swarm.crashpoints import crash_at
 from swarm.dataclass import dataclass
-from swarm.edge import difference, git, linked
+from swarm.edge import difference, git, linked, whole
 from swarm.edge.difference import Difference
 from swarm.edge.furnish import Furnishing, WorktreeSetupFailed
 from swarm.edge.leases import Leases, Member
@@ -169,7 +170,8 @@ class Upkeep:
     def retire(self, member: Member) -> None:
         """Puts folder, record and index of a member out of the way, in this order, then deletes them.
         Idempotent."""
-        aside = self._put_in_trash(member.path)  # where that fails the member is as it was
+        # Where that fails the member is as it was; where it goes in parts nobody may believe what a kill leaves of it.
+        aside = self._put_in_trash(member.path, apart=lambda: self.leases.forget(member))
         member.listing = Listing()
         member.at_base, member.swept, member.ready, member.off = False, False, "", None
         crash_at("teardown.moved")
@@ -192,11 +194,11 @@ class Upkeep:
         """Removes a folder in a worktree: killed meanwhile, it is all there, or all gone once the trash has been swept."""
         _remove_quietly(self._put_in_trash(folder))
 
-    def _put_in_trash(self, path: Path) -> Path:
+    def _put_in_trash(self, path: Path, *, apart: Callable[[], None] = lambda: None) -> Path:
         aside = self.trash / secrets.token_hex(6)
         if os.path.lexists(path):
             aside.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.rename(path, aside)
+            whole.move(path, aside, apart=apart)
         return aside
 
     def _admins(self, member: Member) -> list[Path]:

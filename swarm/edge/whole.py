@@ -6,6 +6,7 @@ written; what is made again, or looked at before it is believed, need not.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -58,6 +59,23 @@ def remove(path: Path | str) -> None:
         shutil.rmtree(path, onerror=_open_up)
         if os.path.lexists(path):
             shutil.rmtree(path)
+
+
+def move(source: Path | str, target: Path | str, *, apart: Callable[[], None] = lambda: None) -> None:
+    """Moves a file or a folder to where nothing is, in one step; entry by entry where the kernel refuses that of a folder, as
+    overlayfs does of one in a lower layer (a repository in an image). `apart` is called before, since a kill then leaves two parts.
+    Raises `OSError`."""
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV or os.path.islink(source) or not os.path.isdir(source):
+            raise
+        apart()
+        os.mkdir(target, 0o700)
+        for name in os.listdir(source):
+            move(os.path.join(source, name), os.path.join(target, name))
+        shutil.copystat(source, target)
+        os.rmdir(source)
 
 
 def _open_up(call: Callable[..., Any], path: str, _error: object) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from swarm.edge import whole
+from tests.adversity import layered
 
 
 def test_what_a_killed_call_left_is_in_nobodys_way(tmp_path: Path) -> None:
@@ -41,3 +43,37 @@ def test_what_can_not_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch:
     assert path.read_text() == "new"
     whole.write(path, "private", durable=False, mode=0o600)
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_folder_of_a_lower_layer_is_moved_in_parts(tmp_path: Path) -> None:
+    """Where overlayfs refuses to rename a folder it is moved with all in it as it was, and who asked is told before."""
+    at = tmp_path / "image"
+    (at / "old" / "deep").mkdir(parents=True)
+    (at / "old" / "deep" / "tool").write_text("x")
+    (at / "old" / "deep" / "tool").chmod(0o750)
+    (at / "old" / "link").symlink_to("nowhere")
+    os.mkfifo(at / "old" / "pipe")
+    (at / "old" / "deep").chmod(0o711)
+    with layered(at, tmp_path / "beside"):
+        with pytest.raises(OSError, match="cross-device"):
+            os.rename(at / "old", at / "new")
+        there: list[bool] = []
+        whole.move(at / "old", at / "new", apart=lambda: there.append((at / "old" / "link").is_symlink()))
+        assert there == [True]
+        assert sorted(os.listdir(at)) == ["new"]
+        assert sorted(os.listdir(at / "new")) == ["deep", "link", "pipe"]
+        assert os.readlink(at / "new" / "link") == "nowhere"
+        assert stat.S_ISFIFO(os.lstat(at / "new" / "pipe").st_mode)
+        assert stat.S_IMODE(os.stat(at / "new" / "deep").st_mode) == 0o711
+        assert stat.S_IMODE(os.stat(at / "new" / "deep" / "tool").st_mode) == 0o750
+
+
+def test_a_folder_that_may_not_be_moved_stays(tmp_path: Path) -> None:
+    """What is missing, or is not to be moved for another reason, is told and not tried in parts."""
+    told: list[str] = []
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "file").touch()
+    for source in ("missing", "there"):
+        with pytest.raises(OSError):
+            whole.move(tmp_path / source, tmp_path / "there" / "below", apart=lambda: told.append("apart"))
+    assert (told, os.listdir(tmp_path / "there")) == ([], ["file"])

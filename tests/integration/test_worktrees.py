@@ -29,6 +29,7 @@ from swarm.edge.linked import remove
 from swarm.edge.upkeep import Upkeep
 from swarm.edge.worktrees import Pool, WorktreeFailed
 from swarm.errors import SwarmError, UsageError
+from tests.adversity import layered
 from tests.conftest import git as sh
 from tests.conftest import wait_for_session
 from tests.integration.conftest import open_pool
@@ -2152,3 +2153,27 @@ def test_a_reclaim_that_was_cut_short_is_swept(
     again.close()
     assert not pool.trash.is_dir() or not any(pool.trash.iterdir())
     assert path.is_dir()
+
+
+def test_worktrees_in_a_lower_layer_are_used_and_removed(repo: Path, base: str, tmp_path: Path) -> None:
+    """In a repository that came with an image a worktree is prepared anew where it must be, set aside, and removed."""
+    first = open_pool(repo)
+    for key in ("r/a/1", "r/b/1", "r/c/1"):
+        first.take(key, base)
+    for key in ("r/a/1", "r/b/1", "r/c/1"):
+        first.give_back(key)
+    first.close()
+    with layered(repo, tmp_path / "beside"):
+        pool = open_pool(repo)
+        for index in (pool.root / ".pool").glob("*.index"):
+            index.unlink()
+        path = pool.take("r/d/1", base)
+        assert listing(path) == pristine(repo, base, tmp_path)
+        (pool.take("r/e/1", base) / "new").write_text("mine")
+        kept = Path(pool.set_aside("r/e/1", "why") or "")
+        assert (kept / "new").read_text() == "mine"
+        pool.give_back("r/d/1")
+        pool.trim(0)
+        assert [name for name in os.listdir(pool.root) if name.isdigit()] == []
+        assert len(sh(repo, "worktree", "list").splitlines()) == 1
+        pool.close()
