@@ -14,7 +14,7 @@ import click
 
 from swarm import __version__
 from swarm.client import commands, failure
-from swarm.client.options import SETTINGS
+from swarm.client.options import SETTINGS, folders
 from swarm.client.session import Session
 from swarm.errors import EXIT_OK, SwarmError, UsageError
 from swarm.protocol import printable
@@ -55,7 +55,14 @@ class Program(click.Group):
 
 @click.group("swarm", cls=Program, context_settings=SETTINGS)
 @click.version_option(__version__, message="swarm %(version)s")
-@click.option("-C", "directories", metavar="DIR", multiple=True, help="Work as if started in DIR.")
+@click.option(
+    "-C",
+    "directories",
+    metavar="DIR",
+    multiple=True,
+    shell_complete=folders,
+    help="Work as if started in DIR.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document instead of text.")
 @click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more about what is done.")

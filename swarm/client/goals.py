@@ -18,7 +18,7 @@ import click
 from swarm import protocol
 from swarm.client import goal_text, naming, progress, proposing, telling
 from swarm.client.connection import Connection
-from swarm.client.options import command
+from swarm.client.options import command, folders
 from swarm.client.session import OutputClosed, Session
 from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, Detached, SwarmError, UsageError
 
@@ -130,7 +130,12 @@ def plan(
 
 @command("build", shows=True, steers=True)
 @click.argument("goal", nargs=-1, required=True, metavar="GOAL|@FILE|ID")
-@click.option("--new", metavar="DIR", help="Begin a new project in DIR: a repository with a first commit.")
+@click.option(
+    "--new",
+    metavar="DIR",
+    shell_complete=folders,
+    help="Begin a new project in DIR: a repository with a first commit.",
+)
 @click.option(
     "--github",
     metavar="NAME",

@@ -9,7 +9,7 @@ import click
 
 from swarm import protocol
 from swarm.client.connection import AnswerBroken, AnswerLate, Connection
-from swarm.client.options import command, ended_by_signals, run_option
+from swarm.client.options import command, ended_by_signals, folders, run_option
 from swarm.client.session import Session
 from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, NoDaemon, Refused, SwarmError, UsageError
 
@@ -155,7 +155,10 @@ def _stale(session: Session) -> list[dict[str, Any]]:
     help="Of TASK: which of its recovery refs; 0 is the attempt's own branch.",
 )
 @click.option(
-    "--into", metavar="DIR", help="Of TASK: write the files into this new folder instead of a worktree."
+    "--into",
+    metavar="DIR",
+    shell_complete=folders,
+    help="Of TASK: write the files into this new folder instead of a worktree.",
 )
 @click.option(
     "--dry-run", is_flag=True, help="Only say what is wrong and would be done; of TASK, what is kept."

@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -17,6 +17,9 @@ from click.core import ParameterSource
 from swarm import protocol
 from swarm.client.session import Session
 from swarm.errors import EXIT_INTERRUPTED, EXIT_OK, Refused, UsageError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 Body = Callable[..., "int | None"]
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -131,6 +134,22 @@ def ended_by_signals() -> Iterator[None]:
     finally:
         for number, what in before.items():
             signal.signal(number, what)
+
+
+def files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+    """Has a shell complete a path: without it, it completes nothing here, as it does without us."""
+    return _paths(incomplete, "file")
+
+
+def folders(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+    """Has a shell complete the path of a folder."""
+    return _paths(incomplete, "dir")
+
+
+def _paths(incomplete: str, kind: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type=kind)]
 
 
 def run_option(body: Body) -> Body:

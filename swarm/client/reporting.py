@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from swarm.client import naming
-from swarm.client.options import command, run_option
+from swarm.client.options import command, files, run_option
 from swarm.client.session import Session
 from swarm.errors import Refused, UsageError
 from swarm.protocol import printable
@@ -22,6 +22,7 @@ from swarm.protocol import printable
     "--html",
     "page",
     metavar="FILE",
+    shell_complete=files,
     help="Write it as one page that needs nothing else, and say where; - writes it to stdout.",
 )
 def report(session: Session, run: str | None, page: str | None) -> None:

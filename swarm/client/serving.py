@@ -12,7 +12,7 @@ import click
 from swarm import protocol
 from swarm.client import place
 from swarm.client.connection import AnswerBroken, AnswerLate, Connection, handle
-from swarm.client.options import command
+from swarm.client.options import command, files
 from swarm.client.session import Session
 from swarm.client.submitting import Submission
 from swarm.errors import NoDaemon, Refused, SwarmError, UsageError
@@ -52,10 +52,11 @@ def init(session: Session) -> None:
     help="Most workers at the same time.",
 )
 @click.option("--foreground", is_flag=True, help="Stay in the foreground, for systemd and friends.")
-@click.option("--plan", metavar="PLAN", help="Submit this plan when it has started.")
+@click.option("--plan", metavar="PLAN", shell_complete=files, help="Submit this plan when it has started.")
 @click.option(
     "--watch",
     metavar="PLAN",
+    shell_complete=files,
     help="Submit this plan, and from then on whatever is added to its file; what lands is ticked off there.",
 )
 def start(

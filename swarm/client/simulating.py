@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from swarm.client import telling
-from swarm.client.options import command, split
+from swarm.client.options import command, files, split
 from swarm.client.render import columns, cut, took
 from swarm.client.session import Session
 from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, UsageError
@@ -37,7 +37,7 @@ _WAITED = {"needs": "needs", "claims": "claims", "slots": "a slot", "queue": "th
 
 
 @command("simulate", shows=True)
-@click.argument("plan")
+@click.argument("plan", shell_complete=files)
 @click.option("--workers", multiple=True, metavar="N,...", help="With so many workers; several are compared.")
 @click.option(
     "--duration",
@@ -47,7 +47,11 @@ _WAITED = {"needs": "needs", "claims": "claims", "slots": "a slot", "queue": "th
     help="How long a worker takes for a task, or for every other one (60).",
 )
 @click.option(
-    "--durations", "file", metavar="FILE", help="The same from a TOML or JSON file: task = seconds."
+    "--durations",
+    "file",
+    metavar="FILE",
+    shell_complete=files,
+    help="The same from a TOML or JSON file: task = seconds.",
 )
 @click.option("--learn", is_flag=True, help="Take durations from what earlier runs of this repository took.")
 @click.option("--verify-s", type=float, metavar="SECONDS", help="How long a verification suite takes (10).")

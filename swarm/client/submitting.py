@@ -15,7 +15,7 @@ import click
 from swarm import protocol
 from swarm.client import failure, naming, progress, telling
 from swarm.client.connection import Connection
-from swarm.client.options import command, run_option, split
+from swarm.client.options import command, files, run_option, split
 from swarm.client.session import OutputClosed, Session
 from swarm.errors import (
     EXIT_NOT_LANDED,
@@ -35,7 +35,7 @@ LEFT_OUT_SHOWN = 10  # tasks that are named
 
 
 @command("check", shows=True)
-@click.argument("plans", nargs=-1, required=True, metavar="PLAN...")
+@click.argument("plans", nargs=-1, required=True, metavar="PLAN...", shell_complete=files)
 def check(session: Session, plans: tuple[str, ...]) -> int:
     """Validate plans without running them.
 
@@ -87,7 +87,7 @@ def _plan_options(body: Any) -> Any:
 
 
 @command("run", shows=True, steers=True)
-@click.argument("plan")
+@click.argument("plan", shell_complete=files)
 @click.argument("more", nargs=-1, metavar="")
 @click.option(
     "--workers",
@@ -350,7 +350,7 @@ class Submission:
 
 
 @command("submit", shows=True, steers=True)
-@click.argument("plan")
+@click.argument("plan", shell_complete=files)
 @click.argument("more", nargs=-1, metavar="")
 @_plan_options
 def submit(session: Session, plan: str, more: tuple[str, ...], **wanted: Any) -> None:

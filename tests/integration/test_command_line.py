@@ -289,7 +289,8 @@ def test_it_says_more_where_more_is_wanted(swarm: Swarm, repo: Path, words: tupl
 
 
 def test_a_shell_can_complete_commands(repo: Path, environment: dict[str, str]) -> None:
-    """What `swarm completion bash` prints makes bash complete commands and options, in a shell that sources it."""
+    """What `swarm completion bash` prints makes bash complete commands and options, in a shell that sources it, and paths where
+    they are meant, which it does by itself without that."""
     script = (
         f'swarm() {{ "{sys.executable}" -m swarm "$@"; }}; eval "$(swarm completion bash)";complete -p swarm'
     )
@@ -298,7 +299,13 @@ def test_a_shell_can_complete_commands(repo: Path, environment: dict[str, str]) 
     )
     assert "_swarm_completion" in done.stdout
     asked = {"_SWARM_COMPLETE": "bash_complete", "COMP_CWORD": "1"}
-    words = {"COMP_WORDS": "swarm fin"}, {"COMP_WORDS": "swarm finish --prev", "COMP_CWORD": "2"}
+    words = (
+        {"COMP_WORDS": "swarm fin"},
+        {"COMP_WORDS": "swarm finish --prev", "COMP_CWORD": "2"},
+        {"COMP_WORDS": "swarm check pl", "COMP_CWORD": "2"},
+        {"COMP_WORDS": "swarm start --watch pl", "COMP_CWORD": "3"},
+        {"COMP_WORDS": "swarm -C pl", "COMP_CWORD": "2"},
+    )
     told = [
         subprocess.run(
             PROGRAM,
@@ -310,7 +317,13 @@ def test_a_shell_can_complete_commands(repo: Path, environment: dict[str, str]) 
         )
         for each in words
     ]
-    assert [each.stdout for each in told] == ["plain,finish\n", "plain,--preview\n"]
+    assert [each.stdout for each in told] == [
+        "plain,finish\n",
+        "plain,--preview\n",
+        "file,pl\n",
+        "file,pl\n",
+        "dir,pl\n",
+    ]
 
 
 def test_outside_a_repository_it_says_so(swarm: Swarm, tmp_path: Path) -> None:
