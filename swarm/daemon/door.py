@@ -19,7 +19,7 @@ from typing import Any
 from starlette.responses import JSONResponse
 
 from swarm import log, protocol
-from swarm.daemon.awaited import Awaited
+from swarm.awaited import Awaited
 from swarm.edge import landlock
 from swarm.errors import Refused
 

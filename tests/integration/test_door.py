@@ -18,7 +18,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from swarm.daemon import awaited, door
+from swarm import awaited
+from swarm.daemon import door
 from swarm.edge import landlock
 from tests.conftest import wait_until
 from tests.e2e.test_sandbox import needs_landlock

@@ -27,6 +27,7 @@ HOUSE: dict[str, tuple[str, ...]] = {
     "swarm.errors": (),
     "swarm.dataclass": (),
     "swarm.crashpoints": (),
+    "swarm.awaited": (),
     "swarm.core.model": ("swarm.errors",),
     "swarm.core": ("swarm.errors", "swarm.core"),
     "swarm.shapes": (),
@@ -63,6 +64,7 @@ HOUSE: dict[str, tuple[str, ...]] = {
     ),
     "swarm.daemon": (
         "swarm.errors",
+        "swarm.awaited",
         "swarm.crashpoints",
         "swarm.core",
         "swarm.shapes",
@@ -91,11 +93,7 @@ HOUSE: dict[str, tuple[str, ...]] = {
         "swarm.settings",
         "swarm.client",
     ),
-    "swarm.client.web.serving": (
-        "swarm.errors",
-        "swarm.daemon.awaited",  # who is waited for, at the page as at the daemon's socket
-        "swarm.client",
-    ),
+    "swarm.client.web.serving": ("swarm.errors", "swarm.awaited", "swarm.client"),
     "swarm.client.transcripts": (
         "swarm.errors",
         "swarm.protocol",
@@ -173,13 +171,13 @@ OWNED: dict[str, tuple[str, ...]] = {
     "psutil": ("swarm.edge.host",),
     "git": ("swarm.edge.history",),
     "anthropic": ("swarm.worker.anthropic",),
-    "uvicorn": ("swarm.daemon", "swarm.client.web"),
+    "uvicorn": ("swarm.awaited", "swarm.daemon", "swarm.client.web"),
     "starlette": ("swarm.daemon", "swarm.client.web"),
     "structlog": ("swarm.log",),
     "rich": ("swarm.client",),
     "mcp": ("swarm.client.mcp",),
     "click": ("swarm.client",),
-    "asyncio": ("swarm.daemon", "swarm.client.library", "swarm.client.web"),
+    "asyncio": ("swarm.awaited", "swarm.daemon", "swarm.client.library", "swarm.client.web"),
     "pydantic": (
         "swarm.core.plan",
         "swarm.config",

@@ -23,13 +23,13 @@ from html import escape
 import click
 import uvicorn
 
+from swarm.awaited import Awaited
 from swarm.client import place
 from swarm.client.options import command
 from swarm.client.session import Session
 from swarm.client.web.door import Door
 from swarm.client.web.feed import Feed
 from swarm.client.web.routes import application
-from swarm.daemon.awaited import Awaited
 from swarm.errors import EXIT_INTERRUPTED, SwarmError, UsageError
 
 ADDRESS = "127.0.0.1"
