@@ -294,12 +294,20 @@ class Keeper:
         return self.saver.keep(owner, work, where=tree.path, at=time.time()).branch
 
     def keep_commit(self, owner: Owner, commit: str, *, above: str, where: str, at: float) -> None:
-        """Keeps a commit that `above` does not lead to, and that stood at the ref `where`; see `Saver.keep`."""
+        """Keeps a commit that `above` does not lead to, and that stood at the ref `where`; see `Saver.keep`. One that differs from
+        `above` by its date alone is what was made of the same work before a kill."""
         asked = ("merge-base", "--is-ancestor", commit, above)
         if self.saver is None or git.run(*asked, git_dir=self.upkeep.common, ok=(0, 1)).code == 0:
             return
+        if self._undated(commit) == self._undated(above):
+            return
         work = Work(commit, self.upkeep.objects.tree_of(commit))
         self.saver.keep(owner, work, where=Path(where), at=at)
+
+    def _undated(self, commit: str) -> tuple[object, ...]:
+        facts = self.upkeep.objects.commit(commit)
+        who = facts.author
+        return facts.tree, facts.parents, facts.message, facts.encoding, who.name, who.email
 
     def _owner(self, member: Member) -> Owner:
         return Owner.of(member.last or f"worktree-{member.number}")

@@ -737,3 +737,20 @@ def test_what_was_put_aside_of_a_task_is_found(tmp_path: Path, repo: Path) -> No
         Path(other).name,
         f"{Path(other).name}.txt",
     ]
+
+
+def test_what_was_collected_before_a_kill_is_not_kept_besides(repo: Path, pool: Pool, base: str) -> None:
+    """Who collects again, later, makes the same commit with another date; the earlier one on the attempt's branch is nobody's work.
+    One of which only the message is another's is kept."""
+    path = pool.take(KEY, base)
+    (path / "work").write_text("x")
+    first, again = (
+        pool.collect(path, base, key=KEY, message="m\n", identity=None, at=at).head for at in (AT, AT + 13)
+    )
+    assert first != again
+    told = sh(repo, "commit-tree", f"{again}^{{tree}}", "-p", base, "-m", "mine")
+    pool.keep_commit(KEY, first, above=again, where="refs/heads/x", at=AT)
+    assert branches(repo) == []
+    pool.keep_commit(KEY, told, above=again, where="refs/heads/x", at=AT)
+    (kept,) = branches(repo)
+    assert sh(repo, "merge-base", kept, told) == told
