@@ -606,6 +606,8 @@ def _leave_failure(places: Places, error: BaseException, at: float) -> None:
     if isinstance(error, SwarmError):
         cause, step = error.cause, error.next_step
     with contextlib.suppress(OSError):
+        if not isinstance(error, SwarmError):  # which is logged where it ends the process
+            _log.error("daemon.failed", exc_info=error)
         write_whole(
             places.failure, {"at": report.rfc3339(at), "cause": cause, "next_step": step}, durable=False
         )

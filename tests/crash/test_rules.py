@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from tests.conftest import git, wait_until
-from tests.e2e.driver import Swarm, runs, snapshot
+from tests.e2e.driver import Swarm, common_dir, runs, snapshot
 
 
 def killed_at(swarm: Swarm, point: str, *command: str) -> None:
@@ -144,3 +144,17 @@ def test_what_a_killed_daemon_had_started_is_ended(swarm: Swarm) -> None:
     swarm.check_landed(swarm.wait("r"))
     assert not runs(orphan)
     assert swarm.starts() == ["t"]
+
+
+def test_what_ended_a_daemon_is_in_the_log_that_is_named(swarm: Swarm) -> None:
+    """Where a daemon ends by a fault, status says so and where the details are, and there they are."""
+    plan = swarm.plan("r", [swarm.task("t", "echo 2 >> src/b.py", claims=["**"])])
+    swarm("start", SWARM_CRASH="turn.decided:raise:1")
+    daemon = int(swarm.status()["daemon"]["pid"])
+    asked = swarm.spawn("submit", str(plan))
+    wait_until(lambda: not runs(daemon))
+    asked.kill()
+    said = swarm("status").out
+    log = common_dir(swarm.top) / "swarm" / "log" / "daemon.log"
+    assert f"the details are in {log}" in said
+    assert "Traceback" in log.read_text()
