@@ -252,6 +252,7 @@ def test_an_older_copy_of_everything_is_noticed(swarm: Swarm, tmp_path: Path) ->
     shutil.copytree(state(swarm), tmp_path / "backup", symlinks=True)
     plan = swarm.plan("r", [swarm.task(name) for name in ("a", "b", "c")], verify=["true"])
     swarm.run(plan)
+    swarm("start")
     swarm("undo", "b", "--yes")
     landed = swarm.landings("r")
     swarm("stop")

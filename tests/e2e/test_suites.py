@@ -105,6 +105,7 @@ def test_a_setup_that_a_candidate_breaks_is_its_failure(swarm: Swarm) -> None:
     assert "no such package" in Path(first["suites"][0]["log"]).read_text()
 
     later = swarm.task("t", f"touch {broken}; echo x > out-t", claims=["out-t"])
+    swarm("start")
     swarm("submit", str(swarm.plan("later", [later], verify=["true"])))
     wait_until(lambda: "verifying retrying: The setup command" in " ".join(swarm("status").out.split()))
     broken.unlink()
