@@ -420,6 +420,7 @@ class WorkerResult:
 
     `verdict` and `issues` are a reviewer's: "approve", "reject", or "" where it gave none. `rate_limited` says whether what it asks
     to be tried later for holds its whole agent up; None where it did not say. `problem` says what of the file did not count.
+    `failure` is why it failed in its agent's own words, a line, where the program ended as if it had not (then its exit code is 1).
     """
 
     summary: str = ""
@@ -432,6 +433,7 @@ class WorkerResult:
     issues: tuple[Issue, ...] = ()
     rate_limited: bool | None = None
     problem: str = ""
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from swarm.dataclass import dataclass
 
 TEXT_MAX = 1 << 20  # characters of one text, and of what a program says last, which may be an answer
 SUMMARY_MAX = 10_000  # … of which so many are the summary of an attempt
+FAILURE_MAX = 200  # … and so many, from their beginning, say why it failed
 DOING_MAX = 200  # characters of what it is doing
 _LINE_MAX = 120  # … of which so many are one line of what somebody said
 _SIGNALLED = 128  # exit codes from here on mean that a signal ended it
@@ -149,7 +150,11 @@ def outcome(
     if said.lost:
         return TRY_LATER, dataclasses.replace(result, retry_after_s=0.0, rate_limited=False)
     if said.ended and (exit_code == 0 or exit_code >= _SIGNALLED):
-        return int(said.failed), result
+        if said.failed:
+            return 1, dataclasses.replace(
+                result, failure=" ".join(said.final.split())[:FAILURE_MAX] or "no reason given"
+            )
+        return 0, result
     return exit_code, result
 
 

@@ -141,6 +141,8 @@ def _worker_failure(
         return reason
     if attempt.exit_code != 0:
         text = f"the worker ended with exit code {attempt.exit_code}"
+        if attempt.result.failure:
+            text = f"the agent reported that it failed: {attempt.result.failure}"
         return Reason("worker_failed", text, {"exit_code": attempt.exit_code})
     if event.problem:
         return Reason("worker_failed", event.problem)

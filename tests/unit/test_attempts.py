@@ -49,6 +49,17 @@ def test_a_worker_that_fails_is_tried_again_until_its_attempts_are_used_up() -> 
     assert "exit code 7" in story.task("a").feedback[0]
 
 
+def test_a_failure_that_an_agent_reports_is_told_in_its_words() -> None:
+    """A program that ends with 0 although its agent failed has failed by what that says, not by an exit code that it never had."""
+    story = a_story(a_plan(a_task("a", attempts=1)))
+    story.up("a")
+    story.exit("a", code=1, result=WorkerResult(failure="out of turns"))
+    story.collect("a", (), 0)
+    assert story.task("a").reason == Reason(
+        "worker_failed", "the agent reported that it failed: out of turns", {"exit_code": 1}
+    )
+
+
 def test_the_end_that_an_attempt_came_to_is_told_as_it_is_shown() -> None:
     """The fact that a task gets another attempt names the end of the last one, which is the state that it is shown with."""
     story = a_story(a_plan(a_task("a", attempts=4)))

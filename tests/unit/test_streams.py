@@ -154,9 +154,21 @@ def test_the_final_result_counts_for_one_that_stayed(code: int | None, means: in
 
 @pytest.mark.parametrize("code", [0, 1, 143])
 def test_a_final_result_that_is_a_failure_is_never_success(code: int) -> None:
-    """Out of turns is a failure, with the reason as its last words."""
+    """Out of turns is a failure by its last words, which tell why where its program ended as if all were well."""
     ended, result = outcome(heard("claude-max-turns.jsonl"), code, WorkerResult(), AT)
     assert (ended, result.summary) == (1, "error max turns")
+    assert result.failure == ("" if code == 1 else "error max turns")
+
+
+def test_why_it_failed_is_one_short_line() -> None:
+    """Of long last words their beginning; where it gave none, that is told."""
+    for told, line in (
+        ("boom\n\n at a.py", "boom at a.py"),
+        ("x" * 1000, "x" * streams.FAILURE_MAX),
+        ("", "no reason given"),
+    ):
+        said = streams.Said("claude", final=told, ended=True, failed=True)
+        assert outcome(said, 0, WorkerResult(), AT)[1].failure == line
 
 
 @pytest.mark.parametrize(
@@ -174,7 +186,7 @@ def test_why_it_failed_is_told_in_its_own_words(parser: str, event: dict[str, ob
     """They stand where that kind of end has them, and a limit is seen there too."""
     said = Said(parser)
     said.hear(json.dumps(event), AT)
-    assert outcome(said, 0, WorkerResult(), AT) == (1, WorkerResult(summary="boom"))
+    assert outcome(said, 0, WorkerResult(), AT) == (1, WorkerResult(summary="boom", failure="boom"))
     said.hear(json.dumps(event).replace("boom", "usage limit reached, try again in 5 minutes"), AT)
     assert outcome(said, 0, WorkerResult(), AT)[1].retry_after_s == 300.0
 
