@@ -6,7 +6,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 # More processes than processors, since tests wait; one test after the other from the front of one queue, so that none is left over.
-PYTEST_ARGS ?= -n 7 --dist load --maxschedchunk 1
+AT_ONCE := -n 7 --dist load --maxschedchunk 1
+PYTEST_ARGS ?= $(AT_ONCE) -m "not slow"
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 CRASH_ARGS ?=
@@ -22,14 +23,15 @@ export PIP_NO_INPUT := 1
 MAKEFLAGS += --no-print-directory
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: help setup extras run run-compare test lint types bench crash crash-long crash-sweep soak e2e-agents hostile mutants walk check clean system-packages browser
+.PHONY: help setup extras run run-compare test test-slow lint types bench crash crash-long crash-sweep soak e2e-agents hostile mutants walk check clean system-packages browser
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make setup            a virtual environment in $(VENV), with exact versions"
 	@echo "make run              the real thing: a shipped plan carried out on a real code base, without any key"
 	@echo "make run-compare      the same, and then one task at a time, with the speed-up measured"
-	@echo "make test             the tests (PYTEST_ARGS='-n 2 -k landing')"
+	@echo "make test             the tests, but those marked slow (PYTEST_ARGS='-n 2 -k landing')"
+	@echo "make test-slow        the slow ones: rarer turns that things take, end to end"
 	@echo "make lint, types      ruff; mypy, of tests and scripts too"
 	@echo "make check            lint, types and test"
 	@echo "make crash            the daemon killed at every named point and at random, then checked (CRASH_ARGS='--seed 7')"
@@ -73,6 +75,9 @@ run-compare: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-slow: $(STAMP)
+	@$(BIN)/python -m pytest $(AT_ONCE) -m slow
 
 lint: $(STAMP)
 	@$(BIN)/ruff check .

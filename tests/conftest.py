@@ -34,13 +34,12 @@ if (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Has what starts daemons come first, and before that what is marked slow: it waits more than it works, so that several run
-    beside each other, and what is short fills up the end."""
+    """Has what starts daemons come first: it waits more than it works, so that several run beside each other, and what is short
+    fills up the end."""
     tests = Path(__file__).parent
 
-    def is_short(item: pytest.Item) -> tuple[bool, bool]:
-        folder = item.path.relative_to(tests).parts[0]
-        return item.get_closest_marker("slow") is None, folder in ("integration", "unit")
+    def is_short(item: pytest.Item) -> bool:
+        return item.path.relative_to(tests).parts[0] in ("integration", "unit")
 
     items.sort(key=is_short)
 

@@ -96,7 +96,15 @@ def test_a_change_is_refused_while_nothing_can_be_remembered(
         swarm.end()
 
 
-@pytest.mark.parametrize("how", ["--leave-workers", "--now", "--drain", "a signal"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param("--leave-workers", marks=pytest.mark.slow),
+        "--now",
+        pytest.param("--drain", marks=pytest.mark.slow),
+        "a signal",
+    ],
+)
 def test_a_stop_is_what_finds_the_disk_full(repo: Path, swarm_in: Callable[..., Swarm], how: str) -> None:
     """Where a stop is the first that can't be remembered the daemon ends all the same and leaves its workers; the next start goes
     on with them."""

@@ -10,6 +10,7 @@ from tests.adversity import need_to_trace
 from tests.crash.sweep import sweep_all
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_step_killed_at_a_system_call_is_carried_out_again(tmp_path: Path) -> None:
     """Killed inside the compare-and-swap, or inside the making of a worktree, the same step gives the same end."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.conftest import git
 from tests.e2e.driver import Swarm, common_dir
 
@@ -48,6 +50,7 @@ def test_a_healthy_run_is_clean_while_it_works_and_afterwards(swarm: Swarm) -> N
     assert "swarm status" in swarm("audit", "--run", "other", code=2).err
 
 
+@pytest.mark.slow
 def test_suites_run_again_on_request(swarm: Swarm) -> None:
     """With --verify the suites of landings run again in a checkout of their own; one that fails now is I5, with its output, and one
     that multiplies is ended."""
@@ -68,6 +71,7 @@ def test_suites_run_again_on_request(swarm: Swarm) -> None:
     assert audit(swarm)["ok"] is True
 
 
+@pytest.mark.slow
 def test_suites_that_could_not_run_are_no_breach(swarm: Swarm) -> None:
     """Where the setup of the worktrees fails nobody knows whether what landed passes: that is told with what it said, as not looked
     at, and no task is to be undone for it. Nor did the audit come to its end: it ends with 1."""
@@ -88,6 +92,7 @@ def test_suites_that_could_not_run_are_no_breach(swarm: Swarm) -> None:
     assert "swarm-verify-" not in told  # where its log was
 
 
+@pytest.mark.slow
 def test_what_is_broken_is_told_with_its_number(swarm: Swarm) -> None:
     """A breach ends with 1 and is told by number, cause, consequence and next step; the same with a daemon that lives."""
     swarm.run(swarm.plan("r", [swarm.task("a"), swarm.task("b", needs=["a"])]))
@@ -108,6 +113,7 @@ def test_what_is_broken_is_told_with_its_number(swarm: Swarm) -> None:
     ref.write_text(stood)
 
 
+@pytest.mark.slow
 def test_a_journal_that_is_gone_is_a_finding(swarm: Swarm) -> None:
     """Without its journal the audit says that it is missing and what it could not look at; no traceback, exit 1."""
     swarm.run(swarm.plan("r", [swarm.task("a")]))

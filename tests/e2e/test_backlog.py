@@ -66,6 +66,7 @@ def test_what_is_added_is_done_and_ticked_off(swarm: Swarm, roadmap: Path) -> No
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_what_could_not_be_ticked_off_is_later(swarm: Swarm, roadmap: Path) -> None:
     """Where the file can't be written when a task has landed, it is ticked off once it can, without anything else happening."""
     folder = swarm.outside / "readable"
@@ -82,6 +83,7 @@ def test_what_could_not_be_ticked_off_is_later(swarm: Swarm, roadmap: Path) -> N
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_a_file_that_is_no_plan_for_a_while_loses_nothing(swarm: Swarm, roadmap: Path) -> None:
     """What can't be taken in is told by the run, with the reason, until it can; what was there goes on."""
     swarm("start", "--watch", str(roadmap))
@@ -100,6 +102,7 @@ def test_a_file_that_is_no_plan_for_a_while_loses_nothing(swarm: Swarm, roadmap:
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_given_up_is_watched_no_more(swarm: Swarm, roadmap: Path) -> None:
     """After a cancel of the run its file is a file; `--watch` again takes in what was added meanwhile."""
     swarm("start", "--watch", str(roadmap))

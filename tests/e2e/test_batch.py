@@ -68,6 +68,7 @@ def test_a_batch_lands_as_verified_by_its_last(batches: Swarm) -> None:
     log.write_text(told)
 
 
+@pytest.mark.slow
 def test_a_red_batch_names_the_pair(batches: Swarm) -> None:
     """Of a batch of two that are red only together the first lands, and the second is told of it."""
     swarm = batches

@@ -67,6 +67,7 @@ def up(swarm: Swarm, name: str, *tasks: dict[str, Any], **more: Any) -> dict[str
     return swarm.run_of(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["branch", "worktree"])
 def test_a_persons_commit_on_staging_lands_as_their_own(swarm: Swarm, where: str) -> None:
     """A commit made by hand on the staging branch, or in its worktree, lands verified, under a name of its own."""
@@ -98,6 +99,7 @@ def test_a_persons_commit_on_staging_lands_as_their_own(swarm: Swarm, where: str
     swarm("audit")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["branch", "worktree"])
 def test_work_that_conflicts_with_what_a_person_committed_before_it_is_handed_back(
     swarm: Swarm, where: str
@@ -159,6 +161,7 @@ def test_finish_lands_first_what_a_person_committed(swarm: Swarm) -> None:
         swarm.look_again()
 
 
+@pytest.mark.slow
 def test_commits_by_hand_that_do_not_pass_hold_landings_up_until_they_are_mended(swarm: Swarm) -> None:
     """A person's commit that fails verification is neither landed nor lost: others wait, it is told what to do, and a fix on top
     lands both, before whoever finishes at once."""
@@ -196,6 +199,7 @@ def test_commits_by_hand_that_do_not_pass_hold_landings_up_until_they_are_mended
     swarm.wait_for_follow("red")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["merge", "take off"])
 def test_commits_by_hand_that_conflict_can_be_merged_or_taken_off(swarm: Swarm, way: str) -> None:
     """A person's commit that conflicts with a landing which is not on the branch yet, as after a kill in between, is held up with
@@ -232,6 +236,7 @@ def test_commits_by_hand_that_conflict_can_be_merged_or_taken_off(swarm: Swarm, 
     swarm("audit")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", ["back", "away"])
 def test_a_staging_branch_that_was_moved_is_left_alone_and_told(swarm: Swarm, to: str) -> None:
     """A staging branch moved back or to something else stays there; landings wait, the way on is told, and typing it is enough."""
@@ -268,6 +273,7 @@ def said_until(child: subprocess.Popen[str], words: str) -> str:
     return said
 
 
+@pytest.mark.slow
 def test_a_required_filter_that_fails_is_told_with_what_to_do(swarm: Swarm) -> None:
     """Nothing can be checked out until it works: which file and which filter, once, with what shows it and what lets it go on; then
     it goes on by itself."""
@@ -297,6 +303,7 @@ def test_a_required_filter_that_fails_is_told_with_what_to_do(swarm: Swarm) -> N
     assert "PrepareRun" not in out + err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["wait", "wait -q", "run", "run -q", "run --json"])
 def test_whoever_waits_is_told_once_why_a_run_cannot_go_on(swarm: Swarm, how: str) -> None:
     """Who waits for a run whose staging was moved by hand is told what status says, with the way on, whether it was moved before
@@ -327,6 +334,7 @@ def test_whoever_waits_is_told_once_why_a_run_cannot_go_on(swarm: Swarm, how: st
     swarm.check_landed(swarm.wait("stands"))
 
 
+@pytest.mark.slow
 def test_whoever_waits_for_a_paused_task_is_told_how_it_goes_on(swarm: Swarm) -> None:
     """A pause outlives the daemon and may be days old: `wait` and `run` tell of it, and the command that they tell works."""
     plan = swarm.plan("p", [swarm.task("held")])
@@ -391,6 +399,7 @@ def test_a_staging_branch_that_is_checked_out_is_not_moved_under_the_checkout(sw
     swarm.wait_for_follow("held")
 
 
+@pytest.mark.slow
 def test_looking_at_something_else_in_the_staging_worktree_is_no_commit_by_hand(swarm: Swarm) -> None:
     """A person who checks out another branch or an attempt's work in the staging worktree has made nothing: it is left there."""
     run = swarm.run(swarm.plan("look", [swarm.task("first")]))
@@ -405,6 +414,7 @@ def test_looking_at_something_else_in_the_staging_worktree_is_no_commit_by_hand(
     assert git(tree, "rev-parse", "HEAD") == git(swarm.top, "rev-parse", "main")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["rebased", "reset", "renamed"])
 def test_finish_refuses_a_target_that_is_not_what_the_run_started_from(swarm: Swarm, how: str) -> None:
     """A target that was rewritten below the run's base, or is gone, stays as it is: `finish` and its preview say so and refuse."""
@@ -504,6 +514,7 @@ def test_a_landing_repository_that_was_deleted_is_founded_again(swarm: Swarm) ->
     assert git(swarm.top, "rev-parse", f"{swarm.staging('found')}^") == before
 
 
+@pytest.mark.slow
 def test_the_landing_repository_of_a_finished_run_is_founded_again_too(swarm: Swarm) -> None:
     """A run that is over can be added to after its landing repository was deleted, which the audit tells in plain words; after that
     it finds nothing amiss."""
@@ -521,6 +532,7 @@ def test_the_landing_repository_of_a_finished_run_is_founded_again_too(swarm: Sw
     assert swarm.landings("over", "main")[-1] == "second"
 
 
+@pytest.mark.slow
 def test_a_landing_repository_that_cant_be_founded_again_starts_nothing(swarm: Swarm) -> None:
     """Where what was published is nowhere else a start is refused and says what is missing; with it the run goes on."""
     run = swarm.run(swarm.plan("lone", [swarm.task("first")]))

@@ -46,6 +46,7 @@ def left_running(folder: Path) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_killed_at_the_given_points_nothing_is_lost(outside: Path) -> None:
     """Outside any repository the plan is carried out, killed at each given point; exit 0, no file and no process is left."""
     points = ["journal.committed", "finish.files"]
@@ -58,6 +59,7 @@ def test_killed_at_the_given_points_nothing_is_lost(outside: Path) -> None:
     assert left_running(outside) == []
 
 
+@pytest.mark.slow
 def test_what_breaks_is_told_and_the_repository_is_left(outside: Path) -> None:
     """Where a task's work is not what it must be the exit code is 1, the failure is named, and the folder stays."""
     (outside / "bin").mkdir()

@@ -45,6 +45,7 @@ def test_a_finished_run_goes_without_a_question(swarm: Swarm) -> None:
     assert "RunDiscarded" in [event["type"] for event in swarm.events()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("linked", ["the folder itself", "one above it"])
 def test_worktrees_that_lie_beyond_a_link(swarm: Swarm, linked: str) -> None:
     """A link to the folder of worktrees, or in the way to it, is no matter: what was edited in staging is held, a run goes with
@@ -72,6 +73,7 @@ def test_worktrees_that_lie_beyond_a_link(swarm: Swarm, linked: str) -> None:
     assert any("which is gone" in each["text"] for each in swarm("recover", "--json").json["found"])
 
 
+@pytest.mark.slow
 def test_after_a_discard_every_start_goes_on(swarm: Swarm) -> None:
     """Nothing is left of a discarded run that a later start takes for a journal that lost its end, nor of a new one with its id.
     The spare worktrees that stay are told, and what old objects it left in the landing repository are removed."""
@@ -180,6 +182,7 @@ def test_a_branch_that_is_checked_out_elsewhere_stops_it(swarm: Swarm) -> None:
     check_gone(swarm, "r")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["rebase", "bisect"])
 @pytest.mark.parametrize("where", ["mine", "staging"])
 def test_a_branch_that_a_rebase_or_bisection_holds_stops_it(swarm: Swarm, what: str, where: str) -> None:
@@ -209,6 +212,7 @@ def test_a_branch_that_a_rebase_or_bisection_holds_stops_it(swarm: Swarm, what: 
     check_gone(swarm, "r")
 
 
+@pytest.mark.slow
 def test_a_discard_that_was_killed_is_finished(swarm: Swarm) -> None:
     """Killed after any step, the next start finishes what was asked for, and brings nothing of the run back."""
     points = {

@@ -85,6 +85,7 @@ def test_a_worker_that_fails_in_the_same_way_three_times_has_failed(swarm: Swarm
     assert "3 times" not in task_of(run, "searches")["reason"]["text"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_a_run_whose_daemon_ends_has_not_failed(swarm: Swarm, how: str) -> None:
     """Without a daemon a run does not go on, and is not over: exit 3 says so to whoever watches it, as to whoever begins to wait

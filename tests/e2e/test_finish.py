@@ -162,6 +162,7 @@ def as_it_is(top: Path) -> dict[str, Any]:
     return snapshot(top) | {"index": git(top, "ls-files", "-s")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("second", [False, True])
 def test_a_filter_that_fails_leaves_the_checkout_as_it_was(swarm: Swarm, second: bool) -> None:
     """Where a filter that must work fails while files are moved, finish says which, and what mends that, and every checkout is as
@@ -199,6 +200,7 @@ def test_a_filter_that_fails_leaves_the_checkout_as_it_was(swarm: Swarm, second:
     swarm.look_again()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", ["skip-worktree", "assume-unchanged"])
 def test_edits_that_git_is_told_not_to_see_are_told(swarm: Swarm, flag: str) -> None:
     """A file with edits that git's status does not show stops finish, and it is said what has git look at it again."""
@@ -247,6 +249,7 @@ def test_what_would_be_overwritten_stops_it(swarm: Swarm) -> None:
     swarm.look_again()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("becomes", ["file", "above", "folder", "nothing"])
 def test_a_submodule_whose_place_is_taken_keeps_what_only_it_has(swarm: Swarm, becomes: str) -> None:
     """Git deletes the folder of a clean submodule for a file that comes there, with its branches and ignored files, and writes into
@@ -354,6 +357,7 @@ def test_a_target_that_stands_for_another_branch_moves_its_checkout(swarm: Swarm
     swarm.look_again()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("locked", [True, False])
 def test_a_target_whose_checkout_is_away_is_not_moved(swarm: Swarm, locked: bool) -> None:
     """As git itself refuses: back again, that checkout would hold the old files as changes of its user's, and commit them."""
@@ -483,6 +487,7 @@ def test_the_merge_of_a_finish_is_the_users_own(
     swarm.look_again()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("further", [False, True])
 def test_a_target_that_another_run_started_from_is_merged_with(swarm: Swarm, further: bool) -> None:
     """A run is finished into a branch that moved on and from which another run began since: the merge is a real one, with what both
@@ -603,6 +608,7 @@ def test_into_a_branch_that_is_checked_out_nowhere(swarm: Swarm) -> None:
     swarm.before["refs"].append(f"refs/heads/release {staging}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("late", [False, True])
 def test_a_branch_that_a_rebase_holds_is_not_moved(swarm: Swarm, late: bool) -> None:
     """While a rebase of the target is under way, also one that began while its merge was verified, finish is refused with exit 4,
@@ -751,6 +757,7 @@ def killed_in_finish(swarm: Swarm) -> str:
     return git(swarm.top, "rev-parse", "main")
 
 
+@pytest.mark.slow
 def test_a_finish_that_a_killed_daemon_had_begun_is_taken_back_with_the_next(swarm: Swarm) -> None:
     """Ctrl-C on a finish that waits for one which the next daemon goes on with takes that back too, as it says; until then status
     and the start say that it is under way, and nothing is merged afterwards, whatever is started."""
@@ -783,6 +790,7 @@ def test_a_finish_that_a_killed_daemon_had_begun_is_taken_back_with_the_next(swa
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_a_finish_that_a_killed_daemon_had_begun_is_given_up_by_a_stop(swarm: Swarm) -> None:
     """`swarm start` says that it goes on with it, `swarm stop` gives it up, and the next daemon merges nothing."""
     mine = killed_in_finish(swarm)
@@ -795,6 +803,7 @@ def test_a_finish_that_a_killed_daemon_had_begun_is_given_up_by_a_stop(swarm: Sw
     assert snapshot(swarm.top) == swarm.before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [True, False])
 def test_of_two_finishes_one_is_taken_back_and_it_is_said_that_the_other_goes_on(
     swarm: Swarm, first: bool
@@ -816,6 +825,7 @@ def test_of_two_finishes_one_is_taken_back_and_it_is_said_that_the_other_goes_on
     swarm.look_again()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [(), ("--now",), ("--leave-workers",)])
 def test_a_finish_is_given_up_by_a_stop_and_not_gone_on_with(swarm: Swarm, mode: tuple[str, ...]) -> None:
     """A daemon that is stopped while the merge of a finish is verified says that nothing was merged, and the next daemon merges

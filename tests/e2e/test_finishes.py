@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 
+import pytest
+
 from tests.conftest import git, wait_until
 from tests.e2e.driver import Swarm
 from tests.e2e.test_finish import commit
@@ -29,6 +31,7 @@ def runs_alike(swarm: Swarm, *names: str) -> None:
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_finishes_of_several_runs_go_one_after_the_other(swarm: Swarm) -> None:
     """Asked for at once, each merges onto what the one before it left; none takes files of another for changes of the user's, or
     puts them back, and the checkout is what its branch says."""
@@ -45,6 +48,7 @@ def test_finishes_of_several_runs_go_one_after_the_other(swarm: Swarm) -> None:
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_a_finish_that_waits_for_another_can_be_taken_back(swarm: Swarm) -> None:
     """Ctrl-C on one that waits for its turn ends it; the one at work goes through."""
     runs_alike(swarm, "f1", "f2")

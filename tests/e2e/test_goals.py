@@ -12,6 +12,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import git, wait_until
 from tests.e2e.driver import PATIENCE_S, SWARM, Swarm
 from tests.e2e.test_sandbox import works
@@ -81,6 +83,7 @@ def roles_by_a_model(request: Request, _number: int) -> Reply:
     return Reply("I write.", [write]) if not turn else Reply("Done.")
 
 
+@pytest.mark.slow
 def test_every_role_may_be_a_model(swarm: Swarm) -> None:
     """Row 110: from one sentence, with a model as scouts, architect, builders and reviewer: what it says last is the answer,
     however long, scouts can't write where workers are shut in, the target is green and the deploy command has run."""
@@ -235,6 +238,7 @@ def test_a_new_project_begins_with_nothing(swarm: Swarm) -> None:
     wait_until(lambda: not (place / ".git/swarm/daemon.json").exists(), at_most_s=PATIENCE_S)
 
 
+@pytest.mark.slow
 def test_what_a_run_taught_is_told_to_the_next_and_taken_back(swarm: Swarm) -> None:
     """Row 125: a later run's worker finds in its prompt what did not land before; forgotten, the next one does not."""
     swarm.run(swarm.plan("first", [swarm.task("tricky", "exit 3", attempts=1)]), code=1)

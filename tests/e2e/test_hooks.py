@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import wait_until
 from tests.e2e.driver import PATIENCE_S, Swarm, runs
 from tests.e2e.test_goals import with_roles
@@ -44,6 +46,7 @@ def test_a_run_tells_its_hook_to_the_end(swarm: Swarm) -> None:
     swarm.without_settings()
 
 
+@pytest.mark.slow
 def test_what_a_killed_daemon_had_not_told_is_told_by_the_next(swarm: Swarm) -> None:
     """A hook that hangs holds nothing up; killed with its daemon it is told again by the next one, and of nothing twice that it
     had taken."""
@@ -114,6 +117,7 @@ def dripping() -> Iterator[tuple[str, list[socket.socket]]]:
                 each.close()
 
 
+@pytest.mark.slow
 def test_an_address_that_never_ends_its_answer_is_left(swarm: Swarm) -> None:
     """It is waited for no longer than a try may take, by one thread at most, and said; a plan that waits for an approval is told
     without being asked for."""

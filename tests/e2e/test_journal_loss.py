@@ -85,7 +85,6 @@ def plan_of_four(swarm: Swarm) -> Path:
     )
 
 
-@pytest.mark.slow
 def test_a_journal_that_is_gone_is_rebuilt_as_it_was(swarm: Swarm) -> None:
     """From its transcript the journal comes back with every record; the damaged file is kept, and nothing runs again."""
     swarm.run(plan_of_four(swarm), code=1)
@@ -127,6 +126,7 @@ def damaged_and_rebuilt(swarm: Swarm, how: str) -> None:
     assert [each.read_bytes() for each in kept] == ([damaged] if damaged is not None else [])
 
 
+@pytest.mark.slow
 def test_what_another_version_decided_otherwise_is_refused_and_what_landed_is_not_lost(swarm: Swarm) -> None:
     """A journal of other rules is left as it is, and what is said of it is a way on: with it aside, all that landed is known."""
     swarm.run(swarm.plan("two", [swarm.task("a"), swarm.task("b", needs=["a"])]))
@@ -162,6 +162,7 @@ def test_who_only_reads_says_what_mends_a_damaged_journal(swarm: Swarm) -> None:
     swarm("recover", "--journal")
 
 
+@pytest.mark.slow
 def test_a_byte_that_no_record_has_is_missed_as_well(swarm: Swarm) -> None:
     """Of a journal that a daemon closed, audit tells of a byte that was flipped where nothing stands, start refuses it, and recover
     makes it whole."""
@@ -180,6 +181,7 @@ def test_a_byte_that_no_record_has_is_missed_as_well(swarm: Swarm) -> None:
     swarm("audit")
 
 
+@pytest.mark.slow
 def test_with_both_copies_gone_staging_still_says_what_landed(swarm: Swarm) -> None:
     """Without journal and transcript the landing repository proves the landings: the plan goes on from there, nothing lands twice,
     and the number of no attempt is given again."""
@@ -214,6 +216,7 @@ def test_with_both_copies_gone_staging_still_says_what_landed(swarm: Swarm) -> N
     swarm("audit")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["journal", "both"])
 def test_an_older_copy_that_is_put_back_is_noticed(swarm: Swarm, tmp_path: Path, lost: str) -> None:
     """A journal, or journal and transcript, from an older backup is refused by every start, whatever has landed since is taken in,
@@ -244,6 +247,7 @@ def test_an_older_copy_that_is_put_back_is_noticed(swarm: Swarm, tmp_path: Path,
     swarm("audit")
 
 
+@pytest.mark.slow
 def test_an_older_copy_of_everything_is_noticed(swarm: Swarm, tmp_path: Path) -> None:
     """Where the landing repository is an older copy too, the staging branch still knows what landed and what was undone since: that
     is refused, taken in, and neither done again nor taken for commits made by hand; those a person made on top are."""
@@ -282,6 +286,7 @@ def test_an_older_copy_of_everything_is_noticed(swarm: Swarm, tmp_path: Path) ->
     assert swarm.starts() == starts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["journal", "both", "both, and its id is another's"])
 def test_a_copy_from_before_a_discard_is_noticed(swarm: Swarm, tmp_path: Path, lost: str) -> None:
     """A journal from before a run was discarded is refused by every start and named by the audit; once what is missing is taken
@@ -312,6 +317,7 @@ def test_a_copy_from_before_a_discard_is_noticed(swarm: Swarm, tmp_path: Path, l
     assert swarm.starts() == [*starts, "d"] if later else [*starts, "c", "d"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["the end", "all"])
 def test_an_undo_and_a_persons_commit_are_known_from_staging(swarm: Swarm, tmp_path: Path, lost: str) -> None:
     """What a lost journal knew of undos, of what landed anew after one, and of commits made by hand, comes back from staging."""
@@ -352,6 +358,7 @@ def test_an_undo_and_a_persons_commit_are_known_from_staging(swarm: Swarm, tmp_p
     assert swarm.starts() == starts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["r", "finish"])
 def test_work_that_the_rebuilt_journal_does_not_know_is_kept(swarm: Swarm, tmp_path: Path, name: str) -> None:
     """A branch with an attempt's work outlives the loss: the next attempt gets the next number and does not write over it."""
@@ -379,6 +386,7 @@ def type_what_is_told(swarm: Swarm, said: str) -> None:
     subprocess.run(["sh", "-c", command], cwd=swarm.top, check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("landed", [True, False])
 def test_a_run_whose_state_is_gone_is_never_written_over(swarm: Swarm, *, landed: bool) -> None:
     """With the whole state folder deleted `audit` and `recover` agree on what is left, a run of the same name is refused, and each

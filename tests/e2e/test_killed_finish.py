@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import git, wait_until
 from tests.e2e.driver import Swarm, snapshot
 from tests.e2e.test_finish import commit, killed_in_finish
@@ -31,6 +33,7 @@ def killed_among_files(swarm: Swarm) -> None:
     swarm.end_daemon()
 
 
+@pytest.mark.slow
 def test_a_killed_finish_is_not_gone_on_with_to_look(swarm: Swarm) -> None:
     """`discard --dry-run` and `finish --preview` change nothing, so they start no daemon that would merge, and say what does. What
     it merges then is by whoever had asked for it."""
@@ -51,6 +54,7 @@ def test_a_killed_finish_is_not_gone_on_with_to_look(swarm: Swarm) -> None:
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_a_daemon_for_one_answer_ends_after_the_finish_that_it_went_on_with(swarm: Swarm) -> None:
     """One that was started to answer a single question says that it goes on with the finish, and does, to its end."""
     killed_in_finish(swarm)
@@ -64,6 +68,7 @@ def test_a_daemon_for_one_answer_ends_after_the_finish_that_it_went_on_with(swar
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_recover_puts_the_files_of_a_killed_finish_back(swarm: Swarm) -> None:
     """The git that was left writing files is ended, and what it had written is put back and told; the next start merges."""
     killed_among_files(swarm)

@@ -21,6 +21,7 @@ def killed_start(swarm: Swarm, point: str, hit: int = 1) -> None:
     assert not swarm.status()["daemon"]["running"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hit", [1, 2])
 def test_following_a_move_that_was_killed_is_finished(
     swarm: Swarm, repo: Path, tmp_path: Path, hit: int
@@ -46,6 +47,7 @@ def test_following_a_move_that_was_killed_is_finished(
     swarm.look_again()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", ["refound.carried", "refound.advanced"])
 def test_a_refounding_that_was_killed_is_gone_on_with(swarm: Swarm, point: str) -> None:
     """Killed while it founds the landing repository again, for one run and then for the other, a start is gone on with by the

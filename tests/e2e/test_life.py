@@ -239,6 +239,7 @@ def test_a_daemon_that_run_started_ends_by_itself(swarm: Swarm) -> None:
     assert swarm("wait", "--run", "r").code == 0
 
 
+@pytest.mark.slow
 def test_a_daemon_that_is_about_to_end_fails_nobody(swarm: Swarm) -> None:
     """However close to its end a daemon of `swarm run` is, finish, run and start work: that one does it or the next."""
     for n, ask in enumerate([("finish", "--preview", "--run", "r0"), ("run", "again"), ("start",)]):
@@ -252,6 +253,7 @@ def test_a_daemon_that_is_about_to_end_fails_nobody(swarm: Swarm) -> None:
         swarm("stop")
 
 
+@pytest.mark.slow
 def test_start_makes_a_daemon_stay(swarm: Swarm) -> None:
     """A daemon that `swarm run` started stays once somebody has said `swarm start`; to retry afterwards works."""
     run = swarm.run(swarm.plan("r", [swarm.task("t", "exit 1", claims=["x"], attempts=1)]), code=1)
@@ -266,6 +268,7 @@ def test_start_makes_a_daemon_stay(swarm: Swarm) -> None:
     assert swarm.status()["daemon"]["pid"] == pid
 
 
+@pytest.mark.slow
 def test_the_same_plan_again_changes_nothing(swarm: Swarm) -> None:
     """Submitting and running a plan again starts nothing that has landed; what is new in it is added, what changed is replaced."""
     plan = swarm.plan("r", [swarm.task("a"), swarm.task("b", "exit 1", claims=["x"], attempts=1)])
@@ -303,6 +306,7 @@ def test_the_same_plan_again_changes_nothing(swarm: Swarm) -> None:
     assert sorted(swarm.starts()) == ["a", "b", "c"]
 
 
+@pytest.mark.slow
 def test_tasks_can_be_added_one_by_one(swarm: Swarm) -> None:
     """Row 70: of twenty additions at the same time none is lost, each is done, and needs among them hold."""
     swarm("start")
@@ -341,6 +345,7 @@ def test_tasks_can_be_added_one_by_one(swarm: Swarm) -> None:
     assert task_of(run, "last-one")["needs"] == ["n3", "n19"]
 
 
+@pytest.mark.slow
 def test_two_runs_beside_each_other(swarm: Swarm) -> None:
     """Rows 24 and 25: two runs with the same task ids in one repository share the workers and never each other's branches."""
     swarm("start", "--workers", "2")
@@ -365,6 +370,7 @@ def test_two_runs_beside_each_other(swarm: Swarm) -> None:
     assert len(set(worktrees)) == 2
 
 
+@pytest.mark.slow
 def test_workers_ignore_no_signal_that_the_daemon_was_started_to_ignore(swarm: Swarm) -> None:
     """Under nohup, or as a shell's background job, a daemon is told to ignore signals; its workers are not, and it stays up."""
     ignored = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT}
@@ -387,6 +393,7 @@ def test_workers_ignore_no_signal_that_the_daemon_was_started_to_ignore(swarm: S
     assert swarm.status()["daemon"]["pid"] == pid
 
 
+@pytest.mark.slow
 def test_titles_that_make_the_same_id_replace_nobody(swarm: Swarm) -> None:
     """Of two titles that differ only in what no id may have both are done, the ids are told, and the same again adds nothing."""
     swarm("start")

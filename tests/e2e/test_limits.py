@@ -34,6 +34,7 @@ def task_of(swarm: Swarm, task: str) -> dict[str, Any]:
     return next(dict(each) for each in run["tasks"] if each["id"] == task)
 
 
+@pytest.mark.slow
 def test_readings_may_be_named_as_the_settings_stand(swarm: Swarm) -> None:
     """Row 20, from outside: a relative path is below the top, where swarm.toml is; slots are those of the readings of the moment,
     asked for before anything has run."""
@@ -138,6 +139,7 @@ def all_stopped(swarm: Swarm, task: str) -> bool:
     }
 
 
+@pytest.mark.slow
 def test_a_task_waits_for_the_memory_that_it_is_expected_to_take(swarm: Swarm) -> None:
     """With room for one of two tasks that say what they take, one runs and the other waits, and status says for what; it starts as
     soon as the machine has that much more, though nothing has ended."""
@@ -220,6 +222,7 @@ while not until.exists():
 """
 
 
+@pytest.mark.slow
 def test_real_memory_runs_short(swarm: Swarm) -> None:
     """Row 79: two workers together want more than their control group has. The younger is stopped before the kernel kills anybody;
     when the older has ended it goes on, and lands in its first attempt."""
@@ -248,6 +251,7 @@ def test_real_memory_runs_short(swarm: Swarm) -> None:
         wait_until(lambda: not (group / "cgroup.procs").read_text())
 
 
+@pytest.mark.slow
 def test_where_memory_stays_short_one_is_ended_and_no_attempt_used_up(swarm: Swarm) -> None:
     """After `suspended_s_max` the youngest is asked to end, saves what it has, and waits; with memory again the task is done,
     though it has one attempt only."""
@@ -264,6 +268,7 @@ def test_where_memory_stays_short_one_is_ended_and_no_attempt_used_up(swarm: Swa
     assert len(attempts(swarm, "one")) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["cancel", "stop"])
 def test_a_worker_that_stands_still_is_ended_as_any_other(swarm: Swarm, how: str) -> None:
     """Cancelled, or with the daemon stopped, it goes on to save its work and ends, and nothing of it is left."""
@@ -277,6 +282,7 @@ def test_a_worker_that_stands_still_is_ended_as_any_other(swarm: Swarm, how: str
     wait_until(lambda: not any(each.is_running() for each in tree))
 
 
+@pytest.mark.slow
 def test_a_daemon_killed_while_it_stops_or_thaws_a_worker(swarm: Swarm) -> None:
     """Killed before it stops one, and after it had one go on: the next daemon has a worker stand still that is to, and go on that
     is to."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from swarm import Swarm as Library
 from tests.conftest import git, wait_until
@@ -292,6 +293,7 @@ def test_the_last_words_of_a_worker_are_followed(swarm: Swarm) -> None:
     swarm.wait("words")
 
 
+@pytest.mark.slow
 def test_all_suites_of_a_verification_are_shown_in_both_runs(swarm: Swarm) -> None:
     """`logs` shows what every suite printed, also where one of them is red and runs once more: then both of its outputs, the first
     first. So does the method."""
@@ -313,6 +315,7 @@ def test_all_suites_of_a_verification_are_shown_in_both_runs(swarm: Swarm) -> No
     assert swarm("logs", "a", "--grep", "ok$").out.splitlines() == ["lint-ok", "e2e-ok"]
 
 
+@pytest.mark.slow
 def test_of_a_suite_that_did_not_run_again_that_is_said(swarm: Swarm) -> None:
     """A suite that passed on the same tree before has no output of this attempt; a note says why, and none where nobody asks for
     verification, or reads JSON."""
@@ -330,6 +333,7 @@ def test_of_a_suite_that_did_not_run_again_that_is_said(swarm: Swarm) -> None:
         assert "not run again" not in swarm("logs", "two/t", *words).err
 
 
+@pytest.mark.slow
 def test_what_printed_or_changed_nothing_is_said(swarm: Swarm) -> None:
     """As notes, `logs` says which output is empty and how what should have written it ended, `diff` that nothing was changed."""
     tasks = [
@@ -363,6 +367,7 @@ def test_a_wait_tells_the_time_of_the_run(swarm: Swarm) -> None:
     assert swarm("wait", "-q").out == f"{line}\n"
 
 
+@pytest.mark.slow
 def test_show_names_a_worktree_only_while_it_is_the_attempts(swarm: Swarm) -> None:
     """Of an attempt that has ended `show` names the worktree where it was kept, and none that went back to the pool."""
     swarm.run(swarm.plan("r", [swarm.task("a", "exit 1", claims=["x"], attempts=1)]), code=1)
@@ -394,6 +399,7 @@ def test_show_and_diff_of_a_task(swarm: Swarm) -> None:
     assert git(clone, "write-tree") == git(swarm.top, "rev-parse", "swarm/r/staging^{tree}")
 
 
+@pytest.mark.slow
 def test_what_a_running_worker_writes_shows_at_once(swarm: Swarm) -> None:
     """Paths that it has changed so far, and those outside its claims, stand in the status while it works; `diff` shows them."""
     task = swarm.task("t", "echo x > mine; echo y > theirs", claims=["mine"], gate="go")
@@ -416,6 +422,7 @@ def test_what_a_running_worker_writes_shows_at_once(swarm: Swarm) -> None:
     assert swarm("diff", "t").err == ""
 
 
+@pytest.mark.slow
 def test_show_tells_of_a_task_what_status_tells(swarm: Swarm) -> None:
     """Of one at work what it has changed so far, of one that waits what for: that no daemon is at work only where none is."""
     first = swarm.task("first", "echo x > theirs", claims=["mine"], gate="go")
@@ -495,6 +502,7 @@ def test_diff_as_a_document(swarm: Swarm) -> None:
     assert "+one\n+\ufffd\n" in first["patch"]
 
 
+@pytest.mark.slow
 def test_of_what_changed_nothing_there_is_a_document(swarm: Swarm) -> None:
     """`diff --json` of a task that changed nothing, or has had no attempt, has the same fields, and nothing beside it."""
     tasks = [swarm.task("a", "exit 3", claims=["b"], attempts=1), swarm.task("b", needs=["a"])]
@@ -556,6 +564,7 @@ def test_what_is_in_force(swarm: Swarm) -> None:
     assert "swarm.toml" in refused.err
 
 
+@pytest.mark.slow
 def test_what_a_running_daemon_does_not_take(swarm: Swarm) -> None:
     """A daemon keeps the settings that it started with: `config` says which it has otherwise, and `start` and `run` warn of what is
     given now and not in force, but not of what was set by hand for the daemon."""
@@ -602,6 +611,7 @@ def test_init_writes_one_file(swarm: Swarm) -> None:
     assert swarm("schema").out.startswith("{")
 
 
+@pytest.mark.slow
 def test_worktrees_are_listed_with_branch_commits_dirt_age_and_size(swarm: Swarm) -> None:
     """Row 99: of a worker's worktree and of staging's the list shows branch, commits ahead, dirt, age and size; git agrees."""
     work = "echo 1 > one && git add one && git commit -qm one && echo 2 > two && touch three"
@@ -635,6 +645,7 @@ def _worktree(swarm: Swarm, task: str | None) -> dict[str, Any]:
     return dict(next(row for row in rows if row["run"] == "trees" and row["task"] == task))
 
 
+@pytest.mark.slow
 def test_names_and_contents_that_are_no_text(swarm: Swarm) -> None:
     """A file whose name is no UTF-8 breaks no document, and the patch that diff gives a pipe can be applied, binary files too."""
     work = "printf 'caf\\351\\n' > \"$(printf 'n\\351')\"; head -c 999 /dev/urandom > binary"
@@ -664,6 +675,7 @@ def test_output_that_cannot_be_written(swarm: Swarm) -> None:
         )
 
 
+@pytest.mark.slow
 def test_every_repository_of_this_machine_is_seen_at_once(
     swarm: Swarm, swarm_in: Callable[..., Swarm], tmp_path: Path
 ) -> None:

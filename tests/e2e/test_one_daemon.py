@@ -81,6 +81,7 @@ def test_twenty_starts_at_once(swarm: Swarm) -> None:
     assert all(str(pid_of(swarm)) in each.out + each.err for each in done)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["symlink", "worktree", "subfolder", "bind mount"])
 def test_every_way_into_a_repository_leads_to_its_daemon(swarm: Swarm, tmp_path: Path, way: str) -> None:
     """Started through a link, a linked worktree, a folder inside or a mount, a second daemon is none: the one that runs is told."""
@@ -105,6 +106,7 @@ def test_every_way_into_a_repository_leads_to_its_daemon(swarm: Swarm, tmp_path:
     lands_once(swarm, "a")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["locks/daemon.lock", "locks", "daemon.json"])
 def test_a_daemon_whose_lock_was_deleted_stays_the_only_one(swarm: Swarm, what: str) -> None:
     """Deleting the lock, its folder or the announcement lets no second daemon in; the one that runs puts them back at once."""
@@ -119,6 +121,7 @@ def test_a_daemon_whose_lock_was_deleted_stays_the_only_one(swarm: Swarm, what: 
     lands_once(swarm, "a")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["replaced", "moved away", "journal replaced", "socket deleted"])
 def test_a_daemon_whose_place_was_taken_ends_by_itself(swarm: Swarm, how: str) -> None:
     """A daemon whose state folder, journal or socket is another's by now, or gone, ends though nobody asks it anything, and harms
@@ -151,6 +154,7 @@ def test_a_daemon_whose_place_was_taken_ends_by_itself(swarm: Swarm, how: str) -
     lands_once(swarm, "a", "b")
 
 
+@pytest.mark.slow
 def test_a_daemon_that_another_has_followed_writes_nothing_more(swarm: Swarm) -> None:
     """A daemon in whose journal another epoch was begun ends at its next word, with nothing written and no worker ended."""
     pid = at_work(swarm, "a")
@@ -172,6 +176,7 @@ def test_a_daemon_that_another_has_followed_writes_nothing_more(swarm: Swarm) ->
     lands_once(swarm, "a")
 
 
+@pytest.mark.slow
 def test_a_copy_is_another_repository(swarm: Swarm, swarm_in: Callable[..., Swarm], tmp_path: Path) -> None:
     """In a copy of a repository whose daemon is at work nobody speaks to that daemon, touches its worktrees or ends its workers;
     starting one there is refused, with the way on."""
@@ -199,6 +204,7 @@ def test_a_copy_is_another_repository(swarm: Swarm, swarm_in: Callable[..., Swar
     lands_once(swarm, "a")
 
 
+@pytest.mark.slow
 def test_a_copy_is_used_by_typing_what_is_printed(
     swarm: Swarm, swarm_in: Callable[..., Swarm], tmp_path: Path
 ) -> None:
@@ -240,6 +246,7 @@ def next_step(said: str) -> str:
     return re.split(r"in this one: |once you have looked at (?:it|them): ", step)[-1].partition(", then ")[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shut_in", [False, True])
 def test_workers_of_all_repositories_have_ports_of_their_own(
     swarm: Swarm, swarm_in: Callable[..., Swarm], tmp_path: Path, shut_in: bool

@@ -73,6 +73,7 @@ def test_what_is_missing_is_fetched(swarm_in: MakeSwarm, upstream: Path, leaves_
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_a_remote_that_is_not_there(swarm_in: MakeSwarm, upstream: Path) -> None:
     """Where what is missing can't be had, a run is refused with what to do, and begins once it can be."""
     top = a_clone(upstream, "blob:none")
@@ -92,6 +93,7 @@ def test_a_remote_that_is_not_there(swarm_in: MakeSwarm, upstream: Path) -> None
     swarm.check_landed(swarm.run(plan))
 
 
+@pytest.mark.slow
 def test_a_remote_that_is_gone_once_the_run_is_taken_in(swarm_in: MakeSwarm, upstream: Path) -> None:
     """A run whose staging can't be made yet says why, also to who would finish it, and begins once it can be."""
     top = a_clone(upstream, "blob:none")

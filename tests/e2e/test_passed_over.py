@@ -97,6 +97,7 @@ def steps(said: str) -> tuple[list[str], list[str]]:
     return shlex.split(merge), shlex.split(ours)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("way", "as_staging"), WAYS)
 def test_what_a_merge_would_drop_is_refused_and_settled(
     swarm: Swarm, way: Callable[[Swarm], None], as_staging: bool

@@ -114,6 +114,7 @@ def test_what_git_ignores_is_provided(swarm: Swarm) -> None:
         assert task_of(run, f"t{n}")["attempts"][0]["touched"] == [f"out{n}"]
 
 
+@pytest.mark.slow
 def test_a_submodule_with_a_relative_address_is_set_up_for_suites_too(swarm: Swarm) -> None:
     """What `git submodule update --init` brings into a worker's worktree it brings into a suite's, into those of `verify` and
     `audit` and into that of a finish: a relative address is resolved by the remote of the checkout."""
@@ -141,6 +142,7 @@ def test_a_submodule_with_a_relative_address_is_set_up_for_suites_too(swarm: Swa
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_nothing_of_the_checkout_is_above_a_suite(swarm: Swarm) -> None:
     """What looks upwards for its settings finds none of the checkout: not below it, and below no folder called `.git`, in which
     some test runners find nothing. Without a home that can't be had, and suites run beside the workers."""
@@ -168,6 +170,7 @@ def test_nothing_of_the_checkout_is_above_a_suite(swarm: Swarm) -> None:
     )
 
 
+@pytest.mark.slow
 def test_where_suites_run_moves_with_the_setting(swarm: Swarm) -> None:
     """They run beside worktrees that lie outside of the checkout. While there are runs with worktrees in another place than is set,
     that is refused; without them nothing is left there, on the disk or in git's records."""
@@ -197,6 +200,7 @@ def test_where_suites_run_moves_with_the_setting(swarm: Swarm) -> None:
     assert not [*Path(os.environ["HOME"], ".cache/swarm/verify").iterdir()]
 
 
+@pytest.mark.slow
 def test_what_git_tracks_is_not_copied(swarm: Swarm) -> None:
     """A copy of tracked files would be verified instead of what lands: refused with what is tracked, as is a folder that the
     worktrees lie in; whatever reads the settings says so, and nothing has begun."""

@@ -88,6 +88,7 @@ def test_a_finish_that_needs_no_approval_says_that_there_is_none(swarm: Swarm) -
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_qa_goes_on_where_a_kill_left_it(swarm: Swarm) -> None:
     """The daemon is killed while a reviewer works and again while the fixer does: neither runs twice, and QA ends as it would."""
     reviewer = f"if [ -e mended ]; then {verdict('approve')}; else {verdict('reject', 'not mended')}; fi"
@@ -207,6 +208,7 @@ def left_in(folder: Path) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "number"),
     [

@@ -71,6 +71,7 @@ def test_nothing_is_found_where_all_is_well(swarm: Swarm, daemon: bool) -> None:
     assert found(swarm, "--dry-run") == []
 
 
+@pytest.mark.slow
 @WITH_AND_WITHOUT
 def test_what_could_not_be_looked_at_is_no_success(swarm: Swarm, daemon: bool) -> None:
     """Where the machine refuses something, the rest is mended all the same, and recover ends with 1 and says of which kind it was
@@ -125,6 +126,7 @@ def test_a_staging_branch_that_was_deleted_is_made_again(swarm: Swarm, daemon: b
     assert swarm.content("r", "out-done") == "done\n"
 
 
+@pytest.mark.slow
 @WITH_AND_WITHOUT
 def test_the_staging_branch_of_a_finished_run_may_be_deleted(swarm: Swarm, daemon: bool) -> None:
     """Who tidies up after a finish has done an ordinary thing as long as the target has all of it: neither a start nor recover
@@ -152,6 +154,7 @@ def test_the_staging_branch_of_a_finished_run_may_be_deleted(swarm: Swarm, daemo
     swarm("audit")
 
 
+@pytest.mark.slow
 def test_workers_that_are_gone_with_their_daemon_are_told(swarm: Swarm) -> None:
     """With no daemon, recover tells of workers that the journal has at work and that were killed, or have ended meanwhile, with the
     way on; not of one that is still at work. The start that it names goes on with all."""
@@ -217,6 +220,7 @@ def test_a_worker_that_is_gone_with_its_worktree_is_told_as_that(swarm: Swarm) -
     assert [each["state"] for each in task["attempts"]] == ["lost", "landed"]
 
 
+@pytest.mark.slow
 @WITH_AND_WITHOUT
 def test_a_branch_of_kept_work_that_was_deleted_is_made_again(swarm: Swarm, daemon: bool) -> None:
     """Finished work that has not landed stands on its branch again, after the branch was deleted and its objects pruned too."""
@@ -264,6 +268,7 @@ def test_a_landing_repository_deleted_under_the_daemon_is_founded_again(swarm: S
     assert sorted(swarm.starts()) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_a_worktree_of_a_verification_that_nobody_asks_for_is_freed(swarm: Swarm) -> None:
     """Killed between the word that a candidate is not wanted any more and giving its worktree back, the daemon leaves it lent to
     nobody; that is found and given back."""
@@ -278,6 +283,7 @@ def test_a_worktree_of_a_verification_that_nobody_asks_for_is_freed(swarm: Swarm
     assert json.loads(record.read_text())["key"] == ""
 
 
+@pytest.mark.slow
 @WITH_AND_WITHOUT
 def test_what_landed_comes_back_although_its_branch_was_moved(swarm: Swarm, daemon: bool) -> None:
     """Where a person moved staging to their own branch and a gc took what had landed, recover brings that back and leaves their
@@ -299,6 +305,7 @@ def test_what_landed_comes_back_although_its_branch_was_moved(swarm: Swarm, daem
     assert swarm.content("r", "out-done") == "done\n"
 
 
+@pytest.mark.slow
 @WITH_AND_WITHOUT
 @pytest.mark.parametrize("to", ["back", "away", "back in a checkout"])
 def test_a_staging_branch_that_was_moved_is_told(swarm: Swarm, daemon: bool, to: str) -> None:
@@ -356,6 +363,7 @@ def test_commits_on_staging_that_no_daemon_has_seen_are_told(swarm: Swarm) -> No
     assert found(swarm) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["refs", "objects"])
 def test_a_landing_repository_that_is_damaged_is_founded_again(swarm: Swarm, part: str) -> None:
     """Where a part of the landing repository is gone, recover says so, keeps what is left of it aside and founds it again; then

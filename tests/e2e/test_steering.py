@@ -242,6 +242,7 @@ def test_each_pause_is_lifted_by_what_is_printed(swarm: Swarm, how: str) -> None
     swarm("cancel", "--run", "other")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("older", ["finished", "ended"])
 def test_what_is_printed_works_beside_an_older_run(swarm: Swarm, older: str) -> None:
     """With an older run in the repository, whose tasks have the same names, each command that is printed about a newer one does

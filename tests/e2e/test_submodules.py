@@ -45,6 +45,7 @@ def a_branch_of_ones_own(lib: Path) -> None:
     git(lib, "checkout", "-q", "--detach", at)
 
 
+@pytest.mark.slow
 def test_a_discard_names_the_worktree_with_commits_in_a_submodule(base: Swarm) -> None:
     """A branch in a submodule of the staging worktree, which git shows as no change, is work that is nowhere else; a submodule that
     only was set up is not, and nothing is asked for once the branch is gone or elsewhere."""
@@ -62,6 +63,7 @@ def test_a_discard_names_the_worktree_with_commits_in_a_submodule(base: Swarm) -
     assert git(base.outside / "library", "show", "mine:code") == "2"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["branch", "stash", "file"])
 def test_an_opened_worktree_stays_for_what_is_in_a_submodule(base: Swarm, what: str) -> None:
     """Commits of a submodule, and files in it, can be kept by no ref of the repository: --force does not remove them either."""

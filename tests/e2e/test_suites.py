@@ -84,6 +84,7 @@ def test_one_red_suite_lets_the_others_run_to_their_end(swarm: Swarm) -> None:
     assert second["state"] == "landed"
 
 
+@pytest.mark.slow
 def test_a_setup_that_a_candidate_breaks_is_its_failure(swarm: Swarm) -> None:
     """Where setup fails at a candidate and not before it, its suites have failed: the next attempt is told what it said, and what
     has nothing to do with it lands. One that fails everywhere is tried again, and `status` says so."""
@@ -135,6 +136,7 @@ def test_what_a_suite_puts_back_is_nobodys_business(swarm: Swarm) -> None:
     swarm.check_landed(swarm.run(swarm.plan("back", [swarm.task("t")], verify=[back, other])))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", ["verify.exited:kill:1", "verify.settled:kill:1", "give-back.freed:kill:2"])
 def test_changed_files_are_not_forgotten_by_a_kill(swarm: Swarm, point: str) -> None:
     """Where the daemon is killed after a suite has changed tracked files, the next one still does not let it pass; also where its
@@ -207,6 +209,7 @@ def test_a_suite_whose_worktree_is_deleted_before_it_starts_did_not_run(swarm: S
     assert not (swarm.outside / "ran").exists()
 
 
+@pytest.mark.slow
 def test_a_deleted_worktree_is_not_forgotten_by_a_kill(swarm: Swarm) -> None:
     """Where the daemon is killed when a suite has deleted its worktree, the next one still does not let it pass."""
     swarm("start", SWARM_CRASH="verify.exited:kill:1")
@@ -320,6 +323,7 @@ def test_a_red_part_is_a_red_suite(swarm: Swarm) -> None:
     assert "2/3" in Path(suite_of(run)["log"]).read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("files", "suite"),
     [
@@ -348,6 +352,7 @@ def test_parts_that_do_not_add_up_are_run_as_a_whole(
     assert "ran as a whole" in swarm("show", "t").out
 
 
+@pytest.mark.slow
 def test_a_parallel_runner_that_breaks_is_followed_by_one_after_the_other(swarm: Swarm) -> None:
     """Row 88: where workers of pytest-xdist crash, the suite runs again one test after the other; that counts, and it is told."""
     crash = "import os\ndef test(request):\n    if hasattr(request.config, 'workerinput'): os._exit(3)"
@@ -408,6 +413,7 @@ def test_what_passed_is_not_run_again_on_the_same_tree(swarm: Swarm) -> None:
 # --- suites that are found
 
 
+@pytest.mark.slow
 def test_suites_are_found_without_being_told(swarm: Swarm) -> None:
     """Row 122: with `verify = "auto"` what lands passed the suites that the project has, and `swarm check` says which; where it has
     none it says so, and the landing says `none`."""

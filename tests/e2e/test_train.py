@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.conftest import wait_until
 from tests.e2e.driver import Swarm, runs
 from tests.e2e.test_ends import code_of, task_of
@@ -112,6 +114,7 @@ def test_what_stands_on_red_lands_without_it(swarm: Swarm) -> None:
     assert len(task_of(run, "good")["attempts"]) == 1
 
 
+@pytest.mark.slow
 def test_a_killed_daemon_leaves_no_candidate_unseen(swarm: Swarm) -> None:
     """Killed while two candidates are verified, the next daemon waits for both and starts no suite a second time."""
     gate = swarm.gate("go")
@@ -127,6 +130,7 @@ def test_a_killed_daemon_leaves_no_candidate_unseen(swarm: Swarm) -> None:
     assert len(begun(swarm)) == 2
 
 
+@pytest.mark.slow
 def test_what_is_cancelled_ends_what_stands_on_it(swarm: Swarm) -> None:
     """When a candidate is cancelled, the suites of those that stand on it end, and these are verified anew without it."""
     pids = swarm.outside / "pids"
@@ -143,6 +147,7 @@ def test_what_is_cancelled_ends_what_stands_on_it(swarm: Swarm) -> None:
     assert not any(runs(int(pid)) for pid in pids.read_text().split())
 
 
+@pytest.mark.slow
 def test_a_person_lets_one_land_first(swarm: Swarm) -> None:
     """`swarm first` has a task that waits in the merge queue land before those that are verified already; what has landed is
     refused with exit 4."""
@@ -188,6 +193,7 @@ def test_two_that_are_red_only_together_are_both_named(swarm: Swarm) -> None:
     assert f"git diff {landing}^1 {landing}" in told.read_text()
 
 
+@pytest.mark.slow
 def test_the_partner_is_named_in_the_end_too(swarm: Swarm) -> None:
     """What changes the same again after it was told so fails with the one named that it is red together with, not only as red."""
     suite = f"{noted(swarm)}; ! {{ [ -e out-a ] && [ -e out-b ]; }}"

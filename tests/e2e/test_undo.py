@@ -76,6 +76,7 @@ def test_undo_takes_a_task_off_with_what_needed_it(swarm: Swarm) -> None:
     swarm("audit")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("why", ["conflict", "red"])
 def test_an_undo_that_does_not_do_changes_nothing(swarm: Swarm, why: str) -> None:
     """An undo that conflicts with what came later is refused with exit 4, one that does not pass with 1; staging and tasks stay."""
@@ -112,6 +113,7 @@ def undo_under_way(swarm: Swarm, name: str) -> subprocess.Popen[str]:
     return asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_undo_that_nobody_waits_for_goes_on_and_can_be_given_up(
     swarm: Swarm, number: signal.Signals
@@ -157,6 +159,7 @@ def test_an_undo_survives_the_death_of_the_daemon(swarm: Swarm) -> None:
     swarm("audit")
 
 
+@pytest.mark.slow
 def test_undo_of_what_a_person_committed_and_of_a_finished_run(swarm: Swarm) -> None:
     """A landing made by hand is undone like any other, after `finish` too: it is said that the target still has it, and the next
     finish brings the undo there."""

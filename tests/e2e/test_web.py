@@ -169,6 +169,7 @@ def test_the_page_in_a_browser(swarm: Swarm, tmp_path: Path) -> None:
         assert not page.value("document.title").isdigit()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(chromium() is None, reason="no Chromium is installed: make browser")
 def test_tabs_tell_repositories_and_ends_apart(
     swarm: Swarm, swarm_in: Callable[..., Swarm], tmp_path: Path

@@ -140,6 +140,7 @@ BRANCHES = (
 )
 
 
+@pytest.mark.slow
 @needs_bubblewrap
 @pytest.mark.parametrize("how", ["recover", "into", "open"])
 def test_what_was_left_in_a_stash_is_laid_out(swarm: Swarm, how: str) -> None:
@@ -164,6 +165,7 @@ def test_what_was_left_in_a_stash_is_laid_out(swarm: Swarm, how: str) -> None:
         assert whose == ("open", "r", "t", 1, "swarm/r/saved/t/1-1")
 
 
+@pytest.mark.slow
 @needs_bubblewrap
 def test_the_newest_of_what_was_left_elsewhere_is_laid_out(swarm: Swarm) -> None:
     """Of several places the newest is laid out and the others are named with the command that gets each; a branch alone is checked
@@ -205,6 +207,7 @@ def test_the_newest_of_what_was_left_elsewhere_is_laid_out(swarm: Swarm) -> None
     ]
 
 
+@pytest.mark.slow
 def test_work_that_git_would_not_take_is_shown_where_it_lies(swarm: Swarm) -> None:
     """What could not be committed was put aside as it lay: `diff` says where, instead of that nothing was changed, and `worktrees
     open` leads there, and not to a worktree of the base."""
@@ -240,6 +243,7 @@ def test_a_branch_under_the_name_of_an_attempt_is_kept(swarm: Swarm) -> None:
     assert "nowhere else  saved/t/1-1" in swarm("discard", "r", "--dry-run").out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["opened", "staging"])
 def test_untracked_files_count_whatever_status_shows(swarm: Swarm, how: str) -> None:
     """`status.showUntrackedFiles = no`, as in a home that is a repository, hides nothing from what removes worktrees."""
@@ -259,6 +263,7 @@ def test_untracked_files_count_whatever_status_shows(swarm: Swarm, how: str) -> 
     ).out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sandbox", ["auto", "off"])
 def test_a_worker_that_deletes_its_worktree_has_lost_it(swarm: Swarm, sandbox: str) -> None:
     """In the sandbox its folder stays, and by bubblewrap its `.git`; without it nothing does. None of that is the wish to take
@@ -316,6 +321,7 @@ def test_a_pruned_worktree_of_a_live_worker_is_mended(swarm: Swarm) -> None:
     swarm.check_landed(swarm.wait("r"))
 
 
+@pytest.mark.slow
 def test_a_moved_worktree_of_a_live_worker_is_collected_where_it_is(swarm: Swarm) -> None:
     """`git worktree move` under a live worker: its work lands all the same, and the worktree is the user's from then on."""
     swarm("start")
@@ -334,6 +340,7 @@ def test_a_moved_worktree_of_a_live_worker_is_collected_where_it_is(swarm: Swarm
     git(swarm.top, "worktree", "remove", "--force", str(mine))
 
 
+@pytest.mark.slow
 @WITH_AND_WITHOUT
 @pytest.mark.parametrize("what", ["deleted", "pruned", "record"])
 def test_a_staging_worktree_that_was_lost_comes_back(swarm: Swarm, daemon: bool, what: str) -> None:
@@ -352,6 +359,7 @@ def test_a_staging_worktree_that_was_lost_comes_back(swarm: Swarm, daemon: bool,
     assert git(staging, "status", "--porcelain") == (" M README.md" if what == "record" else "")
 
 
+@pytest.mark.slow
 @WITH_AND_WITHOUT
 def test_a_staging_worktree_that_a_person_uses_is_told_and_left(swarm: Swarm, daemon: bool) -> None:
     """Edits, and a branch of a person's own, are named by recover and stay as they are."""
@@ -371,6 +379,7 @@ def test_a_staging_worktree_that_a_person_uses_is_told_and_left(swarm: Swarm, da
     assert found(swarm) == []
 
 
+@pytest.mark.slow
 def test_a_disk_budget_takes_the_oldest_that_can_be_made_again(swarm: Swarm) -> None:
     """Row 32: where kept worktrees hold more than `disk_budget_bytes` in regenerable folders, the older one's goes, and it is told;
     its other files, untracked or ignored, stay, and so does all of the newer one, which fits."""
@@ -399,6 +408,7 @@ def test_a_disk_budget_takes_the_oldest_that_can_be_made_again(swarm: Swarm) -> 
     assert all([*left, (newer / "node_modules" / "big").exists(), (newer / "notes" / "big").exists()])
 
 
+@pytest.mark.slow
 def test_a_folder_of_worktrees_beside_the_checkout_is_shown_plainly(swarm: Swarm) -> None:
     """Where `worktrees.root` begins with `..` no path in the status has that, of staging as little as of an attempt, and the list
     of worktrees knows staging by it."""
@@ -419,6 +429,7 @@ def test_a_folder_of_worktrees_beside_the_checkout_is_shown_plainly(swarm: Swarm
     assert swarm.run_of("r")["staging"]["worktree"] == str(beside / "r" / "staging")
 
 
+@pytest.mark.slow
 def test_files_that_only_seem_changed_are_in_nobodys_way(swarm: Swarm) -> None:
     """Files with line ends that their attributes would make others show as changed in every checkout. Staging follows all the same,
     is finished into a checkout of that kind, and goes; an edit of the user's in one stops the finish and stays."""

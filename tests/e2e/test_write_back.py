@@ -87,6 +87,7 @@ def test_a_native_plan_holds_no_states(swarm: Swarm) -> None:
     assert not (swarm.top / ".git" / "swarm" / "journal.sqlite").exists()
 
 
+@pytest.mark.slow
 def test_a_plan_that_can_not_be_written_is_told_of(swarm: Swarm) -> None:
     """Where the file is gone at the end the run is told of as ever, and that its states were not written back: exit 1."""
     folder = swarm.outside / "plans"
@@ -133,6 +134,7 @@ def test_a_hundred_writers_lose_nothing(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["implementation_plan.json", "state"]
 
 
+@pytest.mark.slow
 def test_what_was_finished_before_is_said_and_not_added(swarm: Swarm) -> None:
     """A plan all of which has been done elsewhere adds nothing, and each text says how much of it was done before."""
     (done,) = ({**each, "status": "completed"} for each in FOREIGN["phases"][0]["subtasks"][:1])
@@ -147,6 +149,7 @@ def test_what_was_finished_before_is_said_and_not_added(swarm: Swarm) -> None:
     assert json.loads(again.out)["runs"][0]["finished_before"] == ["good"]
 
 
+@pytest.mark.slow
 def test_what_is_marked_finished_before_it_has_started_is_not_run(swarm: Swarm) -> None:
     """A task that somebody has done by hand meanwhile, and says so in the plan, meets needs when the plan is submitted again."""
     (swarm.top / "swarm.toml").write_text(

@@ -856,7 +856,6 @@ def test_an_empty_lock_of_the_users_branch_goes_where_it_is_known_to_be_ours(
         assert lock.exists()
 
 
-@pytest.mark.slow
 def test_a_head_that_the_user_has_locked_stays_locked(repo: Path, refs: git.Refs) -> None:
     """A lock of HEAD that a git of the user's holds is none of ours, whatever we moved before."""
     old = sh(repo, "rev-parse", "main")

@@ -51,7 +51,9 @@ def shares(*reports: Path) -> list[Share]:
     return [share for each in reports for share in pytest_split.shares(each)]
 
 
-@pytest.mark.parametrize("at_once", [(), ("-n", "2")], ids=["alone", "xdist"])
+@pytest.mark.parametrize(
+    "at_once", [(), pytest.param(("-n", "2"), marks=pytest.mark.slow)], ids=["alone", "xdist"]
+)
 def test_four_parts_are_everything_once(project: Path, at_once: tuple[str, ...]) -> None:
     """Row 86: twenty files in four parts: every test runs, none twice, the parts are of about one size, and the check agrees."""
     reports = [run(project, part, 4, *at_once)[1] for part in (1, 2, 3, 4)]

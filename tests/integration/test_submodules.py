@@ -361,6 +361,7 @@ def test_a_submodule_that_was_only_untracked_stays_where_gitmodules_names_it(
     assert worker.pool.give_back(KEY) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", [False, True])
 @pytest.mark.parametrize("ignored", [False, True])
 @pytest.mark.parametrize("work", ["none", "files", "commit"])

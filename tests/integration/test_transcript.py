@@ -362,7 +362,6 @@ def test_a_damaged_end_is_moved_aside(places: Places, journal: Journal) -> None:
     assert (kept / file.name).read_bytes() == content[:-10] + b"\x00\x00" + content[-8:]
 
 
-@pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_both_in_step(tmp_path: Path) -> None:
     """After kill -9 at random moments of appending the transcript is at most behind, and the next opening completes it."""
     places, chance = Places(tmp_path / "state"), random.Random(7)
