@@ -1,4 +1,4 @@
-"""The command that has a shell complete commands, options and paths."""
+"""The command that has a shell complete commands, options, paths, and the names of runs and tasks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ASKED_BY = (
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, session: Session, shell: str) -> None:
-    """Print what makes a shell complete commands, options and paths.
+    """Print what makes a shell complete commands, options, paths, and names of runs and tasks.
 
     For bash: put eval "$(swarm completion bash)" into ~/.bashrc; for zsh likewise into ~/.zshrc; for fish:
     swarm completion fish > ~/.config/fish/completions/swarm.fish

@@ -15,7 +15,14 @@ import click
 from swarm import protocol
 from swarm.client import naming, proposing, render, telling
 from swarm.client.connection import Connection
-from swarm.client.options import SETTINGS, command, ended_by_signals, refuse_inside_worker, run_option
+from swarm.client.options import (
+    SETTINGS,
+    command,
+    ended_by_signals,
+    known_tasks,
+    refuse_inside_worker,
+    run_option,
+)
 from swarm.client.session import Session
 from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, EXIT_REFUSED, Interrupted, SwarmError, UsageError
 
@@ -275,7 +282,7 @@ def _clean(session: Session, *, force: bool) -> int:
 
 
 @command("open", does=True, steers=True)
-@click.argument("task")
+@click.argument("task", shell_complete=known_tasks)
 @run_option
 @click.option("--attempt", type=click.IntRange(1), metavar="N", help="Which attempt; the last if not given.")
 def open_task(session: Session, task: str, run: str | None, attempt: int | None) -> None:

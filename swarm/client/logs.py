@@ -20,7 +20,7 @@ import click
 
 from swarm import protocol
 from swarm.client import naming
-from swarm.client.options import command, run_option, until_interrupted
+from swarm.client.options import command, known_tasks, run_option, until_interrupted
 from swarm.client.session import Session
 from swarm.errors import NoDaemon, UsageError
 
@@ -35,7 +35,7 @@ _COMMANDS = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b\n]*(?:\x07|\x1
 
 
 @command("logs", shows=True)
-@click.argument("task")
+@click.argument("task", shell_complete=known_tasks)
 @run_option
 @click.option("-f", "--follow", is_flag=True, help="Keep showing what comes, until the attempt has ended.")
 @click.option("--attempt", type=click.IntRange(1), metavar="N", help="Which attempt; the last if not given.")

@@ -9,7 +9,7 @@ import click
 
 from swarm import protocol
 from swarm.client.connection import AnswerBroken, AnswerLate, Connection
-from swarm.client.options import command, ended_by_signals, folders, run_option
+from swarm.client.options import command, ended_by_signals, folders, known_runs, known_tasks, run_option
 from swarm.client.session import Session
 from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, NoDaemon, Refused, SwarmError, UsageError
 
@@ -143,7 +143,7 @@ def _stale(session: Session) -> list[dict[str, Any]]:
 
 
 @command("recover", shows=True, steers=True)
-@click.argument("task", required=False)
+@click.argument("task", required=False, shell_complete=known_tasks)
 @run_option
 @click.option(
     "--attempt", type=click.IntRange(1), metavar="N", help="Of TASK: which attempt; the last if not given."
@@ -293,7 +293,7 @@ def _finding_line(found: Mapping[str, Any], dry_run: bool) -> str:
 
 
 @command("discard", shows=True, steers=True)
-@click.argument("run")
+@click.argument("run", shell_complete=known_runs)
 @click.option(
     "--force", is_flag=True, help="Also what is nowhere else, once its names were typed, or came on stdin."
 )

@@ -8,20 +8,23 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
 from swarm import protocol
+from swarm.client.naming import shell_word
 from swarm.client.session import Session
-from swarm.errors import EXIT_INTERRUPTED, EXIT_OK, Refused, UsageError
+from swarm.errors import EXIT_INTERRUPTED, EXIT_OK, Refused, SwarmError, UsageError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 Body = Callable[..., "int | None"]
+COMPLETED_WITHIN_S = 2.0  # a daemon that takes longer for its status is not waited for at a prompt
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -152,11 +155,50 @@ def _paths(incomplete: str, kind: str) -> list[CompletionItem]:
     return [CompletionItem(incomplete, type=kind)]
 
 
+def known_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG001
+    """Has a shell complete the name of a run."""
+    return _names((run["id"] for run in _told_runs(ctx)), incomplete)
+
+
+def known_tasks(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Has a shell complete the name of a task: with its run where others have one of that name, and none that is named already."""
+    wanted = ctx.params.get("run") or ctx.params.get("run_id")
+    known = [run for run in _told_runs(ctx) if wanted in (None, run["id"])]
+    ids = [(run["id"], task["id"]) for run in known for task in run["tasks"]]
+    times = Counter(task for _, task in ids)
+    names = [task if times[task] == 1 else f"{run}/{task}" for run, task in ids]
+    if "/" in incomplete:
+        names = [f"{run}/{task}" for run, task in ids]
+    named = ctx.params.get(param.name or "") or ()
+    return _names((name for name in names if name not in named), incomplete)
+
+
+def _names(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    # What a shell would take for something else, it would not complete as one word.
+    return [
+        CompletionItem(name) for name in names if name.startswith(incomplete) and shell_word(name) == name
+    ]
+
+
+def _told_runs(ctx: click.Context) -> list[dict[str, Any]]:
+    """Gives the runs of the status document; none where it can't be had soon, since a person waits at a prompt."""
+    try:
+        for directory in ctx.find_root().params.get("directories") or ():
+            os.chdir(directory)
+        session = Session(quiet=True)
+        document = session.asked(None, within_s=COMPLETED_WITHIN_S)[0] or session.journal_document(full=False)
+        found: list[dict[str, Any]] = document["runs"]
+        return found
+    except (SwarmError, OSError):
+        return []
+
+
 def run_option(body: Body) -> Body:
     """Adds --run ID."""
-    return click.option("--run", "run", metavar="ID", help="The run that is meant, where there are several.")(
-        body
-    )
+    described = "The run that is meant, where there are several."
+    return click.option("--run", "run", metavar="ID", shell_complete=known_runs, help=described)(body)
 
 
 def split(values: tuple[str, ...]) -> list[str]:

@@ -11,7 +11,7 @@ from swarm import protocol
 from swarm.client import naming
 from swarm.client.connection import Connection
 from swarm.client.naming import shell_word
-from swarm.client.options import command, ended_by_signals, run_option
+from swarm.client.options import command, ended_by_signals, known_runs, known_tasks, run_option
 from swarm.client.session import Session
 from swarm.errors import EXIT_NOT_LANDED, EXIT_OK, Detached, SwarmError, UsageError
 
@@ -35,7 +35,7 @@ def _listed(answer: Mapping[str, Any]) -> str:
 
 
 @command("retry", does=True, steers=True)
-@click.argument("tasks", nargs=-1, metavar="TASK...")
+@click.argument("tasks", nargs=-1, metavar="TASK...", shell_complete=known_tasks)
 @click.option("--failed", is_flag=True, help="Every task of the run that failed or was cancelled.")
 @run_option
 def retry(session: Session, tasks: tuple[str, ...], failed: bool, run: str | None) -> int:
@@ -68,7 +68,7 @@ def retry(session: Session, tasks: tuple[str, ...], failed: bool, run: str | Non
 
 
 @command("first", does=True, steers=True)
-@click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
+@click.argument("tasks", nargs=-1, required=True, metavar="TASK...", shell_complete=known_tasks)
 @run_option
 def first(session: Session, tasks: tuple[str, ...], run: str | None) -> None:
     """Let finished tasks land before all others in the merge queue, in this order. They are verified as any."""
@@ -79,9 +79,13 @@ def first(session: Session, tasks: tuple[str, ...], run: str | None) -> None:
 
 
 @command("cancel", does=True, steers=True)
-@click.argument("tasks", nargs=-1, metavar="TASK...")
+@click.argument("tasks", nargs=-1, metavar="TASK...", shell_complete=known_tasks)
 @click.option(
-    "--run", "run", metavar="ID", help="The run that the tasks are in; without tasks the whole of it."
+    "--run",
+    "run",
+    metavar="ID",
+    shell_complete=known_runs,
+    help="The run that the tasks are in; without tasks the whole of it.",
 )
 def cancel(session: Session, tasks: tuple[str, ...], run: str | None) -> None:
     """Give tasks or a whole run up; the work done so far is kept on its branches."""
@@ -100,7 +104,7 @@ def cancel(session: Session, tasks: tuple[str, ...], run: str | None) -> None:
 
 
 @command("undo", shows=True, steers=True)
-@click.argument("task")
+@click.argument("task", shell_complete=known_tasks)
 @run_option
 @click.option("-y", "--yes", is_flag=True, help="Do not ask at a terminal either.")
 def undo(session: Session, task: str, run: str | None, yes: bool) -> None:
@@ -177,7 +181,7 @@ def _pause_or_resume(session: Session, route: str, task: str | None, run: str | 
 
 
 @command("pause", does=True, steers=True)
-@click.argument("task", required=False)
+@click.argument("task", required=False, shell_complete=known_tasks)
 @run_option
 def pause(session: Session, task: str | None, run: str | None) -> None:
     """Start nothing new: of everything, of one run, or of one task that has not ended. What runs goes on."""
@@ -193,7 +197,7 @@ def pause(session: Session, task: str | None, run: str | None) -> None:
 
 
 @command("resume", does=True, steers=True)
-@click.argument("task", required=False)
+@click.argument("task", required=False, shell_complete=known_tasks)
 @run_option
 def resume(session: Session, task: str | None, run: str | None) -> None:
     """Go on after a pause.
@@ -215,7 +219,7 @@ def scale(session: Session, workers: int) -> None:
 
 
 @command("tell", does=True, steers=True)
-@click.argument("task")
+@click.argument("task", shell_complete=known_tasks)
 @click.argument("text", nargs=-1, required=True)
 @run_option
 def tell(session: Session, task: str, text: tuple[str, ...], run: str | None) -> None:

@@ -15,7 +15,7 @@ import click
 from swarm import protocol
 from swarm.client import failure, naming, progress, telling
 from swarm.client.connection import Connection
-from swarm.client.options import command, files, run_option, split
+from swarm.client.options import command, files, known_runs, known_tasks, run_option, split
 from swarm.client.session import OutputClosed, Session
 from swarm.errors import (
     EXIT_NOT_LANDED,
@@ -394,7 +394,13 @@ def _tell_submitted(session: Session, daemon: Connection, answer: dict[str, Any]
 )
 @click.option("--run", "shell", metavar="CMD", help="A shell command that does it.")
 @click.option("--prompt", help="What to tell the agent that does it.")
-@click.option("--needs", multiple=True, metavar="TASK", help="Tasks that must have landed before.")
+@click.option(
+    "--needs",
+    multiple=True,
+    metavar="TASK",
+    shell_complete=known_tasks,
+    help="Tasks that must have landed before.",
+)
 @click.option("--agent", help="The agent that does it.")
 @click.option("--phase", help="The phase that it belongs to.")
 @click.option("--verify", multiple=True, metavar="CMD", help="Verify it with this command too.")
@@ -402,7 +408,13 @@ def _tell_submitted(session: Session, daemon: Connection, answer: dict[str, Any]
 @click.option("--attempts", type=int, metavar="N", help="How often it is tried.")
 @click.option("--priority", type=int, metavar="N", help="Higher goes first.")
 @click.option("--allow-empty", is_flag=True, help="No change at all is a good end too.")
-@click.option("--to", "run_id", metavar="ID", help="The run that it is added to, where there are several.")
+@click.option(
+    "--to",
+    "run_id",
+    metavar="ID",
+    shell_complete=known_runs,
+    help="The run that it is added to, where there are several.",
+)
 def add(session: Session, run_id: str | None, **given: Any) -> None:
     """Add one task to a run, and say by which id it is known there.
 

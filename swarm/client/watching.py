@@ -11,7 +11,7 @@ import click
 from swarm import protocol
 from swarm.client import naming, telling
 from swarm.client import status as plain
-from swarm.client.options import command, ended_by_signals, run_option, until_interrupted
+from swarm.client.options import command, ended_by_signals, known_tasks, run_option, until_interrupted
 from swarm.client.session import Session
 from swarm.errors import SwarmError, UsageError
 
@@ -101,7 +101,7 @@ def _watch_plain(session: Session, look: _Look) -> None:
 
 
 @command("show", shows=True)
-@click.argument("task")
+@click.argument("task", shell_complete=known_tasks)
 @run_option
 @click.option(
     "--transcript", "whole", is_flag=True, help="Only what the built-in agent and its model said, all of it."
@@ -138,7 +138,7 @@ def show(session: Session, task: str, run: str | None, whole: bool, attempt: int
 
 
 @command("diff", shows=True)
-@click.argument("task")
+@click.argument("task", shell_complete=known_tasks)
 @run_option
 @click.option("--attempt", type=click.IntRange(1), metavar="N", help="Of which attempt; else what counts.")
 def diff(session: Session, task: str, run: str | None, attempt: int | None) -> None:

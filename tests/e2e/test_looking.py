@@ -729,3 +729,33 @@ def test_paths_and_merging_are_said_for_where_one_stands(swarm: Swarm, tmp_path:
     git(tmp_path / "linked", *["merge", "-q", "swarm/p/staging"])
     assert (tmp_path / "linked" / "out-a").exists()
     git(swarm.top, "worktree", "remove", "--force", str(tmp_path / "linked"))
+
+
+@pytest.mark.slow
+def test_a_shell_completes_names_of_runs_and_tasks(swarm: Swarm) -> None:
+    """Those that there are, by the daemon's word and without one by the journal's; with the run where two have the name, and none
+    twice. Where there is no repository nothing is completed, and nothing printed."""
+
+    def offered(words: str, cwd: Path | None = None) -> list[str]:
+        asked = {"_SWARM_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        done = swarm(cwd=cwd, env=asked)
+        assert done.err == ""
+        return [line.partition(",")[2] for line in done.out.splitlines() if line]
+
+    assert offered("swarm show ") == []
+    assert offered("swarm show ", swarm.outside) == []
+    swarm("start")
+    for name, tasks in (("one", ("parse", "print")), ("two", ("parse", "send"))):
+        swarm("submit", str(swarm.plan(name, [swarm.task(task, "exit 9", attempts=1) for task in tasks])))
+        swarm.wait(name, code=1)
+    for _ in ("with a daemon", "without"):
+        assert offered("swarm wait --run ") == ["one", "two"]
+        assert offered("swarm discard t") == ["two"]
+        assert offered("swarm show p") == ["print"]
+        assert offered("swarm show ") == ["one/parse", "print", "two/parse", "send"]
+        assert offered("swarm show two/") == ["two/parse", "two/send"]
+        assert offered("swarm logs --run two ") == ["parse", "send"]
+        assert offered("swarm retry print s") == ["send"]
+        assert offered("swarm retry print p") == []
+        assert offered(f"swarm -C {swarm.top} diff s", swarm.outside) == ["send"]
+        swarm("stop")
