@@ -56,6 +56,12 @@ def _find(argument: str, top: Path) -> Path:
     """Finds the plan file that `argument` means: a file or pipe, a folder that holds one, or the number of a spec folder."""
     from pathlib import Path
 
+    if not argument:  # which would be the folder that we are in, and what lies there nobody named
+        raise UsageError(
+            "The name of the plan is empty.",
+            "Nothing was done.",
+            "say which is meant; a variable in the command may not be set",
+        )
     path = Path(argument)
     if path.is_dir():
         return _plan_in(path)
@@ -93,15 +99,32 @@ def _plan_in(folder: Path) -> Path:
 def check(
     arguments: Iterable[str | Mapping[str, Any]], top: Path, settings: Settings
 ) -> tuple[dict[str, Any], str, int]:
-    """Checks plans, named or as mappings, and runs none; gives the document, the text for people, and the exit code (0 or 2)."""
+    """Checks plans, named or as mappings, and runs none; gives the document, the text for people, and the exit code (0 or 2). Of
+    several one that can't be got at is not valid; raises `UsageError` where it is the only one."""
     from swarm.core import discover, plan
     from swarm.edge import project
 
-    readings = [read(argument, top, settings) for argument in arguments]
+    named = list(arguments)
+    readings = [_read_of_all(argument, len(named), top, settings) for argument in named]
     readings = _held_against(readings, top, settings)
     wanted = any(reading.plan is not None and discover.asks(reading.plan) for _, reading in readings)
     document = plan.check_document(readings, project.look(top) if wanted else None)
     return document, plan.check_text(document), 0 if document["ok"] else 2
+
+
+def _read_of_all(
+    argument: str | Mapping[str, Any], number: int, top: Path, settings: Settings
+) -> tuple[str, Reading]:
+    """Understands one plan of so many; where that is several, what can't be got at keeps nobody from hearing of the others."""
+    from swarm.core.check import Reading
+    from swarm.core.document import Problem
+
+    try:
+        return read(argument, top, settings)
+    except UsageError as error:
+        if number == 1 or not isinstance(argument, str):
+            raise
+        return argument, Reading(None, (Problem("", error.cause),))
 
 
 def _held_against(

@@ -196,6 +196,25 @@ def test_what_is_no_plan_is_refused(swarm: Swarm) -> None:
     assert swarm.status()["runs"] == []
 
 
+def test_a_plan_that_is_not_there_hides_nothing_of_the_others(swarm: Swarm) -> None:
+    """Of several plans each is told of, also where one can't be found; a name that is empty never means the plan that lies here."""
+    (swarm.outside / "broken.toml").write_text('name = "b"\n[[tasks]]\nid = 5\n')
+    (swarm.top / "plan.toml").write_text('name = "here"\n[[tasks]]\nid = "a"\nrun = "true"\n')
+    names = [str(swarm.outside / "broken.toml"), str(swarm.outside / "none.toml"), "", "plan.toml"]
+    document = swarm("check", *names, "--json", code=2).json
+    assert not document["ok"]
+    assert [found["file"] for found in document["plans"]] == names
+    broken, missing, empty, here = document["plans"]
+    assert any("should be text" in error["text"] for error in broken["errors"])
+    assert missing["errors"] == [{"place": "", "text": f"There is no plan {names[1]}."}]
+    assert empty["errors"] == [{"place": "", "text": "The name of the plan is empty."}]
+    assert (here["id"], here["errors"]) == ("here", [])
+    for command in ("check", "run", "submit", "simulate"):
+        assert "The name of the plan is empty." in swarm(command, "", code=2).err
+    assert swarm.status()["runs"] == []
+    (swarm.top / "plan.toml").unlink()
+
+
 def test_a_plan_that_nobody_would_take_has_no_side_effect(swarm: Swarm) -> None:
     """Whatever is wrong with it, run, start --plan and submit end with 2 before a daemon is started or anything is written."""
     cut_off = swarm.outside / "cut.json"

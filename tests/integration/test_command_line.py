@@ -175,6 +175,8 @@ def test_the_help_is_the_same_both_ways(swarm: Swarm) -> None:
         (["scale", "0"], 2, "0"),
         (["--json", "completion", "bash"], 2, "no document"),
         (["run", "nothing.toml"], 2, "There is no plan nothing.toml"),
+        (["run", ""], 2, "The name of the plan is empty"),
+        (["check", ""], 2, "The name of the plan is empty"),
         (["-C", "not-there", "status"], 2, "not-there"),
         (["-C", "not-there", "scale", "3"], 2, "not-there"),
         (["add", "--title", "x"], 2, "--run CMD or --prompt"),
