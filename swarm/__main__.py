@@ -49,13 +49,15 @@ def _prepare_output() -> None:
 def _run(arguments: list[str]) -> int:
     if arguments in (["--help"], ["-h"]):
         from swarm.client.commands import help_text
+        from swarm.client.session import Session
 
-        sys.stdout.write(help_text())
+        Session().out(help_text())
         return 0
     if arguments == ["--version"]:
         from swarm import __version__
+        from swarm.client.session import Session
 
-        sys.stdout.write(f"swarm {__version__}\n")
+        Session().line(f"swarm {__version__}")
         return 0
     if "status" in arguments[:3]:
         from swarm.client import status

@@ -14,13 +14,13 @@ import click
 
 from swarm import __version__
 from swarm.client import commands, failure
-from swarm.client.options import SETTINGS, folders
+from swarm.client.options import SETTINGS, HelpedGroup, folders
 from swarm.client.session import Session
 from swarm.errors import EXIT_OK, SwarmError, UsageError
 from swarm.protocol import printable
 
 
-class Program(click.Group):
+class Program(HelpedGroup):
     """Loads a command's module when the command is given."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's signature)
@@ -53,8 +53,21 @@ class Program(click.Group):
         formatter.write(commands.help_text())
 
 
+def _show_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        Session().line(f"swarm {__version__}")
+        ctx.exit()
+
+
 @click.group("swarm", cls=Program, context_settings=SETTINGS)
-@click.version_option(__version__, message="swarm %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version.",
+)
 @click.option(
     "-C",
     "directories",

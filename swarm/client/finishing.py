@@ -17,6 +17,7 @@ from swarm.client import naming, proposing, render, telling
 from swarm.client.connection import Connection
 from swarm.client.options import (
     SETTINGS,
+    HelpedGroup,
     command,
     ended_by_signals,
     known_tasks,
@@ -206,7 +207,7 @@ def _taken_back(
     return SwarmError(too_late, "The command of [deploy] was not run.", step)
 
 
-@click.group("worktrees", invoke_without_command=True, context_settings=SETTINGS)
+@click.group("worktrees", cls=HelpedGroup, invoke_without_command=True, context_settings=SETTINGS)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document.")
 @click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more about what is done.")

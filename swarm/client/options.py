@@ -29,7 +29,28 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-class Command(click.Command):
+class Helped(click.Command):
+    """A command whose help is written as every result is: a reader that has enough of it, or a full disk, is no fault of ours."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """Gives click's option with a callback of our own."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.callback = _show_help
+        return option
+
+
+def _show_help(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        Session().line(ctx.get_help())
+        ctx.exit()
+
+
+class HelpedGroup(Helped, click.Group):
+    """A group of commands, of which the same holds."""
+
+
+class Command(Helped):
     """A command that lets the global flags stand behind its name too."""
 
     steers = False

@@ -661,18 +661,39 @@ def test_names_and_contents_that_are_no_text(swarm: Swarm) -> None:
     assert applied.returncode == 0, applied.stderr
 
 
+def in_shell(swarm: Swarm, script: str) -> subprocess.CompletedProcess[str]:
+    """Runs a line of shell in the repository; Python writes as it does by itself, by blocks."""
+    environment = {name: value for name, value in swarm.env.items() if name != "PYTHONUNBUFFERED"}
+    return subprocess.run(
+        ["sh", "-c", script], cwd=swarm.top, env=environment, capture_output=True, text=True, check=False
+    )
+
+
 def test_output_that_cannot_be_written(swarm: Swarm) -> None:
     """On a terminal without the characters they are written as escapes; a full disk is told, a closed output is no error."""
     swarm.run(swarm.plan("r", [swarm.task("ü")]))
     assert "\\xfc" in swarm("show", "ü", PYTHONIOENCODING="ascii").out
-    for command, code, said in (("status > /dev/full", 1, "can't be written"), ("status >&-", 0, "")):
-        shell = ["sh", "-c", f"{shlex.join(SWARM)} {command}"]
-        done = subprocess.run(
-            shell, cwd=swarm.top, env=swarm.env, capture_output=True, text=True, check=False
-        )
-        assert (done.returncode, said in done.stderr, "should not" in done.stderr) == (code, True, False), (
-            done.stderr
-        )
+    ways = ((" > /dev/full", 1, "The output can't be written: No space left on device.\n"), (" >&-", 0, ""))
+    for command in ("status", "--help", "--version", "-q --version", "status --help", "worktrees -h"):
+        for way, code, said in ways:
+            done = in_shell(swarm, f"{shlex.join(SWARM)} {command} {way}")
+            assert (done.returncode, done.stderr) == (code, said), command
+
+
+def test_a_reader_that_has_enough_is_no_error(swarm: Swarm) -> None:
+    """Whoever reads help, the version or a result and leaves before all is written ends the command well, without a word."""
+    for command in ("status", "--help", "--version", "-q --version", "status --help", "worktrees -h"):
+        with subprocess.Popen(
+            [*SWARM, *command.split()],
+            cwd=swarm.top,
+            env=swarm.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as reader_gone:
+            assert reader_gone.stdout is not None
+            reader_gone.stdout.close()
+            assert reader_gone.stderr is not None
+            assert (reader_gone.stderr.read(), reader_gone.wait()) == (b"", 0), command
 
 
 @pytest.mark.slow
