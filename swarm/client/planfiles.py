@@ -193,9 +193,12 @@ def check_submission(
 
 def check_write_back(data: bytes, source: str) -> None:
     """Raises `UsageError` where no progress can be written back to a plan file: a native plan holds no states, and a file in a
-    folder that can't be written to is not replaced."""
+    folder that can't be written to is not replaced. What is no valid plan is left to who reads it, and tells all that is wrong."""
     from swarm.core import plan
+    from swarm.core.model import Defaults
 
+    if plan.read(data, source=source, defaults=Defaults()).errors:
+        return
     plan.write_back(data, {}, source=source)
     folder = os.path.dirname(os.path.realpath(source))
     if not os.access(folder, os.W_OK | os.X_OK):

@@ -80,6 +80,14 @@ def test_progress_stands_in_the_file_while_the_run_goes_on(swarm: Swarm) -> None
     assert json.loads(plan.read_text())["kept"] == {"by": ["whom else", 1]}
 
 
+def test_what_is_no_plan_is_told_as_it_is_without_it(swarm: Swarm) -> None:
+    """A file in which something is wrong is refused with what that is, not as one to which nothing can be written back."""
+    broken = swarm.outside / "broken.json"
+    broken.write_text(json.dumps([{"description": "x"}]))
+    told = swarm("run", str(broken), code=2).err
+    assert swarm("run", str(broken), "--write-back", code=2).err == told
+
+
 def test_a_native_plan_holds_no_states(swarm: Swarm) -> None:
     """--write-back with a native plan is wrong usage, told before anything is started."""
     plan = swarm.plan("r", [swarm.task("a")])
