@@ -585,10 +585,17 @@ def _place(place: str, loc: Sequence[int | str]) -> str:
     return inner if not place else f"{place}.{inner}" if inner else place
 
 
+_NOT_IN_JSON = ("inf", "-inf", "nan")  # numbers in TOML and YAML, which `document` has as these texts
+
+
 def _wrong(error: Any) -> str:
     """Says in plain words what pydantic found."""
     kind, value = error["type"], error.get("input")
     given = document.kind_of(value)
+    if isinstance(value, float):
+        given = str(value)
+    if kind == "float_type" and value in _NOT_IN_JSON:
+        return f"should be a finite number, not {value}"
     if kind == "missing":
         return "is missing"
     if kind == "list_type" and isinstance(value, str):

@@ -263,6 +263,24 @@ def test_toml_errors_have_line_and_column() -> None:
     assert "not valid TOML" in problem.text
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("timeout_s", "inf", "should be a finite number, not inf"),
+        ("timeout_s", "nan", "should be a finite number, not nan"),
+        ("timeout_s", '"ten"', "should be a number, not text"),
+        ("priority", "1.5", "should be a whole number, not 1.5"),
+        ("attempts", '"inf"', "should be a whole number, not text"),
+    ],
+)
+def test_a_number_that_is_none_of_the_wanted_kind_is_told_as_it_stands(
+    key: str, value: str, text: str
+) -> None:
+    """What is refused is told as who wrote the plan sees it: `inf` is no text, and 1.5 no less a number for not being whole."""
+    found = read(f'[[tasks]]\nid = "a"\nrun = "true"\n{key} = {value}\n')
+    assert errors(found) == {f"tasks[0].{key}": text}
+
+
 def test_no_tasks_and_wrong_lists() -> None:
     """A plan without tasks, or with something else where the tasks should be, is refused."""
     assert errors(read_json({"name": "x", "tasks": []})) == {"tasks": "the plan has no tasks"}
