@@ -155,6 +155,7 @@ def _fell_due(turn: Turn, run: Run, due: Deadline) -> None:
 
 
 def _clock_set(turn: Turn, event: m.ClockSet) -> None:
+    turn.swarm.ahead_s += event.by_s
     clock_moved(turn.swarm, event.by_s)
 
 
@@ -164,7 +165,9 @@ def _daemon_started(turn: Turn, event: m.DaemonStarted) -> None:
             f"its daemon decided by rules {event.rules}, and this version decides by {m.RULES}"
         )
     swarm = turn.swarm
-    if event.at < swarm.last_at:  # the clock was set back, or the machine woke up, while no daemon ran
+    if (
+        event.at < swarm.last_at
+    ):  # the clock was set back while no daemon ran, and the machine has booted since
         clock_moved(swarm, event.at - swarm.last_at)
     roles_before, swarm.limits = swarm.limits.roles, event.limits
     ownership.limits_changed(swarm, roles_before)
@@ -172,6 +175,7 @@ def _daemon_started(turn: Turn, event: m.DaemonStarted) -> None:
     swarm.move_to(event.top or swarm.top)
     swarm.version, swarm.pid, swarm.started_at = event.version, event.pid, event.at
     swarm.sandbox, swarm.sandbox_why = event.sandbox, event.sandbox_why
+    swarm.boot, swarm.ahead_s = event.boot, event.ahead_s
     swarm.stopping, swarm.stop_grace_s = False, None
     swarm.measuring, swarm.readings, swarm.measured_at, swarm.blind = None, None, float("-inf"), ""
     swarm.ramp = admission.Ramp()

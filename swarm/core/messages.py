@@ -62,7 +62,8 @@ class DaemonStarted(Event):
     """A daemon took over; the limits it decides by are recorded so that a replay decides alike. `top` is the checkout that it works
     beside: where that is another than before, the repository was moved, and what was recorded below it went along. `sandbox` is
     what workers are shut in by, `sandbox_why` why that is not more. `rules` are those that it decided by; nothing said: those of a
-    version from before there was a first release."""
+    version from before there was a first release. `ahead_s` is by how many seconds its clock is ahead of the time that passed since
+    this `boot` of the machine, which the kernel has a name for: the next daemon sees by it whether the clock was set meanwhile."""
 
     version: str
     pid: int
@@ -71,6 +72,8 @@ class DaemonStarted(Event):
     top: str = ""
     sandbox: str = ""
     sandbox_why: str = ""
+    boot: str = ""
+    ahead_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +100,7 @@ class Reclaimed(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClockSet(Event):
     """The clock was set, or stood still for us as a laptop sleeps: since the last event it went on by `by_s` seconds more than time
-    passed here (less, where it was set back)."""
+    passed here (less, where it was set back). Where that was while no daemon ran, it comes before the next `DaemonStarted`."""
 
     by_s: float
 

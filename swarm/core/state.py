@@ -55,7 +55,8 @@ class Swarm:
     them is suspended, thawed or ended. `blind` says why the last look at the machine saw nothing, `verify_waits` that one more
     candidate would be verified if the machine had room. `holds` says which agents start nothing, or little, and why; `trials` what
     their first workers showed. `spent_today` is what workers that ended on the day `spent_on` have cost. `last_at` is the time of
-    the last event, `lessons` what runs taught, the one met last at the end.
+    the last event, `lessons` what runs taught, the one met last at the end. `ahead_s` is by how much the clock is ahead of the
+    time that has passed in this `boot` of the machine.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -95,6 +96,8 @@ class Swarm:
     sandbox_why: str = ""
     pid: int = 0
     started_at: float = 0.0
+    boot: str = ""
+    ahead_s: float = 0.0
     last_at: float = float("-inf")
 
     def here(self, path: str, top: str) -> str:

@@ -100,7 +100,8 @@ class Coordinator:
         # The deadline that the timer is for, and the clock that it was set by.
         self._timer_at: tuple[float | None, float] | None = None
         self._wall = wall
-        self._ahead = wall() - time.monotonic()  # by how much the wall clock is ahead of the time that passes
+        # By how much the wall clock is ahead of the time that has passed since the machine booted.
+        self.ahead_s = wall() - time.monotonic()
         self._clock = threading.Lock()
         self._recent: deque[Record] = deque(maxlen=RECENT)
         self._last_at = 0.0
@@ -121,11 +122,11 @@ class Coordinator:
         """
         with self._clock:
             at = self._wall()
-            by_s = at - time.monotonic() - self._ahead
+            by_s = at - time.monotonic() - self.ahead_s
             if abs(by_s) < CLOCK_SET_S:
                 self._last_at = max(self._last_at, at)
                 return self._last_at
-            self._ahead += by_s
+            self.ahead_s += by_s
             self._last_at = at
             self._inbox.append((m.ClockSet(at=at, by_s=by_s), None))
         _log.warning("clock.set", by_s=round(by_s, 3))
@@ -168,11 +169,17 @@ class Coordinator:
 
     # --- the loop
 
-    def begin(self, event: m.Event) -> None:
+    def begin(self, started: m.DaemonStarted) -> None:
         """Takes the first event in, before the loop turns, and has everything carried out that is outstanding then: what a crash
-        interrupted and what the event brings are one list."""
-        turn = machine.step(self.swarm, event)
-        self.seq = self.journal.append(_records(event, turn))
+        interrupted and what the event brings are one list. Before it comes that the clock was set, where it was since the last
+        daemon."""
+        events: list[m.Event] = [started]
+        by_s = started.ahead_s - self.swarm.ahead_s
+        if started.boot and started.boot == self.swarm.boot and abs(by_s) >= CLOCK_SET_S:
+            _log.warning("clock.set", by_s=round(by_s, 3))
+            events.insert(0, m.ClockSet(at=started.at, by_s=by_s))
+        records = [each for event in events for each in _records(event, machine.step(self.swarm, event))]
+        self.seq = self.journal.append(records)
         self._recent.clear()
         self.start(pending_commands(self.swarm))
 
@@ -290,19 +297,21 @@ class Coordinator:
 
     def _set_timer(self) -> None:
         due = next_deadline(self.swarm)
-        if (due, self._ahead) == self._timer_at:
+        if (due, self.ahead_s) == self._timer_at:
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer_at, self._timer = (due, self._ahead), None
+        self._timer_at, self._timer = (due, self.ahead_s), None
         if due is not None:
-            passes_s = due - self._ahead - time.monotonic()
+            passes_s = due - self.ahead_s - time.monotonic()
             self._timer = self._loop.call_later(max(0.0, passes_s), self._fell_due, due)
 
     def _fell_due(self, due: float) -> None:
         self._timer_at = self._timer = None
-        before, at = self._ahead, self.now()
-        self.post(m.Ticked(at=max(due, at) if self._ahead == before else at))  # a timer may be a little early
+        before, at = self.ahead_s, self.now()
+        self.post(
+            m.Ticked(at=max(due, at) if self.ahead_s == before else at)
+        )  # a timer may be a little early
 
     # --- telling others
 

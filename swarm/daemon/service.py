@@ -400,6 +400,8 @@ def _begin(coordinator: Coordinator, edges: Edges) -> None:
             top=str(edges.repository.working_top()),
             sandbox=shut_in.name,
             sandbox_why="; ".join(filter(None, (shut_in.why, suite_rooms.weaker(shut_in, settings)))),
+            boot=process.boot_id(),
+            ahead_s=coordinator.ahead_s,
         )
     )
     if not shut_in.shuts_in:

@@ -40,10 +40,20 @@ class World:
         return sum(isinstance(command, kind) for command in self.done)
 
 
+def started(coordinator: Coordinator, boot: str = "this") -> m.DaemonStarted:
+    """Gives the first event of a daemon in a boot of the machine."""
+    about: dict[str, Any] = {
+        "limits": Limits(ramp_per_s=1000.0),
+        "rules": m.RULES,
+        "boot": boot,
+        "ahead_s": coordinator.ahead_s,
+    }
+    return m.DaemonStarted(at=coordinator.now(), version="1", pid=1, **about)
+
+
 async def _a_worker_that_runs(world: World, timeout_s: float) -> asyncio.Task[None]:
     coordinator = world.coordinator
-    limits = Limits(ramp_per_s=1000.0)
-    coordinator.begin(m.DaemonStarted(at=coordinator.now(), version="1", pid=1, limits=limits, rules=m.RULES))
+    coordinator.begin(started(coordinator))
     turning = asyncio.create_task(coordinator.run())
     plan = a_plan(a_task("a", timeout_s=timeout_s), a_task("b"))
     await coordinator.ask(submitted(plan, at=coordinator.now()))
@@ -109,5 +119,33 @@ def test_a_clock_that_is_being_corrected_never_goes_back(tmp_path: Path) -> None
             world.set_by_s = -1.0
             assert world.coordinator.now() >= before
             assert not world.coordinator._inbox
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(("boot", "noticed"), [("this", True), ("next", False)])
+@pytest.mark.parametrize("by_s", [-7200.0, 7200.0])
+def test_a_clock_that_is_set_while_no_daemon_runs_ends_no_worker(
+    tmp_path: Path, by_s: float, boot: str, noticed: bool
+) -> None:
+    """The next daemon tells it by the time that has passed since the machine has booted; after another boot that can't be told, and
+    no worker lives."""
+
+    async def story() -> None:
+        with Journal.open(tmp_path / "journal.sqlite") as journal:
+            journal.begin_epoch()
+            world = World(journal)
+            (await _a_worker_that_runs(world, 60.0)).cancel()
+            swarm = world.coordinator.swarm
+            [before] = [due.at for due in swarm.deadlines if due.kind == "timeout"]
+            second = Coordinator(swarm, journal, world.done.append, wall=lambda: time.time() + by_s)
+            second.begin(started(second, boot))
+            assert world.wanted(cmd.EndWorker) == 0
+            told = [row.data["by_s"] for row in journal.read() if row.data["type"] == "ClockSet"]
+            assert told == ([pytest.approx(by_s, abs=2)] if noticed else [])
+            if noticed:
+                [after] = [due.at for due in swarm.deadlines if due.kind == "timeout"]
+                assert after - before == pytest.approx(by_s, abs=2)
+            assert second.ahead_s == swarm.ahead_s
 
     asyncio.run(story())
