@@ -247,7 +247,8 @@ def _bottleneck(document: Mapping[str, Any], workers: int) -> str:
     kind, took = max(path["time"].items(), key=lambda each: each[1])
     longest = max(path["links"], key=lambda link: link["time"].get(kind, 0.0))
     share = round(100 * took / (sum(path["time"].values()) or 1.0))
-    text = f"{share} % of the way to the last landing was {_WORDS[kind]}, most of it for {longest['task']}."
+    part = "most of it" if 2 * longest["time"].get(kind, 0.0) > took else "longest"
+    text = f"{share} % of the way to the last landing was {_WORDS[kind]}, {part} for {longest['task']}."
     held_up = {kind: document["time"].get(kind, 0.0) for kind in _HELD_UP}
     most = max(held_up, key=lambda kind: held_up[kind])
     if held_up[most] > document["speed"]["wall_s"] / 4:

@@ -26,6 +26,7 @@ from swarm.core import messages as m
 from swarm.core import suites
 from swarm.core.model import Reason, Suite, staging_branch
 from swarm.core.places import Places
+from swarm.core.state import some
 from swarm.crashpoints import crash_at
 from swarm.daemon.verification import Verifier, finish_key
 from swarm.dataclass import dataclass
@@ -409,7 +410,7 @@ class Finisher:
                 "filter", f"{checkout}: {of_filter[0]}", about | {"exit_code": 1, "next_step": step}
             )
         if "not uptodate" in why and (hidden := self._hidden(checkout, outlook)):
-            text = f"{checkout} has changes of its own in {', '.join(list(hidden)[:5])}, which git was told not to look at"
+            text = f"{checkout} has changes of its own in {some(hidden)}, which git was told not to look at"
             step = f"{_have_looked_at(checkout, hidden)}, then commit or stash what is changed there; then swarm finish again"
             return Reason("dirty", text, about | {"paths": list(hidden)[:100], "next_step": step})
         fitting = _step_after(checkout, why)
@@ -476,11 +477,11 @@ def conflict_reason(target: str, outlook: Outlook) -> Reason:
     """Says that staging does not merge into the target, and where; of what git would merge also why it is left to a person."""
     paths, over = list(outlook.conflict), list(outlook.passed_over)
     plain = [path for path in paths if path not in outlook.passed_over]
-    told = [f"staging conflicts with {target} in {', '.join(plain[:5])}"] if plain else []
+    told = [f"staging conflicts with {target} in {some(plain)}"] if plain else []
     if over:
-        by = f" ({', '.join(outlook.passers[:5])})" if outlook.passers else ""
+        by = f" ({some(outlook.passers)})" if outlook.passers else ""
         told.append(
-            f"{target} changed {', '.join(over[:5])} by a commit of its own, while staging changed it there and back{by}: "
+            f"{target} changed {some(over)} by a commit of its own, while staging changed it there and back{by}: "
             f"a merge would keep what {target} has without a word"
         )
     return Reason("conflict", "; ".join(told), {"exit_code": 4, "paths": paths, "passed_over": over})
@@ -523,7 +524,7 @@ def _met(checkout: Path, folder: str, paths: Iterable[str]) -> Iterator[str]:
 
 def _submodules_in_the_way(checkout: Path, paths: Sequence[str]) -> Reason:
     """Says that submodules would go with all that is only in them, and how to take them out."""
-    text = f"{checkout} has a submodule in {', '.join(paths[:5])}, where something else comes: what is only there would go too"
+    text = f"{checkout} has a submodule in {some(paths)}, where something else comes: what is only there would go too"
     gone = shlex.join(["git", "-C", str(checkout), "submodule", "deinit", *paths[:5]])
     step = f"move it away, or {gone}, which removes ignored files in it; then swarm finish again"
     about = {"exit_code": 4, "paths": [*paths[:100]], "checkout": str(checkout), "next_step": step}
@@ -543,7 +544,7 @@ def _in_the_way(checkout: Path, theirs: Mapping[str, str]) -> Reason:
             f"move {', '.join(lone[:5])} out of the way there: git tracks none of it" if lone else "",
         ]
         step = f"{', and '.join(filter(None, steps))}; then swarm finish again"
-    text = f"{checkout} {what} in {', '.join(paths[:5])}"
+    text = f"{checkout} {what} in {some(paths)}"
     about = {"exit_code": 4, "paths": paths[:100], "checkout": str(checkout), "next_step": step}
     return Reason("dirty", text, about)
 
@@ -589,7 +590,7 @@ def _with_left(reason: Reason, left: Sequence[tuple[Move, Sequence[str]]]) -> Re
     """Adds to a reason what of the files that had been moved is not as it was before."""
     told, steps = [], []
     for move, paths in left:
-        named = ", ".join(paths[:5]) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
+        named = some(paths)
         told.append(
             f"in {move.top} not put back, since it was changed meanwhile or can't be written: {named}"
         )

@@ -17,6 +17,7 @@ from swarm.core import messages as m
 from swarm.core.graph import shown
 from swarm.core.model import PhaseSpec, PlanSpec, Suite, TaskState, staging_branch
 from swarm.core.run import Run
+from swarm.core.state import some
 from swarm.daemon import intake
 from swarm.daemon.closing import look_at_staging
 from swarm.daemon.coordinator import Coordinator
@@ -132,7 +133,7 @@ class Submitter:
         missing = {path for each in made for path in each.read(ahead)}
         if missing:
             raise Refused(
-                f"{branch} has changes of {', '.join(sorted(missing)[:5])} that are not on staging of run {run.id}.",
+                f"{branch} has changes of {some(sorted(missing))} that are not on staging of run {run.id}.",
                 "Nothing was submitted: tasks start from staging, and would be made from what is there.",
                 f"{await asyncio.to_thread(lambda: _merging(self.edges, run))}, then the same command again",
             )

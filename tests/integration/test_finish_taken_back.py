@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from swarm.core.model import Reason
-from swarm.daemon.finishing import STOPPED, TAKEN_BACK, Grip
+from swarm.daemon.finishing import STOPPED, TAKEN_BACK, Grip, Outlook, conflict_reason
 
 
 async def _suites(began: asyncio.Event, ended: list[str]) -> Reason | None:
@@ -68,3 +68,11 @@ def test_a_daemon_that_ends_is_nobody_who_takes_it_back() -> None:
         assert grip.why is None
 
     asyncio.run(end())
+
+
+def test_of_many_paths_in_conflict_it_is_said_how_many() -> None:
+    """Five are named, and of the rest their number; all of them are in the facts."""
+    paths = tuple(f"f{n}" for n in range(1500))
+    reason = conflict_reason("main", Outlook("a", "b", paths, conflict=paths))
+    assert reason.text == "staging conflicts with main in f0, f1, f2, f3, f4 and 1495 more"
+    assert reason.facts["paths"] == list(paths)

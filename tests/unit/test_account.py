@@ -487,6 +487,20 @@ def test_a_wait_that_the_worker_asked_for_is_for_no_slot() -> None:
     )
 
 
+def test_the_longest_of_many_is_not_most_of_them() -> None:
+    """Of three tasks one after the other the longest is named as that; one that took more than the others together took most."""
+    for took, part in ((40.0, "longest"), (100.0, "most of it")):
+        story, at = Story(a_task("a"), a_task("b", needs=["a"]), a_task("c", needs=["b"])), 0.0
+        for task, seconds in (("a", 30.0), ("b", took), ("c", 30.0)):
+            story.starts(task, at)
+            at += seconds
+            story.exits(task, at)
+            story.lands(task, at, verified=())
+        assert told(story.records)["bottleneck"].startswith(
+            f"100 % of the way to the last landing was work, {part} for b."
+        )
+
+
 def test_slots_are_blamed_only_while_all_are_taken() -> None:
     """A start that comes late though a slot is free waited for no slot, in whichever run the workers are that take them."""
     story = Story(*(a_task(name) for name in "abc"))
