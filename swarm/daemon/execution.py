@@ -13,6 +13,7 @@ whether the work is done. Paths, names and limits come from the command or from 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
@@ -161,6 +162,7 @@ class Execution:
         try:
             event = work(command)
         except BaseException as error:
+            self._mend(command, error)
             event = self._failed(command, error)
         finally:
             run = self._under_way.pop(number)
@@ -169,6 +171,15 @@ class Execution:
             # Else nobody waits for it, and waking the loop costs more than all this.
             if run in self._discarding:
                 self.loop.call_soon_threadsafe(self._one_ended.set)
+
+    def _mend(self, command: cmd.Command, error: BaseException) -> None:
+        """Brings back what may be missing in the user's repository of the landings on which a worktree stands: `gc --prune=now`
+        takes what was copied there and is not on the branch yet. The next try then finds it."""
+        match command:
+            case cmd.TakeWorktree(base=commit) | cmd.Collect(base=commit) | cmd.Follow(commit=commit):
+                if isinstance(error, git.GitError):
+                    with contextlib.suppress(SwarmError, OSError):
+                        self.edges.landing.mend(command.run, commit)
 
     def make_ready(self, next_base: Callable[[], str | None]) -> None:
         """Has a worktree made ready for the next start, where there is nothing else to do; called when all is taken in."""

@@ -500,6 +500,21 @@ def test_gc_and_tidying_by_hand_lose_nothing(swarm: Swarm) -> None:
     assert swarm.content("tidy", "out-first") == "first\n"
 
 
+def test_what_gc_took_of_a_landing_while_it_was_published_is_brought_back_for_who_stands_on_it(
+    swarm: Swarm,
+) -> None:
+    """A `gc --prune=now` between the copying of a landing and the move of its branch leaves staging without some of its objects:
+    the attempt that began there is collected all the same, and no attempt is used up."""
+    up(swarm, "short", swarm.task("second", needs=["first"], gate="go"))
+    tree = git(swarm.top, "rev-parse", "swarm/short/staging^{tree}")
+    (common_dir(swarm.top) / "objects" / tree[:2] / tree[2:]).unlink()
+    swarm.open("go")
+    run = swarm.wait("short")
+    assert len(task_of(run, "second")["attempts"]) == 1
+    swarm.check_landed(run)
+    git(swarm.top, "fsck", "--connectivity-only", "--no-dangling")
+
+
 def test_a_landing_repository_that_was_deleted_is_founded_again(swarm: Swarm) -> None:
     """Without its landing repository a run goes on from what is in the user's repository: nothing landed is lost or lands twice."""
     up(swarm, "found", swarm.task("staging", gate="go"))
