@@ -235,8 +235,10 @@ def _kept(repository: git.Repository, settings: Settings) -> Iterator[Check]:
             else ""
         )
         yield Check("recovery refs", "warn" if near else "ok", text, remedy)
-    aside = [path for path in (Path(root) / ground.POOL / ".kept").glob("*") if path.is_dir()]
-    for path in aside:
+    kept = Path(root) / ground.POOL / ".kept"
+    for path in (note.with_suffix("") for note in sorted(kept.glob("*.txt"))):  # each has a note
+        if not path.is_dir():
+            continue
         yield Check(
             "set aside",
             "warn",

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from typing import Any
 
+from swarm.edge.saved import Aside, Owner
 from tests.conftest import git
 from tests.e2e.driver import Swarm, common_dir
 
@@ -59,6 +60,22 @@ def test_a_damaged_journal_and_stale_things_are_seen(swarm: Swarm) -> None:
     assert checks(swarm, code=1)["journal"]["state"] == "bad"
     shutil.move(kept, state / "journal.sqlite")
     swarm.left_broken = {"I13"}  # nobody has looked after the worktrees since
+
+
+def test_what_was_set_aside_is_told_of_once_and_no_longer_than_it_lies_there(swarm: Swarm) -> None:
+    """Of work that was set aside, with its git folder, there is one line, with a note that is there; of our own
+    folder there none."""
+    (swarm.outside / "work").mkdir()
+    (swarm.outside / "git").mkdir()
+    kept = swarm.top / ".worktrees" / "pool" / ".kept"
+    aside = Aside(kept, common_dir(swarm.top))
+    place = aside.put(swarm.outside / "work", Owner("r", "a", 1), "why", git_folder=swarm.outside / "git")
+    told = [each for each in swarm("doctor", "--json").json["checks"] if each["name"] == "set aside"]
+    assert [each["text"] for each in told] == [f"{place} could not be saved and was kept whole"]
+    assert f"{place}.txt" in told[0]["remedy"]
+    shutil.rmtree(place)
+    assert "set aside" not in checks(swarm)
+    shutil.rmtree(swarm.top / ".worktrees")
 
 
 def test_a_link_to_the_worktrees_is_told_of_while_git_shows_it(swarm: Swarm) -> None:
