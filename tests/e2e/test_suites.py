@@ -175,7 +175,10 @@ def test_a_suite_that_deletes_its_worktree_fails_and_the_queue_goes_on(swarm: Sw
         assert code_of(run, name) == "verify_failed"
         for suite in task_of(run, name)["attempts"][0]["suites"]:
             assert suite["changed"][0] == "README.md"
-            assert "its worktree was deleted or moved away while it ran" in suite["note"]
+            told = ["its worktree was deleted or moved away while it ran"]
+            if name == "beside":  # run again, the one may be done with it before the other has begun
+                told.append("its worktree had been deleted or moved away by a suite beside it")
+            assert any(each in suite["note"] for each in told), suite["note"]
 
 
 def test_what_a_suite_does_with_git_is_its_own(swarm: Swarm) -> None:
