@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,6 +48,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def _sealed(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """No setting of the machine, of the user or of an outer swarm reaches a test."""
+    _seal(monkeypatch, tmp_path_factory)
+
+
+def _seal(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     for name in list(os.environ):
         if name.startswith(("GIT_", "SWARM_")) and not name.startswith("SWARM_WALK"):
             monkeypatch.delenv(name)
@@ -78,20 +83,31 @@ def git(cwd: Path, *args: str, check: bool = True) -> str:
     return done.stdout.removesuffix("\n")
 
 
+@pytest.fixture(scope="session")
+def _repo_to_copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `repo` is a copy of: a thousand tests would each start six gits to make it."""
+    top = tmp_path_factory.mktemp("copied") / "repo"
+    top.mkdir()
+    with pytest.MonkeyPatch.context() as patched:
+        _seal(patched, tmp_path_factory)
+        git(top, "init", "-q", "-b", "main")
+        git(top, "config", "user.name", "Ada")
+        git(top, "config", "user.email", "ada@example.org")
+        (top / "src").mkdir()
+        (top / "README.md").write_text("# A project\n")
+        (top / "src" / "a.py").write_text("".join(f"line {n}\n" for n in range(20)))
+        (top / "src" / "b.py").write_text("b = 1\n")
+        git(top, "add", "-A")
+        git(top, "commit", "-q", "-m", "first")
+    return top
+
+
 @pytest.fixture
-def repo(tmp_path: Path) -> Path:
+def repo(tmp_path: Path, _repo_to_copy: Path) -> Path:
     """A repository on branch main with one commit of three files."""
     top = tmp_path / "repo"
-    top.mkdir()
-    git(top, "init", "-q", "-b", "main")
-    git(top, "config", "user.name", "Ada")
-    git(top, "config", "user.email", "ada@example.org")
-    (top / "src").mkdir()
-    (top / "README.md").write_text("# A project\n")
-    (top / "src" / "a.py").write_text("".join(f"line {n}\n" for n in range(20)))
-    (top / "src" / "b.py").write_text("b = 1\n")
-    git(top, "add", "-A")
-    git(top, "commit", "-q", "-m", "first")
+    shutil.copytree(_repo_to_copy, top)
+    git(top, "update-index", "--refresh")  # which the copied index does not know as the files it is of
     return top
 
 

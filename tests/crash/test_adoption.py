@@ -67,7 +67,7 @@ def test_eight_workers_find_their_next_daemon(swarm: Swarm) -> None:
         assert git(swarm.top, "show", f"swarm/r/task/{name}/1:half-{name}") == "half"
 
 
-@pytest.mark.parametrize("beside", ["with a daemon", "without one"])
+@pytest.mark.parametrize("beside", [pytest.param("with a daemon", marks=pytest.mark.slow), "without one"])
 def test_a_worker_without_its_launcher(swarm: Swarm, beside: str) -> None:
     """A worker whose launcher was killed has nobody who will write down how it ends: it is ended and counts as lost, its work is
     kept, and never do two attempts of a task run at once."""
@@ -87,6 +87,7 @@ def test_a_worker_without_its_launcher(swarm: Swarm, beside: str) -> None:
     assert git(swarm.top, "show", "swarm/r/task/a/1:half") == "half"
 
 
+@pytest.mark.slow
 def test_a_worker_whose_start_cannot_be_repeated_is_taken_over(swarm: Swarm) -> None:
     """A worker whose daemon was killed before it could say that it had started it is taken over by the next one, which asks for
     nothing that a start needs: it runs once, though the prompt can't be written any more."""
@@ -103,6 +104,7 @@ def test_a_worker_whose_start_cannot_be_repeated_is_taken_over(swarm: Swarm) -> 
     assert swarm.starts() == ["t"]
 
 
+@pytest.mark.slow
 def test_an_attempt_whose_start_fails_behind_its_worker_ends_with_it(swarm: Swarm) -> None:
     """Cancelled while the daemon can't get hold of a worker that it has started, an attempt is not over before that has ended, and
     what it did is kept."""
@@ -117,6 +119,7 @@ def test_an_attempt_whose_start_fails_behind_its_worker_ends_with_it(swarm: Swar
     assert git(swarm.top, "show", f"{attempt['branch']}:out-t") == "t"
 
 
+@pytest.mark.slow
 def test_an_upgrade_takes_over_the_workers(swarm: Swarm) -> None:
     """`stop --leave-workers`, another version in another place, `start`: workers and suites go on under the new one, nothing runs
     twice, and status tells the new version."""
@@ -199,6 +202,7 @@ def test_a_suite_that_died_without_its_daemon_runs_again(swarm: Swarm) -> None:
     assert swarm.starts() == ["a"]
 
 
+@pytest.mark.slow
 def test_a_daemon_that_stood_still_is_still_the_one(swarm: Swarm) -> None:
     """While a daemon is stopped (SIGSTOP) a start says so and starts no other; continued, it goes on as before."""
     at_work(swarm, swarm.task("a", gate="a"))

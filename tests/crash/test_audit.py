@@ -535,7 +535,9 @@ DOUBTED: dict[str, Callable[[Planted], None]] = {
 }
 
 
-@pytest.mark.parametrize("damage", DOUBTED)
+@pytest.mark.parametrize(
+    "damage", [pytest.param(each, marks=[] if each == "cut" else [pytest.mark.slow]) for each in DOUBTED]
+)
 def test_nothing_is_said_to_be_nobodys_beside_a_doubted_journal(planted: Planted, damage: str) -> None:
     """I18: where the journal is damaged or lacks something, the audit does not look for what it does not know, and says so; it
     names one way to have the journal back, and none to remove anything. A run is not said to be unknown."""
@@ -550,6 +552,7 @@ def test_nothing_is_said_to_be_nobodys_beside_a_doubted_journal(planted: Planted
     planted.swarm("audit", "--run", RUN, code=1)
 
 
+@pytest.mark.slow
 def test_who_only_reads_beside_an_older_journal_says_so(planted: Planted) -> None:
     """Status, show, wait, finish and discard end with 1 and say how the journal is had back; to the doctor it is bad."""
     older_beside_its_transcript(planted, 0)

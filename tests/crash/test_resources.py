@@ -65,6 +65,7 @@ def test_the_disk_of_the_repository_fills_up(repo: Path, swarm_in: Callable[...,
         swarm.end()
 
 
+@pytest.mark.slow
 def test_a_change_is_refused_while_nothing_can_be_remembered(
     repo: Path, swarm_in: Callable[..., Swarm]
 ) -> None:
@@ -100,7 +101,7 @@ def test_a_change_is_refused_while_nothing_can_be_remembered(
     "how",
     [
         pytest.param("--leave-workers", marks=pytest.mark.slow),
-        "--now",
+        pytest.param("--now", marks=pytest.mark.slow),
         pytest.param("--drain", marks=pytest.mark.slow),
         "a signal",
     ],
@@ -151,6 +152,7 @@ def test_worktrees_on_a_full_disk_wait_for_room(repo: Path, swarm_in: Callable[.
         swarm.end()
 
 
+@pytest.mark.slow
 def test_a_worker_that_fails_on_a_full_disk_pays_nothing(repo: Path, swarm_in: Callable[..., Swarm]) -> None:
     """A worker that fails while its disk is full loses nothing that it wrote, and is tried again as an attempt that its task has
     not paid for."""
@@ -174,6 +176,7 @@ def test_a_worker_that_fails_on_a_full_disk_pays_nothing(repo: Path, swarm_in: C
         swarm.end()
 
 
+@pytest.mark.slow
 def test_a_read_only_repository(repo: Path, swarm_in: Callable[..., Swarm], tmp_path: Path) -> None:
     """On a file system that can't be written, whatever has to write says so in one sentence and ends with 1; what can be read is
     told, by the doctor too."""
@@ -262,6 +265,7 @@ def test_a_journal_that_the_disk_did_not_take_ends_the_daemon(swarm: Swarm) -> N
     assert "failed" not in swarm.status()["daemon"]
 
 
+@pytest.mark.slow
 def test_a_start_whose_journal_the_disk_does_not_take_says_so(swarm: Swarm) -> None:
     """Where the first sync of a start fails already it ends with 1 and says which file, what follows and what to do."""
     need_to_trace()

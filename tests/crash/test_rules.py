@@ -21,6 +21,7 @@ def killed_at(swarm: Swarm, point: str, *command: str) -> None:
     asked.kill()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_in_its_preparation_is_no_breach(swarm: Swarm) -> None:
     """A daemon that was killed between making a staging worktree and saying so leaves one that `swarm audit` accounts for, and the
     next daemon goes on with."""
@@ -34,7 +35,15 @@ def test_a_run_that_was_killed_in_its_preparation_is_no_breach(swarm: Swarm) -> 
     swarm("audit")
 
 
-@pytest.mark.parametrize("point", ["finish.carried", "finish.noted", "finish.files", "finish.moved"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        "finish.carried",
+        pytest.param("finish.noted", marks=pytest.mark.slow),
+        pytest.param("finish.files", marks=pytest.mark.slow),
+        "finish.moved",
+    ],
+)
 def test_a_killed_finish_is_completed(swarm: Swarm, point: str) -> None:
     """A finish whose daemon was killed is completed by the next one, by itself: files that were moved before the branch are not
     the user's edits."""
@@ -77,6 +86,7 @@ def test_a_finish_that_was_killed_where_it_failed_is_put_back(swarm: Swarm) -> N
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_a_killed_finish_keeps_what_was_edited_since(swarm: Swarm) -> None:
     """What the user made of the files of a finish that was killed on the way is theirs: it is named, the others are put back, and
     main stays."""
@@ -94,6 +104,7 @@ def test_a_killed_finish_keeps_what_was_edited_since(swarm: Swarm) -> None:
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_a_finish_keeps_what_is_staged_and_edited_again(swarm: Swarm) -> None:
     """A file that is as on staging while another version of it is staged stops a finish: that version is nowhere else."""
     swarm.run(swarm.plan("r", [swarm.task("t", "echo new > new", claims=["new"])]))
@@ -120,6 +131,7 @@ def test_a_finish_that_fails_midway_leaves_the_checkout_as_it_was(swarm: Swarm) 
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_a_worktree_that_could_not_be_given_back_is_given_back(swarm: Swarm) -> None:
     """An error while a worktree is given back leaves it leased to nobody in the end."""
     swarm("start", SWARM_CRASH="give-back.saved:raise:1")

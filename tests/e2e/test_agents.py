@@ -6,6 +6,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import git
 from tests.e2e.driver import Swarm
 
@@ -116,6 +118,7 @@ def test_an_agent_may_be_a_program_of_the_repository(swarm: Swarm) -> None:
     assert "mine       usable" in swarm("agents").out
 
 
+@pytest.mark.slow
 def test_an_agent_that_cannot_be_used_is_refused_with_the_reason(swarm: Swarm) -> None:
     """Neither a missing program nor a missing key is found out by a worker: the plan is refused, and swarm agents says the same."""
     swarm.env |= {"HOME": str(swarm.outside), "PATH": "/usr/bin:/bin"}

@@ -139,6 +139,7 @@ def test_what_a_person_commits_while_no_daemon_runs_is_found_at_the_start(swarm:
     swarm.wait_for_follow("down")
 
 
+@pytest.mark.slow
 def test_finish_lands_first_what_a_person_committed(swarm: Swarm) -> None:
     """`finish`, and its preview, take in commits made by hand first, so that nothing is left behind; also a commit that comes right
     after another one has landed, while staging is still watched for that."""
@@ -459,6 +460,7 @@ def test_a_repository_that_was_moved_goes_on_where_it_is(swarm: Swarm, repo: Pat
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_workers_that_were_left_running_go_along_with_a_move(
     swarm: Swarm, repo: Path, tmp_path: Path
 ) -> None:
@@ -500,6 +502,7 @@ def test_gc_and_tidying_by_hand_lose_nothing(swarm: Swarm) -> None:
     assert swarm.content("tidy", "out-first") == "first\n"
 
 
+@pytest.mark.slow
 def test_what_gc_took_of_a_landing_while_it_was_published_is_brought_back_for_who_stands_on_it(
     swarm: Swarm,
 ) -> None:

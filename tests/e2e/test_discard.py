@@ -141,6 +141,7 @@ def made_on(swarm: Swarm, commit: str) -> str:
     return git(swarm.top, "commit-tree", f"{commit}^{{tree}}", "-p", commit, "-m", "mine")
 
 
+@pytest.mark.slow
 def test_work_that_is_on_another_branch_is_not_held(swarm: Swarm) -> None:
     """What a person has put on a branch of their own, or finished, is not asked for again."""
     failing = swarm.task("kept", "echo x > kept; exit 1", claims=["kept"], attempts=1)
@@ -169,6 +170,7 @@ def test_a_run_that_is_at_work_is_ended_first(swarm: Swarm) -> None:
     swarm.check_landed(swarm.wait("r"))
 
 
+@pytest.mark.slow
 def test_a_branch_that_is_checked_out_elsewhere_stops_it(swarm: Swarm) -> None:
     """A branch of the run in a worktree of the user's own is not pulled from under it, forced or not."""
     swarm.run(swarm.plan("r", [swarm.task("a")]))
@@ -238,6 +240,7 @@ def test_a_discard_that_was_killed_is_finished(swarm: Swarm) -> None:
         swarm.check_landed(swarm.run(swarm.plan(run, [swarm.task("a")])))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_prepared_can_be_discarded(swarm: Swarm) -> None:
     """A run that never came up, because its state can't be made, goes all the same."""
     swarm("start")
@@ -258,6 +261,7 @@ def test_an_unknown_run(swarm: Swarm) -> None:
     assert "no run" in swarm("discard", "nothing", code=2).err
 
 
+@pytest.mark.slow
 def test_recovery_refs_are_named(swarm: Swarm) -> None:
     """A recovery ref of the run is work that is nowhere else: it is named, and goes only with its name."""
     swarm.run(swarm.plan("r", [swarm.task("a")]))
@@ -274,6 +278,7 @@ def test_recovery_refs_are_named(swarm: Swarm) -> None:
     check_gone(swarm, "r")
 
 
+@pytest.mark.slow
 def test_what_was_staged_before_it_was_changed_on_holds_up_nothing_once_it_landed(swarm: Swarm) -> None:
     """An earlier state of what landed, by the attempt that landed or one before it, is no work that is nowhere else, and `show`
     says where it is; of a task that has not landed it is."""
@@ -300,6 +305,7 @@ def test_what_was_staged_before_it_was_changed_on_holds_up_nothing_once_it_lande
     check_gone(swarm, "r")
 
 
+@pytest.mark.slow
 def test_who_only_asks_starts_no_work(swarm: Swarm) -> None:
     """After a stop with work left, a discard that only looks, one that is refused and a finish that is refused start no worker, and
     no daemon of theirs stays; work goes on when somebody wants it."""
@@ -319,6 +325,7 @@ def test_who_only_asks_starts_no_work(swarm: Swarm) -> None:
     swarm.check_landed(swarm.wait("r"))
 
 
+@pytest.mark.slow
 def test_the_names_may_come_on_stdin(swarm: Swarm) -> None:
     """Without a terminal --force reads the names from stdin, in one line or several; not all of them, or none, are refused with 4,
     and a quote that is not closed with 2. It stops reading when it has all."""

@@ -6,6 +6,8 @@ import shutil
 import subprocess
 from typing import Any
 
+import pytest
+
 from swarm.edge.saved import Aside, Owner
 from tests.conftest import git
 from tests.e2e.driver import Swarm, common_dir
@@ -62,6 +64,7 @@ def test_a_damaged_journal_and_stale_things_are_seen(swarm: Swarm) -> None:
     swarm.left_broken = {"I13"}  # nobody has looked after the worktrees since
 
 
+@pytest.mark.slow
 def test_what_was_set_aside_is_told_of_once_and_no_longer_than_it_lies_there(swarm: Swarm) -> None:
     """Of work that was set aside, with its git folder, there is one line, with a note that is there; of our own
     folder there none."""
@@ -78,6 +81,7 @@ def test_what_was_set_aside_is_told_of_once_and_no_longer_than_it_lies_there(swa
     shutil.rmtree(swarm.top / ".worktrees")
 
 
+@pytest.mark.slow
 def test_a_link_to_the_worktrees_is_told_of_while_git_shows_it(swarm: Swarm) -> None:
     """Git shows a link as the file that it is to it; what is told hides it. Of a link that git does not show nothing is told."""
     (swarm.outside / "else").mkdir()
@@ -94,6 +98,7 @@ def test_a_link_to_the_worktrees_is_told_of_while_git_shows_it(swarm: Swarm) -> 
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_recovery_refs_near_their_limit_are_told(swarm: Swarm) -> None:
     """From four fifths of the limit on the doctor warns, before anything has to be moved aside."""
     commit = git(swarm.top, "rev-parse", "HEAD")

@@ -132,6 +132,7 @@ def test_doing_nothing_is_no_success_unless_declared(swarm: Swarm) -> None:
     assert len(git(swarm.top, "log", "-1", "--format=%P", landed).split()) == 2
 
 
+@pytest.mark.slow
 def test_what_git_ignores_is_told_where_nothing_else_changed(swarm: Swarm) -> None:
     """A worker that wrote only ignored files is told which, and so is the next attempt; what lay there before is not named."""
     exclude = swarm.top / ".git" / "info" / "exclude"
@@ -182,7 +183,9 @@ def test_fail_fast_gives_the_rest_up(swarm: Swarm) -> None:
     assert swarm.starts() == ["bad"]
 
 
-@pytest.mark.parametrize("with_names", [["--failed"], ["child", "shaky"]])
+@pytest.mark.parametrize(
+    "with_names", [["--failed"], pytest.param(["child", "shaky"], marks=pytest.mark.slow)]
+)
 def test_what_failed_can_be_run_again(swarm: Swarm, with_names: list[str]) -> None:
     """Row 66: `retry` tries what failed again, and what was blocked by it goes on, also where it is named with it; what landed is
     left alone."""
@@ -385,7 +388,10 @@ def test_a_worker_may_look_but_not_steer(swarm: Swarm) -> None:
     assert found == {words.split()[0]: "4" for words in steering}
 
 
-@pytest.mark.parametrize("policy", ["extend", "reject", "warn"])
+@pytest.mark.parametrize(
+    "policy",
+    ["extend", pytest.param("reject", marks=pytest.mark.slow), pytest.param("warn", marks=pytest.mark.slow)],
+)
 def test_changes_outside_the_claims_are_noticed(swarm: Swarm, policy: str) -> None:
     """Rows 36 and 41: a change to an unclaimed file is flagged before it lands; extend and warn let it land, reject does not."""
     work = "echo x > out; echo stray >> src/b.py"

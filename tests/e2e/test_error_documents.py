@@ -13,6 +13,7 @@ from swarm.errors import SwarmError
 from tests.e2e.driver import Done, Swarm
 
 
+@pytest.mark.slow
 def test_every_schema_has_its_number_and_one_alone_is_pure(swarm: Swarm) -> None:
     """All schemas together are a document; one is a JSON Schema, without any key that a strict validator would not know."""
     every = swarm("schema").json
@@ -53,20 +54,20 @@ def told(swarm: Swarm, done: Done, command: str | None) -> dict[str, Any]:
     ("words", "code", "command", "cause"),
     [
         ("check nofile --json", 2, "check", "There is no plan nofile"),
-        ("--json check nofile", 2, "check", "There is no plan nofile"),
+        pytest.param("--json check nofile", 2, "check", "There is no plan nofile", marks=pytest.mark.slow),
         ("completion bash --json", 2, "completion", "No such option"),
-        ("--json completion bash", 2, "completion", "no document"),
+        pytest.param("--json completion bash", 2, "completion", "no document", marks=pytest.mark.slow),
         ("--json scale 3", 3, "scale", "No daemon runs"),
-        ("retry --json", 2, "retry", "Name tasks"),
+        pytest.param("retry --json", 2, "retry", "Name tasks", marks=pytest.mark.slow),
         ("statsu --json", 2, None, "Did you mean status?"),
-        ("--json", 2, None, "Missing command"),
+        pytest.param("--json", 2, None, "Missing command", marks=pytest.mark.slow),
         ("worktrees --json --force", 2, "worktrees", "--force goes with --clean"),
-        ("wait --timeout soon --json", 2, "wait", "soon"),
+        pytest.param("wait --timeout soon --json", 2, "wait", "soon", marks=pytest.mark.slow),
         ("-C nowhere status --json", 2, "status", "nowhere"),
-        ("status --run x --json", 2, "status", "There is no run x"),
+        pytest.param("status --run x --json", 2, "status", "There is no run x", marks=pytest.mark.slow),
         ("show x --json", 2, "show", "There is no task x"),
-        ("add --json --title t --run true", 3, "add", "No daemon runs"),
-        ("discard x --json", 2, "discard", "There is no run x"),
+        pytest.param("add --json --title t --run true", 3, "add", "No daemon runs", marks=pytest.mark.slow),
+        pytest.param("discard x --json", 2, "discard", "There is no run x", marks=pytest.mark.slow),
     ],
 )
 def test_what_is_refused_is_one_document(
@@ -125,6 +126,7 @@ def test_a_check_that_could_not_be_made_is_not_ok(swarm: Swarm) -> None:
     assert (document["ok"], document["plans"]) == (False, [])
 
 
+@pytest.mark.slow
 def test_a_wait_that_is_over_tells_what_holds(swarm: Swarm) -> None:
     """A wait that timed out, for one run or for several, and a run that one detaches from, give the status document of these runs
     with the error beside it; a finish that is refused gives the error."""

@@ -53,6 +53,7 @@ def test_the_branch_and_its_clean_checkout_move(swarm: Swarm) -> None:
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_a_checkout_whose_git_folder_is_elsewhere_moves(
     swarm: Swarm, swarm_in: Callable[..., Swarm], tmp_path: Path
 ) -> None:
@@ -69,6 +70,7 @@ def test_a_checkout_whose_git_folder_is_elsewhere_moves(
     there.look_again()
 
 
+@pytest.mark.slow
 def test_a_checkout_in_which_git_fails_is_told_with_a_next_step(swarm: Swarm) -> None:
     """Where git can do nothing in a checkout, such as one whose index is broken, finish says where to look, and nothing moves."""
     landed(swarm)
@@ -106,6 +108,7 @@ def test_edits_elsewhere_stay_as_they_are(swarm: Swarm) -> None:
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_what_stops_the_checkout_is_told_with_a_step_that_helps(swarm: Swarm) -> None:
     """Where somebody's git holds the index, or a merge was left with conflicts, anywhere, finish is refused with exit 4, says what
     to do, moves nothing, and goes through once that is done."""
@@ -221,6 +224,7 @@ def test_edits_that_git_is_told_not_to_see_are_told(swarm: Swarm, flag: str) -> 
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_what_would_be_overwritten_stops_it(swarm: Swarm) -> None:
     """Row 54: where a path that changes is dirty in the checkout, finish is refused with exit 4, names it, and moves nothing."""
     swarm("start")
@@ -298,6 +302,7 @@ def test_a_submodule_whose_place_is_taken_keeps_what_only_it_has(swarm: Swarm, b
         assert (swarm.top / where[becomes]).read_text() == "new\n"
 
 
+@pytest.mark.slow
 def test_an_ignored_folder_that_gets_files_keeps_those_of_the_user(swarm: Swarm) -> None:
     """Of a folder that is ignored git names none of its files, and would overwrite them: one that lies where another comes, or on
     the way there, stops the finish by its own name; others, and one that is the same already, do not."""
@@ -325,6 +330,7 @@ def test_an_ignored_folder_that_gets_files_keeps_those_of_the_user(swarm: Swarm)
     assert [(swarm.top / name).read_text() for name in names] == ["new\n", "same\n", "mine\n"]
 
 
+@pytest.mark.slow
 def test_branches_go_by_their_long_names_too(swarm: Swarm) -> None:
     """What git takes as the name of a branch names it here: as the base of a plan, which is then its target, and to `--into`."""
     git(swarm.top, "branch", "side")
@@ -338,6 +344,7 @@ def test_branches_go_by_their_long_names_too(swarm: Swarm) -> None:
     assert git(swarm.top, "for-each-ref", "--format=%(refname)", "refs/heads/refs", "refs/heads/heads") == ""
 
 
+@pytest.mark.slow
 def test_a_target_that_stands_for_another_branch_moves_its_checkout(swarm: Swarm) -> None:
     """Where HEAD, or the branch that is named, is a symbolic ref, as the old name of a branch that was renamed, the branch that it
     comes to is finished into, and its checkout goes along: else the next commit there would take all back."""
@@ -391,6 +398,7 @@ def test_staged_only(swarm: Swarm) -> None:
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_settings_that_come_with_a_landing_are_told(swarm: Swarm) -> None:
     """That work changes swarm.toml is told while the run is watched, by `show`, and by `finish --preview` with what shows it."""
     task = swarm.task("t", "echo '[limits]' > swarm.toml", claims=["swarm.toml"])
@@ -403,7 +411,14 @@ def test_settings_that_come_with_a_landing_are_told(swarm: Swarm) -> None:
     assert "+[limits]" in git(swarm.top, *look.split()[1:])
 
 
-@pytest.mark.parametrize("case", ["forward", "merge", "conflict"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param("forward", marks=pytest.mark.slow),
+        pytest.param("merge", marks=pytest.mark.slow),
+        "conflict",
+    ],
+)
 def test_the_preview_is_what_happens(swarm: Swarm, case: str) -> None:
     """Row 50: --preview tells paths and outcome of a plain move, a merge and a conflict as they then happen, moving nothing."""
     landed(swarm)
@@ -463,8 +478,14 @@ COMMITTER = {"GIT_COMMITTER_NAME": "Di", "GIT_COMMITTER_EMAIL": "di@example.org"
     ("settings", "env", "author", "committer"),
     [
         ("name = Bo\n\temail = bo@example.org", {}, "Bo <bo@example.org>", "Bo <bo@example.org>"),
-        ("name = Bo", AUTHOR | COMMITTER, "Cy <cy@example.org>", "Di <di@example.org>"),
-        ("", AUTHOR, "Cy <cy@example.org>", "swarm <swarm@localhost>"),
+        pytest.param(
+            "name = Bo",
+            AUTHOR | COMMITTER,
+            "Cy <cy@example.org>",
+            "Di <di@example.org>",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("", AUTHOR, "Cy <cy@example.org>", "swarm <swarm@localhost>", marks=pytest.mark.slow),
     ],
 )
 def test_the_merge_of_a_finish_is_the_users_own(
@@ -511,6 +532,7 @@ def test_a_target_that_another_run_started_from_is_merged_with(swarm: Swarm, fur
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_a_target_with_nothing_in_common_is_refused(swarm: Swarm) -> None:
     """Into a branch that shares no commit with staging nothing is merged, and nobody is told that it was."""
     landed(swarm)
@@ -532,6 +554,7 @@ def test_a_merge_that_does_not_pass_moves_nothing(swarm: Swarm) -> None:
     assert snapshot(swarm.top) == swarm.before
 
 
+@pytest.mark.slow
 def test_what_landed_before_a_suite_was_given_has_to_pass_it_too(swarm: Swarm) -> None:
     """A suite that came after the landing runs on staging before that is merged; until all have passed it is not verified."""
     landed(swarm, verify=["true"])
@@ -654,6 +677,7 @@ def test_not_before_every_task_has_ended(swarm: Swarm) -> None:
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_a_branch_named_swarm_is_in_the_way(swarm: Swarm) -> None:
     """A branch of the user's named `swarm` leaves no room for ours: exit 4, it says so, and nothing happens."""
     git(swarm.top, "branch", "swarm")
@@ -665,6 +689,7 @@ def test_a_branch_named_swarm_is_in_the_way(swarm: Swarm) -> None:
     assert swarm.status()["runs"] == []
 
 
+@pytest.mark.slow
 def test_a_target_that_moves_while_the_files_do_is_left(swarm: Swarm) -> None:
     """A commit that reaches the target between the look at it and its move is not lost: finish refuses, and the files are back.
 
@@ -716,7 +741,14 @@ def test_a_finish_waits_for_one_that_goes_on(swarm: Swarm) -> None:
     assert {each["commit"] for each in said} == {git(swarm.top, "rev-parse", "main")}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
+    ],
+)
 def test_a_finish_that_is_interrupted_is_taken_back(swarm: Swarm, number: signal.Signals) -> None:
     """A `swarm finish` that is interrupted or killed while its merge is verified merges nothing, ends the suites, and says so where
     it can; the next one goes through."""
@@ -866,7 +898,7 @@ def test_a_daemon_that_drains_finishes_first(swarm: Swarm) -> None:
     swarm.look_again()
 
 
-@pytest.mark.parametrize("deploys", [True, False])
+@pytest.mark.parametrize("deploys", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_finish_that_is_interrupted_too_late_says_what_it_did(swarm: Swarm, deploys: bool) -> None:
     """Once the files of the checkout are being written a `swarm finish` that is interrupted goes through, says so, and that
     nothing was deployed where something would have been; the exit code is 130 all the same."""

@@ -195,6 +195,7 @@ def test_a_person_at_a_terminal_is_asked_and_may_edit(swarm: Swarm) -> None:
     assert swarm("plan", "way", "--json").json["plan"]["tasks"] == ["b"]
 
 
+@pytest.mark.slow
 def test_scouts_answer_change_nothing_and_are_shown_again(swarm: Swarm) -> None:
     """Row 92: questions are looked into at once; what they found is merged, kept without a daemon, and what a scout changed is told
     and does not land. What a command prints is its answer where it writes none; of one that failed it is said where to look."""

@@ -30,6 +30,7 @@ def told(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
+@pytest.mark.slow
 def test_a_run_tells_its_hook_to_the_end(swarm: Swarm) -> None:
     """What is wanted is told once and in order, as the events show it, the end of the run too, before a daemon that ends by itself
     has ended; nothing else is."""

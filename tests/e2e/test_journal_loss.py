@@ -85,6 +85,7 @@ def plan_of_four(swarm: Swarm) -> Path:
     )
 
 
+@pytest.mark.slow
 def test_a_journal_that_is_gone_is_rebuilt_as_it_was(swarm: Swarm) -> None:
     """From its transcript the journal comes back with every record; the damaged file is kept, and nothing runs again."""
     swarm.run(plan_of_four(swarm), code=1)

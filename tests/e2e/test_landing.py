@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import git, wait_until
 from tests.e2e.driver import Swarm, common_dir
 from tests.e2e.test_ends import code_of, task_of
@@ -279,6 +281,7 @@ def test_a_conflict_that_stays_fails_and_keeps_the_work(swarm: Swarm) -> None:
     swarm.left_broken = {"I2"}  # the person's commit, in a repository where none has any business
 
 
+@pytest.mark.slow
 def test_a_second_chance_that_changes_nothing_leaves_the_conflict(swarm: Swarm) -> None:
     """Row 120: a task whose second chance changes nothing has failed by the conflict; what to type shows the work of the first."""
     edit = "sed -i s/^line$/$SWARM_TASK/ file.txt"
@@ -324,6 +327,7 @@ def test_a_person_at_work_in_the_staging_worktree_is_not_disturbed(swarm: Swarm)
     assert not (worktree / "out-b").exists()
 
 
+@pytest.mark.slow
 def test_width_of_trust(swarm: Swarm) -> None:
     """`--verify CMD`, the plan's `verify` and a task's are all run; a suite's environment has nothing of the swarm's settings."""
     swarm("start")

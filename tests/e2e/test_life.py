@@ -57,7 +57,10 @@ def test_what_is_known_survives_the_daemon(swarm: Swarm) -> None:
     assert seqs == list(range(1, len(seqs) + 1))
 
 
-@pytest.mark.parametrize("how", ["stop", "SIGTERM", "now"])
+@pytest.mark.parametrize(
+    "how",
+    ["stop", pytest.param("SIGTERM", marks=pytest.mark.slow), pytest.param("now", marks=pytest.mark.slow)],
+)
 def test_a_stop_ends_workers_and_the_next_start_goes_on(swarm: Swarm, how: str) -> None:
     """Row 72: a stop ends the workers and keeps what they did; after the next start their tasks are done, no attempt used up."""
     work = 'echo $SWARM_ATTEMPT > out; [ "$SWARM_ATTEMPT" = 1 ] || exit 0; sleep 300 & true'
@@ -106,8 +109,8 @@ def test_a_drain_waits_for_workers(swarm: Swarm) -> None:
 @pytest.mark.parametrize(
     ("first", "second", "taken"),
     [
-        ((), ("--drain",), [True]),
-        ((), (), [True]),
+        pytest.param((), ("--drain",), [True], marks=pytest.mark.slow),
+        pytest.param((), (), [True], marks=pytest.mark.slow),
         (("--drain",), (), [False, True]),
     ],
 )
@@ -132,7 +135,7 @@ def test_a_second_stop_only_makes_it_faster(
     assert [event.get("end_workers", False) for event in asked] == taken
 
 
-@pytest.mark.parametrize("how", ["leave-workers", "kill"])
+@pytest.mark.parametrize("how", [pytest.param("leave-workers", marks=pytest.mark.slow), "kill"])
 def test_workers_outlive_the_daemon(swarm: Swarm, how: str) -> None:
     """A worker goes on without its daemon, which left it or was killed; the next one adopts the same process and lands it."""
     plan = swarm.plan(

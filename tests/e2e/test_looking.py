@@ -239,6 +239,7 @@ def test_a_worker_never_ends_before_it_started(swarm: Swarm) -> None:
     assert began == ended
 
 
+@pytest.mark.slow
 def test_logs_can_be_filtered_and_followed(swarm: Swarm) -> None:
     """Row 95: the last 50 lines that match a pattern, of one attempt or while they come."""
     work = 'for i in $(seq 1 200); do echo "line $i"; echo "other $i"; done; [ "$SWARM_ATTEMPT" = 2 ] && echo x > out'
@@ -270,6 +271,7 @@ def test_logs_can_be_filtered_and_followed(swarm: Swarm) -> None:
         assert "There are 1, 2." in said
 
 
+@pytest.mark.slow
 def test_the_last_words_of_a_worker_are_followed(swarm: Swarm) -> None:
     """logs -f begins with the last lines and shows each further one once and whole, the very last too, and that of every suite."""
     work = swarm.does("echo one; echo two; printf thr; true", gate="w") + "; printf ee; echo x > x"
@@ -352,6 +354,7 @@ def test_what_printed_or_changed_nothing_is_said(swarm: Swarm) -> None:
     assert swarm("diff", "c").err == "c has had no attempt.\n"
 
 
+@pytest.mark.slow
 def test_a_wait_tells_the_time_of_the_run(swarm: Swarm) -> None:
     """Whoever waits for a run that has ended reads how long that took, and not how long it was waited for, with a daemon or without
     one."""
@@ -445,6 +448,7 @@ def test_show_tells_of_a_task_what_status_tells(swarm: Swarm) -> None:
     assert "no daemon is at work" in swarm("show", "second").out
 
 
+@pytest.mark.slow
 def test_what_a_worker_left_shows_while_it_is_collected(swarm: Swarm) -> None:
     """Between the end of a worker and the commit of what it left `diff` shows that; it is not taken for nothing."""
     first, begun, go = (swarm.outside / name for name in ("first", "begun", "go"))
@@ -468,6 +472,7 @@ def test_what_a_worker_left_shows_while_it_is_collected(swarm: Swarm) -> None:
     assert "+x\n" in swarm("diff", "t").out
 
 
+@pytest.mark.slow
 def test_diff_of_an_attempt_that_is_named(swarm: Swarm) -> None:
     """What an earlier attempt did can be looked at beside what landed; of one that kept nothing that is said, and one that there
     is none of is refused."""
@@ -669,6 +674,7 @@ def in_shell(swarm: Swarm, script: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_output_that_cannot_be_written(swarm: Swarm) -> None:
     """On a terminal without the characters they are written as escapes; a full disk is told, a closed output is no error."""
     swarm.run(swarm.plan("r", [swarm.task("ü")]))
@@ -728,6 +734,7 @@ def test_every_repository_of_this_machine_is_seen_at_once(
         each.check_landed(each.wait(name))
 
 
+@pytest.mark.slow
 def test_paths_and_merging_are_said_for_where_one_stands(swarm: Swarm, tmp_path: Path) -> None:
     """From the top, a folder below it, a linked worktree and elsewhere, the paths that are shown are there; the run of a detached
     HEAD ends with a command that merges it."""

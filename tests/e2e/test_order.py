@@ -70,6 +70,7 @@ def test_a_task_starts_on_what_it_needs(swarm: Swarm) -> None:
     assert holds(swarm, attempt_of(run, "b")["base"], landed_commit(run, "a"))
 
 
+@pytest.mark.slow
 def test_there_is_no_barrier_between_levels(swarm: Swarm) -> None:
     """Row 15: B lands when A is done, though A's slow sibling C is still at work."""
     plan = swarm.plan("levels", [swarm.task("a"), swarm.task("c", gate="slow"), swarm.task("b", needs=["a"])])
@@ -83,6 +84,7 @@ def test_there_is_no_barrier_between_levels(swarm: Swarm) -> None:
     assert span_of(swarm, "b").overlaps(span_of(swarm, "c"))
 
 
+@pytest.mark.slow
 def test_a_phase_that_is_not_parallel_safe_goes_one_at_a_time(swarm: Swarm) -> None:
     """Row 16: inside a phase with parallel_safe = false one works at a time, in plan order, while others go beside it."""
     tasks = [swarm.task(f"s{n}", phase="one", sleep_s=0.1) for n in range(4)]
@@ -102,6 +104,7 @@ def test_a_phase_that_is_not_parallel_safe_goes_one_at_a_time(swarm: Swarm) -> N
     assert widest(swarm.spans()) == 2
 
 
+@pytest.mark.slow
 def test_after_a_sequential_phase_work_is_parallel_again(swarm: Swarm) -> None:
     """Row 17: after a sequential phase three independent tasks are at work at the same time."""
     plan = swarm.plan(
@@ -155,7 +158,10 @@ def test_scaling_while_it_runs(swarm: Swarm) -> None:
     assert widest(swarm.spans()) == 3
 
 
-@pytest.mark.parametrize(("cpu", "width"), [(60, 3), (75, 2), (85, 1)])
+@pytest.mark.parametrize(
+    ("cpu", "width"),
+    [pytest.param(60, 3, marks=pytest.mark.slow), (75, 2), pytest.param(85, 1, marks=pytest.mark.slow)],
+)
 def test_the_ladder_narrows_the_swarm(swarm: Swarm, cpu: int, width: int) -> None:
     """Row 20: at 60, 75 and 85 % of CPU four slots become three, two and one."""
     swarm.measure(cpu_percent=cpu)
@@ -173,8 +179,8 @@ def test_the_ladder_narrows_the_swarm(swarm: Swarm, cpu: int, width: int) -> Non
     ("readings", "word"),
     [
         ({"memory_percent": 95.0}, "memory"),
-        ({"cpu_percent": 97.0}, "cpu"),
-        ({"disk_free_bytes": 1000}, "disk"),
+        pytest.param({"cpu_percent": 97.0}, "cpu", marks=pytest.mark.slow),
+        pytest.param({"disk_free_bytes": 1000}, "disk", marks=pytest.mark.slow),
     ],
 )
 def test_nothing_starts_on_a_full_machine(swarm: Swarm, readings: dict[str, float], word: str) -> None:
@@ -282,6 +288,7 @@ def test_phases_that_share_a_file_are_named_and_kept_apart(swarm: Swarm) -> None
     assert widest(swarm.spans()) == 1
 
 
+@pytest.mark.slow
 def test_one_at_a_time_on_request(swarm: Swarm) -> None:
     """`run --sequential` has one worker at a time, in the order of the plan."""
     plan = swarm.plan("seq", [swarm.task(f"t{n}", sleep_s=0.05) for n in range(3)])
@@ -323,6 +330,7 @@ def test_only_one_task_and_what_it_needs(swarm: Swarm) -> None:
     assert sorted(swarm.starts()) == ["a", "b", "c", "d"]
 
 
+@pytest.mark.slow
 def test_the_document_of_a_plan_that_only_needs_itself(swarm: Swarm) -> None:
     """Rows 11 and 12: a ring of needs is refused and named, an unknown need too, before anything starts."""
     ring = swarm.plan("ring", [swarm.task("a", needs=["b"]), swarm.task("b", needs=["a"])])
@@ -376,6 +384,7 @@ def test_tasks_start_in_the_order_that_was_simulated(swarm: Swarm) -> None:
     assert learned["assumed"]["tasks_s"].keys() == set(order)
 
 
+@pytest.mark.slow
 def test_what_comes_into_a_phase_that_has_landed_is_waited_for(swarm: Swarm) -> None:
     """A phase that has landed and gets more is waited for by what needs it and has not started, whether that came before or by the
     same submission; what would have it wait for itself is refused with the circle, also where the rest of that has landed."""

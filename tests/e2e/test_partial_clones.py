@@ -46,7 +46,7 @@ def lacks(top: Path) -> int:
     return sum(line.startswith("?") for line in listed)
 
 
-@pytest.mark.parametrize("leaves_out", ["blob:none", "tree:0"])
+@pytest.mark.parametrize("leaves_out", ["blob:none", pytest.param("tree:0", marks=pytest.mark.slow)])
 def test_what_is_missing_is_fetched(swarm_in: MakeSwarm, upstream: Path, leaves_out: str) -> None:
     """Workers have all files of the base, also such as the clone never had; what lands can be merged into a branch of which files
     are missing. No setting and no ref of the user's changes."""

@@ -65,7 +65,7 @@ def test_workers_do_not_see_each_other(swarm: Swarm) -> None:
     assert "x" not in seen.read_text().splitlines()
 
 
-@pytest.mark.parametrize("how", ["plan", "checkout"])
+@pytest.mark.parametrize("how", ["plan", pytest.param("checkout", marks=pytest.mark.slow)])
 def test_the_base_that_is_wished_for(swarm: Swarm, how: str) -> None:
     """Row 26: a run starts from the tip of the branch that the plan names, else of the one checked out, and finishes into it."""
     git(swarm.top, "checkout", "-q", "-b", "develop")
@@ -311,6 +311,7 @@ def test_a_repository_with_sha256(tmp_path: Path, swarm_in: MakeSwarm) -> None:
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_a_path_of_several_lines(tmp_path: Path, swarm_in: MakeSwarm) -> None:
     """In a repository whose path has line ends in it, as git allows, everything works, from a linked worktree too."""
     swarm = swarm_in(a_repository(tmp_path / "new\nline" / "repo"), tmp_path / "outside")
@@ -324,6 +325,7 @@ def test_a_path_of_several_lines(tmp_path: Path, swarm_in: MakeSwarm) -> None:
     swarm("discard", "r")
 
 
+@pytest.mark.slow
 def test_a_path_too_long_for_the_journal(tmp_path: Path, swarm_in: MakeSwarm) -> None:
     """Where SQLite would open no file by so long a path nothing is begun, it is said by how much, and by the doctor too; as long as
     it may be, everything works."""
@@ -343,6 +345,7 @@ def test_a_path_too_long_for_the_journal(tmp_path: Path, swarm_in: MakeSwarm) ->
         assert "shorter by 1 bytes" in told
 
 
+@pytest.mark.slow
 def test_in_any_locale_a_plan_is_utf8(swarm: Swarm) -> None:
     """What a plan says goes out to workers and suites as it stands in the file, and claims are compared with git's names, also
     where the locale that swarm is started in has another encoding."""
@@ -359,6 +362,7 @@ def test_in_any_locale_a_plan_is_utf8(swarm: Swarm) -> None:
     swarm("check", str(plan))
 
 
+@pytest.mark.slow
 def test_a_path_too_long_for_a_socket(tmp_path: Path, swarm_in: MakeSwarm) -> None:
     """In a folder whose socket path would be over 107 bytes, with spaces in it, the daemon is found all the same."""
     with tempfile.TemporaryDirectory(
@@ -567,6 +571,7 @@ def test_as_another_user(open_folder: Path, swarm_in: MakeSwarm, monkeypatch: py
     swarm.look_again()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     os.getuid() != 0 or shutil.which("setpriv") is None,
     reason="needs root and setpriv to become somebody else",

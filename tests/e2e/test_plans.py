@@ -9,6 +9,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import git, wait_until
 from tests.e2e.driver import PATIENCE_S, PROJECT, Swarm, widest
 
@@ -196,6 +198,7 @@ def test_what_is_no_plan_is_refused(swarm: Swarm) -> None:
     assert swarm.status()["runs"] == []
 
 
+@pytest.mark.slow
 def test_a_plan_that_is_not_there_hides_nothing_of_the_others(swarm: Swarm) -> None:
     """Of several plans each is told of, also where one can't be found; a name that is empty never means the plan that lies here."""
     (swarm.outside / "broken.toml").write_text('name = "b"\n[[tasks]]\nid = 5\n')
@@ -215,6 +218,7 @@ def test_a_plan_that_is_not_there_hides_nothing_of_the_others(swarm: Swarm) -> N
     (swarm.top / "plan.toml").unlink()
 
 
+@pytest.mark.slow
 def test_a_plan_that_nobody_would_take_has_no_side_effect(swarm: Swarm) -> None:
     """Whatever is wrong with it, run, start --plan and submit end with 2 before a daemon is started or anything is written."""
     cut_off = swarm.outside / "cut.json"
@@ -238,6 +242,7 @@ def test_a_plan_that_nobody_would_take_has_no_side_effect(swarm: Swarm) -> None:
     assert "No daemon" in swarm("submit", str(swarm.plan("good", [swarm.task("a")])), code=3).err
 
 
+@pytest.mark.slow
 def test_a_plan_is_submitted_by_a_daemon_in_the_foreground(swarm: Swarm) -> None:
     """`start --foreground --plan` is the daemon, and carries the plan out as soon as it answers. A supervisor hears when that is,
     what it does, and that it ends; workers can't speak to it."""
@@ -397,6 +402,7 @@ id = "ui"
     assert "own" in trailers
 
 
+@pytest.mark.slow
 def test_what_was_made_from_something_else_is_done_again(swarm: Swarm) -> None:
     """Row 91: with nothing changed no task is done again; once one file has changed, on staging too, what reads it and what needs
     that are done again, and nothing else."""
@@ -441,6 +447,7 @@ def test_what_was_made_from_something_else_is_done_again(swarm: Swarm) -> None:
     assert swarm("submit", str(plan), "--changed", "--json").json["submitted"]["again"] == {}
 
 
+@pytest.mark.slow
 def test_what_a_plan_says_anew_of_its_run_holds_or_is_said_not_to(swarm: Swarm) -> None:
     """A suite that is taken out verifies nothing more, what --verify asked for stays; another base has no effect. All are told."""
     ran = [swarm.task("a", "echo > out-a", claims=["out-a"])]
@@ -465,6 +472,7 @@ def test_what_a_plan_says_anew_of_its_run_holds_or_is_said_not_to(swarm: Swarm) 
     assert "warning" not in swarm("submit", str(swarm.plan("r", ran, base="main"))).out
 
 
+@pytest.mark.slow
 def test_names_that_nobody_knows_are_refused_with_what_there_is(swarm: Swarm) -> None:
     """A task for `--only`, a need and a phase that are not there: what is wrong, that nothing was done, and what to type."""
     plan = str(swarm.plan("r", [swarm.task(each) for each in "abcdef"]))
@@ -481,6 +489,7 @@ def test_names_that_nobody_knows_are_refused_with_what_there_is(swarm: Swarm) ->
     assert said == "There is no run nosuch.\n  Nothing was done. Known: r.\n  Next: swarm status\n"
 
 
+@pytest.mark.slow
 def test_what_is_taken_out_of_a_plan_is_told(swarm: Swarm) -> None:
     """A task that the same file named before is named when it is still wanted, with what gives it up, by whatever path the file is
     named; one that was added, or that another plan named, is not. Once it has been cancelled nothing is said."""
@@ -536,6 +545,7 @@ def test_a_task_that_failed_is_mended_in_the_plan(swarm: Swarm) -> None:
     assert "or --changed does again what has landed" in refused
 
 
+@pytest.mark.slow
 def test_a_task_at_work_may_be_changed_once_it_is_cancelled(swarm: Swarm) -> None:
     """What is at work is refused by name; what is printed then, followed to the letter, has it done as the plan says now."""
     swarm("start")

@@ -53,6 +53,7 @@ def test_staging_becomes_a_pull_request(swarm: Swarm, gh: StandIn) -> None:
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_a_new_project_is_pushed_once_it_is_ready(swarm: Swarm, gh: StandIn) -> None:
     """Row 123: a repository is made on GitHub when all is ready, with the branch and its staging; the same command again makes
     none, and without gh nothing is begun. Where gh fails what was built is told all the same."""

@@ -74,6 +74,7 @@ def test_staging_is_reviewed_mended_and_approved_before_it_is_finished(swarm: Sw
     swarm("discard", "r", "--force", "--yes", "staging")
 
 
+@pytest.mark.slow
 def test_a_finish_that_needs_no_approval_says_that_there_is_none(swarm: Swarm) -> None:
     """With qa.required = false what was not reviewed, or rejected, is merged, and that nobody approved is told."""
     with_qa(swarm, verdict("reject", "No docs"), required="false")
@@ -111,6 +112,7 @@ def test_qa_goes_on_where_a_kill_left_it(swarm: Swarm) -> None:
     assert swarm.run_of("r")["qa"]["state"] == "approved"
 
 
+@pytest.mark.slow
 def test_qa_that_comes_to_nothing_says_why(swarm: Swarm) -> None:
     """The same issue three times ends it with exit 1 and names the issue; without a reviewer, or while tasks are open, it does not
     begin."""
@@ -163,6 +165,7 @@ def test_verify_runs_every_suite_on_staging(swarm: Swarm) -> None:
     git(swarm.top, "branch", "-f", "swarm/r/staging", before[0])
 
 
+@pytest.mark.slow
 def test_verify_runs_on_what_was_committed_on_staging_by_hand(swarm: Swarm) -> None:
     """A commit that a person made on staging is verified before any daemon has taken it in; its history is there for the suites."""
     seen = swarm.outside / "seen"
@@ -180,6 +183,7 @@ def test_verify_runs_on_what_was_committed_on_staging_by_hand(swarm: Swarm) -> N
     git(tree, "checkout", "-q", "--detach", landed)
 
 
+@pytest.mark.slow
 def test_verify_says_why_no_suite_could_run(swarm: Swarm) -> None:
     """Where the setup of the worktrees fails, `swarm verify` shows the end of its output, and names no file that is gone; also on
     what the run started from, before which there is nothing that one could try."""
@@ -247,6 +251,7 @@ def test_a_verification_that_is_ended_leaves_nothing(
     assert [path.name for path in place.iterdir() if path.name.startswith("swarm-verify-")] == []
 
 
+@pytest.mark.slow
 def test_a_run_that_nothing_verifies_says_so(swarm: Swarm) -> None:
     """Where the plan has no suites nothing has passed either."""
     swarm.run(swarm.plan("r", [swarm.task("a")]))
@@ -305,9 +310,10 @@ def test_a_deploy_runs_where_the_target_is_checked_out(swarm: Swarm) -> None:
             '[deploy]\ncommand = "touch {outside}/theirs"\n',
             "have another command for [deploy], which was not run",
         ),
-        (
+        pytest.param(
             "[limits]\nzork = 3\n",
             "main has it all, and with it came settings that have an error:\n  swarm.toml:2: limits.zork",
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["command", "error"],
@@ -345,6 +351,7 @@ def test_a_deploy_whose_finish_was_killed_is_waited_for(swarm: Swarm) -> None:
     assert done.read_text() == "x\n"
 
 
+@pytest.mark.slow
 def test_a_deploy_that_takes_too_long_is_ended(swarm: Swarm) -> None:
     """When its time is over it is ended with all that it started, and said to have failed."""
     deploys(swarm, "sleep 1000 & sleep 1000")

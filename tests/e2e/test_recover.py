@@ -16,7 +16,9 @@ from tests.conftest import git, wait_until
 from tests.e2e.driver import PATIENCE_S, Swarm, common_dir, runs, verified_in
 from tests.e2e.test_ends import task_of
 
-WITH_AND_WITHOUT = pytest.mark.parametrize("daemon", [True, False], ids=["with a daemon", "without one"])
+WITH_AND_WITHOUT = pytest.mark.parametrize(
+    "daemon", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["with a daemon", "without one"]
+)
 
 
 def looks_when_asked(swarm: Swarm) -> dict[str, str]:
@@ -93,8 +95,10 @@ def test_what_could_not_be_looked_at_is_no_success(swarm: Swarm, daemon: bool) -
     assert not any(each["failed"] for each in found(swarm))
 
 
-@WITH_AND_WITHOUT
-@pytest.mark.parametrize("pruned", [False, True], ids=["deleted", "pruned"])
+@pytest.mark.parametrize("daemon", [True, False], ids=["with a daemon", "without one"])
+@pytest.mark.parametrize(
+    "pruned", [pytest.param(False, marks=pytest.mark.slow), True], ids=["deleted", "pruned"]
+)
 def test_worktrees_gone_altogether(swarm: Swarm, daemon: bool, pruned: bool) -> None:
     """Row 101: with `.worktrees` deleted, and perhaps pruned, recover makes the staging worktree again and the next run works."""
     landed(swarm, daemon=daemon)
@@ -345,6 +349,7 @@ def test_a_staging_branch_that_was_moved_is_told(swarm: Swarm, daemon: bool, to:
     swarm("audit")
 
 
+@pytest.mark.slow
 def test_commits_on_staging_that_no_daemon_has_seen_are_told(swarm: Swarm) -> None:
     """What a person committed on staging while no daemon ran is theirs to keep and no fault: recover tells of it and ends with 0,
     and the start that it names lands it."""

@@ -54,6 +54,7 @@ def test_it_is_told_what_is_in_force(shut_in: Swarm) -> None:
     assert "NO SANDBOX" in shut_in("status").out
 
 
+@pytest.mark.slow
 def test_what_was_left_in_a_stash_is_told_to_whoever_comes_next(shut_in: Swarm) -> None:
     """Who stashes all it did has changed nothing, and is told where that is kept; the next attempt can take it from there."""
     again = (
@@ -121,6 +122,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 @needs_landlock
 def test_without_one_required_is_refused_and_auto_says_so(swarm: Swarm, without_bubblewrap: str) -> None:
     """Where there is neither bubblewrap nor Landlock, a daemon with sandbox = "required" does not start and says what to do; with
@@ -285,6 +287,7 @@ print("posted", wire.recv(12))
 """
 
 
+@pytest.mark.slow
 def test_a_worker_sees_how_things_stand_and_changes_nothing(shut_in: Swarm) -> None:
     """INTERFACE 6: inside the sandbox what reads works, also with the daemon that comes after a killed one; what steers is refused,
     and so is a request for a change that is sent by hand to the socket."""

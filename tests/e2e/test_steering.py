@@ -157,6 +157,7 @@ def test_exit_codes(swarm: Swarm) -> None:
     swarm("stop", code=0)
 
 
+@pytest.mark.slow
 def test_a_wait_that_names_no_run_is_for_all_that_are_active(swarm: Swarm) -> None:
     """Every active run is waited for within one time, and told of by its name, also what keeps it from going on; one that has ended
     is not. Where none is active, those that are not finished are told of, with a daemon or without one."""
@@ -188,6 +189,7 @@ def test_a_wait_that_names_no_run_is_for_all_that_are_active(swarm: Swarm) -> No
         swarm("stop")
 
 
+@pytest.mark.slow
 def test_what_is_said_of_tasks_that_have_ended(swarm: Swarm) -> None:
     """Of a task that has landed, tell, retry, cancel and pause say how there could be another attempt; of one that failed,
     tell does; what wait says to type next is right for a daemon that runs."""
@@ -211,7 +213,7 @@ def test_what_is_said_of_tasks_that_have_ended(swarm: Swarm) -> None:
     assert "is not in the range" in swarm("scale", "-1", code=2).err
 
 
-@pytest.mark.parametrize("how", ["as printed", "everything"])
+@pytest.mark.parametrize("how", ["as printed", pytest.param("everything", marks=pytest.mark.slow)])
 def test_each_pause_is_lifted_by_what_is_printed(swarm: Swarm, how: str) -> None:
     """Of a task, a run, and both together: what status prints lifts the pause that holds a task, and `swarm resume` every one."""
     swarm("start")

@@ -125,6 +125,7 @@ def test_a_suite_that_leaves_tracked_files_changed_fails(swarm: Swarm) -> None:
     assert swarm.landings("dirt") == []
 
 
+@pytest.mark.slow
 def test_what_a_suite_puts_back_is_nobodys_business(swarm: Swarm) -> None:
     """A test that changes a tracked file and puts it back fails neither itself nor the suite that ends in between."""
     back = f"""
@@ -152,6 +153,7 @@ def test_changed_files_are_not_forgotten_by_a_kill(swarm: Swarm, point: str) -> 
     assert swarm.landings("dirt") == []
 
 
+@pytest.mark.slow
 def test_a_suite_that_deletes_its_worktree_fails_and_the_queue_goes_on(swarm: Swarm) -> None:
     """Without a sandbox a suite may delete the worktree that it runs in, or have git do so: it has failed, whatever it says, and so
     has one that still ran there; it is said what happened, and what stands behind it lands. That the file `.git` is gone, or what
@@ -200,6 +202,7 @@ def test_what_a_suite_does_with_git_is_its_own(swarm: Swarm) -> None:
     assert swarm("audit").code == 0
 
 
+@pytest.mark.slow
 def test_a_suite_whose_worktree_is_deleted_before_it_starts_did_not_run(swarm: Swarm) -> None:
     """Where one suite deletes the worktree, one that waits for room does not start in it, has failed, and it is said why."""
     swarm("start", SWARM_VERIFY__SUITES_MAX="1")
@@ -263,6 +266,7 @@ def test_what_is_cancelled_leaves_no_suite_running(swarm: Swarm) -> None:
     swarm.check_landed(swarm.wait("s"))
 
 
+@pytest.mark.slow
 def test_one_suite_that_is_killed_from_outside_says_nothing(swarm: Swarm) -> None:
     """Where one of two suites loses its launcher, both run again in a clean worktree, and the task lands by its first attempt."""
     looks = swarm.outside / "looks"
@@ -366,7 +370,7 @@ def test_a_parallel_runner_that_breaks_is_followed_by_one_after_the_other(swarm:
     assert "ran again one test after the other, since its parallel runner broke" in suite_of(run)["note"]
 
 
-@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("parts", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_no_tests_found_is_not_passed(swarm: Swarm, parts: int) -> None:
     """Row 87: where pytest finds no test, whole or in parts, the outcome is none, and nothing lands by it."""
     suite = {"name": "unit", "run": PYTEST, "shard": parts}

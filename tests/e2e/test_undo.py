@@ -135,6 +135,7 @@ def test_an_undo_that_nobody_waits_for_goes_on_and_can_be_given_up(
     swarm("audit")
 
 
+@pytest.mark.slow
 def test_who_waits_for_an_undo_that_is_given_up_is_told_so(swarm: Swarm) -> None:
     """Another one gave it up: nothing came after what was to be undone, and the same again is all there is to do."""
     asked = undo_under_way(swarm, "given-up")
@@ -180,6 +181,7 @@ def test_undo_of_what_a_person_committed_and_of_a_finished_run(swarm: Swarm) -> 
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_undo_asks_at_a_terminal(swarm: Swarm) -> None:
     """At a terminal an undo says what goes with it and asks; no leaves everything as it is."""
     three(swarm, "ask")

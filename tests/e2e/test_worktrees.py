@@ -283,7 +283,7 @@ def test_a_worker_that_deletes_its_worktree_has_lost_it(swarm: Swarm, sandbox: s
     assert git(swarm.top, "log", "-1", "--format=%s", "--grep=^mine$", kept) == "mine"
 
 
-@pytest.mark.parametrize("how", ["running", "killed"])
+@pytest.mark.parametrize("how", ["running", pytest.param("killed", marks=pytest.mark.slow)])
 def test_worktrees_deleted_under_workers(swarm: Swarm, how: str) -> None:
     """Rows 69, 101: with `.worktrees` deleted and pruned under a live worker, while the daemon runs or is down, the attempt is lost
     and not failed, it is said, and the task is done by another."""

@@ -183,6 +183,7 @@ def test_what_is_marked_finished_before_it_has_started_is_not_run(swarm: Swarm) 
     assert "0 added, 0 replaced, 3 unchanged\n" in swarm("run", str(plan)).err
 
 
+@pytest.mark.slow
 def test_states_that_were_written_back_have_nothing_done_again(swarm: Swarm) -> None:
     """After a run whose progress was written back in part, `--changed` finds nothing to do, and the plan can go on growing."""
     (swarm.top / "swarm.toml").write_text(

@@ -254,7 +254,7 @@ def test_what_passes_is_tried_again(place: Place) -> None:
     [
         (Failure(429, "rate_limit_error", {"retry-after": "1800"}), 1800.0, True),
         (Failure(529, "overloaded_error", {"retry-after-ms": "10"}), 0.01, True),
-        (Reply("…", cut=2), None, False),
+        pytest.param(Reply("…", cut=2), None, False, marks=pytest.mark.slow),
     ],
 )
 def test_what_does_not_pass_puts_the_attempt_off(
@@ -276,7 +276,9 @@ def test_what_does_not_pass_puts_the_attempt_off(
         (Failure(401, "authentication_error", text=f"no such key {KEY}"), "401 (authentication_error)"),
         (Page("<html>a proxy's login page</html>", "text/html"), "no Messages API: nothing of a message"),
         (Page('event: message_start\ndata: {"type": "message_start"}\n\n'), "no Messages API"),
-        (Page("event: message_start\ndata: {nonsense\n\n"), "no Messages API"),
+        pytest.param(
+            Page("event: message_start\ndata: {nonsense\n\n"), "no Messages API", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_what_never_passes_fails(place: Place, failure: Failure | Page, told: str) -> None:
@@ -311,6 +313,7 @@ def test_what_was_cut_off_is_never_carried_out(place: Place) -> None:
     assert "cut off" in result["content"]
 
 
+@pytest.mark.slow
 def test_asked_to_end_it_ends_between_turns(place: Place) -> None:
     """Asked to end while a command runs or the API is silent, it ends that, says so in its transcript, and exits with 75."""
     for n, running in ((1, True), (2, False)):

@@ -214,6 +214,7 @@ def test_what_goes_wrong_has_its_exit_code_and_no_traceback(
     assert (done.stdout == "") == ("--json" not in words)
 
 
+@pytest.mark.slow
 def test_a_plan_may_come_through_a_pipe(swarm: Swarm, repo: Path, environment: dict[str, str]) -> None:
     """Checked, run and submitted it is what a file would be, and the same run each time; what would need the file again is
     refused."""
@@ -248,6 +249,7 @@ def test_a_plan_may_come_through_a_pipe(swarm: Swarm, repo: Path, environment: d
     assert "/dev/fd/99" in swarm("check", "/dev/fd/99").stderr
 
 
+@pytest.mark.slow
 def test_without_a_main_checkout_it_says_so(swarm: Swarm, repo: Path, tmp_path: Path) -> None:
     """In a bare repository and in its linked worktrees init writes nothing, run starts nothing, and both say what is missing."""
     git(tmp_path, "clone", "-q", "--bare", str(repo), "hidden/.bare")
@@ -440,6 +442,7 @@ def test_a_reader_that_has_enough_is_no_error(repo: Path, swarm: Swarm, environm
     assert child.wait(240) == 0
 
 
+@pytest.mark.slow
 def test_a_run_whose_output_nobody_reads_is_not_taken_for_landed(
     repo: Path, swarm: Swarm, environment: dict[str, str]
 ) -> None:
@@ -561,6 +564,7 @@ def test_a_plan_is_simulated_and_nothing_runs(swarm: Swarm, repo: Path) -> None:
     assert not (repo / "a.txt").exists()
 
 
+@pytest.mark.slow
 def test_a_plan_needs_no_repository_to_be_simulated(tmp_path: Path, environment: dict[str, str]) -> None:
     """A plan file alone will do; an invalid one gets all that check says of it, and 2, as what makes no sense does."""
 
@@ -734,6 +738,7 @@ def test_ctrl_c_leaves_a_run_to_itself(swarm: Swarm, repo: Path, environment: di
     assert swarm("wait").returncode == 0
 
 
+@pytest.mark.slow
 def test_an_interrupt_in_a_pipe_detaches_too(swarm: Swarm, repo: Path, environment: dict[str, str]) -> None:
     """Where no terminal is, SIGINT ends run with 130 as well, and what it said before is there line by line."""
     gate = repo / "gate"

@@ -65,6 +65,7 @@ def test_four_parts_are_everything_once(project: Path, at_once: tuple[str, ...])
     assert max(loads.values()) - min(loads.values()) <= 5
 
 
+@pytest.mark.slow
 def test_what_is_left_out_by_options_is_shared_out_by_nobody(project: Path) -> None:
     """`-k` and paths hold before the files are shared out; a part that gets none ends with pytest's "no tests"."""
     reports = [
