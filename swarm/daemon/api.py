@@ -623,7 +623,7 @@ class Api:
             return Document({"run": run.id, "holds": told, "discarded": False})
         given_up = set(body.get("names") or ()) if body.get("force") else set()
         if {each.name for each in holds} - given_up:
-            raise discarding.refusal(run.id, holds)
+            raise discarding.refusal(run.id, holds, run.base_branch)
         lost = tuple(each.name for each in holds)
         await self.coordinator.ask(m.DiscardRequested(at=self.coordinator.now(), run=run.id, lost=lost))
         await self.coordinator.until(

@@ -37,14 +37,15 @@ class Loss:
     text: str
 
 
-def refusal(run: str, holds: Sequence[Loss]) -> Refused:
-    """Says what would be lost, and what to type where that is wanted."""
+def refusal(run: str, holds: Sequence[Loss], began: str) -> Refused:
+    """Says what would be lost, and what to type where that is wanted; `began` is the branch that the run started from, or empty."""
     shown = [f"  {each.name}: {each.text}" for each in holds[:LISTED_MAX]]
     if len(holds) > LISTED_MAX:
         shown.append(f"  and {len(holds) - LISTED_MAX} more")
     name, names = shlex.quote(run), " ".join(f"--yes {shlex.quote(each.name)}" for each in holds)
     landed = any(each.name == STAGING for each in holds)
-    saves = f"swarm finish --run {name}, or take out what is wanted" if landed else "take out what is wanted"
+    finish = f"swarm finish --run {name}{'' if began else ' --into BRANCH'}"
+    saves = f"{finish}, or take out what is wanted" if landed else "take out what is wanted"
     return Refused(
         "\n".join([f"Run {run} holds work that is nowhere else:", *shown]),
         "Nothing was removed.",

@@ -355,6 +355,8 @@ class _Bench:
         if exited.done():
             exited.result()
             return None
+        if not multiplied.is_set() and process.exit_of(worker) is not None:
+            return None  # it has ended, and this process, which stood still, is late to see it
         whole.write(over, MULTIPLIED if multiplied.is_set() else "", durable=False)
         return over.read_text()
 

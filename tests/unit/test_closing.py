@@ -6,6 +6,7 @@ import pytest
 
 from swarm.core.model import attempt_branch, staging_branch
 from swarm.daemon.closing import _check_ended, refuse_ours
+from swarm.daemon.discarding import STAGING, Loss, refusal
 from swarm.errors import Refused, UsageError
 from tests.builders import a_plan, a_task
 from tests.stories import a_story
@@ -17,6 +18,12 @@ def test_nothing_is_finished_into_a_branch_of_swarms_own(target: str) -> None:
     with pytest.raises(UsageError, match="own branches") as refused:
         refuse_ours(target)
     assert "--into BRANCH" in str(refused.value)
+
+
+@pytest.mark.parametrize(("began", "step"), [("main", "--run r, or"), ("", "--run r --into BRANCH, or")])
+def test_a_refused_discard_names_a_finish_that_is_taken(began: str, step: str) -> None:
+    """Where a run started from no branch, the finish that keeps what has landed must be told one."""
+    assert f"swarm finish {step}" in str(refusal("r", [Loss(STAGING, "it landed")], began))
 
 
 @pytest.mark.parametrize("target", ["main", "swarming", "my/swarm/x"])
