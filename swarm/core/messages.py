@@ -411,7 +411,8 @@ class WorkerExited(AttemptEvent):
     machine's at that moment (its disk was full); `memory_bytes` the most that the tree was seen to take, 0 where nobody looked.
     `jitter`, a random number from 0 to 1, spreads what is tried again later. `ended_at` is when its command ended, which a
     daemon that was late learns only now; None where nobody wrote it down. `output` stands for the end of what a worker put out that
-    failed, without what differs from one time to the next: where it is the same, that was; "" where it put out nothing."""
+    failed, without what differs from one time to the next: where it is the same, that was; "" where it put out nothing.
+    `by_itself` tells that it had ended before anybody began to end it."""
 
     exit_code: int | None
     result: WorkerResult = field(default_factory=WorkerResult)
@@ -420,6 +421,7 @@ class WorkerExited(AttemptEvent):
     jitter: float = 0.0
     ended_at: float | None = None
     output: str = ""
+    by_itself: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,8 +80,8 @@ def worker_exited(turn: Turn, event: m.WorkerExited) -> None:
 
 
 def _was_in_time(task: Task, attempt: Attempt, event: m.WorkerExited) -> bool:
-    """Tells whether a worker had ended well before its time was over, and the daemon was too late to see it."""
-    if event.exit_code != 0 or event.ended_at is None or attempt.started_at is None:
+    """Tells whether a worker had ended well, or by itself, before its time was over, and the daemon was too late to see it."""
+    if event.ended_at is None or attempt.started_at is None or not (event.exit_code == 0 or event.by_itself):
         return False
     return event.ended_at < attempt.started_at + task.spec.timeout_s
 

@@ -64,6 +64,7 @@ class Workers:
     _started_at: dict[Key, float] = field(
         default_factory=dict
     )  # of those that were started here and have not ended
+    _ended_here: set[Key] = field(default_factory=set)  # while they still ran
 
     def __post_init__(self) -> None:
         limits = self.edges.settings.limits
@@ -236,6 +237,7 @@ class Workers:
             trouble=lacks,
             memory_bytes=self.memory.most_of(command),
             ended_at=self._ended_at(command, said),
+            by_itself=self._by_itself(command, said),
             output=output,
             jitter=random.random(),  # noqa: S311  (nobody is to be kept from guessing it)
         )
@@ -246,6 +248,13 @@ class Workers:
         began = self._started_at.pop(key_of(command), None)
         return None if said is None else max(said.at, began or 0.0)
 
+    def _by_itself(self, command: cmd.AttemptCommand, said: process.Exit | None) -> bool:
+        """Tells whether a worker had ended before this daemon began to end it. That an earlier one did so is not known: then its
+        time was over, which `ended_at` says."""
+        ended_here = key_of(command) in self._ended_here
+        self._ended_here.discard(key_of(command))
+        return said is not None and not ended_here
+
     def end(self, command: cmd.EndWorker) -> None:
         """Ends a worker's whole tree; the watch answers, which is begun where there is none, as after a restart."""
         watched = self.watcher.watches(command)
@@ -255,6 +264,8 @@ class Workers:
     def _end_tree(self, command: cmd.EndWorker, watched: bool) -> None:
         places, nonce = self.edges.attempt(command), self.edges.nonce(command)
         identity = process.started(places.worker)
+        if process.exit_of(places.worker) is None:
+            self._ended_here.add(key_of(command))
         crash_at("worker.ending")
         self._standstill.settled()
         gone = process.end_tree(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 
 import psutil
 import pytest
@@ -418,3 +420,25 @@ def test_titles_that_make_the_same_id_replace_nobody(swarm: Swarm) -> None:
     swarm("resume")
     swarm.check_landed(swarm.wait("r"))
     assert (swarm.content("r", "cpp"), swarm.content("r", "cs")) == ("1\n", "1\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", [9, 75])
+def test_what_ended_in_time_while_no_daemon_ran_is_judged_by_how_it_ended(swarm: Swarm, code: int) -> None:
+    """The time of a worker that ended by itself may be over when a daemon comes to see it: it was not too late for that, and one
+    that asked to be tried later pays nothing."""
+    later = """echo '{"retry_after_s": 0}' > "$SWARM_RESULT_FILE"; """ if code == 75 else ""
+    work = f'[ "$SWARM_ATTEMPT" -gt 1 ] || {{ sleep 1; {later}exit {code}; }}; echo x > out'
+    task = swarm.task("t", work, claims=["out"], timeout_s=4, attempts=1 if code == 75 else 2)
+    swarm("start")
+    swarm("submit", str(swarm.plan("r", [task])))
+    swarm.launchers("r", "t")
+    began = swarm.the_run()["tasks"][0]["attempts"][0]["started_at"]
+    swarm.end_daemon()
+    over = datetime.fromisoformat(began).timestamp() + 4.5
+    wait_until(lambda: time.time() > over)
+    swarm("start")
+    run = swarm.wait("r")
+    swarm.check_landed(run)
+    (task,) = run["tasks"]
+    assert task["attempts"][0]["reason"]["code"] == ("rate_limit" if code == 75 else "worker_failed")

@@ -159,20 +159,30 @@ def test_a_worker_that_takes_too_long_is_ended() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ended_after_s", "code", "state"), [(59.9, 0, "queued"), (60.1, 0, "failed"), (59.9, 143, "failed")]
+    ("ended_after_s", "code", "by_itself", "state", "why"),
+    [
+        (59.9, 0, False, "queued", None),
+        (60.1, 0, True, "failed", "timeout"),
+        (59.9, 143, False, "failed", "timeout"),
+        (59.9, 1, True, "failed", "worker_failed"),
+        (60.1, 1, True, "failed", "timeout"),
+        (59.9, 75, True, "ready", "try_later"),
+        (60.1, 75, True, "failed", "timeout"),
+    ],
 )
 def test_a_worker_is_not_failed_for_a_daemon_that_is_late(
-    ended_after_s: float, code: int, state: str
+    ended_after_s: float, code: int, by_itself: bool, state: str, why: str | None
 ) -> None:
-    """A worker that had ended well before its time was over goes on to the queue, though the daemon saw its time run out first."""
+    """A worker that had ended well, or by itself, before its time was over is judged by how it ended, though the daemon saw its
+    time run out first."""
     story = a_story(a_plan(a_task("a", timeout_s=60.0, attempts=1)))
     story.up("a")
     ended_at = story.now + ended_after_s
     story.wait(90.0)
     end = story.sole(cmd.EndWorker)
-    story.send(m.WorkerExited(**story.where(end), exit_code=code, ended_at=ended_at))
+    story.send(m.WorkerExited(**story.where(end), exit_code=code, ended_at=ended_at, by_itself=by_itself))
     story.collect("a")
-    assert story.state("a") == state
+    assert (story.state("a"), story.why("a")) == (state, why)
 
 
 def test_a_worker_that_ends_in_time_meets_no_limit() -> None:
