@@ -43,6 +43,12 @@ def newest(run: Run) -> dict[str, str]:
     return {task.spec.again_of: name for name, task in run.tasks.items() if task.spec.again_of}
 
 
+def mistaken(run: Run, plan: PlanSpec) -> dict[str, str]:
+    """Gives the tasks of a plan that are called as one of ours which does another's work again, each with that other."""
+    ours = ((spec.id, run.tasks.get(spec.id)) for spec in plan.tasks)
+    return {name: task.spec.again_of for name, task in ours if task is not None and task.spec.again_of}
+
+
 def made(run: Run, plan: PlanSpec) -> list[Made]:
     """Lists what the landed tasks of a plan were made from, of those that read something.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,8 @@ class Submitter:
             plan, found["verify_found"] = discover.filled_in(plan, fitting), discover.document(fitting)
         known = self._coordinator.swarm.runs.get(plan.id)
         if known is not None:
+            if mistaken := again.mistaken(known, plan):
+                raise _mistaken(mistaken)
             plan = _as_asked_before(known, plan)
             found.update(await asyncio.to_thread(lambda: _late(known, plan, self.edges)))
             outdated = await self._outdated(known, plan) if changed else {}
@@ -165,6 +167,16 @@ def _started(run: Run, names: tuple[str, ...]) -> Refused:
         f"{', '.join(names[:10])} changed in the plan, and work on it has started: it {stands}.",
         "Nothing was submitted.",
         f"leave it as it was, and give the changed task an id of its own; or {instead}",
+    )
+
+
+def _mistaken(names: Mapping[str, str]) -> Refused:
+    """Refuses tasks whose ids we have given away."""
+    name, before = next(iter(names.items()))
+    return Refused(
+        f"{name} is what the run calls the task that does {before} again.",
+        "Nothing was submitted: the two could not be told apart.",
+        f"give {some(names)} of the plan another id",
     )
 
 

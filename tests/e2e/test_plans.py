@@ -445,6 +445,10 @@ def test_what_was_made_from_something_else_is_done_again(swarm: Swarm) -> None:
     assert swarm.starts()[3:] == ["upper-2", "count-2"]
     assert (swarm.content("made", "upper.txt"), swarm.content("made", "count.txt")) == ("THREE\n", "6\n")
     assert swarm("submit", str(plan), "--changed", "--json").json["submitted"]["again"] == {}
+    mistaken = swarm.plan("made", [swarm.task("upper"), swarm.task("upper-2")])
+    for option in ([], ["--changed"]):
+        refused = swarm("submit", str(mistaken), *option, code=4)
+        assert "upper-2 is what the run calls the task that does upper again." in refused.err
 
 
 @pytest.mark.slow

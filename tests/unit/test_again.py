@@ -226,6 +226,15 @@ def test_a_name_that_is_taken_is_passed_over() -> None:
     assert [task.id for task in submit(story, plan, a=["x"]).tasks] == ["a-3", "a-2"]
 
 
+def test_a_task_of_a_plan_is_not_taken_for_one_of_ours() -> None:
+    """A plan that later has a task by a name that was given to one that does work again is told, with whose work that is."""
+    plan = a_plan(reading(a_task("a"), "x"))
+    story = landed(plan)
+    submit(story, plan, a=["x"])
+    assert again.mistaken(story.run, plan) == {}
+    assert again.mistaken(story.run, a_plan(*plan.tasks, a_task("a-2"), a_task("b"))) == {"a-2": "a"}
+
+
 def test_what_was_taken_off_or_failed_is_left_to_a_person() -> None:
     """Only what stands on staging is done again."""
     story = a_story(a_plan(reading(a_task("a", attempts=1), "x")))
