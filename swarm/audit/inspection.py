@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from swarm.audit import keeping, line, processes
@@ -131,6 +132,18 @@ def _wait(places: Places, seq: int) -> None:
 
 
 def _look(repository: git.Repository, places: Places, landing: LandingRepository, run: str | None) -> _Look:
+    with ThreadPoolExecutor(1) as beside:  # git checks on another processor what the journal says nothing of
+        whole = beside.submit(keeping.whole, landing.path)
+        return _looked(repository, places, landing, run, whole)
+
+
+def _looked(
+    repository: git.Repository,
+    places: Places,
+    landing: LandingRepository,
+    run: str | None,
+    whole: Future[list[Breach]],
+) -> _Look:
     alive = held(places.daemon_lock)
     folded = fold(places)
     breaches = list(folded.breaches)
@@ -152,8 +165,7 @@ def _look(repository: git.Repository, places: Places, landing: LandingRepository
             commits = {each.commit.oid for each in landings}
             around = Surroundings(folded, runs, places, repository, landing, commits, notes)
             breaches += around.look()
-        if (landing.path / "HEAD").exists():
-            breaches += keeping.whole(landing.path)
+        breaches += whole.result()
         breaches += keeping.reachable(repository.common_dir, users, [each.base_commit for each in runs])
     except (git.GitError, OSError) as error:
         breaches.append(Breach("I15", f"The audit could not go on: {_why(error, landing, runs)}"))

@@ -47,15 +47,18 @@ class Kept(NamedTuple):
 # --- objects (I15) ---
 
 
-def whole(git_dir: Path) -> Iterator[Breach]:
-    """Has git check a repository of ours whole."""
+def whole(git_dir: Path) -> list[Breach]:
+    """Has git check a repository of ours whole, where it is there."""
+    if not (git_dir / "HEAD").exists():
+        return []
     asked = ("fsck", "--connectivity-only", "--no-dangling", "--no-progress")
     done = git.run(*asked, git_dir=git_dir, ok=range(256), timeout_s=FSCK_TIMEOUT_S)
-    if done.code != 0:
-        lines = [*git.decode(done.out).splitlines(), *done.err.splitlines()]
-        told = "; ".join(line for line in lines if line.strip())
-        shown = "; ".join(told.split("; ")[:_TOLD_LINES])
-        yield Breach("I15", f"git fsck finds the landing repository damaged: {shown or f'exit {done.code}'}.")
+    if done.code == 0:
+        return []
+    lines = [*git.decode(done.out).splitlines(), *done.err.splitlines()]
+    told = "; ".join(line for line in lines if line.strip())
+    shown = "; ".join(told.split("; ")[:_TOLD_LINES])
+    return [Breach("I15", f"git fsck finds the landing repository damaged: {shown or f'exit {done.code}'}.")]
 
 
 def reachable(git_dir: Path, users: Mapping[str, str], bases: Iterable[str]) -> Iterator[Breach]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -92,12 +93,17 @@ def look(
         found += _published(line, users, common, notes)
         found += _landed_once(here)
     merges = [each for each in landings if each.told is not None]
-    found += _as_submitted(merges)
-    found += _as_undone(landing, merges)
-    found += _as_verified(merges)
-    found += _merged_again(landing.path, [each for each in merges if len(each.commit.parents) == 2])
-    found += _own_paths_only(landing, [each for each in merges if len(each.commit.parents) == 2])
-    return landings, found
+    of_two = [each for each in merges if len(each.commit.parents) == 2]
+    with ThreadPoolExecutor(1) as beside:  # git merges on another processor
+        again = beside.submit(
+            merge_all, landing.path, [(each.commit.parents[0], each.commit.parents[1]) for each in of_two]
+        )
+        found += _as_submitted(merges)
+        found += _as_undone(landing, merges)
+        found += _as_verified(merges)
+        foreign = list(_own_paths_only(landing, of_two))
+        found += _merged_again(of_two, again.result())
+    return landings, [*found, *foreign]
 
 
 def _advancing(run: Run) -> list[Advance]:
@@ -338,9 +344,8 @@ def _as_verified(landings: Sequence[Landing]) -> Iterator[Breach]:
             yield Breach("I4", f"{each.name} says that {says or 'nothing'} passed.", run=each.run.id)
 
 
-def _merged_again(path: Path, landings: Sequence[Landing]) -> Iterator[Breach]:
-    pairs = [(each.commit.parents[0], each.commit.parents[1]) for each in landings]
-    for each, tree in zip(landings, merge_all(path, pairs), strict=True):
+def _merged_again(landings: Sequence[Landing], trees: Sequence[str | None]) -> Iterator[Breach]:
+    for each, tree in zip(landings, trees, strict=True):
         if tree != each.commit.tree:
             gives = f"gives {tree[:12]}" if tree else "is none, or a conflict"
             text = f"{each.name} has tree {each.commit.tree[:12]}, and the merge of its parents {gives}"

@@ -12,10 +12,11 @@ import hashlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 from swarm.edge import git
-from swarm.edge.git import Objects
+from swarm.edge.git import Change, GitError, Objects
 
 NAME = ".gitattributes"
 REMEMBERED_TREES = 64
@@ -44,14 +45,37 @@ class MergeRules:
             found = {path: self._text(blob) for path, blob in self._files(tree).items()}
         return found if any(word in text for text in found.values() for word in _OF_MERGING) else {}
 
+    def learn(self, trees: Sequence[str]) -> None:
+        """Asks in one question for what `of` needs of these trees, at most `REMEMBERED_TREES`. Of one that is not there nothing is
+        learnt, nor of the others: `of` tells which it is."""
+        with self._lock:
+            new = [tree for tree in dict.fromkeys(trees) if tree not in self._known]
+            if not new:
+                return
+            before, files = self._newest(new[0])
+            try:
+                answers = self._objects.diffs(list(pairwise((before, *new))))
+            except GitError:
+                return
+            for tree, changes in zip(new, answers, strict=True):
+                files = self._remember(tree, files, changes)
+
     def _files(self, tree: str) -> Mapping[str, str]:
         """Gives the blob of each attribute file. From one merge to the next little changes, and that was asked for before."""
         known = self._known.get(tree)
         if known is not None:
             return known
-        before, files = next(reversed(self._known.items()), (_empty_tree(len(tree)), {}))
+        before, files = self._newest(tree)
+        return self._remember(tree, files, self._objects.diff(before, tree))
+
+    def _newest(self, tree: str) -> tuple[str, Mapping[str, str]]:
+        """Gives the tree that was looked at last, else one without files whose name is as long as that of `tree`."""
+        return next(reversed(self._known.items()), (_empty_tree(len(tree)), {}))
+
+    def _remember(self, tree: str, files: Mapping[str, str], changes: Iterable[Change]) -> Mapping[str, str]:
+        """Takes in the attribute files of a tree that differs by `changes` from one that has `files`."""
         found = dict(files)
-        for change in self._objects.diff(before, tree):
+        for change in changes:
             if change.path.rpartition("/")[2] == NAME:
                 found.pop(change.path, None)
                 if change.new_mode in _FILES:

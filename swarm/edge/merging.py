@@ -7,6 +7,7 @@ own attributes say of merging holds, as it does where a person merges (`swarm/ed
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 from swarm.core.model import Sides
 from swarm.dataclass import dataclass
 from swarm.edge import git
-from swarm.edge.attributes import MergeRules, Rules, lay_out
+from swarm.edge.attributes import REMEMBERED_TREES, MergeRules, Rules, lay_out
 from swarm.edge.carrying import store_env, view_env
 from swarm.edge.git import CommitFacts, GitError, Objects, Signature
 
@@ -174,19 +175,36 @@ def merge_all(git_dir: Path, pairs: Sequence[tuple[str, str]]) -> list[str | Non
         env = {**store_env(scratch), **view_env(git_dir / "objects")}
         trees: dict[tuple[str, str], str | None] = {}
         plain: list[tuple[str, str]] = []
-        known = MergeRules(objects)
-        for ours, theirs in pairs:
+        for ours, theirs, rules in _with_rules(objects, pairs):
             try:
-                rules = known.of(objects.tree_of(ours))
                 outcome = _ask_once(git_dir, ours, theirs, rules, env) if rules else None
             except GitError:
-                outcome = None  # what can't be read can't be merged either
+                outcome = None
             if isinstance(outcome, Merged):
                 trees[ours, theirs] = outcome.tree
             elif outcome is None:
                 plain.append((ours, theirs))
         trees.update(zip(plain, _merge_plain(git_dir, plain, env), strict=True))
     return [trees.get(pair) for pair in pairs]
+
+
+def _with_rules(
+    objects: Objects, pairs: Sequence[tuple[str, str]]
+) -> Iterator[tuple[str, str, Rules | None]]:
+    """Yields each pair with what the tree of the first says of merging; None where that can't be read, and so not merged either."""
+    known = MergeRules(objects)
+    for at in range(0, len(pairs), REMEMBERED_TREES):
+        part = pairs[at : at + REMEMBERED_TREES]
+        trees: dict[str, str] = {}
+        for ours, _ in part:
+            with contextlib.suppress(GitError):
+                trees[ours] = objects.tree_of(ours)
+        known.learn(list(trees.values()))
+        for ours, theirs in part:
+            try:
+                yield ours, theirs, known.of(trees[ours]) if ours in trees else None
+            except GitError:
+                yield ours, theirs, None
 
 
 def _merge_plain(git_dir: Path, pairs: Sequence[tuple[str, str]], env: Mapping[str, str]) -> list[str | None]:
@@ -198,10 +216,10 @@ def _merge_plain(git_dir: Path, pairs: Sequence[tuple[str, str]], env: Mapping[s
             *_STDIN, git_dir=git_dir, env=env, input=asked, ok=range(256), timeout_s=MERGE_ALL_TIMEOUT_S
         )
         trees += _trees_in(done.out)
-        if done.code > 1:
-            trees.append(None)  # git died of this one; the rest is asked again
-        elif len(trees) < len(pairs):
-            raise GitError(("git", "merge-tree"), done.code, done.err)
+        if len(trees) < len(pairs):
+            if done.code == 0:
+                raise GitError(("git", "merge-tree"), done.code, done.err)
+            trees.append(None)  # git ended over this one; the rest is asked again
     return trees
 
 
