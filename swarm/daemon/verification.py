@@ -58,6 +58,8 @@ SHARES = "shares"  # in the folder of a part: which test files it had
 OVER = "over"  # in a suite's folder: why it is being ended, that its time is over where it says nothing
 CHANGED = "changed"  # in a suite's folder: the tracked files that it left changed
 MULTIPLIED = "processes"  # … that it had too many of them
+KILLED = "killed"  # in a suite's folder: as many bytes as it was ended from outside
+KILLED_MAX = 3  # times: then it has failed, since what ends it may be itself
 LOST = "its worktree was deleted or moved away while it ran, by it or a suite beside it"
 NO_PLACE = "did not run: its worktree had been deleted or moved away by a suite beside it"
 _GRACE_S = 2.0
@@ -330,8 +332,12 @@ class _Bench:
                 log=str(output),
                 tail="" if outcome == "passed" else tail_of(output),
             )
+            said = ""
             if over == MULTIPLIED:
                 said = "it had more processes than limits.processes_max and was ended"
+            elif code is None and over is None:
+                said = f"it was ended from outside, {KILLED_MAX} times, before it could say how it went"
+            if said:
                 result = replace(result, tail=f"{result.tail}\n({said})".lstrip(), note=said)
             lost, changed = await in_thread(self._left)
             return _End(_in_lost(result) if lost else result, folder, lacks, changed)
@@ -542,7 +548,8 @@ def _outcome(suite: Suite, code: int | None, output: Path, *, over: str | None) 
 def _settle(
     identity: process.Identity, nonce: str, folder: Path, own: Path | None, *, over: str | None
 ) -> int | None:
-    """Ends what a suite left, or all of it where that is not None; gives its exit code. Nobody's word left means run again."""
+    """Ends what a suite left, or all of it where that is not None; gives its exit code. Nobody's word left means run again,
+    and in the end that it has none."""
     worker = folder / "worker"
     crash_at("verify.exited")
     process.reap(identity)
@@ -551,9 +558,16 @@ def _settle(
         process.reap(identity)
     _remove_own(own)
     ended = process.exit_of(worker)
-    if ended is None and over is None:
+    if ended is None and over is None and not _is_often_killed(folder):
         raise OSError(f"the suite in {folder} was ended from outside before it could say how it went")
     return ended.code if ended is not None else None
+
+
+def _is_often_killed(folder: Path) -> bool:
+    """Notes that a suite was ended from outside; tells whether it was so often enough to be judged by it."""
+    with (folder / KILLED).open("ab") as killed:
+        killed.write(b".")
+        return killed.tell() >= KILLED_MAX
 
 
 def _remove_own(own: Path | None) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from swarm.core.model import Suite
 from swarm.core.places import Places
-from swarm.daemon.verification import Verifier, _exited_by_thread
+from swarm.daemon.verification import KILLED_MAX, Outcomes, Verifier, _exited_by_thread
 from swarm.edge import process
 from swarm.edge.worktrees import Pool
 from tests.conftest import git, wait_until
@@ -99,3 +99,22 @@ def test_one_that_is_not_wanted_has_let_go_of_its_worktree(
         assert [lease.key for lease in pool.leases()] == [""]
 
     asyncio.run(cancel())
+
+
+def test_a_suite_that_ends_who_started_it_has_failed(repo: Path, pool: Pool, tmp_path: Path) -> None:
+    """It may have been ended from outside, so it runs again; where that comes to no word of its own either, it has failed, and why
+    is said: nothing waits behind it for ever."""
+    candidate, places = git(repo, "rev-parse", "HEAD"), Places(tmp_path / "state")
+
+    async def verify() -> Outcomes:
+        verifier = Verifier(places, pool, {"PATH": "/bin:/usr/bin"}, asyncio.to_thread, _exited_by_thread)
+        suites = [Suite("unit", "kill -9 $PPID", 100.0)]
+        return await verifier.verify("k", "n", places.attempt("r", "t", 1), candidate, suites)
+
+    for _ in range(KILLED_MAX - 1):
+        with pytest.raises(OSError, match="ended from outside"):
+            asyncio.run(verify())
+    (result,) = asyncio.run(verify()).suites
+    assert result.outcome == "failed"
+    assert "ended from outside" in result.note
+    assert "ended from outside" in result.tail
