@@ -35,6 +35,15 @@ def patch(top: Path, state: Path, run: str, task: str, *, attempt: int | None = 
     return so_far
 
 
+def is_cut(patch: bytes) -> bool:
+    """Tells whether a patch is only the beginning of one, as its last line says."""
+    if not patch.endswith(b"]\n"):
+        return False
+    from swarm.edge import history
+
+    return patch.endswith(history.CUT % history.DIFF_MAX_BYTES)
+
+
 def document(top: Path, state: Path, run: str, task: str, *, attempt: int | None = None) -> dict[str, Any]:
     """Gives what `patch` does as a document: whose work it is, from which commit to which, each file with its lines, and the patch
     as text, in which what is no UTF-8 is replaced. Where nothing was changed `attempt`, `base` and `head` are null; `head` alone

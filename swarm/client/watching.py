@@ -174,6 +174,12 @@ def diff(session: Session, task: str, run: str | None, attempt: int | None) -> N
         session.out(protocol.printable(patch.decode("utf-8", "replace"), keep_newlines=True))
     else:  # a pipe gets the bytes, so that git apply can read them
         session.out_bytes(patch)
+    if changes.is_cut(patch):
+        words = f"swarm diff {protocol.printable(task)}{f' --attempt {attempt}' if attempt else ''} --json"
+        session.note(
+            "This is only the beginning of the patch, as its last line says; git apply can't take it."
+            + (f"\n  Next: git diff of the two commits that are named by {words}" if works is None else "")
+        )
 
 
 def _no_patch(name: str, task: dict[str, Any], n: int | None) -> str:

@@ -21,6 +21,7 @@ from swarm.edge.git.call import environment
 from swarm.errors import SwarmError, UsageError
 
 DIFF_MAX_BYTES = 4 * 1024 * 1024
+CUT = b"[cut after %d bytes]\n"  # the last line of a patch that was more than so many
 
 
 def commit_facts(path: Path, rev: str) -> CommitFacts:
@@ -49,7 +50,7 @@ def patch(
         raw = _first_bytes(repo, (*args, "--", *(paths or ())), max_bytes + 1)
     if len(raw) <= max_bytes:
         return raw
-    return raw[: raw.rfind(b"\n", 0, max_bytes) + 1] + f"[cut after {max_bytes} bytes]\n".encode()
+    return raw[: raw.rfind(b"\n", 0, max_bytes) + 1] + CUT % max_bytes
 
 
 def diff_stat(path: Path, base: str, head: str) -> dict[str, tuple[int, int]]:

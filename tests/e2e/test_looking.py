@@ -488,6 +488,20 @@ def test_diff_of_an_attempt_that_is_named(swarm: Swarm) -> None:
     assert "has had no attempt 4" in swarm("diff", "t", "--attempt", "4", code=2).err
 
 
+@pytest.mark.slow
+def test_a_patch_that_is_cut_is_told(swarm: Swarm) -> None:
+    """Who pipes the patch of much into a file is told that it is not all of it, and where all of it is."""
+    work = "seq 900000 > out"
+    swarm.run(swarm.plan("r", [swarm.task("t", work, claims=["out"]), swarm.task("u")]))
+    told = swarm("diff", "t")
+    assert told.out.endswith("bytes]\n")
+    assert "only the beginning of the patch" in told.err
+    found = swarm("diff", "t", "--json").json
+    assert "Next: git diff of the two commits that are named by swarm diff t --json" in told.err
+    assert git(swarm.top, "diff", found["base"], found["head"]).endswith("+900000")
+    assert "beginning" not in swarm("diff", "u").err
+
+
 def test_diff_as_a_document(swarm: Swarm) -> None:
     """`diff --json` tells whose work it is, between which commits, the lines of each file, and the patch; of what changed nothing
     the same fields."""
