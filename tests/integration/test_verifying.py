@@ -19,6 +19,11 @@ from tests.conftest import git, wait_until
 TIMEOUT_S = 1.0
 
 
+def nonce(folder: Path) -> str:
+    """Gives one that is nobody else's: what has it in its environment is ended, by a test that runs beside this one too."""
+    return folder.as_posix()
+
+
 def test_a_suite_that_had_passed_is_not_out_of_its_time(repo: Path, pool: Pool, tmp_path: Path) -> None:
     """Where the daemon stood still, a suite that passed meanwhile has passed, though its time is over when that is seen."""
     gate, places = tmp_path / "gate", Places(tmp_path / "state")
@@ -35,7 +40,9 @@ def test_a_suite_that_had_passed_is_not_out_of_its_time(repo: Path, pool: Pool, 
     async def verify() -> str:
         verifier = Verifier(places, pool, {"PATH": "/bin:/usr/bin"}, asyncio.to_thread, stand_still)
         suite = Suite("unit", f"until [ -e {gate} ]; do sleep 0.02; done", TIMEOUT_S)
-        outcomes = await verifier.verify("k", "n", places.attempt("r", "t", 1), candidate, [suite])
+        outcomes = await verifier.verify(
+            "k", nonce(tmp_path), places.attempt("r", "t", 1), candidate, [suite]
+        )
         return outcomes.suites[0].outcome
 
     assert asyncio.run(verify()) == "passed"
@@ -79,7 +86,7 @@ def test_one_that_is_not_wanted_has_let_go_of_its_worktree(
         )
         suites = [Suite("unit", suite, 100.0)]
         verifying = asyncio.create_task(
-            verifier.verify("k", "n", places.attempt("r", "t", 1), candidate, suites)
+            verifier.verify("k", nonce(tmp_path), places.attempt("r", "t", 1), candidate, suites)
         )
         if suite != "true":
             while not list((tmp_path / "state").rglob("identity")):
@@ -109,7 +116,7 @@ def test_a_suite_that_ends_who_started_it_has_failed(repo: Path, pool: Pool, tmp
     async def verify() -> Outcomes:
         verifier = Verifier(places, pool, {"PATH": "/bin:/usr/bin"}, asyncio.to_thread, _exited_by_thread)
         suites = [Suite("unit", "kill -9 $PPID", 100.0)]
-        return await verifier.verify("k", "n", places.attempt("r", "t", 1), candidate, suites)
+        return await verifier.verify("k", nonce(tmp_path), places.attempt("r", "t", 1), candidate, suites)
 
     for _ in range(KILLED_MAX - 1):
         with pytest.raises(OSError, match="ended from outside"):
