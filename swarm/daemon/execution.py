@@ -31,7 +31,7 @@ from swarm.daemon.edges import Edges, lease_key
 from swarm.daemon.finishing import Finisher, Grip
 from swarm.daemon.gauge import NO_ROOM, Gauge
 from swarm.daemon.landing import Lander
-from swarm.daemon.threads import Threads
+from swarm.daemon.threads import Threads, to_its_end
 from swarm.daemon.verification import Verifier
 from swarm.daemon.workers import Workers
 from swarm.dataclass import dataclass
@@ -376,7 +376,7 @@ class Execution:
         try:
             if before is not None:
                 before.cancel()
-                await _ended(before)
+                await to_its_end(asyncio.wait([before]))  # and not to what it raises
             found = await self._verifier().verify(
                 lease_key(command),
                 self.edges.nonce(command),
@@ -441,18 +441,6 @@ class Execution:
         await self.in_thread(lambda: self.discarder().remove(command))
         self._discarding.discard(command.run)
         return m.Discarded(at=self.clock(), run=command.run)
-
-
-async def _ended(task: asyncio.Task[Any]) -> None:
-    """Waits until a task has ended, even where nobody wants to wait any more: whoever comes next waits for this one alone."""
-    unwanted = False
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError:
-            unwanted = True
-    if unwanted:
-        raise asyncio.CancelledError
 
 
 def _run_of(command: cmd.Command) -> str:

@@ -1,20 +1,24 @@
 """Threads that are all there from the start: one that could not be made later would lose what it was to do.
 
+What one of them has begun is done, whoever does not want it any more: `to_its_end` waits for it.
+
 Rules for editing: `do` is on the way of every command, so it makes nothing: no future, no lock of its own, no look at how many
 threads there are.
 """
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 from swarm import log
 
 _log = log.get("threads")
+_Result = TypeVar("_Result")
 
 
 class Threads:
@@ -84,3 +88,18 @@ def executor(number: int, name: str) -> ThreadPoolExecutor:
         pool.shutdown(wait=False)
         raise
     return pool
+
+
+async def to_its_end(work: Awaitable[_Result]) -> _Result:
+    """Waits until `work` is done, however often this is cancelled, and is cancelled only then: whoever comes next finds nobody at
+    work any more. Gives the result and raises as `work` does."""
+    done, unwanted = asyncio.ensure_future(work), False
+    while not done.done():
+        try:
+            await asyncio.wait([done])
+        except asyncio.CancelledError:
+            unwanted = True
+    if unwanted:
+        done.exception()
+        raise asyncio.CancelledError
+    return done.result()

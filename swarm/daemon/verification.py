@@ -39,6 +39,7 @@ from swarm.core.suites import (
 )
 from swarm.crashpoints import crash_at
 from swarm.daemon.oversight import Oversight
+from swarm.daemon.threads import to_its_end
 from swarm.dataclass import dataclass
 from swarm.edge import contract, git, process, pytest_split, trouble, whole
 from swarm.edge.furnish import USUAL, Bounds, WorktreeSetupFailed
@@ -113,23 +114,23 @@ class Verifier:
         folder = places.candidate(candidate, again=again)
         bench = _Bench(self, bench_key(key), nonce, folder, candidate, again=again)
         try:
-            unmade = await _to_its_end(self.in_thread(lambda: bench.prepare(suites)))
+            unmade = await to_its_end(self.in_thread(lambda: bench.prepare(suites)))
             crash_at("verify.prepared")
             if unmade is not None:
-                await _to_its_end(self.in_thread(lambda: self.scratch.give_back(bench.key)))
+                await to_its_end(self.in_thread(lambda: self.scratch.give_back(bench.key)))
                 return Outcomes(bench.not_run(suites, unmade), "")
             ends = await _all(bench.run(n, suite) for n, suite in enumerate(suites, 1))
             lacks = next((end.lacks for end in ends if end.lacks and end.result.outcome == "failed"), "")
-            results = await _to_its_end(self.in_thread(lambda: bench.judge(ends)))
+            results = await to_its_end(self.in_thread(lambda: bench.judge(ends)))
         except BaseException as error:
             if not self.leaving() and (bench.ready or isinstance(error, asyncio.CancelledError)):
-                await _to_its_end(self.in_thread(bench.drop))
+                await to_its_end(self.in_thread(bench.drop))
             raise
         crash_at("verify.settled")
         if lacks:
-            await _to_its_end(self.in_thread(bench.drop))
+            await to_its_end(self.in_thread(bench.drop))
         else:
-            await _to_its_end(self.in_thread(lambda: self.scratch.give_back(bench.key)))
+            await to_its_end(self.in_thread(lambda: self.scratch.give_back(bench.key)))
         return Outcomes(results, lacks)
 
 
@@ -440,21 +441,6 @@ class _Bench:
         _remove_own(self._own(folder))
         for name in (CHANGED, OVER, VOID):
             (folder / name).unlink(missing_ok=True)
-
-
-async def _to_its_end(work: Awaitable[Any]) -> Any:
-    """Waits until what a thread does to the worktree is done, however often this is cancelled: who verifies the attempt next has
-    the same worktree by the same lease, which must not be taken or given back behind its back."""
-    done, unwanted = asyncio.ensure_future(work), False
-    while not done.done():
-        try:
-            await asyncio.wait([done])
-        except asyncio.CancelledError:
-            unwanted = True
-    if unwanted:
-        done.exception()
-        raise asyncio.CancelledError
-    return done.result()
 
 
 async def _all(works: Iterable[Coroutine[Any, Any, _End]]) -> list[_End]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import pytest
 
-from swarm.daemon.threads import Threads
+from swarm.daemon.threads import Threads, to_its_end
 
 
 def test_what_is_given_is_done_in_its_order() -> None:
@@ -51,3 +52,42 @@ def test_who_gives_up_waiting_keeps_nobody_from_the_rest() -> None:
     wanted.result(60)
     assert begun == ["wanted"]
     threads.shutdown()
+
+
+def test_what_has_begun_is_waited_for_however_often_it_is_cancelled() -> None:
+    """Who waits is cancelled once the work is done, and not before; nobody complains of what the work raised."""
+
+    async def scenario(fails: bool) -> list[str]:
+        told: list[str] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["message"]))
+        goes_on = asyncio.Event()
+
+        async def work() -> None:
+            await goes_on.wait()
+            told.append("done")
+            if fails:
+                raise ValueError("nobody's")
+
+        waiting = asyncio.ensure_future(to_its_end(work()))
+        for _ in range(3):
+            await asyncio.sleep(0)
+            waiting.cancel()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        goes_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        return told
+
+    assert asyncio.run(scenario(fails=False)) == ["done"]
+    assert asyncio.run(scenario(fails=True)) == ["done"]
+
+
+def test_what_is_wanted_gives_its_result() -> None:
+    async def fails() -> None:
+        raise ValueError("as the work does")
+
+    assert asyncio.run(to_its_end(asyncio.sleep(0, "result"))) == "result"
+    with pytest.raises(ValueError, match="as the work does"):
+        asyncio.run(to_its_end(fails()))
