@@ -27,12 +27,16 @@ from swarm.core.entries import Policy
 from swarm.core.model import Defaults, Role
 from swarm.core.model import Limits as MachineLimits
 from swarm.errors import UsageError
-from swarm.protocol import WORKER_ENVIRONMENT, printable
+from swarm.protocol import (
+    SETTINGS_BYTES_MAX,
+    SETTINGS_FILE,
+    SETTINGS_PREFIX,
+    WORKER_ENVIRONMENT,
+    at_once,
+    printable,
+)
 from swarm.settings import Place, Settings, WorktreeSettings
 
-FILE_NAME = "swarm.toml"
-FILE_BYTES_MAX = 1024 * 1024
-PREFIX = "SWARM_"
 WORDS_MAX = 16  # in the name of a variable that may be a setting written otherwise
 ROOT = ("worktrees", "root")
 FOLLOW_SHARE = 0.05  # a move of a large checkout takes a second, and the workers need the processor
@@ -62,9 +66,9 @@ def load(top: Path | str, environ: Mapping[str, str], flags: Mapping[str, Any] |
     `flags` are values by key, `{"limits.workers_max": 2}` or `{"limits": {"workers_max": 2}}`; None among them means not given.
     Raises `SettingsError` (exit 2) with every error at once.
     """
-    text = _read(Path(top) / FILE_NAME)
+    text = _read(Path(top) / SETTINGS_FILE)
     data = _parse(text)
-    places = dict.fromkeys(_leaves(data), FILE_NAME)
+    places = dict.fromkeys(_leaves(data), SETTINGS_FILE)
     labels: dict[Place, str] = {}
     problems: list[tuple[str, str]] = []
     for name, place, raw in _from_environment(environ, problems):
@@ -88,26 +92,21 @@ def load(top: Path | str, environ: Mapping[str, str], flags: Mapping[str, Any] |
 
 def _read(path: Path) -> str:
     try:
-        with open(path, "rb", opener=_at_once) as file:
+        with open(path, "rb", opener=at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise SettingsError([(FILE_NAME, "is no file but a pipe or the like")])
-            raw = file.read(FILE_BYTES_MAX + 1)
+                raise SettingsError([(SETTINGS_FILE, "is no file but a pipe or the like")])
+            raw = file.read(SETTINGS_BYTES_MAX + 1)
     except FileNotFoundError:
         return ""
     except OSError as error:
-        raise SettingsError([(FILE_NAME, f"can't be read: {error.strerror}")]) from None
-    if len(raw) > FILE_BYTES_MAX:
-        raise SettingsError([(FILE_NAME, f"is larger than {FILE_BYTES_MAX} bytes")])
+        raise SettingsError([(SETTINGS_FILE, f"can't be read: {error.strerror}")]) from None
+    if len(raw) > SETTINGS_BYTES_MAX:
+        raise SettingsError([(SETTINGS_FILE, f"is larger than {SETTINGS_BYTES_MAX} bytes")])
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise SettingsError([(f"{FILE_NAME}:{line}", "is not UTF-8 text")]) from None
-
-
-def _at_once(path: str, flags: int) -> int:
-    """Opens a file as `open` has it done, but waits for nobody at the other end of a pipe."""
-    return os.open(path, flags | os.O_NONBLOCK)
+        raise SettingsError([(f"{SETTINGS_FILE}:{line}", "is not UTF-8 text")]) from None
 
 
 def _parse(text: str) -> dict[str, Any]:
@@ -115,7 +114,7 @@ def _parse(text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         found = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", str(error), re.DOTALL)
-        place = f"{FILE_NAME}:{found[2]}:{found[3]}" if found else FILE_NAME
+        place = f"{SETTINGS_FILE}:{found[2]}:{found[3]}" if found else SETTINGS_FILE
         raise SettingsError([(place, f"not TOML: {found[1] if found else error}")]) from None
 
 
@@ -186,7 +185,7 @@ def _wrong_root(top: Path, table: Any) -> str:
 
 def refuse_root(settings: Settings, tracked: str) -> None:
     """Raises `SettingsError` since the folder of the worktrees has the file `tracked`, a path from the top of the checkout."""
-    place = settings._sources.get(ROOT, FILE_NAME)
+    place = settings._sources.get(ROOT, SETTINGS_FILE)
     usual = WorktreeSettings.model_fields[ROOT[1]].default
     instead = usual if os.path.normpath(settings.worktrees.root) != usual else f"{usual}-of-swarm"
     text = (
@@ -198,7 +197,7 @@ def refuse_root(settings: Settings, tracked: str) -> None:
 
 def refuse_moved(settings: Settings, runs: Sequence[str], there: str) -> None:
     """Raises `SettingsError` since `runs` have their worktrees in another folder, `there`."""
-    place = settings._sources.get(ROOT, FILE_NAME)
+    place = settings._sources.get(ROOT, SETTINGS_FILE)
     text = (
         f"{settings.worktrees.root!r} is not where the worktrees of {', '.join(runs[:5])}{' and others' if runs[5:] else ''} are:"
         f" {there}; set it back until they are discarded (swarm discard RUN)"
@@ -218,7 +217,7 @@ def refuse_copy(settings: Settings, path: str, tracked: str) -> None:
             f"{what}: a copy of yours would be verified instead of what lands, and what a task changes there could not land;"
             " name only what git does not track, such as '.env'"
         )
-    place = settings._sources.get(key, FILE_NAME)
+    place = settings._sources.get(key, SETTINGS_FILE)
     raise SettingsError([(f"{place}: {'.'.join(key)}", f"{path!r}: {holds}")])
 
 
@@ -241,9 +240,9 @@ def _from_environment(
 ) -> Iterator[tuple[str, Place, str]]:
     """Yields (variable, place, text) of every override. A name that is far from every setting belongs to somebody else."""
     for name in sorted(environ):
-        if not name.startswith(PREFIX) or name in WORKER_ENVIRONMENT:
+        if not name.startswith(SETTINGS_PREFIX) or name in WORKER_ENVIRONMENT:
             continue
-        place = tuple(name[len(PREFIX) :].lower().split("__"))
+        place = tuple(name[len(SETTINGS_PREFIX) :].lower().split("__"))
         kind = _kind(place)
         if _is_table(kind):
             problems.append((f"environment {name}", f"is a section: name a key of it, such as {name}__KEY"))
@@ -259,7 +258,7 @@ def _from_environment(
 def _meant(name: str) -> list[str]:
     """Gives the variables that one without a place of its own stands for: those spelled so but for underscores, else those whose
     section was left out, else the nearest; none where it is somebody else's."""
-    words = [word for word in name[len(PREFIX) :].lower().split("_") if word]
+    words = [word for word in name[len(SETTINGS_PREFIX) :].lower().split("_") if word]
     keys = _all_keys()
     found = [".".join(place) for place in _spellings(words)]
     if not found and len(words) > 1:  # one word alone, such as SWARM_MODE, may be anybody's
@@ -299,7 +298,7 @@ def _value_from_text(place: Place, text: str) -> Any:
 
 
 def _variable(key: str) -> str:
-    return PREFIX + key.replace(".", "__").upper()
+    return SETTINGS_PREFIX + key.replace(".", "__").upper()
 
 
 def _kind(place: Place) -> Any:
@@ -355,9 +354,9 @@ class _Lines:
     def of(self, place: Place) -> str:
         while place:
             if place in self._found:
-                return f"{FILE_NAME}:{self._found[place]}"
+                return f"{SETTINGS_FILE}:{self._found[place]}"
             place = place[:-1]
-        return FILE_NAME
+        return SETTINGS_FILE
 
 
 def _problems(error: ValidationError, lines: _Lines, labels: Mapping[Place, str]) -> list[tuple[str, str]]:

@@ -112,8 +112,38 @@ WORKER_ENVIRONMENT = frozenset(
     }
 )
 
+SETTINGS_FILE = "swarm.toml"
+SETTINGS_BYTES_MAX = 1024 * 1024
+SETTINGS_PREFIX = "SWARM_"  # of the variables that stand above the file
+
 # By which the Messages API knows who pays. Agents get them; commands of tasks and suites don't.
 KEYS = frozenset({"ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"})
+
+
+def settings_given(top: str, environ: Mapping[str, str]) -> str:
+    """Gives a digest of all that settings are read from but flags, by which to see without reading them that they are the same; ""
+    where the file can't be read."""
+    import hashlib
+
+    given = hashlib.sha256()
+    try:
+        with open(os.path.join(top, SETTINGS_FILE), "rb", opener=at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return ""
+            given.update(file.read(SETTINGS_BYTES_MAX + 1))
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return ""
+    for name in sorted(environ):
+        if name == "HOME" or (name.startswith(SETTINGS_PREFIX) and name not in WORKER_ENVIRONMENT):
+            given.update(os.fsencode(f"\0{name}={environ[name]}"))
+    return given.hexdigest()
+
+
+def at_once(path: str, flags: int) -> int:
+    """Opens a file as `open` has it done, but waits for nobody at the other end of a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def inside_worker(environ: Mapping[str, str]) -> bool:

@@ -1,6 +1,7 @@
 """What the running daemon goes by where that is not what is set now: it keeps the settings that it started with.
 
-Rules for editing: loads the settings, so only commands that need them import this. What somebody set for the daemon alone, by a
+Rules for editing: the settings are loaded only where they are not known to be the daemon's, which would cost as much again as the
+rest of a command. What somebody set for the daemon alone, by a
 flag or its environment, was meant so, and is not warned about for standing above the file.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from swarm import __version__, config, protocol
+from swarm import __version__, protocol
 from swarm.client.connection import AnswerBroken, AnswerLate, Connection
 from swarm.client.session import Session
 from swarm.errors import NoDaemon, SwarmError
@@ -27,6 +28,8 @@ class Setting(NamedTuple):
     @property
     def text(self) -> str:
         """Shows it as `4 (default)`."""
+        from swarm import config
+
         value = "nothing" if self.value is None else config.in_toml(self.value)
         return protocol.printable(f"{value} ({self.source})")
 
@@ -48,6 +51,8 @@ def differences(
 
     Raises `SettingsError`, and `AnswerLate` where the daemon does not answer in time.
     """
+    from swarm import config
+
     if daemon.about.get("version") != __version__:
         return {}
     now = {key: Setting(*rest) for key, *rest in config.flat(config.load(session.top, session.environ))}
@@ -64,8 +69,11 @@ def warn(session: Session, daemon: Connection, *, but: Collection[str] = ()) -> 
     """Says which settings that are given now are not in force, because the daemon was started with others; `but` are left out.
 
     Nobody waits long for a warning: nothing is said where the daemon does not answer. Raises `SettingsError` where they can't be
-    used at all.
+    used at all. What was given to the daemon as well, and what it was given besides, is not looked at.
     """
+    given = protocol.settings_given(str(session.top), session.environ)
+    if given and given == daemon.about.get("settings_given"):
+        return
     try:
         found = differences(session, daemon, timeout_s=WARNED_WITHIN_S)
     except AnswerLate:

@@ -29,7 +29,7 @@ def init(session: Session) -> None:
     from swarm import config
     from swarm.client import offline
 
-    path = os.path.join(offline.checkout(session.top), config.FILE_NAME)
+    path = os.path.join(offline.checkout(session.top), protocol.SETTINGS_FILE)
     try:
         with open(path, "x", encoding="utf-8") as file:
             file.write(config.template())

@@ -33,7 +33,10 @@ _log = log.get("presence")
 
 
 class Presence:
-    """The one daemon of a repository, from the moment it has the lock; made by `hold`."""
+    """The one daemon of a repository, from the moment it has the lock; made by `hold`. `settings_given` is what its settings were
+    read from, as `protocol.settings_given` tells it."""
+
+    settings_given = ""
 
     def __init__(self, places: Places, environ: Mapping[str, str], locks: contextlib.ExitStack) -> None:
         self.places = places
@@ -85,7 +88,11 @@ class Presence:
 
     def announce(self, *, ends_when_idle: bool) -> dict[str, Any]:
         """Writes down where the socket is; gives what was written."""
-        self._about |= {"socket": str(self.socket_path), "ends_when_idle": ends_when_idle}
+        self._about |= {
+            "socket": str(self.socket_path),
+            "ends_when_idle": ends_when_idle,
+            "settings_given": self.settings_given,
+        }
         self._write()
         return self._about
 

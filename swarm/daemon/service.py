@@ -319,7 +319,9 @@ def _serve_once(options: Options, environ: Mapping[str, str], starter: Starter) 
     ):
         places = presence.places
         process.mark_own_programs(places.nonce_head)
-        settings = config.load(repository.working_top(), environ, options.flags)
+        top = repository.working_top()
+        presence.settings_given = protocol.settings_given(str(top), environ)
+        settings = config.load(top, environ, options.flags)
         intake.check_worktrees(settings, repository)
         shut_in = sandbox.choose(settings, environ)
         os.chmod(places.state, 0o700)

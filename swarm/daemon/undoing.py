@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from swarm import shapes
 from swarm.core import messages as m
-from swarm.core.model import ATTEMPT_ENDS, Attempt, Task, TaskState, staging_branch
+from swarm.core.model import ATTEMPT_ENDS, TASK_ENDS, Attempt, Task, TaskState, staging_branch
 from swarm.core.run import Run
 from swarm.core.undoing import Undoing, outlook
 from swarm.daemon.closing import look_at_staging
@@ -61,8 +61,12 @@ async def _undone_already(edges: Edges, run: Run, task: Task) -> shapes.UndoAnsw
         landings = [landing for each in by for _, landing in each.undoes]
         still_on = await asyncio.to_thread(lambda: _still_on(edges, landings, undo))
         return {**_facts(run, task, None), "still_on": still_on}
+    name = f"{run.id}/{task.spec.id}"
+    over = task.state in TASK_ENDS
     raise Refused(
-        f'Task "{task.spec.id}" {stands(task)}; only what has landed can be undone.', "Nothing was done."
+        f'Task "{task.spec.id}" {stands(task)}; only what has landed can be undone.',
+        "Nothing was done.",
+        f"swarm show {name} says what came of it" if over else f"swarm cancel {name}, if it is not to land",
     )
 
 

@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from swarm import config
+from swarm import config, protocol
 from swarm.core.adapters import ANTHROPIC, Agent, expanded, is_built_in
 from swarm.core.model import COMMAND, TaskSpec
 from swarm.dataclass import dataclass
@@ -57,7 +57,7 @@ def look(name: str, agent: Agent, environ: Mapping[str, str]) -> Found:
             f"{log_in}set {agent.keys[0] if agent.keys else 'its key'} before the daemon starts; where it "
             f"is let in by other means, say [agents.{name}] keys = [], logins = [] in swarm.toml"
         )
-    source = "built in" if is_built_in(name, agent) else config.FILE_NAME
+    source = "built in" if is_built_in(name, agent) else protocol.SETTINGS_FILE
     return Found(
         name=name,
         usable=not reason,

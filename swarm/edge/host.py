@@ -25,6 +25,7 @@ import psutil
 
 from swarm.core.model import Readings
 from swarm.dataclass import dataclass
+from swarm.protocol import at_once
 
 WINDOW_S = 0.1  # CPU time is counted in steps of 10 ms: over less than this a percentage is noise
 READINGS_FILE_MAX_BYTES = 64 << 10
@@ -122,7 +123,7 @@ class Host:
         if self._file is None:
             return {}
         try:
-            with open(self._file, "rb", opener=_at_once) as file:
+            with open(self._file, "rb", opener=at_once) as file:
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     raise ValueError("it is no file but a pipe or the like")
                 found = json.loads(file.read(READINGS_FILE_MAX_BYTES))
@@ -139,11 +140,6 @@ class Host:
             if wrong:
                 self.note = f"The readings file {self._file} has no usable {', '.join(wrong)}."
         return self._from_file
-
-
-def _at_once(path: str, flags: int) -> int:
-    """Opens a file as `open` has it done, but waits for nobody at the other end of a pipe."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _readings(values: Mapping[str, float]) -> Readings:

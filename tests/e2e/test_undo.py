@@ -64,6 +64,9 @@ def test_undo_takes_a_task_off_with_what_needed_it(swarm: Swarm) -> None:
     assert told == f"off/top is blocked again, before any attempt: {why}"
     refused = swarm("cancel", "top", code=4).err
     assert "finish merges without what did not land" in refused
+    refused = swarm("undo", "top", code=4).err
+    assert 'Task "top" is blocked; only what has landed can be undone' in refused
+    assert "Next: swarm show off/top" in refused
     swarm("retry", "base")  # top goes on with it
     run = swarm.wait("off")
     assert [task["state"] for task in run["tasks"]] == ["landed"] * 3

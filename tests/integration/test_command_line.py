@@ -112,10 +112,14 @@ def test_status_and_help_import_next_to_nothing(
     repo: Path, environment: dict[str, str], swarm: Swarm
 ) -> None:
     """Status loads no library at all, nor do help and version; a plain command of click's none but click; what starts a daemon or
-    hands it a plan leaves reading settings and plan to that. Where the daemon has ended, status reads what it left."""
+    hands it a plan leaves reading settings and plan to that, unless they have changed since.
+    Where the daemon has ended, status reads what it left."""
     assert "pydantic" not in imported(repo, environment, "start")
     (repo / "empty.json").write_text("{}")
-    assert "pydantic" not in imported(repo, environment, "submit", "empty.json")
+    for steers in ("submit", "run"):
+        assert "pydantic" not in imported(repo, environment, steers, "empty.json")
+    (repo / "swarm.toml").write_text("sandbox = 'off'\n")  # which the daemon does not know
+    assert "pydantic" in imported(repo, environment, "run", "empty.json")
     for words in (["status"], ["status", "--json"], ["--help"], ["--version"]):
         loaded = imported(repo, environment, *words)
         assert not loaded & HEAVY, words

@@ -16,7 +16,7 @@ from scripts.reference import PAGES, TOP
 from swarm import config
 from swarm.core.model import Defaults, Limits
 from swarm.errors import EXIT_USAGE
-from swarm.protocol import WORKER_ENVIRONMENT
+from swarm.protocol import SETTINGS_FILE, WORKER_ENVIRONMENT, settings_given
 from swarm.settings import Settings
 
 
@@ -340,7 +340,7 @@ def test_what_is_no_answer_to_whether_an_approval_is_needed_is_told_once(tmp_pat
     with pytest.raises(config.SettingsError) as caught:
         config.load(written(tmp_path, '[qa]\nrequired = "maybe"\n'), {})
     assert str(caught.value).count("should be") == 1
-    (tmp_path / config.FILE_NAME).unlink()
+    (tmp_path / SETTINGS_FILE).unlink()
     for text, value in (("auto", "auto"), ("yes", True), ("0", False)):
         assert config.load(tmp_path, {"SWARM_QA__REQUIRED": text}).qa.required == value
 
@@ -367,3 +367,31 @@ def test_the_schema_knows_every_setting() -> None:
 def test_reference_pages_are_those_of_the_code(name: str) -> None:
     """A page, or the part of it that is made, is what scripts/reference.py makes of the code as it is."""
     assert (TOP / name).read_text(encoding="utf-8") == PAGES[name](), "run: python scripts/reference.py"
+
+
+def test_settings_that_are_given_alike_are_known_without_reading_them(tmp_path: Path) -> None:
+    """The digest changes with the file and with each variable that can say something, and with nothing else."""
+    file, environ = tmp_path / "swarm.toml", {"HOME": "/home", "SWARM_LIMITS__ATTEMPTS": "2", "TERM": "a"}
+    bare = settings_given(str(tmp_path), environ)
+    file.write_text("strays = 'warn'\n")
+    given = settings_given(str(tmp_path), environ)
+    apart = {
+        bare,
+        given,
+        settings_given(str(tmp_path), {**environ, "SWARM_LIMITS__ATTEMPTS": "3"}),
+        settings_given(str(tmp_path), {**environ, "SWARM_STRAYS": "reject"}),
+        settings_given(str(tmp_path), {**environ, "HOME": "/elsewhere"}),
+    }
+    assert len(apart) == 5
+    assert settings_given(str(tmp_path), {**environ, "TERM": "b", "SWARM_TASK": "t"}) == given
+    file.unlink()
+    assert settings_given(str(tmp_path), environ) == bare
+
+
+def test_of_settings_that_cannot_be_read_nothing_is_known(tmp_path: Path) -> None:
+    """No two of them are taken for the same; nobody waits for a pipe."""
+    os.mkfifo(tmp_path / "swarm.toml")
+    assert settings_given(str(tmp_path), {}) == ""
+    (tmp_path / "swarm.toml").unlink()
+    (tmp_path / "swarm.toml").mkdir()
+    assert settings_given(str(tmp_path), {}) == ""
