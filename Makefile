@@ -23,7 +23,7 @@ export PIP_NO_INPUT := 1
 MAKEFLAGS += --no-print-directory
 PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: help setup extras run run-compare test test-slow lint types bench crash crash-long crash-sweep soak e2e-agents hostile mutants walk check clean system-packages browser
+.PHONY: help setup extras run run-compare compiled test test-slow lint types bench crash crash-long crash-sweep soak e2e-agents hostile mutants walk check clean system-packages browser
 .DELETE_ON_ERROR:
 
 help:
@@ -73,7 +73,11 @@ run: $(STAMP)
 run-compare: $(STAMP)
 	@$(BIN)/python scripts/demo.py --compare $(DEMO_ARGS)
 
-test: $(STAMP)
+# By one process: each of pytest's workers would compile all tests at once, and a fresh clone wait for a minute.
+compiled: $(STAMP)
+	@[ -n "$$PYTHONDONTWRITEBYTECODE" ] || [ -d tests/unit/__pycache__ ] || $(BIN)/python -m pytest -q -n 0 --collect-only > /dev/null || true
+
+test: compiled
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-slow: $(STAMP)

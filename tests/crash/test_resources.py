@@ -194,6 +194,7 @@ def test_a_read_only_repository(repo: Path, swarm_in: Callable[..., Swarm], tmp_
     assert swarm.the_run()["counts"]["landed"] == 1
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_a_daemon_from_coming_up(repo: Path, swarm_in: Callable[..., Swarm]) -> None:
     """On a disk without any room, starting says so in one sentence, ends with 1, and leaves nothing in the way of a later start."""
     with on_a_disk_of_its_own(repo, "8m", ".git") as disk:

@@ -62,6 +62,7 @@ def test_a_killed_finish_is_completed(swarm: Swarm, point: str) -> None:
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_a_finish_that_was_killed_where_it_failed_is_put_back(swarm: Swarm) -> None:
     """Files that were moved before a filter failed are put back by the next daemon, where the one that failed was killed before."""
     for way, command in (("clean", "cat"), ("smudge", "cat"), ("required", "true")):

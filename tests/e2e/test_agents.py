@@ -103,6 +103,7 @@ def test_a_limit_is_waited_for_and_costs_no_attempt(swarm: Swarm) -> None:
     (swarm.top / "swarm.toml").unlink()
 
 
+@pytest.mark.slow
 def test_an_agent_may_be_a_program_of_the_repository(swarm: Swarm) -> None:
     """A command with a relative path is that of the worktree in which it is started, as it is there: it need not be in PATH."""
     tool = swarm.top / "tools" / "agent"

@@ -120,6 +120,7 @@ def test_a_run_that_is_given_up_is_watched_no_more(swarm: Swarm, roadmap: Path) 
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_two_plans_are_not_begun_with_at_once(swarm: Swarm, roadmap: Path) -> None:
     """`--plan` and `--watch` together are refused, and nothing is started."""
     refused = swarm("start", "--plan", str(roadmap), "--watch", str(roadmap), code=2)

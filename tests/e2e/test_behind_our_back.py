@@ -381,6 +381,7 @@ def test_a_staging_branch_that_is_gone_is_made_again(swarm: Swarm) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_staging_branch_that_is_checked_out_is_not_moved_under_the_checkout(swarm: Swarm) -> None:
     """While somebody has the staging branch checked out it does not move; commits made there land once it is left."""
     run = up(swarm, "held", swarm.task("second", gate="go"))

@@ -30,6 +30,7 @@ def check_gone(swarm: Swarm, run: str) -> None:
     assert run not in [each["id"] for each in swarm.status()["runs"]]
 
 
+@pytest.mark.slow
 def test_a_finished_run_goes_without_a_question(swarm: Swarm) -> None:
     """A run whose staging is on the target holds nothing: it is removed, its id is free again, and staging starts anew."""
     swarm.run(swarm.plan("r", [swarm.task("a")]))

@@ -34,6 +34,7 @@ def test_a_healthy_repository(swarm: Swarm) -> None:
     assert "ok    git" in swarm("doctor").out
 
 
+@pytest.mark.slow
 def test_what_is_wrong_has_a_remedy(swarm: Swarm) -> None:
     """Little room, an agent that is not there and a branch in the way are named; the bad ones end it with 1."""
     (swarm.top / "swarm.toml").write_text('[agents.mine]\ncommand = ["no-such-program"]\n')

@@ -48,6 +48,7 @@ def test_any_command_is_a_worker(swarm: Swarm) -> None:
     assert left == "Ada <ada@example.org>"
 
 
+@pytest.mark.slow
 def test_a_result_file_that_does_not_count_is_told(swarm: Swarm) -> None:
     """What a worker wrote of itself and nobody could read is not passed over without a word; the work lands all the same."""
     tasks = [
@@ -68,6 +69,7 @@ def test_a_result_file_that_does_not_count_is_told(swarm: Swarm) -> None:
     assert "The result file is not JSON" in swarm("show", "broken").out
 
 
+@pytest.mark.slow
 def test_a_worker_that_fails_in_the_same_way_three_times_has_failed(swarm: Swarm) -> None:
     """Row 63: attempts that are left are not spent on what fails in the same way, by its output but for times and numbers, or by
     what it says of itself; another approach each time is another way."""
@@ -175,6 +177,7 @@ def test_a_failure_is_told_and_blocks_only_what_needs_it(swarm: Swarm) -> None:
     assert swarm.starts() == ["bad", "good"] or swarm.starts() == ["good", "bad"]
 
 
+@pytest.mark.slow
 def test_fail_fast_gives_the_rest_up(swarm: Swarm) -> None:
     """`run --fail-fast` starts nothing more after the first failure; what it gave up is cancelled, not failed."""
     tasks = [swarm.task("bad", "exit 1", claims=["x"], attempts=1), swarm.task("later"), swarm.task("last")]
@@ -234,6 +237,7 @@ def test_a_worker_that_takes_too_long_is_ended_whole(swarm: Swarm) -> None:
     assert git(swarm.top, "show", f"swarm/{name}/task/slow/1:part") == "part"
 
 
+@pytest.mark.slow
 def test_what_a_worker_leaves_running_ends_with_it(swarm: Swarm) -> None:
     """A server that a worker left in the background, with a session of its own, is gone when the task has landed."""
     pid = swarm.outside / "pid"

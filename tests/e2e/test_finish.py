@@ -140,6 +140,7 @@ def test_what_stops_the_checkout_is_told_with_a_step_that_helps(swarm: Swarm) ->
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_a_file_that_was_only_touched_stops_nothing(swarm: Swarm) -> None:
     """A file with the content that the commit has is no edit, whatever its times and its inode: the checkout moves."""
     staging = landed(swarm)
@@ -586,6 +587,7 @@ def test_what_a_suite_passed_at_the_finish_is_verified_by_it(swarm: Swarm) -> No
     assert swarm.status()["runs"][0]["staging"]["verified"] is False
 
 
+@pytest.mark.slow
 def test_a_target_that_moves_in_the_very_moment_is_not_overwritten(swarm: Swarm) -> None:
     """Compare and swap: a target that moves while finish verifies is refused with exit 4; what moved it is kept."""
     top = shlex.quote(str(swarm.top))
@@ -602,6 +604,7 @@ def test_a_target_that_moves_in_the_very_moment_is_not_overwritten(swarm: Swarm)
     swarm("finish", "--preview")
 
 
+@pytest.mark.slow
 def test_into_a_branch_that_is_checked_out_elsewhere(swarm: Swarm) -> None:
     """`--into` a branch moves the second worktree in which that is checked out, and not the main one."""
     second = swarm.outside / "second"
@@ -619,6 +622,7 @@ def test_into_a_branch_that_is_checked_out_elsewhere(swarm: Swarm) -> None:
     swarm.before["refs"].sort()
 
 
+@pytest.mark.slow
 def test_into_a_branch_that_is_checked_out_nowhere(swarm: Swarm) -> None:
     """`--into` a branch that nobody has checked out moves that branch alone; a branch that is not there is refused."""
     git(swarm.top, "branch", "release")
@@ -729,6 +733,7 @@ def finish_under_way(swarm: Swarm, *args: str) -> subprocess.Popen[str]:
     return finishing
 
 
+@pytest.mark.slow
 def test_a_finish_waits_for_one_that_goes_on(swarm: Swarm) -> None:
     """A second `swarm finish`, while the first verifies its merge, waits for that and finds everything done."""
     first = finish_under_way(swarm, "--json")
@@ -885,6 +890,7 @@ def test_a_finish_is_given_up_by_a_stop_and_not_gone_on_with(swarm: Swarm, mode:
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_a_daemon_that_drains_finishes_first(swarm: Swarm) -> None:
     """A finish under way is waited for by `swarm stop --drain`, as all that is."""
     finishing = finish_under_way(swarm)

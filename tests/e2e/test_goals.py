@@ -128,6 +128,7 @@ def test_a_killed_daemon_goes_on_at_every_step_and_asks_nobody_twice(swarm: Swar
     swarm.check_landed(done)
 
 
+@pytest.mark.slow
 def test_a_plan_waits_for_an_approval_that_an_edit_voids(swarm: Swarm) -> None:
     """Row 74: nothing is built before a person approves, nor after the file was edited since; what was approved of last is built,
     and that which only looks begins nothing."""
@@ -219,6 +220,7 @@ def test_scouts_answer_change_nothing_and_are_shown_again(swarm: Swarm) -> None:
     assert "exit code 3" in swarm("show", "vain/scout-1").out
 
 
+@pytest.mark.slow
 def test_a_new_project_begins_with_nothing(swarm: Swarm) -> None:
     """Row 123: a folder that was not there is a repository with the result. Where nobody is said to scout nothing is begun, and
     the same command goes on once somebody is; where something else is it is refused. A word that is no goal makes no folder."""

@@ -71,6 +71,7 @@ def test_what_a_killed_daemon_had_not_told_is_told_by_the_next(swarm: Swarm) -> 
     swarm.without_settings()
 
 
+@pytest.mark.slow
 def test_a_hook_that_fails_is_said(swarm: Swarm) -> None:
     """It is tried again, then left, and the status says which and why until it takes something again."""
     count, good = swarm.outside / "count", swarm.outside / "good"

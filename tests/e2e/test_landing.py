@@ -76,6 +76,7 @@ def test_landed_is_never_said_before_it_is_true(swarm: Swarm) -> None:
     swarm.check_landed(swarm.wait("true"))
 
 
+@pytest.mark.slow
 def test_a_suite_that_fails_fails_the_task(swarm: Swarm) -> None:
     """Row 58: verification really runs: though the worker exits 0, what does not pass is not landed, and its work is kept."""
     plan = swarm.plan(
@@ -154,6 +155,7 @@ def _together(swarm: Swarm, name: str, tasks: list[dict[str, Any]], *, code: int
     return swarm.wait(name, code=code)
 
 
+@pytest.mark.slow
 def test_edits_of_one_file_that_do_not_touch_merge(swarm: Swarm) -> None:
     """Row 47: two that edited different lines of one file from the same base both land at their first attempt."""
     run = _together(
@@ -170,6 +172,7 @@ def test_edits_of_one_file_that_do_not_touch_merge(swarm: Swarm) -> None:
     assert swarm.starts() == ["t0", "t1"] or swarm.starts() == ["t1", "t0"]
 
 
+@pytest.mark.slow
 def test_several_commits_are_rebased_by_machine(swarm: Swarm) -> None:
     """Row 47: commits that conflict when merged but not when replayed one by one land without bothering the worker again."""
     twice = f"{_edit(5, 'same')}; git commit -qam one; {_edit(5, 'better')}; git commit -qam two"

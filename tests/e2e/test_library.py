@@ -8,6 +8,8 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 from swarm.client.commands import names
 from swarm.client.library import AsyncSwarm
 from swarm.client.library import Swarm as Library
@@ -118,6 +120,7 @@ print(json.dumps([
 """
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_is_raised(swarm: Swarm) -> None:
     """Errors carry the exit code that the command would end with, and nothing is printed or started."""
     usage = ["UsageError", 2]
@@ -172,6 +175,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_in_one_loop(swarm: Swarm) -> None:
     """Awaited, two runs go on side by side while their events are heard."""
     plans = [
@@ -212,6 +216,7 @@ print(json.dumps([said, swarm.build("way", approve=True, timeout_s=200)["goal"][
 """
 
 
+@pytest.mark.slow
 def test_a_plan_that_comes_later_is_approved_of(swarm: Swarm) -> None:
     """Whoever joins a run whose plan is not there yet, and approves of what comes, gets it built; who does not wait is refused."""
     with_roles(swarm, swarm.task("a"), gate="go")

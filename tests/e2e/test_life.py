@@ -16,6 +16,7 @@ from tests.e2e.driver import PATIENCE_S, Swarm, common_dir, runs, widest
 from tests.e2e.test_ends import task_of
 
 
+@pytest.mark.slow
 def test_there_is_one_daemon(swarm: Swarm) -> None:
     """Row 93: of several starts at once one starts the daemon, and the others say that it is already running, as does one
     that comes later, in the foreground too; each ends with 0."""

@@ -502,6 +502,7 @@ def test_a_patch_that_is_cut_is_told(swarm: Swarm) -> None:
     assert "beginning" not in swarm("diff", "u").err
 
 
+@pytest.mark.slow
 def test_diff_as_a_document(swarm: Swarm) -> None:
     """`diff --json` tells whose work it is, between which commits, the lines of each file, and the patch; of what changed nothing
     the same fields."""
@@ -620,6 +621,7 @@ def test_what_a_running_daemon_does_not_take(swarm: Swarm) -> None:
     assert swarm("config", "--json").json["daemon"]["differs"] == []
 
 
+@pytest.mark.slow
 def test_init_writes_one_file(swarm: Swarm) -> None:
     """`init` writes a swarm.toml that changes nothing and is valid, and does not write over one."""
     before = swarm("config").out
@@ -700,6 +702,7 @@ def test_output_that_cannot_be_written(swarm: Swarm) -> None:
             assert (done.returncode, done.stderr) == (code, said), command
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_enough_is_no_error(swarm: Swarm) -> None:
     """Whoever reads help, the version or a result and leaves before all is written ends the command well, without a word."""
     for command in ("status", "--help", "--version", "-q --version", "status --help", "worktrees -h"):

@@ -128,6 +128,7 @@ def test_a_plan_with_a_failure_is_steered(swarm: Swarm) -> None:
     carry_out(story)
 
 
+@pytest.mark.slow
 def test_an_error_is_told_in_words(swarm: Swarm) -> None:
     """What the command would print is the tool's error; the server goes on."""
 
@@ -141,6 +142,7 @@ def test_an_error_is_told_in_words(swarm: Swarm) -> None:
     carry_out(story)
 
 
+@pytest.mark.slow
 def test_a_goal_goes_its_whole_way(swarm: Swarm) -> None:
     """Row 124: build returns at once with an id, and the result names the mode that really ran; a plan is looked at before it is
     approved of, and what scouts found is one text."""

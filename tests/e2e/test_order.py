@@ -124,6 +124,7 @@ def test_after_a_sequential_phase_work_is_parallel_again(swarm: Swarm) -> None:
     assert widest(swarm.spans()) == 3
 
 
+@pytest.mark.slow
 def test_no_more_workers_than_allowed(swarm: Swarm) -> None:
     """Row 18: of ten tasks at a limit of three, three are at work at the same time, and never four."""
     plan = swarm.plan("ten", [swarm.task(f"t{n}", gate="all") for n in range(10)])
@@ -238,6 +239,7 @@ def test_patterns_that_overlap_keep_tasks_apart(swarm: Swarm) -> None:
         assert widest([span for span in swarm.spans() if span.task in (f"a{n}", f"b{n}")]) == 1
 
 
+@pytest.mark.slow
 def test_patterns_that_do_not_overlap_let_tasks_go_together(swarm: Swarm) -> None:
     """Row 35, the other way round: claims on different folders, and shared claims on one file, are held at the same time."""
     shared = {"path": "CHANGELOG.md", "mode": "shared"}
@@ -271,6 +273,7 @@ def test_fifty_claimers_of_one_file(swarm: Swarm) -> None:
     assert swarm.landings("race") == [f"t{n}" for n in range(50)]
 
 
+@pytest.mark.slow
 def test_phases_that_share_a_file_are_named_and_kept_apart(swarm: Swarm) -> None:
     """Row 119: check names two phases on one file and the file, and they run one after the other."""
     plan = swarm.plan(
@@ -345,6 +348,7 @@ def test_the_document_of_a_plan_that_only_needs_itself(swarm: Swarm) -> None:
     assert json.loads(swarm("status", "--json").out)["runs"] == []
 
 
+@pytest.mark.slow
 def test_a_worktree_stands_ready_for_the_next_start(swarm: Swarm) -> None:
     """While a worker has the only slot and a task waits for it, a spare worktree stands where that task starts; it gets it."""
     swarm("start", "--workers", "1")
@@ -362,6 +366,7 @@ def _spares(swarm: Swarm, commit: str) -> list[dict[str, Any]]:
     return [row for row in rows if row["state"] == "spare" and row["commit"] == commit]
 
 
+@pytest.mark.slow
 def test_tasks_start_in_the_order_that_was_simulated(swarm: Swarm) -> None:
     """What is simulated is what the daemon decides: with one worker the tasks start in the very order, and what they took is
     learned from the journal then."""

@@ -252,6 +252,7 @@ def test_nothing_leaks_from_one_attempt_to_the_next(swarm: Swarm) -> None:
     swarm.before["stash"] = snapshot(swarm.top)["stash"]
 
 
+@pytest.mark.slow
 def test_worktrees_can_be_kept(swarm: Swarm) -> None:
     """Row 121: with worktrees.keep the worktree of an attempt that did not land stays with what lies in it, and status names it."""
     plan = swarm.plan("r", [swarm.task("t", "echo half > half; exit 1", claims=["half"], attempts=1)])
@@ -262,6 +263,7 @@ def test_worktrees_can_be_kept(swarm: Swarm) -> None:
     assert str(worktree) in [row["path"] for row in swarm("worktrees", "--json").json["worktrees"]]
 
 
+@pytest.mark.slow
 def test_names_in_every_script(swarm: Swarm) -> None:
     """Row 106: plan file, ids, titles, claims and paths in Cyrillic, with spaces, quotes and emoji, run and stay UTF-8."""
     (swarm.top / "документы").mkdir()
@@ -302,6 +304,7 @@ def test_names_in_every_script(swarm: Swarm) -> None:
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_a_repository_with_sha256(tmp_path: Path, swarm_in: MakeSwarm) -> None:
     """A repository whose objects are named by SHA-256 works the same, landing repository and finish included."""
     swarm = swarm_in(a_repository(tmp_path / "repo", "--object-format=sha256"))
@@ -394,6 +397,7 @@ def test_the_socket_and_the_journal_are_private(swarm: Swarm) -> None:
     assert stat.S_IMODE(state.stat().st_mode) == 0o700
 
 
+@pytest.mark.slow
 def test_from_where_one_stands(swarm: Swarm, tmp_path: Path) -> None:
     """From a subfolder, by -C, and from a linked worktree commands mean the same daemon, and runs the checkout one stands in."""
     linked = tmp_path / "linked"

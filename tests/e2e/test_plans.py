@@ -69,6 +69,7 @@ def an_agent(
     swarm.look_again()
 
 
+@pytest.mark.slow
 def test_a_feature_list(swarm: Swarm) -> None:
     """Row 1: an array of three features, one of which passes, is three tasks of which one is finished and is not run again."""
     plan = swarm.outside / "feature_list.json"
@@ -87,6 +88,7 @@ def test_a_feature_list(swarm: Swarm) -> None:
     assert len(swarm.starts()) == 2
 
 
+@pytest.mark.slow
 def test_phases_of_chunks(swarm: Swarm) -> None:
     """Row 2: phases with `chunks` and integer ids have as many tasks, in the same states, as the file counts by itself."""
     raw = json.loads(real("01").read_text())
@@ -118,6 +120,7 @@ def test_phases_of_subtasks(swarm: Swarm) -> None:
     assert open_phases == set(wanted)
 
 
+@pytest.mark.slow
 def test_dependencies_by_number_or_text(swarm: Swarm) -> None:
     """Row 4: a phase that names what it needs by id, by number or by numeric text waits for exactly that."""
     plan = swarm.outside / "implementation_plan.json"
@@ -150,6 +153,7 @@ def test_what_is_done_is_not_run_again(swarm: Swarm) -> None:
     assert again["counts"] == run["counts"]
 
 
+@pytest.mark.slow
 def test_kinds_of_verification_that_nobody_knows(swarm: Swarm) -> None:
     """Row 6: a plan with verification of types e2e, manual and browser is read without complaint."""
     assert check(swarm, real("10"))["errors"] == []
@@ -162,6 +166,7 @@ def test_a_plan_that_contradicts_itself(swarm: Swarm) -> None:
     assert "11 of 34" in warnings
 
 
+@pytest.mark.slow
 def test_build_tasks(swarm: Swarm) -> None:
     """Row 10: a `build-tasks.json` has its nine tasks, in three levels of needs below those that need nothing."""
     found = check(swarm, real("24"))
@@ -179,6 +184,7 @@ NO_PLANS = {
 }
 
 
+@pytest.mark.slow
 def test_what_is_no_plan_is_refused(swarm: Swarm) -> None:
     """Row 9: an unrelated file of the same name, a truncated or binary or empty one: exit 2, the reason, no side effect."""
     paths = [swarm.outside / name for name in NO_PLANS]
@@ -290,6 +296,7 @@ def test_every_error_at_once(swarm: Swarm) -> None:
     assert all(error["place"] for error in errors)
 
 
+@pytest.mark.slow
 def test_a_claim_by_a_link_that_leads_out_is_refused(swarm: Swarm) -> None:
     """Through a link in the checkout that leads out of it, into .git or among the worktrees, and in their folder; with its place,
     by check, run and a daemon. The link itself, and one to elsewhere in the checkout, may be claimed."""
@@ -338,6 +345,7 @@ def test_check_tells_how_wide_it_can_go(swarm: Swarm) -> None:
     assert "2" in swarm("check", str(plan)).out
 
 
+@pytest.mark.slow
 def test_plans_are_found_as_their_users_say_them(swarm: Swarm) -> None:
     """Row 118: a spec folder's number, a folder, and a path all find the plan; comments in JSON are allowed."""
     folder = swarm.top / ".auto-claude" / "specs" / "001-first"

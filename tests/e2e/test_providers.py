@@ -55,6 +55,7 @@ def test_one_rate_limit_holds_every_worker_of_its_agent(swarm: Swarm) -> None:
     assert [attempt["exit_code"] for attempt in run["tasks"][0]["attempts"]] == [75, 0]
 
 
+@pytest.mark.slow
 def test_an_agent_that_does_not_work_is_stopped(swarm: Swarm) -> None:
     """When the first workers of an agent all fail alike at once no more of them start, what waits says why, and `swarm resume` goes
     on with every attempt that there was."""

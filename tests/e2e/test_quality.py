@@ -263,6 +263,7 @@ def deploys(swarm: Swarm, command: str) -> Path:
     return swarm.outside / "deployed"
 
 
+@pytest.mark.slow
 def test_the_deploy_command_runs_once_after_a_finish(swarm: Swarm) -> None:
     """It runs for the commit that the target was left at, its output is kept, a failure is exit 1 and the next finish runs it
     again; once it has succeeded it does not run again, and a preview does not run it."""
@@ -288,6 +289,7 @@ def test_the_deploy_command_runs_once_after_a_finish(swarm: Swarm) -> None:
     assert not Path(failed["deploy"]["log"]).exists()
 
 
+@pytest.mark.slow
 def test_a_deploy_runs_where_the_target_is_checked_out(swarm: Swarm) -> None:
     """In a linked worktree that has the target checked out, with what was merged; at the top where it is checked out nowhere."""
     done = deploys(swarm, f'echo "$PWD $(ls out-*)" >> {swarm.outside}/deployed')
@@ -362,6 +364,7 @@ def test_a_deploy_that_takes_too_long_is_ended(swarm: Swarm) -> None:
     wait_until(lambda: not any("sleep" in line for line in swarm.left_running()))
 
 
+@pytest.mark.slow
 def test_collisions_are_told_while_workers_work(swarm: Swarm) -> None:
     """`swarm claims --work` says what each running worker has changed so far, what of it lies outside its claims, and with whom it
     would conflict; nothing is changed by asking. Ended, it leaves neither a git that still reads nor what that has read."""

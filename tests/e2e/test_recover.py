@@ -111,6 +111,7 @@ def test_worktrees_gone_altogether(swarm: Swarm, daemon: bool, pruned: bool) -> 
     swarm.check_landed(swarm.run(swarm.plan("next", [swarm.task("a"), swarm.task("b")])))
 
 
+@pytest.mark.slow
 @WITH_AND_WITHOUT
 def test_a_staging_branch_that_was_deleted_is_made_again(swarm: Swarm, daemon: bool) -> None:
     """Deleted while nothing lands, and its objects pruned too, staging stands again where the last landing left it."""

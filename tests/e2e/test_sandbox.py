@@ -39,6 +39,7 @@ def shut_in(swarm: Swarm) -> Swarm:
     return swarm.shut_in()
 
 
+@pytest.mark.slow
 def test_it_is_told_what_is_in_force(shut_in: Swarm) -> None:
     """Status, show and doctor name the sandbox; with it switched off they say that there is none, and why."""
     run = shut_in.run(shut_in.plan("one", [shut_in.task("t")]))
@@ -137,6 +138,7 @@ def test_without_one_required_is_refused_and_auto_says_so(swarm: Swarm, without_
     assert "bad" in swarm("doctor", code=None, SWARM_SANDBOX="required").out
 
 
+@pytest.mark.slow
 def test_work_is_collected_and_lands(shut_in: Swarm) -> None:
     """Files that are left, commits, commits on a branch of the worker's own, and what it says of itself, come out of the sandbox;
     nothing of its branches, settings and temporary files stays in the repository."""
@@ -163,6 +165,7 @@ def test_work_is_collected_and_lands(shut_in: Swarm) -> None:
     assert not list((shut_in.top / ".git" / "swarm" / "attempts").rglob("own"))
 
 
+@pytest.mark.slow
 def test_a_failed_attempt_is_tried_again(shut_in: Swarm) -> None:
     """What failed is tried again, with the feedback where the worker can read it."""
     work = '[ "$SWARM_ATTEMPT" = 2 ] || exit 1; cat "$SWARM_FEEDBACK_FILE" > out'
@@ -171,6 +174,7 @@ def test_a_failed_attempt_is_tried_again(shut_in: Swarm) -> None:
     assert "exit code 1" in str(shut_in.content("again", "out"))
 
 
+@pytest.mark.slow
 def test_a_conflict_is_handed_back(shut_in: Swarm) -> None:
     """Work that conflicts goes back to its worker, which settles it in the second attempt."""
     work = 'if [ "$SWARM_ATTEMPT" = 1 ]; then echo {0} > same; git add same; git commit -qm {0}; else echo both > same; fi'
@@ -208,6 +212,7 @@ def test_a_worker_outlives_its_daemon(shut_in: Swarm) -> None:
     assert shut_in.starts() == ["t"]
 
 
+@pytest.mark.slow
 def test_a_timeout_ends_the_whole_tree(shut_in: Swarm) -> None:
     """At its time limit a worker is asked first, and may still write; then all that it started is gone, in whatever session."""
     asked = shut_in.outside / "asked"

@@ -91,6 +91,7 @@ def test_an_opened_worktree_stays_for_what_is_in_a_submodule(base: Swarm, what: 
     assert not opened.exists()
 
 
+@pytest.mark.slow
 def test_the_staging_worktree_stays_for_a_submodule_whose_place_is_taken(base: Swarm) -> None:
     """Git would delete its folder for the file that lands there, with what a person has in it; it is said why it stays behind."""
     work = "git rm -q --cached lib; rm -rf lib; echo file > lib"

@@ -68,6 +68,7 @@ def test_suites_of_plan_phase_and_task_run_side_by_side(swarm: Swarm) -> None:
     )
 
 
+@pytest.mark.slow
 def test_one_red_suite_lets_the_others_run_to_their_end(swarm: Swarm) -> None:
     """Where one suite fails at once the others still end by themselves, and the next attempt is told of all that failed."""
     told = swarm.outside / "told"
@@ -183,6 +184,7 @@ def test_a_suite_that_deletes_its_worktree_fails_and_the_queue_goes_on(swarm: Sw
             assert any(each in suite["note"] for each in told), suite["note"]
 
 
+@pytest.mark.slow
 def test_what_a_suite_does_with_git_is_its_own(swarm: Swarm) -> None:
     """Also without a sandbox a suite may set what it likes in its repository, delete branches and objects there, and commit: the
     landing repository has none of it, and what comes after lands by swarm's own settings."""
@@ -253,6 +255,7 @@ def test_a_killed_daemon_leaves_no_suite_unseen(swarm: Swarm) -> None:
     assert len(looks.read_text().split()) == 3
 
 
+@pytest.mark.slow
 def test_what_is_cancelled_leaves_no_suite_running(swarm: Swarm) -> None:
     """A task that is cancelled while its suites run leaves none of them, and its worktree is clean for the next candidate."""
     looks = swarm.outside / "looks"
@@ -315,6 +318,7 @@ def test_a_suite_in_parts_runs_every_test_once(swarm: Swarm) -> None:
     assert [label for label in swarm("logs", "t", "--of", "verify").err.split() if "of4" in label]
 
 
+@pytest.mark.slow
 def test_a_red_part_is_a_red_suite(swarm: Swarm) -> None:
     """A command that splits by itself finds its part in SWARM_SHARD, from 1 to SWARM_SHARDS; one red part is enough, and its output
     is what is told."""

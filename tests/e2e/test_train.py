@@ -98,6 +98,7 @@ def test_two_are_verified_at_once_and_land_as_they_were(swarm: Swarm) -> None:
     assert landed == [first, second]
 
 
+@pytest.mark.slow
 def test_what_stands_on_red_lands_without_it(swarm: Swarm) -> None:
     """A candidate that stood on one that is red is merged anew without it and lands, verified as it lands."""
     suite = f"{waits_for(swarm, 2)}; [ ! -e out-bad ]"
@@ -169,6 +170,7 @@ def test_a_person_lets_one_land_first(swarm: Swarm) -> None:
     assert "landed" in swarm("first", "c", code=4).err
 
 
+@pytest.mark.slow
 def test_two_that_are_red_only_together_are_both_named(swarm: Swarm) -> None:
     """Of two that are green alone and red together the first lands; the other is told of it by name, in `status`, `show` and what
     its next attempt reads, and how to see what it changed."""

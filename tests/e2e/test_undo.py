@@ -150,6 +150,7 @@ def test_who_waits_for_an_undo_that_is_given_up_is_told_so(swarm: Swarm) -> None
     swarm.open("suite")
 
 
+@pytest.mark.slow
 def test_an_undo_survives_the_death_of_the_daemon(swarm: Swarm) -> None:
     """An undo whose daemon is killed while it is verified is finished by the next one."""
     asked = undo_under_way(swarm, "dies")

@@ -74,6 +74,7 @@ class Page:
             yield {each["path"]: each for each in shown["repositories"]}
 
 
+@pytest.mark.slow
 def test_two_daemons_in_one_page(swarm: Swarm, swarm_in: Callable[..., Swarm], tmp_path: Path) -> None:
     """Both are seen as they come, work, and go, by whoever has the token and by nobody else; what is steered is done."""
     subprocess.run(["git", "clone", "-q", str(swarm.top), str(tmp_path / "other")], check=True)

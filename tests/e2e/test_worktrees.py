@@ -79,6 +79,7 @@ def test_what_would_be_lost_is_left_and_can_be_brought_back(swarm: Swarm, daemon
     assert git(swarm.top, "show", f"{forced[str(opened)]['saved']}:mine") == "commit"
 
 
+@pytest.mark.slow
 def test_what_the_machine_refuses_is_told_by_the_daemon(swarm: Swarm) -> None:
     """Where a worktree can't be removed the daemon says what it was that the machine refused, and goes on: with that out of the way
     it is removed."""
@@ -95,6 +96,7 @@ def test_what_the_machine_refuses_is_told_by_the_daemon(swarm: Swarm) -> None:
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_paths_that_are_no_text_go_through_the_daemon(
     tmp_path: Path, repo: Path, swarm_in: Callable[..., Swarm]
 ) -> None:
@@ -228,6 +230,7 @@ def test_work_that_git_would_not_take_is_shown_where_it_lies(swarm: Swarm) -> No
     assert (opened.out.strip(), (Path(kept) / "out").read_bytes()) == (kept, b"a\r\nb\n")
 
 
+@pytest.mark.slow
 def test_a_branch_under_the_name_of_an_attempt_is_kept(swarm: Swarm) -> None:
     """What somebody put there before the attempt had its work, made or fetched, is on a recovery ref afterwards."""
     theirs = git(swarm.top, "commit-tree", "main^{tree}", "-p", "main", "-m", "theirs").strip()

@@ -80,6 +80,7 @@ def test_progress_stands_in_the_file_while_the_run_goes_on(swarm: Swarm) -> None
     assert json.loads(plan.read_text())["kept"] == {"by": ["whom else", 1]}
 
 
+@pytest.mark.slow
 def test_what_is_no_plan_is_told_as_it_is_without_it(swarm: Swarm) -> None:
     """A file in which something is wrong is refused with what that is, not as one to which nothing can be written back."""
     broken = swarm.outside / "broken.json"

@@ -238,6 +238,7 @@ def test_nor_by_a_test_that_a_worker_wrote(swarm: Swarm, tmp_path: Path) -> None
     no_test_harms(Field(swarm, tmp_path / "field"))
 
 
+@pytest.mark.slow
 @needs_landlock
 def test_nor_by_such_a_test_where_the_kernel_alone_shuts_in(
     swarm: Swarm, tmp_path: Path, without_bubblewrap: str

@@ -283,6 +283,7 @@ def test_without_a_home_status_of_all_says_why_it_knows_none(swarm: Swarm) -> No
     assert "neither HOME nor" in swarm("status", "--all", env={"HOME": "", "XDG_STATE_HOME": ""}).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("-v", "status"), ("claims", "-v")])
 def test_it_says_more_where_more_is_wanted(swarm: Swarm, repo: Path, words: tuple[str, ...]) -> None:
     """With -v stderr tells what is asked: the journal, or the daemon with its process. Without it, or with -q, nothing is told."""

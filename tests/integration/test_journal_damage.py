@@ -20,7 +20,7 @@ from swarm.errors import SwarmError
 from tests.stories import snapshot as everything
 from tests.unit.test_random_walk import walk
 
-FLIPS, CUTS = 150, 40
+FLIPS, CUTS = 75, 30
 
 
 @pytest.fixture(scope="module")

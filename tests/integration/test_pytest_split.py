@@ -77,6 +77,7 @@ def test_what_is_left_out_by_options_is_shared_out_by_nobody(project: Path) -> N
     }
 
 
+@pytest.mark.slow
 def test_a_pytest_that_a_test_starts_sees_nothing_of_it(project: Path) -> None:
     """Tests that run pytest themselves get all of what they ask for, and an environment as if nothing had been split."""
     inner = project / "inner"

@@ -24,7 +24,7 @@ from tests.builders import a_plan, a_task
 from tests.stories import snapshot as everything
 from tests.unit.test_random_walk import World, walk
 
-SEEDS = int(os.environ.get("SWARM_WALK_SEEDS", "40"))
+SEEDS = int(os.environ.get("SWARM_WALK_SEEDS", "16"))
 
 
 @pytest.fixture

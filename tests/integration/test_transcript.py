@@ -372,7 +372,7 @@ def test_a_kill_at_any_moment_leaves_both_in_step(tmp_path: Path) -> None:
         "journal = opened(Places(Path(sys.argv[1]))); n = 0; print('up', flush=True)\n"
         "while True: n += 1; journal.append([record(n), record(n + 1)])"
     )
-    for _ in range(12):
+    for _ in range(6):
         child = subprocess.Popen(
             [sys.executable, "-c", script, str(places.state), str(TOP)], cwd=TOP, stdout=subprocess.PIPE
         )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from swarm.core.admission import Decision, Ramp, decide, smooth, width
 from swarm.core.model import Limits, Readings
 
-quietly = settings(database=None, deadline=None, max_examples=300)
+quietly = settings(database=None, deadline=None, max_examples=100)
 
 LIMITS = Limits()
 WIDE = Limits(workers_max=100)

@@ -27,7 +27,7 @@ from swarm.core.claims import (
 from swarm.core.model import Claim, Mode
 
 # No example database and no deadline: a unit test writes no file and asserts no time.
-quietly = settings(database=None, deadline=None, max_examples=300)
+quietly = settings(database=None, deadline=None, max_examples=100)
 
 
 def shared(path: str) -> Claim:
@@ -434,7 +434,7 @@ class TableAgainstAList(RuleBasedStateMachine):
 
 
 TableAgainstAList.TestCase.settings = settings(
-    database=None, deadline=None, max_examples=60, stateful_step_count=30
+    database=None, deadline=None, max_examples=30, stateful_step_count=30
 )
 TestTableAgainstAList = TableAgainstAList.TestCase
 

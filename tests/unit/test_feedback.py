@@ -16,7 +16,7 @@ from swarm.core.model import Claim, Limits, Sides, WorkerResult
 from tests.builders import BASE, a_claim, a_plan, a_task
 from tests.stories import Story, a_story
 
-quietly = settings(database=None, deadline=None, max_examples=300)
+quietly = settings(database=None, deadline=None, max_examples=100)
 NOW = Limits(ramp_per_s=1000.0, same_failure_max=3)
 
 # What one and the same failure prints at two times.

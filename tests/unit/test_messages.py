@@ -19,7 +19,7 @@ from swarm.core import messages as m
 from swarm.core.model import Limits, PlanSpec, Readings, Reason, SuiteResult, TaskSpec, WorkerResult
 from tests.builders import a_claim, a_plan, a_task
 
-quietly = settings(database=None, deadline=None, max_examples=25)
+quietly = settings(database=None, deadline=None, max_examples=10)
 
 
 def leaves(base: type[Any]) -> list[type[Any]]:

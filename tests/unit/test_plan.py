@@ -371,7 +371,7 @@ _VALUES = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.dictionaries(st.sampled_from(_KEYS), _VALUES, max_size=6) | st.lists(_VALUES, max_size=4))
 def test_no_document_makes_the_reader_fail(document: Any) -> None:
     """Whatever a JSON file holds under keys that plans have, there is a reading, and it can be told and kept as JSON."""

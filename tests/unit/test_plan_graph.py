@@ -119,7 +119,7 @@ def waits_for(made: PlanSpec) -> dict[str, set[str]]:
     return direct
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(plans())
 def test_cycles_and_order_agree_with_a_plain_count(made: PlanSpec) -> None:
     """A cycle is found exactly where something waits for itself, and the order has each task after what it waits for."""
@@ -138,7 +138,7 @@ def test_cycles_and_order_agree_with_a_plain_count(made: PlanSpec) -> None:
         assert all(place[other] < place[name] for kind, other in above if kind == "task")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(orderly_plans(finished=True))
 def test_waves_have_all_that_is_open(made: PlanSpec) -> None:
     """Each open task stands in one wave, the critical path is as long as there are waves, and no finished task counts."""
@@ -149,7 +149,7 @@ def test_waves_have_all_that_is_open(made: PlanSpec) -> None:
     assert 0 <= shape.widest <= max(map(len, shape.waves), default=0)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(orderly_plans(finished=False))
 def test_waves_are_the_longest_chains(made: PlanSpec) -> None:
     """Each task stands in the wave of its longest chain, and the critical path is a chain; what lies behind finished tasks is
@@ -165,7 +165,7 @@ def test_waves_are_the_longest_chains(made: PlanSpec) -> None:
         assert f"task {first}" in before[f"task {second}"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(orderly_plans(finished=True))
 def test_overlaps_agree_with_every_pair(made: PlanSpec) -> None:
     """Two open tasks are told to overlap exactly when their claims meet and no need orders them."""

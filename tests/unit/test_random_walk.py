@@ -55,7 +55,7 @@ from tests.unit import plain_needs
 from tests.unit.outside import Key, Outside, key_of
 from tests.unit.random_plans import changed_plan, grown_plan, random_goal, random_plan, rush_plan
 
-SEEDS = int(os.environ.get("SWARM_WALK_SEEDS", "150"))
+SEEDS = int(os.environ.get("SWARM_WALK_SEEDS", "60"))
 FIRST = int(os.environ.get("SWARM_WALK_FIRST", "0"))
 STEPS = 400
 SIDES = (Sides("a/1", *"123"),)
