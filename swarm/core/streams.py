@@ -30,7 +30,8 @@ _SIGNALLED = 128  # exit codes from here on mean that a signal ended it
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One thing that a line says. `kind` is begun, turn, doing, said, failing, waits, figures, limit, error or ended.
+    """One thing that a line says. `kind` is begun, turn, doing, said, failing, waits, figures, limit, error, ended, or failed: an
+    end whose exit code says by itself whether it was a limit.
 
     `message` names what a usage belongs to: one message may come in several lines. Figures with `total` replace what was added up.
     """
@@ -86,6 +87,9 @@ class Said:
             self._reset = note.until
         elif note.kind in ("error", "ended"):
             self._take_end(note, at)
+        elif note.kind == "failed":
+            self.ended = self.failed = True
+            self.final = note.text.partition(": ")[2]
         else:
             self.ended = self.failed = False
             if note.kind != "waits":
@@ -149,13 +153,11 @@ def outcome(
         return TRY_LATER, dataclasses.replace(result, retry_after_s=wait_s, rate_limited=True)
     if said.lost:
         return TRY_LATER, dataclasses.replace(result, retry_after_s=0.0, rate_limited=False)
-    if said.ended and (exit_code == 0 or exit_code >= _SIGNALLED):
-        if said.failed:
-            return 1, dataclasses.replace(
-                result, failure=" ".join(said.final.split())[:FAILURE_MAX] or "no reason given"
-            )
-        return 0, result
-    return exit_code, result
+    by_result = said.ended and (exit_code == 0 or exit_code >= _SIGNALLED)
+    if said.ended and said.failed:
+        why = " ".join(said.final.split())[:FAILURE_MAX]
+        result = dataclasses.replace(result, failure=why or ("no reason given" if by_result else ""))
+    return (int(said.failed) if by_result else exit_code), result
 
 
 def shown(parser: str, line: str, top: str = "") -> list[str] | None:
@@ -168,7 +170,7 @@ def _as_lines(note: Note) -> Iterable[str]:
     text = note.text.strip()
     if note.kind == "doing":
         yield f"> {text}"
-    elif note.kind in ("error", "failing", "waits"):
+    elif note.kind in ("error", "failing", "failed", "waits"):
         yield f"! {text}"
     elif note.kind == "begun":
         yield f"session {note.session}{f', {text}' if text else ''}"
@@ -452,6 +454,8 @@ _AIDER_TOKENS = re.compile(
     r"Tokens: ([\d.]+[kM]?) sent.*?([\d.]+[kM]?) received\.(?: Cost: .*?\$([\d.]+) session)?"
 )
 _SCALES = {"k": 1_000, "M": 1_000_000}
+_OWN_END = "! ended, "
+_OWN_FAILURES = (f"{_OWN_END}failed: ", f"{_OWN_END}over budget: ")
 _OWN_FIGURES = re.compile(r"= turn (\d+): (\d+) tokens in, (\d+) out(?:, ([\d.]+) USD)?")
 
 
@@ -481,11 +485,16 @@ def own_figures(turns: int, tokens_in: int, tokens_out: int, cost_usd: float | N
     return f"= turn {turns}: {tokens_in} tokens in, {tokens_out} out{cost}"
 
 
+def own_end(how: str, text: str) -> str:
+    """Gives the line by which the built-in agent tells that it ended before its model was done, which `Said` understands."""
+    return f"{_OWN_END}{how.replace('_', ' ')}: {text}"
+
+
 def _own(line: str) -> list[Note] | None:
     if line.startswith("> "):
         return [Note("doing", line[2:])]
     if line.startswith("! "):
-        return [Note("waits", line[2:])]
+        return [Note("failed" if line.startswith(_OWN_FAILURES) else "waits", line[2:])]
     if found := _OWN_FIGURES.fullmatch(line):
         cost = float(found[4]) if found[4] and found[4].count(".") < 2 else None
         turns, tokens_in, tokens_out = (int(found[n]) for n in (1, 2, 3))

@@ -154,10 +154,10 @@ def test_the_final_result_counts_for_one_that_stayed(code: int | None, means: in
 
 @pytest.mark.parametrize("code", [0, 1, 143])
 def test_a_final_result_that_is_a_failure_is_never_success(code: int) -> None:
-    """Out of turns is a failure by its last words, which tell why where its program ended as if all were well."""
+    """Out of turns is a failure by its last words, which tell why."""
     ended, result = outcome(heard("claude-max-turns.jsonl"), code, WorkerResult(), AT)
     assert (ended, result.summary) == (1, "error max turns")
-    assert result.failure == ("" if code == 1 else "error max turns")
+    assert result.failure == "error max turns"
 
 
 def test_why_it_failed_is_one_short_line() -> None:
@@ -169,6 +169,10 @@ def test_why_it_failed_is_one_short_line() -> None:
     ):
         said = streams.Said("claude", final=told, ended=True, failed=True)
         assert outcome(said, 0, WorkerResult(), AT)[1].failure == line
+    assert outcome(said, 3, WorkerResult(), AT) == (
+        3,
+        WorkerResult(),
+    )  # the exit code tells more than that nothing was said
 
 
 @pytest.mark.parametrize(
@@ -277,3 +281,18 @@ def test_the_built_in_agent_is_understood() -> None:
     assert streams.shown("anthropic", "> editing src/a.py") == ["> editing src/a.py"]
     assert streams.shown("anthropic", streams.own_figures(1, 2, 3, None)) == []
     assert streams.shown("anthropic", "I look.") is None
+
+
+@pytest.mark.parametrize(
+    ("how", "failure"), [("failed", "429: overloaded"), ("over_budget", "429: overloaded"), ("later", "")]
+)
+def test_why_the_built_in_agent_ended_is_told(how: str, failure: str) -> None:
+    """What it gave up for is why it failed; whether that was a limit it says by its exit code, whatever the words are."""
+    said = streams.Said("anthropic")
+    line = streams.own_end(how, "429: overloaded")
+    said.hear("> editing src/a.py", 0.0)
+    said.hear(line, 0.0)
+    assert outcome(said, 1, WorkerResult(), AT) == (1, WorkerResult(summary=failure, failure=failure))
+    assert streams.shown("anthropic", line) == [line]
+    said.hear(streams.own_figures(3, 2000, 60, None), 0.0)  # so it was its model that said that
+    assert outcome(said, 0, WorkerResult(), AT)[0] == 0

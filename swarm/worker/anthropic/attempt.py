@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from swarm.core import transcript
 from swarm.core.model import Claim, Mode, attempt_branch
 from swarm.core.places import AttemptPlaces
-from swarm.core.streams import own_figures
+from swarm.core.streams import own_end, own_figures
 from swarm.dataclass import dataclass
 from swarm.edge import git
 from swarm.protocol import KEYS
@@ -390,7 +390,7 @@ class Attempt:
     def end(self, end: End) -> None:
         """Writes down how it ended."""
         if end.how != "finished":
-            self._say(f"! ended, {end.how.replace('_', ' ')}: {end.text}")
+            self._say(own_end(end.how, end.text))
         self._record("ended", how=end.how, text=end.text)
         self._file.close()
         self.result(end)
