@@ -164,6 +164,7 @@ JOURNAL_FILE = "journal.sqlite"
 TRANSCRIPT_FOLDER = "transcript"
 FAILURE_FILE = "failure.json"
 PLACE_FILE = "place.json"
+START_LOG = os.path.join("log", "start.log")
 
 
 def socket_path(state: str, environ: Mapping[str, str]) -> str:

@@ -120,7 +120,7 @@ class Session:
 
         deadline = time.monotonic() + spawning.READY_S
         while True:
-            said = spawning.start(self.top, workers=workers, ends=ends)
+            said = spawning.start(self.place, workers=workers, ends=ends)
             if not said.get("running"):
                 place.remember(self.place, self.environ)
                 self.note(f"Started the daemon (process {said['pid']}).")

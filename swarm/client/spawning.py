@@ -12,12 +12,15 @@ import os
 import sys
 from pathlib import Path
 
+from swarm import protocol
 from swarm.errors import SwarmError
 
 TYPE_CHECKING = False  # typing would cost more start-up time than this file
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
+
+    from swarm.client.place import Place
 
 READY_S = 60.0  # a daemon that has not come up by then says so; replaying a long journal takes a while
 
@@ -52,7 +55,7 @@ def _flags(workers: int | None) -> dict[str, Any]:
     return {} if workers is None else {"limits": {"workers_max": workers}}
 
 
-def start(top: Path, *, workers: int | None, ends: str) -> dict[str, Any]:
+def start(place: Place, *, workers: int | None, ends: str) -> dict[str, Any]:
     """Starts the daemon of a repository, which `ends` never, when idle, or when it has answered; gives what it says of itself once
     its socket answers; `running` where one runs already. Raises what kept it from coming up."""
     from swarm.edge.trouble import explained
@@ -60,7 +63,7 @@ def start(top: Path, *, workers: int | None, ends: str) -> dict[str, Any]:
     reader, writer = os.pipe()
     try:
         with explained("The daemon can't be started"):
-            log = _spawn(top, writer, _flags(workers), ends)
+            log = _spawn(place, writer, _flags(workers), ends)
         os.close(writer)
         writer = -1
         return _await_ready(reader, log)
@@ -84,18 +87,18 @@ def kill(about: Mapping[str, Any]) -> bool:
     return True
 
 
-def _spawn(top: Path, writer: int, flags: Mapping[str, Any], ends: str) -> Path:
+def _spawn(place: Place, writer: int, flags: Mapping[str, Any], ends: str) -> Path:
     """Starts the daemon's process, which says one line to the descriptor; gives the file with what it prints meanwhile."""
     import subprocess
 
-    with _start_log(top) as log:
+    with _start_log(place) as log:
         subprocess.Popen(
             [
                 sys.executable,
                 *("-X", "utf8"),  # whatever the locale: as in `swarm.__main__`
                 "-m",
                 "swarm.daemon",
-                str(top),
+                place.top,
                 str(writer),
                 ends,
                 json.dumps(flags),
@@ -119,22 +122,21 @@ def _import_path() -> list[str]:
     return [str(package), os.environ.get("PYTHONPATH", "")]
 
 
-def _start_log(top: Path) -> Any:
-    from swarm.core.places import Places, state_of
-    from swarm.edge import git
+def _start_log(place: Place) -> Any:
+    """Opens the file with what the daemon prints. Nothing is made where git may refuse to work: it is asked before in what is not
+    this user's. Elsewhere the daemon asks alone: here that would take a third of what this process does."""
+    if os.stat(place.common_dir).st_uid != os.geteuid():
+        from swarm.edge import git
 
-    places = Places(state_of(git.Repository.discover(top).common_dir))
-    places.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return open(
-        places.start_log, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600)
-    )
+        git.Repository.discover(Path(place.top))
+    log = Path(place.state, protocol.START_LOG)
+    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return open(log, "w", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600))
 
 
 def _await_ready(reader: int, log: Path) -> dict[str, Any]:
     """Waits for the one line that a daemon says when it is up or can't come up."""
     import select
-
-    from swarm import protocol
 
     ready, _, _ = select.select([reader], [], [], READY_S)
     line = os.read(reader, 1 << 20) if ready else b""

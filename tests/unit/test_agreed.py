@@ -14,13 +14,14 @@ def test_names_in_the_state_folder_are_those_of_places() -> None:
     """Who looks before anything is loaded looks where `Places` says that it lies."""
     assert state_of(Path("git")) == Path("git", protocol.STATE_FOLDER)
     places = Places(Path("state"))
-    assert [places.journal, places.transcript, places.failure, places.place] == [
+    assert [places.journal, places.transcript, places.failure, places.place, places.start_log] == [
         Path("state", name)
         for name in (
             protocol.JOURNAL_FILE,
             protocol.TRANSCRIPT_FOLDER,
             protocol.FAILURE_FILE,
             protocol.PLACE_FILE,
+            protocol.START_LOG,
         )
     ]
 
