@@ -103,6 +103,10 @@ def plan_text(document: Document) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _is_taken_off(task: Document) -> bool:
+    return task.get("state") == "cancelled" and (task.get("reason") or {}).get("code") == "undone"
+
+
 def goal_text(run: Document) -> str:
     """Says how a run stands on its way from a goal, why it can't go on where that is so, and what to do next."""
     name, stage = shell_word(str(run["id"])), run["goal"]["stage"]
@@ -122,6 +126,17 @@ def goal_text(run: Document) -> str:
         for task in stopped
         if not is_settled(run, task)
     )
-    if stage == "stopped" and (run.get("qa") or {}).get("state") == "rejected":
+    taken_off = [task for task in run.get("tasks") or [] if _is_taken_off(task)]
+    reviewed = (run.get("qa") or {}).get("state")
+    if stage == "stopped" and not stopped and taken_off:
+        tasks = " ".join(shell_word(f"{run['id']}/{task['id']}") for task in taken_off)
+        why = "".join(
+            f"  {printable(task['id'])}: {printable(task['reason']['text'])}\n" for task in taken_off
+        )
+        next_step = f"swarm start, swarm retry {tasks}"
+    elif stage == "stopped" and reviewed == "rejected":
         why, next_step = f"{why}  {qa_line(run)}\n", f"swarm start, swarm qa --run {name} reviews it again"
+    elif stage == "stopped" and reviewed == "void" and not stopped:
+        why = "  Staging has moved since it was approved of.\n"
+        next_step = f"swarm start, swarm qa --run {name} reviews it as it is now"
     return f"{printable(run['id'])}: {_STAGES.get(stage, printable(stage))}.\n{why}  Next: {next_step}\n"

@@ -22,7 +22,7 @@ UNDER_WAY = frozenset(
 
 
 def run_of(document: Mapping[str, Any], name: str | None) -> dict[str, Any]:
-    """Gives the run called `name`, or with None the only one there is, or that is active, or that is not finished. Raises
+    """Gives the run called `name`, or with None the only one there is, or that is active, or that is not over. Raises
     `UsageError` otherwise."""
     runs: list[dict[str, Any]] = list(document.get("runs") or [])
     if name is not None:
@@ -46,14 +46,19 @@ def run_of(document: Mapping[str, Any], name: str | None) -> dict[str, Any]:
 
 def runs_of(document: Mapping[str, Any], name: str | None) -> list[dict[str, Any]]:
     """Gives the runs that are meant, one at least: that called `name`, or with None all that are active, else all that are not
-    finished, else all. Raises `UsageError` where there is none."""
+    over, else all. Raises `UsageError` where there is none."""
     if name is not None:
         return [run_of(document, name)]
     runs: list[dict[str, Any]] = list(document.get("runs") or [])
     if not runs:
         raise UsageError("There is no run yet.", "Nothing was done.", BEGIN)
     active = [run for run in runs if run.get("state") in ACTIVE]
-    return active or [run for run in runs if run.get("state") != "finished"] or runs
+    return active or [run for run in runs if not _is_over(run)] or runs
+
+
+def _is_over(run: Mapping[str, Any]) -> bool:
+    """Tells of a run whether it is finished, or was to find something out and has."""
+    return run.get("state") == "finished" or (run.get("goal") or {}).get("stage") == "answered"
 
 
 def task_of(document: Mapping[str, Any], text: str, run: str | None = None) -> tuple[str, dict[str, Any]]:
@@ -69,7 +74,7 @@ def task_of(document: Mapping[str, Any], text: str, run: str | None = None) -> t
         if (task := there.get(text) or there.get(inner)) is not None:
             found.append((str(each.get("id")), task))
     if len(found) > 1:  # where a run that is finished has it too, that is not meant
-        over = {each.get("id") for each in runs if each.get("state") == "finished"}
+        over = {each.get("id") for each in runs if _is_over(each)}
         found = [each for each in found if each[0] not in over] or found
     if len(found) == 1:
         return found[0]

@@ -85,11 +85,12 @@ def result_text(
     lines = []
     if (run.get("goal") or {}).get("stage") == "approval":
         lines.append(goal_text(run).rstrip())
-    names = []
+    names, again = [], "qa"  # which is what tries a review again
     for task in run.get("tasks") or []:
         if task.get("state") in ("failed", "blocked") and not is_settled(run, task):
             name = printable(task.get("id", "?"))
             names += [str(task.get("id", "?"))] if task["state"] == "failed" else []
+            again = again if task.get("qa") else "retry --failed"
             why = reason_text(task.get("reason"), task["state"]) or "no reason known"
             lines.append(f"  {name} {task['state']}: {why}")
     lines += _left_elsewhere(run)
@@ -110,9 +111,7 @@ def result_text(
     if names:
         name = called(run, names[0])
         lines.append(f"  Why:   swarm show {name}, swarm logs {name}")
-        lines.append(
-            f"  Again: {'' if daemon_stays else 'swarm start, then '}swarm retry --failed{chosen(run)}"
-        )
+        lines.append(f"  Again: {'' if daemon_stays else 'swarm start, then '}swarm {again}{chosen(run)}")
     return "\n".join([*lines, title + summary_line(run, elapsed_s)]) + "\n"
 
 

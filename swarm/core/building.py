@@ -39,7 +39,7 @@ def stage(run: Run) -> str:
     ready, or stopped, where something has to be seen to first."""
     way = run.way
     assert way is not None
-    if way.ready and not run.open_tasks:
+    if way.ready and not run.open_tasks and (run.on_target is not None or _is_built(run, way)):
         return "ready"
     if way.taken_in:
         at_review = run.qa is not None and run.qa.task
@@ -189,19 +189,31 @@ def _wanted(turn: Turn, run: Run, way: Way, plan: PlanSpec) -> m.PlanSubmitted:
     )
 
 
-def _built(turn: Turn, run: Run, way: Way) -> None:
-    """Sees what the builders came to, and has it reviewed where somebody is to."""
-    bad = [
+def _lacking(run: Run) -> list[str]:
+    """Names the tasks of builders that did not land, or were taken off again."""
+    return [
         name for name, task in run.tasks.items() if task.state not in GOOD_ENDS and not _is_ours(run, name)
     ]
-    reviewed = run.qa.state(run.published) if run.qa is not None else "void"
-    goal = way.goal
+
+
+def _reviewed(run: Run) -> str:
+    return run.qa.state(run.published) if run.qa is not None else "void"
+
+
+def _is_built(run: Run, way: Way) -> bool:
+    """Tells whether all of it stands on staging, approved of where somebody is to review it: after an undo it does not."""
+    return not _lacking(run) and (way.goal.reviewer is None or _reviewed(run) == "approved")
+
+
+def _built(turn: Turn, run: Run, way: Way) -> None:
+    """Sees what the builders came to, and has it reviewed where somebody is to."""
+    bad, reviewed, goal = _lacking(run), _reviewed(run), way.goal
     if bad:
         _stop(turn, run, way, f"{some(bad)} did not land")
-    elif goal.reviewer is None or reviewed == "approved":
+    elif _is_built(run, way):
         way.ready = True
         turn.tell("BuildReady", run, commit=run.published)
-    elif reviewed == "void":
+    elif goal.reviewer is not None and reviewed == "void":
         reviewing.begin(turn, run, goal.reviewer, goal.fixer, goal.rounds_max)
     else:
         _stop(turn, run, way, "the reviewer did not approve of it")

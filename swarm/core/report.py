@@ -208,7 +208,7 @@ def run_state(run: Run) -> str:
 
 
 def meant(swarm: Swarm) -> Run | None:
-    """Gives the run that commands mean where none is named, whatever they do: the only one, or the only unfinished."""
+    """Gives the run that commands mean where none is named, whatever they do: the only one, or the only `unfinished`."""
     runs = list(swarm.runs.values())
     if len(runs) > 1:
         runs = unfinished(runs)
@@ -216,8 +216,13 @@ def meant(swarm: Swarm) -> Run | None:
 
 
 def unfinished(runs: Iterable[Run]) -> list[Run]:
-    """Leaves out the runs that are finished: where something else is meant by the same name, they are not."""
-    return [run for run in runs if run_state(run) != "finished"]
+    """Leaves out the runs that are finished, or were to find something out and have: where something else is meant by the same
+    name, they are not."""
+    return [run for run in runs if run_state(run) != "finished" and not _has_answered(run)]
+
+
+def _has_answered(run: Run) -> bool:
+    return run.way is not None and building.stage(run) == "answered"
 
 
 def called(swarm: Swarm, run: Run, task: str) -> str:

@@ -1,7 +1,7 @@
 """Finds the run and the tasks that a request means: as `client.naming` does, but of what the daemon knows.
 
-Rules for editing: reads only. A name that fits twice is never guessed; the message names the choices. A run that is finished
-is meant only where it is named, or nothing else can be.
+Rules for editing: reads only. A name that fits twice is never guessed; the message names the choices. A run that is finished,
+or has answered what it was asked, is meant only where it is named, or nothing else can be.
 """
 
 from __future__ import annotations

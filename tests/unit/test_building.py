@@ -14,8 +14,10 @@ from swarm.core.goal import FINDINGS, Goal, digest
 from swarm.core.invariants import invariants
 from swarm.core.model import Limits, PlanSpec, TaskSpec, WorkerResult
 from swarm.core.state import IllegalEvent
+from swarm.daemon import meant
 from tests.builders import a_plan, a_task, submitted
 from tests.stories import Story, a_story, snapshot
+from tests.unit.test_undoing import undo
 
 ARCHITECT = TaskSpec(
     id="architect", title="Plan: it", run="plan", role="architect", attempts=3, allow_empty=True
@@ -98,6 +100,29 @@ def test_the_whole_way_without_a_question() -> None:
     assert story.told("PlanDrafted")[0].data["code"] == "approved"  # nobody is told to approve of it
     found = report.status(story.swarm, report.Live())["runs"][0]
     assert (found["mode"], found["width"]) == ("parallel", 2)
+
+
+def test_what_was_taken_off_again_is_not_ready() -> None:
+    """After an undo something is missing; once it has landed anew, nobody has approved of staging as it then is; a new review
+    does."""
+    story = planned(begun(reviewer=REVIEWER))
+    approve(story, a_plan(a_task("a"), a_task("b"), verify=["make"]), build=True)
+    story.land("a", "b")
+    story.up("qa-1")
+    land(story, "qa-1", WorkerResult(verdict="approve"), touched=())
+    assert stage(story) == "ready"
+    undo(story, "b")
+    assert (stage(story), meant.to_retry(story.run)) == ("stopped", ["b"])
+    story.send(m.TasksRetried(at=story.now, run="plan", tasks=("b",)))
+    assert stage(story) == "building"
+    story.land("b")
+    assert stage(story) == "stopped"
+    story.send(m.QaRequested(at=story.now, run="plan", reviewer=REVIEWER, fixer=None, rounds_max=1))
+    assert stage(story) == "reviewing"
+    (review,) = story.at_work()
+    story.up(review)
+    land(story, review, WorkerResult(verdict="approve"), touched=())
+    assert stage(story) == "ready"
 
 
 def test_an_approval_is_waited_for_and_names_what_it_is_of() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from swarm.core import report
+from swarm.client import naming
+from swarm.core import building, report
+from swarm.core.goal import Goal, Way
 from swarm.core.model import TaskState
 from swarm.core.state import Swarm
 from swarm.daemon import meant
@@ -15,7 +17,8 @@ STATES = {"active": TaskState.READY, "ended": TaskState.LANDED, "failed": TaskSt
 
 
 def a_swarm(**runs: str) -> Swarm:
-    """Gives a swarm with runs that each have a task `t` and one called like themselves, both active, ended, failed or finished."""
+    """Gives a swarm with runs that each have a task `t` and one called like themselves, both active, ended, failed, finished or
+    answered."""
     bench = Bench()
     for name, state in runs.items():
         bench.send(submitted(a_plan(a_task("t"), a_task(name), name=name)))
@@ -23,6 +26,10 @@ def a_swarm(**runs: str) -> Swarm:
         run.prepared = True
         for task in run.tasks.values():
             run.set_state(task, STATES.get(state, TaskState.LANDED))
+        if state == "answered":
+            run.way = Way(Goal("find it out"), tuple(run.tasks))
+            for task in run.tasks.values():
+                run.set_state(task, TaskState.ANSWERED)
         if state == "finished":
             run.finished_commit, run.finished_from = "c" * 40, run.published
     return bench.swarm
@@ -40,6 +47,9 @@ def a_swarm(**runs: str) -> Swarm:
         ({"old": "failed", "a": "failed"}, None, None),
         ({"old": "ended", "a": "failed"}, None, "a"),
         ({"a": "active", "b": "active"}, None, None),
+        ({"asked": "answered", "a": "ended"}, "a", None),
+        ({"asked": "answered"}, "asked", None),
+        ({"asked": "answered", "a": "ended", "b": "ended"}, None, None),
     ],
 )
 def test_the_run_that_is_meant_where_none_is_named(
@@ -53,6 +63,16 @@ def test_the_run_that_is_meant_where_none_is_named(
                 meant.run_of(swarm, None, fits=fits)
         else:
             assert meant.run_of(swarm, None, fits=fits).id == wanted
+    shown = [
+        {
+            "id": run.id,
+            "state": report.run_state(run),
+            "goal": None if run.way is None else {"stage": building.stage(run)},
+        }
+        for run in swarm.runs.values()
+    ]
+    found = [run["id"] for run in naming.runs_of({"runs": shown}, None)]
+    assert found == [name] if name is not None else len(found) > 1
 
 
 def test_a_task_of_a_run_that_is_finished_is_meant_only_where_no_other_has_it() -> None:
@@ -75,6 +95,7 @@ def test_a_task_of_a_run_that_is_finished_is_meant_only_where_no_other_has_it() 
         {"a": "failed", "b": "active"},
         {"a": "finished", "b": "finished"},
         {"a": "finished", "b": "ended", "c": "failed"},
+        {"asked": "answered", "b": "ended"},
     ],
 )
 def test_the_word_that_is_printed_for_a_task_finds_it(runs: dict[str, str]) -> None:

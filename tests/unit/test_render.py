@@ -449,6 +449,15 @@ def test_a_goal_that_can_not_go_on_says_why() -> None:
         a_run(goal={"stage": "stopped"}, qa={"state": "rejected", "reason": "no tests"})
     )
     assert "Not approved: no tests.\n  Next: swarm start, swarm qa --run modernise" in rejected
+    undone = {"code": "undone", "text": "it was taken off staging again by abc"}
+    taken_off = a_run(
+        a_task("b", "cancelled", reason=undone), goal={"stage": "stopped"}, qa={"state": "void"}
+    )
+    assert goal_text.goal_text(taken_off).endswith(
+        "  b: it was taken off staging again by abc\n  Next: swarm start, swarm retry modernise/b\n"
+    )
+    moved = goal_text.goal_text(a_run(a_task("b", "landed"), goal={"stage": "stopped"}, qa={"state": "void"}))
+    assert moved.endswith("\n  Next: swarm start, swarm qa --run modernise reviews it as it is now\n")
     ready = a_run(goal={"stage": "ready"}, state="ended")
     assert (
         goal_text.goal_text(ready)
@@ -458,6 +467,15 @@ def test_a_goal_that_can_not_go_on_says_why() -> None:
         goal_text.goal_text({**ready, "state": "finished"})
         == "modernise: it is finished.\n  Next: swarm report modernise\n"
     )
+
+
+def test_a_review_that_failed_is_tried_again_by_qa() -> None:
+    """`swarm retry --failed` leaves the tasks of QA alone, so it is named only where another task failed too."""
+    review = a_task("qa-1", "failed", qa="review")
+    alone = telling.result_text(a_run(a_task("a", "landed"), review), None, daemon_stays=True)
+    assert "\n  Again: swarm qa\n" in alone
+    beside = telling.result_text(a_run(a_task("a", "failed"), review), None, daemon_stays=True)
+    assert "\n  Again: swarm retry --failed\n" in beside
 
 
 def test_objections_that_were_met_are_no_failures() -> None:
