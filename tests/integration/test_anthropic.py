@@ -302,6 +302,26 @@ def test_limits_end_the_attempt(place: Place) -> None:
         assert len(endpoint.requests) == 2
 
 
+@pytest.mark.parametrize(
+    "address", ["", "api.example.org", "ftp://api.example.org", "http://:80", "http://a:port"]
+)
+def test_an_address_at_which_nothing_can_answer_fails_the_attempt(place: Place, address: str) -> None:
+    """It is not waited for, since it never gets well, and told with the variable that it comes from."""
+    out = place.run(Endpoint(address), code=1)
+    assert "ANTHROPIC_BASE_URL" in out
+    assert place.end() == "failed"
+
+
+def test_a_call_that_is_no_json_is_told_as_that(place: Place) -> None:
+    """In an answer that came to its end it is the model's doing, and asked for again."""
+    odd = Reply("", [bash("true")], raw_input='{"command": nonsense}')
+    with serving(script(odd, Reply("Done."))) as endpoint:
+        out = place.run(endpoint)
+    assert "the model called a tool with what is no JSON" in out
+    assert "no Messages API" not in out
+    assert len(endpoint.requests) == 2
+
+
 def test_what_was_cut_off_is_never_carried_out(place: Place) -> None:
     """A call at the end of an answer that was too long is not carried out, whatever it seems to say."""
     cut = Reply("", [bash("rm -rf src/a")], stop="max_tokens", raw_input='{"command": "rm -rf src')

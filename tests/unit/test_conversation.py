@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from swarm.worker.anthropic.conversation import (
+    CUT_MAX,
     LEFT_OUT,
     TURNS_LEFT_OUT,
     UNKNOWN,
@@ -80,6 +82,22 @@ def test_nothing_of_a_cut_answer_is_carried_out(stop: str) -> None:
     assert talk.take(saying("half a", stop)).next is Next.AGAIN
     check_pairs(talk.request()["messages"])
     assert conversation().take(Answer([], stop)).next is Next.AGAIN
+
+
+@pytest.mark.parametrize(
+    "cut", [lambda: saying("half a", "max_tokens"), lambda: using("a", stop="max_tokens")]
+)
+def test_answers_that_are_all_cut_off_come_to_an_end(cut: Callable[[], Answer]) -> None:
+    """Each is paid for at its greatest length: so many in a row are a limit that is reached; one that is whole begins anew."""
+    talk = conversation()
+    for _ in range(CUT_MAX - 1):
+        talk.take(cut())
+    assert talk.exhausted() == ""
+    use(talk, "a", "x")
+    for _ in range(CUT_MAX):
+        assert talk.exhausted() == ""
+        talk.take(cut())
+    assert f"{CUT_MAX} answers were all cut off, and anthropic.answer_tokens_max" in talk.exhausted()
 
 
 def test_each_limit_is_told() -> None:

@@ -31,6 +31,7 @@ LEFT_OUT = "(This result was left out to keep the conversation short. Ask again 
 TURNS_LEFT_OUT = "(Turns that followed here were left out to keep the conversation short. What they changed is in the worktree.)"
 CUT_CALL = "Not done: your answer was cut off at its greatest length, and this call may be incomplete. Do it in smaller steps."
 CUT_TEXT = "Your answer was cut off at its greatest length. Go on from there."
+CUT_MAX = 5  # answers in a row that were cut off: each was paid for at its greatest length, and one more would be cut off as well
 UNKNOWN = "You were interrupted here: whether this was done is not known. Look before you go on."
 
 
@@ -143,6 +144,7 @@ class Conversation:
     messages: list[Message] = field(default_factory=list)
     turns: int = 0
     usage: Usage = Usage()
+    _cut: int = 0  # answers in a row that were cut off, the last one among them
     _emptied: int = 0  # before this message, results are left out
     _gone: int = 1  # of the messages after the first, those before this one are left out; always a user's turn that is odd
     _density: float = CHARACTERS_PER_TOKEN
@@ -184,6 +186,9 @@ class Conversation:
             return f"it has used {tokens} tokens, and anthropic.tokens_max is {terms.tokens_max}"
         if terms.budget_usd and spent is not None and spent >= terms.budget_usd:
             return f"it has cost {spent:.2f} USD, and anthropic.budget_usd is {terms.budget_usd:g}"
+        if self._cut >= CUT_MAX:
+            most = terms.answer_tokens_max
+            return f"its last {self._cut} answers were all cut off, and anthropic.answer_tokens_max is {most}"
         return ""
 
     # --- what comes back
@@ -202,8 +207,10 @@ class Conversation:
         if answer.stop_reason == "refusal":
             return Turn(Next.REFUSED, text)
         if answer.stop_reason in ("max_tokens", "model_context_window_exceeded"):
+            self._cut += 1
             self._was_cut(answer, calls)
             return Turn(Next.AGAIN, text)
+        self._cut = 0
         if calls:
             return Turn(Next.TOOLS, text, calls)
         return Turn(Next.AGAIN if answer.stop_reason == "pause_turn" else Next.FINISHED, text)

@@ -28,6 +28,9 @@ TOO_LARGE = 413
 BACKOFF_S = 0.5
 BACKOFF_MAX_S = 8.0
 CONNECT_S = 10.0
+UNREADABLE_CALL = (
+    "tool parameter JSON"  # what the package says of a call that is no JSON in an answer that came to its end
+)
 
 
 class Later(Exception):
@@ -71,11 +74,26 @@ class Service:
     ) -> None:
         self._stop, self._tell = stop, tell
         self._retries_max, self._wait_s_max = retries_max, wait_s_max
-        self._client = anthropic.Anthropic(
-            max_retries=retries_max,
-            timeout=anthropic.Timeout(silence_s, connect=CONNECT_S),
-            middleware=[self._look_at],
-        )
+        try:
+            self._client = anthropic.Anthropic(
+                max_retries=retries_max,
+                timeout=anthropic.Timeout(silence_s, connect=CONNECT_S),
+                middleware=[self._look_at],
+            )
+        except Exception as error:  # of the HTTP client's: an address that it can't read
+            raise Refused(
+                f"the API can't be asked: {error}: see ANTHROPIC_BASE_URL, and the proxies"
+            ) from error
+        self._check_address()
+
+    def _check_address(self) -> None:
+        """Raises `Refused` for an address at which nothing can ever answer."""
+        address = self._client.base_url
+        if address.scheme not in ("http", "https") or not address.host:
+            found = str(address).rstrip("/")
+            raise Refused(
+                f"the API is asked at {found!r}, which is no http(s) address: see ANTHROPIC_BASE_URL"
+            )
 
     def ask(self, request: Mapping[str, Any]) -> Answer:
         """Gives the answer to a request. Raises `Later`, `Refused`, `TooLarge`, and `Stopped` where the worker was asked to end."""
@@ -112,9 +130,7 @@ class Service:
                 raise _Broken(f"the answer broke off: {_said(error)}", limited=limited) from error
             raise Refused(_said(error)) from error
         except (ValueError, AssertionError, AttributeError, TypeError, LookupError, RuntimeError) as error:
-            what = f"{type(error).__name__}: {error}" if str(error) else "nothing of a message is in it"
-            text = f"what answers is no Messages API: {what}"
-            raise _Broken(text[:500], malformed=True) from error
+            raise _Broken(_odd(error)[:500], malformed=True) from error
         except Exception as error:  # of the HTTP client's, which has no one class for them
             raise _Broken(f"the answer broke off: {type(error).__name__}: {error}") from error
         finally:
@@ -142,6 +158,15 @@ def _meaning(error: anthropic.APIStatusError) -> Exception:
         after_s = wait_of(error.response.headers, time.time())
         return Later(_said(error), after_s, limited=status in LIMITED)
     return TooLarge(_said(error)) if status in (400, TOO_LARGE) else Refused(_said(error))
+
+
+def _odd(error: Exception) -> str:
+    """Says what is wrong with an answer that the package can't read."""
+    said = str(error)
+    if UNREADABLE_CALL in said:
+        return f"the model called a tool with what is no JSON: {said.partition('Error: ')[2] or said}"
+    what = f"{type(error).__name__}: {said}" if said else "nothing of a message is in it"
+    return f"what answers is no Messages API: {what}"
 
 
 def _said(error: anthropic.APIStatusError) -> str:
