@@ -12,6 +12,7 @@ import types
 import typing
 from collections.abc import Callable, Container, Mapping
 from datetime import datetime, timezone
+from functools import cache, partial
 from operator import attrgetter
 from typing import Any
 
@@ -76,7 +77,6 @@ _MISSING = object()
 
 
 _KNOWN_DEFAULTS: dict[type[Any], tuple[tuple[str, Any], ...]] = {}
-_KNOWN_HINTS: dict[type[Any], dict[str, Any]] = {}
 
 
 def _defaults(cls: type[Any]) -> tuple[tuple[str, Any], ...]:
@@ -94,49 +94,66 @@ def _defaults(cls: type[Any]) -> tuple[tuple[str, Any], ...]:
     return _KNOWN_DEFAULTS.setdefault(cls, tuple(pairs))
 
 
-def _hints(cls: type[Any]) -> dict[str, Any]:
-    if cls not in _KNOWN_HINTS:
-        _KNOWN_HINTS[cls] = typing.get_type_hints(cls)
-    return _KNOWN_HINTS[cls]
-
-
-def load(kind: type[Any], data: Any) -> Any:
+def load(kind: Any, data: Any) -> Any:
     """Reads a value of type `kind` back from plain JSON data. Raises `ValueError` where it does not fit; ignores fields
     that it does not know."""
-    return _load(kind, data)
+    reader = _reader(kind)
+    return data if reader is None else reader(data)
 
 
-def _load(kind: Any, data: Any) -> Any:
+@cache
+def _reader(kind: Any) -> Callable[[Any], Any] | None:
+    """Gives what reads a value of a type back; None where that is plain data already. Made once for each type: a journal that is
+    replayed has many of few."""
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _load_fields(kind, data)
-    origin = typing.get_origin(kind)
+        return partial(_load_fields, kind)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        if data is None:
-            return None
-        return _load(next(arg for arg in typing.get_args(kind) if arg is not type(None)), data)
+        reader = _reader(next(arg for arg in arguments if arg is not type(None)))
+        return None if reader is None else lambda data: None if data is None else reader(data)
+    if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
+        return partial(_load_items, _reader(arguments[0]))
     if origin is tuple:
-        if not isinstance(data, (list, tuple)):
-            raise ValueError(f"wants a list, got {type(data).__name__}")
-        arguments = typing.get_args(kind)
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return tuple(_load(arguments[0], item) for item in data)
-        return tuple(_load(arg, item) for arg, item in zip(arguments, data, strict=True))
-    if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return kind(data)
+        return partial(_load_each, tuple(map(_reader, arguments)))
+    return kind if isinstance(kind, type) and issubclass(kind, enum.Enum) else None
+
+
+def _load_items(reader: Callable[[Any], Any] | None, data: Any) -> tuple[Any, ...]:
+    return tuple(_listed(data) if reader is None else map(reader, _listed(data)))
+
+
+def _load_each(readers: tuple[Callable[[Any], Any] | None, ...], data: Any) -> tuple[Any, ...]:
+    pairs = zip(readers, _listed(data), strict=True)
+    return tuple(item if reader is None else reader(item) for reader, item in pairs)
+
+
+def _listed(data: Any) -> Any:
+    if not isinstance(data, (list, tuple)):
+        raise ValueError(f"wants a list, got {type(data).__name__}")
     return data
 
 
-def _load_fields(cls: type[Any], data: Any) -> Any:
+def _load_fields(cls: Any, data: Any) -> Any:
     if not isinstance(data, Mapping):
         raise ValueError(f"{cls.__name__} wants an object, got {type(data).__name__}")
-    hints = _hints(cls)
+    readers, wanted = _readers(cls)
     values = {}
-    for name, default in _defaults(cls):
-        if name in data:
-            values[name] = _load(hints[name], data[name])
-        elif default is _MISSING:
-            raise ValueError(f"{cls.__name__} lacks {name!r}")
+    for name, item in data.items():
+        if name in readers:
+            reader = readers[name]
+            values[name] = item if reader is None else reader(item)
+    if not wanted <= values.keys():
+        lacking = next(name for name, _ in _defaults(cls) if name in wanted - values.keys())
+        raise ValueError(f"{cls.__name__} lacks {lacking!r}")
     return cls(**values)
+
+
+@cache
+def _readers(cls: Any) -> tuple[dict[str, Callable[[Any], Any] | None], frozenset[str]]:
+    """Gives what reads each field of a dataclass, and the names of those that it can't do without."""
+    hints, defaults = typing.get_type_hints(cls), _defaults(cls)
+    wanted = frozenset(name for name, default in defaults if default is _MISSING)
+    return {name: _reader(hints[name]) for name, _ in defaults}, wanted
 
 
 def rfc3339(at: float | None) -> str | None:
