@@ -199,12 +199,18 @@ def private_folder(path: str) -> None:
     """Makes the folder that will hold the socket where that is not the state folder, or checks the one there.
 
     Raises `Refused` when it belongs to somebody else or others can write to it: in the temporary folder anybody could have made
-    it first and would then own our socket.
+    it first and would then own our socket. Raises `SwarmError` where it can't be made.
     """
     try:
         os.makedirs(path, mode=0o700)
     except FileExistsError:
         pass
+    except OSError as error:
+        raise SwarmError(
+            f"{path}, which is to hold the daemon's socket, can't be made: {error.strerror}.",
+            "No daemon was started.",
+            "set XDG_RUNTIME_DIR or TMPDIR to a folder that you can write to: the repository's own path is too long for a socket",
+        ) from error
     info = os.lstat(path)
     if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o022:
         raise Refused(

@@ -223,9 +223,19 @@ def nowhere(environ: Mapping[str, str]) -> str:
     """Says why no repository is known."""
     if protocol.inside_worker(environ):
         return "No repository is known in here: what swarm keeps of them is not shown inside a sandbox."
-    if _known_folder(environ):
+    if folder := _known_folder(environ):
+        if not _can_be_made(folder):
+            return f"Where swarm was used is not known: it can't be noted in {protocol.printable(folder)}."
         return "swarm has not been used on this machine yet."
     return "Where swarm was used is not known: neither HOME nor XDG_STATE_HOME names a folder to note it in."
+
+
+def _can_be_made(folder: str) -> bool:
+    """Whether a folder is there, or its nearest one that is lets us make it."""
+    there = folder
+    while not os.path.lexists(there):
+        there = os.path.dirname(there)
+    return os.path.isdir(there) and os.access(there, os.W_OK | os.X_OK)
 
 
 def _known_folder(environ: Mapping[str, str]) -> str:

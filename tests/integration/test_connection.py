@@ -408,6 +408,19 @@ def test_the_folder_of_the_socket_is_private(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     with pytest.raises(Refused):
         protocol.private_folder(str(tmp_path / "link"))
+    (tmp_path / "file").touch()
+    with pytest.raises(SwarmError, match="can't be made: Not a directory") as caught:
+        protocol.private_folder(str(tmp_path / "file" / "swarm-1"))
+    assert "set XDG_RUNTIME_DIR or TMPDIR" in caught.value.next_step
+
+
+def test_where_nothing_can_be_noted_swarm_does_not_say_that_it_was_never_used(tmp_path: Path) -> None:
+    """A home that can't be written to holds no note of what was used; one that only has none yet says so."""
+    (tmp_path / "file").touch()
+    for home in (tmp_path / "file", tmp_path / "file" / "home"):
+        assert "can't be noted in" in place.nowhere({"HOME": str(home)})
+    for home in (tmp_path, tmp_path / "new"):
+        assert "has not been used" in place.nowhere({"HOME": str(home)})
 
 
 @pytest.fixture
