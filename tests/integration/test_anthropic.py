@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -300,6 +301,24 @@ def test_limits_end_the_attempt(place: Place) -> None:
         assert next(iter(limit)) in out
         assert place.end(n) == "over_budget"
         assert len(endpoint.requests) == 2
+
+
+def test_on_a_full_disk_it_leaves_off_to_be_gone_on_with(place: Place) -> None:
+    """What can't be written down ends the attempt without a traceback, and without an end: the next one goes on from there."""
+    record = attempt.Attempt._record
+
+    def full(self: attempt.Attempt, kind: str, **fields: Any) -> None:
+        if kind == "message" and fields["role"] == "assistant":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        record(self, kind, **fields)
+
+    with serving(script(Reply("Done."))) as endpoint, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attempt.Attempt, "_record", full)
+        out = place.run(endpoint, code=1)
+    assert "! what it does can't be written down: No space left on device" in out
+    assert place.end() == ""
+    with serving(script(Reply("Done."))) as endpoint:
+        assert "going on with attempt 1" in place.run(endpoint, 2)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ output goes through `Secrets.hidden`. What an answer cost is written down before
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import json
 import stat
@@ -425,7 +426,21 @@ def _for_commands(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def main(model: str, orders_json: str, environ: Mapping[str, str], stop: Stop) -> int:
-    """Carries out the attempt that the environment describes, and gives the exit code."""
+    """Carries out the attempt that the environment describes, and gives the exit code.
+
+    On a full disk it leaves off without an end in its transcript, as if it had been killed: the next attempt goes on from there.
+    """
+    try:
+        return _carry_out(model, orders_json, environ, stop)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        with contextlib.suppress(OSError):  # what it prints goes to a file too
+            print(f"! what it does can't be written down: {error.strerror}", flush=True)
+        return EX_FAILED
+
+
+def _carry_out(model: str, orders_json: str, environ: Mapping[str, str], stop: Stop) -> int:
     orders, secrets = Orders(model, json.loads(orders_json)), Secrets.of(environ)
     given = Assignment.read(environ)
     attempt = Attempt(given, orders, secrets, lambda text: print(text, flush=True))
