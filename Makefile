@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 # More processes than processors, since tests wait; one test after the other from the front of one queue, so that none is left over.
-AT_ONCE := -n 7 --dist load --maxschedchunk 1
+AT_ONCE := -n 5 --dist load --maxschedchunk 1
 PYTEST_ARGS ?= $(AT_ONCE) -m "not slow"
 DEMO_ARGS ?=
 BENCH_ARGS ?=
