@@ -357,7 +357,7 @@ def task_detail(task: Document, now: float) -> str:
     attempt = _last_attempt(task)
     title = printable(task.get("title") or "")
     if state == "running":
-        return f"{_work_text(attempt, now)}  {printable(attempt.get('doing') or '') or title}".rstrip()
+        return f"{_work_text(attempt, now)}  {doing_text(attempt) or title}".rstrip()
     if (
         state == "ready" or (task.get("reason") or {}).get("code") == "stopped"
     ):  # it is no failure: the text says it all
@@ -368,6 +368,12 @@ def task_detail(task: Document, now: float) -> str:
     if state == "landed":
         return f"{landed_as(task)}  {title}".strip()
     return reason_text(task.get("reason"), state) or title
+
+
+def doing_text(attempt: Document) -> str:
+    """Says what a worker does, or once it has ended what is being tried again of what it left; "" where nobody told."""
+    reason = attempt.get("reason") or {}
+    return reason_text(reason) if reason.get("code") == "retrying" else printable(attempt.get("doing") or "")
 
 
 def landed_as(task: Document) -> str:

@@ -438,6 +438,17 @@ def test_a_reason_of_many_lines_is_told_in_one() -> None:
     assert "  can't go on: the plan is not valid: line 1: no line 2: no\n" in status
 
 
+def test_what_a_running_task_tries_again_stands_in_its_line() -> None:
+    """Its worker has ended, and what it left can't be collected yet: that is worth more than a title."""
+    retrying = {"code": "retrying", "text": "no space is left on the disk", "until": None}
+    told = render.task_detail(a_task("a", "running", attempts=[an_attempt(reason=retrying)]), NOW)
+    assert told.endswith("  retrying: no space is left on the disk")
+    beside = render.task_detail(
+        a_task("a", "running", attempts=[an_attempt(doing="edits", reason=None)]), NOW
+    )
+    assert beside.endswith("  edits")
+
+
 def test_a_goal_that_can_not_go_on_says_why() -> None:
     """The reason is told where the run is said to have stopped, whole and with its lines."""
     failed = a_task(

@@ -226,7 +226,7 @@ class _Rows:
         for each in _in(run, "running"):
             attempt = _last(each)
             step = str(attempt.get("state") or "")
-            does = printable(attempt.get("doing") or "")
+            does = render.doing_text(attempt)
             if not does:
                 last = self._words.get((str(run.get("id")), str(each.get("id"))), "")
                 does = printable(last) if step == "running" else render.state_text(step)
